@@ -1,0 +1,201 @@
+"""VideoPipeline: prompt in, clips out; tokenizer, denoiser, text encoder and schedule from one folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from vidgen.atomic import written_aside
+from vidgen.denoiser import make_denoiser
+from vidgen.errors import VidgenError
+from vidgen.locations import find_model
+from vidgen.models.text import TextEncoder, TextEncoding
+from vidgen.models.video_dit import VideoDiT
+from vidgen.noise import TimeDistribution, draw_per_sample, sample_generator
+from vidgen.paths import PATHS
+from vidgen.pretrained import config_from_dict, read_json
+from vidgen.samplers.guidance import cfg
+from vidgen.samplers.solvers import SAMPLERS
+
+INDEX_NAME = "model_index.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulerConfig:
+    """How a denoiser was trained and is sampled: path, parametrisation, time distribution, and the call's defaults."""
+
+    path: str = "flow"
+    parametrisation: str = "flow"
+    density: str = "uniform"
+    mean: float = 0.0
+    std: float = 1.0
+    shift: float = 1.0
+    sampler: str = "euler"
+    num_inference_steps: int = 30
+    guidance_scale: float = 4.0
+    num_frames: int = 17
+    height: int = 64
+    width: int = 64
+    fps: float = 8.0
+
+    def time(self) -> TimeDistribution:
+        return TimeDistribution(density=self.density, mean=self.mean, std=self.std, shift=self.shift)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineOutput:
+    """`frames`: one uint8 array (T, H, W, 3) a clip, or None where only latents were asked for; `latents`; `fps`."""
+
+    frames: list[UInt8[np.ndarray, "t h w 3"]] | None
+    latents: Float[Tensor, "b c t h w"]
+    fps: float
+
+
+class VideoPipeline:
+    """Text to video. `vae` is a tokenizer, `transformer` a denoising network, `text_encoder` maps prompts to tokens."""
+
+    def __init__(self, vae: Any, transformer: VideoDiT, text_encoder: TextEncoder, scheduler: SchedulerConfig) -> None:
+        self.vae, self.transformer, self.text_encoder, self.scheduler = vae, transformer, text_encoder, scheduler
+        self.path = PATHS[scheduler.path]()
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        negative_prompt: str = "",
+        height: int | None = None,
+        width: int | None = None,
+        num_frames: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        sampler: str | None = None,
+        num_videos_per_prompt: int = 1,
+        seed: int = 0,
+        latents: Float[Tensor, "b c t h w"] | None = None,
+        output_type: str = "np",
+        callback_on_step_end: Callable[[int, Tensor, Tensor], None] | None = None,
+    ) -> PipelineOutput:
+        """Generates `num_videos_per_prompt` clips for each prompt; arguments left out take the checkpoint's defaults.
+
+        Clip k of a prompt is a function of (seed, k) and the prompt alone, whatever else is in the batch. `latents`
+        replaces the first noise; `output_type` "latent" skips decoding. `callback_on_step_end(step, x, x0)` may raise
+        to stop. Raises VidgenError for sizes that the model cannot make, unknown samplers and prompts too long.
+        """
+        s = self.scheduler
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        size = (num_frames or s.num_frames, height or s.height, width or s.width)
+        name = sampler or s.sampler
+        if name not in SAMPLERS:
+            raise VidgenError(f"sampler {name!r} is unknown; choose one of {', '.join(SAMPLERS)}")
+        if output_type not in ("np", "latent"):
+            raise VidgenError(f"output_type {output_type!r} is unknown; choose 'np' or 'latent'")
+        if not prompts or num_videos_per_prompt < 1:
+            raise VidgenError("nothing to generate: give a prompt, and num_videos_per_prompt of 1 or more")
+        shape = self.latent_shape(*size)
+        rows = [p for p in prompts for _ in range(num_videos_per_prompt)]
+        if latents is None:
+            copies = [k for _ in prompts for k in range(num_videos_per_prompt)]
+            latents = draw_per_sample(shape, [sample_generator(seed, k) for k in copies])
+        elif tuple(latents.shape) != (len(rows), *shape):
+            raise VidgenError(f"latents are {tuple(latents.shape)}, {len(rows)} clips of {shape} are asked for")
+        scale = s.guidance_scale if guidance_scale is None else guidance_scale
+        times = s.time().steps(num_inference_steps if num_inference_steps is not None else s.num_inference_steps)
+        denoise = self.denoiser(rows, negative_prompt, scale)
+        device = next(self.transformer.parameters()).device
+        latents = SAMPLERS[name](denoise, latents.to(device), times, self.path, callback=callback_on_step_end)
+        frames = self.decode(latents, *size) if output_type == "np" else None
+        return PipelineOutput(frames=frames, latents=latents.cpu(), fps=s.fps)
+
+    def denoiser(
+        self, prompts: Sequence[str], negative_prompt: str, scale: float
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """The guided denoiser for these prompts; text is encoded once."""
+
+        def conditioned(text: TextEncoding) -> Callable[[Tensor, Tensor], Tensor]:
+            return make_denoiser(self.transformer, self.path, self.scheduler.parametrisation, text=text)
+
+        cond = conditioned(self.text_encoder(prompts))
+        if scale <= 1.0:
+            return cond
+        return cfg(cond, conditioned(self.text_encoder([negative_prompt] * len(prompts))), scale)
+
+    def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """(c, t, h, w) of one clip's latents. VidgenError for a size that tokenizer and patch cannot make."""
+        config = self.vae.config
+        multiple = config.ratio * self.transformer.config.patch[1]
+        if num_frames < 1:
+            raise VidgenError(f"num_frames is {num_frames}; it must be 1 or more")
+        for axis, value in (("height", height), ("width", width)):
+            if value < multiple or value % multiple:
+                near = max(multiple, round(value / multiple) * multiple)
+                raise VidgenError(f"{axis} {value} is not a multiple of {multiple}, which this model needs; try {near}")
+        t = 1 + -(-(num_frames - 1) // config.ratio_t)
+        return config.latent_channels, t, height // config.ratio, width // config.ratio
+
+    @torch.inference_mode()
+    def decode(self, latents: Float[Tensor, "b c t h w"], num_frames: int, height: int, width: int) -> list[np.ndarray]:
+        """uint8 frames of latents, one clip and one latent frame at a time, so memory does not grow with length."""
+        clips = []
+        for z in latents.to(next(self.vae.parameters()).device):
+            out, done, state = np.empty((num_frames, height, width, 3), np.uint8), 0, None
+            for k in range(z.shape[1]):
+                x, state = self.vae.decode_chunk(z[None, :, k : k + 1], state)
+                part = ((x[0].float().clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8).permute(1, 2, 3, 0)
+                part = part[: num_frames - done].cpu().numpy()
+                out[done : done + len(part)] = part
+                done += len(part)
+            clips.append(out)
+        return clips
+
+    def save_pretrained(self, folder: str | os.PathLike, *, dtype: torch.dtype | None = None) -> None:
+        """Writes the whole pipeline in diffusers' layout: model_index.json and a folder a component, all or nothing."""
+        parts = {"vae": self.vae, "transformer": self.transformer, "text_encoder": self.text_encoder}
+        Path(folder).parent.mkdir(parents=True, exist_ok=True)
+        with written_aside(folder) as target:
+            target.mkdir()
+            index: dict[str, Any] = {"_class_name": type(self).__name__}
+            for name, part in parts.items():
+                part.save_pretrained(target / name, dtype=dtype)
+                index[name] = [type(part).__module__, type(part).__name__]
+            (target / "scheduler").mkdir()
+            text = json.dumps({"_class_name": "SchedulerConfig", **asdict(self.scheduler)}, indent=2)
+            (target / "scheduler" / "scheduler_config.json").write_text(text + "\n", encoding="utf-8")
+            index["scheduler"] = [SchedulerConfig.__module__, "SchedulerConfig"]
+            (target / INDEX_NAME).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def load_component(folder: Path, entry: Any, dtype: torch.dtype | None, device: str) -> Any:
+    """One part of a pipeline, of the class that model_index.json names; only vidgen's own classes are loaded."""
+    if not (isinstance(entry, list) and len(entry) == 2 and str(entry[0]).split(".")[0] == "vidgen"):
+        raise VidgenError(f"{folder}: class {entry} of model_index.json is not one of vidgen's; not supported")
+    try:
+        component = getattr(import_module(entry[0]), entry[1])
+    except (ImportError, AttributeError):
+        raise VidgenError(f"{folder}: class {entry[1]} is not in {entry[0]}; saved by another version?") from None
+    return component.from_pretrained(folder, dtype=dtype, device=device)
+
+
+def load_pipeline(
+    name: str = "default", *, device: str = "cpu", dtype: torch.dtype | None = torch.float32
+) -> VideoPipeline:
+    """The pipeline `name`: "default", a folder with model_index.json, or a hub id. VidgenError if it is not whole."""
+    folder = find_model(name)
+    index = read_json(folder / INDEX_NAME)
+    missing = [part for part in ("vae", "transformer", "text_encoder", "scheduler") if part not in index]
+    if missing:
+        raise VidgenError(f"{folder / INDEX_NAME} names no {', '.join(missing)}; not a text-to-video pipeline")
+    path = folder / "scheduler" / "scheduler_config.json"
+    scheduler = config_from_dict(SchedulerConfig, read_json(path), str(path))
+    parts = [load_component(folder / n, index[n], dtype, device) for n in ("vae", "transformer", "text_encoder")]
+    return VideoPipeline(*parts, scheduler)

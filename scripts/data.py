@@ -1,0 +1,115 @@
+"""`vidgen data`: look at a data set before using it; make one of the synthetic world."""
+
+from __future__ import annotations
+
+import json as json_format
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from vidgen.errors import VidgenError
+from vidgen.scripts.options import FpsOption, JsonOption, SeedOption, SizeOption, check_rate, parse_size
+from vidgen.scripts.outputs import check_output
+from vidgen.scripts.reporting import print_json, print_table, progress
+
+app = typer.Typer(no_args_is_help=True, help="Data sets: inspect one, or synthesize one.")
+
+
+@app.command()
+def inspect(
+    source: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of clips, a manifest, or one clip.")],
+    num_frames: Annotated[int | None, typer.Option(min=1, help="Drop clips with fewer frames than this.")] = None,
+    fps: FpsOption = None,
+    full: Annotated[
+        bool, typer.Option("--full/--first", help="Decode every frame, or the first alone (quick; misses late damage).")
+    ] = True,
+    json: JsonOption = False,
+) -> None:
+    """Show what of a data set is kept, and what is dropped and why.
+
+    Example: vidgen data inspect clips --num-frames 17 --fps 8
+    """
+    check_rate(fps)
+
+    from vidgen.data.inspecting import inspect_source
+
+    with progress(source.name, None) as moved:
+        report = inspect_source(
+            source,
+            num_frames=num_frames,
+            fps=fps,
+            decode="full" if full else "first",
+            progress=moved,
+        )
+    print_json(report) if json else print_inspection(source, report)
+
+
+def print_inspection(source: Path, report: dict[str, Any]) -> None:
+    rows = []
+    for clip in report["clips"]:
+        size, length = f"{clip['width']}x{clip['height']}", f"{clip['seconds']:.2f}"
+        about = "; ".join(clip["warnings"]) or clip["caption"] or clip["label"] or ""
+        rows.append((clip["id"], "kept", clip["frames"], size, f"{clip['fps']:g}", length, clip["codec"], about))
+    for drop in report["dropped"]:
+        rows.append((Path(drop["path"]).name, "dropped", "", "", "", "", "", drop["reason"]))
+    columns = ("clip", "", ">frames", ">size", ">fps", ">seconds", "codec", "remarks")
+    print_table(str(source), columns, rows)
+    kept = f"{report['kept']} kept ({report['frames']} frames, {report['hours'] * 60:.2f} minutes)"
+    print(f"{kept}, {len(report['dropped'])} dropped")
+
+
+@app.command()
+def synthesize(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="A new or empty folder.")],
+    count: Annotated[int, typer.Option("--count", min=1, help="How many clips.")],
+    num_frames: Annotated[int, typer.Option(min=1)] = 17,
+    size: SizeOption = "64",
+    fps: Annotated[int, typer.Option(min=1, max=1000)] = 8,
+    max_objects: Annotated[int, typer.Option(min=1, max=2, help="Moving shapes in a clip.")] = 1,
+    split: Annotated[
+        Literal["train", "held_out"], typer.Option(help="Two streams of clips that never meet.")
+    ] = "train",
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+) -> None:
+    """Write clips of moving shapes with captions (x.mp4 + x.txt) and exact labels (labels.jsonl).
+
+    Example: vidgen data synthesize -o shapes --count 100
+    """
+    check_output(output, folder=True)
+
+    from vidgen.atomic import written_aside
+    from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig
+    from vidgen.data.writing import write_video
+
+    height, width = parse_size(size) or (64, 64)
+    try:
+        config = ShapeWorldConfig(
+            height=height, width=width, num_frames=num_frames, fps=fps, max_objects=max_objects, split=split, seed=seed
+        )
+    except ValueError as error:
+        raise VidgenError(f"no such world can be made: {error}") from None
+    world, digits = ShapeWorld(config), max(5, len(str(count - 1)))
+    with written_aside(output) as folder, progress(str(output), count) as moved:
+        folder.mkdir()
+        with (folder / "labels.jsonl").open("w", encoding="utf-8") as labels:
+            for index in range(count):
+                clip, name = world[index], f"{index:0{digits}d}"
+                write_video(clip.video, folder / f"{name}.mp4", fps=fps)
+                (folder / f"{name}.txt").write_text(clip.caption + "\n", encoding="utf-8")
+                row = {"path": f"{name}.mp4", "caption": clip.caption, "labels": clip.labels.to_dict()}
+                labels.write(json_format.dumps(row) + "\n")
+                moved(index + 1)
+    if json:
+        print_json({"path": str(output), "clips": count, "frames": count * num_frames, "seed": seed, "split": split})
+        return
+    print(
+        f"{output}: {count} clips of {num_frames} frames, {height}x{width} at {fps} fps, with captions and labels.jsonl"
+    )
+
+
+if __name__ == "__main__":
+    from vidgen.scripts.main import main_of
+
+    main_of("data")

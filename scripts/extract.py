@@ -1,0 +1,113 @@
+"""`vidgen extract`: features of clips to a bank on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from vidgen.scripts.options import (
+    DeviceOption,
+    Dtype,
+    JsonOption,
+    SeedOption,
+    SizeOption,
+    check_rate,
+    find_device,
+    find_dtype,
+    parse_names,
+    parse_numbers,
+    parse_size,
+)
+from vidgen.scripts.reporting import describe_memory, note, peak_memory_mb, print_json, progress
+
+
+def open_model(name: str, device: str, dtype: Dtype) -> Any:
+    """The pipeline of that name, or the tokenizer where the folder holds no more. VidgenError if there is none."""
+    from vidgen.locations import find_model
+    from vidgen.samplers.pipeline import INDEX_NAME, load_pipeline
+    from vidgen.tokenizers.loading import load_tokenizer
+
+    where = find_device(device)
+    load = load_pipeline if (find_model(name) / INDEX_NAME).is_file() else load_tokenizer
+    return load(name, device=where, dtype=find_dtype(dtype, where))
+
+
+def choose_taps(model: Any, text: str) -> list[str]:
+    """The taps named, or the latents and every block of the denoiser for "all"."""
+    if text.strip() != "all":
+        return parse_names(text)
+    from vidgen.representations.extractor import list_taps
+
+    return [info.name for info in list_taps(model) if info.space in ("latent", "denoiser")]
+
+
+def extract(
+    model: Annotated[str, typer.Argument(help="A pipeline or tokenizer: a shipped name, a folder or a hub id.")],
+    source: Annotated[Path, typer.Argument(metavar="DATA", help="A clip, a folder of clips, or a manifest.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="BANK", help="The bank's folder; continued if there.")
+    ],
+    taps: Annotated[str, typer.Option(help="As tokenizer.latents,dit.blocks.3; all: latents and blocks.")] = "all",
+    noise_levels: Annotated[str, typer.Option(help="In [0, 1], for taps of the denoiser.")] = "0.1",
+    pool: Annotated[str, typer.Option(help="mean, max, temporal, spatial or none.")] = "mean",
+    num_frames: Annotated[int | None, typer.Option(min=1, help="Frames of each clip; default: the model's.")] = None,
+    size: SizeOption = None,
+    fps: Annotated[float | None, typer.Option(help="Rate that frames are taken at; default: the model's.")] = None,
+    windows: Annotated[Literal["head", "centre", "random"], typer.Option(help="Which frames of a clip.")] = "head",
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Add random weights, raw pixels and frame differences, for probes.")
+    ] = False,
+    prompt: Annotated[str, typer.Option(help="Text that the denoiser is conditioned on.")] = "",
+    batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take the first N clips.")] = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    dtype: Annotated[Dtype, typer.Option(help="Precision of the networks.")] = "float32",
+    json: JsonOption = False,
+) -> None:
+    """Write features of clips, read inside the tokenizer and the denoiser, to a bank.
+
+    Example: vidgen extract default clips -o bank --taps tokenizer.latents,dit.blocks.3 --noise-levels 0,0.1
+    """
+    check_rate(fps)
+    frame = parse_size(size)
+    levels = parse_numbers(noise_levels, "--noise-levels")
+
+    from vidgen.representations.extract import extract_source
+
+    opened = open_model(model, device, dtype)
+    with progress(source.name, None) as moved:
+        report = extract_source(
+            opened,
+            source,
+            output,
+            taps=choose_taps(opened, taps),
+            noise_levels=levels,
+            pool=pool,
+            seed=seed,
+            prompt=prompt,
+            num_frames=num_frames,
+            size=frame,
+            fps=fps,
+            windows=windows,
+            batch_size=batch_size,
+            baselines=baselines,
+            limit=limit,
+            progress=moved,
+        )
+    if json:
+        print_json(report | {"peak_mb": peak_memory_mb()})
+        return
+    for drop in report["dropped"]:
+        note(f"left out: {drop['path']}: {drop['reason']}")
+    left = f", {len(report['dropped'])} clips left out" if report["dropped"] else ""
+    added = f"{report['rows']} clips ({report['added']} new) x {len(report['keys'])} features"
+    print(f"{output}: {added}{left}{describe_memory()}")
+
+
+if __name__ == "__main__":
+    from vidgen.scripts.main import main_of
+
+    main_of("extract")

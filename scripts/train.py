@@ -1,0 +1,114 @@
+"""`vidgen train`: run a recipe, or go on with one."""
+
+from __future__ import annotations
+
+import json as json_format
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vidgen.errors import VidgenError
+from vidgen.scripts.options import JsonOption, find_device
+from vidgen.scripts.reporting import note, print_json, print_table
+
+if TYPE_CHECKING:
+    from vidgen.train.config import LoopConfig
+
+
+def train(
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="RECIPE", help="A shipped recipe's name, or a YAML file.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="As steps=100 data.size=[64,64].")
+    ] = None,
+    list_recipes: Annotated[bool, typer.Option("--list", help="Name the shipped recipes.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the whole recipe, every key with its value.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Train by a recipe. After a stop, the same command goes on from the last checkpoint in the run's folder (`out`).
+
+    Every key that a recipe can have is printed by `vidgen train RECIPE --dry-run`.
+    Example: vidgen train tokenizer_default out=runs/mine steps=500
+    """
+    from vidgen.train.config import load_recipe
+
+    if list_recipes:
+        show_recipes(json)
+        return
+    if recipe is None:
+        raise VidgenError("name a recipe, or a YAML file; `vidgen train --list` names the shipped ones")
+    config = load_recipe(recipe, settings or [])
+    if dry_run:
+        print_recipe(config, json)
+        return
+    find_device(config.device)
+    run_recipe(config, json)
+
+
+def show_recipes(as_json: bool) -> None:
+    """The shipped recipes, each with the first line of comment in its file."""
+    from vidgen.train.config import RECIPES
+
+    rows = []
+    for path in sorted(RECIPES.glob("*.yaml")):
+        first = path.read_text(encoding="utf-8").splitlines()[0]
+        rows.append((path.stem, first.lstrip("# ") if first.startswith("#") else ""))
+    if as_json:
+        print_json({"recipes": [{"name": name, "about": about} for name, about in rows]})
+        return
+    print_table("shipped recipes", ("name", "about"), rows)
+
+
+def print_recipe(config: LoopConfig, as_json: bool) -> None:
+    from omegaconf import OmegaConf
+
+    resolved = OmegaConf.structured(config)
+    if as_json:
+        print_json(OmegaConf.to_container(resolved, enum_to_str=True))
+        return
+    print(OmegaConf.to_yaml(resolved), end="")
+
+
+def run_recipe(config: LoopConfig, as_json: bool) -> None:
+    """Trains to the end and says where the model is; on Ctrl-C says where it stands."""
+    from vidgen.train.checkpoints import checkpoint_steps
+    from vidgen.train.loop import train as train_loop
+
+    run = Path(config.out)
+    if done := checkpoint_steps(run):
+        note(f"{run}: resuming from step {done[-1]} of {config.steps}")
+    try:
+        final = train_loop(config)
+    except KeyboardInterrupt:
+        if saved := checkpoint_steps(run):
+            where = run / f"checkpoint-{saved[-1]}"
+            raise KeyboardInterrupt(f"interrupted; {where} is saved: the same command goes on from there") from None
+        raise KeyboardInterrupt(f"interrupted before the first checkpoint of {run}") from None
+    metrics = last_metrics(run)
+    if as_json:
+        print_json({"final": str(final), "metrics": metrics})
+        return
+    scores = ", ".join(f"{k} {v:.4g}" for k, v in metrics.items() if k.startswith("validation_"))
+    print(f"{final}: trained to step {metrics.get('step', config.steps)}{f', {scores}' if scores else ''}")
+
+
+def last_metrics(run: Path) -> dict[str, Any]:
+    """The last value of everything in metrics.jsonl; {} where nothing was logged."""
+    path, found = run / "metrics.jsonl", {}
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                found |= json_format.loads(line)
+            except ValueError:  # a line cut short by a kill
+                continue
+    return found
+
+
+if __name__ == "__main__":
+    from vidgen.scripts.main import main_of
+
+    main_of("train")

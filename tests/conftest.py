@@ -1,0 +1,96 @@
+"""Fixtures that several test files share: the real clips where they are present, and tiny clips made on the spot."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+SHARED_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real clips beside the checkout; tests that need it are skipped where it is absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the folder of real clips is not beside this checkout")
+    return SHARED_DATA
+
+
+def draw_waves(num_frames: int = 12, height: int = 48, width: int = 64) -> np.ndarray:
+    """(t, h, w, 3) uint8: smooth coloured waves that move, every frame different from every other."""
+    t, y, x = np.mgrid[0:num_frames, 0:height, 0:width]
+    red = np.sin(2 * np.pi * (x / width + t / 16))
+    green = np.cos(2 * np.pi * (y / height - t / 23))
+    blue = np.sin(2 * np.pi * ((x + y) / (height + width) + t / 37))
+    return np.round(127.5 + 110 * np.stack([red, green, blue], axis=-1)).astype(np.uint8)
+
+
+def draw_numbered(num_frames: int, height: int = 32, width: int = 32) -> np.ndarray:
+    """(t, h, w, 3) uint8: gray frames that carry their index as eight black or white bars; see `read_numbers`."""
+    bits = (np.arange(num_frames)[:, None] >> np.arange(8)) & 1  # t 8
+    bars = np.repeat(40 + 175 * bits, width // 8, axis=1)  # t w
+    return np.broadcast_to(bars[:, None, :, None], (num_frames, height, width, 3)).astype(np.uint8)
+
+
+def read_numbers(frames: np.ndarray) -> list[int]:
+    """The indices that `draw_numbered` drew, from (t, h, w, 3) frames of any size."""
+    columns = (np.arange(8) + 0.5) * frames.shape[2] / 8
+    bits = frames[:, frames.shape[1] // 2, columns.astype(int)].mean(axis=-1) > 127
+    return (bits @ (1 << np.arange(8))).tolist()
+
+
+@pytest.fixture
+def waves() -> Callable[..., np.ndarray]:
+    """`draw_waves`."""
+    return draw_waves
+
+
+@pytest.fixture
+def numbered() -> Callable[..., np.ndarray]:
+    """`draw_numbered`."""
+    return draw_numbered
+
+
+@pytest.fixture
+def numbers() -> Callable[[np.ndarray], list[int]]:
+    """`read_numbers`."""
+    return read_numbers
+
+
+@pytest.fixture
+def make_video(tmp_path: Path) -> Callable[..., Path]:
+    """Encode frames as asked for, by FFmpeg directly, not by the writer under test; returns the path."""
+
+    def make(
+        frames: np.ndarray,
+        name: str = "clip.mp4",
+        *,
+        fps: float = 25,
+        codec: str = "libx264",
+        pix_fmt: str = "yuv420p",
+        options: dict[str, str] | None = None,
+        stamps: list[int] | None = None,  # presentation times in milliseconds
+        rotation: int | None = None,  # degrees counter-clockwise
+        source_format: str = "rgb24",
+        faststart: bool = False,  # the index in front of the frames
+    ) -> Path:
+        path = tmp_path / name
+        with av.open(str(path), "w", options={"movflags": "faststart"} if faststart else {}) as container:
+            stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options or {})
+            stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], pix_fmt
+            stream.codec_context.time_base = Fraction(1, 1000) if stamps else 1 / stream.codec_context.framerate
+            if rotation is not None:
+                stream.set_display_rotation(rotation)
+            for index, frame in enumerate(frames):
+                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=source_format)
+                picture = picture.reformat(format=pix_fmt)
+                picture.pts = stamps[index] if stamps else index
+                picture.time_base = stream.codec_context.time_base
+                container.mux(stream.encode(picture))
+            container.mux(stream.encode(None))
+        return path
+
+    return make

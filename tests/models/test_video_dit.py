@@ -1,0 +1,124 @@
+"""VideoDiT: levels per frame, positions, masks and backends mean what they say."""
+
+import pytest
+import torch
+
+from vidgen.errors import VidgenError
+from vidgen.models.attention import ATTENTION, plain_attention, sdpa_attention
+from vidgen.models.layers import rotary_table, rotate
+from vidgen.models.text import TextEncoding
+from vidgen.models.video_dit import VideoDiT, VideoDiTConfig
+
+CONFIG = VideoDiTConfig(latent_channels=4, width=64, depth=3, head_dim=32, text_width=24)
+
+
+@pytest.fixture(scope="module")
+def dit() -> VideoDiT:
+    torch.manual_seed(0)
+    model = VideoDiT(CONFIG)
+    for parameter in model.parameters():  # the zero start would make every test true
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)
+    return model.double().eval().requires_grad_(False)
+
+
+def inputs(b: int = 2, t: int = 3) -> tuple[torch.Tensor, TextEncoding]:
+    g = torch.Generator().manual_seed(1)
+    x = torch.randn(b, 4, t, 4, 6, generator=g, dtype=torch.float64)
+    tokens = torch.randn(b, 5, 24, generator=g, dtype=torch.float64)
+    mask = torch.ones(b, 5, dtype=torch.bool)
+    mask[0, 3:] = False
+    return x, TextEncoding(tokens=tokens, mask=mask)
+
+
+def test_a_fresh_model_predicts_zero():
+    x, text = inputs()
+    fresh = VideoDiT(CONFIG).double()
+    assert torch.equal(fresh(x, torch.tensor([0.3, 0.6]), text), torch.zeros_like(x))
+
+
+def test_one_level_equals_that_level_for_every_frame(dit):
+    x, text = inputs()
+    t = torch.tensor([0.2, 0.9], dtype=torch.float64)
+    assert torch.allclose(dit(x, t, text), dit(x, t[:, None].expand(2, 3), text), atol=1e-12)
+    other = t[:, None].repeat(1, 3)
+    other[:, 1] = 0.5
+    assert not torch.allclose(dit(x, t, text), dit(x, other, text), atol=1e-4)
+
+
+def test_batch_members_do_not_see_each_other(dit):
+    x, text = inputs()
+    t = torch.tensor([0.2, 0.9], dtype=torch.float64)
+    alone = dit(x[1:], t[1:], TextEncoding(tokens=text.tokens[1:], mask=text.mask[1:]))
+    assert torch.allclose(dit(x, t, text)[1:], alone, atol=1e-12)
+
+
+def test_masked_text_is_not_seen(dit):
+    x, text = inputs()
+    t = torch.tensor([0.2, 0.9], dtype=torch.float64)
+    changed = text.tokens.clone()
+    changed[0, 3:] = 100.0
+    assert torch.allclose(dit(x, t, text), dit(x, t, TextEncoding(tokens=changed, mask=text.mask)), atol=1e-12)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_backends_agree(masked):
+    g = torch.Generator().manual_seed(2)
+    q, k, v = (torch.randn(2, 3, n, 16, generator=g, dtype=torch.float64) for n in (7, 9, 9))
+    mask = torch.rand(2, 9, generator=g) > 0.3 if masked else None
+    assert torch.allclose(plain_attention(q, k, v, mask), sdpa_attention(q, k, v, mask), atol=1e-12)
+
+
+def test_backend_by_name(dit):
+    x, text = inputs()
+    t = torch.tensor([0.2, 0.9], dtype=torch.float64)
+    outs = []
+    for name in ("plain", "sdpa", "auto"):
+        dit.set_attention(name)
+        outs.append(dit(x, t, text))
+    assert torch.allclose(outs[0], outs[1], atol=1e-10) and torch.allclose(outs[0], outs[2], atol=1e-10)
+    with pytest.raises(VidgenError, match="choose one of " + ", ".join(ATTENTION)):
+        dit.set_attention("telepathy")
+
+
+def test_xformers_is_asked_for_by_name_and_missed_in_one_line():
+    try:
+        import xformers  # noqa: F401
+    except ImportError:
+        q = torch.zeros(1, 1, 2, 8)
+        with pytest.raises(VidgenError, match=r"vidgen\[gpu\]"):
+            ATTENTION["xformers"](q, q, q)
+    else:
+        assert callable(ATTENTION["xformers"])
+
+
+def test_rotary_products_depend_on_differences_only():
+    angles = rotary_table((3, 4, 5), 32).double()
+    q, k = torch.randn(2, 1, 1, 1, 32, dtype=torch.float64)
+    cell = {(t, h, w): (t * 4 + h) * 5 + w for t in range(3) for h in range(4) for w in range(5)}
+
+    def product(a, b):
+        return (rotate(q, angles[cell[a]][None]) * rotate(k, angles[cell[b]][None])).sum()
+
+    assert torch.allclose(product((0, 0, 0), (1, 2, 1)), product((1, 1, 2), (2, 3, 3)), atol=1e-10)
+    assert not torch.allclose(product((0, 0, 0), (1, 2, 1)), product((0, 0, 0), (1, 1, 2)), atol=1e-3)
+
+
+def test_walk_stops_where_the_reader_stops(dit):
+    x, text = inputs()
+    calls = []
+    handles = [b.register_forward_hook(lambda *_, i=i: calls.append(i)) for i, b in enumerate(dit.blocks)]
+    for name, hidden in dit.walk(x, torch.tensor([0.2, 0.9]), text):
+        if name == "blocks.1":
+            assert hidden.shape == (2, 3, 2, 3, 64)
+            break
+    for handle in handles:
+        handle.remove()
+    assert calls == [0, 1]
+    assert [tap.name for tap in dit.feature_info] == ["blocks.0", "blocks.1", "blocks.2"]
+
+
+def test_latents_off_the_patch_grid_are_refused(dit):
+    _, text = inputs()
+    with pytest.raises(VidgenError, match="5x6"):
+        dit(torch.zeros(2, 4, 3, 5, 6), torch.zeros(2), text)

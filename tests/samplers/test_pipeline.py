@@ -1,0 +1,114 @@
+"""The pipeline: a clip is a function of prompt and seed; sizes that cannot be made are named."""
+
+import numpy as np
+import pytest
+import torch
+
+from vidgen.errors import VidgenError
+from vidgen.models.text import ByteTextConfig, ByteTextEncoder
+from vidgen.models.video_dit import VideoDiT, VideoDiTConfig
+from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline, load_pipeline
+from vidgen.tokenizers.model import Encoded, VideoTokenizer
+from vidgen.tokenizers.presets import PRESETS
+
+FOREIGN = '{"vae": ["os", "system"], "transformer": [], "text_encoder": [], "scheduler": []}'
+FAST = dict(num_frames=6, height=32, width=16, num_inference_steps=3, guidance_scale=3.0)
+
+
+@pytest.fixture(scope="module")
+def pipe() -> VideoPipeline:
+    torch.manual_seed(0)
+    parts = (
+        VideoTokenizer(PRESETS["tiny"]),
+        VideoDiT(VideoDiTConfig(latent_channels=4, width=32, depth=2, head_dim=16, text_width=16)),
+        ByteTextEncoder(ByteTextConfig(width=16, depth=1, head_dim=16)),
+    )
+    for part in parts:
+        for parameter in part.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.1)
+        part.eval().requires_grad_(False)
+    return VideoPipeline(*parts, SchedulerConfig(shift=1.5))
+
+
+def test_a_clip_does_not_depend_on_its_batch(pipe):
+    both = pipe(["a red circle", "a blue square grows slowly"], **FAST)
+    alone = pipe("a blue square grows slowly", **FAST)
+    assert torch.allclose(both.latents[1], alone.latents[0], atol=1e-5)
+    two = pipe("a red circle", num_videos_per_prompt=2, **FAST)
+    assert torch.allclose(two.latents[0], both.latents[0], atol=1e-5)
+    assert not torch.allclose(two.latents[0], two.latents[1], atol=1e-2)
+
+
+def test_seed_and_prompt_matter(pipe):
+    base = pipe("a red circle", **FAST).latents
+    assert torch.equal(pipe("a red circle", **FAST).latents, base)
+    assert not torch.allclose(pipe("a red circle", seed=1, **FAST).latents, base, atol=1e-2)
+    assert not torch.allclose(pipe("a star", **FAST).latents, base, atol=1e-4)
+
+
+def test_streamed_decoding_equals_the_tokenizer(pipe):
+    out = pipe("a red circle", **FAST)
+    frames = pipe.vae.decode(Encoded(latents=out.latents, num_frames=6, height=32, width=16)).clamp(-1, 1)
+    expected = ((frames[0].permute(1, 2, 3, 0) + 1) * 127.5).round().numpy()
+    assert out.frames[0].shape == (6, 32, 16, 3) and out.frames[0].dtype == np.uint8
+    assert np.abs(out.frames[0].astype(int) - expected.astype(int)).max() <= 1
+
+
+def test_save_and_load_gives_the_same_clip(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path / "model")
+    again = load_pipeline(str(tmp_path / "model"))
+    assert again.scheduler == pipe.scheduler
+    # Not equal bit for bit: the loaded convolutions may lie in another memory format.
+    assert torch.allclose(again("a star", **FAST).latents, pipe("a star", **FAST).latents, atol=1e-5)
+
+
+def test_callback_may_stop(pipe):
+    def stop(step, x, x0):
+        if step == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pipe("a star", callback_on_step_end=stop, **FAST)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"height": 30}, "height 30 is not a multiple of 16.*try 32"),
+        ({"width": 1}, "width 1"),
+        ({"num_frames": -1}, "num_frames is -1"),
+        ({"num_inference_steps": 0}, "num_inference_steps is 0"),
+        ({"sampler": "magic"}, "sampler 'magic' is unknown; choose one of euler, heun"),
+        ({"output_type": "vhs"}, "output_type 'vhs'"),
+        ({"latents": torch.zeros(1, 4, 1, 1, 1)}, "latents are"),
+        ({"prompt": "x" * 300}, "too long"),
+        ({"prompt": []}, "nothing to generate"),
+    ],
+)
+def test_bad_calls_are_named(pipe, change, says):
+    with pytest.raises(VidgenError, match=says):
+        pipe(**{"prompt": "a star", **FAST, **change})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda f: (f / "model_index.json").unlink(), "model_index.json is missing"),
+        (lambda f: (f / "model_index.json").write_text("{}"), "names no vae"),
+        (lambda f: (f / "vae" / "config.json").write_text("{"), "cannot be read as JSON"),
+        (lambda f: (f / "transformer" / "diffusion_pytorch_model.safetensors").unlink(), "is missing"),
+        (lambda f: (f / "model_index.json").write_text(FOREIGN), "not one of vidgen's"),
+    ],
+)  # fmt: skip
+def test_damaged_folders_are_named(pipe, tmp_path, spoil, says):
+    pipe.save_pretrained(tmp_path / "model")
+    spoil(tmp_path / "model")
+    with pytest.raises(VidgenError, match=says):
+        load_pipeline(str(tmp_path / "model"))
+
+
+def test_unknown_model_lists_what_there_is(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(VidgenError, match="'nowhere' is neither a shipped model"):
+        load_pipeline("nowhere")

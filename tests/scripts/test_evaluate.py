@@ -1,0 +1,36 @@
+"""`vidgen evaluate`: the numbers and their keys, on held-out prompts or on a file of them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+
+def test_generation_reports_every_measure(vidgen, model: Path) -> None:
+    report = json.loads(vidgen("evaluate", "generation", "--model", model, "--n", 3, "--json").out)
+    assert report["n"] == 3 and len(report["clips"]) == 3 and report["num_inference_steps"] == 2
+    for name in ("colour", "shape", "motion", "all"):
+        low, high = report["ci"][name]
+        assert 0 <= low <= report[name] <= high <= 1
+    assert {"model", "seconds_per_clip", "peak_mb", "seed", "guidance_scale"} <= set(report)
+
+
+def test_prompts_from_a_file(vidgen, model: Path, tmp_path: Path) -> None:
+    words = ("--num-frames", 5, "--size", 16, "--count", 2)
+    assert vidgen("data", "synthesize", "-o", tmp_path / "x", *words).status == 0
+    words = ("--model", model, "--prompts", tmp_path / "x" / "labels.jsonl")
+    assert json.loads(vidgen("evaluate", "generation", *words, "--json").out)["n"] == 2
+    table = vidgen("evaluate", "generation", *words).out
+    assert "2 clips" in table and "95% interval" in table and "s a clip" in table
+
+
+def test_the_ceiling(vidgen, model: Path) -> None:
+    report = json.loads(vidgen("evaluate", "ceiling", "--model", model / "vae", "--n", 2, "--json").out)
+    assert report["n"] == 2 and {"colour", "shape", "motion", "all", "ci"} <= set(report)
+
+
+@pytest.mark.parametrize("text", ["", "no json", '{"caption": "x"}', '{"caption": "x", "labels": 3}'])
+def test_a_bad_file_of_prompts_is_one_line(vidgen, model: Path, tmp_path: Path, text: str) -> None:
+    path = tmp_path / "labels.jsonl"
+    path.write_text(text)
+    assert str(path) in vidgen("evaluate", "generation", "--model", model, "--prompts", path).error

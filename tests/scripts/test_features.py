@@ -1,0 +1,67 @@
+"""`vidgen extract` and `vidgen probe`: from labelled clips to a table of accuracies."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vidgen.data.writing import write_video
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """A manifest of bright and dark clips, eight to learn from and four to report on; one file is missing."""
+    rng, rows = np.random.default_rng(0), []
+    for index in range(12):
+        label, level = (("dark", 40), ("bright", 200))[index % 2]
+        frames = (level + rng.integers(0, 30, (5, 16, 16, 3))).astype(np.uint8)
+        write_video(frames, tmp_path / f"{index}.mkv", fps=8)
+        rows.append((f"{index}.mkv", label, "train" if index < 8 else "test"))
+    rows.append(("gone.mkv", "dark", "train"))
+    with (tmp_path / "clips ü.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "label", "split"), *rows])
+    return tmp_path / "clips ü.csv"
+
+
+def test_extract_and_probe(vidgen, model: Path, labelled: Path, tmp_path: Path) -> None:
+    bank = tmp_path / "bank"
+    words = ("extract", model, labelled, "-o", bank, "--noise_levels", "0,0.1", "--baselines")
+    report = json.loads(vidgen(*words, "--json").out)
+    assert report["rows"] == report["added"] == 12
+    assert [Path(drop["path"]).name for drop in report["dropped"]] == ["gone.mkv"]
+    assert {"tokenizer.latents", "dit.blocks.0@t=0.00", "dit.blocks.1@t=0.10"} <= set(report["keys"])
+    assert json.loads(vidgen(*words, "--json").out)["added"] == 0
+    rows = json.loads(vidgen("probe", bank, "--json").out)["rows"]
+    wanted = {"tap", "noise_level", "pool", "kind", "task", "metric", "validation", "test", "ci", "baseline"}
+    assert all(wanted <= set(row) for row in rows)
+    (pixels,) = [row for row in rows if row["tap"] == "pixels"] or [rows[0]]
+    assert pixels["test"] == 1.0
+    table = vidgen("probe", bank, "--best").out
+    assert "tokenizer.latents" in table and "majority" in table and "8 clips to learn from, 4 to report on" in table
+
+
+def test_a_tokenizer_alone_has_features_too(vidgen, model: Path, labelled: Path, tmp_path: Path) -> None:
+    ran = vidgen(
+        "extract", model / "vae", labelled, "-o", tmp_path / "bank", "--num-frames", 5, "--size", "16", "--json"
+    )
+    assert json.loads(ran.out)["keys"] == ["tokenizer.latents"], ran
+
+
+BAD = {
+    "no model": (("extract", "nothing-of-that-name", "DATA", "-o", "BANK"), "model 'nothing-of-that-name'"),
+    "no data": (("extract", "MODEL", "nowhere", "-o", "BANK"), "nowhere: no such file or folder"),
+    "tap": (("extract", "MODEL", "DATA", "-o", "BANK", "--taps", "dit.blocks.9"), "tap 'dit.blocks.9' is not there"),
+    "pool": (("extract", "MODEL", "DATA", "-o", "BANK", "--pool", "whirl"), "pool 'whirl' is unknown"),
+    "level": (("extract", "MODEL", "DATA", "-o", "BANK", "--noise-levels", "2"), "noise level 2.0 is outside [0, 1]"),
+    "no bank": (("probe", "BANK"), "BANK"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line(vidgen, model: Path, labelled: Path, tmp_path: Path, case: str) -> None:
+    words, line = BAD[case]
+    there = {"MODEL": str(model), "DATA": str(labelled), "BANK": str(tmp_path / "BANK")}
+    assert line in vidgen(*[there.get(word, word) for word in words]).error
+    assert not (tmp_path / "BANK").exists()

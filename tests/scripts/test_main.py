@@ -1,0 +1,128 @@
+"""The command as a whole: usage errors, failures, bugs and interrupts each have their exit status."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vidgen.errors import VidgenError
+from vidgen.scripts import doctor
+from vidgen.scripts.failures import explain
+from vidgen.scripts.main import app, main
+from vidgen.scripts.options import parse_names, parse_numbers, parse_size
+
+ROOT = Path(__file__).resolve().parents[2]
+VERBS = ("sample", "train", "tokenizer", "extract", "probe", "data", "evaluate", "doctor")
+
+
+def test_every_verb_is_listed_and_has_a_file_and_a_page(vidgen) -> None:
+    printed = vidgen("--help").out
+    page = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
+    for verb in VERBS:
+        assert verb in printed and f"vidgen {verb}" in page
+        source = (ROOT / "scripts" / f"{verb}.py").read_text(encoding="utf-8")
+        assert f'main_of("{verb}")' in source
+        ran = vidgen(verb, "--help")
+        assert ran.status == 0 and "Usage: vidgen" in ran.out
+
+
+def test_the_version(vidgen) -> None:
+    import vidgen as package
+
+    assert vidgen("--version").out == f"vidgen {package.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("smaple",), "No such command 'smaple'. Did you mean 'sample'?; see `vidgen --help`"),
+        (("data", "look"), "No such command 'look'; see `vidgen data --help`"),
+        (("tokenizer", "encode"), "see `vidgen tokenizer encode --help`"),
+        (("probe", "bank", "--kind", "magic"), "'magic'"),
+    ],
+)
+def test_usage_errors_are_one_line(vidgen, words: tuple[str, ...], line: str) -> None:
+    assert line in vidgen(*words).error
+
+
+def test_no_verb_prints_the_help(vidgen) -> None:
+    ran = vidgen()
+    assert ran.status == 2 and "sample" in ran.out + ran.err and "error" not in ran.err
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def look() -> None:
+        raise error
+
+    monkeypatch.setattr(doctor, "LOOKS", (look,))
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (VidgenError("first\nsecond; do this"), "error: first second; do this"),
+        (PermissionError(13, "Permission denied", "x.mp4"), "error: x.mp4: Permission denied; check the path"),
+        (OSError(28, "No space left on device"), "error: No space left on device; check"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 TB"), "error: out of memory"),
+        (MemoryError(), "error: out of memory"),
+    ],
+)
+def test_failures_end_in_one_line_and_status_2(vidgen, monkeypatch, error: Exception, line: str) -> None:
+    failing(monkeypatch, error)
+    assert vidgen("doctor").error.startswith(line)
+
+
+def test_interrupts_end_in_130(vidgen, monkeypatch) -> None:
+    failing(monkeypatch, KeyboardInterrupt())
+    ran = vidgen("doctor")
+    assert (ran.status, ran.err) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize("error", [ValueError("bug"), KeyError("bug"), RuntimeError("bug")])
+def test_bugs_keep_their_traceback(vidgen, monkeypatch, error: Exception) -> None:
+    failing(monkeypatch, error)
+    assert explain(error) is None
+    with pytest.raises(type(error), match="bug"):
+        vidgen("doctor")
+
+
+def test_the_entry_point_exits(monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["vidgen", "--version"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 0
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    code = "import sys\nfrom vidgen.scripts.main import main\nmain(['doctor', '--help'])"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert b"Traceback" not in process.stderr.read()
+    process.wait()
+
+
+def test_the_doctor_looks_at_everything(vidgen) -> None:
+    report = json.loads(vidgen("doctor", "--json").out)
+    names = {finding["name"] for finding in report["findings"]}
+    assert {"python", "packages", "threads", "matmul", "xformers", "video", "disk", "hub"} <= names
+    for finding in report["findings"]:
+        assert finding["status"] in ("ok", "warn") and finding["found"]
+        assert (finding["status"] == "warn") == bool(finding["advice"]), finding
+    assert all(line.split()[0] in ("ok", "warn") for line in vidgen("doctor").out.splitlines())
+
+
+def test_words_of_options() -> None:
+    assert parse_size("64") == (64, 64) and parse_size("64x96") == (64, 96) and parse_size(None) is None
+    assert parse_names(" a, b,") == ["a", "b"] and parse_numbers("0, 0.1", "--x") == [0.0, 0.1]
+    for text in ("0", "64x", "x64", "-3", "64x0", "big"):
+        with pytest.raises(VidgenError, match="is not a size"):
+            parse_size(text)
+    with pytest.raises(VidgenError, match="--noise-levels 'much' is not a list of numbers"):
+        parse_numbers("much", "--noise-levels")
+
+
+def test_the_app_has_no_command_without_help() -> None:
+    for command in app.registered_commands:
+        assert command.callback.__doc__

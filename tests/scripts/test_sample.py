@@ -1,0 +1,195 @@
+"""`vidgen sample`: files as asked, the same clip for the same seed, and nothing half-written when it fails."""
+
+import importlib.util
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from vidgen.data.reading import read_video
+from vidgen.samplers.pipeline import VideoPipeline, load_pipeline
+from vidgen.tokenizers.token_files import read_tokens
+
+PROMPT = "a red circle moves right"
+
+
+def test_a_clip_of_the_size_asked_for(vidgen, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "ein Ordner ü" / "clip.mp4"
+    out.parent.mkdir()
+    ran = vidgen("sample", PROMPT, "-o", out, "--model", model, "--num_frames", 6, "--height", 24, "--fps", 4, "--json")
+    assert ran.status == 0, ran.err
+    report = json.loads(ran.out)
+    assert report["clips"][0] | {"prompt": PROMPT, "num_frames": 6, "height": 24, "width": 16} == report["clips"][0]
+    clip = read_video(out)
+    assert clip.frames.shape == (6, 24, 16, 3) and clip.fps == 4
+    assert {p.name for p in out.parent.iterdir()} == {"clip.mp4"}
+
+
+def test_the_summary_is_one_line(vidgen, model: Path, tmp_path: Path) -> None:
+    ran = vidgen("sample", PROMPT, "-o", tmp_path / "clip.mp4", "--model", model)
+    assert ran.out.count("\n") == 1 and "clip.mp4: 5 frames of 16x16" in ran.out and "MiB" in ran.out
+
+
+def test_latents_equal_the_pipelines_own(vidgen, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.safetensors"
+    words = ("sample", PROMPT, "-o", out, "--model", model, "--seed", 5, "--sampler", "heun", "--guidance-scale", 2)
+    assert vidgen(*words).status == 0
+    pipe = load_pipeline(str(model))
+    want = pipe(PROMPT, seed=5, sampler="heun", guidance_scale=2.0, output_type="latent").latents
+    tokens = read_tokens(out, pipe.vae)
+    torch.testing.assert_close(tokens.latents, want)
+    assert (tokens.num_frames, tokens.height, tokens.width, tokens.fps) == (5, 16, 16, 8.0)
+    assert tokens.extra["prompt"] == PROMPT and tokens.extra["seed"] == "5"
+
+
+def test_several_clips_are_numbered_and_batches_change_nothing(vidgen, model: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a red circle\n\nein blauer Kreis\n", encoding="utf-8")
+    common = ("--prompts-file", prompts, "--num-videos-per-prompt", 2, "--model", model, "--output-type", "latent")
+    for name, batch in (("one", 1), ("all", 4)):
+        ran = vidgen("sample", *common, "-o", tmp_path / name, "--batch-size", batch)
+        assert ran.status == 0, ran.err
+    for index in range(4):
+        one, both = (read_tokens(tmp_path / f"{name}-{index}.safetensors") for name in ("one", "all"))
+        assert one.extra["prompt"] == ("a red circle", "ein blauer Kreis")[index // 2]
+        torch.testing.assert_close(one.latents, both.latents)
+
+
+@pytest.mark.parametrize(("name", "made"), [("x.gif", "x.gif"), ("x.webp", "x.webp"), ("frames", "frames/00004.png")])
+def test_the_suffix_says_the_format(vidgen, model: Path, tmp_path: Path, name: str, made: str) -> None:
+    kind = "png" if name == "frames" else name[2:]
+    ran = vidgen("sample", PROMPT, "-o", tmp_path / name, "--model", model, "--output-type", kind, "--keep-latents")
+    assert ran.status == 0, ran.err
+    assert (tmp_path / made).is_file()
+    assert {p.name for p in tmp_path.iterdir()} == {name, f"{name.split('.')[0]}.latents.safetensors"}
+
+
+def test_a_name_of_our_own_choosing_never_overwrites(vidgen, model: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert vidgen("sample", "A red / Circle!", "--model", model).status == 0
+    assert {p.name for p in tmp_path.iterdir()} == {"a-red-circle.mp4", "a-red-circle_2.mp4"}
+
+
+BAD = {
+    "no prompt": ((), "give a prompt"),
+    "unknown sampler": ((PROMPT, "--sampler", "magic"), "'magic' is unknown; choose one of euler, heun"),
+    "height": ((PROMPT, "--height", 20), "height 20 is not a multiple of 8"),
+    "long prompt": (("circle " * 20,), "too long, 60 at most"),
+    "format": ((PROMPT, "-o", "x.xyz"), "no format is known for '.xyz'"),
+    "contradiction": ((PROMPT, "-o", "x.gif", "--output-type", "mp4"), "x.gif is not of --output-type mp4"),
+    "no folder": ((PROMPT, "-o", "nowhere/x.mp4"), "nowhere does not exist; create it first"),
+    "under a file": ((PROMPT, "-o", "file/x.mp4"), "file/x.mp4"),
+    "png": ((PROMPT, "-o", "x.png"), "one image cannot hold 5 frames"),
+    "no prompts file": (("--prompts-file", "gone.txt"), "gone.txt: No such file"),
+    "device": ((PROMPT, "--device", "abacus"), "device 'abacus' cannot be used here"),
+    "rate": ((PROMPT, "--fps", 0), "--fps 0 is not a frame rate"),
+    "steps": ((PROMPT, "--num-inference-steps", 0), "greater than or equal to 1; see `vidgen sample --help`"),
+    "option": ((PROMPT, "--colour", "red"), "No such option: --colour; see `vidgen sample --help`"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_leaves_nothing(vidgen, model: Path, tmp_path: Path, monkeypatch, case: str) -> None:
+    words, line = BAD[case]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    assert line in vidgen("sample", *words, "--model", model).error
+    assert {p.name for p in tmp_path.iterdir()} == {"file"}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("xformers") is not None, reason="xformers is installed here")
+def test_xformers_that_is_not_there_is_one_line(vidgen, model: Path, tmp_path: Path) -> None:
+    line = vidgen("sample", PROMPT, "-o", tmp_path / "x.mp4", "--model", model, "--attention", "xformers").error
+    assert "pip install 'vidgen[gpu]'" in line and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("part", ["transformer", "text_encoder", "vae"])
+def test_weights_of_another_shape_are_one_line(vidgen, model: Path, tmp_path: Path, part: str) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(model, broken)
+    path = broken / part / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    name = max(tensors, key=lambda n: tensors[n].ndim)
+    save_file(tensors | {name: tensors[name][:1].clone()}, path)
+    line = vidgen("sample", PROMPT, "-o", tmp_path / "x.mp4", "--model", broken).error
+    assert str(path) in line and name in line and "shape" in line
+    del tensors[name]
+    save_file(tensors, path)
+    assert "1 missing" in vidgen("sample", PROMPT, "-o", tmp_path / "x.mp4", "--model", broken).error
+    assert {p.name for p in tmp_path.iterdir()} == {"broken"}
+
+
+def test_an_unwritable_folder_is_found_before_the_work(vidgen, tmp_path: Path, monkeypatch) -> None:
+    if os.name != "posix" or not Path("/proc/self").is_dir():
+        pytest.skip("needs a folder that not even the administrator may write to: /proc")
+    assert (
+        "cannot be written to" in vidgen("sample", PROMPT, "-o", "/proc/x.mp4", "--model", "not-even-looked-at").error
+    )
+
+
+def test_a_failed_decode_keeps_the_latents_and_says_how_to_go_on(
+    vidgen, model: Path, tmp_path: Path, monkeypatch
+) -> None:
+    whole = VideoPipeline.decode
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(VideoPipeline, "decode", fail)
+    out, kept = tmp_path / "my clip.mp4", tmp_path / "my clip.latents.safetensors"
+    line = vidgen("sample", PROMPT, "-o", out, "--model", model).error
+    assert "No space left" in line and {p.name for p in tmp_path.iterdir()} == {kept.name}
+    monkeypatch.setattr(VideoPipeline, "decode", whole)
+
+    command = line.partition("go on with: vidgen ")[2]
+    assert vidgen(*shlex.split(command), "--dtype", "float32").status == 0
+    direct = tmp_path / "direct.mp4"
+    assert vidgen("sample", PROMPT, "-o", direct, "--model", model).status == 0
+    np.testing.assert_array_equal(read_video(out).frames, read_video(direct).frames)
+
+
+def test_ctrl_c_while_sampling(vidgen, model: Path, tmp_path: Path, monkeypatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vidgen.samplers.solvers.transfer", interrupt)
+    ran = vidgen("sample", PROMPT, "-o", tmp_path / "x.mp4", "--model", model)
+    assert (ran.status, ran.err, ran.out) == (130, "interrupted\n", "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_to_a_running_process(model: Path, tmp_path: Path) -> None:
+    started, out = tmp_path / "started", tmp_path / "out"
+    out.mkdir()
+    code = f"""
+import pathlib, sys, vidgen.samplers.solvers as solvers
+from vidgen.scripts.main import main
+whole = solvers.transfer
+def transfer(*inputs):
+    pathlib.Path({str(started)!r}).touch()
+    return whole(*inputs)
+solvers.transfer = transfer
+main(sys.argv[1:])
+"""
+    words = ["sample", PROMPT, "-o", str(out / "x.mp4"), "--model", str(model), "--num-inference-steps", "1000000"]
+    process = subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    for _ in range(6000):  # a busy machine takes its time to import
+        if started.exists() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    assert process.poll() is None, process.stderr.read()
+    process.send_signal(signal.SIGINT)
+    printed, error = process.communicate(timeout=600)
+    assert (process.returncode, error.decode(), printed) == (130, "interrupted\n", b"")
+    assert not list(out.iterdir())

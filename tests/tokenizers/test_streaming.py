@@ -1,0 +1,136 @@
+"""The guarantees of the tokenizer: causal, exact in any chunks, no frame lost, state as data."""
+
+import pickle
+
+import pytest
+import torch
+
+from vidgen.errors import VidgenError
+from vidgen.tokenizers.bottlenecks import BOTTLENECKS
+from vidgen.tokenizers.model import TokenizerConfig, VideoTokenizer
+
+TINY = dict(latent_channels=4, widths=(8, 12), encoder_blocks=1, decoder_blocks=1)
+SHAPES = {
+    "haar_4x8x8": dict(TINY, temporal=(False,)),
+    "strided_4x8x8": dict(TINY, patch_t=1, patch=2, widths=(8, 8, 12), temporal=(True, True)),
+    "mixed_8x4x4": dict(TINY, patch_t=4, patch=2, temporal=(True,)),
+    "full_2x4x4": dict(TINY, patch_t=2, patch=2, temporal=(False,), convolution="full", front_end="patch"),
+    "frames_1x4x4": dict(TINY, patch_t=1, patch=2, temporal=(False,)),
+}
+
+
+def make(shape: str, bottleneck: str = "kl") -> VideoTokenizer:
+    torch.manual_seed(0)
+    tokenizer = VideoTokenizer(TokenizerConfig(bottleneck=bottleneck, **SHAPES[shape])).double()
+    tokenizer.latents_mean.normal_()
+    tokenizer.latents_std.uniform_(0.5, 2.0)
+    return tokenizer.eval().requires_grad_(False)
+
+
+def clip(frames: int, height: int = 16, width: int = 16, seed: int = 1) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(1, 3, frames, height, width, generator=generator, dtype=torch.float64) * 2 - 1
+
+
+@pytest.fixture(scope="module", params=[(s, b) for s in SHAPES for b in BOTTLENECKS], ids="-".join)
+def tokenizer(request) -> VideoTokenizer:
+    return make(*request.param)
+
+
+def test_any_length_and_size_comes_back(tokenizer):
+    for frames, height, width in [(1, 1, 1), (2, 16, 16), (5, 17, 9), (6, 8, 31), (9, 19, 21), (17, 16, 16)]:
+        video = clip(frames, height, width)
+        encoded = tokenizer.encode(video)
+        assert encoded.latents.shape[2] == 1 + -(-(frames - 1) // tokenizer.config.ratio_t)
+        assert tokenizer.decode(encoded).shape == video.shape
+
+
+@pytest.mark.parametrize("frames", [1, 2, 7, 13, 18])
+def test_whole_equals_any_chunks(tokenizer, frames):
+    video = clip(frames, 17, 9)
+    whole = tokenizer.encode(video)
+    decoded = tokenizer.decode(whole)
+    for size in (1, 2, 3, 5, 8):
+        encoded = tokenizer.encode(video, chunk_frames=size)
+        assert (encoded.latents - whole.latents).abs().max() < 1e-10
+        assert (tokenizer.decode(whole, chunk_latents=size) - decoded).abs().max() < 1e-10
+
+
+def test_encode_chunk_by_hand_equals_whole_with_state_pickled(tokenizer):
+    video, state, parts = clip(11), None, []
+    for start, stop in [(0, 1), (1, 1), (1, 6), (6, 7), (7, 11)]:
+        z, state = tokenizer.encode_chunk(video[:, :, start:stop], state) if stop > start else (None, state)
+        state = pickle.loads(pickle.dumps(state))
+        parts += [] if z is None else [z]
+    z, state = tokenizer.encode_chunk(video[:, :, :0], state, last=True)
+    assert state.pending is None
+    latents = torch.cat([*parts, z], dim=2)
+    assert (latents - tokenizer.encode(video).latents).abs().max() < 1e-10
+
+
+def test_two_clips_may_interleave(tokenizer):
+    a, b = clip(9, seed=1), clip(9, seed=2)
+    za, state_a = tokenizer.encode_chunk(a[:, :, :5])
+    zb, state_b = tokenizer.encode_chunk(b[:, :, :5])
+    za2, _ = tokenizer.encode_chunk(a[:, :, 5:], state_a, last=True)
+    zb2, _ = tokenizer.encode_chunk(b[:, :, 5:], state_b, last=True)
+    assert (torch.cat([za, za2], 2) - tokenizer.encode(a).latents).abs().max() < 1e-10
+    assert (torch.cat([zb, zb2], 2) - tokenizer.encode(b).latents).abs().max() < 1e-10
+
+
+def test_the_past_does_not_see_the_future(tokenizer):
+    n, video = tokenizer.config.ratio_t, clip(13)
+    encoded = tokenizer.encode(video)
+    decoded = tokenizer.decode(encoded)
+    for k in range(13):
+        changed = video.clone()
+        changed[:, :, k] = -changed[:, :, k]
+        cell = 0 if k == 0 else 1 + (k - 1) // n  # the latent frame that holds frame k
+        first = 0 if cell == 0 else 1 + (cell - 1) * n  # the first frame decoded from it
+        after = tokenizer.encode(changed)
+        assert torch.equal(after.latents[:, :, :cell], encoded.latents[:, :, :cell])
+        assert not torch.equal(after.latents[:, :, cell], encoded.latents[:, :, cell])
+        assert torch.equal(tokenizer.decode(after)[:, :, :first], decoded[:, :, :first])
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
+def test_chunks_agree_in_lower_precision(dtype, tolerance):
+    tokenizer = make("haar_4x8x8").to(dtype)
+    video = clip(13, 24, 40).to(dtype)
+    whole, parts = tokenizer.encode(video), tokenizer.encode(video, chunk_frames=3)
+    scale = whole.latents.float().abs().max()
+    assert (whole.latents.float() - parts.latents.float()).abs().max() / scale < tolerance
+    frames, pieces = tokenizer.decode(whole).float(), tokenizer.decode(whole, chunk_latents=1).float()
+    assert (frames - pieces).abs().max() / frames.abs().max() < tolerance
+
+
+def test_state_does_not_grow_with_length():
+    tokenizer, state, sizes = make("strided_4x8x8"), None, []
+    for start in range(0, 40, 4):
+        _, state = tokenizer.encode_chunk(clip(40)[:, :, start : start + 4], state)
+        sizes.append(sum(v.untyped_storage().nbytes() for v in state.cache.values()))
+    assert len(set(sizes[1:])) == 1
+
+
+@pytest.mark.parametrize(
+    ("video", "says"),
+    [
+        (torch.zeros(1, 3, 0, 8, 8), "shape"),
+        (torch.zeros(1, 4, 1, 8, 8), "shape"),
+        (torch.zeros(3, 1, 8, 8), "shape"),
+        (torch.full((1, 3, 1, 8, 8), 255.0), "[-1, 1]"),
+        (torch.full((1, 3, 1, 8, 8), float("nan")), "[-1, 1]"),
+    ],
+)
+def test_bad_video_is_refused(video, says):
+    with pytest.raises(VidgenError, match=".*" + says.replace("[", r"\[").replace("]", r"\]")):
+        make("haar_4x8x8").encode(video)
+
+
+def test_latents_of_another_length_are_refused():
+    import dataclasses
+
+    tokenizer = make("haar_4x8x8")
+    encoded = tokenizer.encode(clip(9))
+    with pytest.raises(VidgenError, match="do not hold 30 frames"):
+        tokenizer.decode(dataclasses.replace(encoded, num_frames=30))

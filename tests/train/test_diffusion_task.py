@@ -1,0 +1,69 @@
+"""The denoising loss: what it is for a network that knows the answer, and a small run from latents to a pipeline."""
+
+import pytest
+import torch
+
+from vidgen.errors import VidgenError
+from vidgen.samplers.pipeline import load_pipeline
+from vidgen.tokenizers.model import VideoTokenizer
+from vidgen.tokenizers.presets import PRESETS
+from vidgen.train.config import load_recipe
+from vidgen.train.diffusion_task import DiffusionTask
+from vidgen.train.latents import CachedLatents
+from vidgen.train.loop import train
+
+SMALL = [
+    "cached_clips=6", "steps=4", "batch_size=2", "log_every=1", "validate_every=2", "checkpoint_every=2",
+    "data.validation_clips=2", "data.num_frames=5", "data.size=[16,16]", "model.width=32", "model.depth=1",
+    "model.head_dim=32", "text_model.width=16", "text_model.depth=1", "text_model.head_dim=16", "autocast=float32",
+    "per_frame_noise=0.5",
+]  # fmt: skip
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    torch.manual_seed(0)
+    VideoTokenizer(PRESETS["tiny"]).save_pretrained(tmp_path / "tok")
+    return load_recipe(
+        "diffusion_default",
+        [*SMALL, f"tokenizer={tmp_path / 'tok'}", f"cache={tmp_path / 'cache'}", f"out={tmp_path / 'run'}"],
+    )
+
+
+def test_a_fresh_network_has_the_variance_of_the_target_as_its_loss(recipe):
+    task = DiffusionTask(recipe)
+    x0, eps, t = torch.zeros(2, 4, 2, 2, 2), torch.ones(2, 4, 2, 2, 2), torch.tensor([0.2, 0.7])
+    loss = task.denoising_loss(x0, ["a", "b"], t, eps)  # predicts zero where the velocity is eps - x0 = 1
+    assert torch.allclose(loss, torch.ones(2))
+
+
+def test_run_gives_a_pipeline_that_knows_its_time_distribution(recipe):
+    pipe = load_pipeline(str(train(recipe)))
+    assert pipe.scheduler.time() == DiffusionTask(recipe).time
+    out = pipe("a red circle moves right", num_inference_steps=2)
+    assert out.frames[0].shape == (5, 16, 16, 3)
+
+
+def test_cache_is_reused_and_is_not_taken_for_another(recipe, tmp_path):
+    task = DiffusionTask(recipe)
+    folders = sorted((tmp_path / "cache").iterdir())
+    again = DiffusionTask(recipe)
+    assert sorted((tmp_path / "cache").iterdir()) == folders
+    assert torch.equal(task.dataset.latents, again.dataset.latents)
+    with torch.no_grad():
+        again.tokenizer.latents_mean.add_(1.0)
+    other = CachedLatents(again.tokenizer, recipe.data, seed=0, count=6, cache=recipe.cache)
+    assert len(list((tmp_path / "cache").iterdir())) == len(folders) + 1
+    assert not torch.equal(other.latents, task.dataset.latents)
+
+
+def test_items_are_functions_of_their_key(recipe):
+    data = DiffusionTask(recipe).dataset
+    one, two = data[(3, 1)], data[(3, 1)]
+    assert torch.equal(one[0], two[0]) and one[1] == two[1]
+
+
+def test_unknown_settings_are_named(recipe):
+    recipe.model["colour"] = 3
+    with pytest.raises(VidgenError, match="recipe key `model`: unknown keys colour"):
+        DiffusionTask(recipe)

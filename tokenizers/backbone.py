@@ -1,0 +1,131 @@
+"""The causal 3-D encoder and decoder: a fixed patch or Haar front end, residual stages, one rate change a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import reduce
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vidgen.tokenizers.convolutions import CausalConv3d, ChannelNorm, Downsample, ResidualBlock, Stream, Upsample
+
+
+def haar_matrix(n: int) -> Float[Tensor, "n n"]:
+    """Orthonormal Haar packet of `n` = 2^k samples: every row has entries +-n^-1/2 (Haar 1910; Walsh order 2^k)."""
+    if n < 1 or n & (n - 1):
+        raise ValueError(f"a Haar front end needs patch sizes that are powers of two, not {n}")
+    step = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64) / 2**0.5
+    return reduce(torch.kron, [step] * (n.bit_length() - 1), torch.ones(1, 1, dtype=torch.float64))
+
+
+class FrontEnd(nn.Module):
+    """Space-time patches to channels and back, exactly: `patch` as they are, `haar` in an orthonormal wavelet basis.
+
+    Both are orthogonal, so `inverse(forward(x)) == x`, and a loss in one space is a loss in the other.
+    """
+
+    basis: Tensor
+
+    def __init__(self, kind: str, patch_t: int, patch: int) -> None:
+        super().__init__()
+        if kind not in ("patch", "haar"):
+            raise ValueError(f"front end {kind!r} is not one of 'patch', 'haar'")
+        self.patch_t, self.patch, self.kind = patch_t, patch, kind
+        size = patch_t * patch * patch
+        if kind == "haar":
+            time, space = haar_matrix(patch_t), haar_matrix(patch)
+            self.register_buffer("basis", torch.kron(time, torch.kron(space, space)))
+        else:
+            self.register_buffer("basis", torch.eye(size, dtype=torch.float64))
+
+    def forward(self, x: Float[Tensor, "b c T H W"]) -> Float[Tensor, "b d t h w"]:
+        axes = {"p": self.patch_t, "q": self.patch, "r": self.patch}
+        x = rearrange(x, "b c (t p) (h q) (w r) -> b t h w c (p q r)", **axes)
+        if self.kind == "haar":
+            x = F.linear(x, self.basis.to(x.dtype))
+        return rearrange(x, "b t h w c k -> b (c k) t h w")
+
+    def inverse(self, x: Float[Tensor, "b d t h w"]) -> Float[Tensor, "b c T H W"]:
+        axes = {"p": self.patch_t, "q": self.patch, "r": self.patch}
+        x = rearrange(x, "b (c k) t h w -> b t h w c k", k=self.basis.shape[0])
+        if self.kind == "haar":
+            x = F.linear(x, self.basis.T.to(x.dtype))
+        return rearrange(x, "b t h w c (p q r) -> b c (t p) (h q) (w r)", **axes)
+
+
+class Output(nn.Module):
+    """The last step of both: a 1x1x1 projection of the stream plus a normalised 1x3x3 convolution.
+
+    The projection keeps what normalisation removes, absolute level above all, so a linear path runs from pixels to
+    latents and back, and is learned first.
+    """
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.skip = nn.Conv3d(c_in, c_out, 1)
+        self.norm = ChannelNorm(c_in)
+        self.conv = CausalConv3d(c_in, c_out, (1, 3, 3))
+
+    def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b d t h w"]:
+        return self.skip(x) + self.conv(F.silu(self.norm(x)), stream)
+
+
+class Encoder(nn.Module):
+    """Patches to the bottleneck's input: stages of residual blocks, each but the last followed by a `Downsample`.
+
+    `widths[i]` is the width of stage i, `temporal[i]` whether the step after stage i also halves time.
+    """
+
+    def __init__(
+        self, c_in: int, c_out: int, widths: tuple[int, ...], temporal: tuple[bool, ...], blocks: int, kind: str
+    ) -> None:
+        super().__init__()
+        self.conv_in = nn.Conv3d(c_in, widths[0], 1)
+        layers: list[nn.Module] = []
+        for i, width in enumerate(widths):
+            before = widths[max(i - 1, 0)]
+            layers += [ResidualBlock(before if j == 0 else width, width, kind) for j in range(blocks)]
+            if i + 1 < len(widths):
+                layers.append(Downsample(width, temporal[i]))
+        self.layers = nn.ModuleList(layers)
+        self.out = Output(widths[-1], c_out)
+
+    def walk(self, x: Float[Tensor, "b c T H W"], stream: Stream) -> Iterator[tuple[str, Tensor]]:
+        """Every intermediate with its name, in order; the last one is the output (b, c_out, t, h, w)."""
+        x = self.conv_in(x)
+        for i, layer in enumerate(self.layers):
+            x = layer(x, stream)
+            yield f"encoder.layers.{i}", x
+        yield "encoder.out", self.out(x, stream)
+
+    def forward(self, x: Float[Tensor, "b c T H W"], stream: Stream) -> Float[Tensor, "b d t h w"]:
+        for _, out in self.walk(x, stream):  # noqa: B007 (the last one is the output)
+            pass
+        return out
+
+
+class Decoder(nn.Module):
+    """Latents to patches: the encoder's stages in reverse, each but the last followed by an `Upsample`."""
+
+    def __init__(
+        self, c_in: int, c_out: int, widths: tuple[int, ...], temporal: tuple[bool, ...], blocks: int, kind: str
+    ) -> None:
+        super().__init__()
+        self.conv_in = CausalConv3d(c_in, widths[-1], (3, 3, 3))
+        layers: list[nn.Module] = []
+        for i in reversed(range(len(widths))):
+            layers += [ResidualBlock(widths[i], widths[i], kind) for _ in range(blocks)]
+            if i > 0:
+                layers.append(Upsample(widths[i], widths[i - 1], temporal[i - 1]))
+        self.layers = nn.ModuleList(layers)
+        self.out = Output(widths[0], c_out)
+
+    def forward(self, z: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b d T H W"]:
+        z = self.conv_in(z, stream)
+        for layer in self.layers:
+            z = layer(z, stream)
+        return self.out(z, stream)

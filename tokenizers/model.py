@@ -1,0 +1,276 @@
+"""VideoTokenizer: a causal 3-D autoencoder that returns the frames it was given, whole or in chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vidgen.errors import VidgenError
+from vidgen.models.taps import TapInfo
+from vidgen.pretrained import Pretrained
+from vidgen.tokenizers.backbone import Decoder, Encoder, FrontEnd
+from vidgen.tokenizers.bottlenecks import BOTTLENECKS, BottleneckOutput, Gaussian
+from vidgen.tokenizers.convolutions import Downsample, Stream, initialise, name_layers
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerConfig:
+    """Shape of a tokenizer. Ratios follow: time patch_t * 2^sum(temporal), space patch * 2^(len(widths) - 1)."""
+
+    latent_channels: int = 16
+    bottleneck: str = "kl"
+    front_end: str = "haar"
+    patch_t: int = 4
+    patch: int = 4
+    widths: tuple[int, ...] = (96, 144)
+    temporal: tuple[bool, ...] = (False,)
+    encoder_blocks: int = 2
+    decoder_blocks: int = 3
+    convolution: str = "factorised"
+
+    def __post_init__(self) -> None:
+        if self.bottleneck not in BOTTLENECKS:
+            raise VidgenError(f"bottleneck {self.bottleneck!r} is unknown; choose one of {', '.join(BOTTLENECKS)}")
+        if len(self.temporal) != len(self.widths) - 1:
+            raise VidgenError(f"{len(self.widths)} widths need {len(self.widths) - 1} temporal flags: {self.temporal}")
+
+    @property
+    def ratio_t(self) -> int:
+        return self.patch_t * 2 ** sum(self.temporal)
+
+    @property
+    def ratio(self) -> int:
+        return self.patch * 2 ** (len(self.widths) - 1)
+
+    @property
+    def name(self) -> str:
+        ratios = f"{self.ratio_t}x{self.ratio}x{self.ratio}"
+        return f"{self.bottleneck}_causal_{ratios}_{self.latent_channels}ch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """A clip as latents, with what decoding needs to give back exactly the frames that went in."""
+
+    latents: Float[Tensor, "b c t h w"]
+    num_frames: int
+    height: int
+    width: int
+    indices: Int[Tensor, "b t h w"] | None = None
+    posterior: Gaussian | None = None
+    losses: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamState:
+    """What one chunk hands to the next: context of every causal layer, and frames that do not fill a latent yet."""
+
+    cache: dict[str, Tensor]
+    pending: Float[Tensor, "b c p H W"] | None = None
+
+
+class VideoTokenizer(Pretrained):
+    """Causal video autoencoder on pixels (b, 3, T, H, W) in [-1, 1] and latents (b, c, t, h, w), normalised.
+
+    t = 1 + ceil((T - 1) / ratio_t): the first frame has a latent of its own (it stands `ratio_t` times in its patch),
+    each later latent holds `ratio_t` frames, the tail repeats the last frame. Height and width are padded on the
+    lower right by repeating the edge, and `decode` crops. Norms never mix time, so any split into chunks gives the
+    whole-clip result (the causal design of Yu et al. 2024, MAGVIT-v2, section 3.2).
+    """
+
+    config_class = TokenizerConfig
+    latents_mean: Tensor
+    latents_std: Tensor
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__(config)
+        c = config.latent_channels
+        patch_channels = 3 * config.patch_t * config.patch**2
+        self.front_end = FrontEnd(config.front_end, config.patch_t, config.patch)
+        self.bottleneck = BOTTLENECKS[config.bottleneck](c)
+        stages = (config.widths, config.temporal)
+        self.encoder = Encoder(
+            patch_channels, self.bottleneck.channels_in, *stages, config.encoder_blocks, config.convolution
+        )
+        self.decoder = Decoder(c, patch_channels, *stages, config.decoder_blocks, config.convolution)
+        self.register_buffer("latents_mean", torch.zeros(c))
+        self.register_buffer("latents_std", torch.ones(c))
+        initialise(self)
+        with torch.no_grad():  # the first reconstruction is nearly grey
+            for layer in (self.decoder.out.skip, self.decoder.out.conv):
+                layer.weight.mul_(0.1)
+        name_layers(self)
+        self.to(memory_format=torch.channels_last_3d)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.latents_mean.dtype
+
+    # Encoding
+
+    def encode(
+        self,
+        video: Float[Tensor, "b 3 T H W"],
+        *,
+        sample_posterior: bool = False,
+        generator: torch.Generator | None = None,
+        chunk_frames: int | None = None,
+    ) -> Encoded:
+        """Latents of a clip: the posterior's mode, or a draw from `generator` where `sample_posterior`.
+
+        `chunk_frames` bounds the activations in memory to those of that many frames; the result is the same.
+        Raises VidgenError for another layout, no frames, NaN, or values outside [-1, 1].
+        """
+        check_video(video)
+        hidden, state = [], None
+        chunks = video.split(chunk_frames or video.shape[2], dim=2)
+        for i, chunk in enumerate(chunks):
+            h, state = self._encode_hidden(chunk, state, last=i + 1 == len(chunks))
+            hidden.append(h)
+        out = self.bottleneck(torch.cat(hidden, dim=2), sample=sample_posterior, generator=generator)
+        return Encoded(
+            latents=self.normalise(out.latents),
+            num_frames=video.shape[2],
+            height=video.shape[3],
+            width=video.shape[4],
+            indices=out.indices,
+            posterior=self._normalise_posterior(out),
+            losses=out.losses,
+        )
+
+    def encode_chunk(
+        self, video: Float[Tensor, "b 3 k H W"], state: StreamState | None = None, last: bool = False
+    ) -> tuple[Float[Tensor, "b c t h w"], StreamState]:
+        """The latents that these frames complete (perhaps none), and the state for the next chunk.
+
+        `state` None starts a clip; `last` pads the tail by repeating the last frame. Any number of frames, none
+        included once a clip has started.
+        """
+        if state is None or video.shape[2] > 0:
+            check_video(video)
+        hidden, state = self._encode_hidden(video, state, last)
+        return self.normalise(self.bottleneck(hidden).latents), state
+
+    def _encode_hidden(self, video: Tensor, state: StreamState | None, last: bool) -> tuple[Tensor, StreamState]:
+        """The bottleneck's input (b, d, t, h, w) for the latents that are complete with these frames."""
+        n, f = self.config.ratio_t, self.config.ratio
+        frames = pad_space(video.to(self.dtype), f)
+        if state is None:
+            state = StreamState(cache={})
+            frames = torch.cat([frames[:, :, :1].expand(-1, -1, n - 1, -1, -1), frames], dim=2)
+        elif state.pending is not None:
+            frames = torch.cat([state.pending, frames], dim=2)
+        short = -frames.shape[2] % n
+        if last and short:
+            frames = torch.cat([frames, frames[:, :, -1:].expand(-1, -1, short, -1, -1)], dim=2)
+        ready = frames.shape[2] // n * n
+        pending = frames[:, :, ready:].clone() if ready < frames.shape[2] else None
+        if ready == 0:
+            b, _, _, h, w = frames.shape
+            return frames.new_zeros(b, self.bottleneck.channels_in, 0, h // f, w // f), StreamState(
+                cache=state.cache, pending=pending
+            )
+        stream = Stream(past=state.cache)
+        x = self.front_end(frames[:, :, :ready]).contiguous(memory_format=torch.channels_last_3d)
+        return self.encoder(x, stream), StreamState(cache=stream.next, pending=pending)
+
+    # Decoding
+
+    def decode(self, encoded: Encoded, *, chunk_latents: int | None = None) -> Float[Tensor, "b 3 T H W"]:
+        """The clip of `encoded`: the T frames, height and width that went in."""
+        z, frames, state = encoded.latents, [], None
+        expected = 1 + -(-(encoded.num_frames - 1) // self.config.ratio_t)
+        if z.shape[1] != self.config.latent_channels or z.shape[2] != expected:
+            raise VidgenError(
+                f"latents {tuple(z.shape)} do not hold {encoded.num_frames} frames: "
+                f"{self.config.name} needs {self.config.latent_channels} channels and {expected} latent frames"
+            )
+        for chunk in z.split(chunk_latents or z.shape[2], dim=2):
+            x, state = self.decode_chunk(chunk, state)
+            frames.append(x[..., : encoded.height, : encoded.width])
+        return torch.cat(frames, dim=2)[:, :, : encoded.num_frames]
+
+    def decode_chunk(
+        self, latents: Float[Tensor, "b c k h w"], state: StreamState | None = None
+    ) -> tuple[Float[Tensor, "b 3 F H W"], StreamState]:
+        """Frames of these latents: 1 for a clip's first latent, `ratio_t` for each later one, uncropped."""
+        stream = Stream(past=state.cache if state else {})
+        z = self.denormalise(latents.to(self.dtype)).contiguous(memory_format=torch.channels_last_3d)
+        x = self.front_end.inverse(self.decoder(z, stream))
+        if state is None:
+            x = x[:, :, self.config.ratio_t - 1 :]
+        return x, StreamState(cache=stream.next)
+
+    def forward(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b 3 T H W"]:
+        """decode(encode(video))."""
+        return self.decode(self.encode(video))
+
+    # Latent statistics
+
+    def normalise(self, z: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        return (z - per_channel(self.latents_mean, z)) / per_channel(self.latents_std, z)
+
+    def denormalise(self, z: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        return z * per_channel(self.latents_std, z) + per_channel(self.latents_mean, z)
+
+    def _normalise_posterior(self, out: BottleneckOutput) -> Gaussian | None:
+        if out.posterior is None:
+            return None
+        shift = 2.0 * per_channel(self.latents_std, out.latents).log()
+        return Gaussian(mean=self.normalise(out.posterior.mean), logvar=out.posterior.logvar - shift)
+
+    # Features
+
+    @property
+    def feature_info(self) -> list[TapInfo]:
+        """Every tap of the encoder, in order, and the latents."""
+        t, s = self.config.patch_t, self.config.patch
+        taps, width, stage = [], self.config.widths[0], 0
+        for i, layer in enumerate(self.encoder.layers):
+            if isinstance(layer, Downsample):
+                t, s, stage = t * (2 if self.config.temporal[stage] else 1), s * 2, stage + 1
+            else:
+                width = self.config.widths[stage]
+            taps.append(
+                TapInfo(name=f"encoder.layers.{i}", width=width, stride=(t, s, s), space="encoder", causal=True)
+            )
+        c = self.config.latent_channels
+        return [*taps, TapInfo(name="latents", width=c, stride=(t, s, s), space="latent", causal=True)]
+
+    def walk(self, video: Float[Tensor, "b 3 T H W"]) -> Iterator[tuple[str, Float[Tensor, "b c t h w"]]]:
+        """Every intermediate of encoding with the name of its tap, lazily: stop iterating and the rest is not run."""
+        check_video(video)
+        n, f = self.config.ratio_t, self.config.ratio
+        frames = pad_space(video.to(self.dtype), f)
+        short = -(frames.shape[2] - 1) % n
+        head, tail = frames[:, :, :1].expand(-1, -1, n - 1, -1, -1), frames[:, :, -1:].expand(-1, -1, short, -1, -1)
+        x = self.front_end(torch.cat([head, frames, tail], dim=2)).contiguous(memory_format=torch.channels_last_3d)
+        for name, h in self.encoder.walk(x, Stream()):
+            if name == "encoder.out":
+                yield "latents", self.normalise(self.bottleneck(h).latents)
+            else:
+                yield name, h
+
+
+def check_video(video: Tensor) -> None:
+    """Raises VidgenError unless `video` is (b, 3, T >= 1, H >= 1, W >= 1) with finite values in [-1, 1]."""
+    if video.ndim != 5 or video.shape[1] != 3 or 0 in video.shape:
+        raise VidgenError(f"video has shape {tuple(video.shape)}; a tokenizer takes (batch, 3, frames, height, width)")
+    low, high = (v.item() for v in torch.aminmax(video.detach()))
+    if not (low >= -1.01 and high <= 1.01):  # also false for NaN; 0.01 is bfloat16's rounding at 1, with room
+        raise VidgenError(f"video values span [{low:.3g}, {high:.3g}]; pixels must be finite and in [-1, 1]")
+
+
+def pad_space(x: Float[Tensor, "b c t h w"], multiple: int) -> Float[Tensor, "b c t H W"]:
+    """Repeats the last row and column until height and width are multiples of `multiple`."""
+    h, w = -x.shape[3] % multiple, -x.shape[4] % multiple
+    return F.pad(x, (0, w, 0, h, 0, 0), mode="replicate") if h or w else x
+
+
+def per_channel(v: Float[Tensor, " c"], like: Tensor) -> Float[Tensor, "1 c 1 1 1"]:
+    return v.to(like.dtype)[None, :, None, None, None]

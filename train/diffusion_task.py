@@ -1,0 +1,114 @@
+"""Task `diffusion`: a VideoDiT, and its byte-level text encoder, on cached latents of captioned clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vidgen.errors import VidgenError
+from vidgen.models.text import ByteTextConfig, ByteTextEncoder, TransformersTextEncoder
+from vidgen.models.video_dit import VideoDiT, VideoDiTConfig
+from vidgen.noise import TimeDistribution, draw_normal, sample_generator
+from vidgen.paths import PARAMETRISATIONS, PATHS, add_noise, expand_level
+from vidgen.pretrained import config_from_dict
+from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline
+from vidgen.tokenizers.loading import load_tokenizer
+from vidgen.train.config import DiffusionRecipe
+from vidgen.train.latents import CachedLatents
+from vidgen.train.sources import rng_of
+
+VALIDATION_SEED_OFFSET = 0x5EED
+
+
+class DiffusionTask:
+    """The denoising loss |prediction - target|^2 at levels drawn from the recipe's TimeDistribution."""
+
+    def __init__(self, recipe: DiffusionRecipe) -> None:
+        self.recipe = recipe
+        self.time = config_from_dict(TimeDistribution, recipe.time, "recipe key `time`")
+        if recipe.parametrisation not in PARAMETRISATIONS:
+            raise VidgenError(
+                f"parametrisation {recipe.parametrisation!r}: choose one of {', '.join(PARAMETRISATIONS)}"
+            )
+        self.target, self.path = PARAMETRISATIONS[recipe.parametrisation].target, PATHS["flow"]()
+        dtype = torch.bfloat16 if recipe.autocast == "bfloat16" else torch.float32
+        self.tokenizer = load_tokenizer(recipe.tokenizer, dtype=dtype, device=recipe.device)
+        text = dict(recipe.text_model)
+        pretrained = text.pop("pretrained", None)
+        torch.manual_seed(recipe.seed)
+        if pretrained:
+            self.text_encoder: nn.Module = TransformersTextEncoder.from_pretrained(pretrained).to(recipe.device)
+        else:
+            self.text_encoder = ByteTextEncoder(config_from_dict(ByteTextConfig, text, "recipe key `text_model`"))
+        sizes = {"latent_channels": self.tokenizer.config.latent_channels, "text_width": self.text_encoder.width}
+        transformer = config_from_dict(VideoDiTConfig, {**recipe.model, **sizes}, "recipe key `model`")
+        self.transformer = VideoDiT(transformer)
+        trained = {"transformer": self.transformer}
+        if not pretrained:
+            trained["text_encoder"] = self.text_encoder
+        self.model = nn.ModuleDict(trained).requires_grad_(True)
+        cache = {"cache": recipe.cache}
+        seed, held_out = recipe.seed, recipe.seed + VALIDATION_SEED_OFFSET
+        self.dataset = CachedLatents(self.tokenizer, recipe.data, seed=seed, count=recipe.cached_clips, **cache)
+        count = recipe.data.validation_clips
+        self.held_out = CachedLatents(self.tokenizer, recipe.data, seed=held_out, count=count, **cache)
+
+    def gather(self, samples: list[tuple[Tensor, str]]) -> dict[str, Any]:
+        return {"latents": torch.stack([z for z, _ in samples]), "captions": [caption for _, caption in samples]}
+
+    def loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        x0, captions = batch["latents"], batch["captions"]
+        b, frames = x0.shape[0], x0.shape[2]
+        dropped = torch.rand(b, generator=generator) < self.recipe.drop_text
+        captions = ["" if drop else caption for drop, caption in zip(dropped, captions, strict=True)]
+        t = self.time.sample((b, 1), generator).expand(b, frames)
+        if self.recipe.per_frame_noise > 0:  # diffusion forcing (Chen et al. 2024): a level of its own for each frame
+            own = torch.rand(b, 1, generator=generator) < self.recipe.per_frame_noise
+            t = torch.where(own, self.time.sample((b, frames), generator), t)
+        else:
+            t = t[:, 0]
+        loss = self.denoising_loss(x0, captions, t, draw_normal(x0.shape, generator))
+        return loss.mean(), {}
+
+    def denoising_loss(self, x0: Tensor, captions: list[str], t: Tensor, eps: Tensor) -> Tensor:
+        """Mean squared error of the prediction, one value a clip (b,)."""
+        x0, t, eps = (v.to(self.recipe.device) for v in (x0, t, eps))
+        level = expand_level(t, x0)
+        target = self.target(x0, eps, self.path.alpha(level), self.path.sigma(level))
+        prediction = self.transformer(add_noise(x0, eps, t, self.path), t, self.text_encoder(captions))
+        return (prediction.float() - target).square().flatten(1).mean(1)
+
+    def validate(self) -> dict[str, float]:
+        """The loss of held-out clips at fixed, equally probable noise levels with fixed noise, and its mean."""
+        latents, rows = self.held_out.latents.float(), range(len(self.held_out.rows))
+        captions = [self.held_out.caption(i, rng_of(self.recipe.seed, i)) for i in rows]
+        eps = draw_normal(latents.shape, sample_generator(self.recipe.seed, "validation"))
+        metrics = {}
+        for level in self.time.stratified(self.recipe.validation_levels).tolist():
+            losses = []
+            for first in range(0, len(latents), self.recipe.batch_size):
+                part = slice(first, first + self.recipe.batch_size)
+                t = torch.full((len(latents[part]),), level)
+                losses.append(self.denoising_loss(latents[part], captions[part], t, eps[part]))
+            metrics[f"loss@t={level:.3f}"] = torch.cat(losses).mean().item()
+        return {"loss": sum(metrics.values()) / len(metrics), **metrics}
+
+    def export(self, folder: Path) -> None:
+        """Writes a whole pipeline: the tokenizer, the denoiser and the text encoder, with the time distribution."""
+        if "text_encoder" not in self.model:
+            self.transformer.save_pretrained(folder / "transformer")
+            return
+        data = self.recipe.data
+        scheduler = SchedulerConfig(
+            parametrisation=self.recipe.parametrisation,
+            **self.time.to_dict(),
+            num_frames=data.num_frames,
+            height=data.size[0],
+            width=data.size[1],
+            fps=data.fps,
+        )
+        pipeline = VideoPipeline(self.tokenizer, self.transformer, self.text_encoder, scheduler)
+        pipeline.save_pretrained(folder, dtype=torch.bfloat16 if self.recipe.autocast == "bfloat16" else None)

@@ -1,0 +1,171 @@
+"""What training draws from: the synthetic world and clips decoded once, mixed, the same at every run."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vidgen.data.datasets import find_clips
+from vidgen.data.reading import probe_video, read_video
+from vidgen.data.shapes import ClipLabels, ShapeWorld, ShapeWorldConfig
+from vidgen.errors import VideoError, VidgenError
+from vidgen.train.config import DataConfig, SourceConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One clip (3, T, H, W) in [-1, 1] with its caption ("" where there is none), and labels in the synthetic world."""
+
+    video: Float[Tensor, "3 t h w"]
+    caption: str
+    labels: ClipLabels | None = None
+
+
+def rng_of(*key: int) -> np.random.Generator:
+    """A generator that is a function of the integers given, and of nothing else."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([k % 2**32 for k in key])))
+
+
+def to_float(video: np.ndarray) -> Float[Tensor, "3 t h w"]:
+    return rearrange(torch.from_numpy(video).float(), "t h w c -> c t h w") / 127.5 - 1.0
+
+
+class ShapeSource:
+    """Clips of the synthetic world."""
+
+    def __init__(self, source: SourceConfig, data: DataConfig) -> None:
+        self.size = tuple(data.size)
+        height, width = source.world_size or self.size
+        self.world = ShapeWorld(
+            ShapeWorldConfig(
+                height=height,
+                width=width,
+                num_frames=data.num_frames,
+                fps=round(data.fps),
+                max_objects=source.max_objects,
+                seed=source.seed,
+                split=source.split,
+            )
+        )
+
+    def sample(self, rng: np.random.Generator) -> Sample:
+        clip = self.world[int(rng.integers(2**40))]
+        video = clip.video
+        if video.shape[1:3] != self.size:
+            top, left = self.corner(clip.labels, video.shape[1:3], rng)
+            video = video[:, top : top + self.size[0], left : left + self.size[1]]
+        return Sample(video=to_float(video), caption=clip.caption, labels=clip.labels)
+
+    def corner(self, labels: ClipLabels, world: tuple[int, int], rng: np.random.Generator) -> list[int]:
+        """Top and left of a crop that holds an object's centre at some moment."""
+        thing = labels.objects[int(rng.integers(len(labels.objects)))]
+        x, y = thing.position[int(rng.integers(len(thing.position)))]
+        offsets = (int(rng.integers(n // 4, 3 * n // 4 + 1)) for n in self.size)
+        limits = (m - n for m, n in zip(world, self.size, strict=True))
+        return [int(np.clip(c - o, 0, m)) for c, o, m in zip((y, x), offsets, limits, strict=True)]
+
+
+class ClipSource:
+    """Clips from files, decoded once into memory at a short side of `short_side`: random windows, crops and flips.
+
+    A file that cannot be decoded, or with fewer frames than asked for, is left out, counted and named in one warning.
+    """
+
+    def __init__(self, source: SourceConfig, data: DataConfig) -> None:
+        self.data, self.clips, self.captions = data, [], []
+        self.side = max(source.short_side, *data.size)
+        dropped = []
+        for record in find_clips(source.path):
+            if source.include and Path(record.path).name not in source.include:
+                continue
+            try:
+                frames = decode_small(record.path, self.side, source.max_frames)
+                if len(frames) < data.num_frames:
+                    raise VideoError(f"{len(frames)} frames, {data.num_frames} needed")
+            except VideoError as error:
+                dropped.append(f"{Path(record.path).name} ({error})")
+                continue
+            self.clips.append(frames)
+            self.captions.append(record.caption or "")
+        if dropped:
+            warnings.warn(f"{source.path}: {len(dropped)} clips left out: {'; '.join(dropped)}", stacklevel=2)
+        if not self.clips:
+            raise VidgenError(
+                f"{source.path} has no usable clip of {data.num_frames} frames: try `vidgen data inspect`"
+            )
+
+    def sample(self, rng: np.random.Generator) -> Sample:
+        number = int(rng.integers(len(self.clips)))
+        frames, (height, width) = self.clips[number], self.data.size
+        stride = int(rng.integers(1, 1 + min(4, (len(frames) - 1) // max(self.data.num_frames - 1, 1) or 1)))
+        span = 1 + (self.data.num_frames - 1) * stride
+        start = int(rng.integers(len(frames) - span + 1))
+        # The crop's scale is log-uniform between the target size and the whole short side.
+        scale = float(np.exp(rng.uniform(0.0, np.log(min(frames.shape[1] / height, frames.shape[2] / width)))))
+        h, w = int(height * scale), int(width * scale)
+        top, left = (int(rng.integers(n - m + 1)) for n, m in ((frames.shape[1], h), (frames.shape[2], w)))
+        video = to_float(frames[start : start + span : stride, top : top + h, left : left + w])
+        if (h, w) != (height, width):
+            video = F.interpolate(video, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
+        if rng.random() < 0.5 and not self.captions[number]:  # a flip could make a caption untrue
+            video = video.flip(-1)
+        return Sample(video=video.clamp(-1.0, 1.0), caption=self.captions[number])
+
+
+def decode_small(path: str | Path, side: int, max_frames: int) -> np.ndarray:
+    """The first `max_frames` frames of a file, uint8 (T, H, W, 3), resized to a short side of `side`."""
+    info = probe_video(path)
+    ratio = side / min(info.height, info.width)
+    size = (max(side, round(info.height * ratio)), max(side, round(info.width * ratio)))
+    clip = read_video(path, num_frames=max_frames, short="keep", size=size, fit="stretch", strict=False)
+    return clip.frames
+
+
+class Mixture(Dataset):
+    """Samples of several sources by shares. Item (step, slot) is a function of the seed, the step and the slot."""
+
+    def __init__(self, data: DataConfig, seed: int) -> None:
+        kinds = {"shapes": ShapeSource, "clips": ClipSource}
+        self.sources = [kinds[s.kind](s, data) for s in data.sources if s.share > 0]
+        shares = np.array([s.share for s in data.sources if s.share > 0], dtype=np.float64)
+        self.edges, self.seed = np.cumsum(shares / shares.sum()), seed
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        rng = rng_of(self.seed, *key)
+        source = int(np.searchsorted(self.edges[:-1], rng.random(), side="right"))
+        return self.sources[source].sample(rng)
+
+
+class Steps:
+    """Batch sampler: the keys of every step's batch, from `start` on; its whole position is the step number."""
+
+    def __init__(self, start: int, stop: int, batch_size: int) -> None:
+        self.start, self.stop, self.batch_size = start, stop, batch_size
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return ([(step, slot) for slot in range(self.batch_size)] for step in range(self.start, self.stop))
+
+
+def collate(samples: list[Sample]) -> dict:
+    return {"video": torch.stack([s.video for s in samples]), "captions": [s.caption for s in samples]}
+
+
+def batches(dataset: Dataset, start: int, stop: int, batch_size: int, workers: int, gather=collate) -> DataLoader:
+    """A loader over the batches of steps start .. stop - 1."""
+    return DataLoader(
+        dataset, batch_sampler=Steps(start, stop, batch_size), num_workers=workers, collate_fn=gather,
+        persistent_workers=workers > 0, multiprocessing_context="fork" if workers else None,
+    )  # fmt: skip

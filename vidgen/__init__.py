@@ -1,0 +1,55 @@
+"""Generative video in one package. The public names below are imported on first use, so `import vidgen` is instant."""
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vidgen.models.video_dit import VideoDiT as VideoDiT
+    from vidgen.noise import TimeDistribution as TimeDistribution
+    from vidgen.paths import FlowPath as FlowPath
+    from vidgen.representations.bank import FeatureBank as FeatureBank
+    from vidgen.representations.extractor import FeatureExtractor as FeatureExtractor
+    from vidgen.samplers.pipeline import load_pipeline as load_pipeline
+    from vidgen.samplers.solvers import SAMPLERS as SAMPLERS
+    from vidgen.tokenizers.bottlenecks import BOTTLENECKS as BOTTLENECKS
+    from vidgen.tokenizers.loading import load_tokenizer as load_tokenizer
+    from vidgen.tokenizers.model import VideoTokenizer as VideoTokenizer
+
+__version__ = "0.1.0"
+
+# In a checkout (an editable install, or Python started at its root) tokenizers/, samplers/, train/ and scripts/ lie
+# beside this folder rather than inside it; looking there too makes vidgen.tokenizers and the others importable. A wheel
+# holds them inside, and has no setup.cfg beside it. A side effect without harm: in a checkout vidgen.tests and
+# vidgen.vidgen resolve as well; nothing imports them. The checkout never goes onto sys.path, where the folder
+# tokenizers/ would meet Hugging Face's package of that name.
+_CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+if os.path.isfile(os.path.join(_CHECKOUT, "setup.cfg")) and _CHECKOUT not in __path__:
+    __path__.append(_CHECKOUT)
+
+# Public name -> module that defines it. Strings, because the core imports none of the side folders.
+_PUBLIC = {
+    "BOTTLENECKS": "vidgen.tokenizers.bottlenecks",
+    "FeatureBank": "vidgen.representations.bank",
+    "FeatureExtractor": "vidgen.representations.extractor",
+    "FlowPath": "vidgen.paths",
+    "SAMPLERS": "vidgen.samplers.solvers",
+    "TimeDistribution": "vidgen.noise",
+    "VideoDiT": "vidgen.models.video_dit",
+    "VideoTokenizer": "vidgen.tokenizers.model",
+    "load_pipeline": "vidgen.samplers.pipeline",
+    "load_tokenizer": "vidgen.tokenizers.loading",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from the module that defines it, once. Raises AttributeError for any other name."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'vidgen' has no attribute {name!r}; public names: {', '.join(sorted(_PUBLIC))}")
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

@@ -1,0 +1,32 @@
+"""Video in and out, data sets of clips, and the synthetic world in `vidgen.data.shapes`."""
+
+from importlib import import_module
+
+_HOME = {
+    "Dropped": "datasets",
+    "VideoDataset": "datasets",
+    "ClipRecord": "manifests",
+    "find_clips": "manifests",
+    "to_tensor": "frames",
+    "to_uint8": "frames",
+    "inspect_source": "inspecting",
+    "VideoClip": "reading",
+    "iter_frames": "reading",
+    "probe_video": "reading",
+    "read_video": "reading",
+    "VideoInfo": "sources",
+    "contact_sheet": "writing",
+    "write_video": "writing",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str):
+    """Import on first use: the synthetic world must not wait for FFmpeg's bindings."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,0 +1,162 @@
+"""Looking at a data set before using it: what is kept, what is dropped and why, and what is unusual."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from vidgen.data.manifests import ClipRecord, find_clips
+from vidgen.data.reading import clock_slack, open_source
+from vidgen.data.sources import Source, Timeline, VideoInfo
+from vidgen.errors import VideoError
+
+Decode = Literal["full", "first"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One clip as found: facts, the times of its frames within the record's window, and how many look damaged."""
+
+    info: VideoInfo
+    timeline: Timeline
+    damaged: int = 0
+
+    def starts(self, num_frames: int, fps: float | None) -> int:
+        """How many of the frames can start a window of `num_frames` frames at `fps` (None: the file's own frames)."""
+        times = self.timeline.times
+        if fps is None:
+            return max(len(times) - num_frames + 1, 0)
+        if num_frames == 1:
+            return len(times)
+        latest = self.timeline.end - clock_slack(self.info) - (num_frames - 1) / fps  # as `read_video` counts
+        return int(np.searchsorted(times, latest, side="left"))
+
+    def available(self, fps: float | None) -> int:
+        """Frames that a window from the first frame on can have at `fps`."""
+        if fps is None:
+            return len(self.timeline.times)
+        count = max(round((self.timeline.end - self.timeline.times[0]) * fps), 1)
+        while count > 1 and not self.starts(count, fps):
+            count -= 1
+        return count + bool(self.starts(count + 1, fps))
+
+
+def measure_clip(record: ClipRecord, decode: Decode = "full", fps: float | None = None) -> Measured:
+    """Open a clip, and find out what its window holds.
+
+    decode "full" decodes every frame, so damage anywhere is found; "first" decodes one frame and reads the times off
+    the packets: quick, exact for sound files. fps: what a folder of frames without a rate of its own runs at.
+    Raises VideoError with the reason if the clip cannot be used.
+    """
+    if decode not in ("full", "first"):
+        raise ValueError(f"decode must be full or first, got {decode!r}")
+    end = inf if record.duration is None else record.start + record.duration
+    with open_source(record.path, record.fps or fps) as source:
+        slack = clock_slack(source.info)
+        timeline, damaged = _decode_all(source, record.start, end) if decode == "full" else (source.timeline(), 0)
+    inside = (timeline.times >= record.start - slack) & (timeline.times < end - slack)
+    if not inside.any():
+        raise VideoError(f"{record.path}: no frame from {record.start:g} s on; it ends at {timeline.end:.2f} s")
+    window = Timeline(times=timeline.times[inside], end=min(timeline.end, end))
+    return Measured(info=source.info, timeline=window, damaged=damaged)
+
+
+def inspect_source(
+    source: str | Path,
+    *,
+    num_frames: int | None = None,
+    fps: float | None = None,
+    decode: Decode = "full",
+    progress: Callable[[int, int], None] | None = None,
+) -> dict:
+    """What a data set at `source` (see `find_clips`) would keep for windows of `num_frames` frames at `fps`.
+
+    Returns plain data for JSON: "kept" (a count), "dropped" [{"path", "reason"}], "frames" and "hours" (of what is
+    kept), and "clips", a row for each: path, id, caption, label, width, height, fps (measured), frames, seconds, codec,
+    pix_fmt, rotation, vfr, warnings. progress(done, total) is called after every clip. decode: see `measure_clip`.
+    Raises VidgenError if there is nothing at `source`.
+    """
+    records = find_clips(source)
+    rows, dropped = [], []
+    for index, record in enumerate(records):
+        try:
+            measured = measure_clip(record, decode, fps)
+            check_length(record, measured, num_frames, fps)
+            rows.append(_row(record, measured))
+        except VideoError as error:
+            dropped.append({"path": str(record.path), "reason": reason_of(error, record)})
+        if progress is not None:
+            progress(index + 1, len(records))
+    return {
+        "source": str(source),
+        "kept": len(rows),
+        "dropped": dropped,
+        "frames": sum(row["frames"] for row in rows),
+        "hours": sum(row["seconds"] for row in rows) / 3600,
+        "clips": rows,
+    }
+
+
+def check_length(record: ClipRecord, measured: Measured, num_frames: int | None, fps: float | None) -> None:
+    """Raise VideoError if the clip has no window of `num_frames` frames at `fps`."""
+    if num_frames is not None and not measured.starts(num_frames, fps):
+        rate = f" at {fps:g} fps" if fps else ""
+        raise VideoError(f"{record.path}: {measured.available(fps)} frames{rate}, {num_frames} needed")
+
+
+def reason_of(error: VideoError, record: ClipRecord) -> str:
+    """The error's line without the path in front."""
+    return str(error).removeprefix(f"{record.path}: ")
+
+
+def _decode_all(source: Source, start: float, end: float) -> tuple[Timeline, int]:
+    """The times of all frames up to `end`, every one decoded, and how many the decoder flagged as damaged."""
+    times, stop, damaged = [], 0.0, 0
+    for shown in source.frames(start):
+        if shown.time >= end:
+            break
+        times.append(shown.time)
+        stop, damaged = shown.time + shown.length, damaged + shown.damaged
+    return Timeline(times=np.array(times, np.float64), end=stop), damaged
+
+
+def _row(record: ClipRecord, measured: Measured) -> dict:
+    info, times = measured.info, measured.timeline.times
+    seconds = measured.timeline.end - times[0]
+    gaps = np.diff(times)
+    vfr = bool(len(gaps) and np.abs(gaps - np.median(gaps)).max() > max(2.2e-3, 0.1 * np.median(gaps)))
+    span = float(times[-1] - times[0])
+    return {
+        "path": str(record.path),
+        "id": record.id,
+        "caption": record.caption,
+        "label": record.label,
+        "width": info.width,
+        "height": info.height,
+        "fps": round(len(gaps) / span, 3) if span > 0 else info.fps,
+        "frames": len(times),
+        "seconds": round(float(seconds), 4),
+        "codec": info.codec,
+        "pix_fmt": info.pix_fmt,
+        "rotation": info.rotation,
+        "vfr": vfr,
+        "warnings": _warnings(measured, vfr),
+    }
+
+
+def _warnings(measured: Measured, vfr: bool) -> list[str]:
+    info = measured.info
+    notes = {
+        f"{measured.damaged} frames are flagged damaged by the decoder": measured.damaged > 0,
+        "variable frame rate: frames are picked by time": vfr,
+        f"turned {info.rotation % 360} degrees counter-clockwise on reading": info.rotation != 0,
+        f"pixels are {info.pixel_aspect:.3g} times as wide as high; read without stretching": not (
+            0.9 < info.pixel_aspect < 1.12
+        ),
+        f"{info.pix_fmt}: read with 8 bits": any(depth in info.pix_fmt for depth in ("10", "12", "14", "16", "I;")),
+        f"first time stamp is {info.start_time:.3f} s; times count from there": abs(info.start_time) > 0.5,
+    }
+    return [note for note, holds in notes.items() if holds]

@@ -1,0 +1,178 @@
+"""Reading clips: what a file is, its frames by presentation time, and a window of them as one array."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from math import inf
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float64, UInt8
+
+from vidgen.data.decoding import VideoFile
+from vidgen.data.frames import Fit, check_size, fit_frame
+from vidgen.data.images import FrameFolder, ImageFile, is_image
+from vidgen.data.sources import Shown, Source, VideoInfo, check_readable
+from vidgen.errors import VideoError
+
+Short = Literal["error", "keep", "repeat"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoClip:
+    """Frames of one file. times are seconds after the file's first frame, of the frames shown, so uneven where the
+    file's are; fps is the rate they were sampled at, or the file's average rate. error says why decoding stopped."""
+
+    frames: UInt8[np.ndarray, "t h w 3"]
+    times: Float64[np.ndarray, " t"]
+    fps: float
+    path: Path
+    error: str | None = None
+
+
+def open_source(path: str | Path, native_fps: float | None = None) -> Source:
+    """Open a video file, an image, or a folder of numbered frames at `native_fps`, as a context manager.
+
+    Raises VideoError for what is none of them.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return FrameFolder(path, native_fps)
+    check_readable(path)
+    return ImageFile(path) if is_image(path) else VideoFile(path)
+
+
+def probe_video(path: str | Path, native_fps: float | None = None) -> VideoInfo:
+    """What a file says about itself; its first frame is decoded on the way. Raises VideoError."""
+    with open_source(path, native_fps) as source:
+        return source.info
+
+
+def clock_slack(info: VideoInfo) -> float:
+    """How late, in seconds, a frame may come and still count as on screen when it is due.
+
+    Containers round times, to a millisecond in Matroska; the slack stays under half a frame.
+    """
+    return min(1.1e-3, 0.4 / info.fps)
+
+
+def iter_frames(
+    path: str | Path,
+    *,
+    start: float = 0.0,
+    duration: float | None = None,
+    fps: float | None = None,
+    size: int | tuple[int, int] | None = None,
+    fit: Fit = "crop",
+    native_fps: float | None = None,
+) -> Iterator[tuple[float, UInt8[np.ndarray, "h w 3"]]]:
+    """Yield (time, frame) in the order shown, in memory that does not grow with the clip.
+
+    start, duration: the window, in seconds after the file's first frame; files are sought, not decoded up to it.
+    fps: sample at this rate: frame k is the one on screen at `start + k / fps`, whatever the file's own rate and
+        however uneven it is. None gives every frame whose time lies in the window.
+    size, fit: (height, width) or one number for a square, and how to get there; see `fit_frame`.
+    native_fps: the rate of a folder of numbered frames (`fps`, or 25, where it is not given); files know theirs.
+
+    A still image is one frame. Raises VideoError, with what and where, when the file cannot be opened, breaks in the
+    middle (after the frames before the damage were yielded), or has no frame in the window.
+    """
+    with open_source(path, native_fps or fps) as source:
+        yield from _window(source, start, duration, fps, size, fit)
+
+
+def read_video(
+    path: str | Path,
+    *,
+    start: float = 0.0,
+    duration: float | None = None,
+    num_frames: int | None = None,
+    fps: float | None = None,
+    size: int | tuple[int, int] | None = None,
+    fit: Fit = "crop",
+    native_fps: float | None = None,
+    short: Short = "error",
+    strict: bool = True,
+) -> VideoClip:
+    """Read a window of a clip into memory; the arguments of `iter_frames`, and:
+
+    num_frames: stop after so many frames. Where there are fewer, short "error" raises VideoError, "keep" returns what
+        there is and "repeat" holds the last frame.
+    strict: False keeps the frames before a damaged place and says in `error` what was wrong there; True raises.
+    """
+    if num_frames is not None and num_frames < 1:
+        raise ValueError(f"num_frames must be at least 1, got {num_frames}")
+    frames, times, error = [], [], None
+    with open_source(path, native_fps or fps) as source:
+        rate = fps or source.info.fps
+        try:
+            for time, frame in islice(_window(source, start, duration, fps, size, fit), num_frames):
+                times.append(time)
+                frames.append(frame)
+        except VideoError as problem:
+            if strict or not frames:
+                raise
+            error = str(problem)
+    missing = (num_frames or 0) - len(frames)
+    if missing > 0 and short == "error":
+        window = f"from {start:g} s" + (f" at {fps:g} fps" if fps else "")
+        raise VideoError(f"{path}: {len(frames)} frames {window}, {num_frames} asked; ask for fewer, or a higher fps")
+    if missing > 0 and short == "repeat":
+        frames += [frames[-1]] * missing
+        times += [times[-1] + (k + 1) / rate for k in range(missing)]
+    return VideoClip(
+        frames=np.stack(frames), times=np.array(times, np.float64), fps=float(rate), path=Path(path), error=error
+    )
+
+
+def _window(
+    source: Source, start: float, duration: float | None, fps: float | None, size: int | tuple | None, fit: Fit
+) -> Iterator[tuple[float, np.ndarray]]:
+    """`iter_frames` on an opened source."""
+    if not 0 <= start < inf:
+        raise ValueError(f"start must be 0 or more seconds, got {start}")
+    if duration is not None and not duration > 0:
+        raise ValueError(f"duration must be more than 0 seconds, got {duration}")
+    if fps is not None and not 0 < fps < inf:
+        raise ValueError(f"fps must be positive, got {fps}")
+    size, end = check_size(size), inf if duration is None else start + duration
+    slack = min(clock_slack(source.info), 0.4 * (end - start))
+    frame, shown, last = None, None, None
+    for due, last in _pick(source.frames(start), start, end, fps, slack):
+        if due and last is not shown:
+            shown, frame = last, fit_frame(last.load(), size, fit)
+        if due:
+            yield last.time, frame
+    if shown is None:
+        asked = f"from {start:g} s on" if end == inf else f"between {start:g} and {end:g} s"
+        raise VideoError(
+            f"{source.info.path}: no frame {asked}; its last one is at {last.time:.3f} s, ask for an earlier window"
+        )
+
+
+def _pick(
+    frames: Iterator[Shown], start: float, end: float, fps: float | None, slack: float
+) -> Iterator[tuple[bool, Shown]]:
+    """(due, frame) for frames as they pass: due as often as the window asks for this frame, else passed over."""
+    if fps is None:
+        for frame in frames:
+            if frame.time >= end - slack:
+                return
+            yield frame.time >= start - slack, frame
+        return
+    count, held = 0, None
+    for frame in frames:
+        while held is not None and start + count / fps < min(end, frame.time) - slack:
+            yield True, held
+            count += 1
+        if start + count / fps >= end - slack:
+            return
+        held = frame
+        yield False, held
+    if count == 0 and abs(held.time - start) <= slack:  # a still lasts no time, and is there all the same
+        yield True, held
+        count = 1
+    while start + count / fps < min(end, held.time + held.length) - slack:
+        yield True, held
+        count += 1

@@ -1,0 +1,40 @@
+"""Endless captioned clips of moving shapes, with exact labels and a checker that scores a clip against its prompt."""
+
+from vidgen.data.shapes.captions import describe
+from vidgen.data.shapes.checker import CheckResult, Sighting, check, classify
+from vidgen.data.shapes.labels import (
+    BACKGROUNDS,
+    COLOURS,
+    MOTIONS,
+    SHAPES,
+    SIZES,
+    BackgroundLabels,
+    ClipLabels,
+    Event,
+    ObjectLabels,
+    ShapeClip,
+    ShapeWorldConfig,
+)
+from vidgen.data.shapes.render import render
+from vidgen.data.shapes.world import ShapeWorld
+
+__all__ = [
+    "BACKGROUNDS",
+    "COLOURS",
+    "MOTIONS",
+    "SHAPES",
+    "SIZES",
+    "BackgroundLabels",
+    "CheckResult",
+    "ClipLabels",
+    "Event",
+    "ObjectLabels",
+    "ShapeClip",
+    "ShapeWorld",
+    "ShapeWorldConfig",
+    "Sighting",
+    "check",
+    "classify",
+    "describe",
+    "render",
+]

@@ -1,0 +1,178 @@
+"""The words of the shape world, its settings, and the exact labels of a clip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
+
+# RGB; hues at least 25 degrees apart and every chroma (max - min) above 130, far from any background.
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (226, 30, 38),
+    "orange": (247, 134, 16),
+    "yellow": (244, 228, 34),
+    "green": (34, 172, 60),
+    "cyan": (24, 208, 222),
+    "blue": (38, 74, 232),
+    "purple": (134, 44, 204),
+    "pink": (250, 98, 186),
+}
+
+# Radius as a fraction of the shorter side of the frame: 8, 10.2 and 12.8 px of 64.
+SIZES: dict[str, float] = {"small": 0.125, "medium": 0.16, "large": 0.2}
+
+# Unit vectors in pixels: x to the right, y down.
+DIAGONAL = 0.5**0.5
+DIRECTIONS: dict[str, tuple[float, float]] = {
+    "right": (1.0, 0.0),
+    "left": (-1.0, 0.0),
+    "up": (0.0, -1.0),
+    "down": (0.0, 1.0),
+    "up-right": (DIAGONAL, -DIAGONAL),
+    "up-left": (-DIAGONAL, -DIAGONAL),
+    "down-right": (DIAGONAL, DIAGONAL),
+    "down-left": (-DIAGONAL, DIAGONAL),
+}
+MOTIONS = ("still", *DIRECTIONS, "circle", "bounce", "grow", "shrink", "rotate")
+
+BACKGROUNDS = ("plain", "gradient", "texture")
+TONES: dict[str, tuple[float, float]] = {"dark": (24.0, 72.0), "grey": (92.0, 148.0), "light": (176.0, 232.0)}
+SPLITS = ("train", "held_out")
+
+# Rotating these shows nothing.
+ROUND_SHAPES = frozenset({"circle", "ring"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapeWorldConfig:
+    """What clips a `ShapeWorld` makes. Lengths inside a clip scale with `min(height, width)`.
+
+    `split` picks one of two streams of random numbers that never meet: "train" or "held_out".
+    Raises ValueError for values that no clip can be made from.
+    """
+
+    height: int = 64
+    width: int = 64
+    num_frames: int = 17
+    fps: int = 8
+    max_objects: int = 1
+    backgrounds: tuple[str, ...] = BACKGROUNDS
+    seed: int = 0
+    split: str = "train"
+
+    def __post_init__(self) -> None:
+        # A list is what YAML gives; a tuple keeps the config hashable.
+        object.__setattr__(self, "backgrounds", tuple(self.backgrounds))
+        if min(self.height, self.width) < 16:
+            raise ValueError(f"height and width must be at least 16, got {self.height}x{self.width}")
+        if self.num_frames < 1 or self.fps <= 0:
+            raise ValueError(f"num_frames and fps must be positive, got {self.num_frames} and {self.fps}")
+        if self.max_objects not in (1, 2):
+            raise ValueError(f"max_objects must be 1 or 2, got {self.max_objects}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, got {self.seed}")
+        if self.split not in SPLITS:
+            raise ValueError(f"split must be one of {SPLITS}, got {self.split!r}")
+        if not self.backgrounds or not set(self.backgrounds) <= set(BACKGROUNDS):
+            raise ValueError(f"backgrounds must be some of {BACKGROUNDS}, got {self.backgrounds}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackgroundLabels:
+    """`kind` of BACKGROUNDS, `tone` of TONES; `seed` fixes the shade, the tint and the pattern."""
+
+    kind: str
+    tone: str
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happens to object number `object` at `frame`: "starts moving", "bounces", "stops", ..."""
+
+    frame: int
+    object: int
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ObjectLabels:
+    """One object. It acts in frames `start` to `stop - 1` and rests before and after.
+
+    position: centre (x, y) in pixels, pixel centres at half-integers; y points down.
+    velocity: pixels per frame, towards the next frame (the last frame repeats the one before).
+    radius: pixels. angle: radians, clockwise on the screen. wall: the side a bounce hits, else "".
+    size: the word of SIZES; for "grow" and "shrink" the size it starts with.
+    """
+
+    shape: str
+    colour: str
+    size: str
+    motion: str
+    start: int
+    stop: int
+    position: Float[np.ndarray, "t 2"]
+    velocity: Float[np.ndarray, "t 2"]
+    radius: Float[np.ndarray, " t"]
+    angle: Float[np.ndarray, " t"]
+    wall: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, numbers and strings, for JSON."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in values.items()}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ObjectLabels:
+        """The inverse of `to_dict`."""
+        arrays = ("position", "velocity", "radius", "angle")
+        return cls(**{k: np.asarray(v, dtype=np.float64) if k in arrays else v for k, v in data.items()})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClipLabels:
+    """Everything in a clip: objects (one or two), background, events in order of time.
+
+    `ordered` says that the objects act one after the other, in the order of `objects`.
+    """
+
+    objects: tuple[ObjectLabels, ...]
+    background: BackgroundLabels
+    events: tuple[Event, ...] = ()
+    ordered: bool = False
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.objects[0].radius)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, numbers and strings, for JSON."""
+        return {
+            "objects": [thing.to_dict() for thing in self.objects],
+            "background": dict(vars(self.background)),
+            "events": [dict(vars(event)) for event in self.events],
+            "ordered": self.ordered,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ClipLabels:
+        """The inverse of `to_dict`."""
+        return cls(
+            objects=tuple(ObjectLabels.from_dict(thing) for thing in data["objects"]),
+            background=BackgroundLabels(**data["background"]),
+            events=tuple(Event(**event) for event in data["events"]),
+            ordered=data["ordered"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ShapeClip:
+    """A rendered clip: RGB frames, a true caption, and the labels both came from."""
+
+    video: UInt8[np.ndarray, "t h w 3"]
+    caption: str
+    labels: ClipLabels

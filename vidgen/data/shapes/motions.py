@@ -1,0 +1,109 @@
+"""Tracks: where an object is, how large and how turned, in each frame of a motion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from vidgen.data.shapes.labels import DIRECTIONS, SIZES, ShapeWorldConfig
+from vidgen.data.shapes.outlines import extents
+
+# All lengths are fractions of the shorter side of the frame.
+TRAVEL = (0.3, 0.48)
+ORBIT_RADIUS = (0.14, 0.19)
+BOUNCE_TRAVEL = (0.26, 0.4)
+BOUNCE_TIME = (0.42, 0.58)
+GROWTH = (1.85, 2.1)
+TURN = (np.radians(115), np.radians(170))
+GROW_FROM = SIZES["small"]
+SIZE_JITTER = 0.04
+MARGIN = 1 / 64
+WALLS = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "top": (0.0, -1.0), "bottom": (0.0, 1.0)}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Track:
+    """Centre (x, y) in pixels, radius in pixels and angle in radians per frame; the wall and frame of a bounce."""
+
+    position: Float[np.ndarray, "t 2"]
+    radius: Float[np.ndarray, " t"]
+    angle: Float[np.ndarray, " t"]
+    wall: str = ""
+    bounce_frame: int = -1
+
+    @property
+    def velocity(self) -> Float[np.ndarray, "t 2"]:
+        """Pixels per frame towards the next frame; the last one repeats the one before."""
+        if len(self.position) == 1:
+            return np.zeros((1, 2))
+        steps = np.diff(self.position, axis=0)
+        return np.concatenate([steps, steps[-1:]])
+
+
+def progress(num_frames: int, start: int, stop: int) -> Float[np.ndarray, " t"]:
+    """0 up to frame `start`, 1 from frame `stop - 1` on, linear between."""
+    steps = max(stop - 1 - start, 1)
+    return np.clip((np.arange(num_frames) - start) / steps, 0.0, 1.0)
+
+
+def _path(rng: np.random.Generator, motion: str, u: np.ndarray, unit: int) -> tuple[np.ndarray, str, float]:
+    """Displacement (t, 2) in pixels from where the object starts; the wall and the time u of a bounce."""
+    still = np.zeros((len(u), 2))
+    if motion in DIRECTIONS:
+        return np.outer(u, DIRECTIONS[motion]) * unit * rng.uniform(*TRAVEL), "", -1.0
+    if motion == "circle":
+        turns = rng.choice([-1.0, 1.0]) * 2 * np.pi * u + rng.uniform(0, 2 * np.pi)
+        circle = np.stack([np.cos(turns), np.sin(turns)], axis=-1) * unit * rng.uniform(*ORBIT_RADIUS)
+        return circle - circle[0], "", -1.0
+    if motion == "bounce":
+        wall = str(rng.choice(list(WALLS)))
+        hit = rng.uniform(*BOUNCE_TIME)
+        there_and_back = 1 - np.abs(u - hit) / hit  # 0 at the start, 1 at the wall, constant speed throughout
+        return np.outer(there_and_back, WALLS[wall]) * unit * rng.uniform(*BOUNCE_TRAVEL), wall, hit
+    return still, "", -1.0
+
+
+def draw_track(
+    rng: np.random.Generator,
+    *,
+    shape: str,
+    size: str,
+    motion: str,
+    start: int,
+    stop: int,
+    config: ShapeWorldConfig,
+) -> Track:
+    """A random track of `motion` that acts from frame `start` to `stop - 1` and stays wholly inside the frame."""
+    unit = min(config.height, config.width)
+    frame = np.array([config.width, config.height], dtype=np.float64)
+    u = progress(config.num_frames, start, stop)
+    while True:
+        jitter = rng.uniform(1 - SIZE_JITTER, 1 + SIZE_JITTER)
+        radius = np.full(len(u), SIZES[size] * unit * jitter)
+        if motion in ("grow", "shrink"):
+            growth = rng.uniform(*GROWTH) - 1
+            radius = GROW_FROM * unit * jitter * (1 + growth * (u if motion == "grow" else 1 - u))
+        angle = np.zeros(len(u))
+        if motion == "rotate":
+            angle = u * rng.choice([-1.0, 1.0]) * rng.uniform(*TURN)
+        path, wall, hit = _path(rng, motion, u, unit)
+        low, high = extents(shape, radius, angle)
+        first_low = (low - path).max(axis=0) + MARGIN * unit
+        first_high = (frame - high - path).min(axis=0) - MARGIN * unit
+        if np.all(first_low <= first_high):
+            break  # otherwise this path is too long for this frame: draw another
+    first = rng.uniform(first_low, first_high)
+    if wall:
+        axis = 0 if wall in ("left", "right") else 1
+        # Against the wall, less half the margin, so that it is seen to touch without being cut.
+        first[axis] = first_low[axis] if wall in ("left", "top") else first_high[axis]
+        first[axis] += 0.5 * MARGIN * unit * WALLS[wall][axis]
+    return Track(
+        position=first + path,
+        radius=radius,
+        angle=angle,
+        wall=wall,
+        bounce_frame=start + round(hit * max(stop - 1 - start, 1)) if wall else -1,
+    )

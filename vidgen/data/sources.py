@@ -1,0 +1,114 @@
+"""What every kind of source (video file, image, folder of frames) gives: facts, and frames with their times."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Float64
+
+from vidgen.errors import VideoError
+
+LFS_MAGIC = b"version https://git-lfs"
+
+
+class Shown(NamedTuple):
+    """One frame: shown from `time` for `length` seconds after the clip's first frame; pixels wait for `load()`."""
+
+    time: float
+    length: float
+    load: Callable[[], np.ndarray]  # (h, w, 3) uint8, upright
+    damaged: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """When frames are shown: `times` (frames,) in seconds after the first frame, the last one until `end`."""
+
+    times: Float64[np.ndarray, " t"]
+    end: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoInfo:
+    """What a file says about itself, after its first frame has been decoded.
+
+    width and height are pixels as read: after rotation, never stretched for `pixel_aspect` (width over height of one
+    pixel). fps is the average rate, duration is in seconds, and both and num_frames are the file's own word: exact for
+    sound files, while a damaged file may hold less (`inspect_source` counts). start_time is the first presentation
+    time in the file's own clock, in seconds. rotation counts degrees counter-clockwise.
+    """
+
+    path: Path
+    width: int
+    height: int
+    fps: float
+    duration: float
+    num_frames: int
+    codec: str
+    pix_fmt: str
+    rotation: int = 0
+    pixel_aspect: float = 1.0
+    start_time: float = 0.0
+
+
+class Source(Protocol):
+    """An opened clip. `frames` may be called once: a decoder has one position."""
+
+    info: VideoInfo
+
+    def frames(self, start: float = 0.0) -> Iterator[Shown]:
+        """Frames in the order they are shown, from the last one at or before `start` seconds, or from earlier."""
+
+    def timeline(self) -> "Timeline":
+        """The times of all frames, without decoding where the file allows; spends the source too."""
+
+
+def check_readable(path: Path) -> None:
+    """Raise VideoError for what no decoder has to look at: nothing there, nothing in it, a Git LFS pointer."""
+    if not path.exists():
+        raise VideoError(f"{path}: no such file; check the path")
+    if path.is_dir():
+        raise VideoError(f"{path}: a folder, but not of numbered frames; name a file, or a folder of 0001.png, ...")
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(LFS_MAGIC))
+    except OSError as error:
+        raise VideoError(f"{path}: cannot be opened: {error.strerror or error}; check its permissions") from error
+    if not head:
+        raise VideoError(f"{path}: the file is empty (0 bytes); copy or download it again")
+    if head == LFS_MAGIC:
+        raise VideoError(f"{path}: a Git LFS pointer, not the video itself; fetch it with `git lfs pull`")
+
+
+def explain_refusal(path: Path, reason: str) -> VideoError:
+    """The error for a file the decoder refuses to open; looks at the bytes to say more than the decoder does."""
+    with path.open("rb") as file:
+        head = file.read(512)
+        if head[4:8] == b"ftyp" and not _has_index(file, path.stat().st_size):
+            return VideoError(f"{path}: cut short: its index (moov) is missing; copy or download it again")
+    if all(byte in b"\t\n\r\f" or byte >= 32 for byte in head):
+        try:
+            head[:500].decode("ascii")
+            return VideoError(f"{path}: holds plain text, not video; check what was saved under this name")
+        except UnicodeDecodeError:
+            pass
+    return VideoError(f"{path}: cannot be read as video: {reason}; check that it plays, or encode it again")
+
+
+def _has_index(file, size: int) -> bool:
+    """Walk the top-level boxes of an MP4 (ISO 14496-12, 4.2) in search of `moov`."""
+    position = 0
+    while position + 8 <= size:
+        file.seek(position)
+        header = file.read(16)
+        length, kind = int.from_bytes(header[:4], "big"), header[4:8]
+        if kind in (b"moov", b"moof"):
+            return True
+        if length == 1:
+            length = int.from_bytes(header[8:16], "big")
+        if length < 8:  # 0: up to the end of the file; 2 to 7: not a box
+            return False
+        position += length
+    return False

@@ -1,0 +1,43 @@
+"""What a model or a setting is, as a short string that changes when it does."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+import torch
+from torch import nn
+
+PARTS = ("vae", "transformer", "text_encoder")  # of a pipeline
+
+
+def json_hash(value: Any) -> str:
+    """SHA-256 (64 hex digits) of plain data, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def model_hash(model: Any) -> str:
+    """SHA-256 (64 hex digits) of a module's config, names, types, shapes and values; or of a pipeline's parts and path.
+
+    Where the weights lie (device, memory format) does not matter. Their dtype does: other dtypes give other features.
+    """
+    if isinstance(model, nn.Module):
+        return _module_hash(model)
+    modules = {name: getattr(model, name, None) for name in PARTS}
+    parts = {name: _module_hash(part) for name, part in modules.items() if isinstance(part, nn.Module)}
+    if not parts:
+        raise ValueError(f"{type(model).__name__} is neither a module nor a pipeline of {', '.join(PARTS)}")
+    return json_hash({**parts, "path": type(getattr(model, "path", None)).__name__})
+
+
+def _module_hash(module: nn.Module) -> str:
+    config = getattr(module, "config", None)
+    config = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else None
+    digest = hashlib.sha256(json_hash([type(module).__name__, config]).encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        # as bytes: numpy has no bfloat16
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

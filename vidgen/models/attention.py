@@ -1,0 +1,64 @@
+"""Attention by name: the plain formula, PyTorch's fused kernels, or xformers; equal within rounding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from vidgen.errors import VidgenError
+
+# On a CPU the fused kernel's backward costs ten times its forward; up to this many keys the plain formula is faster
+# to train through, and its matrix of scores is small.
+PLAIN_KEYS = 1024
+
+Heads = Float[Tensor, "b heads n d"]
+
+
+def plain_attention(q: Heads, k: Heads, v: Heads, mask: Bool[Tensor, "b m"] | None = None) -> Heads:
+    """softmax(q k^T / sqrt(d)) v (Vaswani et al. 2017, eq. 1); `mask` is True where a key may be seen."""
+    scores = (q * (1.0 / math.sqrt(q.shape[-1]))) @ k.transpose(-2, -1)
+    if mask is not None:
+        scores = scores.masked_fill(~mask[:, None, None, :], float("-inf"))
+    return scores.softmax(dim=-1).to(v.dtype) @ v
+
+
+def sdpa_attention(q: Heads, k: Heads, v: Heads, mask: Bool[Tensor, "b m"] | None = None) -> Heads:
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None, :])
+
+
+def xformers_attention(q: Heads, k: Heads, v: Heads, mask: Bool[Tensor, "b m"] | None = None) -> Heads:
+    try:
+        import xformers.ops
+    except ImportError:
+        raise VidgenError("attention 'xformers' needs the extra: pip install 'vidgen[gpu]', or choose 'sdpa'") from None
+    bias = None
+    if mask is not None:
+        bias = torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, float("-inf"))
+        bias = bias[:, None, None, :].expand(-1, q.shape[1], q.shape[2], -1).contiguous()
+    moved = (x.transpose(1, 2).contiguous() for x in (q, k, v))  # xformers has heads after positions
+    return xformers.ops.memory_efficient_attention(*moved, attn_bias=bias).transpose(1, 2)
+
+
+def auto_attention(q: Heads, k: Heads, v: Heads, mask: Bool[Tensor, "b m"] | None = None) -> Heads:
+    """`plain` where gradients flow on a CPU and keys are few, else `sdpa`."""
+    plain = q.device.type == "cpu" and torch.is_grad_enabled() and k.shape[-2] <= PLAIN_KEYS
+    return (plain_attention if plain else sdpa_attention)(q, k, v, mask)
+
+
+ATTENTION: dict[str, Callable[..., Heads]] = {
+    "auto": auto_attention,
+    "plain": plain_attention,
+    "sdpa": sdpa_attention,
+    "xformers": xformers_attention,
+}
+
+
+def find_attention(name: str) -> Callable[..., Heads]:
+    if name not in ATTENTION:
+        raise VidgenError(f"attention {name!r} is unknown; choose one of {', '.join(ATTENTION)}")
+    return ATTENTION[name]

@@ -1,0 +1,85 @@
+"""Layers of transformers over clips: embeddings of noise level and position, attention, feed-forward."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from vidgen.models.attention import find_attention
+
+
+def sinusoidal(t: Float[Tensor, ...], width: int, scale: float = 1000.0) -> Float[Tensor, "... width"]:
+    """Sines and cosines of `scale` t at `width` / 2 frequencies from 1 to 1e-4 (Vaswani et al. 2017, section 3.5)."""
+    steps = torch.arange(width // 2, device=t.device, dtype=torch.float32)
+    angles = scale * t[..., None].float() * torch.exp(-math.log(1e4) * steps / (width // 2))
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def rotary_table(shape: tuple[int, int, int], head_dim: int, device: torch.device | str = "cpu") -> Tensor:
+    """Angles (t*h*w, head_dim / 2) of 3-D rotary positions (Su et al. 2021, eq. 34, one axis after the other).
+
+    Of the head_dim / 2 pairs a quarter turns with t, the rest is shared by h and w; frequencies go from 1 to 1e-4.
+    """
+    pairs = head_dim // 2
+    share_t = pairs // 4
+    share_h = (pairs - share_t) // 2
+    parts = []
+    for axis, share in enumerate((share_t, share_h, pairs - share_t - share_h)):
+        frequencies = torch.exp(-math.log(1e4) * torch.arange(share, device=device) / max(share, 1))
+        angles = torch.arange(shape[axis], device=device)[:, None] * frequencies
+        index = [None, None, None, slice(None)]
+        index[axis] = slice(None)
+        parts.append(angles[tuple(index)].expand(*shape, share))
+    return rearrange(torch.cat(parts, dim=-1), "t h w p -> (t h w) p")
+
+
+def rotate(x: Float[Tensor, "b heads n d"], angles: Float[Tensor, "n p"]) -> Float[Tensor, "b heads n d"]:
+    """Turns the pair (x_i, x_{i + d/2}) of each position by its angle: dot products see differences of positions."""
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+class Attention(nn.Module):
+    """Multi-head attention, queries and keys normalised (Dehghani et al. 2023, section 2); `context` None is self."""
+
+    def __init__(self, width: int, head_dim: int, context_width: int | None = None) -> None:
+        super().__init__()
+        self.head_dim, self.backend = head_dim, "auto"
+        self.to_q = nn.Linear(width, width)
+        self.to_kv = nn.Linear(context_width or width, 2 * width)
+        self.norm_q = nn.LayerNorm(head_dim, bias=False)
+        self.norm_k = nn.LayerNorm(head_dim, bias=False)
+        self.out = nn.Linear(width, width)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b n d"],
+        context: Float[Tensor, "b m e"] | None = None,
+        mask: Bool[Tensor, "b m"] | None = None,
+        angles: Float[Tensor, "n p"] | None = None,
+    ) -> Float[Tensor, "b n d"]:
+        q = rearrange(self.to_q(x), "b n (k d) -> b k n d", d=self.head_dim)
+        k, v = rearrange(
+            self.to_kv(x if context is None else context), "b n (s k d) -> s b k n d", s=2, d=self.head_dim
+        )
+        q, k = self.norm_q(q).to(v.dtype), self.norm_k(k).to(v.dtype)
+        if angles is not None:
+            q, k = rotate(q, angles), rotate(k, angles)
+        return self.out(rearrange(find_attention(self.backend)(q, k, v, mask), "b k n d -> b n (k d)"))
+
+
+class FeedForward(nn.Module):
+    """Linear, GELU (tanh form), linear, with `ratio` times the width between."""
+
+    def __init__(self, width: int, ratio: int = 4) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(width, ratio * width), nn.Linear(ratio * width, width)
+
+    def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
+        return self.down(F.gelu(self.up(x), approximate="tanh"))

@@ -1,0 +1,247 @@
+"""A bank of features: safetensors shards with a row index beside each, and one file that says how they were made."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vidgen.atomic import written_aside
+from vidgen.errors import VidgenError
+from vidgen.hashing import json_hash
+from vidgen.representations.extractor import feature_key, parse_key
+
+META_NAME, LAYOUT = "bank.json", 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class BankRow:
+    """What one row of features is of: source id, label, split, group (clips of a group belong on one side of a split),
+    and the times in seconds of the frames that went in."""
+
+    id: str
+    label: str | None = None
+    split: str | None = None
+    group: str | None = None
+    times: tuple[float, ...] = ()
+
+
+class BankWriter:
+    """Writes a bank shard by shard; a context manager.
+
+    A shard counts once its features are there: they are renamed into place after its index, so a killed run loses at
+    most `shard_rows` rows. Opening a bank that exists continues it: `done` holds the ids that it has, and `add` passes
+    over them. Raises VidgenError if `folder` holds a bank of other `meta` (plain data), or something else.
+    """
+
+    def __init__(self, folder: str | os.PathLike, meta: Mapping[str, Any], *, shard_rows: int = 256) -> None:
+        self.folder, self.shard_rows = Path(folder), shard_rows
+        self.meta = json.loads(json.dumps(dict(meta)))  # as it will be read back
+        self.done: set[str] = set()
+        self._shards, self._layout = 0, None
+        self._rows: list[BankRow] = []
+        self._parts: list[dict[str, Tensor]] = []
+        if (self.folder / META_NAME).exists():
+            self._continue(FeatureBank.load(self.folder, empty=True))
+        elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            raise VidgenError(f"{self.folder} exists and is not a feature bank; choose a new folder")
+
+    def _continue(self, bank: FeatureBank) -> None:
+        theirs = bank.meta
+        for name in sorted({*theirs, *self.meta}):
+            if theirs.get(name) != self.meta.get(name):
+                raise VidgenError(
+                    f"{self.folder} holds a bank of other features: its {name} is {shorten(theirs.get(name))}, not "
+                    f"{shorten(self.meta.get(name))}; choose another folder"
+                )
+        self.done, self._shards = set(bank.ids), bank.num_shards
+        self._layout = bank.shapes if bank.num_shards else None
+
+    def __enter__(self) -> BankWriter:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.flush()  # on errors and interrupts too: rows that were added are good
+
+    def add(self, rows: Sequence[BankRow], features: Mapping[str, Float[Tensor, "n ..."]]) -> None:
+        """One row of every feature for each of `rows`.
+
+        Raises VidgenError, naming the clip, for features that are not finite or not of the shape the bank has.
+        """
+        for key, x in features.items():
+            if len(x) != len(rows):
+                raise ValueError(f"{len(rows)} rows, but {key} has {len(x)}")
+            for row, finite in zip(rows, torch.isfinite(x.flatten(1)).all(1).tolist(), strict=True):
+                if not finite:
+                    raise VidgenError(f"features {key} of clip {row.id!r} are not finite; leave the clip out")
+        shapes = {key: tuple(x.shape[1:]) for key, x in features.items()}
+        if shapes != (self._layout or shapes):
+            raise VidgenError(
+                f"features of clip {rows[0].id!r} have shapes {shorten(shapes)}, those of {self.folder} have "
+                f"{shorten(self._layout)}; pool them, or use one size and length"
+            )
+        for i, row in enumerate(rows):
+            if row.id not in self.done:
+                self.done.add(row.id)
+                self._layout = shapes
+                self._rows.append(row)
+                self._parts.append({key: x[i].detach().to("cpu", torch.float32) for key, x in features.items()})
+        if len(self._rows) >= self.shard_rows:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes the rows that wait as a shard of their own."""
+        if not self._rows:
+            return
+        if not (self.folder / META_NAME).exists():
+            described = {"layout": LAYOUT, "meta": self.meta, "hash": json_hash(self.meta)}
+            with written_aside(self.folder / META_NAME) as target:
+                target.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+        stem = shard_stem(self._shards)
+        with written_aside(self.folder / f"{stem}.jsonl") as target:
+            lines = [json.dumps(dataclasses.asdict(row), ensure_ascii=False) for row in self._rows]
+            target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        with written_aside(self.folder / f"{stem}.safetensors") as target:
+            save_file({key: torch.stack([part[key] for part in self._parts]) for key in self._parts[0]}, target)
+        self._shards += 1
+        self._rows, self._parts = [], []
+
+
+class FeatureBank:
+    """A bank on disk, read shard by shard: `X(tap, noise_level)`, `y`, `groups`, `split(name)`, `ids`, `meta`."""
+
+    def __init__(self, folder: Path, meta: dict[str, Any], rows: list[list[BankRow]]) -> None:
+        self.folder, self.meta, self.num_shards = folder, meta, len(rows)
+        self.rows = [row for shard in rows for row in shard]
+        self._sizes = [len(shard) for shard in rows]
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike, *, empty: bool = False) -> FeatureBank:
+        """The bank in `folder`. Raises VidgenError if there is none, if it is damaged, or if it has no rows and `empty`
+        does not allow it."""
+        folder = Path(folder)
+        try:
+            described = json.loads((folder / META_NAME).read_text(encoding="utf-8"))
+            if described["layout"] != LAYOUT:
+                raise VidgenError(f"{folder} has bank layout {described['layout']}, this version reads {LAYOUT}")
+            count = 0
+            while (folder / f"{shard_stem(count)}.safetensors").exists():
+                count += 1
+            texts = [(folder / f"{shard_stem(i)}.jsonl").read_text(encoding="utf-8") for i in range(count)]
+            lines = [[json.loads(line) for line in text.splitlines()] for text in texts]
+            rows = [[BankRow(**{**line, "times": tuple(line["times"])}) for line in shard] for shard in lines]
+        except (FileNotFoundError, NotADirectoryError) as error:
+            name = Path(error.filename).name
+            raise VidgenError(f"{folder} is not a feature bank: no {name}; make one with `vidgen extract`") from None
+        except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, VidgenError):
+                raise
+            raise VidgenError(f"{folder}: the bank's index is damaged ({error}); extract it again") from None
+        if not rows and not empty:
+            raise VidgenError(f"{folder} holds no rows yet; extract into it first")
+        return cls(folder, described["meta"], rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one row of every feature, by key."""
+        with self._open(0) as file:
+            return {key: tuple(file.get_slice(key).get_shape()[1:]) for key in file.keys()}  # noqa: SIM118
+
+    @property
+    def keys(self) -> list[str]:
+        """Every feature's key, in the order of the meta's where it names them."""
+        order = {key: i for i, key in enumerate(self.meta.get("keys", []))}
+        return sorted(self.shapes, key=lambda key: (order.get(key, len(order)), key))
+
+    @property
+    def taps(self) -> list[str]:
+        """The taps, without noise levels."""
+        return list(dict.fromkeys(parse_key(key)[0] for key in self.keys))
+
+    @property
+    def ids(self) -> list[str]:
+        return [row.id for row in self.rows]
+
+    @property
+    def y(self) -> np.ndarray:
+        """Labels (n,), strings; None where a clip has none."""
+        return np.array([row.label for row in self.rows], dtype=object)
+
+    @property
+    def groups(self) -> np.ndarray:
+        """Groups (n,), strings; a clip without one is a group of its own."""
+        return np.array([row.id if row.group is None else row.group for row in self.rows], dtype=object)
+
+    def split(self, name: str) -> Int[np.ndarray, " k"]:
+        """Row numbers of a split. Raises VidgenError if no row belongs to it."""
+        found = [i for i, row in enumerate(self.rows) if row.split == name]
+        if not found:
+            there = sorted({str(row.split) for row in self.rows if row.split is not None})
+            raise VidgenError(f"{self.folder} has no split {name!r}; it has {', '.join(there) or 'none'}")
+        return np.array(found)
+
+    def X(
+        self, tap: str, noise_level: float | None = None, rows: Sequence[int] | None = None
+    ) -> Float[np.ndarray, "n c"]:
+        """Features (n, c) float32 of a tap or key, axes flattened; only `rows`, in their order, if given.
+
+        Shards are mapped, not loaded: memory is that of the result and one shard's column. `noise_level` may be left
+        out where the tap has one. Raises VidgenError for a tap or level that is not there.
+        """
+        key = self.find_key(tap, noise_level)
+        wanted = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=np.int64)
+        out = np.empty((len(wanted), int(np.prod(self.shapes[key]))), np.float32)
+        start = 0
+        for shard, size in enumerate(self._sizes):
+            here = (wanted >= start) & (wanted < start + size)
+            if here.any():
+                with self._open(shard) as file:
+                    x = file.get_tensor(key)
+                out[here] = x.reshape(size, -1)[wanted[here] - start]
+            start += size
+        return out
+
+    def find_key(self, tap: str, noise_level: float | None = None) -> str:
+        """The key of a tap at a noise level."""
+        if noise_level is None and "@" not in tap:
+            keys = [key for key in self.keys if parse_key(key)[0] == tap]
+            if len(keys) > 1:
+                raise VidgenError(f"{tap} has several noise levels, choose one: {', '.join(keys)}")
+        else:
+            keys = [key for key in self.keys if key == feature_key(tap, noise_level)]
+        if not keys:
+            asked = feature_key(tap, noise_level)
+            raise VidgenError(f"{self.folder} has no features {asked!r}; it has {', '.join(self.keys)}")
+        return keys[0]
+
+    def _open(self, shard: int) -> Any:
+        path = self.folder / f"{shard_stem(shard)}.safetensors"
+        try:
+            return safe_open(path, framework="numpy")
+        except (SafetensorError, OSError) as error:
+            raise VidgenError(f"{path} is damaged ({error}); delete the bank and extract it again") from None
+
+
+def shard_stem(number: int) -> str:
+    return f"shard-{number:05d}"
+
+
+def shorten(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,67 @@
+"""What features have to beat: the pixels themselves, and the same model with random weights."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+GRID = 16  # rows and columns that clips are reduced to
+
+
+def raw_pixels(video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b T h w 3"]:
+    """Every frame, averaged down to 16x16."""
+    return rearrange(F.adaptive_avg_pool3d(video, (video.shape[2], GRID, GRID)), "b c t h w -> b t h w c")
+
+
+def single_frame(video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b h w 3"]:
+    """The first frame, averaged down to 16x16: what can be told without seeing anything move."""
+    return raw_pixels(video[:, :, :1])[:, 0]
+
+
+def frame_differences(video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b h w"]:
+    """Mean absolute difference between neighbouring frames, averaged down to 16x16; zero for a clip of one frame."""
+    if video.shape[2] == 1:
+        return video.new_zeros(len(video), GRID, GRID)
+    return F.adaptive_avg_pool2d(video.diff(dim=2).abs().mean(dim=(1, 2)), (GRID, GRID))
+
+
+PIXEL_BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
+    "raw_pixels": raw_pixels,
+    "frame_differences": frame_differences,
+    "single_frame": single_frame,
+}
+
+
+def random_like(model: Any, seed: int = 0) -> Any:
+    """A pipeline or tokenizer of the same architecture, freshly initialised; `model` is left as it is.
+
+    Networks are built anew from their config. Weights that training would start at zero (the gates and output of
+    adaLN-zero, without which every block is the identity) are drawn from N(0, 1 / fan_in), so that all layers act. A
+    part without a config, such as a text encoder of another library, is shared with `model`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if isinstance(model, nn.Module):
+            return _fresh(model)
+        twin = copy.copy(model)
+        for name in ("vae", "transformer", "text_encoder"):
+            part = getattr(model, name)
+            if dataclasses.is_dataclass(getattr(part, "config", None)):
+                setattr(twin, name, _fresh(part))
+    return twin
+
+
+def _fresh(module: nn.Module) -> nn.Module:
+    fresh = type(module)(module.config)
+    for weight in fresh.parameters():
+        if weight.ndim > 1 and not weight.any():
+            nn.init.normal_(weight, std=weight[0].numel() ** -0.5)
+    return fresh.to(next(module.parameters())).eval().requires_grad_(False)

@@ -1,0 +1,225 @@
+"""Features of clips, read by name inside tokenizers and denoisers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from einops import rearrange, reduce
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vidgen.errors import VidgenError
+from vidgen.models.taps import TapInfo
+from vidgen.models.text import TextEncoding
+from vidgen.noise import draw_per_sample, sample_generator
+from vidgen.paths import add_noise
+
+# Pools of features (b, t, h, w, c); what is left of the axes is in the comment.
+POOLS: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda x: x,  # b t h w c
+    "mean": lambda x: reduce(x, "b t h w c -> b c", "mean"),
+    "max": lambda x: reduce(x, "b t h w c -> b c", "max"),
+    "temporal": lambda x: reduce(x, "b t h w c -> b h w c", "mean"),  # over time
+    "spatial": lambda x: reduce(x, "b t h w c -> b t c", "mean"),  # over space
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureOutput:
+    """Features by key: "tokenizer.latents", "dit.blocks.7@t=0.10"; float32, (b, t, h, w, c) or what the pool leaves.
+
+    `times[key]` (b, t) says when each feature frame is complete: the time of the last video frame that is part of it.
+    """
+
+    features: dict[str, Float[Tensor, "b *axes c"]]
+    times: dict[str, Float[Tensor, "b t"]]
+
+
+class FeatureExtractor:
+    """Reads features of clips at named taps of a pipeline (anything with `vae`, `transformer`, `text_encoder` and
+    `path`), or of a tokenizer alone.
+
+    taps: names from `feature_info`: "tokenizer.encoder.layers.<i>", "tokenizer.latents", "dit.blocks.<i>".
+    noise_levels: in [0, 1], for taps of the denoiser only; 0 is the clean latents.
+    pool: one of `POOLS`.
+    seed: the noise of a clip is a function of (seed, id) alone, the same for every tap and level.
+    prompt: the text the denoiser is conditioned on; "" is the null condition.
+
+    Nothing is run beyond the last tap that is asked for. Raises VidgenError for an unknown tap or pool, and for a level
+    outside [0, 1].
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        taps: Sequence[str] = ("tokenizer.latents",),
+        noise_levels: Sequence[float] = (0.1,),
+        pool: str = "mean",
+        seed: int = 0,
+        prompt: str = "",
+    ) -> None:
+        self.model, self.feature_info = model, list_taps(model)
+        self._known = known = {info.name: info for info in self.feature_info}
+        self.tokenizer, self.denoiser = getattr(model, "vae", model), getattr(model, "transformer", None)
+        if unknown := [tap for tap in taps if tap not in known]:
+            raise VidgenError(f"tap {unknown[0]!r} is not there; this model has {', '.join(known)}")
+        if not taps:
+            raise VidgenError(f"no taps given; this model has {', '.join(known)}")
+        if pool not in POOLS:
+            raise VidgenError(f"pool {pool!r} is unknown; choose one of {', '.join(POOLS)}")
+        if bad := [level for level in noise_levels if not 0.0 <= level <= 1.0]:
+            raise VidgenError(f"noise level {bad[0]} is outside [0, 1]; 0 is clean and 1 pure noise")
+        self.taps = {tap: known[tap] for tap in taps}
+        self.noise_levels = [float(level) for level in dict.fromkeys(noise_levels)]
+        self.pool, self.seed, self.prompt = pool, seed, prompt
+        if self._wanted("dit") and not self.noise_levels:
+            raise VidgenError("taps of the denoiser need a noise level; give one in [0, 1], such as 0.1")
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of what a call returns."""
+        plain = [f"tokenizer.{name}" for name in self._wanted("tokenizer")]
+        return plain + [feature_key(f"dit.{name}", t) for t in self.noise_levels for name in self._wanted("dit")]
+
+    @torch.no_grad()  # rather than inference mode, so that probes can be trained on what comes out
+    def __call__(
+        self,
+        video: Float[Tensor, "b 3 T H W"],
+        ids: Sequence[int | str] | None = None,
+        times: Float[Tensor, "b T"] | None = None,
+    ) -> FeatureOutput:
+        """Features of clips in [-1, 1], of any length and size that the tokenizer takes.
+
+        ids: one a clip, for its noise; None takes a hash of its pixels. times: of every frame, in seconds; None counts
+        frames. Raises VidgenError for clips that the tokenizer or the denoiser's patches cannot take.
+        """
+        ids = [content_id(clip) for clip in video] if ids is None else list(ids)
+        if len(ids) != len(video):
+            raise ValueError(f"{len(ids)} ids for {len(video)} clips")
+        if times is None:
+            times = torch.arange(video.shape[2], dtype=torch.float64).expand(len(video), -1)
+        if self._wanted("dit"):
+            self._check_size(video)
+        features, when = {}, {}
+        with evaluating(self.model):
+            for key, x in self._walk(video, ids):
+                features[key] = POOLS[self.pool](x.float())
+                tap = key.partition("@")[0]
+                when[key] = times[:, self._last_frames(self._known[tap], x.shape[1], video.shape[2])]
+        return FeatureOutput(features={k: features[k] for k in self.keys}, times={k: when[k] for k in self.keys})
+
+    def _walk(self, video: Tensor, ids: Sequence[int | str]) -> Iterator[tuple[str, Float[Tensor, "b t h w c"]]]:
+        """(key, features) of every tap asked for, as the model gets to them."""
+        plain, noisy, latents = self._wanted("tokenizer"), self._wanted("dit"), None
+        walk = self.tokenizer.walk(video.to(device_of(self.tokenizer)))
+        for name, x in up_to_last(walk, {*plain, "latents"} if noisy else plain):
+            if name == "latents":
+                latents = x
+            if name in plain:
+                yield f"tokenizer.{name}", rearrange(x, "b c t h w -> b t h w c")
+        if not noisy:
+            return
+        device = device_of(self.denoiser)
+        x0 = latents.to(device, torch.float32)
+        eps = draw_per_sample(x0.shape[1:], [sample_generator(self.seed, i) for i in ids]).to(device)
+        text = TextEncoding(
+            tokens=self._text.tokens.expand(len(video), -1, -1), mask=self._text.mask.expand(len(video), -1)
+        )
+        for level in self.noise_levels:
+            t = torch.full((len(video),), level, device=device)
+            walk = self.denoiser.walk(add_noise(x0, eps, t, self.model.path), t, text)
+            for name, x in up_to_last(walk, noisy):
+                yield feature_key(f"dit.{name}", level), x
+
+    def _wanted(self, part: str) -> list[str]:
+        """The names, within a part of the model, of the taps asked for."""
+        return [tap.removeprefix(f"{part}.") for tap in self.taps if tap.startswith(f"{part}.")]
+
+    @cached_property
+    def _text(self) -> TextEncoding:
+        return self.model.text_encoder([self.prompt])
+
+    def _last_frames(self, info: TapInfo, count: int, num_frames: int) -> Tensor:
+        """For each of `count` feature frames, the last video frame in it; the tokenizer repeats the first and last."""
+        ends = (torch.arange(count) + 1) * info.stride[0] - self._known["tokenizer.latents"].stride[0]
+        return ends.clamp(0, num_frames - 1)
+
+    def _check_size(self, video: Tensor) -> None:
+        """The tokenizer pads to its own multiple; the denoiser's patches must fit what comes out."""
+        cell = self._known["tokenizer.latents"].stride[1:]
+        need = next(info.stride[1:] for info in self.feature_info if info.space == "denoiser")
+        size = [-(-pixels // c) * c for pixels, c in zip(video.shape[3:], cell, strict=True)]
+        if any(pixels % n for pixels, n in zip(size, need, strict=True)):
+            h, w = video.shape[3:]
+            raise VidgenError(
+                f"clips of {h}x{w} do not fit the denoiser's patches; resize them to a multiple of "
+                f"{need[0]}x{need[1]}, or read the tokenizer's taps only"
+            )
+
+
+def list_taps(model: Any) -> list[TapInfo]:
+    """Every tap of a pipeline or a tokenizer, in the order they are run; all strides in frames and pixels.
+
+    Raises VidgenError for a model that has none.
+    """
+    tokenizer, denoiser = getattr(model, "vae", model), getattr(model, "transformer", None)
+    taps = [replace(info, name=f"tokenizer.{info.name}") for info in getattr(tokenizer, "feature_info", [])]
+    cell = next((info.stride for info in taps if info.name == "tokenizer.latents"), None)
+    if cell is None:
+        raise VidgenError(f"{type(model).__name__} has no taps; give a pipeline or a tokenizer")
+    for info in getattr(denoiser, "feature_info", []):
+        stride = tuple(a * b for a, b in zip(info.stride, cell, strict=True))
+        taps.append(replace(info, name=f"dit.{info.name}", stride=stride))
+    return taps
+
+
+def feature_key(tap: str, noise_level: float | None = None) -> str:
+    """Such as "dit.blocks.7@t=0.10": two decimals, or as many as the level has."""
+    if noise_level is None:
+        return tap
+    return f"{tap}@t={max(f'{noise_level:.2f}', f'{noise_level:g}', key=len)}"
+
+
+def parse_key(key: str) -> tuple[str, float | None]:
+    """Tap and noise level (None for taps without one) of a feature key."""
+    tap, _, level = key.partition("@t=")
+    return tap, float(level) if level else None
+
+
+def up_to_last(walk: Iterator[tuple[str, Tensor]], wanted: Sequence[str] | set[str]) -> Iterator[tuple[str, Tensor]]:
+    """The items of `walk` with wanted names; it is not advanced beyond the last of them."""
+    left = set(wanted)
+    while left:
+        name, x = next(walk)
+        if name in left:
+            left.remove(name)
+            yield name, x
+
+
+def content_id(clip: Float[Tensor, "3 T H W"]) -> str:
+    """A clip's identity where it has no name: a hash of its pixels."""
+    return hashlib.sha256(clip.detach().float().cpu().contiguous().numpy().tobytes()).hexdigest()
+
+
+def device_of(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """The model's parts in evaluation mode, and afterwards each as it was."""
+    parts = [model, *(getattr(model, name, None) for name in ("vae", "transformer", "text_encoder"))]
+    modules = [m for part in parts if isinstance(part, nn.Module) for m in part.modules() if m.training]
+    for module in modules:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.training = True
