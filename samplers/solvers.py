@@ -76,7 +76,8 @@ def sample_heun(
 ) -> Clip:
     """Second order: an Euler step, then the trapezoid rule for dx = x0 dalpha + eps dsigma over both of its ends.
 
-    Heun's method as in Karras et al. 2022, algorithm 1, for any path; on the flow path it averages the velocities. Two evaluations a step, one in steps that end at t = 0, where x0 itself is the result.
+    Heun's method as in Karras et al. 2022, algorithm 1, for any path; on the flow path it averages the velocities.
+    Two evaluations a step, one in steps that end at t = 0, where x0 itself is the result.
     """
     steps = len(times) - 1
     for i, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):

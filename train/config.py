@@ -34,6 +34,7 @@ class SourceConfig:
     `share` is this source's part of every batch. `include` names files to take (empty: all). Clips from files
     are held in memory at `short_side` pixels, at most `max_frames` each. `world_size` (height, width) renders shapes
     larger than the samples, which are then crops that hold an object: more of the object for the same work.
+    Every `hold_out`-th file is kept for validation (0: none, and validation draws other windows of the same files).
     """
 
     kind: str = "shapes"
@@ -44,7 +45,7 @@ class SourceConfig:
     max_frames: int = 150
     max_objects: int = 1
     world_size: list[int] = field(default_factory=list)
-    split: str = "train"
+    hold_out: int = 6
     seed: int = 0
 
 

@@ -54,7 +54,9 @@ class DiffusionTask:
         seed, held_out = recipe.seed, recipe.seed + VALIDATION_SEED_OFFSET
         self.dataset = CachedLatents(self.tokenizer, recipe.data, seed=seed, count=recipe.cached_clips, **cache)
         count = recipe.data.validation_clips
-        self.held_out = CachedLatents(self.tokenizer, recipe.data, seed=held_out, count=count, **cache)
+        self.held_out = CachedLatents(
+            self.tokenizer, recipe.data, seed=held_out, count=count, part="validation", **cache
+        )
 
     def gather(self, samples: list[tuple[Tensor, str]]) -> dict[str, Any]:
         return {"latents": torch.stack([z for z, _ in samples]), "captions": [caption for _, caption in samples]}

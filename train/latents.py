@@ -26,9 +26,16 @@ from vidgen.train.sources import Mixture, Sample, collate, rng_of
 ENCODE_BATCH = 16
 
 
-def cache_key(tokenizer: torch.nn.Module, data: DataConfig, seed: int, count: int) -> str:
+def cache_key(tokenizer: torch.nn.Module, data: DataConfig, part: str, seed: int, count: int) -> str:
     """A hash of all that the cached latents depend on."""
-    recipe = {**dataclasses.asdict(data), "workers": 0, "validation_clips": 0, "seed": seed, "count": count}
+    recipe = {
+        **dataclasses.asdict(data),
+        "workers": 0,
+        "validation_clips": 0,
+        "part": part,
+        "seed": seed,
+        "count": count,
+    }
     return hashlib.sha256((model_hash(tokenizer) + json.dumps(recipe, sort_keys=True)).encode()).hexdigest()[:16]
 
 
@@ -58,14 +65,23 @@ class CachedLatents(Dataset):
     Raises VidgenError where the cache file is damaged.
     """
 
-    def __init__(self, tokenizer: torch.nn.Module, data: DataConfig, *, seed: int, count: int, cache: str = "") -> None:
+    def __init__(
+        self,
+        tokenizer: torch.nn.Module,
+        data: DataConfig,
+        *,
+        seed: int,
+        count: int,
+        part: str = "train",
+        cache: str = "",
+    ) -> None:
         self.seed = seed
         if not cache:
-            self.latents, self.rows = encode_clips(tokenizer, Mixture(data, seed), count)
+            self.latents, self.rows = encode_clips(tokenizer, Mixture(data, seed, part), count)
             return
-        folder = Path(cache) / f"latents-{cache_key(tokenizer, data, seed, count)}"
+        folder = Path(cache) / f"latents-{cache_key(tokenizer, data, part, seed, count)}"
         if not folder.is_dir():
-            latents, rows = encode_clips(tokenizer, Mixture(data, seed), count)
+            latents, rows = encode_clips(tokenizer, Mixture(data, seed, part), count)
             folder.parent.mkdir(parents=True, exist_ok=True)
             with written_aside(folder) as target:
                 target.mkdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vidgen.data.datasets import find_clips
+from vidgen.data.datasets import ClipRecord, find_clips
 from vidgen.data.reading import probe_video, read_video
 from vidgen.data.shapes import ClipLabels, ShapeWorld, ShapeWorldConfig
 from vidgen.errors import VideoError, VidgenError
@@ -43,7 +44,7 @@ def to_float(video: np.ndarray) -> Float[Tensor, "3 t h w"]:
 class ShapeSource:
     """Clips of the synthetic world."""
 
-    def __init__(self, source: SourceConfig, data: DataConfig) -> None:
+    def __init__(self, source: SourceConfig, data: DataConfig, part: str) -> None:
         self.size = tuple(data.size)
         height, width = source.world_size or self.size
         self.world = ShapeWorld(
@@ -54,7 +55,7 @@ class ShapeSource:
                 fps=round(data.fps),
                 max_objects=source.max_objects,
                 seed=source.seed,
-                split=source.split,
+                split="train" if part == "train" else "held_out",
             )
         )
 
@@ -81,13 +82,12 @@ class ClipSource:
     A file that cannot be decoded, or with fewer frames than asked for, is left out, counted and named in one warning.
     """
 
-    def __init__(self, source: SourceConfig, data: DataConfig) -> None:
+    def __init__(self, source: SourceConfig, data: DataConfig, part: str) -> None:
         self.data, self.clips, self.captions = data, [], []
         self.side = max(source.short_side, *data.size)
         dropped = []
-        for record in find_clips(source.path):
-            if source.include and Path(record.path).name not in source.include:
-                continue
+        records = [r for r in find_clips(source.path) if not source.include or Path(r.path).name in source.include]
+        for record in split_records(records, source.hold_out, part):
             try:
                 frames = decode_small(record.path, self.side, source.max_frames)
                 if len(frames) < data.num_frames:
@@ -122,6 +122,15 @@ class ClipSource:
         return Sample(video=video.clamp(-1.0, 1.0), caption=self.captions[number])
 
 
+def split_records(records: list[ClipRecord], hold_out: int, part: str) -> list[ClipRecord]:
+    """The records of `part`, "train" or "validation": every `hold_out`-th is validation, or the last one of few."""
+    if hold_out < 1 or len(records) < 2:
+        return records
+    held = set(range(hold_out - 1, len(records), hold_out)) or {len(records) - 1}
+    return [record for i, record in enumerate(records) if (i in held) == (part == "validation")]
+
+
+@cache
 def decode_small(path: str | Path, side: int, max_frames: int) -> np.ndarray:
     """The first `max_frames` frames of a file, uint8 (T, H, W, 3), resized to a short side of `side`."""
     info = probe_video(path)
@@ -134,9 +143,9 @@ def decode_small(path: str | Path, side: int, max_frames: int) -> np.ndarray:
 class Mixture(Dataset):
     """Samples of several sources by shares. Item (step, slot) is a function of the seed, the step and the slot."""
 
-    def __init__(self, data: DataConfig, seed: int) -> None:
+    def __init__(self, data: DataConfig, seed: int, part: str = "train") -> None:
         kinds = {"shapes": ShapeSource, "clips": ClipSource}
-        self.sources = [kinds[s.kind](s, data) for s in data.sources if s.share > 0]
+        self.sources = [kinds[s.kind](s, data, part) for s in data.sources if s.share > 0]
         shares = np.array([s.share for s in data.sources if s.share > 0], dtype=np.float64)
         self.edges, self.seed = np.cumsum(shares / shares.sum()), seed
 

@@ -44,7 +44,7 @@ class TokenizerTask:
         self.recipe = recipe
         self.model = build_tokenizer(recipe).requires_grad_(True)
         self.dataset = Mixture(recipe.data, recipe.seed)
-        self.held_out = Mixture(recipe.data, recipe.seed + VALIDATION_SEED_OFFSET)
+        self.held_out = Mixture(recipe.data, recipe.seed + VALIDATION_SEED_OFFSET, "validation")
         self.perceptual = PerceptualLoss().to(recipe.device) if recipe.loss.lpips > 0 else None
         self.gather = collate
 
