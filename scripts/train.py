@@ -76,10 +76,12 @@ def print_recipe(config: LoopConfig, as_json: bool) -> None:
 def run_recipe(config: LoopConfig, as_json: bool) -> None:
     """Trains to the end and says where the model is; on Ctrl-C says where it stands."""
     from vidgen.train.checkpoints import checkpoint_steps
+    from vidgen.train.loop import open_run
     from vidgen.train.loop import train as train_loop
 
     run = Path(config.out)
     if done := checkpoint_steps(run):
+        open_run(config)  # refuses a run of another recipe before this says that it goes on with it
         note(f"{run}: resuming from step {done[-1]} of {config.steps}")
     try:
         final = train_loop(config)

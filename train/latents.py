@@ -51,7 +51,7 @@ def encode_clips(
             video = collate(samples)["video"].to(parameter.device, parameter.dtype)
             latents.append(tokenizer.encode(video).latents.to("cpu", torch.float16))
             rows += [caption_row(sample) for sample in samples]
-    return torch.cat(latents), rows
+    return torch.cat(latents).contiguous(), rows  # convolutions leave them channels-last, which files do not know
 
 
 def caption_row(sample: Sample) -> dict:

@@ -80,15 +80,22 @@ def learning_rate(step: int, config: LoopConfig) -> float:
     return o.lr * (o.final_lr + (1.0 - o.final_lr) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done))))
 
 
+# What may differ when a run goes on: where and how often it writes, not what it computes.
+FREE_KEYS = ("out", "log_every", "validate_every", "checkpoint_every", "keep_checkpoints", "max_minutes")
+
+
 def open_run(config: LoopConfig) -> Path:
     """The run's folder with its resolved recipe. A folder of another recipe is refused, so no run is overwritten."""
-    run = Path(config.out)
-    text = OmegaConf.to_yaml(OmegaConf.structured(config))
+    run, text = Path(config.out), OmegaConf.to_yaml(OmegaConf.structured(config))
     recorded = run / "config.yaml"
     try:
         run.mkdir(parents=True, exist_ok=True)
-        if recorded.exists() and recorded.read_text(encoding="utf-8") != text and checkpoint_steps(run):
-            raise VidgenError(f"{run} holds a run of another recipe (see {recorded}); choose another out=FOLDER")
+        if recorded.exists() and checkpoint_steps(run):
+            before, now = OmegaConf.load(recorded), OmegaConf.create(text)
+            changed = [k for k in now if k not in FREE_KEYS and before.get(k) != now[k]]
+            if changed:
+                what = ", ".join(changed)
+                raise VidgenError(f"{run} holds a run with another {what} (see {recorded}); choose another out=FOLDER")
         recorded.write_text(text, encoding="utf-8")
     except OSError as error:
         raise VidgenError(f"cannot write the run to {run}: {error.strerror}; choose another out=FOLDER") from None

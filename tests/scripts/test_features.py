@@ -28,7 +28,9 @@ def labelled(tmp_path: Path) -> Path:
 def test_extract_and_probe(vidgen, model: Path, labelled: Path, tmp_path: Path) -> None:
     bank = tmp_path / "bank"
     words = ("extract", model, labelled, "-o", bank, "--noise_levels", "0,0.1", "--baselines")
-    report = json.loads(vidgen(*words, "--json").out)
+    ran = vidgen(*words, "--json")
+    assert ran.status == 0, ran.err
+    report = json.loads(ran.out)
     assert report["rows"] == report["added"] == 12
     assert [Path(drop["path"]).name for drop in report["dropped"]] == ["gone.mkv"]
     assert {"tokenizer.latents", "dit.blocks.0@t=0.00", "dit.blocks.1@t=0.10"} <= set(report["keys"])

@@ -81,7 +81,7 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tokenizer_recipe
 def test_checkpoint_of_another_model_is_refused(tokenizer_recipe):
     name, overrides = tokenizer_recipe
     train(load_recipe(name, [*overrides, "steps=2"]))
-    with pytest.raises(VidgenError, match="another recipe"):
+    with pytest.raises(VidgenError, match="another model"):
         train(load_recipe(name, [*overrides, "steps=2", "model.latent_channels=6"]))
     run = Path(load_recipe(name, overrides).out)
     (run / "checkpoint-2" / "model.safetensors").write_bytes(b"nonsense")
