@@ -22,7 +22,7 @@ from vidgen.locations import find_model
 from vidgen.models.text import TextEncoder, TextEncoding
 from vidgen.models.video_dit import VideoDiT
 from vidgen.noise import TimeDistribution, draw_per_sample, sample_generator
-from vidgen.paths import PATHS
+from vidgen.paths import PARAMETRISATIONS, PATHS
 from vidgen.pretrained import config_from_dict, read_json
 from vidgen.samplers.guidance import cfg
 from vidgen.samplers.solvers import SAMPLERS
@@ -66,6 +66,11 @@ class VideoPipeline:
 
     def __init__(self, vae: Any, transformer: VideoDiT, text_encoder: TextEncoder, scheduler: SchedulerConfig) -> None:
         self.vae, self.transformer, self.text_encoder, self.scheduler = vae, transformer, text_encoder, scheduler
+        if scheduler.path not in PATHS or scheduler.parametrisation not in PARAMETRISATIONS:
+            raise VidgenError(
+                f"path {scheduler.path!r} with parametrisation {scheduler.parametrisation!r} is unknown; known are "
+                f"{', '.join(PATHS)} with {', '.join(PARAMETRISATIONS)}"
+            )
         self.path = PATHS[scheduler.path]()
 
     @torch.inference_mode()

@@ -24,11 +24,14 @@ T = TypeVar("T", bound="Pretrained")
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from `path`, or one line that says what is wrong with it."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise VidgenError(f"{path} is missing: not a model folder; check the path") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise VidgenError(f"{path} cannot be read as JSON ({error}); the model folder is damaged") from None
+    if not isinstance(values, dict):
+        raise VidgenError(f"{path} holds a {type(values).__name__}, not an object; the model folder is damaged")
+    return values
 
 
 def config_from_dict(config_class: type, values: dict[str, Any], where: str) -> Any:
@@ -37,7 +40,10 @@ def config_from_dict(config_class: type, values: dict[str, Any], where: str) -> 
     values = {k: v for k, v in values.items() if not k.startswith("_")}
     if unknown := sorted(set(values) - fields):
         raise VidgenError(f"{where}: unknown keys {', '.join(unknown)}; {config_class.__name__} knows {sorted(fields)}")
-    return config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    try:
+        return config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    except TypeError as error:
+        raise VidgenError(f"{where}: a value of the wrong type ({error}); see {config_class.__name__}") from None
 
 
 def read_tensors(path: Path, expected: dict[str, torch.Tensor], dtype: torch.dtype | None) -> dict[str, torch.Tensor]:

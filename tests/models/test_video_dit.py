@@ -1,5 +1,7 @@
 """VideoDiT: levels per frame, positions, masks and backends mean what they say."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 
@@ -82,14 +84,11 @@ def test_backend_by_name(dit):
 
 
 def test_xformers_is_asked_for_by_name_and_missed_in_one_line():
-    try:
-        import xformers  # noqa: F401
-    except ImportError:
-        q = torch.zeros(1, 1, 2, 8)
-        with pytest.raises(VidgenError, match=r"vidgen\[gpu\]"):
-            ATTENTION["xformers"](q, q, q)
-    else:
-        assert callable(ATTENTION["xformers"])
+    if find_spec("xformers"):
+        pytest.skip("xformers is installed; the error for its absence cannot be seen")
+    q = torch.zeros(1, 1, 2, 8)
+    with pytest.raises(VidgenError, match=r"vidgen\[gpu\]"):
+        ATTENTION["xformers"](q, q, q)
 
 
 def test_rotary_products_depend_on_differences_only():

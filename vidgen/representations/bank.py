@@ -106,6 +106,7 @@ class BankWriter:
         """Writes the rows that wait as a shard of their own."""
         if not self._rows:
             return
+        self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / META_NAME).exists():
             described = {"layout": LAYOUT, "meta": self.meta, "hash": json_hash(self.meta)}
             with written_aside(self.folder / META_NAME) as target:
