@@ -14,13 +14,34 @@ from vidgen.models.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.noise import TimeDistribution, draw_normal, sample_generator
 from vidgen.paths import PARAMETRISATIONS, PATHS, add_noise, expand_level
 from vidgen.pretrained import config_from_dict
-from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline
+from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline, load_pipeline
 from vidgen.tokenizers.loading import load_tokenizer
 from vidgen.train.config import DiffusionRecipe
 from vidgen.train.latents import CachedLatents
 from vidgen.train.sources import rng_of
 
 VALIDATION_SEED_OFFSET = 0x5EED
+
+
+def build_networks(recipe: DiffusionRecipe, latent_channels: int) -> tuple[VideoDiT, nn.Module]:
+    """The transformer and its text encoder: those of the pipeline `init_from`, or new ones from the recipe's seed.
+
+    `text_model.pretrained` names a folder of transformers' T5, UMT5 or CLIP, which is used as it is.
+    """
+    if recipe.init_from:
+        pipeline = load_pipeline(recipe.init_from, dtype=torch.float32, device=recipe.device)
+        if pipeline.transformer.config.latent_channels != latent_channels:
+            raise VidgenError(f"init_from={recipe.init_from} is for latents of another tokenizer; name another")
+        return pipeline.transformer, pipeline.text_encoder
+    text = dict(recipe.text_model)
+    pretrained = text.pop("pretrained", None)
+    torch.manual_seed(recipe.seed)
+    if pretrained:
+        encoder: nn.Module = TransformersTextEncoder.from_pretrained(pretrained, device=recipe.device)
+    else:
+        encoder = ByteTextEncoder(config_from_dict(ByteTextConfig, text, "recipe key `text_model`"))
+    sizes = {"latent_channels": latent_channels, "text_width": encoder.width}
+    return VideoDiT(config_from_dict(VideoDiTConfig, {**recipe.model, **sizes}, "recipe key `model`")), encoder
 
 
 class DiffusionTask:
@@ -36,18 +57,9 @@ class DiffusionTask:
         self.target, self.path = PARAMETRISATIONS[recipe.parametrisation].target, PATHS["flow"]()
         dtype = torch.bfloat16 if recipe.autocast == "bfloat16" else torch.float32
         self.tokenizer = load_tokenizer(recipe.tokenizer, dtype=dtype, device=recipe.device)
-        text = dict(recipe.text_model)
-        pretrained = text.pop("pretrained", None)
-        torch.manual_seed(recipe.seed)
-        if pretrained:
-            self.text_encoder: nn.Module = TransformersTextEncoder.from_pretrained(pretrained).to(recipe.device)
-        else:
-            self.text_encoder = ByteTextEncoder(config_from_dict(ByteTextConfig, text, "recipe key `text_model`"))
-        sizes = {"latent_channels": self.tokenizer.config.latent_channels, "text_width": self.text_encoder.width}
-        transformer = config_from_dict(VideoDiTConfig, {**recipe.model, **sizes}, "recipe key `model`")
-        self.transformer = VideoDiT(transformer)
-        trained = {"transformer": self.transformer}
-        if not pretrained:
+        self.transformer, self.text_encoder = build_networks(recipe, self.tokenizer.config.latent_channels)
+        trained: dict[str, nn.Module] = {"transformer": self.transformer}
+        if isinstance(self.text_encoder, ByteTextEncoder):  # published encoders stay as they are
             trained["text_encoder"] = self.text_encoder
         self.model = nn.ModuleDict(trained).requires_grad_(True)
         cache = {"cache": recipe.cache}
@@ -100,9 +112,6 @@ class DiffusionTask:
 
     def export(self, folder: Path) -> None:
         """Writes a whole pipeline: the tokenizer, the denoiser and the text encoder, with the time distribution."""
-        if "text_encoder" not in self.model:
-            self.transformer.save_pretrained(folder / "transformer")
-            return
         data = self.recipe.data
         scheduler = SchedulerConfig(
             parametrisation=self.recipe.parametrisation,

@@ -76,6 +76,14 @@ def test_transformers_encoders(kind, tmp_path):
     assert torch.allclose(encoding.tokens[:1], reference, atol=1e-5)
 
 
+def test_transformers_encoders_are_saved_as_they_are(tmp_path):
+    make_folder("t5", tmp_path / "one")
+    encoder = TransformersTextEncoder.from_pretrained(tmp_path / "one")
+    encoder.save_pretrained(tmp_path / "two")
+    again = TransformersTextEncoder.from_pretrained(tmp_path / "two")
+    assert torch.equal(again(["a red circle"]).tokens, encoder(["a red circle"]).tokens)
+
+
 def test_a_folder_without_an_encoder_is_refused(tmp_path):
     with pytest.raises(VidgenError, match="no text encoder"):
         TransformersTextEncoder.from_pretrained(tmp_path)

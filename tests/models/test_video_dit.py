@@ -7,7 +7,7 @@ import torch
 
 from vidgen.errors import VidgenError
 from vidgen.models.attention import ATTENTION, plain_attention, sdpa_attention
-from vidgen.models.layers import rotary_table, rotate
+from vidgen.models.layers import position_angles, rotate
 from vidgen.models.text import TextEncoding
 from vidgen.models.video_dit import VideoDiT, VideoDiTConfig
 
@@ -92,7 +92,7 @@ def test_xformers_is_asked_for_by_name_and_missed_in_one_line():
 
 
 def test_rotary_products_depend_on_differences_only():
-    angles = rotary_table((3, 4, 5), 32).double()
+    angles = position_angles((3, 4, 5), 16).double()
     q, k = torch.randn(2, 1, 1, 1, 32, dtype=torch.float64)
     cell = {(t, h, w): (t * 4 + h) * 5 + w for t in range(3) for h in range(4) for w in range(5)}
 

@@ -44,6 +44,16 @@ def test_run_gives_a_pipeline_that_knows_its_time_distribution(recipe):
     assert out.frames[0].shape == (5, 16, 16, 3)
 
 
+def test_training_goes_on_from_a_pipeline(recipe, tmp_path):
+    first = load_pipeline(str(train(recipe)))
+    recipe.init_from, recipe.out = str(tmp_path / "run" / "final"), str(tmp_path / "second")
+    task = DiffusionTask(recipe)
+    assert all(
+        torch.equal(a, b) for a, b in zip(task.transformer.parameters(), first.transformer.parameters(), strict=True)
+    )
+    assert all(parameter.requires_grad for parameter in task.model.parameters())
+
+
 def test_cache_is_reused_and_is_not_taken_for_another(recipe, tmp_path):
     task = DiffusionTask(recipe)
     folders = sorted((tmp_path / "cache").iterdir())

@@ -20,17 +20,21 @@ def sinusoidal(t: Float[Tensor, ...], width: int, scale: float = 1000.0) -> Floa
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
-def rotary_table(shape: tuple[int, int, int], head_dim: int, device: torch.device | str = "cpu") -> Tensor:
-    """Angles (t*h*w, head_dim / 2) of 3-D rotary positions (Su et al. 2021, eq. 34, one axis after the other).
+# Wavelengths of positions, in cells of the transformer's grid. Grids are small: a text model's wavelengths, up to
+# 60,000, would leave most pairs the same at every cell.
+WAVELENGTHS = (4.0, 256.0)
 
-    Of the head_dim / 2 pairs a quarter turns with t, the rest is shared by h and w; frequencies go from 1 to 1e-4.
-    """
-    pairs = head_dim // 2
+
+def position_angles(shape: tuple[int, int, int], pairs: int, device: torch.device | str = "cpu") -> Tensor:
+    """Angles (t*h*w, pairs) of 3-D positions, one axis after the other: a quarter of the pairs turns with t, the rest
+    is shared by h and w, each axis with wavelengths spaced geometrically over `WAVELENGTHS`."""
     share_t = pairs // 4
     share_h = (pairs - share_t) // 2
+    shortest, longest = WAVELENGTHS
     parts = []
     for axis, share in enumerate((share_t, share_h, pairs - share_t - share_h)):
-        frequencies = torch.exp(-math.log(1e4) * torch.arange(share, device=device) / max(share, 1))
+        spacing = torch.arange(share, device=device) / max(share - 1, 1)
+        frequencies = 2.0 * math.pi / shortest * torch.exp(-math.log(longest / shortest) * spacing)
         angles = torch.arange(shape[axis], device=device)[:, None] * frequencies
         index = [None, None, None, slice(None)]
         index[axis] = slice(None)
@@ -39,7 +43,8 @@ def rotary_table(shape: tuple[int, int, int], head_dim: int, device: torch.devic
 
 
 def rotate(x: Float[Tensor, "b heads n d"], angles: Float[Tensor, "n p"]) -> Float[Tensor, "b heads n d"]:
-    """Turns the pair (x_i, x_{i + d/2}) of each position by its angle: dot products see differences of positions."""
+    """Turns the pair (x_i, x_{i + d/2}) of each position by its angle, so that dot products see differences of
+    positions (rotary positions, Su et al. 2021, eq. 34)."""
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     a, b = x.chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,9 +109,19 @@ class TransformersTextEncoder(nn.Module):
         self.model, self.tokenizer, self.max_length = model.eval().requires_grad_(False), tokenizer, max_length
         self.width = model.config.d_model if hasattr(model.config, "d_model") else model.config.hidden_size
 
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
+        """Writes weights (in `dtype` if given) and tokenizer to `folder`, in transformers' own layout."""
+        copy.deepcopy(self.model).to(dtype=dtype).save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, *, tokenizer: str | Path | None = None, dtype: torch.dtype | None = None
+        cls,
+        folder: str | Path,
+        *,
+        tokenizer: str | Path | None = None,
+        dtype: torch.dtype | None = None,
+        device: str = "cpu",
     ) -> TransformersTextEncoder:
         """Loads the encoder in `folder`, and its tokenizer from there or from `tokenizer`. Nothing is fetched."""
         from transformers import AutoConfig, AutoTokenizer, CLIPTextModel, T5EncoderModel, UMT5EncoderModel
@@ -132,7 +143,7 @@ class TransformersTextEncoder(nn.Module):
         except (OSError, ValueError) as error:
             raise VidgenError(f"{folder} holds no text encoder: {str(error).splitlines()[0][:160]}") from None
         positions = getattr(model.config, "max_position_embeddings", None)
-        return cls(model, words, positions or 512)
+        return cls(model.to(device), words, positions or 512)
 
     def forward(self, prompts: Sequence[str]) -> TextEncoding:
         batch = self.tokenizer(list(prompts), padding=True, return_tensors="pt")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vidgen.errors import VidgenError
 from vidgen.models.attention import find_attention
-from vidgen.models.layers import Attention, FeedForward, rotary_table, sinusoidal
+from vidgen.models.layers import Attention, FeedForward, position_angles, sinusoidal
 from vidgen.models.taps import TapInfo
 from vidgen.models.text import TextEncoding
 from vidgen.pretrained import Pretrained
@@ -72,6 +72,9 @@ class Block(nn.Module):
 class VideoDiT(Pretrained):
     """Diffusion transformer over clips of latents (Peebles & Xie 2023): full attention, 3-D rotary positions.
 
+    The sines and cosines of the positions are also added to the patches: out of pure noise, rotary differences alone
+    do not tell a patch at the border from one in the middle.
+
     `forward(x, t, text)` maps noisy latents (b, c, t, h, w) at noise levels (b,) or (b, t) to a prediction of the
     same shape; what it predicts is the checkpoint's parametrisation, not the network's business.
     """
@@ -83,6 +86,7 @@ class VideoDiT(Pretrained):
         _, p, q = config.patch
         width, cells = config.width, config.latent_channels * p * q
         self.patch_in = nn.Linear(cells, width)
+        self.position_in = nn.Linear(config.head_dim, width)
         self.level = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
         self.pooled_text = nn.Linear(config.text_width, width)
         self.modulation = nn.Linear(width, 6 * width)
@@ -114,7 +118,9 @@ class VideoDiT(Pretrained):
         x = self.patch_in(rearrange(x, "b c t (h p) (w q) -> b t (h w) (c p q)", p=p, q=q))  # b t s d
         cond = self.condition(t, text)  # b f d
         modulation = rearrange(self.modulation(cond), "b f (k d) -> b f k d", k=6)
-        angles = rotary_table((frames, h, w), self.config.head_dim, x.device)
+        angles = position_angles((frames, h, w), self.config.head_dim // 2, x.device)
+        place = torch.cat([angles.cos(), angles.sin()], dim=-1).to(x.dtype)  # (t*h*w) head_dim
+        x = x + rearrange(self.position_in(place), "(t s) d -> t s d", t=frames)
         for i, block in enumerate(self.blocks):
             x = block(x, modulation, text, angles)
             yield f"blocks.{i}", rearrange(x, "b t (h w) d -> b t h w d", h=h)
