@@ -76,8 +76,8 @@ class ByteTextEncoder(Pretrained):
         self.place = nn.Embedding(config.max_bytes + 2, config.width)
         self.blocks = nn.ModuleList([TextBlock(config.width, config.head_dim) for _ in range(config.depth)])
         self.norm = nn.LayerNorm(config.width)
-        for table in (self.embed, self.place):
-            nn.init.normal_(table.weight, std=0.5 / config.width**0.5)
+        # Bytes keep torch's unit scale: much smaller, the first block's output would drown which byte it was.
+        nn.init.normal_(self.place.weight, std=0.3)
 
     def to_ids(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Ids (b, l), padded to the longest prompt, and the mask. VidgenError for one of over `max_bytes` bytes."""

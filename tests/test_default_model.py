@@ -1,0 +1,49 @@
+"""The shipped model: whole, small, and what its card says of its tokenizer holds on a few clips."""
+
+import numpy as np
+import pytest
+import torch
+
+import vidgen
+from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig, check
+from vidgen.locations import SHIPPED
+from vidgen.metrics import psnr
+from vidgen.train.sources import to_float
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return vidgen.load_pipeline("default")
+
+
+def test_weights_are_small_and_bfloat16():
+    from safetensors.torch import load_file
+
+    files = list((SHIPPED / "default").rglob("*.safetensors"))
+    assert len(files) == 3 and sum(f.stat().st_size for f in files) < 32e6
+    for file in files:
+        assert {t.dtype for t in load_file(file).values()} <= {torch.bfloat16}
+
+
+def test_reconstructions_of_the_world(pipe):
+    world = ShapeWorld(ShapeWorldConfig(split="held_out"))
+    clips = [world[i] for i in range(8)]
+    video = torch.stack([to_float(clip.video) for clip in clips])
+    decoded = pipe.vae(video).clamp(-1.0, 1.0)
+    assert psnr(decoded, video).mean() > 29.0
+    results = [check(x, clip.labels) for x, clip in zip(decoded, clips, strict=True)]
+    assert all(result.colour for result in results) and sum(result.motion for result in results) >= 7
+
+
+def test_latents_are_normalised(pipe):
+    world = ShapeWorld(ShapeWorldConfig(split="held_out"))
+    latents = pipe.vae.encode(torch.stack([to_float(world[i].video) for i in range(32)])).latents
+    assert abs(latents.mean()) < 0.3 and 0.5 < latents.std() < 1.5
+
+
+def test_a_prompt_gives_a_clip_of_its_colour(pipe):
+    out = pipe(["a red circle moves right", "a blue square stays still"], num_inference_steps=8)
+    assert [frames.shape for frames in out.frames] == [(17, 64, 64, 3)] * 2
+    red, blue = (frames.astype(np.int64).reshape(-1, 3) for frames in out.frames)
+    assert ((red[:, 0] - red[:, 1:].max(1)) > 80).mean() > 0.005
+    assert ((blue[:, 2] - blue[:, :2].max(1)) > 80).mean() > 0.005
