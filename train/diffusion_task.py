@@ -18,9 +18,7 @@ from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline, load_pipeli
 from vidgen.tokenizers.loading import load_tokenizer
 from vidgen.train.config import DiffusionRecipe
 from vidgen.train.latents import CachedLatents
-from vidgen.train.sources import rng_of
-
-VALIDATION_SEED_OFFSET = 0x5EED
+from vidgen.train.sources import VALIDATION_SEED_OFFSET, rng_of
 
 
 def build_networks(recipe: DiffusionRecipe, latent_channels: int) -> tuple[VideoDiT, nn.Module]:
@@ -62,12 +60,16 @@ class DiffusionTask:
         if isinstance(self.text_encoder, ByteTextEncoder):  # published encoders stay as they are
             trained["text_encoder"] = self.text_encoder
         self.model = nn.ModuleDict(trained).requires_grad_(True)
-        cache = {"cache": recipe.cache}
-        seed, held_out = recipe.seed, recipe.seed + VALIDATION_SEED_OFFSET
-        self.dataset = CachedLatents(self.tokenizer, recipe.data, seed=seed, count=recipe.cached_clips, **cache)
-        count = recipe.data.validation_clips
+        self.dataset = CachedLatents(
+            self.tokenizer, recipe.data, seed=recipe.seed, count=recipe.cached_clips, cache=recipe.cache
+        )
         self.held_out = CachedLatents(
-            self.tokenizer, recipe.data, seed=held_out, count=count, part="validation", **cache
+            self.tokenizer,
+            recipe.data,
+            seed=recipe.seed + VALIDATION_SEED_OFFSET,
+            count=recipe.data.validation_clips,
+            part="validation",
+            cache=recipe.cache,
         )
 
     def gather(self, samples: list[tuple[Tensor, str]]) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from vidgen.data.shapes import ClipLabels, ShapeWorld, ShapeWorldConfig
 from vidgen.errors import VideoError, VidgenError
 from vidgen.train.config import DataConfig, SourceConfig
 
+VALIDATION_SEED_OFFSET = 0x5EED  # another stream than training's, whatever its seed
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:

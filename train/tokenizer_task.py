@@ -17,9 +17,8 @@ from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
 from vidgen.train.config import TokenizerRecipe
 from vidgen.train.losses import PerceptualLoss, gradient_l1
-from vidgen.train.sources import Mixture, collate
+from vidgen.train.sources import VALIDATION_SEED_OFFSET, Mixture, collate
 
-VALIDATION_SEED_OFFSET = 0x5EED  # another stream than training's, whatever its seed
 STATISTICS_CLIPS = 256
 
 
