@@ -1,4 +1,7 @@
-"""Recipes: OmegaConf YAML over these dataclasses, `key=value` on the command line; unknown keys are errors."""
+"""Recipes: OmegaConf YAML over these dataclasses, `key=value` on the command line; unknown keys are errors.
+
+`base: NAME` in a recipe means that one with the changes below it; lists are replaced whole.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vidgen.errors import VidgenError
@@ -95,9 +98,13 @@ class TokenizerLossConfig:
 
 @dataclass
 class TokenizerRecipe(LoopConfig):
-    """Task `tokenizer`: `preset` names a tokenizer, `model` overrides fields of its config."""
+    """Task `tokenizer`: `preset` names a tokenizer, `model` overrides fields of its config.
+
+    `part` "decoder" keeps the encoder of `init_from`, and so every latent and each denoiser trained on them.
+    """
 
     preset: str = "kl_causal_4x8x8_16ch"
+    part: str = "all"
     model: dict[str, Any] = field(default_factory=dict)
     loss: TokenizerLossConfig = field(default_factory=TokenizerLossConfig)
 
@@ -134,6 +141,15 @@ def find_recipe(name: str) -> Path:
     raise VidgenError(f"recipe {name!r} is neither a file nor a shipped recipe; shipped: {known}")
 
 
+def read_recipe(path: Path, heirs: tuple[Path, ...] = ()) -> DictConfig:
+    """The YAML at `path` over the recipe that its key `base` names, if it has one."""
+    if path in heirs:
+        raise VidgenError(f"{path} is its own base, by way of {heirs[-1]}; take one `base` out")
+    recipe = OmegaConf.load(path)
+    base = recipe.pop("base", "")
+    return OmegaConf.merge(read_recipe(find_recipe(base), (*heirs, path)), recipe) if base else recipe
+
+
 def load_recipe(name: str, overrides: list[str] | tuple[str, ...] = ()) -> LoopConfig:
     """The recipe `name` with `key=value` overrides, checked against its task's dataclass.
 
@@ -144,7 +160,7 @@ def load_recipe(name: str, overrides: list[str] | tuple[str, ...] = ()) -> LoopC
         for override in overrides:
             if "=" not in override:
                 raise VidgenError(f"override {override!r} is not of the form key=value, e.g. steps=100")
-        merged = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides)))
+        merged = OmegaConf.merge(read_recipe(path), OmegaConf.from_dotlist(list(overrides)))
         task = merged.get("task")
         if task not in TASKS:
             raise VidgenError(f"{path}: task {task!r} is unknown; choose one of {', '.join(TASKS)}")
@@ -172,6 +188,10 @@ def check_recipe(recipe: LoopConfig, path: Path) -> None:
         raise VidgenError(f"{path}: steps={recipe.steps} and batch_size={recipe.batch_size} must be 1 or more")
     if recipe.autocast not in ("bfloat16", "float32"):
         raise VidgenError(f"{path}: autocast {recipe.autocast!r}: choose bfloat16, or float32 for none")
+    if isinstance(recipe, TokenizerRecipe) and recipe.part not in ("all", "decoder"):
+        raise VidgenError(f"{path}: part {recipe.part!r}: choose 'all' or 'decoder'")
+    if isinstance(recipe, TokenizerRecipe) and recipe.part == "decoder" and not recipe.init_from:
+        raise VidgenError(f"{path}: part=decoder needs a trained encoder: set init_from=FOLDER")
     if not recipe.data.sources or sum(s.share for s in recipe.data.sources) <= 0:
         raise VidgenError(f"{path}: data.sources needs at least one source with a share above 0")
     for source in recipe.data.sources:

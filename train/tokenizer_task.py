@@ -41,7 +41,8 @@ class TokenizerTask:
 
     def __init__(self, recipe: TokenizerRecipe) -> None:
         self.recipe = recipe
-        self.model = build_tokenizer(recipe).requires_grad_(True)
+        self.model = build_tokenizer(recipe).requires_grad_(recipe.part == "all")
+        self.model.decoder.requires_grad_(True)
         self.dataset = Mixture(recipe.data, recipe.seed)
         self.held_out = Mixture(recipe.data, recipe.seed + VALIDATION_SEED_OFFSET, "validation")
         self.perceptual = PerceptualLoss().to(recipe.device) if recipe.loss.lpips > 0 else None
@@ -79,7 +80,8 @@ class TokenizerTask:
         return {"psnr": sum(scores) / len(scores), "l1": sum(errors) / len(errors)}
 
     def export(self, folder: Path) -> None:
-        self.measure_latents()
+        if self.recipe.part == "all":  # the latents of a kept encoder keep their statistics
+            self.measure_latents()
         self.model.save_pretrained(folder, dtype=torch.bfloat16 if self.recipe.autocast == "bfloat16" else None)
 
     def measure_latents(self) -> None:

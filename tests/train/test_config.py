@@ -17,6 +17,21 @@ def test_overrides_reach_nested_keys():
     assert (recipe.optimizer.lr, tuple(recipe.data.size), recipe.steps) == (0.5, (32, 48), 7)
 
 
+def test_a_recipe_stands_on_its_base(tmp_path):
+    changed = tmp_path / "changed.yaml"
+    changed.write_text("base: tokenizer_default_decoder\noptimizer: {warmup: 3}\n")
+    recipe, base = load_recipe(str(changed)), load_recipe("tokenizer_default_sharpen")
+    assert (recipe.optimizer.warmup, recipe.optimizer.lr, recipe.part) == (3, 6e-4, "decoder")
+    assert (recipe.data, recipe.loss) == (base.data, base.loss)
+
+
+def test_a_recipe_on_itself_is_refused(tmp_path):
+    one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
+    one.write_text(f"base: {two}\n"), two.write_text(f"base: {one}\n")
+    with pytest.raises(VidgenError, match="one.yaml is its own base, by way of .*two.yaml"):
+        load_recipe(str(one))
+
+
 @pytest.mark.parametrize(
     ("name", "override", "says"),
     [
@@ -28,6 +43,8 @@ def test_overrides_reach_nested_keys():
         ("tokenizer_default", "steps", "key=value"),
         ("tokenizer_default", "task=prior", "'prior' is unknown"),
         ("tokenizer_default", "autocast=float8", "float8"),
+        ("tokenizer_default", "part=encoder", "part 'encoder'"),
+        ("tokenizer_default", "part=decoder", "init_from=FOLDER"),
         ("tokenizer_default", "data.sources=[{kind: radio}]", "radio"),
         ("tokenizer_default", "data.sources=[{kind: clips}]", "path=FOLDER"),
     ],

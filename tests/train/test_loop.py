@@ -66,6 +66,15 @@ def test_run_folder_is_complete_and_loads(tokenizer_recipe, tmp_path):
     assert tokenizer(video).shape == video.shape
 
 
+def test_training_the_decoder_keeps_the_latents(tokenizer_recipe, tmp_path):
+    name, overrides = tokenizer_recipe
+    first = train(load_recipe(name, overrides))
+    second = train(load_recipe(name, [*overrides, "part=decoder", f"init_from={first}", f"out={tmp_path / 'second'}"]))
+    before, after = (load_tokenizer(str(folder), dtype=torch.float32).state_dict() for folder in (first, second))
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert changed and all(key.startswith("decoder.") for key in changed)
+
+
 def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tokenizer_recipe, tmp_path):
     name, overrides = tokenizer_recipe
     recipe = load_recipe(name, overrides)
