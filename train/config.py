@@ -19,8 +19,12 @@ RECIPES = Path(__file__).parent / "recipes"
 
 @dataclass
 class OptimizerConfig:
-    """AdamW with linear warm-up over `warmup` steps, then cosine decay to `final_lr` of the peak at the last step."""
+    """`kind` "adamw", or "muon" for the matrices of transformer blocks (see train/optimizers.py).
 
+    Linear warm-up over `warmup` steps, then cosine decay to `final_lr` of the peak at the last step.
+    """
+
+    kind: str = "adamw"
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.01
@@ -188,6 +192,8 @@ def check_recipe(recipe: LoopConfig, path: Path) -> None:
         raise VidgenError(f"{path}: steps={recipe.steps} and batch_size={recipe.batch_size} must be 1 or more")
     if recipe.autocast not in ("bfloat16", "float32"):
         raise VidgenError(f"{path}: autocast {recipe.autocast!r}: choose bfloat16, or float32 for none")
+    if recipe.optimizer.kind not in ("adamw", "muon"):
+        raise VidgenError(f"{path}: optimizer.kind {recipe.optimizer.kind!r}: choose 'adamw' or 'muon'")
     if isinstance(recipe, TokenizerRecipe) and recipe.part not in ("all", "decoder"):
         raise VidgenError(f"{path}: part {recipe.part!r}: choose 'all' or 'decoder'")
     if isinstance(recipe, TokenizerRecipe) and recipe.part == "decoder" and not recipe.init_from:

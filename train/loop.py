@@ -26,6 +26,7 @@ from vidgen.errors import VidgenError
 from vidgen.noise import sample_generator
 from vidgen.train.checkpoints import checkpoint_steps, load_checkpoint, save_checkpoint
 from vidgen.train.config import LoopConfig
+from vidgen.train.optimizers import build_optimizer
 from vidgen.train.sources import batches
 
 Metrics = dict[str, float]
@@ -109,12 +110,8 @@ class Trainer:
         self.task, self.config, self.run = task, config, open_run(config)
         task.model.to(config.device).train()
         self.parameters = [p for p in task.model.parameters() if p.requires_grad]
-        o = config.optimizer
-        decayed = [p for p in self.parameters if p.ndim > 1]
-        plain = [p for p in self.parameters if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": o.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=o.lr, betas=tuple(o.betas), fused=True)
-        self.ema = EMAModel(self.parameters, decay=o.ema_decay)
+        self.optimizer = build_optimizer(task.model, config.optimizer)
+        self.ema = EMAModel(self.parameters, decay=config.optimizer.ema_decay)
         self.step = 0
         if steps := checkpoint_steps(self.run):
             folder = self.run / f"checkpoint-{steps[-1]}"

@@ -43,6 +43,7 @@ def test_a_recipe_on_itself_is_refused(tmp_path):
         ("tokenizer_default", "steps", "key=value"),
         ("tokenizer_default", "task=prior", "'prior' is unknown"),
         ("tokenizer_default", "autocast=float8", "float8"),
+        ("tokenizer_default", "optimizer.kind=sgd", "kind 'sgd'"),
         ("tokenizer_default", "part=encoder", "part 'encoder'"),
         ("tokenizer_default", "part=decoder", "init_from=FOLDER"),
         ("tokenizer_default", "data.sources=[{kind: radio}]", "radio"),
