@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from vidgen.models.layers import Attention, FeedForward
 from vidgen.pretrained import Pretrained
 
 PAD, START, STOP, BYTES = 0, 1, 2, 3  # ids; byte b has id b + BYTES
+NEIGHBOURS = 7  # bytes that the first layer sees at once, the length of a word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,11 @@ class TextBlock(nn.Module):
 
 
 class ByteTextEncoder(Pretrained):
-    """A bidirectional transformer over UTF-8 bytes (in the manner of Xue et al. 2022, ByT5): no vocabulary to fetch."""
+    """A bidirectional transformer over UTF-8 bytes (in the manner of Xue et al. 2022, ByT5): no vocabulary to fetch.
+
+    A convolution over neighbouring bytes comes first (Clark et al. 2022, CANINE, section 3.2): words are there from the
+    start, where attention would have to find out that letters next to each other belong together.
+    """
 
     config_class = ByteTextConfig
 
@@ -73,6 +79,7 @@ class ByteTextEncoder(Pretrained):
         super().__init__(config)
         self.width = config.width
         self.embed = nn.Embedding(256 + BYTES, config.width)
+        self.near = nn.Conv1d(config.width, config.width, NEIGHBOURS, padding=NEIGHBOURS // 2)
         self.place = nn.Embedding(config.max_bytes + 2, config.width)
         self.blocks = nn.ModuleList([TextBlock(config.width, config.head_dim) for _ in range(config.depth)])
         self.norm = nn.LayerNorm(config.width)
@@ -95,7 +102,9 @@ class ByteTextEncoder(Pretrained):
 
     def forward(self, prompts: Sequence[str]) -> TextEncoding:
         ids, mask = self.to_ids(prompts)
-        x = self.embed(ids) + self.place.weight[: ids.shape[1]]  # b l d
+        x = self.embed(ids) * mask[..., None]  # b l d; padding is silent: a prompt does not feel the batch's longest
+        near = self.near(rearrange(x, "b l d -> b d l"))
+        x = x + rearrange(near, "b d l -> b l d") + self.place.weight[: ids.shape[1]]
         for block in self.blocks:
             x = block(x, mask)
         return TextEncoding(tokens=self.norm(x), mask=mask)
