@@ -25,9 +25,9 @@ MemoryOption = Annotated[
     ),
 ]
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
-# What a process takes beside the plan, from peaks that were measured, with room: threads, kernels' code and buffers of
-# their own; and, a pixel of a frame, what writing a video holds (x264 looks 40 frames ahead). Reading has begun before
-# anything is planned, and counts as there already.
+# What a process takes beside the plan, guessed on the safe side and not measured one by one: threads, kernels' code and
+# buffers of their own; and, a pixel of a frame, what writing a video holds (x264 looks 40 frames ahead). Reading has
+# begun before anything is planned, and counts as there already.
 RUNTIME_BYTES = 96 * 2**20
 CODEC_BYTES: dict[Task, int] = {"encode": 16, "decode": 128, "reconstruct": 144}
 

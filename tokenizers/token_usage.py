@@ -7,11 +7,12 @@ from math import log2
 from typing import Any
 
 import numpy as np
+import torch
 from einops import rearrange
 from jaxtyping import Int
 from torch import Tensor
 
-from vidgen.metrics.rates import entropy
+from vidgen.tokenizers.index_statistics import index_statistics
 from vidgen.tokenizers.model import VideoTokenizer
 
 Indices = Int[Tensor, "1 t h w"] | Int[Tensor, "1 t h w q"]
@@ -47,12 +48,12 @@ class TokenCount:
         if not self._clips:
             return None
         books = np.concatenate(self._clips, axis=1)
-        bits = [entropy(book) for book in books]
+        counted = [index_statistics(torch.from_numpy(book), self.codebook_size) for book in books]
         return {
             "codebook_size": self.codebook_size,
             "bits": log2(self.codebook_size),
             "tokens": books.shape[1],
-            "usage": [len(np.unique(book)) / self.codebook_size for book in books],
-            "perplexity": [2**b for b in bits],
-            "bits_per_token": bits,
+            "usage": [c.usage for c in counted],
+            "perplexity": [c.perplexity for c in counted],
+            "bits_per_token": [c.bits_per_token for c in counted],
         }
