@@ -102,28 +102,39 @@ def default_output(path: Path, suffix: str) -> Path:
     return target
 
 
+def find_records(source: Path) -> tuple[list[ClipRecord], bool]:
+    """The clips of a file, folder or manifest, and whether the source is more than one clip."""
+    from vidgen.data.manifests import MANIFEST_SUFFIXES, find_clips
+
+    if not source.exists():
+        raise VideoError(f"{source}: no such file or folder; check the path")
+    records = find_clips(source)
+    if source.is_file() and source.suffix.lower() not in MANIFEST_SUFFIXES:
+        return records, False
+    return records, [record.path for record in records] != [source]
+
+
+def check_folder(source: Path, output: Path | None) -> None:
+    """Raises VidgenError now unless the results of the many clips of `source` can go into the folder `output`."""
+    if output is None:
+        raise VidgenError(f"{source}: holds many clips, whose results need a folder; name it with -o")
+    if output.exists() and not output.is_dir():
+        raise VidgenError(f"{output}: is a file, and the results of a folder need a folder; name another")
+    check_output(output / "x" if output.is_dir() else output)
+
+
 def list_jobs(source: Path, output: Path | None) -> tuple[list[ClipJob], bool]:
     """The clips of a file, folder or manifest, with an output each, and whether the source is more than one clip.
 
     A folder's results go into the folder `output`, made if need be, under the clips' own names as .mp4.
     """
-    from vidgen.data.manifests import MANIFEST_SUFFIXES, find_clips
-
-    if source.is_file() and source.suffix.lower() not in MANIFEST_SUFFIXES:
-        records, many = find_clips(source), False
-    elif not source.exists():
-        raise VideoError(f"{source}: no such file or folder; check the path")
-    else:
-        records = find_clips(source)
-        many = [record.path for record in records] != [source]
+    records, many = find_records(source)
     if output is None:
         return [ClipJob(record=record, output=None) for record in records], many
     if not many:
         check_output(output, folder=output.suffix == "")
         return [ClipJob(record=records[0], output=output)], False
-    if output.exists() and not output.is_dir():
-        raise VidgenError(f"{output}: is a file, and the results of a folder need a folder; name another")
-    check_output(output / "x" if output.is_dir() else output)
+    check_folder(source, output)
     paths = place(records, output)
     return [ClipJob(record=record, output=path) for record, path in zip(records, paths, strict=True)], True
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vidgen.tokenizers.model import VideoTokenizer
+    from vidgen.tokenizers.streaming import Planner
 
 
 class ErrorSum:
@@ -23,7 +24,8 @@ class ErrorSum:
         self.total, self.count = 0.0, 0
 
     def add(self, x: Tensor, y: Tensor) -> None:
-        self.total += (x.double() - y.double()).square().sum().item()
+        for a, b in zip(x.unbind(1), y.unbind(1), strict=True):  # in float64, a frame at a time
+            self.total += (a.double() - b.double()).square().sum().item()
         self.count += x.numel()
 
     def psnr(self) -> float:
@@ -34,7 +36,9 @@ class ErrorSum:
         return min(PSNR_CEILING, 10.0 * log10(4.0 / mse)) if mse > 0 else PSNR_CEILING
 
 
-def reconstruct_clip(tokenizer: VideoTokenizer, job: ClipJob, cut: Cut, side_by_side: bool) -> dict[str, Any]:
+def reconstruct_clip(
+    tokenizer: VideoTokenizer, job: ClipJob, cut: Cut, side_by_side: bool, planner: Planner
+) -> dict[str, Any]:
     """Encodes and decodes one clip, writes it if the job names a file, and returns its row of the report.
 
     Raises VidgenError, with nothing written, if the clip cannot be read or the file not be written.
@@ -49,9 +53,10 @@ def reconstruct_clip(tokenizer: VideoTokenizer, job: ClipJob, cut: Cut, side_by_
 
     def pieces() -> Iterator[Tensor]:
         with progress(job.record.path.name, opened.expected) as moved:
-            for original, result in reconstruct_stream(tokenizer, opened.counted(moved)):
+            for original, result in reconstruct_stream(tokenizer, opened.counted(moved), planner):
                 error.add(original, result)
-                yield torch.cat([original, result], dim=3) if side_by_side else result
+                for x, y in zip(original.split(1, dim=1), result.split(1, dim=1), strict=True):
+                    yield torch.cat([x, y], dim=3) if side_by_side else y
 
     if job.output is not None:
         job.output.parent.mkdir(parents=True, exist_ok=True)

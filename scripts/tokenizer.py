@@ -1,4 +1,4 @@
-"""`vidgen tokenizer`: clips to token files and back, and reconstructions with their PSNR; in bounded memory."""
+"""`vidgen tokenizer`: clips to token files and back, reconstructions, and their evaluation; in bounded memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vidgen.errors import VidgenError
-from vidgen.scripts.clips import Cut, default_output, list_jobs, open_frames
+from vidgen.scripts.budgets import MemoryOption, make_planner, parse_bytes
+from vidgen.scripts.clips import Cut, check_folder, default_output, find_records, list_jobs, open_frames
+from vidgen.scripts.decoding import Part, Reader, decode_file, decode_folder, parse_moment
+from vidgen.scripts.encoding import Writer, encode_clip, encode_folder
+from vidgen.scripts.evaluating_tokenizers import JsonToFile, evaluate
 from vidgen.scripts.options import (
     DeviceOption,
     Dtype,
@@ -25,12 +29,13 @@ from vidgen.scripts.options import (
 )
 from vidgen.scripts.outputs import check_output
 from vidgen.scripts.reconstructing import reconstruct_clip
-from vidgen.scripts.reporting import describe_memory, note, peak_memory_mb, print_json, print_table, progress
+from vidgen.scripts.reporting import describe_memory, note, peak_memory_mb, print_json, print_table
 
 if TYPE_CHECKING:
     from vidgen.tokenizers.model import VideoTokenizer
 
-app = typer.Typer(no_args_is_help=True, help="Clips to latents and back: encode, decode, reconstruct.")
+app = typer.Typer(no_args_is_help=True, help="Clips to latents and back: encode, decode, reconstruct, evaluate.")
+app.command(cls=JsonToFile)(evaluate)
 
 OutputOption = Annotated[
     Path | None, typer.Option("-o", "--output", help="File to write; default: the input's name, in this folder.")
@@ -51,8 +56,11 @@ def open_tokenizer(model: str, device: str, dtype: Dtype) -> VideoTokenizer:
 
 @app.command()
 def encode(
-    clip: Annotated[Path, typer.Argument(help="A video, an image, or a folder of numbered frames.")],
-    output: OutputOption = None,
+    clip: Annotated[Path, typer.Argument(metavar="CLIP|DIR", help="A clip, or a folder or manifest of clips.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="File, or folder for a folder; default: NAME.safetensors here."),
+    ] = None,
     model: ModelOption = "default",
     size: SizeOption = None,
     fit: FitOption = "crop",
@@ -60,84 +68,88 @@ def encode(
     fps: FpsOption = None,
     max_seconds: SecondsOption = None,
     lenient: LenientOption = False,
+    max_memory: MemoryOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     json: JsonOption = False,
 ) -> None:
-    """Write the latents of a clip to a token file (.safetensors)."""
+    """Write the tokens of a clip to a file (.safetensors), or of a folder's clips to a folder with an index.
+
+    A folder is continued: clips whose tokens are there already are left alone, those that cannot be read are named.
+    """
     check_rate(fps)
+    limit = parse_bytes(max_memory)
     cut = Cut(
         size=parse_size(size), fit=fit, num_frames=num_frames, fps=fps, max_seconds=max_seconds, lenient=lenient
     ).checked()
+    records, many = find_records(clip)
     target = output or default_output(clip, ".safetensors")
-    check_output(target)
-    opened = open_frames(clip, cut)
+    if many:
+        check_folder(clip, output)
+    else:
+        check_output(target)
+        opened = open_frames(records[0].path, cut, records[0])  # before the weights: quick to fail
 
-    import torch
-
-    from vidgen.tokenizers.model import Encoded
-    from vidgen.tokenizers.streaming import encode_stream
-    from vidgen.tokenizers.token_files import write_tokens
+    from vidgen.tokenizers.token_writing import Author
 
     tokenizer = open_tokenizer(model, device, dtype)
-    with progress(clip.name, opened.expected) as moved:
-        latents = torch.cat(list(encode_stream(tokenizer, opened.counted(moved))), dim=2)
-    height, width = opened.size
-    encoded = Encoded(latents=latents, num_frames=opened.count, height=height, width=width)
-    write_tokens(target, encoded, tokenizer, fps=opened.fps, extra={"source": clip.name, "model": model})
-    for problem in opened.problems:
-        note(f"warning: {problem}")
-    shape = tuple(latents.shape[1:])
+    planner = make_planner(tokenizer, limit, "encode")
+    writer = Writer(tokenizer=tokenizer, author=Author.of(tokenizer), model=model, planner=planner)
+    report = encode_folder(writer, records, target, cut) if many else encode_clip(writer, opened, target)
     if json:
-        frames = {"num_frames": opened.count, "height": height, "width": width, "fps": opened.fps}
-        values = {
-            "path": str(target),
-            "source": str(clip),
-            **frames,
-            "latents": list(shape),
-            "peak_mb": peak_memory_mb(),
-        }
-        print_json(values)
-        return
-    print(f"{target}: {opened.count} frames of {height}x{width} as latents {shape}{describe_memory()}")
+        print_json(report | {"peak_mb": peak_memory_mb()})
+    elif many:
+        left = f", {len(report['failed'])} left out" if report["failed"] else ""
+        done = f"{report['encoded']} clips encoded, {report['kept']} there already{left}"
+        print(f"{report['index']}: {done}{describe_memory()}")
+    else:
+        kind = "latents" if "latents" in report else "indices"
+        frames = f"{report['num_frames']} frames of {report['height']}x{report['width']}"
+        print(f"{target}: {frames} as {kind} {tuple(report[kind])}{describe_memory()}")
 
 
 @app.command()
 def decode(
-    tokens: Annotated[Path, typer.Argument(help="A token file of `encode`, or the latents of `sample`.")],
+    tokens: Annotated[
+        Path, typer.Argument(metavar="FILE|DIR", help="A token file, the latents of `sample`, or a folder of `encode`.")
+    ],
     output: OutputOption = None,
     model: ModelOption = "default",
+    start: Annotated[
+        str | None, typer.Option("--start", metavar="TIME", help="First moment: seconds, 7:00, or a frame as 120f.")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="Stop before this moment.")] = None,
+    max_memory: MemoryOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     json: JsonOption = False,
 ) -> None:
-    """Write the clip of a token file."""
+    """Write the clip of a token file, or a part of it, which equals that part of the whole; or all of a folder."""
+    limit = parse_bytes(max_memory)
+    part = Part(start=parse_moment(start, "--start"), end=parse_moment(end, "--end"))
+    many = tokens.is_dir()
     target = output or default_output(tokens, ".mp4")
-    check_output(target, folder=target.suffix == "")
 
-    from vidgen.data.writing import write_video
-    from vidgen.tokenizers.streaming import decode_stream
-    from vidgen.tokenizers.token_files import read_tokens
+    from vidgen.tokenizers.token_files import open_tokens, tokenizer_hash
 
-    read_tokens(tokens)  # before the weights: quick to fail
+    if many:
+        check_folder(tokens, output)
+    else:
+        check_output(target, folder=target.suffix == "")
+        with open_tokens(tokens) as file:  # before the weights: quick to fail
+            part.frames(tokens, file.info)
     tokenizer = open_tokenizer(model, device, dtype)
-    clip = read_tokens(tokens, tokenizer)
-    size = {"num_frames": clip.num_frames, "height": clip.height, "width": clip.width}
-    check_latents(tokens, clip, tokenizer)
-    write_video(decode_stream(tokenizer, clip.latents, **size), target, fps=clip.fps)
+    planner = make_planner(tokenizer, limit, "decode")
+    reader = Reader(tokenizer=tokenizer, hash=tokenizer_hash(tokenizer), planner=planner, part=part)
+    report = decode_folder(reader, tokens, target) if many else decode_file(reader, tokens, target)
     if json:
-        print_json({"path": str(target), **size, "fps": clip.fps, "peak_mb": peak_memory_mb()})
-        return
-    print(f"{target}: {clip.num_frames} frames of {clip.height}x{clip.width}{describe_memory()}")
-
-
-def check_latents(path: Path, clip: Any, tokenizer: VideoTokenizer) -> None:
-    """Raises VidgenError unless the latents have the shape that their frames need."""
-    c = tokenizer.config
-    t = 1 + -(-(clip.num_frames - 1) // c.ratio_t)
-    wanted = (1, c.latent_channels, t, -(-clip.height // c.ratio), -(-clip.width // c.ratio))
-    if tuple(clip.latents.shape) != wanted:
-        raise VidgenError(f"{path}: latents {tuple(clip.latents.shape)}, {wanted} wanted; encode the clip again")
+        print_json(report | {"peak_mb": peak_memory_mb()})
+    elif many:
+        left = f", {len(report['failed'])} left out" if report["failed"] else ""
+        print(f"{target}: {len(report['clips'])} clips{left}{describe_memory()}")
+    else:
+        size = f"{report['num_frames']} frames of {report['height']}x{report['width']}"
+        print(f"{target}: {size}{describe_memory()}")
 
 
 @app.command()
@@ -154,6 +166,7 @@ def reconstruct(
     max_seconds: SecondsOption = None,
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Original left, reconstruction right.")] = False,
     lenient: LenientOption = False,
+    max_memory: MemoryOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     json: JsonOption = False,
@@ -163,16 +176,18 @@ def reconstruct(
     Of a folder, clips that cannot be read are named and left out. Example: vidgen tokenizer reconstruct clips -o out
     """
     check_rate(fps)
+    limit = parse_bytes(max_memory)
     cut = Cut(
         size=parse_size(size), fit=fit, num_frames=num_frames, fps=fps, max_seconds=max_seconds, lenient=lenient
     ).checked()
     jobs, many = list_jobs(source, output)
     tokenizer = open_tokenizer(model, device, dtype)
+    planner = make_planner(tokenizer, limit, "reconstruct")
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     for job in jobs:
         try:
-            rows.append(reconstruct_clip(tokenizer, job, cut, side_by_side))
+            rows.append(reconstruct_clip(tokenizer, job, cut, side_by_side, planner))
         except VidgenError as error:
             if not many:
                 raise

@@ -1,44 +1,21 @@
-"""Bottlenecks: what stands between encoder and decoder, behind one interface and one result type."""
+"""Bottlenecks: what stands between encoder and decoder, by name, behind one interface and one result type.
+
+Continuous: `ae`, `kl`. Discrete: `vq` and `residual` with learned codebooks (see `vector_quantizer`), `fsq`, `lfq`,
+`bsq` and `residual` with implicit ones (see `implicit_quantizers`).
+"""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vidgen.noise import draw_normal
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gaussian:
-    """Diagonal Gaussian posterior, `mean` and `logvar` of shape (b, c, t, h, w)."""
-
-    mean: Float[Tensor, "b c t h w"]
-    logvar: Float[Tensor, "b c t h w"]
-
-    def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "b c t h w"]:
-        """mean + std * noise, with the noise drawn on CPU in float32 from `generator`."""
-        noise = draw_normal(self.mean.shape, generator).to(self.mean)
-        return self.mean + torch.exp(0.5 * self.logvar) * noise
-
-    def kl(self) -> Float[Tensor, "b c t h w"]:
-        """KL divergence from the standard normal, nats per element (Kingma & Welling 2014, appendix B)."""
-        return 0.5 * (self.mean**2 + self.logvar.exp() - 1.0 - self.logvar)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BottleneckOutput:
-    """What every bottleneck returns: `latents` for the decoder, integer `indices` or None, `posterior` or None,
-    and named `losses` (scalars) that training weighs."""
-
-    latents: Float[Tensor, "b c t h w"]
-    indices: Int[Tensor, "b t h w"] | None = None
-    posterior: Gaussian | None = None
-    losses: dict[str, Tensor] = field(default_factory=dict)
-
+from vidgen.errors import VidgenError
+from vidgen.tokenizers.bottleneck_output import BottleneckOutput, Gaussian, Quantizer
+from vidgen.tokenizers.implicit_quantizers import BSQ, FSQ, LFQ, ResidualFSQ
+from vidgen.tokenizers.vector_quantizer import VQ, ResidualVQ
 
 # Added to the encoder's log-variance: a fresh network then draws with a standard deviation of e^-3, where unit
 # noise would drown its latents and hold up the first thousand steps.
@@ -71,4 +48,61 @@ class KL(nn.Module):
         return BottleneckOutput(latents=latents, posterior=posterior, losses={"kl": posterior.kl().float().mean()})
 
 
-BOTTLENECKS: dict[str, Callable[..., nn.Module]] = {"ae": AE, "kl": KL}
+def residual(
+    latent_channels: int, *, quantizers: int, codebook_size: int = 0, levels: tuple[int, ...] = ()
+) -> ResidualVQ | ResidualFSQ:
+    """Codes of what the codes before left over: of `vq` where `codebook_size` is given, of `fsq` where `levels` are."""
+    if bool(codebook_size) == bool(levels):
+        raise VidgenError("bottleneck 'residual' needs one of codebook_size (residual vq) and levels (residual fsq)")
+    if levels:
+        return ResidualFSQ(latent_channels, quantizers=quantizers, levels=levels)
+    return ResidualVQ(latent_channels, quantizers=quantizers, codebook_size=codebook_size)
+
+
+BOTTLENECKS: dict[str, Callable[..., nn.Module]] = {
+    "ae": AE,
+    "kl": KL,
+    "vq": VQ,
+    "fsq": FSQ,
+    "lfq": LFQ,
+    "bsq": BSQ,
+    "residual": residual,
+}
+
+
+EXAMPLES = {"codebook_size": "codebook_size=8192", "levels": "levels=(8, 8, 8, 5, 5, 5)", "quantizers": "quantizers=4"}
+
+
+def build_bottleneck(
+    name: str, latent_channels: int, *, codebook_size: int = 0, levels: tuple[int, ...] = (), quantizers: int = 0
+) -> nn.Module:
+    """The bottleneck `name` between `latent_channels` channels; settings that are 0 or empty are not given.
+
+    Raises VidgenError for an unknown name, a setting that the bottleneck has no use for, and one that it lacks.
+    """
+    if name not in BOTTLENECKS:
+        raise VidgenError(f"bottleneck {name!r} is unknown; choose one of {', '.join(BOTTLENECKS)}")
+    if latent_channels < 1:
+        raise VidgenError(f"latent_channels={latent_channels}: a latent has one channel at least")
+    settings = {"codebook_size": codebook_size, "levels": tuple(levels), "quantizers": quantizers}
+    given = {key: value for key, value in settings.items() if value}
+    known = inspect.signature(BOTTLENECKS[name]).parameters
+    if useless := [key for key in given if key not in known]:
+        raise VidgenError(f"bottleneck {name!r} has no {useless[0]} (given: {given[useless[0]]}); leave it out")
+    needed = [key for key in settings if key in known and known[key].default is inspect.Parameter.empty]
+    if lacking := [key for key in needed if key not in given]:
+        raise VidgenError(f"bottleneck {name!r} needs {lacking[0]}, e.g. {EXAMPLES[lacking[0]]}")
+    return BOTTLENECKS[name](latent_channels, **given)
+
+
+def describe_size(bottleneck: nn.Module, latent_channels: int) -> str:
+    """What a bottleneck lets through, for names: "16ch", or the codes of a codebook: "64k", "1000", "4x1k".
+
+    k is 1,024 or 1,000, whichever divides the size: (8, 8, 8, 5, 5, 5) are 64k, and so are 2^16.
+    """
+    if not isinstance(bottleneck, Quantizer):
+        return f"{latent_channels}ch"
+    size = bottleneck.codebook_size
+    unit = next((unit for unit in (1024, 1000) if size % unit == 0), None)
+    codes = f"{size // unit}k" if unit else f"{size}"
+    return codes if bottleneck.quantizers is None else f"{bottleneck.quantizers}x{codes}"

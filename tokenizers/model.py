@@ -14,43 +14,9 @@ from vidgen.errors import VidgenError
 from vidgen.models.taps import TapInfo
 from vidgen.pretrained import Pretrained
 from vidgen.tokenizers.backbone import Decoder, Encoder, FrontEnd
-from vidgen.tokenizers.bottlenecks import BOTTLENECKS, BottleneckOutput, Gaussian
+from vidgen.tokenizers.bottlenecks import BottleneckOutput, Gaussian, Quantizer
+from vidgen.tokenizers.config import TokenizerConfig
 from vidgen.tokenizers.convolutions import Downsample, Stream, initialise, name_layers
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenizerConfig:
-    """Shape of a tokenizer. Ratios follow: time patch_t * 2^sum(temporal), space patch * 2^(len(widths) - 1)."""
-
-    latent_channels: int = 16
-    bottleneck: str = "kl"
-    front_end: str = "haar"
-    patch_t: int = 4
-    patch: int = 4
-    widths: tuple[int, ...] = (96, 144)
-    temporal: tuple[bool, ...] = (False,)
-    encoder_blocks: int = 2
-    decoder_blocks: int = 3
-    convolution: str = "factorised"
-
-    def __post_init__(self) -> None:
-        if self.bottleneck not in BOTTLENECKS:
-            raise VidgenError(f"bottleneck {self.bottleneck!r} is unknown; choose one of {', '.join(BOTTLENECKS)}")
-        if len(self.temporal) != len(self.widths) - 1:
-            raise VidgenError(f"{len(self.widths)} widths need {len(self.widths) - 1} temporal flags: {self.temporal}")
-
-    @property
-    def ratio_t(self) -> int:
-        return self.patch_t * 2 ** sum(self.temporal)
-
-    @property
-    def ratio(self) -> int:
-        return self.patch * 2 ** (len(self.widths) - 1)
-
-    @property
-    def name(self) -> str:
-        ratios = f"{self.ratio_t}x{self.ratio}x{self.ratio}"
-        return f"{self.bottleneck}_causal_{ratios}_{self.latent_channels}ch"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +27,7 @@ class Encoded:
     num_frames: int
     height: int
     width: int
-    indices: Int[Tensor, "b t h w"] | None = None
+    indices: Int[Tensor, "b t h w"] | Int[Tensor, "b t h w q"] | None = None
     posterior: Gaussian | None = None
     losses: dict[str, Tensor] = field(default_factory=dict)
 
@@ -92,7 +58,7 @@ class VideoTokenizer(Pretrained):
         c = config.latent_channels
         patch_channels = 3 * config.patch_t * config.patch**2
         self.front_end = FrontEnd(config.front_end, config.patch_t, config.patch)
-        self.bottleneck = BOTTLENECKS[config.bottleneck](c)
+        self.bottleneck = config.build_bottleneck()
         stages = (config.widths, config.temporal)
         self.encoder = Encoder(
             patch_channels, self.bottleneck.channels_in, *stages, config.encoder_blocks, config.convolution
@@ -123,6 +89,7 @@ class VideoTokenizer(Pretrained):
     ) -> Encoded:
         """Latents of a clip: the posterior's mode, or a draw from `generator` where `sample_posterior`.
 
+        `generator` also gives what a codebook draws while it learns, in training mode.
         `chunk_frames` bounds the activations in memory to those of that many frames; the result is the same.
         Raises VidgenError for another layout, no frames, NaN, or values outside [-1, 1].
         """
@@ -205,6 +172,37 @@ class VideoTokenizer(Pretrained):
         if state is None:
             x = x[:, :, self.config.ratio_t - 1 :]
         return x, StreamState(cache=stream.next)
+
+    def latents_from_indices(
+        self, indices: Int[Tensor, "b t h w"] | Int[Tensor, "b t h w q"]
+    ) -> Float[Tensor, "b c t h w"]:
+        """The normalised latents that indices stand for: those that `encode` gave with them.
+
+        Raises VidgenError for a tokenizer without a codebook, and for indices that it does not have.
+        """
+        if not isinstance(self.bottleneck, Quantizer):
+            raise VidgenError(f"{self.config.name} has no indices: its latents are continuous; decode those")
+        wide = torch.promote_types(self.dtype, torch.float32)
+        return self.normalise(self.bottleneck.from_indices(indices, dtype=wide).to(self.dtype))
+
+    def decode_indices(
+        self,
+        indices: Int[Tensor, "b t h w"] | Int[Tensor, "b t h w q"],
+        *,
+        num_frames: int,
+        height: int,
+        width: int,
+        chunk_latents: int | None = None,
+    ) -> Float[Tensor, "b 3 T H W"]:
+        """The clip of these indices. Raises VidgenError as `latents_from_indices`, or if they are not of that size."""
+        latents, f = self.latents_from_indices(indices), self.config.ratio
+        if latents.shape[3:] != (-(-height // f), -(-width // f)):
+            raise VidgenError(
+                f"indices {tuple(indices.shape)} do not hold frames of {height}x{width}: "
+                f"{self.config.name} needs {-(-height // f)}x{-(-width // f)} of them for each latent frame"
+            )
+        encoded = Encoded(latents=latents, num_frames=num_frames, height=height, width=width)
+        return self.decode(encoded, chunk_latents=chunk_latents)
 
     def forward(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b 3 T H W"]:
         """decode(encode(video))."""

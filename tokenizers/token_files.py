@@ -1,33 +1,57 @@
-"""Token files: the latents of one clip as safetensors, with all that it takes to give the clip back, and by whom."""
+"""Token files: one clip as latents or indices in safetensors, with what it takes to give the clip back, and by whom.
+
+A continuous tokenizer's file holds `latents` (1, c, t, h, w); a discrete one's `indices`, uint8 (t, bytes): the
+indices of each latent frame in their fewest whole bits (see `index_packing`). Either is read a range of latent
+frames at a time, from a part of the file.
+"""
 
 from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vidgen.atomic import written_aside
 from vidgen.errors import VidgenError
 from vidgen.hashing import model_hash
+from vidgen.tokenizers.index_packing import unpack_indices
 
 FORMAT = "vidgen tokens 1"
+NAMED = ("format", "tokenizer", "tokenizer_hash", "num_frames", "height", "width", "fps", "time_base")
+NAMED_INDICES = ("bits", "codebook_size", "index_shape")  # of files with indices
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenInfo:
+    """What a token file says of its clip. `tokenizer` is the name of what wrote it, fps frames a second, `extra`
+    anything else said; `shape` is that of its latents or indices, `bits` an index has, 0 in a file of latents."""
+
+    num_frames: int
+    height: int
+    width: int
+    fps: float
+    tokenizer: str
+    tokenizer_hash: str
+    shape: tuple[int, ...]
+    bits: int = 0
+    codebook_size: int = 0
+    extra: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenFile:
-    """A clip as tokens. `tokenizer` is the name of what wrote it, fps frames a second, `extra` anything else said."""
+    """A clip as tokens, all of it: `latents`, or `indices` of a discrete tokenizer."""
 
-    latents: Float[Tensor, "b c t h w"]
+    latents: Float[Tensor, "1 c t h w"] | None
+    indices: Int[Tensor, "1 t h w"] | Int[Tensor, "1 t h w q"] | None
     num_frames: int
     height: int
     width: int
@@ -37,47 +61,76 @@ class TokenFile:
     extra: dict[str, str] = field(default_factory=dict)
 
 
-class Clip(Protocol):
-    """What is written: `Encoded` of a tokenizer, or anything with these."""
-
-    latents: Tensor
-    num_frames: int
-    height: int
-    width: int
-
-
 def tokenizer_hash(tokenizer: nn.Module) -> str:
     """The hash of a tokenizer's config and of its weights in bfloat16: the same in whatever precision it was loaded."""
     return model_hash(copy.deepcopy(tokenizer).to(torch.bfloat16))
 
 
-def write_tokens(
-    path: str | os.PathLike, clip: Clip, tokenizer: nn.Module, *, fps: float, extra: Mapping[str, str] | None = None
-) -> Path:
-    """Writes the latents of `clip`, made by or for `tokenizer`, in the dtype they have; all or nothing.
+class TokenReader:
+    """An open token file, read some latent frames at a time; from `open_tokens`."""
 
-    Raises VidgenError if `path` cannot be written.
-    """
-    path = Path(path)
-    latents = clip.latents.detach().cpu().contiguous()
-    metadata = {
-        **{k: str(v) for k, v in (extra or {}).items()},
-        "format": FORMAT,
-        "tokenizer": tokenizer.config.name,
-        "tokenizer_hash": tokenizer_hash(tokenizer),
-        "num_frames": str(clip.num_frames),
-        "height": str(clip.height),
-        "width": str(clip.width),
-        "fps": repr(float(fps)),
-        "time_base": str(1 / Fraction(fps).limit_denominator(1001)),
-    }
-    with written_aside(path) as target:
-        save_file({"latents": latents}, target, metadata=metadata)
-    return path
+    def __init__(self, path: Path, file: Any, info: TokenInfo) -> None:
+        self.path, self.info = path, info
+        self._slice = file.get_slice("indices" if info.bits else "latents")
+
+    @property
+    def num_latents(self) -> int:
+        """Latent frames in the file."""
+        return self.info.shape[1 if self.info.bits else 2]
+
+    def latents(self, start: int = 0, stop: int | None = None) -> Float[Tensor, "1 c t h w"]:
+        """Latent frames `start` to `stop` of a file of latents."""
+        return self._slice[:, :, start : self.num_latents if stop is None else stop]
+
+    def indices(self, start: int = 0, stop: int | None = None) -> Int[Tensor, "1 t h w"] | Int[Tensor, "1 t h w q"]:
+        """Indices (int64) of latent frames `start` to `stop` of a file of indices.
+
+        Raises VidgenError for an index that the codebook does not have.
+        """
+        packed = self._slice[start : self.num_latents if stop is None else stop]
+        grid = self.info.shape[2:]
+        flat = unpack_indices(packed, self.info.bits, torch.Size(grid).numel())
+        if flat.numel() and flat.max() >= self.info.codebook_size:
+            raise VidgenError(
+                f"{self.path}: holds index {flat.max()}, and its codebook has {self.info.codebook_size} codes; "
+                f"the file is damaged, encode the clip again"
+            )
+        return flat.reshape(1, len(flat), *grid)
+
+    def for_tokenizer(self, tokenizer: nn.Module, start: int, stop: int) -> Float[Tensor, "1 c t h w"]:
+        """Latents to decode, of either kind of file."""
+        if not self.info.bits:
+            return self.latents(start, stop)
+        device = tokenizer.latents_mean.device
+        return tokenizer.latents_from_indices(self.indices(start, stop).to(device))
+
+    def check(self, tokenizer: nn.Module, own_hash: str | None = None) -> None:
+        """Raises VidgenError unless the file was written for `tokenizer` and its shape is what its frames need.
+
+        own_hash: `tokenizer_hash(tokenizer)`, where it is known already.
+        """
+        info, c = self.info, tokenizer.config
+        if (own := own_hash or tokenizer_hash(tokenizer)) != info.tokenizer_hash:
+            raise VidgenError(
+                f"{self.path}: written for tokenizer {info.tokenizer} ({info.tokenizer_hash[:12]}), and this one is "
+                f"{c.name} ({own[:12]}); decode it with the model that it was made with"
+            )
+        t = 1 + -(-(info.num_frames - 1) // c.ratio_t)
+        grid = (-(-info.height // c.ratio), -(-info.width // c.ratio))
+        found = (*info.shape[1:4],) if info.bits else info.shape[2:]
+        if found != (t, *grid) or (not info.bits and info.shape[1] != c.latent_channels):
+            what = "indices" if info.bits else "latents"
+            raise VidgenError(
+                f"{self.path}: {what} {info.shape} do not fit {info.num_frames} frames of {info.height}x{info.width}, "
+                f"which need {(t, *grid)}; encode the clip again"
+            )
 
 
-def read_tokens(path: str | os.PathLike, tokenizer: nn.Module | None = None) -> TokenFile:
-    """The clip in a token file; with `tokenizer`, only if that is what it was written for.
+@contextmanager
+def open_tokens(
+    path: str | os.PathLike, tokenizer: nn.Module | None = None, *, own_hash: str | None = None
+) -> Iterator[TokenReader]:
+    """An open token file, nothing but its header read yet; with `tokenizer`, checked against it.
 
     Raises VidgenError for a file that is missing, damaged or of another kind, or written for another tokenizer.
     """
@@ -85,37 +138,71 @@ def read_tokens(path: str | os.PathLike, tokenizer: nn.Module | None = None) -> 
     if not path.is_file():
         raise VidgenError(f"{path}: no such file; `vidgen tokenizer encode` makes token files")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise VidgenError(f"{path}: not a token file of vidgen; make one with `vidgen tokenizer encode`")
-            latents = file.get_tensor("latents")
-        clip = _describe(latents, metadata)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        if isinstance(error, VidgenError):
-            raise
-        reason = " ".join(str(error).split())[:160]
-        raise VidgenError(f"{path}: not a whole token file ({reason}); encode the clip again") from None
-    if tokenizer is not None and (own := tokenizer_hash(tokenizer)) != clip.tokenizer_hash:
-        raise VidgenError(
-            f"{path}: written for tokenizer {clip.tokenizer} ({clip.tokenizer_hash[:12]}), and this one is "
-            f"{tokenizer.config.name} ({own[:12]}); decode it with the model that it was made with"
+        file = safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from None
+    with file:
+        reader = TokenReader(path, file, _describe(path, file))
+        if tokenizer is not None:
+            reader.check(tokenizer, own_hash)
+        yield reader
+
+
+def read_tokens(path: str | os.PathLike, tokenizer: nn.Module | None = None) -> TokenFile:
+    """All of a token file; with `tokenizer`, only if that is what it was written for. Raises as `open_tokens`."""
+    with open_tokens(path, tokenizer) as reader:
+        info = reader.info
+        return TokenFile(
+            latents=None if info.bits else reader.latents(),
+            indices=reader.indices() if info.bits else None,
+            num_frames=info.num_frames,
+            height=info.height,
+            width=info.width,
+            fps=info.fps,
+            tokenizer=info.tokenizer,
+            tokenizer_hash=info.tokenizer_hash,
+            extra=info.extra,
         )
-    return clip
 
 
-def _describe(latents: Tensor, metadata: dict[str, str]) -> TokenFile:
-    named = {"format", "tokenizer", "tokenizer_hash", "num_frames", "height", "width", "fps", "time_base"}
-    clip = TokenFile(
-        latents=latents,
+def _damaged(path: Path, reason: object) -> VidgenError:
+    said = " ".join(str(reason).split())[:160]
+    return VidgenError(f"{path}: not a whole token file ({said}); encode the clip again")
+
+
+def _describe(path: Path, file: Any) -> TokenInfo:
+    metadata = file.metadata() or {}
+    if metadata.get("format") != FORMAT:
+        raise VidgenError(f"{path}: not a token file of vidgen; make one with `vidgen tokenizer encode`")
+    try:
+        return _parse(metadata, {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()})
+    except (KeyError, ValueError, SafetensorError) as error:
+        raise _damaged(path, error) from None
+
+
+def _parse(metadata: dict[str, str], shapes: dict[str, tuple[int, ...]]) -> TokenInfo:
+    """Raises KeyError or ValueError for what is missing or makes no sense."""
+    bits = int(metadata["bits"]) if "indices" in shapes else 0
+    shape = shapes["indices" if bits else "latents"]
+    if bits:
+        grid = tuple(int(n) for n in metadata["index_shape"].split())
+        row = -(-torch.Size(grid).numel() * bits // 8)
+        if len(shape) != 2 or len(grid) not in (2, 3) or shape[1] != row or not 0 < bits < 63:
+            raise ValueError(f"indices {shape} of {bits} bits, {row} bytes a frame wanted")
+        shape = (1, shape[0], *grid)
+    info = TokenInfo(
         num_frames=int(metadata["num_frames"]),
         height=int(metadata["height"]),
         width=int(metadata["width"]),
         fps=float(metadata["fps"]),
         tokenizer=metadata["tokenizer"],
         tokenizer_hash=metadata["tokenizer_hash"],
-        extra={k: v for k, v in metadata.items() if k not in named},
+        shape=shape,
+        bits=bits,
+        codebook_size=int(metadata["codebook_size"]) if bits else 0,
+        extra={k: v for k, v in metadata.items() if k not in NAMED + (NAMED_INDICES if bits else ())},
     )
-    if latents.ndim != 5 or min(clip.num_frames, clip.height, clip.width) < 1 or not 0 < clip.fps <= 1e6:
-        raise ValueError(f"latents {tuple(latents.shape)} with {clip.num_frames} frames at {clip.fps} fps")
-    return clip
+    sound = min(info.num_frames, info.height, info.width) >= 1 and 0 < info.fps <= 1e6
+    if not sound or 0 in shape or shape[0] != 1 or (not bits and len(shape) != 5):
+        raise ValueError(f"tokens {shape} with {info.num_frames} frames at {info.fps} fps")
+    return info

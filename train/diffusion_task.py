@@ -19,6 +19,7 @@ from vidgen.tokenizers.loading import load_tokenizer
 from vidgen.train.config import DiffusionRecipe
 from vidgen.train.latents import CachedLatents
 from vidgen.train.sources import VALIDATION_SEED_OFFSET, rng_of
+from vidgen.train.task import Task
 
 
 def build_networks(recipe: DiffusionRecipe, latent_channels: int) -> tuple[VideoDiT, nn.Module]:
@@ -42,7 +43,7 @@ def build_networks(recipe: DiffusionRecipe, latent_channels: int) -> tuple[Video
     return VideoDiT(config_from_dict(VideoDiTConfig, {**recipe.model, **sizes}, "recipe key `model`")), encoder
 
 
-class DiffusionTask:
+class DiffusionTask(Task):
     """The denoising loss |prediction - target|^2 at levels drawn from the recipe's TimeDistribution."""
 
     def __init__(self, recipe: DiffusionRecipe) -> None:

@@ -1,75 +1,43 @@
 """The one training loop: EMA, clipping, bf16 autocast, JSONL metrics, checkpoints; killed and resumed, bit for bit.
 
-Nothing in a run depends on hidden generator state: data and noise of step s are functions of (seed, s), so a
-checkpoint needs weights, EMA, optimizer and the step number, and no more.
+Nothing in a run depends on hidden generator state: data and noise of step s are functions of (seed, s, rollbacks), so
+a checkpoint needs weights, EMA, optimizer, what the task and the guard remember, and the step number.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import math
-import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from diffusers.training_utils import EMAModel
-from omegaconf import OmegaConf
-from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch import nn
 from tqdm import tqdm
 
 from vidgen.errors import VidgenError
 from vidgen.noise import sample_generator
-from vidgen.train.checkpoints import checkpoint_steps, load_checkpoint, save_checkpoint
+from vidgen.train.checkpoints import (
+    RunState,
+    checkpoint_steps,
+    drop_checkpoint,
+    load_checkpoint,
+    misfit,
+    record_guard,
+    save_checkpoint,
+)
 from vidgen.train.config import LoopConfig
+from vidgen.train.guards import Derailment, Guard
 from vidgen.train.optimizers import build_optimizer
+from vidgen.train.runs import interruptible, open_run
 from vidgen.train.sources import batches
-
-Metrics = dict[str, float]
-
-
-class Task(Protocol):
-    """What the loop needs to know of a task."""
-
-    model: nn.Module
-    dataset: Dataset
-
-    def gather(self, samples: list) -> Any:
-        """Collates the dataset's items into a batch."""
-
-    def loss(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, Metrics]:
-        """The loss of a batch, with every random number from `generator`, and named parts for the log."""
-
-    def validate(self) -> Metrics:
-        """Metrics on held-out data with fixed noise; the model is in evaluation mode with EMA weights."""
-
-    def export(self, folder: Path) -> None:
-        """Writes the model, with EMA weights in place, to `folder` in the pretrained layout."""
-
-
-@contextmanager
-def interruptible() -> Iterator[list[bool]]:
-    """Turns the first Ctrl-C into a flag, so that a step is finished and saved; the second one interrupts at once."""
-    asked: list[bool] = []
-
-    def ask(*_: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(True)
-
-    try:
-        before = signal.signal(signal.SIGINT, ask)
-    except ValueError:  # not in the main thread: Ctrl-C does not arrive here
-        yield asked
-        return
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, before)
+from vidgen.train.task import Metrics, Task, autocast
 
 
 def learning_rate(step: int, config: LoopConfig) -> float:
@@ -81,96 +49,136 @@ def learning_rate(step: int, config: LoopConfig) -> float:
     return o.lr * (o.final_lr + (1.0 - o.final_lr) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done))))
 
 
-# What may differ when a run goes on: where and how often it writes, not what it computes.
-FREE_KEYS = ("out", "log_every", "validate_every", "checkpoint_every", "keep_checkpoints", "max_minutes")
-
-
-def open_run(config: LoopConfig) -> Path:
-    """The run's folder with its resolved recipe. A folder of another recipe is refused, so no run is overwritten."""
-    run, text = Path(config.out), OmegaConf.to_yaml(OmegaConf.structured(config))
-    recorded = run / "config.yaml"
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        if recorded.exists() and checkpoint_steps(run):
-            before, now = OmegaConf.load(recorded), OmegaConf.create(text)
-            changed = [k for k in now if k not in FREE_KEYS and before.get(k) != now[k]]
-            if changed:
-                what = ", ".join(changed)
-                raise VidgenError(f"{run} holds a run with another {what} (see {recorded}); choose another out=FOLDER")
-        recorded.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise VidgenError(f"cannot write the run to {run}: {error.strerror}; choose another out=FOLDER") from None
-    return run
-
-
 class Trainer:
-    """A task, its optimizer and EMA, and the run folder they live in."""
+    """A task, its optimizer and EMA, the guard over them, and the run folder they live in."""
 
     def __init__(self, task: Task, config: LoopConfig) -> None:
         self.task, self.config, self.run = task, config, open_run(config)
         task.model.to(config.device).train()
         self.parameters = [p for p in task.model.parameters() if p.requires_grad]
-        self.optimizer = build_optimizer(task.model, config.optimizer)
-        self.ema = EMAModel(self.parameters, decay=config.optimizer.ema_decay)
+        self.guard = Guard(config.guard)
+        # What to go back to before the first checkpoint; copied, since training writes over the tensors.
+        self.start = copy.deepcopy((task.model.state_dict(), task.state_dict()))
         self.step = 0
-        if steps := checkpoint_steps(self.run):
-            folder = self.run / f"checkpoint-{steps[-1]}"
-            self.step = load_checkpoint(folder, task.model, self.ema, self.optimizer)
+        self.renew()
+        if checkpoint_steps(self.run):
+            self.guard.load_state_dict(self.restore())
+
+    def renew(self) -> None:
+        """A fresh optimizer, and averages that start from the weights as they are."""
+        self.optimizer = build_optimizer(self.task.model, self.config.optimizer)
+        self.ema = EMAModel(self.parameters, decay=self.config.optimizer.ema_decay)
+
+    def restore(self) -> dict[str, Any]:
+        """All but the guard as it was at the last checkpoint, or at the start; returns the guard's state then."""
+        steps = checkpoint_steps(self.run)
+        if not steps:
+            model, task = self.start
+            self.task.model.load_state_dict(model)
+            self.task.load_state_dict(copy.deepcopy(task))
+            self.step = 0
+            self.renew()
+            return {}
+        folder, self.start = self.run / f"checkpoint-{steps[-1]}", ({}, {})
+        state = load_checkpoint(folder, self.task.model, self.ema, self.optimizer)
+        try:
+            self.task.load_state_dict(state.task)
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise misfit(folder, error) from None
+        self.step = state.step
+        return state.guard
 
     def fit(self) -> Path:
-        """Trains to the last step and returns `final/`. On Ctrl-C saves a checkpoint first, then KeyboardInterrupt."""
-        config, started = self.config, time.monotonic()
-        loader = batches(
-            self.task.dataset, self.step, config.steps, config.batch_size, config.data.workers, self.task.gather
-        )
-        stream = iter(loader)
+        """Trains to the last step and returns `final/`. On Ctrl-C saves a checkpoint first, then KeyboardInterrupt.
+
+        Raises VidgenError where steps derail and the guard has no rollbacks left.
+        """
+        config, late = self.config, False
+        end = time.monotonic() + 60 * config.max_minutes if config.max_minutes > 0 else math.inf
         with interruptible() as asked, tqdm(total=config.steps, initial=self.step, disable=None, unit="step") as bar:
-            while self.step < config.steps:
-                tick = time.perf_counter()
-                batch = next(stream)
-                wait = time.perf_counter() - tick
-                metrics = self.train_step(batch)
-                self.step += 1
-                seconds = time.perf_counter() - tick
-                bar.update()
-                late = config.max_minutes > 0 and time.monotonic() - started > 60 * config.max_minutes
-                if self.step % config.log_every == 0:
-                    rate = config.batch_size / seconds
-                    self.log(
-                        {**metrics, "lr": learning_rate(self.step - 1, config), "clips_per_s": rate, "data_s": wait}
-                    )
-                    bar.set_postfix(loss=f"{metrics['loss']:.4f}")
-                if self.step % config.validate_every == 0 or self.step == config.steps or late:
-                    self.log({f"validation_{k}": v for k, v in self.validate().items()})
-                if self.step % config.checkpoint_every == 0 or self.step == config.steps or asked or late:
-                    self.save()
-                if asked:
-                    raise KeyboardInterrupt
-                if late:
-                    break
+            while self.step < config.steps and not late:
+                try:
+                    late = self.advance(end, asked, bar)
+                except Derailment as trouble:
+                    self.roll_back(trouble)
+                    bar.n = self.step
         return self.export()
 
+    def advance(self, end: float, asked: list[bool], bar: tqdm) -> bool:
+        """Steps, logs and saves to the last step or the time `end`; returns whether that came first."""
+        config, data, due = self.config, self.task.dataset, False
+        first, stop = self.guard.data_step(self.step), self.guard.data_step(config.steps)
+        stream = iter(batches(data, first, stop, config.batch_size, config.data.workers, self.task.gather))
+        while self.step < config.steps:
+            tick = time.perf_counter()
+            batch = next(stream)
+            wait = time.perf_counter() - tick
+            metrics = self.train_step(batch)
+            self.step += 1
+            seconds = time.perf_counter() - tick
+            bar.update()
+            late, last = time.monotonic() > end, self.step == config.steps
+            if self.step % config.log_every == 0:
+                rate = config.batch_size / seconds
+                self.log({**metrics, "lr": self.rate(self.step - 1), "clips_per_s": rate, "data_s": wait})
+                bar.set_postfix(loss=f"{metrics['loss']:.4f}")
+            if self.step % config.validate_every == 0 or last or late:
+                self.log({f"validation_{k}": v for k, v in self.validate().items()})
+            due = due or self.step % config.checkpoint_every == 0 or bool(asked) or late
+            if last or due and self.guard.healthy:  # while in doubt it waits: every checkpoint is one to come back to
+                self.save()
+                due = False
+            if asked:
+                raise KeyboardInterrupt
+            if late:
+                return True
+        return False
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step: the schedule's, lowered by every rollback so far."""
+        return learning_rate(step, self.config) * self.guard.lr_scale
+
     def train_step(self, batch: Any) -> Metrics:
-        """One optimizer step; raises VidgenError, with the last checkpoint untouched, if the loss is not finite."""
+        """One optimizer step; raises Derailment, before it is made, where the guard finds that it cannot stand."""
         config = self.config
-        generator = sample_generator(config.seed, f"step-{self.step}")
-        lr = learning_rate(self.step, config)
+        generator = sample_generator(config.seed, f"step-{self.guard.data_step(self.step)}")
+        lr = self.rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        device = torch.device(config.device).type
-        with torch.autocast(device, torch.bfloat16, enabled=config.autocast == "bfloat16"):
+        with autocast(config.device, config.autocast):
             loss, metrics = self.task.loss(batch, generator)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.parameters, config.optimizer.grad_clip)
-        if not (torch.isfinite(loss) and torch.isfinite(norm)):
-            raise VidgenError(
-                f"loss {loss.item()} or gradient norm {norm.item()} is not finite at step {self.step}; the last "
-                f"checkpoint in {self.run} is good: go on from it with a lower optimizer.lr"
-            )
+        norm = nn.utils.clip_grad_norm_(self.parameters, config.optimizer.grad_clip).item()
+        self.guard.check(loss.item(), norm, metrics)
         self.optimizer.step()
         self.ema.step(self.parameters)
-        return {"loss": loss.item(), "grad_norm": norm.item(), **metrics}
+        more = self.task.after_step(self.step, lr)
+        return {"loss": loss.item(), "grad_norm": norm, **metrics, **more}
+
+    def roll_back(self, trouble: Derailment) -> None:
+        """Back to the last checkpoint, or the start, at a lower rate and on to other data; said in the log and on
+        stderr. From a checkpoint that did not help, to the one before. VidgenError where it was done often enough."""
+        guard, step = self.guard, self.step
+        if guard.rollbacks >= self.config.guard.rollbacks:
+            raise VidgenError(
+                f"{self.run}: step {step}: {trouble}, after {guard.rollbacks} rollbacks; go on from its checkpoint "
+                f"with more guard.rollbacks, or start again with a lower optimizer.lr and another out=FOLDER"
+            )
+        before = checkpoint_steps(self.run)
+        if len(before) > 1 and before[-1] == guard.returned_to:  # coming back to it was in vain: it is not good
+            drop_checkpoint(self.run, before[-1])
+        state = self.restore()
+        guard.roll_back(state, self.step)
+        if before:
+            record_guard(self.run / f"checkpoint-{self.step}", guard.state_dict())
+        row = {"event": "rollback", "reason": str(trouble), "to_step": self.step}
+        self.log({**row, "rollbacks": guard.rollbacks, "lr_scale": guard.lr_scale}, step)
+        line = (
+            f"{self.run}: step {step}: {trouble}; back to step {self.step} at {guard.lr_scale:g} of the learning rate, "
+            f"with other data (rollback {guard.rollbacks} of {self.config.guard.rollbacks})"
+        )
+        tqdm.write(line, file=sys.stderr)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -185,25 +193,31 @@ class Trainer:
             self.task.model.train()
 
     def validate(self) -> Metrics:
-        device = torch.device(self.config.device).type
-        with self.averaged(), torch.no_grad():
-            with torch.autocast(device, torch.bfloat16, enabled=self.config.autocast == "bfloat16"):
-                return self.task.validate()
+        with self.averaged(), torch.no_grad(), autocast(self.config.device, self.config.autocast):
+            return self.task.validate()
 
     def save(self) -> Path:
-        return save_checkpoint(
-            self.run, self.step, self.task.model, self.ema, self.optimizer, self.config.keep_checkpoints
+        state = RunState(
+            model=self.task.model,
+            ema=self.ema,
+            optimizer=self.optimizer,
+            step=self.step,
+            task=self.task.state_dict(),
+            guard=self.guard.state_dict(),
         )
+        self.start = ({}, {})
+        return save_checkpoint(self.run, state, self.config.keep_checkpoints)
 
     def export(self) -> Path:
         with self.averaged(), torch.no_grad():
             self.task.export(self.run / "final")
         return self.run / "final"
 
-    def log(self, row: Metrics) -> None:
-        """Appends one line of JSON to metrics.jsonl."""
+    def log(self, row: dict[str, Any], step: int | None = None) -> None:
+        """Appends one line of JSON to metrics.jsonl, for `step` or the one that the run is at."""
         with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": self.step, "time": round(time.time(), 1), **row}) + "\n")
+            head = {"step": self.step if step is None else step, "time": round(time.time(), 1)}
+            file.write(json.dumps({**head, **row}) + "\n")
 
 
 def train(config: LoopConfig) -> Path:

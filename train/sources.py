@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from vidgen.errors import VideoError, VidgenError
 from vidgen.train.config import DataConfig, SourceConfig
 
 VALIDATION_SEED_OFFSET = 0x5EED  # another stream than training's, whatever its seed
+LENGTH_SLOT = 2**31  # the slot, of no clip, whose random number chooses the length of a step's clips
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +88,7 @@ class ClipSource:
 
     def __init__(self, source: SourceConfig, data: DataConfig, part: str) -> None:
         self.data, self.clips, self.captions = data, [], []
+        self.max_stride = source.max_stride
         self.side = max(source.short_side, *data.size)
         dropped = []
         records = [r for r in find_clips(source.path) if not source.include or Path(r.path).name in source.include]
@@ -109,7 +112,8 @@ class ClipSource:
     def sample(self, rng: np.random.Generator) -> Sample:
         number = int(rng.integers(len(self.clips)))
         frames, (height, width) = self.clips[number], self.data.size
-        stride = int(rng.integers(1, 1 + min(4, (len(frames) - 1) // max(self.data.num_frames - 1, 1) or 1)))
+        room = (len(frames) - 1) // max(self.data.num_frames - 1, 1) or 1
+        stride = int(rng.integers(1, 1 + min(self.max_stride, room)))
         span = 1 + (self.data.num_frames - 1) * stride
         start = int(rng.integers(len(frames) - span + 1))
         # The crop's scale is log-uniform between the target size and the whole short side.
@@ -143,18 +147,45 @@ def decode_small(path: str | Path, side: int, max_frames: int) -> np.ndarray:
 
 
 class Mixture(Dataset):
-    """Samples of several sources by shares. Item (step, slot) is a function of the seed, the step and the slot."""
+    """Samples of several sources by shares. Item (step, slot) is a function of the seed, the step and the slot.
+
+    Where sources differ in clip length (images are clips of one frame), a step's batch is of one length, drawn by the
+    shares; validation is of the longest.
+    """
 
     def __init__(self, data: DataConfig, seed: int, part: str = "train") -> None:
         kinds = {"shapes": ShapeSource, "clips": ClipSource}
-        self.sources = [kinds[s.kind](s, data, part) for s in data.sources if s.share > 0]
-        shares = np.array([s.share for s in data.sources if s.share > 0], dtype=np.float64)
-        self.edges, self.seed = np.cumsum(shares / shares.sum()), seed
+        self.seed = seed
+        groups: dict[int, list[SourceConfig]] = {}
+        for source in data.sources:
+            if source.share > 0:
+                groups.setdefault(source.num_frames or data.num_frames, []).append(source)
+        if part == "validation":
+            groups = {longest: groups[longest] for longest in [max(groups)]}
+        self.groups, shares = [], []
+        for frames, sources in groups.items():
+            own = dataclasses.replace(data, num_frames=frames)
+            weights = np.array([s.share for s in sources], dtype=np.float64)
+            self.groups.append(([kinds[s.kind](s, own, part) for s in sources], edges_of(weights)))
+            shares.append(weights.sum())
+        self.edges = edges_of(np.array(shares))
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
+        step, _ = key
+        group = pick(self.edges, rng_of(self.seed, step, LENGTH_SLOT)) if len(self.groups) > 1 else 0
+        sources, edges = self.groups[group]
         rng = rng_of(self.seed, *key)
-        source = int(np.searchsorted(self.edges[:-1], rng.random(), side="right"))
-        return self.sources[source].sample(rng)
+        return sources[pick(edges, rng)].sample(rng)
+
+
+def edges_of(shares: np.ndarray) -> np.ndarray:
+    """Upper ends of the parts of [0, 1] that belong to each share."""
+    return np.cumsum(shares / shares.sum())
+
+
+def pick(edges: np.ndarray, rng: np.random.Generator) -> int:
+    """A number drawn by the shares behind `edges`."""
+    return int(np.searchsorted(edges[:-1], rng.random(), side="right"))
 
 
 class Steps:

@@ -7,19 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from einops import rearrange
+from jaxtyping import Int
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vidgen.errors import VidgenError
 from vidgen.metrics import psnr
 from vidgen.noise import sample_generator
 from vidgen.tokenizers.loading import load_tokenizer
-from vidgen.tokenizers.model import VideoTokenizer
+from vidgen.tokenizers.model import Encoded, VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
+from vidgen.train.adversarial import Adversary
 from vidgen.train.config import TokenizerRecipe
-from vidgen.train.losses import PerceptualLoss, gradient_l1
+from vidgen.train.discriminators import last_layer
+from vidgen.train.loss_config import QUANTIZER_WEIGHTS
+from vidgen.train.losses import ReconstructionLoss
+from vidgen.train.recomputing import layers_of, recomputed
 from vidgen.train.sources import VALIDATION_SEED_OFFSET, Mixture, collate
+from vidgen.train.task import Metrics, Task
 
 STATISTICS_CLIPS = 256
+SMALLEST_SPREAD = 1e-6
 
 
 def build_tokenizer(recipe: TokenizerRecipe) -> VideoTokenizer:
@@ -36,8 +46,38 @@ def build_tokenizer(recipe: TokenizerRecipe) -> VideoTokenizer:
     return VideoTokenizer(dataclasses.replace(PRESETS[recipe.preset], **values))
 
 
-class TokenizerTask:
-    """Losses, validation and export of a tokenizer."""
+def build_adversary(recipe: TokenizerRecipe) -> Adversary | None:
+    """The discriminators of a recipe, or None where their weight is 0. VidgenError if `init_from` does not fit them."""
+    if recipe.adversarial.weight <= 0:
+        return None
+    adversary = Adversary(
+        recipe.adversarial,
+        seed=recipe.seed,
+        device=recipe.device,
+        precision=recipe.autocast,
+        grad_clip=recipe.optimizer.grad_clip,
+    )
+    if path := recipe.adversarial.init_from:
+        try:
+            adversary.discriminators.load_state_dict(load_file(path))
+        except (OSError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise VidgenError(f"adversarial.init_from={path} does not hold these discriminators ({reason})") from None
+    return adversary
+
+
+def codebook_usage(indices: Int[Tensor, "b t h w *q"], size: int) -> float:
+    """Of the codes that these indices could show beside the first, the share that they do: 0 is one code for all.
+
+    The least over residual codebooks, which are the last axis of a fifth.
+    """
+    columns = rearrange(indices, "b t h w ... -> (...) (b t h w)")
+    most = max(1, min(size, columns.shape[1]) - 1)
+    return min((column.unique().numel() - 1) / most for column in columns)
+
+
+class TokenizerTask(Task):
+    """Losses, validation and export of a tokenizer, and the discriminators that its recipe sets against it."""
 
     def __init__(self, recipe: TokenizerRecipe) -> None:
         self.recipe = recipe
@@ -45,23 +85,62 @@ class TokenizerTask:
         self.model.decoder.requires_grad_(True)
         self.dataset = Mixture(recipe.data, recipe.seed)
         self.held_out = Mixture(recipe.data, recipe.seed + VALIDATION_SEED_OFFSET, "validation")
-        self.perceptual = PerceptualLoss().to(recipe.device) if recipe.loss.lpips > 0 else None
+        self.reconstruction = ReconstructionLoss(recipe.loss, recipe.device)
+        self.adversary = build_adversary(recipe)
+        self.last: tuple[Tensor, Tensor, float] | None = None  # real, fake and loss of the step that is being made
         self.gather = collate
 
-    def loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        video, weights = batch["video"].to(self.recipe.device), self.recipe.loss
-        encoded = self.model.encode(video, sample_posterior=True, generator=generator)
-        decoded = self.model.decode(encoded).float()
-        error = decoded - video
-        parts = {"l1": error.abs().mean(), "l2": error.square().mean(), "gradient": gradient_l1(decoded, video)}
-        total = sum(getattr(weights, name) * value for name, value in parts.items())
-        if self.perceptual is not None:
-            parts["lpips"] = self.perceptual(decoded, video)
-            total = total + weights.lpips * parts["lpips"]
+    def loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, Metrics]:
+        """Reconstruction, then the bottleneck's losses, then the adversarial one where there is a game on."""
+        video = batch["video"].to(self.recipe.device)
+        if self.recipe.part == "decoder":
+            self.model.bottleneck.eval()  # a codebook that moved would change the latents
+        encoded, decoded = self.reconstruct(video, generator)
+        reconstruction, parts = self.reconstruction(decoded, video)
+        total = reconstruction
         for name, value in encoded.losses.items():
             parts[name] = value
-            total = total + weights.bottleneck * value
-        return total, {k: v.item() for k, v in parts.items()}
+            total = total + self.bottleneck_weight(name, encoded.losses) * value
+        metrics = {name: value.item() for name, value in {**parts, "reconstruction": reconstruction}.items()}
+        if encoded.indices is not None:
+            metrics["codebook_usage"] = codebook_usage(encoded.indices, self.model.bottleneck.codebook_size)
+        if self.adversary is not None:
+            adversarial, more = self.adversary.generator_loss(decoded, reconstruction, last_layer(self.model.decoder))
+            total, metrics = total + adversarial, metrics | more
+            self.last = (video, decoded.detach(), metrics["reconstruction"])
+        return total, metrics
+
+    def reconstruct(self, video: Tensor, generator: torch.Generator) -> tuple[Encoded, Tensor]:
+        """The clip encoded, with a draw from the posterior, and decoded in float32."""
+        layers = layers_of(self.model.encoder, self.model.decoder) if self.recipe.gradient_checkpointing else []
+        with recomputed(layers):
+            encoded = self.model.encode(video, sample_posterior=True, generator=generator)
+            return encoded, self.model.decode(encoded).float()
+
+    def bottleneck_weight(self, name: str, losses: dict[str, Tensor]) -> float:
+        """The weight of one of the bottleneck's losses. VidgenError if the recipe names one that is not there."""
+        weights = self.recipe.loss
+        if unknown := sorted(set(weights.bottleneck_parts) - set(losses)):
+            raise VidgenError(
+                f"loss.bottleneck_parts.{unknown[0]}: bottleneck {self.model.config.bottleneck!r} has no such loss, "
+                f"only {', '.join(losses)}; take it out"
+            )
+        usual = QUANTIZER_WEIGHTS.get(self.model.config.bottleneck, {})
+        return weights.bottleneck_parts.get(name, usual.get(name, weights.bottleneck))
+
+    def after_step(self, step: int, lr: float) -> Metrics:
+        """A step of the discriminators, or a look at whether they start."""
+        if self.adversary is None or self.last is None:
+            return {}
+        (real, fake, reconstruction), self.last = self.last, None
+        return self.adversary.step(real, fake, reconstruction, step, lr)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.adversary is None else {"adversary": self.adversary.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self.adversary is not None:
+            self.adversary.load_state_dict(state["adversary"])
 
     def held_out_batches(self, count: int):
         """`count` held-out clips in batches, the same ones every time."""
@@ -69,26 +148,36 @@ class TokenizerTask:
         for first in range(0, count, size):
             yield collate([self.held_out[(0, i)] for i in range(first, min(first + size, count))])
 
-    def validate(self) -> dict[str, float]:
-        """PSNR (dB, mean over clips) and L1 of held-out clips, decoded from the posterior's mode."""
-        scores, errors = [], []
+    def validate(self) -> Metrics:
+        """PSNR (dB, mean over clips) and L1 of held-out clips, decoded from the posterior's mode; of a discrete
+        tokenizer also `codebook_usage` by all of them."""
+        scores, errors, indices = [], [], []
         for batch in self.held_out_batches(self.recipe.data.validation_clips):
             video = batch["video"].to(self.recipe.device)
-            decoded = self.model(video).float().clamp(-1.0, 1.0)
+            encoded = self.model.encode(video)
+            decoded = self.model.decode(encoded).float().clamp(-1.0, 1.0)
             scores += psnr(decoded, video).tolist()
             errors.append((decoded - video).abs().mean().item())
-        return {"psnr": sum(scores) / len(scores), "l1": sum(errors) / len(errors)}
+            if encoded.indices is not None:
+                indices.append(encoded.indices)
+        metrics = {"psnr": sum(scores) / len(scores), "l1": sum(errors) / len(errors)}
+        if indices:
+            metrics["codebook_usage"] = codebook_usage(torch.cat(indices), self.model.bottleneck.codebook_size)
+        return metrics
 
     def export(self, folder: Path) -> None:
+        """The tokenizer, with latent statistics, and beside it the discriminators, where there are any."""
         if self.recipe.part == "all":  # the latents of a kept encoder keep their statistics
             self.measure_latents()
         self.model.save_pretrained(folder, dtype=torch.bfloat16 if self.recipe.autocast == "bfloat16" else None)
+        if self.adversary is not None:
+            save_file(self.adversary.discriminators.state_dict(), folder / "discriminators.safetensors")
 
     def measure_latents(self) -> None:
         """Stores per-channel mean and standard deviation of posterior draws over held-out clips in the model.
 
         Draws and not modes: a channel that the model does not use has a mode of nearly nothing and a spread of one,
-        and dividing by the spread of its mode would blow noise up.
+        and dividing by the spread of its mode would blow noise up. A channel that never moves keeps a spread of one.
         """
         self.model.latents_mean.zero_(), self.model.latents_std.fill_(1.0)
         draws = []
@@ -98,4 +187,5 @@ class TokenizerTask:
             draws.append(self.model.encode(video, sample_posterior=True, generator=generator).latents.float())
         latents = torch.cat(draws)
         self.model.latents_mean.copy_(latents.mean(dim=(0, 2, 3, 4)))
-        self.model.latents_std.copy_(latents.std(dim=(0, 2, 3, 4)))
+        spread = latents.std(dim=(0, 2, 3, 4))
+        self.model.latents_std.copy_(spread.where(spread > SMALLEST_SPREAD, torch.ones_like(spread)))

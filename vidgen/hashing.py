@@ -32,10 +32,16 @@ def model_hash(model: Any) -> str:
     return json_hash({**parts, "path": type(getattr(model, "path", None)).__name__})
 
 
+def _chosen(config: Any) -> dict[str, Any] | None:
+    """A config's fields where they are not the default: a new field with a default leaves old models' hashes alone."""
+    if not dataclasses.is_dataclass(config):
+        return None
+    values = dataclasses.asdict(config)
+    return {f.name: values[f.name] for f in dataclasses.fields(config) if values[f.name] != f.default}
+
+
 def _module_hash(module: nn.Module) -> str:
-    config = getattr(module, "config", None)
-    config = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else None
-    digest = hashlib.sha256(json_hash([type(module).__name__, config]).encode())
+    digest = hashlib.sha256(json_hash([type(module).__name__, _chosen(getattr(module, "config", None))]).encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         # as bytes: numpy has no bfloat16

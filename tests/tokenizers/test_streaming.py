@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vidgen.errors import VidgenError
-from vidgen.tokenizers.bottlenecks import BOTTLENECKS
+from vidgen.tokenizers.bottlenecks import BOTTLENECKS, Quantizer
 from vidgen.tokenizers.model import TokenizerConfig, VideoTokenizer
 
 TINY = dict(latent_channels=4, widths=(8, 12), encoder_blocks=1, decoder_blocks=1)
@@ -17,11 +17,19 @@ SHAPES = {
     "full_2x4x4": dict(TINY, patch_t=2, patch=2, temporal=(False,), convolution="full", front_end="patch"),
     "frames_1x4x4": dict(TINY, patch_t=1, patch=2, temporal=(False,)),
 }
+SETTINGS = {
+    "vq": dict(codebook_size=64),
+    "fsq": dict(levels=(8, 5, 4, 2)),
+    "residual": dict(codebook_size=16, quantizers=3),
+    "residual_fsq": dict(bottleneck="residual", levels=(4, 3, 4, 2), quantizers=2),
+}
+CASES = [(s, b) for s in SHAPES for b in (*BOTTLENECKS, "residual_fsq")]
 
 
 def make(shape: str, bottleneck: str = "kl") -> VideoTokenizer:
     torch.manual_seed(0)
-    tokenizer = VideoTokenizer(TokenizerConfig(bottleneck=bottleneck, **SHAPES[shape])).double()
+    settings = {"bottleneck": bottleneck, **SETTINGS.get(bottleneck, {})}
+    tokenizer = VideoTokenizer(TokenizerConfig(**settings, **SHAPES[shape])).double()
     tokenizer.latents_mean.normal_()
     tokenizer.latents_std.uniform_(0.5, 2.0)
     return tokenizer.eval().requires_grad_(False)
@@ -32,7 +40,7 @@ def clip(frames: int, height: int = 16, width: int = 16, seed: int = 1) -> torch
     return torch.rand(1, 3, frames, height, width, generator=generator, dtype=torch.float64) * 2 - 1
 
 
-@pytest.fixture(scope="module", params=[(s, b) for s in SHAPES for b in BOTTLENECKS], ids="-".join)
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
 def tokenizer(request) -> VideoTokenizer:
     return make(*request.param)
 
@@ -53,6 +61,8 @@ def test_whole_equals_any_chunks(tokenizer, frames):
     for size in (1, 2, 3, 5, 8):
         encoded = tokenizer.encode(video, chunk_frames=size)
         assert (encoded.latents - whole.latents).abs().max() < 1e-10
+        assert (encoded.indices is None) == (whole.indices is None)
+        assert whole.indices is None or torch.equal(encoded.indices, whole.indices)
         assert (tokenizer.decode(whole, chunk_latents=size) - decoded).abs().max() < 1e-10
 
 
@@ -82,6 +92,7 @@ def test_the_past_does_not_see_the_future(tokenizer):
     n, video = tokenizer.config.ratio_t, clip(13)
     encoded = tokenizer.encode(video)
     decoded = tokenizer.decode(encoded)
+    moved = []
     for k in range(13):
         changed = video.clone()
         changed[:, :, k] = -changed[:, :, k]
@@ -89,8 +100,10 @@ def test_the_past_does_not_see_the_future(tokenizer):
         first = 0 if cell == 0 else 1 + (cell - 1) * n  # the first frame decoded from it
         after = tokenizer.encode(changed)
         assert torch.equal(after.latents[:, :, :cell], encoded.latents[:, :, :cell])
-        assert not torch.equal(after.latents[:, :, cell], encoded.latents[:, :, cell])
+        moved.append(not torch.equal(after.latents[:, :, cell], encoded.latents[:, :, cell]))
         assert torch.equal(tokenizer.decode(after)[:, :, :first], decoded[:, :, :first])
+    # One frame of four does not always move a code.
+    assert sum(moved) > 6 if isinstance(tokenizer.bottleneck, Quantizer) else all(moved)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])

@@ -17,6 +17,15 @@ def test_overrides_reach_nested_keys():
     assert (recipe.optimizer.lr, tuple(recipe.data.size), recipe.steps) == (0.5, (32, 48), 7)
 
 
+def test_overrides_reach_into_lists_and_mappings():
+    changes = ["data.sources.1.path=mine", "data.sources.1.share=0.5", "model.widths=[8, 16]", "loss={l2: 3.0}"]
+    recipe, shipped = load_recipe("tokenizer_default", changes), load_recipe("tokenizer_default")
+    assert (recipe.data.sources[1].path, recipe.data.sources[1].share) == ("mine", 0.5)
+    assert recipe.data.sources[1].include == shipped.data.sources[1].include
+    assert recipe.data.sources[0] == shipped.data.sources[0]
+    assert recipe.model == {"widths": [8, 16]} and (recipe.loss.l2, recipe.loss.l1) == (3.0, shipped.loss.l1)
+
+
 def test_a_recipe_stands_on_its_base(tmp_path):
     changed = tmp_path / "changed.yaml"
     changed.write_text("base: tokenizer_default_decoder\noptimizer: {warmup: 3}\n")
@@ -39,6 +48,10 @@ def test_a_recipe_on_itself_is_refused(tmp_path):
         ("tokenizer_default", "stepz=3", "stepz"),
         ("tokenizer_default", "optimizer.learning=3", "learning"),
         ("tokenizer_default", "steps=many", "steps"),
+        ("tokenizer_default", "data.sources.7.path=mine", "sources"),
+        ("tokenizer_default", "data.sources.first.path=mine", "sources"),
+        ("tokenizer_default", "data.sources={path: mine}", "sources"),
+        ("tokenizer_default", "steps.few=3", "steps"),
         ("tokenizer_default", "steps=0", "steps=0"),
         ("tokenizer_default", "steps", "key=value"),
         ("tokenizer_default", "task=prior", "'prior' is unknown"),
@@ -46,6 +59,14 @@ def test_a_recipe_on_itself_is_refused(tmp_path):
         ("tokenizer_default", "optimizer.kind=sgd", "kind 'sgd'"),
         ("tokenizer_default", "part=encoder", "part 'encoder'"),
         ("tokenizer_default", "part=decoder", "init_from=FOLDER"),
+        ("tokenizer_default", "guard.lr_factor=0", "lr_factor=0"),
+        ("tokenizer_default", "loss.charbonier=1", "charbonier"),
+        ("tokenizer_adversarial", "adversarial.kinds=[4d]", "'2d' and '3d'"),
+        ("tokenizer_adversarial", "adversarial.depth=7", "adversarial.depth=7"),
+        ("tokenizer_adversarial", "adversarial.settle_steps=0", "settle_steps >= 1"),
+        ("tokenizer_offline", "data.size=[8,64]", "at least 11x11"),
+        ("tokenizer_default", "data.sources=[{kind: shapes, num_frames: -1}]", "num_frames >= 0"),
+        ("diffusion_default", "data.sources=[{kind: shapes, num_frames: 1}]", "clips of one length"),
         ("tokenizer_default", "data.sources=[{kind: radio}]", "radio"),
         ("tokenizer_default", "data.sources=[{kind: clips}]", "path=FOLDER"),
     ],

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from vidgen.errors import VidgenError
 from vidgen.tokenizers.loading import load_tokenizer
 from vidgen.train.checkpoints import checkpoint_steps
 from vidgen.train.config import load_recipe
+from vidgen.train.guards import Derailment
 from vidgen.train.loop import Trainer, learning_rate, train
 from vidgen.train.tokenizer_task import TokenizerTask
 
@@ -32,11 +34,20 @@ def same(a: Path, b: Path) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
 
 
-@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
-def test_stop_and_resume_equals_not_stopping(tokenizer_recipe, tmp_path, stop):
+GAME = [
+    "adversarial.weight=0.1", "adversarial.kinds=[2d,3d]", "adversarial.width=4", "adversarial.depth=2",
+    "adversarial.settle_steps=2", "adversarial.settle_gain=0.5", "adversarial.ramp=20", "adversarial.lecam=0.01",
+    "adversarial.r1=0.1", "adversarial.r1_every=3", "gradient_checkpointing=true", "loss.wavelet=0.5",
+    "data.sources=[{kind: shapes, share: 0.7}, {kind: shapes, share: 0.3, num_frames: 1}]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("stop", "more"), [(signal.SIGKILL, GAME), (signal.SIGINT, [])])
+def test_stop_and_resume_equals_not_stopping(tokenizer_recipe, tmp_path, stop, more):
     name, overrides = tokenizer_recipe
-    long = [*overrides, "steps=60", "checkpoint_every=3", "validate_every=60", "keep_checkpoints=30"]
-    stopped = [*long[:-5], f"out={tmp_path / 'stopped'}", *long[-4:]]
+    settings = [*more, "steps=60", "checkpoint_every=3", "validate_every=60", "keep_checkpoints=30"]
+    long = [*overrides, *settings]
+    stopped = [*overrides, *settings, f"out={tmp_path / 'stopped'}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-c", RUN, name, *stopped], env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 240
@@ -50,6 +61,10 @@ def test_stop_and_resume_equals_not_stopping(tokenizer_recipe, tmp_path, stop):
         subprocess.run([sys.executable, "-c", RUN, name, *arguments], env=environment, check=True, capture_output=True)
     for part in ("checkpoint-60/model.safetensors", "checkpoint-60/ema.safetensors"):
         assert same(tmp_path / "stopped" / part, tmp_path / "run" / part)
+    if more:
+        one, two = (torch.load(tmp_path / out / "checkpoint-60" / "task.pt") for out in ("stopped", "run"))
+        assert one["adversary"]["age"] == two["adversary"]["age"] > 0
+        assert same(*(tmp_path / out / "final" / "discriminators.safetensors" for out in ("stopped", "run")))
     assert not list((tmp_path / "stopped").glob(".*")) or stop == signal.SIGKILL
 
 
@@ -75,15 +90,17 @@ def test_training_the_decoder_keeps_the_latents(tokenizer_recipe, tmp_path):
     assert changed and all(key.startswith("decoder.") for key in changed)
 
 
-def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tokenizer_recipe, tmp_path):
+def test_loss_that_is_not_finite_changes_neither_the_weights_nor_the_checkpoint(tokenizer_recipe, tmp_path):
     name, overrides = tokenizer_recipe
     recipe = load_recipe(name, overrides)
     trainer = Trainer(TokenizerTask(recipe), recipe)
     good = trainer.save()
     with torch.no_grad():
         trainer.parameters[0].fill_(float("nan"))
-    with pytest.raises(VidgenError, match="step 0.*last"):
+    before = [p.detach().clone() for p in trainer.parameters[1:]]
+    with pytest.raises(Derailment, match="loss nan is not finite"):
         trainer.train_step(trainer.task.gather([trainer.task.dataset[(0, 0)]]))
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer.parameters[1:], strict=True))
     assert all(torch.isfinite(v).all() for v in load_file(good / "model.safetensors").values())
 
 
@@ -96,6 +113,21 @@ def test_checkpoint_of_another_model_is_refused(tokenizer_recipe):
     (run / "checkpoint-2" / "model.safetensors").write_bytes(b"nonsense")
     with pytest.raises(VidgenError, match="checkpoint-2 does not fit"):
         train(load_recipe(name, [*overrides, "steps=2"]))
+
+
+def test_a_run_recorded_before_a_key_existed_goes_on(tokenizer_recipe, tmp_path):
+    name, overrides = tokenizer_recipe
+    train(load_recipe(name, [*overrides, "steps=2"]))
+    recorded = tmp_path / "run" / "config.yaml"
+    old = OmegaConf.load(recorded)
+    for key in ("gradient_checkpointing", "adversarial", "guard"):
+        old.pop(key)
+    OmegaConf.save(old, recorded)
+    recipe = load_recipe(name, [*overrides, "steps=2"])
+    assert Trainer(TokenizerTask(recipe), recipe).step == 2
+    OmegaConf.save(old, recorded)
+    with pytest.raises(VidgenError, match="another gradient_checkpointing"):
+        train(load_recipe(name, [*overrides, "steps=2", "gradient_checkpointing=true"]))
 
 
 def test_validation_uses_averaged_weights_and_puts_them_back(tokenizer_recipe):

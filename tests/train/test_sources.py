@@ -64,6 +64,39 @@ def test_shares_are_kept(make_video, tmp_path):
     assert 30 <= from_files <= 70
 
 
+IMAGES = [SourceConfig(share=0.7), SourceConfig(share=0.3, num_frames=1)]
+
+
+def test_a_batch_is_all_images_or_all_video():
+    mixture = Mixture(DataConfig(sources=IMAGES, num_frames=5, size=(16, 16)), seed=0)
+    frames = [collate([mixture[(step, slot)] for slot in range(2)])["video"].shape[2] for step in range(200)]
+    assert set(frames) == {1, 5} and 40 <= frames.count(1) <= 80
+    held_out = Mixture(DataConfig(sources=IMAGES, num_frames=5, size=(16, 16)), 0, "validation")
+    assert all(held_out[(0, i)].video.shape[1] == 5 for i in range(20))
+
+
+def test_video_alone_draws_what_it_always_did():
+    mixture = Mixture(DataConfig(sources=[SourceConfig(), SourceConfig(seed=1)], num_frames=5, size=(16, 16)), seed=3)
+    (sources, _), rng = mixture.groups[0], rng_of(3, 7, 1)
+    assert torch.equal(mixture[(7, 1)].video, sources[int(rng.random() > 0.5)].sample(rng).video)
+
+
+def test_images_of_files(make_video, tmp_path):
+    make_video(frames_of(8), "a.mp4")
+    source = SourceConfig(kind="clips", path=str(tmp_path), num_frames=1, hold_out=0)
+    assert Mixture(DataConfig(sources=[source], size=(16, 16)), seed=0)[(0, 0)].video.shape == (3, 1, 16, 16)
+
+
+def test_strides_are_bounded(make_video, tmp_path):
+    frames = np.broadcast_to(np.arange(24, dtype=np.uint8)[:, None, None, None] * 10, (24, 32, 32, 3))
+    make_video(np.ascontiguousarray(frames), "ramp.mp4")
+    for most in (1, 3):
+        source = SourceConfig(kind="clips", path=str(tmp_path), max_stride=most, hold_out=0)
+        mixture = Mixture(DataConfig(sources=[source], num_frames=4, size=(16, 16)), seed=0)
+        steps = [mixture[(0, i)].video.mean(dim=(0, 2, 3)).diff().mean().item() * 127.5 / 10 for i in range(30)]
+        assert {round(step) for step in steps} == set(range(1, most + 1))
+
+
 def test_unusable_clips_are_named(make_video, tmp_path):
     make_video(frames_of(8), "good.mp4")
     make_video(frames_of(2), "short.mp4")

@@ -1,0 +1,75 @@
+"""How much memory tensors take: the peak over a stretch of code, of real tensors or of shapes alone on `meta`."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of tensors that operations in this context make, from then until they are freed.
+
+    `live` is what is held now, `peak` the most so far; tensors that were there before do not count. With `scratch`,
+    the peak also holds what a convolution's kernel may need for itself, see `scratch_bytes`. On `meta` tensors
+    nothing is computed and the count is the same.
+    """
+
+    def __init__(self, *, scratch: bool = False) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self.scratch = scratch
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled():
+            # Composite operations arrive whole in this mode; what they make inside counts too.
+            with self:
+                out = func.decompose(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
+        out = func(*args, **kwargs)
+        given = {_storage_id(v) for v in tree_leaves((args, kwargs)) if isinstance(v, Tensor)}
+        for value in tree_leaves(out):
+            if isinstance(value, Tensor) and _storage_id(value) not in given:
+                self._track(value)
+        if self.scratch and func is torch.ops.aten.convolution.default:
+            self.peak = max(self.peak, self.live + scratch_bytes(args[0], args[1], out))
+        return out
+
+    def _track(self, value: Tensor) -> None:
+        storage = value.untyped_storage()
+        key = storage._cdata
+        if key in self._known:
+            return
+        self._known.add(key)
+        size = storage.nbytes()
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._release, key, size)
+
+    def _release(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.live -= size
+
+
+def _storage_id(value: Tensor) -> int:
+    return value.untyped_storage()._cdata
+
+
+def scratch_bytes(x: Tensor, weight: Tensor, out: Tensor) -> int:
+    """What a convolution takes beside its tensors: its input and output once more in the kernel's own layout, or, in
+    float64, which has no such kernel, every patch of the input as a column."""
+    if x.dtype == torch.float64:
+        return out.numel() // max(1, out.shape[1]) * weight[0].numel() * x.element_size()
+    return tensor_bytes(x) + tensor_bytes(out)
+
+
+def tensor_bytes(*tensors: Tensor) -> int:
+    """The bytes of the elements of tensors."""
+    return sum(t.numel() * t.element_size() for t in tensors)

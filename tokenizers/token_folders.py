@@ -1,0 +1,125 @@
+"""Tokens of many clips: a file each under the clip's own path, and an index that says what is there and of what."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from vidgen.atomic import written_aside
+from vidgen.data.manifests import ClipRecord
+from vidgen.errors import VidgenError
+from vidgen.hashing import json_hash
+
+INDEX_NAME = "index.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenRow:
+    """One line of an index. path is relative to its folder; source is the clip's own; bytes the file's size, bits
+    those of the tokens in it alone; hash says what they were made from and how (`hash_source`)."""
+
+    path: str
+    source: str
+    frames: int
+    fps: float
+    height: int
+    width: int
+    bytes: int
+    bits: int
+    hash: str
+    tokenizer_hash: str
+
+
+def place(names: Sequence[str], suffix: str) -> list[str]:
+    """A relative path with `suffix` for each name, none twice, none outside of the folder that they go to.
+
+    A name keeps its own suffix before the new one, so that a.mp4 and a.mov stay apart, and a name's path does not
+    depend on what else is in its folder.
+    """
+    taken: set[str] = set()
+    paths = []
+    for name in names:
+        parts = [part for part in PurePosixPath(name.replace("#", "-")).parts if part not in ("..", "/")]
+        base = PurePosixPath(*parts).as_posix() if parts else "clip"
+        path, tries = base + suffix, 1
+        while path.casefold() in taken:  # some file systems do not tell cases apart
+            tries += 1
+            path = f"{base}~{tries}{suffix}"
+        taken.add(path.casefold())
+        paths.append(path)
+    return paths
+
+
+def hash_source(record: ClipRecord, tokenizer_hash: str, settings: object) -> str:
+    """What the tokens of a clip depend on: the tokenizer, the settings (plain data), which part of the clip, and the
+    size and time of change of its file or frames. Raises VidgenError if it is not there."""
+    try:
+        files = sorted(record.path.iterdir()) if record.path.is_dir() else [record.path]
+        stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    except OSError as error:
+        raise VidgenError(f"{record.path}: cannot be read: {error.strerror}; check the path") from None
+    part = [record.start, record.duration, record.fps]
+    return json_hash([tokenizer_hash, settings, part, stamps])
+
+
+class TokenIndex:
+    """The index of a folder, as it grows: every row is on disk once `add` returns, so that a run can be continued.
+
+    Raises VidgenError for an index that cannot be read; a last line cut short, by a run that was killed, is left out.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.file = folder, folder / INDEX_NAME
+        self.rows = {row.path: row for row in _read_rows(self.file)} if self.file.is_file() else {}
+
+    def holds(self, path: str, source_hash: str) -> bool:
+        """Whether the file at `path` is there as it was written, from the same source in the same way."""
+        row, file = self.rows.get(path), self.folder / path
+        return row is not None and row.hash == source_hash and file.is_file() and file.stat().st_size == row.bytes
+
+    def add(self, row: TokenRow) -> None:
+        """Adds a row, in place of one of the same path."""
+        if row.path not in self.rows and self.file.is_file() and not self.file.read_bytes().endswith(b"\n"):
+            self.save()  # ends the line that was cut short
+        self.rows[row.path] = row
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(_line(row))
+
+    def save(self) -> None:
+        """Writes the index anew: in order of paths, each once, files that are gone left out."""
+        kept = [row for _, row in sorted(self.rows.items()) if (self.folder / row.path).is_file()]
+        self.rows = {row.path: row for row in kept}
+        with written_aside(self.file) as target:
+            target.write_text("".join(map(_line, kept)), encoding="utf-8")
+
+
+def read_index(folder: Path) -> list[TokenRow]:
+    """The rows of the index of a folder of tokens. Raises VidgenError if there is none, or it cannot be read."""
+    file = folder / INDEX_NAME
+    if not file.is_file():
+        raise VidgenError(f"{folder}: no {INDEX_NAME} in this folder; `vidgen tokenizer encode DIR -o OUT` writes one")
+    rows = list({row.path: row for row in _read_rows(file)}.values())
+    if not rows:
+        raise VidgenError(f"{file}: lists no token files; encode the clips again")
+    return rows
+
+
+def _line(row: TokenRow) -> str:
+    return json.dumps(dataclasses.asdict(row), ensure_ascii=False) + "\n"
+
+
+def _read_rows(file: Path) -> Iterable[TokenRow]:
+    lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            yield TokenRow(**json.loads(line))
+        except (ValueError, TypeError) as error:
+            if number == len(lines):  # no line end: cut short
+                return
+            reason = " ".join(str(error).split())[:120]
+            raise VidgenError(f"{file}, line {number}: not a row of an index ({reason}); remove the file") from None

@@ -1,0 +1,171 @@
+"""Writing token files as the tokens come: a clip of any length in memory for one piece of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from vidgen.atomic import written_aside
+from vidgen.tokenizers.index_packing import bits_for, pack_indices
+from vidgen.tokenizers.streaming import Tokens
+from vidgen.tokenizers.token_files import FORMAT, tokenizer_hash
+from vidgen.tokenizers.token_usage import codebook_size
+
+DTYPE_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.uint8: "U8",
+}
+
+
+class Clip(Protocol):
+    """What is written at once: `Encoded` of a tokenizer, or anything with these."""
+
+    latents: Tensor
+    num_frames: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Author:
+    """The tokenizer that files are written for, looked at once for many of them."""
+
+    name: str
+    hash: str
+    codebook_size: int
+
+    @classmethod
+    def of(cls, tokenizer: nn.Module) -> Author:
+        size = codebook_size(tokenizer) if hasattr(tokenizer, "bottleneck") else 0
+        return cls(name=tokenizer.config.name, hash=tokenizer_hash(tokenizer), codebook_size=size)
+
+
+class TokenWriter:
+    """Takes the tokens of one clip in order, and then what is to be said of the clip; from `writing_tokens`."""
+
+    def __init__(self, target: Path, author: Author) -> None:
+        self.author = author
+        self.bits = 0  # of an index; 0 for latents
+        self.payload = 0  # bits of the tokens so far
+        self._target, self._spool = target, target.with_name("spool")
+        self._file = self._spool.open("wb")
+        self._grid: tuple[int, ...] = ()
+        self._dtype = torch.uint8
+        self.num_latents = 0
+
+    def add(self, tokens: Tokens) -> None:
+        """The next latent frames of the clip."""
+        self.num_latents += tokens.latents.shape[2]
+        if self.author.codebook_size and tokens.indices is not None:
+            self.bits = bits_for(self.author.codebook_size)
+            self._grid = tuple(tokens.indices.shape[2:])
+            rows = pack_indices(tokens.indices[0].flatten(1), self.bits)
+            self.payload += self.bits * tokens.indices.numel()
+        else:
+            rows = rearrange(tokens.latents.detach().cpu(), "1 c t h w -> t c h w").contiguous()
+            self._grid, self._dtype = tuple(rows.shape[1:]), rows.dtype
+            self.payload += 8 * rows.numel() * rows.element_size()
+        self._file.write(raw_bytes(rows))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(c, t, h, w) of latents, or (t, h, w) or (t, h, w, q) of indices."""
+        if self.bits:
+            return (self.num_latents, *self._grid)
+        c, *grid = self._grid
+        return (c, self.num_latents, *grid)
+
+    def finish(
+        self, *, num_frames: int, height: int, width: int, fps: float, extra: Mapping[str, str] | None = None
+    ) -> None:
+        """Writes the file. Raises ValueError if no tokens were added."""
+        self._file.close()
+        if not self.num_latents:
+            raise ValueError("a token file needs at least one latent frame, got none")
+        said = {
+            **{k: str(v) for k, v in (extra or {}).items()},
+            "format": FORMAT,
+            "tokenizer": self.author.name,
+            "tokenizer_hash": self.author.hash,
+            "num_frames": str(num_frames),
+            "height": str(height),
+            "width": str(width),
+            "fps": repr(float(fps)),
+            "time_base": str(1 / Fraction(fps).limit_denominator(1001)),
+        }
+        if self.bits:
+            said |= {"bits": str(self.bits), "codebook_size": str(self.author.codebook_size)}
+            said |= {"index_shape": " ".join(map(str, self._grid))}
+        size = self._spool.stat().st_size
+        shape = (self.num_latents, size // self.num_latents) if self.bits else (self.num_latents, *self._grid)
+        whole = torch.from_file(str(self._spool), size=torch.Size(shape).numel(), dtype=self._dtype).reshape(
+            shape
+        )  # mapped, not read
+        with self._target.open("wb") as file:
+            if self.bits:
+                file.write(safetensors_header("indices", shape, self._dtype, said))
+                parts = whole.split(4096)
+            else:  # from frame by frame, as they came, to channel by channel
+                t, c, h, w = shape
+                file.write(safetensors_header("latents", (1, c, t, h, w), self._dtype, said))
+                parts = (whole[:, channel] for channel in range(c))
+            for part in parts:
+                file.write(raw_bytes(part.contiguous()))
+        del whole
+        self._spool.unlink()
+
+
+def raw_bytes(x: Tensor) -> memoryview:
+    """The elements of a contiguous tensor in memory order; numpy has no bfloat16, so by way of bytes."""
+    return memoryview(x.flatten().view(torch.uint8).numpy())
+
+
+def safetensors_header(name: str, shape: tuple[int, ...], dtype: torch.dtype, metadata: dict[str, str]) -> bytes:
+    """What stands before the data of a safetensors file with one tensor: the length of the rest in 8 bytes, and JSON
+    filled up with blanks so that the data is aligned."""
+    size = torch.Size(shape).numel() * dtype.itemsize
+    tensor = {"dtype": DTYPE_NAMES[dtype], "shape": list(shape), "data_offsets": [0, size]}
+    text = json.dumps({"__metadata__": metadata, name: tensor}, ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+@contextmanager
+def writing_tokens(path: str | os.PathLike, author: Author) -> Iterator[TokenWriter]:
+    """A writer of a token file that stands at `path` once it is finished, or not at all.
+
+    Raises VidgenError if `path` cannot be written.
+    """
+    with written_aside(path) as target:
+        writer = TokenWriter(target, author)
+        try:
+            yield writer
+        finally:
+            writer._file.close()
+
+
+def write_tokens(
+    path: str | os.PathLike, clip: Clip, tokenizer: nn.Module, *, fps: float, extra: Mapping[str, str] | None = None
+) -> Path:
+    """Writes a clip made by or for `tokenizer` at once: its indices where it has any, else its latents as they are.
+
+    Raises VidgenError if `path` cannot be written.
+    """
+    path = Path(path)
+    with writing_tokens(path, Author.of(tokenizer)) as writer:
+        writer.add(Tokens(latents=clip.latents, indices=getattr(clip, "indices", None)))
+        writer.finish(num_frames=clip.num_frames, height=clip.height, width=clip.width, fps=fps, extra=extra)
+    return path

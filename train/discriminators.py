@@ -1,0 +1,134 @@
+"""Patch discriminators of frames and of clips, and the losses that they and a generator play by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+WIDEST = 8  # times the first layer's width
+GROUP = 8  # channels that a GroupNorm takes together
+
+
+def patch_layers(convolution: type[nn.Module], width: int, depth: int) -> nn.Sequential:
+    """`depth` convolutions that halve height and width (and time, but for the first), then one logit a patch.
+
+    The stack of Isola et al. 2017 (section 3.2.2), with group normalisation, which a batch of one clip does not upset.
+    """
+    three = convolution is nn.Conv3d
+    layers: list[nn.Module] = []
+    before = 3
+    for i in range(depth):
+        after = width * min(2**i, WIDEST)
+        kernel, padding = ((3, 4, 4), (1, 1, 1)) if three else ((4, 4), (1, 1))
+        stride = ((1 if i == 0 else 2), 2, 2) if three else (2, 2)
+        layers.append(convolution(before, after, kernel, stride=stride, padding=padding))
+        if i > 0:
+            layers.append(nn.GroupNorm(max(1, after // GROUP), after))
+        layers.append(nn.LeakyReLU(0.2))
+        before = after
+    return nn.Sequential(*layers, convolution(before, 1, 3, padding=1))
+
+
+class FramePatches(nn.Module):
+    """Judges patches of each frame on its own: (b, 3, t, h, w) -> logits (b, t, i, j)."""
+
+    def __init__(self, width: int, depth: int) -> None:
+        super().__init__()
+        self.layers = patch_layers(nn.Conv2d, width, depth)
+
+    def forward(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b t i j"]:
+        logits = self.layers(rearrange(video, "b c t h w -> (b t) c h w"))
+        return rearrange(logits, "(b t) 1 i j -> b t i j", b=video.shape[0]).float()
+
+
+class ClipPatches(nn.Module):
+    """Judges patches of space and time, so motion too; one frame is a clip: (b, 3, t, h, w) -> logits (b, s, i, j)."""
+
+    def __init__(self, width: int, depth: int) -> None:
+        super().__init__()
+        self.layers = patch_layers(nn.Conv3d, width, depth)
+
+    def forward(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b s i j"]:
+        return rearrange(self.layers(video), "b 1 s i j -> b s i j").float()
+
+
+DISCRIMINATORS: dict[str, type[nn.Module]] = {"2d": FramePatches, "3d": ClipPatches}
+
+
+def hinge_discriminator(real: Float[Tensor, "*n"], fake: Float[Tensor, "*n"]) -> Float[Tensor, ""]:
+    """Half the sum of mean max(0, 1 - real) and mean max(0, 1 + fake) (Lim & Ye 2017)."""
+    return 0.5 * (F.relu(1.0 - real).mean() + F.relu(1.0 + fake).mean())
+
+
+def hinge_generator(fake: Float[Tensor, "*n"]) -> Float[Tensor, ""]:
+    """Minus the mean logit of what was generated (Lim & Ye 2017)."""
+    return -fake.mean()
+
+
+def r1_penalty(discriminator: nn.Module, real: Float[Tensor, "b c t h w"]) -> Float[Tensor, ""]:
+    """Mean over clips of |grad D(x)|^2 at real x (Mescheder et al. 2018, equation 9), in float32; its graph is kept.
+
+    D is the sum of a clip's logits, and the result is divided by their number: so it means the same at every size.
+    """
+    with torch.autocast(real.device.type, enabled=False):
+        real = real.detach().float().requires_grad_(True)
+        logits = discriminator(real)
+        (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+    return gradient.square().sum() / logits.numel()
+
+
+class LeCam(nn.Module):
+    """Keeps a discriminator's logits near running means of the other kind's (Tseng et al. 2021): with anchors a,
+    mean (D(real) - a_fake)^2 + mean (D(fake) - a_real)^2. The anchors are buffers."""
+
+    real: Tensor
+    fake: Tensor
+
+    def __init__(self, decay: float) -> None:
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("real", torch.zeros(()))
+        self.register_buffer("fake", torch.zeros(()))
+
+    def forward(self, real: Float[Tensor, "*n"], fake: Float[Tensor, "*n"]) -> Float[Tensor, ""]:
+        return (real - self.fake).square().mean() + (fake - self.real).square().mean()
+
+    @torch.no_grad()
+    def follow(self, real: Float[Tensor, "*n"], fake: Float[Tensor, "*n"]) -> None:
+        """Moves the anchors towards the means of these logits."""
+        self.real.lerp_(real.mean(), 1.0 - self.decay)
+        self.fake.lerp_(fake.mean(), 1.0 - self.decay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Balance:
+    """`weight` of the adversarial loss, and the `ratio` |adversarial| / |reconstruction| of gradients before it."""
+
+    weight: float
+    ratio: float
+
+
+def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, layer: list[nn.Parameter]) -> Balance:
+    """|grad reconstruction| / (|grad adversarial| + 1e-6) on `layer` (Esser et al. 2021, equation 7), at most 10^4.
+
+    Both losses keep their graphs.
+    """
+    norms = []
+    for loss in (reconstruction, adversarial):
+        gradients = torch.autograd.grad(loss, layer, retain_graph=True)
+        norms.append(torch.stack([g.float().square().sum() for g in gradients]).sum().sqrt().item())
+    wanted, found = norms
+    return Balance(weight=min(wanted / (found + 1e-6), 1e4), ratio=found / max(wanted, 1e-12))
+
+
+def last_layer(decoder: nn.Module) -> list[nn.Parameter]:
+    """The weights of the last part of a decoder that has any: what every pixel of its output goes through."""
+    for part in reversed(list(decoder.children())):
+        if weights := [p for p in part.parameters() if p.ndim > 1 and p.requires_grad]:
+            return weights
+    raise ValueError(f"{type(decoder).__name__} has no trainable weights in its parts")
