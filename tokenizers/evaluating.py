@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from math import inf
 from typing import Any
 
-import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.data.manifests import ClipRecord
@@ -20,7 +18,7 @@ from vidgen.metrics.perceptual import FrameLPIPS
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.protocols import ClipProtocol, open_windows
 from vidgen.tokenizers.rate_distortion import Sweep, measure_rates, summarise_rates
-from vidgen.tokenizers.streaming import Frames, decode_step, encode_step, stack_chunks
+from vidgen.tokenizers.streaming import reconstruct_tokens
 from vidgen.tokenizers.token_usage import TokenCount
 
 MEASURES = (
@@ -89,10 +87,10 @@ def evaluate_clip(
         if keep and number == 0:
             window = kept = list(window)
         meter = ClipMeter(chunk=tokenizer.config.ratio_t, lpips=lpips)
-        for original, result, indices in walk(tokenizer, window):
+        for original, result, piece in reconstruct_tokens(tokenizer, window):
             meter.add(original, result)
             height, width = original.shape[-2:]
-            found += [] if indices is None else [indices]
+            found += [] if piece.indices is None else [piece.indices]
         scores.append(meter.score())
         left_out |= meter.left_out
     tokens.add(found)  # here at the end: only of clips that came through as a whole
@@ -101,19 +99,6 @@ def evaluate_clip(
     row |= {name: average([getattr(s, name) for s in scores]) for name in MEASURES}
     row |= {name: average_profile([getattr(s, name) for s in scores]) for name in PROFILES}
     return row | {"left_out": left_out, "note": "; ".join(opened.notes)}, kept
-
-
-@torch.inference_mode()
-def walk(
-    tokenizer: VideoTokenizer, frames: Frames
-) -> Iterator[tuple[Float[Tensor, "3 k h w"], Float[Tensor, "3 k h w"], Tensor | None]]:
-    """`reconstruct_stream` with the indices that the piece was coded in: (1, t, h, w), (1, t, h, w, q) or None."""
-    encoding = decoding = None
-    for chunk, last, plan in stack_chunks(frames, tokenizer):
-        tokens, encoding = encode_step(tokenizer, chunk, encoding, last, plan)
-        x, decoding = decode_step(tokenizer, tokens.latents, decoding, plan)
-        _, _, k, height, width = chunk.shape
-        yield chunk[0], x[0, :, :k, :height, :width].float().clamp(-1.0, 1.0), tokens.indices
 
 
 def average(values: Sequence[float | None]) -> float | None:

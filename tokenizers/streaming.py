@@ -163,15 +163,24 @@ def decode_stream(
 
 
 @torch.inference_mode()
-def reconstruct_stream(
+def reconstruct_tokens(
     tokenizer: VideoTokenizer, frames: Frames, plan: Planner = plan_by_pixels
-) -> Iterator[tuple[Float[Tensor, "3 k h w"], Float[Tensor, "3 k h w"]]]:
-    """Pairs of (original, reconstruction) in [-1, 1], some frames at a time, in order; together they are the clip."""
+) -> Iterator[tuple[Float[Tensor, "3 k h w"], Float[Tensor, "3 k h w"], Tokens]]:
+    """(original, reconstruction, the tokens in between), pixels in [-1, 1], some frames at a time, in order."""
     state = decoding = None
     for chunk, last, chosen in stack_chunks(frames, tokenizer, plan):
         tokens, state = encode_step(tokenizer, chunk, state, last, chosen)
         x, decoding = decode_step(tokenizer, tokens.latents, decoding, chosen)
         _, _, k, height, width = chunk.shape
         x = to_pixels(x[0, :, :k, :height, :width])
-        yield chunk[0], x
-        del chunk, x
+        yield chunk[0], x, tokens
+        del chunk, x, tokens
+
+
+def reconstruct_stream(
+    tokenizer: VideoTokenizer, frames: Frames, plan: Planner = plan_by_pixels
+) -> Iterator[tuple[Float[Tensor, "3 k h w"], Float[Tensor, "3 k h w"]]]:
+    """The pairs (original, reconstruction) of `reconstruct_tokens`; together they are the clip."""
+    for original, x, tokens in reconstruct_tokens(tokenizer, frames, plan):
+        yield original, x
+        del original, x, tokens  # not held while the next chunk is made
