@@ -20,7 +20,7 @@ from vidgen.atomic import written_aside
 from vidgen.data.shapes import ClipLabels, describe
 from vidgen.errors import VidgenError
 from vidgen.hashing import model_hash
-from vidgen.train.config import DataConfig, SourceConfig
+from vidgen.train.config import DataConfig
 from vidgen.train.sources import Mixture, Sample, collate, rng_of
 
 ENCODE_BATCH = 16
@@ -28,13 +28,8 @@ ENCODE_BATCH = 16
 
 def cache_key(tokenizer: torch.nn.Module, data: DataConfig, part: str, seed: int, count: int) -> str:
     """A hash of all that the cached latents depend on."""
-    described = dataclasses.asdict(data)
-    for source in described["sources"]:  # keys that caches made before they existed do not know
-        for later in ("num_frames", "max_stride"):
-            if source[later] == getattr(SourceConfig, later):
-                del source[later]
     recipe = {
-        **described,
+        **dataclasses.asdict(data),
         "workers": 0,
         "validation_clips": 0,
         "part": part,
