@@ -12,9 +12,9 @@ from vidgen.errors import VidgenError
 from vidgen.scripts.reporting import note, peak_memory_mb
 
 if TYPE_CHECKING:
+    from vidgen.tokenizers.memory.planning import Task
+    from vidgen.tokenizers.memory.streaming import Plan, Planner
     from vidgen.tokenizers.model import VideoTokenizer
-    from vidgen.tokenizers.planning import Task
-    from vidgen.tokenizers.streaming import Plan, Planner
 
 MemoryOption = Annotated[
     str | None,
@@ -57,14 +57,14 @@ def resident_bytes() -> int:
 
 def make_planner(tokenizer: VideoTokenizer, limit: int | None, task: Task) -> Planner:
     """The function that plans a clip of some size: the default one, or one that keeps `limit` bytes."""
-    from vidgen.tokenizers.streaming import plan_by_pixels
+    from vidgen.tokenizers.memory.streaming import plan_by_pixels
 
     if limit is None:
         return plan_by_pixels
 
     import torch
 
-    from vidgen.tokenizers.planning import MemoryModel, plan_for_memory
+    from vidgen.tokenizers.memory.planning import MemoryModel, plan_for_memory
 
     model, plans = MemoryModel(tokenizer), {}
     device = tokenizer.latents_mean.device
@@ -88,8 +88,8 @@ def make_planner(tokenizer: VideoTokenizer, limit: int | None, task: Task) -> Pl
 
 def describe_plan(plan: Plan, limit: int) -> str:
     """A plan in words."""
-    from vidgen.tokenizers.planning import describe_bytes
-    from vidgen.tokenizers.tiling import BlendedTiles
+    from vidgen.tokenizers.memory.planning import describe_bytes
+    from vidgen.tokenizers.memory.tiling import BlendedTiles
 
     within = f"at most {describe_bytes(plan.peak_bytes)} of {describe_bytes(limit)}"
     if plan.tiles is None:

@@ -16,9 +16,9 @@ from vidgen.scripts.reporting import note, progress
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from vidgen.tokenizers.files.token_files import TokenInfo
+    from vidgen.tokenizers.memory.streaming import Planner
     from vidgen.tokenizers.model import VideoTokenizer
-    from vidgen.tokenizers.streaming import Planner
-    from vidgen.tokenizers.token_files import TokenInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +82,8 @@ def decode_file(reader: Reader, path: Path, target: Path) -> dict[str, Any]:
     Raises VidgenError, with nothing written, for a file that is damaged or of another tokenizer.
     """
     from vidgen.data.writing import write_video
-    from vidgen.tokenizers.streaming import decode_stream
-    from vidgen.tokenizers.token_files import open_tokens
+    from vidgen.tokenizers.files.token_files import open_tokens
+    from vidgen.tokenizers.memory.streaming import decode_stream
 
     with open_tokens(path, reader.tokenizer, own_hash=reader.hash) as tokens:
         info = tokens.info
@@ -117,7 +117,7 @@ def decode_folder(reader: Reader, folder: Path, output: Path) -> dict[str, Any]:
     Returns {"path", "clips": rows, "failed": [{"path", "reason"}]}; files that cannot be decoded are named and left
     out. Raises VidgenError if there is no index or no file of it can be decoded.
     """
-    from vidgen.tokenizers.token_folders import place, read_index
+    from vidgen.tokenizers.files.token_folders import place, read_index
 
     rows, failed, clips = read_index(folder), [], []
     check_output(output / "x" if output.is_dir() else output)

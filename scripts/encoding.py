@@ -13,9 +13,9 @@ from vidgen.scripts.reporting import note, progress
 
 if TYPE_CHECKING:
     from vidgen.data.manifests import ClipRecord
+    from vidgen.tokenizers.files.token_writing import Author
+    from vidgen.tokenizers.memory.streaming import Planner
     from vidgen.tokenizers.model import VideoTokenizer
-    from vidgen.tokenizers.streaming import Planner
-    from vidgen.tokenizers.token_writing import Author
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +33,8 @@ def encode_clip(writer: Writer, opened: OpenedClip, target: Path) -> dict[str, A
 
     Raises VidgenError, with nothing written, if the clip cannot be read or the file not be written.
     """
-    from vidgen.tokenizers.streaming import encode_tokens
-    from vidgen.tokenizers.token_writing import writing_tokens
+    from vidgen.tokenizers.files.token_writing import writing_tokens
+    from vidgen.tokenizers.memory.streaming import encode_tokens
 
     with progress(opened.path.name, opened.expected) as moved, writing_tokens(target, writer.author) as tokens:
         for piece in encode_tokens(writer.tokenizer, opened.counted(moved), writer.planner):
@@ -60,7 +60,7 @@ def encode_folder(writer: Writer, records: list[ClipRecord], folder: Path, cut: 
     Returns {"path", "index", "encoded", "kept", "failed": [{"path", "reason"}], "clips": rows of the index}. Raises
     VidgenError if no clip can be used.
     """
-    from vidgen.tokenizers.token_folders import TokenIndex, TokenRow, hash_source, place
+    from vidgen.tokenizers.files.token_folders import TokenIndex, TokenRow, hash_source, place
 
     made = not folder.exists()
     folder.mkdir(exist_ok=True)

@@ -31,8 +31,8 @@ from vidgen.scripts.outputs import check_output
 from vidgen.scripts.reporting import describe_memory, note, peak_memory_mb, print_json, print_table, progress
 
 if TYPE_CHECKING:
-    from vidgen.tokenizers.protocols import ClipProtocol
-    from vidgen.tokenizers.rate_distortion import Sweep
+    from vidgen.tokenizers.evaluation.protocols import ClipProtocol
+    from vidgen.tokenizers.evaluation.rate_distortion import Sweep
 
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 UNITS = {"psnr": "dB", "psnr_frames": "dB", "temporal_psnr": "dB", "first_psnr": "dB", "rest_psnr": "dB", "seam": "dB"}
@@ -107,8 +107,8 @@ def measure(
     """The report of `vidgen.tokenizers.evaluating.evaluate` with what it was made with."""
     from vidgen.data.manifests import find_clips
     from vidgen.metrics import find_lpips
-    from vidgen.tokenizers.evaluating import evaluate as evaluate_clips
-    from vidgen.tokenizers.evaluating import plain
+    from vidgen.tokenizers.evaluation.evaluating import evaluate as evaluate_clips
+    from vidgen.tokenizers.evaluation.evaluating import plain
     from vidgen.tokenizers.loading import load_tokenizer
 
     records = find_clips(source)
@@ -126,7 +126,7 @@ def measure(
 
 def choose_protocol(name: str | None, own: dict[str, Any]) -> ClipProtocol:
     """The named protocol, or one of the options. VidgenError for both at once: the name would no longer be true."""
-    from vidgen.tokenizers.protocols import ClipProtocol, check_protocol, find_protocol
+    from vidgen.tokenizers.evaluation.protocols import ClipProtocol, check_protocol, find_protocol
 
     if name is None:
         return check_protocol(ClipProtocol(**own))
@@ -140,7 +140,7 @@ def choose_protocol(name: str | None, own: dict[str, Any]) -> ClipProtocol:
 def choose_sweep(codecs: str, steps: str) -> Sweep:
     """The codecs and steps of the options. VidgenError for names and sizes that are none."""
     from vidgen.data.video_codecs import CODECS, has_codec
-    from vidgen.tokenizers.rate_distortion import Sweep
+    from vidgen.tokenizers.evaluation.rate_distortion import Sweep
 
     sizes, names = parse_numbers(steps, "--steps"), parse_names(codecs)
     if not sizes or min(sizes) <= 0:

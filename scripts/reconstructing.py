@@ -13,8 +13,8 @@ from vidgen.scripts.reporting import progress
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from vidgen.tokenizers.memory.streaming import Planner
     from vidgen.tokenizers.model import VideoTokenizer
-    from vidgen.tokenizers.streaming import Planner
 
 
 class ErrorSum:
@@ -46,7 +46,7 @@ def reconstruct_clip(
     import torch
 
     from vidgen.data.writing import write_video
-    from vidgen.tokenizers.streaming import reconstruct_stream
+    from vidgen.tokenizers.memory.streaming import reconstruct_stream
 
     started, error = time.perf_counter(), ErrorSum()
     opened = open_frames(job.record.path, cut, job.record)

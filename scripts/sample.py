@@ -163,7 +163,7 @@ def generate(
 def finish(pipe: VideoPipeline, job: Job, clip: Latents, said: dict, kind: str, keep: bool) -> None:
     """Latents to disk, then decoded to a file beside them; where that fails, they stay, and the error says so."""
     from vidgen.data.writing import write_video
-    from vidgen.tokenizers.token_writing import write_tokens
+    from vidgen.tokenizers.files.token_writing import write_tokens
 
     kept = job.output if kind == "latent" else beside(job.output, ".latents.safetensors")
     write_tokens(kept, clip, pipe.vae, fps=job.fps, extra=said)

@@ -90,7 +90,7 @@ def encode(
         check_output(target)
         opened = open_frames(records[0].path, cut, records[0])  # before the weights: quick to fail
 
-    from vidgen.tokenizers.token_writing import Author
+    from vidgen.tokenizers.files.token_writing import Author
 
     tokenizer = open_tokenizer(model, device, dtype)
     planner = make_planner(tokenizer, limit, "encode")
@@ -130,7 +130,7 @@ def decode(
     many = tokens.is_dir()
     target = output or default_output(tokens, ".mp4")
 
-    from vidgen.tokenizers.token_files import open_tokens, tokenizer_hash
+    from vidgen.tokenizers.files.token_files import open_tokens, tokenizer_hash
 
     if many:
         check_folder(tokens, output)

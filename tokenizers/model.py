@@ -13,10 +13,10 @@ from torch import Tensor
 from vidgen.errors import VidgenError
 from vidgen.models.taps import TapInfo
 from vidgen.pretrained import Pretrained
-from vidgen.tokenizers.backbone import Decoder, Encoder, FrontEnd
+from vidgen.tokenizers.backbones.convolutional import Decoder, Encoder, FrontEnd
+from vidgen.tokenizers.backbones.convolutions import Downsample, Stream, initialise, name_layers
 from vidgen.tokenizers.bottlenecks import BottleneckOutput, Gaussian, Quantizer
 from vidgen.tokenizers.config import TokenizerConfig
-from vidgen.tokenizers.convolutions import Downsample, Stream, initialise, name_layers
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from vidgen.data.reading import read_video
 from vidgen.samplers.pipeline import VideoPipeline, load_pipeline
-from vidgen.tokenizers.token_files import read_tokens
+from vidgen.tokenizers.files.token_files import read_tokens
 
 PROMPT = "a red circle moves right"
 

@@ -200,7 +200,7 @@ def test_ctrl_c_leaves_nothing(vidgen, model: Path, clip: Path, tmp_path: Path, 
         return whole(self, *words)
 
     monkeypatch.setattr(VideoTokenizer, "decode_chunk", decode_chunk)
-    monkeypatch.setattr("vidgen.tokenizers.streaming.CHUNK_PIXELS", 1)
+    monkeypatch.setattr("vidgen.tokenizers.memory.streaming.CHUNK_PIXELS", 1)
     ran = vidgen("tokenizer", "reconstruct", clip, "-o", tmp_path / "x.mp4", "--model", model)
     assert (ran.status, ran.err) == (130, "interrupted\n") and len(calls) == 2
     assert {p.name for p in tmp_path.iterdir()} == {clip.name}

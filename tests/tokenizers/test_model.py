@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vidgen.errors import VidgenError
-from vidgen.tokenizers.backbone import FrontEnd, haar_matrix
+from vidgen.tokenizers.backbones.convolutional import FrontEnd, haar_matrix
 from vidgen.tokenizers.bottlenecks import Gaussian
 from vidgen.tokenizers.model import TokenizerConfig, VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS

@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 
 from vidgen.errors import VidgenError
 from vidgen.noise import sample_generator
-from vidgen.tokenizers.implicit_quantizers import FSQ
+from vidgen.tokenizers.bottlenecks.implicit_quantizers import FSQ
+from vidgen.tokenizers.bottlenecks.vector_quantizer import VQ
 from vidgen.tokenizers.loading import load_tokenizer
-from vidgen.tokenizers.vector_quantizer import VQ
 from vidgen.train.config import load_recipe
 from vidgen.train.loop import Trainer, train
 from vidgen.train.tokenizer_task import TokenizerTask, codebook_usage

@@ -16,10 +16,10 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vidgen.atomic import written_aside
-from vidgen.tokenizers.index_packing import bits_for, pack_indices
-from vidgen.tokenizers.streaming import Tokens
-from vidgen.tokenizers.token_files import FORMAT, tokenizer_hash
-from vidgen.tokenizers.token_usage import codebook_size
+from vidgen.tokenizers.evaluation.token_usage import codebook_size
+from vidgen.tokenizers.files.index_packing import bits_for, pack_indices
+from vidgen.tokenizers.files.token_files import FORMAT, tokenizer_hash
+from vidgen.tokenizers.memory.streaming import Tokens
 
 DTYPE_NAMES = {
     torch.float64: "F64",

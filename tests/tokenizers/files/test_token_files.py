@@ -11,15 +11,15 @@ from safetensors.torch import save_file
 
 from vidgen.data.frames import to_tensor
 from vidgen.errors import VidgenError
-from vidgen.tokenizers import streaming
-from vidgen.tokenizers.index_packing import bits_for, pack_indices, unpack_indices
+from vidgen.tokenizers.files.index_packing import bits_for, pack_indices, unpack_indices
+from vidgen.tokenizers.files.token_files import open_tokens, read_tokens, tokenizer_hash
+from vidgen.tokenizers.files.token_writing import Author, write_tokens, writing_tokens
+from vidgen.tokenizers.memory import streaming
+from vidgen.tokenizers.memory.receptive_fields import decoder_context
+from vidgen.tokenizers.memory.streaming import Plan
+from vidgen.tokenizers.memory.tiling import ExactTiles
 from vidgen.tokenizers.model import Encoded, TokenizerConfig, VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
-from vidgen.tokenizers.receptive_fields import decoder_context
-from vidgen.tokenizers.streaming import Plan
-from vidgen.tokenizers.tiling import ExactTiles
-from vidgen.tokenizers.token_files import open_tokens, read_tokens, tokenizer_hash
-from vidgen.tokenizers.token_writing import Author, write_tokens, writing_tokens
 
 
 @pytest.fixture(scope="module")

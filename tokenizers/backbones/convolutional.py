@@ -11,7 +11,14 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidgen.tokenizers.convolutions import CausalConv3d, ChannelNorm, Downsample, ResidualBlock, Stream, Upsample
+from vidgen.tokenizers.backbones.convolutions import (
+    CausalConv3d,
+    ChannelNorm,
+    Downsample,
+    ResidualBlock,
+    Stream,
+    Upsample,
+)
 
 
 def haar_matrix(n: int) -> Float[Tensor, "n n"]:

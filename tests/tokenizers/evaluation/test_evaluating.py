@@ -9,8 +9,8 @@ from vidgen.data.manifests import find_clips
 from vidgen.data.reading import read_video
 from vidgen.errors import VidgenError
 from vidgen.tokenizers.bottlenecks import BOTTLENECKS
-from vidgen.tokenizers.evaluating import MEASURES, evaluate
-from vidgen.tokenizers.protocols import ClipProtocol
+from vidgen.tokenizers.evaluation.evaluating import MEASURES, evaluate
+from vidgen.tokenizers.evaluation.protocols import ClipProtocol
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_a_tokenizer_without_error(clips: Path, frame_tokenizer) -> None:
 
 @pytest.mark.parametrize("spoiled", [0, 3])
 def test_the_seam_profile_shows_the_spoiled_position(clips: Path, frame_tokenizer, monkeypatch, spoiled: int) -> None:
-    monkeypatch.setattr("vidgen.tokenizers.streaming.CHUNK_PIXELS", 1)
+    monkeypatch.setattr("vidgen.tokenizers.memory.streaming.CHUNK_PIXELS", 1)
     report = evaluate(frame_tokenizer(spoiled), find_clips(clips), ClipProtocol())
     wanted = [100.0] * 4
     wanted[spoiled] = 20.0  # 10 log10(4 / 0.2^2)

@@ -12,9 +12,9 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from vidgen.data.frames import to_tensor
+from vidgen.tokenizers.memory.receptive_fields import decoder_context
+from vidgen.tokenizers.memory.tiling import TiledState, Tiles, decode_tiled, encode_tiled
 from vidgen.tokenizers.model import VideoTokenizer, check_video
-from vidgen.tokenizers.receptive_fields import decoder_context
-from vidgen.tokenizers.tiling import TiledState, Tiles, decode_tiled, encode_tiled
 
 CHUNK_PIXELS = 2**20  # of all frames of a chunk together: some hundred MB of activations
 Frames = Iterable[UInt8[np.ndarray, "h w 3"]]

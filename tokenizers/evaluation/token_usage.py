@@ -12,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Int
 from torch import Tensor
 
-from vidgen.tokenizers.index_statistics import index_statistics
+from vidgen.tokenizers.bottlenecks.index_statistics import index_statistics
 from vidgen.tokenizers.model import VideoTokenizer
 
 Indices = Int[Tensor, "1 t h w"] | Int[Tensor, "1 t h w q"]

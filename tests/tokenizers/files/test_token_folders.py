@@ -8,7 +8,7 @@ import pytest
 
 from vidgen.data.manifests import ClipRecord
 from vidgen.errors import VidgenError
-from vidgen.tokenizers.token_folders import TokenIndex, TokenRow, hash_source, place, read_index
+from vidgen.tokenizers.files.token_folders import TokenIndex, TokenRow, hash_source, place, read_index
 
 ROW = TokenRow(
     path="a.mp4.safetensors",

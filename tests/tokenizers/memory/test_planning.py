@@ -8,12 +8,12 @@ import torch
 
 from vidgen.data.frames import to_tensor
 from vidgen.errors import VidgenError
-from vidgen.tokenizers import streaming
-from vidgen.tokenizers.measuring import LiveBytes, tensor_bytes
+from vidgen.tokenizers.memory import streaming
+from vidgen.tokenizers.memory.measuring import LiveBytes, tensor_bytes
+from vidgen.tokenizers.memory.planning import LEAST_TILE, MemoryModel, describe_bytes, plan_for_memory, tiles_of
+from vidgen.tokenizers.memory.streaming import Plan
+from vidgen.tokenizers.memory.tiling import BlendedTiles, ExactTiles
 from vidgen.tokenizers.model import TokenizerConfig, VideoTokenizer
-from vidgen.tokenizers.planning import LEAST_TILE, MemoryModel, describe_bytes, plan_for_memory, tiles_of
-from vidgen.tokenizers.streaming import Plan
-from vidgen.tokenizers.tiling import BlendedTiles, ExactTiles
 
 HEIGHT, WIDTH = 203, 250
 # A frame of 51 x 63 cells, and halos of 5: tiles save something.

@@ -19,9 +19,9 @@ from vidgen.errors import VidgenError
 from vidgen.metrics.intervals import METHOD, mean_interval
 from vidgen.metrics.meter import ClipMeter, ClipScore
 from vidgen.metrics.rates import RANGE_BITS, adaptive_bits, entropy, interpolate_rate
+from vidgen.tokenizers.evaluation.token_usage import codebook_size, symbol_streams
+from vidgen.tokenizers.memory.streaming import decode_stream, encode_tokens
 from vidgen.tokenizers.model import VideoTokenizer
-from vidgen.tokenizers.streaming import decode_stream, encode_tokens
-from vidgen.tokenizers.token_usage import codebook_size, symbol_streams
 
 PIECE = 16  # frames that are compared at once
 RATES = {

@@ -8,7 +8,7 @@ import torch
 
 from vidgen.errors import VidgenError
 from vidgen.tokenizers.bottlenecks import BOTTLENECKS, Quantizer, build_bottleneck
-from vidgen.tokenizers.index_statistics import index_statistics
+from vidgen.tokenizers.bottlenecks.index_statistics import index_statistics
 from vidgen.tokenizers.model import TokenizerConfig, VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
 

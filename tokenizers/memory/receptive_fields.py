@@ -13,8 +13,15 @@ from functools import singledispatch
 
 from torch import nn
 
-from vidgen.tokenizers.backbone import Decoder, Encoder, Output
-from vidgen.tokenizers.convolutions import CausalConv3d, CausalMix, ChannelNorm, Downsample, ResidualBlock, Upsample
+from vidgen.tokenizers.backbones.convolutional import Decoder, Encoder, Output
+from vidgen.tokenizers.backbones.convolutions import (
+    CausalConv3d,
+    CausalMix,
+    ChannelNorm,
+    Downsample,
+    ResidualBlock,
+    Upsample,
+)
 from vidgen.tokenizers.model import VideoTokenizer
 
 

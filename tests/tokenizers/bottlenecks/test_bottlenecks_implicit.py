@@ -8,7 +8,7 @@ from einops import rearrange
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vidgen.tokenizers.bottlenecks import build_bottleneck
-from vidgen.tokenizers.factored_entropy import entropy_loss, factored_entropies, soft_digits
+from vidgen.tokenizers.bottlenecks.factored_entropy import entropy_loss, factored_entropies, soft_digits
 
 
 def split_bits(bits: int) -> tuple[int, ...]:

@@ -18,7 +18,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vidgen.errors import VidgenError
-from vidgen.tokenizers.bottleneck_output import (
+from vidgen.tokenizers.bottlenecks.factored_entropy import entropy_loss
+from vidgen.tokenizers.bottlenecks.output import (
     BottleneckOutput,
     Quantizer,
     check_codebook_size,
@@ -27,7 +28,6 @@ from vidgen.tokenizers.bottleneck_output import (
     mean_square,
     widen,
 )
-from vidgen.tokenizers.factored_entropy import entropy_loss
 
 FSQ_MARGIN = 1e-3  # by how much tanh reaches beyond the outer levels
 

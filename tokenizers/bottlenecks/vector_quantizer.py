@@ -14,7 +14,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vidgen.tokenizers.bottleneck_output import (
+from vidgen.tokenizers.bottlenecks.output import (
     BottleneckOutput,
     Quantizer,
     check_codebook_size,

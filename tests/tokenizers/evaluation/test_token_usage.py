@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vidgen.tokenizers.token_usage import TokenCount, symbol_streams
+from vidgen.tokenizers.evaluation.token_usage import TokenCount, symbol_streams
 
 
 def test_streams_keep_the_order_of_time_and_codebooks() -> None:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from vidgen.errors import VidgenError
 from vidgen.hashing import model_hash
-from vidgen.tokenizers.index_packing import unpack_indices
+from vidgen.tokenizers.files.index_packing import unpack_indices
 
 FORMAT = "vidgen tokens 1"
 NAMED = ("format", "tokenizer", "tokenizer_hash", "num_frames", "height", "width", "fps", "time_base")

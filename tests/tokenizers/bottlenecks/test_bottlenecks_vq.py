@@ -7,7 +7,7 @@ import torch
 from einops import rearrange
 
 from vidgen.tokenizers.bottlenecks import build_bottleneck
-from vidgen.tokenizers.vector_quantizer import DECAY, VQ, nearest
+from vidgen.tokenizers.bottlenecks.vector_quantizer import DECAY, VQ, nearest
 
 
 def lay_out(x: torch.Tensor) -> torch.Tensor:
@@ -35,7 +35,7 @@ def test_nearest_is_the_least_distance(monkeypatch):
     x, codes = draw(300, 6, 0).double(), draw(40, 6, 1).double()
     truth = (x[:, None] - codes[None]).square().sum(dim=-1).argmin(dim=1)
     assert torch.equal(nearest(x, codes), truth)
-    monkeypatch.setattr("vidgen.tokenizers.vector_quantizer.TABLE", 100)  # two vectors at a time
+    monkeypatch.setattr("vidgen.tokenizers.bottlenecks.vector_quantizer.TABLE", 100)  # two vectors at a time
     assert torch.equal(nearest(x, codes), truth)
     assert torch.equal(nearest(codes, codes), torch.arange(40))
 

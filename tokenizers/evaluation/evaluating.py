@@ -15,11 +15,11 @@ from vidgen.errors import VidgenError
 from vidgen.metrics.intervals import METHOD, mean_interval
 from vidgen.metrics.meter import ClipMeter, ClipScore
 from vidgen.metrics.perceptual import FrameLPIPS
+from vidgen.tokenizers.evaluation.protocols import ClipProtocol, open_windows
+from vidgen.tokenizers.evaluation.rate_distortion import Sweep, measure_rates, summarise_rates
+from vidgen.tokenizers.evaluation.token_usage import TokenCount
+from vidgen.tokenizers.memory.streaming import reconstruct_tokens
 from vidgen.tokenizers.model import VideoTokenizer
-from vidgen.tokenizers.protocols import ClipProtocol, open_windows
-from vidgen.tokenizers.rate_distortion import Sweep, measure_rates, summarise_rates
-from vidgen.tokenizers.streaming import reconstruct_tokens
-from vidgen.tokenizers.token_usage import TokenCount
 
 MEASURES = (
     *("psnr", "psnr_frames", "ssim", "ms_ssim", "lpips", "temporal_psnr", "flicker"),

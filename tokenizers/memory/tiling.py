@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vidgen.tokenizers.memory.receptive_fields import Halo, decoder_halo, encoder_halo
 from vidgen.tokenizers.model import StreamState, VideoTokenizer
-from vidgen.tokenizers.receptive_fields import Halo, decoder_halo, encoder_halo
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from vidgen.tokenizers.model import TokenizerConfig, VideoTokenizer
-from vidgen.tokenizers.receptive_fields import (
+from vidgen.tokenizers.memory.receptive_fields import (
     decoder_context,
     decoder_field,
     decoder_halo,
     encoder_field,
     encoder_halo,
 )
+from vidgen.tokenizers.model import TokenizerConfig, VideoTokenizer
 
 TINY = dict(latent_channels=4, widths=(8, 12), encoder_blocks=1, decoder_blocks=1)
 SHAPES = {

@@ -13,11 +13,11 @@ from typing import Literal
 import torch
 
 from vidgen.errors import VidgenError
-from vidgen.tokenizers.measuring import LiveBytes, tensor_bytes
+from vidgen.tokenizers.memory.measuring import LiveBytes, tensor_bytes
+from vidgen.tokenizers.memory.receptive_fields import decoder_halo, encoder_halo
+from vidgen.tokenizers.memory.streaming import Plan, plan_by_pixels
+from vidgen.tokenizers.memory.tiling import BlendedTiles, ExactTiles, Grid, Tiles, cut_frame
 from vidgen.tokenizers.model import StreamState, VideoTokenizer
-from vidgen.tokenizers.receptive_fields import decoder_halo, encoder_halo
-from vidgen.tokenizers.streaming import Plan, plan_by_pixels
-from vidgen.tokenizers.tiling import BlendedTiles, ExactTiles, Grid, Tiles, cut_frame
 
 Task = Literal["encode", "decode", "reconstruct"]
 HEADROOM = 1.15  # over what is counted: alignment, fragmentation, threads' own buffers; a guess, checked by a test

@@ -8,7 +8,7 @@ import pytest
 
 from vidgen.data.manifests import ClipRecord
 from vidgen.errors import VideoError, VidgenError
-from vidgen.tokenizers.protocols import PROTOCOLS, ClipProtocol, find_protocol, open_windows
+from vidgen.tokenizers.evaluation.protocols import PROTOCOLS, ClipProtocol, find_protocol, open_windows
 
 
 @pytest.fixture

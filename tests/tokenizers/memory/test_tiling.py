@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from vidgen.tokenizers.memory.receptive_fields import decoder_halo, encoder_halo
+from vidgen.tokenizers.memory.tiling import BlendedTiles, ExactTiles, cut_axis, decode_tiled, encode_tiled, ramp
 from vidgen.tokenizers.model import TokenizerConfig, VideoTokenizer
-from vidgen.tokenizers.receptive_fields import decoder_halo, encoder_halo
-from vidgen.tokenizers.tiling import BlendedTiles, ExactTiles, cut_axis, decode_tiled, encode_tiled, ramp
 
 TINY = dict(latent_channels=4, widths=(8, 12), encoder_blocks=1, decoder_blocks=1)
 SHAPES = {

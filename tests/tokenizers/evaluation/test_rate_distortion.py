@@ -12,7 +12,7 @@ from vidgen.data.video_codecs import CODECS, has_codec
 from vidgen.metrics import psnr
 from vidgen.metrics.rates import RANGE_BITS, entropy
 from vidgen.tokenizers.bottlenecks import BOTTLENECKS
-from vidgen.tokenizers.rate_distortion import (
+from vidgen.tokenizers.evaluation.rate_distortion import (
     Sweep,
     code_tokens,
     half_precision,
