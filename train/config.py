@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from vidgen.data.shapes import MOTIONS, SHAPES
 from vidgen.errors import VidgenError
 from vidgen.train.loss_config import AdversarialConfig, TokenizerLossConfig
 
@@ -42,6 +43,9 @@ class SourceConfig:
     `share` is this source's part of every batch. `include` names files to take (empty: all). Clips from files
     are held in memory at `short_side` pixels, at most `max_frames` each. `world_size` (height, width) renders shapes
     larger than the samples, which are then crops that hold an object: more of the object for the same work.
+    `weights` draws shapes and motions that are hard to learn more often: {star: 2} makes a clip of a star twice as
+    likely as else; of several words the weights multiply
+    (`circle` is a shape and a motion: it counts for both). Validation keeps the world's own frequencies.
     Every `hold_out`-th file is kept for validation (0: none, and validation draws other windows of the same files).
     `num_frames` is this source's own clip length, 1 for images (0: that of the data); every batch is of one length, by
     the shares, and validation of the longest. Frames of files are taken up to `max_stride` apart, at random.
@@ -55,6 +59,7 @@ class SourceConfig:
     max_frames: int = 150
     max_objects: int = 1
     world_size: list[int] = field(default_factory=list)
+    weights: dict[str, float] = field(default_factory=dict)
     hold_out: int = 6
     seed: int = 0
     num_frames: int = 0
@@ -118,11 +123,15 @@ class TokenizerRecipe(LoopConfig):
     """Task `tokenizer`: `preset` names a tokenizer, `model` overrides fields of its config.
 
     `part` "decoder" keeps the encoder of `init_from`, and so every latent and each denoiser trained on them.
+    `latent_noise` is the spread, in normalised latents, of the noise levels that the decoder learns to see through:
+    a denoiser's latents are never quite those of a clip (Zheng et al. 2025, "Diffusion transformers with
+    representation autoencoders", section 4.3: z + sigma n, sigma drawn from |N(0, latent_noise^2)| for each clip).
     `gradient_checkpointing` makes activations again in the backward pass: less memory, about a third more work.
     """
 
     preset: str = "kl_causal_4x8x8_16ch"
     part: str = "all"
+    latent_noise: float = 0.0
     model: dict[str, Any] = field(default_factory=dict)
     gradient_checkpointing: bool = False
     loss: TokenizerLossConfig = field(default_factory=TokenizerLossConfig)
@@ -237,6 +246,12 @@ def check_recipe(recipe: LoopConfig, path: Path) -> None:
             raise VidgenError(f"{path}: source kind {source.kind!r}: choose 'shapes' or 'clips'")
         if source.kind == "clips" and not source.path:
             raise VidgenError(f"{path}: a source of kind 'clips' needs path=FOLDER, e.g. data.sources.0.path=my_clips")
+        known = {*SHAPES, *MOTIONS}
+        if wrong := [word for word, weight in source.weights.items() if word not in known or not weight > 0]:
+            raise VidgenError(
+                f"{path}: weights.{wrong[0]}={source.weights[wrong[0]]}: a number above 0 for a shape or motion of "
+                f"{', '.join(sorted(known))}"
+            )
         if source.num_frames < 0 or source.max_stride < 1:
             raise VidgenError(
                 f"{path}: a source needs num_frames >= 0 and max_stride >= 1, got {source.num_frames} and "
@@ -254,6 +269,8 @@ def check_tokenizer_recipe(recipe: TokenizerRecipe, path: Path) -> None:
         raise VidgenError(f"{path}: part {recipe.part!r}: choose 'all' or 'decoder'")
     if recipe.part == "decoder" and not recipe.init_from:
         raise VidgenError(f"{path}: part=decoder needs a trained encoder: set init_from=FOLDER")
+    if recipe.latent_noise < 0:
+        raise VidgenError(f"{path}: latent_noise is a standard deviation, not {recipe.latent_noise}; 0 is without")
     game, side = recipe.adversarial, min(recipe.data.size)
     if recipe.loss.ms_ssim > 0 and side < 11:
         raise VidgenError(f"{path}: loss.ms_ssim needs frames of at least 11x11; data.size is {recipe.data.size}")

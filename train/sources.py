@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vidgen.data.datasets import ClipRecord, find_clips
 from vidgen.data.reading import probe_video, read_video
-from vidgen.data.shapes import ClipLabels, ShapeWorld, ShapeWorldConfig
+from vidgen.data.shapes import MOTIONS, SHAPES, ClipLabels, ShapeWorld, ShapeWorldConfig
 from vidgen.errors import VideoError, VidgenError
 from vidgen.train.config import DataConfig, SourceConfig
 
@@ -50,6 +50,7 @@ class ShapeSource:
 
     def __init__(self, source: SourceConfig, data: DataConfig, part: str) -> None:
         self.size = tuple(data.size)
+        self.weights = source.weights if part == "train" else {}
         height, width = source.world_size or self.size
         self.world = ShapeWorld(
             ShapeWorldConfig(
@@ -64,12 +65,30 @@ class ShapeSource:
         )
 
     def sample(self, rng: np.random.Generator) -> Sample:
-        clip = self.world[int(rng.integers(2**40))]
+        clip = self.world[self.draw(rng)]
         video = clip.video
         if video.shape[1:3] != self.size:
             top, left = self.corner(clip.labels, video.shape[1:3], rng)
             video = video[:, top : top + self.size[0], left : left + self.size[1]]
         return Sample(video=to_float(video), caption=clip.caption, labels=clip.labels)
+
+    def draw(self, rng: np.random.Generator) -> int:
+        """The index of a clip, by rejection: it is kept with the probability weight / most that any clip has."""
+        while True:
+            index = int(rng.integers(2**40))
+            if not self.weights:
+                return index
+            if rng.random() * self.most() < self.weight(index):
+                return index
+
+    def weight(self, index: int) -> float:
+        """How often this clip is drawn beside one without weighted words: its objects' mean."""
+        objects = self.world.sample_labels(index).objects
+        return sum(self.weights.get(o.shape, 1.0) * self.weights.get(o.motion, 1.0) for o in objects) / len(objects)
+
+    def most(self) -> float:
+        """The most that `weight` can be."""
+        return max(self.weights.get(s, 1.0) for s in SHAPES) * max(self.weights.get(m, 1.0) for m in MOTIONS)
 
     def corner(self, labels: ClipLabels, world: tuple[int, int], rng: np.random.Generator) -> list[int]:
         """Top and left of a crop that holds an object's centre at some moment."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from einops import rearrange
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -115,7 +115,16 @@ class TokenizerTask(Task):
         layers = layers_of(self.model.encoder, self.model.decoder) if self.recipe.gradient_checkpointing else []
         with recomputed(layers):
             encoded = self.model.encode(video, sample_posterior=True, generator=generator)
-            return encoded, self.model.decode(encoded).float()
+            latents = self.disturb(encoded.latents, generator)
+            return encoded, self.model.decode(dataclasses.replace(encoded, latents=latents)).float()
+
+    def disturb(self, latents: Float[Tensor, "b c t h w"], generator: torch.Generator) -> Float[Tensor, "b c t h w"]:
+        """The latents with the recipe's `latent_noise`: a level for each clip, drawn anew."""
+        if self.recipe.latent_noise == 0:
+            return latents
+        levels = torch.randn(len(latents), 1, 1, 1, 1, generator=generator).abs() * self.recipe.latent_noise
+        noise = levels * torch.randn(latents.shape, generator=generator)
+        return latents + noise.to(latents)
 
     def bottleneck_weight(self, name: str, losses: dict[str, Tensor]) -> float:
         """The weight of one of the bottleneck's losses. VidgenError if the recipe names one that is not there."""

@@ -26,6 +26,18 @@ def test_items_are_functions_of_seed_step_and_slot():
     assert not torch.equal(one[(7, 1)].video, Mixture(SHAPES, seed=4)[(7, 1)].video)
 
 
+def share_of_stars(part: str) -> float:
+    source = ShapeSource(SourceConfig(weights={"star": 3.0, "still": 2.0}), SHAPES, part)
+    rng = rng_of(0)
+    return np.mean([source.world.sample_labels(source.draw(rng)).objects[0].shape == "star" for _ in range(1500)])
+
+
+def test_weights_draw_words_as_often_as_they_say():
+    # Clips of five frames have one in six of each shape whatever the motion: stars are 3 / (3 + 5) under the weights.
+    assert share_of_stars("train") == pytest.approx(3 / 8, abs=0.04)
+    assert share_of_stars("validation") == pytest.approx(1 / 6, abs=0.03)
+
+
 def test_steps_resume_where_they_stopped():
     assert list(Steps(0, 6, 2))[4:] == list(Steps(4, 6, 2))
 

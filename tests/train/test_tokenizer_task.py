@@ -123,6 +123,16 @@ def test_discrete_tokenizers_train_and_resume_with_their_codebooks(tokenizer_rec
     assert "validation_codebook_usage" in rows[-1]
 
 
+def test_the_decoder_learns_from_noise_of_a_level_for_each_clip(tokenizer_recipe):
+    task = make_task(tokenizer_recipe, "latent_noise=0.5")
+    latents = torch.zeros(4000, 4, 1, 4, 4)
+    noise = task.disturb(latents, sample_generator(0, "noise"))
+    levels = noise.std(dim=(1, 2, 3, 4))
+    assert levels.mean().item() == pytest.approx(0.5 * (2 / math.pi) ** 0.5, rel=0.05)  # the mean of |N(0, 0.5^2)|
+    assert levels.square().mean().item() == pytest.approx(0.25, rel=0.1)
+    assert torch.equal(make_task(tokenizer_recipe).disturb(latents, sample_generator(0, "noise")), latents)
+
+
 def test_a_channel_that_never_moves_keeps_a_spread_of_one(tokenizer_recipe):
     task = make_task(tokenizer_recipe, "model.bottleneck=ae")
     with torch.no_grad():
