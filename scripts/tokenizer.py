@@ -12,6 +12,7 @@ from vidgen.scripts.budgets import MemoryOption, make_planner, parse_bytes
 from vidgen.scripts.clips import Cut, check_folder, default_output, find_records, list_jobs, open_frames
 from vidgen.scripts.decoding import Part, Reader, decode_file, decode_folder, parse_moment
 from vidgen.scripts.encoding import Writer, encode_clip, encode_folder
+from vidgen.scripts.evaluating_keyframes import keyframes
 from vidgen.scripts.evaluating_tokenizers import JsonToFile, evaluate
 from vidgen.scripts.options import (
     DeviceOption,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Clips to latents and back: encode, decode, reconstruct, evaluate.")
 app.command(cls=JsonToFile)(evaluate)
+app.command()(keyframes)
 
 OutputOption = Annotated[
     Path | None, typer.Option("-o", "--output", help="File to write; default: the input's name, in this folder.")

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vidgen.data.shapes import MOTIONS, SHAPES
 from vidgen.errors import VidgenError
+from vidgen.train.keyframe_config import KeyframeLossConfig, check_keyframes
 from vidgen.train.loss_config import AdversarialConfig, TokenizerLossConfig
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -158,7 +159,26 @@ class DiffusionRecipe(LoopConfig):
     validation_levels: int = 8
 
 
-TASKS: dict[str, type[LoopConfig]] = {"tokenizer": TokenizerRecipe, "diffusion": DiffusionRecipe}
+@dataclass
+class KeyframeRecipe(LoopConfig):
+    """Task `keyframes`: key frames by the tokenizer `key` (empty: a new one, `model.key`), the motion between learned.
+
+    `part` "motion" keeps the tokenizer of key frames as it is, "all" trains it too. `model` sets fields of
+    KeyframeConfig.
+    """
+
+    key: str = "default"
+    part: str = "motion"
+    model: dict[str, Any] = field(default_factory=dict)
+    loss: TokenizerLossConfig = field(default_factory=TokenizerLossConfig)
+    motion_loss: KeyframeLossConfig = field(default_factory=KeyframeLossConfig)
+
+
+TASKS: dict[str, type[LoopConfig]] = {
+    "tokenizer": TokenizerRecipe,
+    "diffusion": DiffusionRecipe,
+    "keyframes": KeyframeRecipe,
+}
 
 
 def find_recipe(name: str) -> Path:
@@ -261,6 +281,8 @@ def check_recipe(recipe: LoopConfig, path: Path) -> None:
             raise VidgenError(f"{path}: task diffusion takes clips of one length: leave num_frames of its sources at 0")
     if isinstance(recipe, TokenizerRecipe):
         check_tokenizer_recipe(recipe, path)
+    if isinstance(recipe, KeyframeRecipe):
+        check_keyframes(recipe, path)
 
 
 def check_tokenizer_recipe(recipe: TokenizerRecipe, path: Path) -> None:
