@@ -1,4 +1,7 @@
-"""`vidgen tokenizer`: clips to token files and back, reconstructions, and their evaluation; in bounded memory."""
+"""`vidgen tokenizer`: clips to token files and back, reconstructions, and their evaluation; in bounded memory.
+
+`compare` and `fit` train: see their own files.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,12 @@ import typer
 from vidgen.errors import VidgenError
 from vidgen.scripts.budgets import MemoryOption, make_planner, parse_bytes
 from vidgen.scripts.clips import Cut, check_folder, default_output, find_records, list_jobs, open_frames
+from vidgen.scripts.comparing_tokenizers import compare
 from vidgen.scripts.decoding import Part, Reader, decode_file, decode_folder, parse_moment
 from vidgen.scripts.encoding import Writer, encode_clip, encode_folder
 from vidgen.scripts.evaluating_keyframes import keyframes
 from vidgen.scripts.evaluating_tokenizers import JsonToFile, evaluate
+from vidgen.scripts.fitting_clips import decode_fit, fit, holds_fit
 from vidgen.scripts.options import (
     DeviceOption,
     Dtype,
@@ -38,6 +43,8 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Clips to latents and back: encode, decode, reconstruct, evaluate.")
 app.command(cls=JsonToFile)(evaluate)
 app.command()(keyframes)
+app.command(cls=JsonToFile)(compare)
+app.command()(fit)
 
 OutputOption = Annotated[
     Path | None, typer.Option("-o", "--output", help="File to write; default: the input's name, in this folder.")
@@ -113,7 +120,8 @@ def encode(
 @app.command()
 def decode(
     tokens: Annotated[
-        Path, typer.Argument(metavar="FILE|DIR", help="A token file, the latents of `sample`, or a folder of `encode`.")
+        Path,
+        typer.Argument(metavar="FILE|DIR", help="A token file, latents of `sample`, a folder of `encode`, a `fit`."),
     ],
     output: OutputOption = None,
     model: ModelOption = "default",
@@ -138,6 +146,9 @@ def decode(
         check_folder(tokens, output)
     else:
         check_output(target, folder=target.suffix == "")
+        if holds_fit(tokens):
+            decode_fit(tokens, target, part, find_device(device), json)
+            return
         with open_tokens(tokens) as file:  # before the weights: quick to fail
             part.frames(tokens, file.info)
     tokenizer = open_tokenizer(model, device, dtype)

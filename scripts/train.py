@@ -51,10 +51,10 @@ def train(
 
 def show_recipes(as_json: bool) -> None:
     """The shipped recipes, each with the first line of comment in its file."""
-    from vidgen.train.config import RECIPES
+    from vidgen.train.config import shipped_recipes
 
     rows = []
-    for path in sorted(RECIPES.glob("*.yaml")):
+    for path in shipped_recipes():
         first = path.read_text(encoding="utf-8").splitlines()[0]
         rows.append((path.stem, first.lstrip("# ") if first.startswith("#") else ""))
     if as_json:

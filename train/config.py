@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -186,8 +188,13 @@ def find_recipe(name: str) -> Path:
     for path in (Path(name), RECIPES / f"{name}.yaml"):
         if path.is_file():
             return path
-    known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
+    known = ", ".join(p.stem for p in shipped_recipes())
     raise VidgenError(f"recipe {name!r} is neither a file nor a shipped recipe; shipped: {known}")
+
+
+def shipped_recipes() -> list[Path]:
+    """The recipes of this package; `compare_*.yaml` beside them are comparisons of several."""
+    return sorted(p for p in RECIPES.glob("*.yaml") if not p.stem.startswith("compare_"))
 
 
 def read_recipe(path: Path, heirs: tuple[Path, ...] = ()) -> DictConfig:
@@ -207,14 +214,42 @@ def parse_override(text: str) -> tuple[str, Any]:
     return key, OmegaConf.from_dotlist([f"value={value}"])["value"]
 
 
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Within the block, what omegaconf, YAML and the file system say of `path` becomes a VidgenError of one line."""
+    try:
+        yield
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or ""
+        first = str(error).splitlines()[0]
+        raise VidgenError(
+            f"{path}: {first} (key {key}); `vidgen train --help` says where the keys are listed"
+        ) from None
+    except OSError as error:
+        raise VidgenError(f"{path} cannot be read: {error.strerror}") from None
+    except Exception as error:
+        if type(error).__module__.startswith("yaml"):
+            raise VidgenError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from None
+        raise
+
+
 def load_recipe(name: str, overrides: list[str] | tuple[str, ...] = ()) -> LoopConfig:
     """The recipe `name` with `key=value` overrides, checked against its task's dataclass.
 
     Raises VidgenError for an unknown recipe, task or key, a value of another type, or a missing `out`.
     """
     path = find_recipe(name)
-    try:
-        written, changes = read_recipe(path), [parse_override(override) for override in overrides]
+    with explained(path):
+        written = read_recipe(path)
+    if "variants" in written:
+        raise VidgenError(f"{path} compares several recipes: `vidgen tokenizer compare {name} --out FOLDER` runs it")
+    return resolve_recipe(written, overrides, path)
+
+
+def resolve_recipe(written: DictConfig, overrides: list[str] | tuple[str, ...], path: Path) -> LoopConfig:
+    """What `load_recipe` returns, of a recipe that was read already; `path` is what errors name."""
+    with explained(path):
+        changes = [parse_override(override) for override in overrides]
         task = dict(changes).get("task", written.get("task"))
         if task not in TASKS:
             raise VidgenError(f"{path}: task {task!r} is unknown; choose one of {', '.join(TASKS)}")
@@ -228,18 +263,6 @@ def load_recipe(name: str, overrides: list[str] | tuple[str, ...] = ()) -> LoopC
                     f"{path}: {key} cannot be set ({reason}); `vidgen train RECIPE --dry-run` prints the keys"
                 ) from None
         recipe = OmegaConf.to_object(checked)
-    except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None) or ""
-        first = str(error).splitlines()[0]
-        raise VidgenError(
-            f"{path}: {first} (key {key}); `vidgen train --help` says where the keys are listed"
-        ) from None
-    except OSError as error:
-        raise VidgenError(f"{path} cannot be read: {error.strerror}") from None
-    except Exception as error:
-        if type(error).__module__.startswith("yaml"):
-            raise VidgenError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from None
-        raise
     check_recipe(recipe, path)
     return recipe
 

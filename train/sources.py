@@ -110,8 +110,7 @@ class ClipSource:
         self.max_stride = source.max_stride
         self.side = max(source.short_side, *data.size)
         dropped = []
-        records = [r for r in find_clips(source.path) if not source.include or Path(r.path).name in source.include]
-        for record in split_records(records, source.hold_out, part):
+        for record in source_records(source, part):
             try:
                 frames = decode_small(record.path, self.side, source.max_frames)
                 if len(frames) < data.num_frames:
@@ -145,6 +144,12 @@ class ClipSource:
         if rng.random() < 0.5 and not self.captions[number]:  # a flip could make a caption untrue
             video = video.flip(-1)
         return Sample(video=video.clamp(-1.0, 1.0), caption=self.captions[number])
+
+
+def source_records(source: SourceConfig, part: str) -> list[ClipRecord]:
+    """The files that a source of kind "clips" takes for `part`, "train" or "validation"."""
+    records = [r for r in find_clips(source.path) if not source.include or Path(r.path).name in source.include]
+    return split_records(records, source.hold_out, part)
 
 
 def split_records(records: list[ClipRecord], hold_out: int, part: str) -> list[ClipRecord]:

@@ -3,10 +3,10 @@
 import pytest
 
 from vidgen.errors import VidgenError
-from vidgen.train.config import RECIPES, TASKS, load_recipe
+from vidgen.train.config import TASKS, load_recipe, shipped_recipes
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.yaml")))
+@pytest.mark.parametrize("name", [path.stem for path in shipped_recipes()])
 def test_shipped_recipes_are_valid(name):
     recipe = load_recipe(name)
     assert isinstance(recipe, TASKS[recipe.task])

@@ -1,0 +1,1 @@
+"""Variants of a tokenizer trained for one budget and measured on the same held-out clips."""
