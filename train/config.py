@@ -1,25 +1,14 @@
-"""Recipes: OmegaConf YAML over these dataclasses, `key=value` on the command line; unknown keys are errors.
-
-`base: NAME` in a recipe means that one with the changes below it; lists are replaced whole.
-"""
+"""What a recipe can say: the dataclasses that its YAML is checked against, one of them for each task."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import MISSING
 
-from vidgen.data.shapes import MOTIONS, SHAPES
-from vidgen.errors import VidgenError
-from vidgen.train.keyframe_config import KeyframeLossConfig, check_keyframes
+from vidgen.train.keyframe_config import KeyframeLossConfig
 from vidgen.train.loss_config import AdversarialConfig, TokenizerLossConfig
-
-RECIPES = Path(__file__).parent / "recipes"
 
 
 @dataclass
@@ -181,155 +170,3 @@ TASKS: dict[str, type[LoopConfig]] = {
     "diffusion": DiffusionRecipe,
     "keyframes": KeyframeRecipe,
 }
-
-
-def find_recipe(name: str) -> Path:
-    """The YAML file of a recipe given by path, or by the name of a shipped one."""
-    for path in (Path(name), RECIPES / f"{name}.yaml"):
-        if path.is_file():
-            return path
-    known = ", ".join(p.stem for p in shipped_recipes())
-    raise VidgenError(f"recipe {name!r} is neither a file nor a shipped recipe; shipped: {known}")
-
-
-def shipped_recipes() -> list[Path]:
-    """The recipes of this package; `compare_*.yaml` beside them are comparisons of several."""
-    return sorted(p for p in RECIPES.glob("*.yaml") if not p.stem.startswith("compare_"))
-
-
-def read_recipe(path: Path, heirs: tuple[Path, ...] = ()) -> DictConfig:
-    """The YAML at `path` over the recipe that its key `base` names, if it has one."""
-    if path in heirs:
-        raise VidgenError(f"{path} is its own base, by way of {heirs[-1]}; take one `base` out")
-    recipe = OmegaConf.load(path)
-    base = recipe.pop("base", "")
-    return OmegaConf.merge(read_recipe(find_recipe(base), (*heirs, path)), recipe) if base else recipe
-
-
-def parse_override(text: str) -> tuple[str, Any]:
-    """The key and the value, read as YAML, of "key=value"; VidgenError for any other form."""
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise VidgenError(f"override {text!r} is not of the form key=value, e.g. steps=100")
-    return key, OmegaConf.from_dotlist([f"value={value}"])["value"]
-
-
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Within the block, what omegaconf, YAML and the file system say of `path` becomes a VidgenError of one line."""
-    try:
-        yield
-    except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None) or ""
-        first = str(error).splitlines()[0]
-        raise VidgenError(
-            f"{path}: {first} (key {key}); `vidgen train --help` says where the keys are listed"
-        ) from None
-    except OSError as error:
-        raise VidgenError(f"{path} cannot be read: {error.strerror}") from None
-    except Exception as error:
-        if type(error).__module__.startswith("yaml"):
-            raise VidgenError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from None
-        raise
-
-
-def load_recipe(name: str, overrides: list[str] | tuple[str, ...] = ()) -> LoopConfig:
-    """The recipe `name` with `key=value` overrides, checked against its task's dataclass.
-
-    Raises VidgenError for an unknown recipe, task or key, a value of another type, or a missing `out`.
-    """
-    path = find_recipe(name)
-    with explained(path):
-        written = read_recipe(path)
-    if "variants" in written:
-        raise VidgenError(f"{path} compares several recipes: `vidgen tokenizer compare {name} --out FOLDER` runs it")
-    return resolve_recipe(written, overrides, path)
-
-
-def resolve_recipe(written: DictConfig, overrides: list[str] | tuple[str, ...], path: Path) -> LoopConfig:
-    """What `load_recipe` returns, of a recipe that was read already; `path` is what errors name."""
-    with explained(path):
-        changes = [parse_override(override) for override in overrides]
-        task = dict(changes).get("task", written.get("task"))
-        if task not in TASKS:
-            raise VidgenError(f"{path}: task {task!r} is unknown; choose one of {', '.join(TASKS)}")
-        checked = OmegaConf.merge(OmegaConf.structured(TASKS[task]), written)
-        for key, value in changes:
-            try:
-                OmegaConf.update(checked, key, value, merge=True)
-            except (TypeError, ValueError, IndexError) as error:  # what omegaconf says of names in a list, for one
-                reason = str(error).splitlines()[0]
-                raise VidgenError(
-                    f"{path}: {key} cannot be set ({reason}); `vidgen train RECIPE --dry-run` prints the keys"
-                ) from None
-        recipe = OmegaConf.to_object(checked)
-    check_recipe(recipe, path)
-    return recipe
-
-
-def check_recipe(recipe: LoopConfig, path: Path) -> None:
-    """Raises VidgenError for values that no run can use."""
-    if recipe.steps < 1 or recipe.batch_size < 1:
-        raise VidgenError(f"{path}: steps={recipe.steps} and batch_size={recipe.batch_size} must be 1 or more")
-    if recipe.autocast not in ("bfloat16", "float32"):
-        raise VidgenError(f"{path}: autocast {recipe.autocast!r}: choose bfloat16, or float32 for none")
-    if recipe.optimizer.kind not in ("adamw", "muon"):
-        raise VidgenError(f"{path}: optimizer.kind {recipe.optimizer.kind!r}: choose 'adamw' or 'muon'")
-    guard = recipe.guard
-    if guard.rollbacks < 0 or guard.patience < 1 or guard.window < 1 or not 0 < guard.lr_factor <= 1:
-        raise VidgenError(
-            f"{path}: guard needs rollbacks >= 0, patience >= 1, window >= 1 and lr_factor in (0, 1], got "
-            f"rollbacks={guard.rollbacks}, patience={guard.patience}, window={guard.window}, "
-            f"lr_factor={guard.lr_factor}"
-        )
-    if not recipe.data.sources or sum(s.share for s in recipe.data.sources) <= 0:
-        raise VidgenError(f"{path}: data.sources needs at least one source with a share above 0")
-    for source in recipe.data.sources:
-        if source.kind not in ("shapes", "clips"):
-            raise VidgenError(f"{path}: source kind {source.kind!r}: choose 'shapes' or 'clips'")
-        if source.kind == "clips" and not source.path:
-            raise VidgenError(f"{path}: a source of kind 'clips' needs path=FOLDER, e.g. data.sources.0.path=my_clips")
-        known = {*SHAPES, *MOTIONS}
-        if wrong := [word for word, weight in source.weights.items() if word not in known or not weight > 0]:
-            raise VidgenError(
-                f"{path}: weights.{wrong[0]}={source.weights[wrong[0]]}: a number above 0 for a shape or motion of "
-                f"{', '.join(sorted(known))}"
-            )
-        if source.num_frames < 0 or source.max_stride < 1:
-            raise VidgenError(
-                f"{path}: a source needs num_frames >= 0 and max_stride >= 1, got {source.num_frames} and "
-                f"{source.max_stride}"
-            )
-        if isinstance(recipe, DiffusionRecipe) and source.num_frames not in (0, recipe.data.num_frames):
-            raise VidgenError(f"{path}: task diffusion takes clips of one length: leave num_frames of its sources at 0")
-    if isinstance(recipe, TokenizerRecipe):
-        check_tokenizer_recipe(recipe, path)
-    if isinstance(recipe, KeyframeRecipe):
-        check_keyframes(recipe, path)
-
-
-def check_tokenizer_recipe(recipe: TokenizerRecipe, path: Path) -> None:
-    """Raises VidgenError for values that no training of a tokenizer can use."""
-    if recipe.part not in ("all", "decoder"):
-        raise VidgenError(f"{path}: part {recipe.part!r}: choose 'all' or 'decoder'")
-    if recipe.part == "decoder" and not recipe.init_from:
-        raise VidgenError(f"{path}: part=decoder needs a trained encoder: set init_from=FOLDER")
-    if recipe.latent_noise < 0:
-        raise VidgenError(f"{path}: latent_noise is a standard deviation, not {recipe.latent_noise}; 0 is without")
-    game, side = recipe.adversarial, min(recipe.data.size)
-    if recipe.loss.ms_ssim > 0 and side < 11:
-        raise VidgenError(f"{path}: loss.ms_ssim needs frames of at least 11x11; data.size is {recipe.data.size}")
-    if game.weight <= 0:
-        return
-    if not game.kinds or set(game.kinds) - {"2d", "3d"} or len(set(game.kinds)) < len(game.kinds):
-        raise VidgenError(f"{path}: adversarial.kinds {game.kinds}: choose of '2d' and '3d'")
-    if game.width < 1 or game.depth < 1 or side < 2**game.depth:
-        raise VidgenError(
-            f"{path}: adversarial.depth={game.depth} halves frames of {side} pixels too often, or "
-            f"adversarial.width={game.width} is under 1; lower the depth"
-        )
-    if game.settle_steps < 1 or game.r1_every < 1 or game.lr_ratio <= 0:
-        raise VidgenError(
-            f"{path}: adversarial needs settle_steps >= 1, r1_every >= 1 and lr_ratio > 0, got {game.settle_steps}, "
-            f"{game.r1_every} and {game.lr_ratio}"
-        )

@@ -3,7 +3,8 @@
 import pytest
 
 from vidgen.errors import VidgenError
-from vidgen.train.config import TASKS, load_recipe, shipped_recipes
+from vidgen.train.config import TASKS
+from vidgen.train.recipe_files import load_recipe, shipped_recipes
 
 
 @pytest.mark.parametrize("name", [path.stem for path in shipped_recipes()])

@@ -7,10 +7,10 @@ from vidgen.errors import VidgenError
 from vidgen.samplers.pipeline import load_pipeline
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
-from vidgen.train.config import load_recipe
 from vidgen.train.diffusion_task import DiffusionTask
 from vidgen.train.latents import CachedLatents
 from vidgen.train.loop import train
+from vidgen.train.recipe_files import load_recipe
 
 SMALL = [
     "cached_clips=6", "steps=4", "batch_size=2", "log_every=1", "validate_every=2", "checkpoint_every=2",

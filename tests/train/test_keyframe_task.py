@@ -11,9 +11,9 @@ from vidgen.noise import sample_generator
 from vidgen.tokenizers.keyframes.model import KeyframeTokenizer
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
-from vidgen.train.config import load_recipe
 from vidgen.train.keyframe_task import KeyframeTask
 from vidgen.train.loop import train
+from vidgen.train.recipe_files import load_recipe
 
 SMALL = [
     "batch_size=2", "log_every=1", "validate_every=3", "checkpoint_every=3", "autocast=float32", "steps=6",

@@ -16,14 +16,14 @@ from safetensors.torch import load_file
 from vidgen.errors import VidgenError
 from vidgen.tokenizers.loading import load_tokenizer
 from vidgen.train.checkpoints import checkpoint_steps
-from vidgen.train.config import load_recipe
 from vidgen.train.guards import Derailment
 from vidgen.train.loop import Trainer, learning_rate, train
+from vidgen.train.recipe_files import load_recipe
 from vidgen.train.tokenizer_task import TokenizerTask
 
 RUN = """
 import sys
-from vidgen.train.config import load_recipe
+from vidgen.train.recipe_files import load_recipe
 from vidgen.train.loop import train
 train(load_recipe(sys.argv[1], sys.argv[2:]))
 """

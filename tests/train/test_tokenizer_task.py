@@ -12,8 +12,8 @@ from vidgen.noise import sample_generator
 from vidgen.tokenizers.bottlenecks.implicit_quantizers import FSQ
 from vidgen.tokenizers.bottlenecks.vector_quantizer import VQ
 from vidgen.tokenizers.loading import load_tokenizer
-from vidgen.train.config import load_recipe
 from vidgen.train.loop import Trainer, train
+from vidgen.train.recipe_files import load_recipe
 from vidgen.train.tokenizer_task import TokenizerTask, codebook_usage
 
 GAME = ["adversarial.weight=0.1", "adversarial.width=4", "adversarial.depth=2", "adversarial.start_step=2"]

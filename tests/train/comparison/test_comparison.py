@@ -13,7 +13,7 @@ from vidgen.train.comparison import running
 from vidgen.train.comparison.measuring import count_parameters
 from vidgen.train.comparison.running import compare
 from vidgen.train.comparison.variants import held_out_records, load_comparison
-from vidgen.train.config import load_recipe, shipped_recipes
+from vidgen.train.recipe_files import load_recipe, shipped_recipes
 from vidgen.train.sources import Mixture, source_records
 from vidgen.train.tokenizer_task import build_tokenizer
 

@@ -1,0 +1,94 @@
+"""Values that a recipe must not have, though their types are right: one line each, before anything is built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vidgen.data.shapes import MOTIONS, SHAPES
+from vidgen.errors import VidgenError
+from vidgen.train.config import (
+    DiffusionRecipe,
+    GuardConfig,
+    KeyframeRecipe,
+    LoopConfig,
+    SourceConfig,
+    TokenizerRecipe,
+)
+from vidgen.train.keyframe_config import check_keyframes
+
+
+def check_recipe(recipe: LoopConfig, path: Path) -> None:
+    """Raises VidgenError for values that no run can use."""
+    if recipe.steps < 1 or recipe.batch_size < 1:
+        raise VidgenError(f"{path}: steps={recipe.steps} and batch_size={recipe.batch_size} must be 1 or more")
+    if recipe.autocast not in ("bfloat16", "float32"):
+        raise VidgenError(f"{path}: autocast {recipe.autocast!r}: choose bfloat16, or float32 for none")
+    if recipe.optimizer.kind not in ("adamw", "muon"):
+        raise VidgenError(f"{path}: optimizer.kind {recipe.optimizer.kind!r}: choose 'adamw' or 'muon'")
+    check_guard(recipe.guard, path)
+    if not recipe.data.sources or sum(s.share for s in recipe.data.sources) <= 0:
+        raise VidgenError(f"{path}: data.sources needs at least one source with a share above 0")
+    for source in recipe.data.sources:
+        check_source(source, path)
+        if isinstance(recipe, DiffusionRecipe) and source.num_frames not in (0, recipe.data.num_frames):
+            raise VidgenError(f"{path}: task diffusion takes clips of one length: leave num_frames of its sources at 0")
+    if isinstance(recipe, TokenizerRecipe):
+        check_tokenizer_recipe(recipe, path)
+    if isinstance(recipe, KeyframeRecipe):
+        check_keyframes(recipe, path)
+
+
+def check_guard(guard: GuardConfig, path: Path) -> None:
+    """Raises VidgenError for a guard that could never act, or always would."""
+    if guard.rollbacks < 0 or guard.patience < 1 or guard.window < 1 or not 0 < guard.lr_factor <= 1:
+        raise VidgenError(
+            f"{path}: guard needs rollbacks >= 0, patience >= 1, window >= 1 and lr_factor in (0, 1], got "
+            f"rollbacks={guard.rollbacks}, patience={guard.patience}, window={guard.window}, "
+            f"lr_factor={guard.lr_factor}"
+        )
+
+
+def check_source(source: SourceConfig, path: Path) -> None:
+    """Raises VidgenError for a source that gives no clips."""
+    if source.kind not in ("shapes", "clips"):
+        raise VidgenError(f"{path}: source kind {source.kind!r}: choose 'shapes' or 'clips'")
+    if source.kind == "clips" and not source.path:
+        raise VidgenError(f"{path}: a source of kind 'clips' needs path=FOLDER, e.g. data.sources.0.path=my_clips")
+    known = {*SHAPES, *MOTIONS}
+    if wrong := [word for word, weight in source.weights.items() if word not in known or not weight > 0]:
+        raise VidgenError(
+            f"{path}: weights.{wrong[0]}={source.weights[wrong[0]]}: a number above 0 for a shape or motion of "
+            f"{', '.join(sorted(known))}"
+        )
+    if source.num_frames < 0 or source.max_stride < 1:
+        raise VidgenError(
+            f"{path}: a source needs num_frames >= 0 and max_stride >= 1, got {source.num_frames} and "
+            f"{source.max_stride}"
+        )
+
+
+def check_tokenizer_recipe(recipe: TokenizerRecipe, path: Path) -> None:
+    """Raises VidgenError for values that no training of a tokenizer can use."""
+    if recipe.part not in ("all", "decoder"):
+        raise VidgenError(f"{path}: part {recipe.part!r}: choose 'all' or 'decoder'")
+    if recipe.part == "decoder" and not recipe.init_from:
+        raise VidgenError(f"{path}: part=decoder needs a trained encoder: set init_from=FOLDER")
+    if recipe.latent_noise < 0:
+        raise VidgenError(f"{path}: latent_noise is a standard deviation, not {recipe.latent_noise}; 0 is without")
+    game, side = recipe.adversarial, min(recipe.data.size)
+    if recipe.loss.ms_ssim > 0 and side < 11:
+        raise VidgenError(f"{path}: loss.ms_ssim needs frames of at least 11x11; data.size is {recipe.data.size}")
+    if game.weight <= 0:
+        return
+    if not game.kinds or set(game.kinds) - {"2d", "3d"} or len(set(game.kinds)) < len(game.kinds):
+        raise VidgenError(f"{path}: adversarial.kinds {game.kinds}: choose of '2d' and '3d'")
+    if game.width < 1 or game.depth < 1 or side < 2**game.depth:
+        raise VidgenError(
+            f"{path}: adversarial.depth={game.depth} halves frames of {side} pixels too often, or "
+            f"adversarial.width={game.width} is under 1; lower the depth"
+        )
+    if game.settle_steps < 1 or game.r1_every < 1 or game.lr_ratio <= 0:
+        raise VidgenError(
+            f"{path}: adversarial needs settle_steps >= 1, r1_every >= 1 and lr_ratio > 0, got {game.settle_steps}, "
+            f"{game.r1_every} and {game.lr_ratio}"
+        )

@@ -1,0 +1,104 @@
+"""Recipes: OmegaConf YAML over the dataclasses of a task, `key=value` on the command line; unknown keys are errors.
+
+`base: NAME` in a recipe means that one with the changes below it; lists are replaced whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vidgen.errors import VidgenError
+from vidgen.train.config import TASKS, LoopConfig
+from vidgen.train.recipe_checks import check_recipe
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+def find_recipe(name: str) -> Path:
+    """The YAML file of a recipe given by path, or by the name of a shipped one."""
+    for path in (Path(name), RECIPES / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    known = ", ".join(p.stem for p in shipped_recipes())
+    raise VidgenError(f"recipe {name!r} is neither a file nor a shipped recipe; shipped: {known}")
+
+
+def shipped_recipes() -> list[Path]:
+    """The recipes of this package; `compare_*.yaml` beside them are comparisons of several."""
+    return sorted(p for p in RECIPES.glob("*.yaml") if not p.stem.startswith("compare_"))
+
+
+def read_recipe(path: Path, heirs: tuple[Path, ...] = ()) -> DictConfig:
+    """The YAML at `path` over the recipe that its key `base` names, if it has one."""
+    if path in heirs:
+        raise VidgenError(f"{path} is its own base, by way of {heirs[-1]}; take one `base` out")
+    recipe = OmegaConf.load(path)
+    base = recipe.pop("base", "")
+    return OmegaConf.merge(read_recipe(find_recipe(base), (*heirs, path)), recipe) if base else recipe
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """The key and the value, read as YAML, of "key=value"; VidgenError for any other form."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise VidgenError(f"override {text!r} is not of the form key=value, e.g. steps=100")
+    return key, OmegaConf.from_dotlist([f"value={value}"])["value"]
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Within the block, what omegaconf, YAML and the file system say of `path` becomes a VidgenError of one line."""
+    try:
+        yield
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or ""
+        first = str(error).splitlines()[0]
+        raise VidgenError(
+            f"{path}: {first} (key {key}); `vidgen train --help` says where the keys are listed"
+        ) from None
+    except OSError as error:
+        raise VidgenError(f"{path} cannot be read: {error.strerror}") from None
+    except Exception as error:
+        if type(error).__module__.startswith("yaml"):
+            raise VidgenError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from None
+        raise
+
+
+def load_recipe(name: str, overrides: list[str] | tuple[str, ...] = ()) -> LoopConfig:
+    """The recipe `name` with `key=value` overrides, checked against its task's dataclass.
+
+    Raises VidgenError for an unknown recipe, task or key, a value of another type, or a missing `out`.
+    """
+    path = find_recipe(name)
+    with explained(path):
+        written = read_recipe(path)
+    if "variants" in written:
+        raise VidgenError(f"{path} compares several recipes: `vidgen tokenizer compare {name} --out FOLDER` runs it")
+    return resolve_recipe(written, overrides, path)
+
+
+def resolve_recipe(written: DictConfig, overrides: list[str] | tuple[str, ...], path: Path) -> LoopConfig:
+    """What `load_recipe` returns, of a recipe that was read already; `path` is what errors name."""
+    with explained(path):
+        changes = [parse_override(override) for override in overrides]
+        task = dict(changes).get("task", written.get("task"))
+        if task not in TASKS:
+            raise VidgenError(f"{path}: task {task!r} is unknown; choose one of {', '.join(TASKS)}")
+        checked = OmegaConf.merge(OmegaConf.structured(TASKS[task]), written)
+        for key, value in changes:
+            try:
+                OmegaConf.update(checked, key, value, merge=True)
+            except (TypeError, ValueError, IndexError) as error:  # what omegaconf says of names in a list, for one
+                reason = str(error).splitlines()[0]
+                raise VidgenError(
+                    f"{path}: {key} cannot be set ({reason}); `vidgen train RECIPE --dry-run` prints the keys"
+                ) from None
+        recipe = OmegaConf.to_object(checked)
+    check_recipe(recipe, path)
+    return recipe
