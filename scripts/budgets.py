@@ -96,5 +96,5 @@ def describe_plan(plan: Plan, limit: int) -> str:
         return f"whole frames, {plan.latents} latent frames at a time, {within}"
     tiles = f"tiles of {plan.tiles.rows}x{plan.tiles.cols} latent cells, {within}"
     if isinstance(plan.tiles, BlendedTiles):
-        return f"blended {tiles}; blending approximates, since this model attends over the frame"
+        return f"blended {tiles}; blending approximates, since this model attends beyond a tile"
     return f"exact {tiles}"

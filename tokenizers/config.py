@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import nn
 
 from vidgen.errors import VidgenError
+from vidgen.tokenizers.backbones.blocks import BACKBONE_SETTINGS, BACKBONES
 from vidgen.tokenizers.bottlenecks import build_bottleneck, describe_size
+
+FRONT_ENDS = ("patch", "haar")
+CONVOLUTIONS = ("full", "factorised")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +20,12 @@ class TokenizerConfig:
     """Shape of a tokenizer. Ratios follow: time patch_t * 2^sum(temporal), space patch * 2^(len(widths) - 1).
 
     `codebook_size` is for vq and residual, `levels` (one a latent channel) for fsq and residual, `quantizers` for
-    residual; lfq and bsq have 2^latent_channels codes.
+    residual; lfq and bsq have 2^latent_channels codes. `encoder_blocks` and `decoder_blocks` are counted in a stage.
+
+    Of the convolutional backbone: `convolution` "full" or "factorised", and `attention`, whether each latent frame
+    attends to itself in the middle. Of the transformer: heads of `head_dim` channels, windows of `window` x `window`
+    positions in space, and the last `time_window` frames of each position in time, the present one among them; each
+    block's streaming state holds 2 * width * (time_window - 1) numbers a position.
     """
 
     latent_channels: int = 16
@@ -32,11 +41,59 @@ class TokenizerConfig:
     codebook_size: int = 0
     levels: tuple[int, ...] = ()
     quantizers: int = 0
+    backbone: str = "convolutional"
+    attention: bool = False
+    head_dim: int = 64
+    window: int = 8
+    time_window: int = 4
 
     def __post_init__(self) -> None:
         self._bottleneck_on_meta()
+        choices = {"backbone": tuple(BACKBONES), "front_end": FRONT_ENDS, "convolution": CONVOLUTIONS}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                kind = f"{name} kind" if name == "convolution" else name
+                raise VidgenError(f"{kind} {getattr(self, name)!r} is unknown; choose one of {', '.join(known)}")
+        self._check_counts()
+        self._check_ratios()
+        self._check_backbone()
+
+    def _check_counts(self) -> None:
+        for name in ("patch_t", "patch", "encoder_blocks", "decoder_blocks", "head_dim", "window", "time_window"):
+            if not is_count(getattr(self, name)):
+                raise VidgenError(f"{name}={getattr(self, name)!r} is not a whole number from 1; give one")
+        if not self.widths or not all(is_count(width) for width in self.widths):
+            raise VidgenError(f"widths={self.widths!r}: give a whole number from 1 for each stage, e.g. (96, 144)")
+
+    def _check_ratios(self) -> None:
+        """Every power of two in time and in space is there, and any whole number where the patch holds the rest."""
         if len(self.temporal) != len(self.widths) - 1:
-            raise VidgenError(f"{len(self.widths)} widths need {len(self.widths) - 1} temporal flags: {self.temporal}")
+            raise VidgenError(
+                f"temporal={self.temporal}: {len(self.widths)} widths halve height and width "
+                f"{len(self.widths) - 1} times; say for each whether time is halved too"
+            )
+        for name in ("patch_t", "patch"):
+            size = getattr(self, name)
+            if self.front_end == "haar" and size & (size - 1):
+                raise VidgenError(
+                    f"{name}={size}: front_end 'haar' needs a power of two; choose one, or front_end 'patch'"
+                )
+
+    def _check_backbone(self) -> None:
+        for backbone, names in BACKBONE_SETTINGS.items():
+            for setting in fields(self):
+                value = getattr(self, setting.name)
+                if backbone != self.backbone and setting.name in names and value != setting.default:
+                    raise VidgenError(
+                        f"backbone {self.backbone!r} has no {setting.name} (given: {value}); leave it out"
+                    )
+        if self.backbone == "transformer":
+            odd = [width for width in self.widths if width % self.head_dim]
+            if odd or self.head_dim % 4:
+                raise VidgenError(
+                    f"widths={self.widths} with head_dim={self.head_dim}: a transformer needs head_dim a multiple of 4 "
+                    "and widths multiples of head_dim, e.g. widths=(384,) with head_dim=64"
+                )
 
     @property
     def ratio_t(self) -> int:
@@ -60,3 +117,8 @@ class TokenizerConfig:
         """The bottleneck without weights: the checks of its settings, and what they come to."""
         with torch.device("meta"):
             return self.build_bottleneck()
+
+
+def is_count(value: object) -> bool:
+    """Whether `value` is a whole number from 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

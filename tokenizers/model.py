@@ -1,4 +1,4 @@
-"""VideoTokenizer: a causal 3-D autoencoder that returns the frames it was given, whole or in chunks."""
+"""VideoTokenizer: a causal autoencoder that returns the frames it was given, whole or in chunks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from vidgen.errors import VidgenError
 from vidgen.models.taps import TapInfo
 from vidgen.pretrained import Pretrained
+from vidgen.tokenizers.backbones.blocks import BACKBONES
 from vidgen.tokenizers.backbones.convolutional import Decoder, Encoder, FrontEnd
 from vidgen.tokenizers.backbones.convolutions import Downsample, Stream, initialise, name_layers
 from vidgen.tokenizers.bottlenecks import BottleneckOutput, Gaussian, Quantizer
@@ -59,11 +60,10 @@ class VideoTokenizer(Pretrained):
         patch_channels = 3 * config.patch_t * config.patch**2
         self.front_end = FrontEnd(config.front_end, config.patch_t, config.patch)
         self.bottleneck = config.build_bottleneck()
-        stages = (config.widths, config.temporal)
-        self.encoder = Encoder(
-            patch_channels, self.bottleneck.channels_in, *stages, config.encoder_blocks, config.convolution
-        )
-        self.decoder = Decoder(c, patch_channels, *stages, config.decoder_blocks, config.convolution)
+        stages, make_block = (config.widths, config.temporal), BACKBONES[config.backbone](config)
+        middle = (make_block, config.attention)
+        self.encoder = Encoder(patch_channels, self.bottleneck.channels_in, *stages, config.encoder_blocks, *middle)
+        self.decoder = Decoder(c, patch_channels, *stages, config.decoder_blocks, *middle)
         self.register_buffer("latents_mean", torch.zeros(c))
         self.register_buffer("latents_std", torch.ones(c))
         initialise(self)

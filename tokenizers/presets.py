@@ -1,14 +1,29 @@
-"""Named tokenizers. Every line ends with its measured result, or says "not measured"."""
+"""Named tokenizers. Every line ends with its measured result, or says "not measured".
+
+Names say bottleneck, ratios in time and space, channels or codes, and then what else sets a tokenizer apart.
+"""
+
+from typing import Any
 
 from vidgen.tokenizers.model import TokenizerConfig
 
+CODES_64K: dict[str, Any] = {"bottleneck": "fsq", "latent_channels": 6, "levels": (8, 8, 8, 5, 5, 5)}
+# One stage of patches as large as the ratios, as OmniTokenizer and C-ViViT have it.
+TRANSFORMER: dict[str, Any] = {
+    "backbone": "transformer",
+    "patch": 8,
+    "widths": (384,),
+    "temporal": (),
+    "encoder_blocks": 4,
+    "decoder_blocks": 6,
+}
+
 PRESETS: dict[str, TokenizerConfig] = {
+    # Bottlenecks, at 4x8x8
     "kl_causal_4x8x8_16ch": TokenizerConfig(),  # the shipped default: see its model card
     "ae_causal_4x8x8_16ch": TokenizerConfig(bottleneck="ae"),  # not measured
     "vq_causal_4x8x8_8k": TokenizerConfig(bottleneck="vq", latent_channels=8, codebook_size=8192),  # not measured
-    "fsq_causal_4x8x8_64k": TokenizerConfig(  # not measured
-        bottleneck="fsq", latent_channels=6, levels=(8, 8, 8, 5, 5, 5)
-    ),
+    "fsq_causal_4x8x8_64k": TokenizerConfig(**CODES_64K),  # not measured
     "lfq_causal_4x8x8_256k": TokenizerConfig(bottleneck="lfq", latent_channels=18),  # not measured
     "bsq_causal_4x8x8_256k": TokenizerConfig(bottleneck="bsq", latent_channels=18),  # not measured
     "residual_causal_4x8x8_4x1k": TokenizerConfig(  # of vq; not measured
@@ -17,7 +32,33 @@ PRESETS: dict[str, TokenizerConfig] = {
     "residual_causal_4x8x8_4x1k_fsq": TokenizerConfig(  # of fsq; not measured
         bottleneck="residual", latent_channels=4, levels=(8, 5, 5, 5), quantizers=4
     ),
+    # Ratios
+    "kl_causal_1x8x8_4ch": TokenizerConfig(patch_t=1, latent_channels=4),  # a latent a frame; not measured
+    "kl_causal_2x8x8_8ch": TokenizerConfig(patch_t=2, latent_channels=8),  # not measured
+    "kl_causal_4x4x4_4ch": TokenizerConfig(patch=2, latent_channels=4),  # not measured
+    "kl_causal_4x16x16_16ch": TokenizerConfig(widths=(96, 144, 192), temporal=(False, False)),  # not measured
+    "kl_causal_8x8x8_16ch": TokenizerConfig(temporal=(True,)),  # not measured
+    "kl_causal_8x16x16_16ch": TokenizerConfig(widths=(96, 144, 192), temporal=(False, True)),  # not measured
+    "kl_causal_8x32x32_128ch": TokenizerConfig(  # not measured
+        latent_channels=128, widths=(96, 144, 192, 288), temporal=(False, False, True)
+    ),
+    "fsq_causal_8x8x8_64k": TokenizerConfig(temporal=(True,), **CODES_64K),  # not measured
+    "fsq_causal_8x16x16_64k": TokenizerConfig(  # not measured
+        widths=(96, 144, 192), temporal=(False, True), **CODES_64K
+    ),
+    # Layers
     "kl_causal_4x8x8_16ch_full": TokenizerConfig(convolution="full"),  # not measured
+    "kl_causal_4x8x8_16ch_attention": TokenizerConfig(attention=True),  # not measured
+    "kl_causal_4x8x8_16ch_transformer": TokenizerConfig(**TRANSFORMER),  # not measured
+    "kl_causal_4x8x8_16ch_transformer_stages": TokenizerConfig(  # not measured
+        backbone="transformer", widths=(192, 384)
+    ),
+    "vq_causal_4x8x8_8k_transformer": TokenizerConfig(  # not measured
+        bottleneck="vq", latent_channels=8, codebook_size=8192, **TRANSFORMER
+    ),
+    "fsq_causal_8x16x16_64k_transformer": TokenizerConfig(  # not measured
+        backbone="transformer", patch=8, widths=(256, 512), temporal=(True,), **CODES_64K
+    ),
     "tiny": TokenizerConfig(  # for tests: every kind of layer, both time rates
         latent_channels=4,
         patch_t=2,

@@ -1,4 +1,7 @@
-"""The causal 3-D encoder and decoder: a fixed patch or Haar front end, residual stages, one rate change a stage."""
+"""The causal encoder and decoder: a fixed patch or Haar front end, stages of blocks, one rate change a stage.
+
+The blocks are convolutional or of a transformer (`blocks.py`); all else is the same for both.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidgen.tokenizers.backbones.convolutions import (
-    CausalConv3d,
-    ChannelNorm,
-    Downsample,
-    ResidualBlock,
-    Stream,
-    Upsample,
-)
+from vidgen.tokenizers.backbones.attention import FrameAttention
+from vidgen.tokenizers.backbones.blocks import MakeBlock
+from vidgen.tokenizers.backbones.convolutions import CausalConv3d, ChannelNorm, Downsample, Stream, Upsample
 
 
 def haar_matrix(n: int) -> Float[Tensor, "n n"]:
@@ -82,22 +80,32 @@ class Output(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Patches to the bottleneck's input: stages of residual blocks, each but the last followed by a `Downsample`.
+    """Patches to the bottleneck's input: stages of `blocks` blocks, each but the last followed by a `Downsample`.
 
-    `widths[i]` is the width of stage i, `temporal[i]` whether the step after stage i also halves time.
+    `widths[i]` is the width of stage i, `temporal[i]` whether the step after stage i also halves time. With
+    `attention`, each frame attends to itself after the last stage.
     """
 
     def __init__(
-        self, c_in: int, c_out: int, widths: tuple[int, ...], temporal: tuple[bool, ...], blocks: int, kind: str
+        self,
+        c_in: int,
+        c_out: int,
+        widths: tuple[int, ...],
+        temporal: tuple[bool, ...],
+        blocks: int,
+        make_block: MakeBlock,
+        attention: bool = False,
     ) -> None:
         super().__init__()
         self.conv_in = nn.Conv3d(c_in, widths[0], 1)
         layers: list[nn.Module] = []
         for i, width in enumerate(widths):
             before = widths[max(i - 1, 0)]
-            layers += [ResidualBlock(before if j == 0 else width, width, kind) for j in range(blocks)]
+            layers += [make_block(before if j == 0 else width, width, i * blocks + j) for j in range(blocks)]
             if i + 1 < len(widths):
                 layers.append(Downsample(width, temporal[i]))
+        if attention:
+            layers.append(FrameAttention(widths[-1]))
         self.layers = nn.ModuleList(layers)
         self.out = Output(widths[-1], c_out)
 
@@ -119,13 +127,21 @@ class Decoder(nn.Module):
     """Latents to patches: the encoder's stages in reverse, each but the last followed by an `Upsample`."""
 
     def __init__(
-        self, c_in: int, c_out: int, widths: tuple[int, ...], temporal: tuple[bool, ...], blocks: int, kind: str
+        self,
+        c_in: int,
+        c_out: int,
+        widths: tuple[int, ...],
+        temporal: tuple[bool, ...],
+        blocks: int,
+        make_block: MakeBlock,
+        attention: bool = False,
     ) -> None:
         super().__init__()
         self.conv_in = CausalConv3d(c_in, widths[-1], (3, 3, 3))
-        layers: list[nn.Module] = []
+        layers: list[nn.Module] = [FrameAttention(widths[-1])] if attention else []
         for i in reversed(range(len(widths))):
-            layers += [ResidualBlock(widths[i], widths[i], kind) for _ in range(blocks)]
+            before = (len(widths) - 1 - i) * blocks
+            layers += [make_block(widths[i], widths[i], before + j) for j in range(blocks)]
             if i > 0:
                 layers.append(Upsample(widths[i], widths[i - 1], temporal[i - 1]))
         self.layers = nn.ModuleList(layers)

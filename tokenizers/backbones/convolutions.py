@@ -58,19 +58,19 @@ def initialise(module: nn.Module) -> None:
     network starts nearly linear.
     """
     for layer in module.modules():
-        if isinstance(layer, nn.Conv3d):
+        if isinstance(layer, nn.Conv3d | nn.Linear):
             nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
             nn.init.zeros_(layer.bias)
     with torch.no_grad():
         for layer in module.modules():
-            if isinstance(layer, ResidualBlock):
-                layer.mix2.layers[-1].weight.mul_(0.1)
+            if hasattr(layer, "branch_end"):  # a residual layer's last weights
+                layer.branch_end.weight.mul_(0.1)
 
 
 def name_layers(module: nn.Module) -> None:
-    """Gives every causal convolution below `module` its own key, which is its name in the module tree."""
+    """Gives every layer below `module` that keeps something in a `Stream` its key: its name in the module tree."""
     for name, layer in module.named_modules():
-        if isinstance(layer, CausalConv3d):
+        if hasattr(layer, "key"):
             layer.key = name
 
 
@@ -108,6 +108,10 @@ class ResidualBlock(nn.Module):
         self.norm1, self.mix1 = ChannelNorm(c_in), CausalMix(c_in, c_out, kind)
         self.norm2, self.mix2 = ChannelNorm(c_out), CausalMix(c_out, c_out, kind)
         self.skip = nn.Conv3d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+
+    @property
+    def branch_end(self) -> nn.Module:
+        return self.mix2.layers[-1]
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b d t h w"]:
         y = self.mix1(F.silu(self.norm1(x)), stream)

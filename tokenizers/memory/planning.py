@@ -60,6 +60,11 @@ class MemoryModel:
         """Whether this model has exact tiles."""
         return None not in self.halos.values()
 
+    @property
+    def windowed(self) -> bool:
+        """Whether it has exact tiles, but of whole attention windows, with halos that may be as wide as the frame."""
+        return self.exact and any(halo.period > 1 for halo in self.halos.values())
+
     def _run_bottleneck(self, tokenizer: VideoTokenizer, width: int) -> int:
         # On real numbers: a quantizer may branch on them, and what it takes is the same for every cell.
         with torch.inference_mode(), LiveBytes() as live:
@@ -153,8 +158,9 @@ def plan_for_memory(
     """The plan with the largest chunks, then the largest tiles, that takes at most `max_bytes`.
 
     max_bytes counts the tokenizer's weights and every tensor of the work, and `reserved` bytes for anything else.
-    Tiles are exact where the model has exact ones, blended where it attends over the frame. `model` saves looking at
-    the tokenizer again for the next size. Raises VidgenError, naming the least that works, if nothing fits.
+    Tiles are exact where the model has exact ones, blended where it attends over the frame, or in windows and no
+    exact tile fits. `model` saves looking at the tokenizer again for the next size. Raises VidgenError, naming the
+    least that works, if nothing fits.
     """
     if max_bytes < 1:
         raise ValueError(f"a budget of {max_bytes} bytes holds nothing")
@@ -170,12 +176,14 @@ def plan_for_memory(
             return tried[-1]
         latents //= 2
     side = max(-(-height // tokenizer.config.ratio), -(-width // tokenizer.config.ratio))
-    for size in sorted({-(-side // parts) for parts in range(2, side + 1)}, reverse=True):
-        if size < LEAST_TILE:
-            break
-        tried.append(sized(Plan(latents=1, tiles=tiles_of(model, size))))
-        if tried[-1].peak_bytes <= max_bytes:
-            return tried[-1]
+    sizes = sorted({-(-side // parts) for parts in range(2, side + 1)}, reverse=True)
+    for exact in (True, False) if model.windowed else (model.exact,):
+        for size in sizes:
+            if size < LEAST_TILE:
+                break
+            tried.append(sized(Plan(latents=1, tiles=tiles_of(size, exact=exact))))
+            if tried[-1].peak_bytes <= max_bytes:
+                return tried[-1]
     least = min(plan.peak_bytes for plan in tried)
     raise VidgenError(
         f"memory of {describe_bytes(max_bytes)} is too little: frames of {height}x{width} take at least "
@@ -183,9 +191,9 @@ def plan_for_memory(
     )
 
 
-def tiles_of(model: MemoryModel, size: int) -> Tiles:
-    """Tiles of `size` x `size` cells, exact where this model has exact ones."""
-    if model.exact:
+def tiles_of(size: int, *, exact: bool) -> Tiles:
+    """Tiles of `size` x `size` cells."""
+    if exact:
         return ExactTiles(rows=size, cols=size)
     return BlendedTiles(rows=size, cols=size, overlap=max(1, min(BLEND_OVERLAP, size // 2)))
 

@@ -85,14 +85,17 @@ class Segment:
         return slice((self.start - self.outer_start) * scale, (self.stop - self.outer_start) * scale)
 
 
-def cut_axis(length: int, size: int, before: int, after: int) -> list[Segment]:
-    """Nearly equal segments of at most `size` cells, with up to `before` and `after` more that lie on the axis."""
+def cut_axis(length: int, size: int, before: int, after: int, period: int = 1) -> list[Segment]:
+    """Nearly equal segments of at most `size` cells, with up to `before` and `after` more that lie on the axis.
+
+    What is computed begins at a multiple of `period`, so before it there may be up to `period` - 1 more.
+    """
     if size < 1:
         raise ValueError(f"a tile has at least one cell, not {size}")
     count = -(-length // size)
     edges = [length * i // count for i in range(count + 1)]
     return [
-        Segment(start=a, stop=b, outer_start=max(0, a - before), outer_stop=min(length, b + after))
+        Segment(start=a, stop=b, outer_start=max(0, (a - before) // period * period), outer_stop=min(length, b + after))
         for a, b in zip(edges, edges[1:], strict=False)
     ]
 
@@ -112,8 +115,8 @@ def cut_frame(rows: int, cols: int, tiles: Tiles, halo: Halo | None) -> Grid:
         halo = Halo(above=tiles.overlap, below=tiles.overlap, left=tiles.overlap, right=tiles.overlap)
     elif halo is None:
         raise ValueError(f"a layer sees the whole frame of {rows}x{cols} cells: no exact tiles, only BlendedTiles")
-    down = cut_axis(rows, tiles.rows, halo.above, halo.below)
-    across = cut_axis(cols, tiles.cols, halo.left, halo.right)
+    down = cut_axis(rows, tiles.rows, halo.above, halo.below, halo.period)
+    across = cut_axis(cols, tiles.cols, halo.left, halo.right, halo.period)
     return Grid(rows=rows, cols=cols, tiles=tuple((r, c) for r in down for c in across))
 
 

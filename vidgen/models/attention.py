@@ -17,21 +17,30 @@ from vidgen.errors import VidgenError
 PLAIN_KEYS = 1024
 
 Heads = Float[Tensor, "b heads n d"]
+Mask = Bool[Tensor, "b m"] | Bool[Tensor, "b n m"]  # which keys may be seen, by all queries or by each; b may be 1
 
 
-def plain_attention(q: Heads, k: Heads, v: Heads, mask: Bool[Tensor, "b m"] | None = None) -> Heads:
+def over_heads(mask: Mask | None) -> Bool[Tensor, "b 1 n m"] | None:
+    if mask is None:
+        return None
+    return mask[:, None, None] if mask.ndim == 2 else mask[:, None]
+
+
+def plain_attention(q: Heads, k: Heads, v: Heads, mask: Mask | None = None) -> Heads:
     """softmax(q k^T / sqrt(d)) v (Vaswani et al. 2017, eq. 1); `mask` is True where a key may be seen."""
     scores = (q * (1.0 / math.sqrt(q.shape[-1]))) @ k.transpose(-2, -1)
     if mask is not None:
-        scores = scores.masked_fill(~mask[:, None, None, :], float("-inf"))
+        scores = scores.masked_fill(~over_heads(mask), float("-inf"))
     return scores.softmax(dim=-1).to(v.dtype) @ v
 
 
-def sdpa_attention(q: Heads, k: Heads, v: Heads, mask: Bool[Tensor, "b m"] | None = None) -> Heads:
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None, :])
+def sdpa_attention(q: Heads, k: Heads, v: Heads, mask: Mask | None = None) -> Heads:
+    if q.is_meta:  # where PyTorch would take the plain formula, with scores that no fused kernel holds at once
+        return torch.empty_like(q)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=over_heads(mask))
 
 
-def xformers_attention(q: Heads, k: Heads, v: Heads, mask: Bool[Tensor, "b m"] | None = None) -> Heads:
+def xformers_attention(q: Heads, k: Heads, v: Heads, mask: Mask | None = None) -> Heads:
     try:
         import xformers.ops
     except ImportError:
@@ -39,12 +48,12 @@ def xformers_attention(q: Heads, k: Heads, v: Heads, mask: Bool[Tensor, "b m"] |
     bias = None
     if mask is not None:
         bias = torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, float("-inf"))
-        bias = bias[:, None, None, :].expand(-1, q.shape[1], q.shape[2], -1).contiguous()
+        bias = over_heads(bias).expand(*q.shape[:3], -1).contiguous()
     moved = (x.transpose(1, 2).contiguous() for x in (q, k, v))  # xformers has heads after positions
     return xformers.ops.memory_efficient_attention(*moved, attn_bias=bias).transpose(1, 2)
 
 
-def auto_attention(q: Heads, k: Heads, v: Heads, mask: Bool[Tensor, "b m"] | None = None) -> Heads:
+def auto_attention(q: Heads, k: Heads, v: Heads, mask: Mask | None = None) -> Heads:
     """`plain` where gradients flow on a CPU and keys are few, else `sdpa`."""
     plain = q.device.type == "cpu" and torch.is_grad_enabled() and k.shape[-2] <= PLAIN_KEYS
     return (plain_attention if plain else sdpa_attention)(q, k, v, mask)

@@ -10,7 +10,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from vidgen.models.attention import find_attention
+from vidgen.models.attention import Heads, find_attention
 
 
 def sinusoidal(t: Float[Tensor, ...], width: int, scale: float = 1000.0) -> Float[Tensor, "... width"]:
@@ -62,6 +62,14 @@ class Attention(nn.Module):
         self.norm_k = nn.LayerNorm(head_dim, bias=False)
         self.out = nn.Linear(width, width)
 
+    def project(self, x: Float[Tensor, "b n d"], context: Float[Tensor, "b m e"] | None = None) -> tuple[Heads, ...]:
+        """Queries of `x`, keys and values of `context`; queries and keys are normalised, and not turned yet."""
+        q = rearrange(self.to_q(x), "b n (k d) -> b k n d", d=self.head_dim)
+        k, v = rearrange(
+            self.to_kv(x if context is None else context), "b n (s k d) -> s b k n d", s=2, d=self.head_dim
+        )
+        return self.norm_q(q).to(v.dtype), self.norm_k(k).to(v.dtype), v
+
     def forward(
         self,
         x: Float[Tensor, "b n d"],
@@ -69,11 +77,7 @@ class Attention(nn.Module):
         mask: Bool[Tensor, "b m"] | None = None,
         angles: Float[Tensor, "n p"] | None = None,
     ) -> Float[Tensor, "b n d"]:
-        q = rearrange(self.to_q(x), "b n (k d) -> b k n d", d=self.head_dim)
-        k, v = rearrange(
-            self.to_kv(x if context is None else context), "b n (s k d) -> s b k n d", s=2, d=self.head_dim
-        )
-        q, k = self.norm_q(q).to(v.dtype), self.norm_k(k).to(v.dtype)
+        q, k, v = self.project(x, context)
         if angles is not None:
             q, k = rotate(q, angles), rotate(k, angles)
         return self.out(rearrange(find_attention(self.backend)(q, k, v, mask), "b k n d -> b n (k d)"))

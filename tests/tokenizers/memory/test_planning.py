@@ -104,12 +104,54 @@ def test_models_that_see_the_frame_get_blended_tiles(tokenizer, frames):
     model = MemoryModel(tokenizer)
     model.halos = {"encode": None, "decode": None}
     for size in (1, 2, 9):
-        assert isinstance(tiles_of(model, size), BlendedTiles)
+        assert isinstance(tiles_of(size, exact=model.exact), BlendedTiles)
     budget = model.peak("encode", HEIGHT, WIDTH, Plan(latents=1)) * 3 // 4
     plan = plan_for_memory(tokenizer, HEIGHT, WIDTH, max_bytes=budget, task="encode", model=model)
     assert isinstance(plan.tiles, BlendedTiles) and plan.peak_bytes <= budget
     used, _ = measure(tokenizer, "encode", frames, lambda *_: plan)
     assert used <= plan.peak_bytes
+
+
+def test_attention_keeps_its_budget_in_blended_tiles(frames):
+    torch.manual_seed(0)
+    seeing = VideoTokenizer(TokenizerConfig(decoder_blocks=1, attention=True, **SMALL)).eval().requires_grad_(False)
+    model = MemoryModel(seeing)
+    assert not model.exact
+    whole = model.peak("encode", HEIGHT, WIDTH, Plan(latents=1))
+    for budget, kind in ((whole, type(None)), (whole * 4 // 5, BlendedTiles)):
+        plan = plan_for_memory(seeing, HEIGHT, WIDTH, max_bytes=budget, task="encode", model=model)
+        used, _ = measure(seeing, "encode", frames[:7], lambda *_, plan=plan: plan)
+        assert isinstance(plan.tiles, kind) and used <= plan.peak_bytes < 3 * used
+    plan = Plan(latents=1)
+    used, _ = measure(seeing, "decode", frames[:7], lambda *_: plan)
+    assert used <= model.peak("decode", HEIGHT, WIDTH, plan) < 3 * used
+
+
+def windowed(window: int) -> VideoTokenizer:
+    torch.manual_seed(0)
+    settings = dict(latent_channels=4, patch_t=2, patch=4, widths=(16,), temporal=(), encoder_blocks=1)
+    heads = dict(backbone="transformer", head_dim=8, window=window, time_window=3, decoder_blocks=1)
+    return VideoTokenizer(TokenizerConfig(**settings, **heads)).eval().requires_grad_(False)
+
+
+def test_windows_keep_their_budget_in_exact_tiles(frames):
+    tokenizer = windowed(4)
+    model = MemoryModel(tokenizer)
+    assert model.exact and model.windowed
+    whole = model.peak("decode", HEIGHT, WIDTH, Plan(latents=1))
+    plan = plan_for_memory(tokenizer, HEIGHT, WIDTH, max_bytes=whole * 9 // 10, task="decode", model=model)
+    used, result = measure(tokenizer, "decode", frames[:7], lambda *_: plan)
+    assert isinstance(plan.tiles, ExactTiles) and used <= plan.peak_bytes <= whole * 9 // 10
+    reference = tokenizer(to_tensor(frames[:7])[None])[0].clamp(-1, 1)
+    torch.testing.assert_close(result, reference, rtol=0, atol=2e-5)
+
+
+def test_windows_too_wide_for_exact_tiles_get_blended_ones():
+    tokenizer = windowed(40)
+    model = MemoryModel(tokenizer)
+    budget = model.peak("encode", HEIGHT, WIDTH, Plan(latents=1)) * 4 // 5
+    plan = plan_for_memory(tokenizer, HEIGHT, WIDTH, max_bytes=budget, task="encode", model=model)
+    assert model.exact and isinstance(plan.tiles, BlendedTiles) and plan.peak_bytes <= budget
 
 
 def test_memory_does_not_grow_with_the_clip(tokenizer):

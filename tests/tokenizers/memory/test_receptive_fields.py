@@ -95,6 +95,82 @@ def test_known_closed_form():
     assert decoder_context(tokenizer) == 6
 
 
+ATTENTION = dict(TINY, backbone="transformer", head_dim=4, encoder_blocks=2, decoder_blocks=2)
+ATTENDING = {
+    "windows_2x2x2": dict(ATTENTION, patch_t=2, patch=2, widths=(8,), temporal=(), window=3, time_window=3),
+    "windows_2x4x4": dict(ATTENTION, patch_t=1, patch=2, temporal=(True,), window=4, time_window=2, encoder_blocks=1),
+    "frames_4x8x8": dict(TINY, temporal=(False,), attention=True),
+}
+
+
+def attending(shape: str) -> VideoTokenizer:
+    torch.manual_seed(0)
+    return VideoTokenizer(TokenizerConfig(**ATTENDING[shape])).double().eval().requires_grad_(False)
+
+
+def noise(*shape: int) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64) * 2 - 1
+
+
+@pytest.mark.parametrize("axis", [3, 4])
+@pytest.mark.parametrize("way", ["encode", "decode"])
+@pytest.mark.parametrize("shape", ["windows_2x2x2", "windows_2x4x4"])
+def test_windows_see_what_their_layers_say_cell_by_cell(shape, way, axis):
+    # Masked or not, a zero weight times NaN is NaN: here values change, and any bit that moves counts.
+    tokenizer, cells = attending(shape), 19
+    f = tokenizer.config.ratio
+    size = [1, 1]
+    size[axis - 3] = cells
+    if way == "encode":
+        scale, field, x = f, encoder_field, noise(1, 3, 1, size[0] * f, size[1] * f)
+        run = lambda x: tokenizer._encode_hidden(x, None, True)[0]  # noqa: E731
+    else:
+        scale, field, x = 1, decoder_field, noise(1, 4, 1, *size)
+        run = lambda x: tokenizer.decode_chunk(x)[0]  # noqa: E731
+    before = run(x).unflatten(axis, (cells, -1))
+    seen = torch.zeros(cells, cells, dtype=torch.bool)
+    for moved in range(cells):
+        other = x.clone()
+        other.narrow(axis, moved * scale, scale).neg_()
+        after = run(other).unflatten(axis, (cells, -1))
+        seen[:, moved] = (after != before).movedim(axis, 0).flatten(1).any(1)
+    for cell in range(cells):
+        span = field(tokenizer, cell).h if axis == 3 else field(tokenizer, cell).w
+        said = [span.first // scale <= moved <= span.last // scale for moved in range(cells)]
+        assert seen[cell].tolist() == said
+    assert not seen.all()
+
+
+@pytest.mark.parametrize("shape", ATTENDING)
+def test_attending_decoders_remember_what_their_layers_say(shape):
+    tokenizer = attending(shape)
+    context, n = decoder_context(tokenizer), tokenizer.config.ratio_t
+    latents = noise(1, 4, context + 3, 1, 1)
+    whole, _ = tokenizer.decode_chunk(latents)
+
+    def reaches(position: int) -> bool:
+        other = latents.clone()
+        other[:, :, position].neg_()
+        pixels, _ = tokenizer.decode_chunk(other)
+        return not torch.equal(pixels[:, :, -n:], whole[:, :, -n:])
+
+    assert [reaches(k) for k in (1, 2, context + 2)] == [False, True, True]
+    part, _ = tokenizer.decode_chunk(latents[:, :, 2:])  # a decoder that starts there misses nothing
+    assert (part[:, :, -n:] - whole[:, :, -n:]).abs().max() < 1e-10
+
+
+def test_attention_in_closed_form():
+    tokenizer = attending("windows_2x2x2")
+    # Of 3 cells each: windows, then shifted ones with a border at 1; and a cell more for the output's convolution.
+    halo = encoder_halo(tokenizer)
+    assert halo.period == 3 and (encoder_field(tokenizer, 1).w.first, encoder_field(tokenizer, 1).w.last) == (-6, 11)
+    # Two blocks that see two frames back each, and the convolution that latents come in through.
+    assert decoder_context(tokenizer) == 2 * 2 + 2
+    seeing = attending("frames_4x8x8")
+    assert encoder_halo(seeing) is decoder_halo(seeing) is None and decoder_context(seeing) is not None
+    assert encoder_field(seeing).t.first < 0 and encoder_field(seeing).h is None
+
+
 class FrameMean(nn.Module):
     """A layer that sees the whole frame."""
 

@@ -1,0 +1,180 @@
+"""Attention for tokenizers: over a frame, within windows of a frame, and over a bounded past whose keys are data.
+
+None of it sees a later frame, and what a chunk leaves to the next travels in a `Stream`. So all of it streams exactly.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vidgen.models.attention import find_attention
+from vidgen.models.layers import WAVELENGTHS, Attention, rotate
+from vidgen.tokenizers.backbones.convolutions import Stream
+
+QUERY_FRAMES = 32  # frames of queries at once: the scores of a long chunk are never held together
+
+
+def rotary_angles(positions: Float[Tensor, " n"], pairs: int) -> Float[Tensor, "n p"]:
+    """Angles of positions on one axis, `pairs` wavelengths spaced geometrically over `WAVELENGTHS` (Su et al. 2021).
+
+    In float64: only then do angles of other positions with the same differences give the same result.
+    """
+    shortest, longest = WAVELENGTHS
+    spacing = torch.arange(pairs, dtype=torch.float64, device=positions.device) / max(pairs - 1, 1)
+    return positions[:, None].double() * (2.0 * math.pi / shortest * (shortest / longest) ** spacing)
+
+
+class FrameAttention(nn.Module):
+    """Residual attention of one head over all positions of a frame, each frame by itself.
+
+    As in the middle of image autoencoders (Rombach et al. 2022, appendix E.1), with normalised queries and keys.
+    Positions are known from the convolutions around it.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.attention = Attention(width, width)
+
+    @property
+    def branch_end(self) -> nn.Module:
+        return self.attention.out
+
+    def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b c t h w"]:
+        b, _, _, h, _ = x.shape
+        y = self.attention(self.norm(rearrange(x, "b c t h w -> (b t) (h w) c")))
+        return x + rearrange(y, "(b t) (h w) c -> b c t h w", b=b, h=h)
+
+
+def cut_windows(length: int, window: int, offset: int) -> list[tuple[int, int, int]]:
+    """An axis with window borders at offset, offset + window, ...: (start, stop, size of the windows in between).
+
+    Windows at the ends are smaller where the axis cuts them, so that any length works without padding or masks:
+    three stretches at most.
+    """
+    first = min(offset, length)
+    whole = first + (length - first) // window * window
+    stretches = [(0, first, first), (first, whole, window), (whole, length, length - whole)]
+    return [stretch for stretch in stretches if stretch[1] > stretch[0]]
+
+
+class WindowAttention(nn.Module):
+    """Residual attention within windows of `window` x `window` positions of a frame, with rotary positions.
+
+    `shifted` moves the borders by half a window (Liu et al. 2021, Swin, section 3.2). Blocks alternate: with borders
+    that stay in place, nothing would cross them, and they would show.
+    """
+
+    def __init__(self, width: int, head_dim: int, window: int, shifted: bool) -> None:
+        super().__init__()
+        self.window, self.offset = window, window // 2 if shifted else 0
+        self.norm = nn.LayerNorm(width)
+        self.attention = Attention(width, head_dim)
+
+    @property
+    def branch_end(self) -> nn.Module:
+        return self.attention.out
+
+    def forward(self, x: Float[Tensor, "b t h w d"]) -> Float[Tensor, "b t h w d"]:
+        b, _, h, w, _ = x.shape
+        q, k, v = self.attention.project(rearrange(self.norm(x), "b t h w d -> (b t) (h w) d"))
+        angles = self._angles(h, w, x.device)
+        q, k = rotate(q, angles), rotate(k, angles)
+        y = self._attend(torch.stack([q, k, v]), h, w)
+        return x + rearrange(self.attention.out(y), "(b t) h w d -> b t h w d", b=b)
+
+    def _angles(self, h: int, w: int, device: torch.device) -> Float[Tensor, "hw p"]:
+        """Half of the pairs turn with the row, half with the column; counted from the window's border, not the
+        frame's, which is the same to rounding and keeps tiles of a frame equal to it."""
+        pairs = self.attention.head_dim // 4
+        rows, cols = (
+            rotary_angles((torch.arange(n, device=device) - self.offset) % self.window, pairs) for n in (h, w)
+        )
+        angles = torch.cat([rows[:, None].expand(-1, w, -1), cols[None].expand(h, -1, -1)], dim=-1)
+        return rearrange(angles, "h w p -> (h w) p")
+
+    def _attend(self, qkv: Float[Tensor, "s n heads hw d"], h: int, w: int) -> Float[Tensor, "n h w e"]:
+        attend = find_attention(self.attention.backend)
+        qkv = rearrange(qkv, "s n k (h w) d -> s n k h w d", h=h)
+        lines = []
+        for top, bottom, p in cut_windows(h, self.window, self.offset):
+            line = []
+            for left, right, r in cut_windows(w, self.window, self.offset):
+                part = qkv[..., top:bottom, left:right, :]
+                grid = {"p": p, "r": r, "j": (right - left) // r}
+                part = rearrange(part, "s n k (i p) (j r) d -> s (n i j) k (p r) d", **grid)
+                pattern = "(n i j) k (p r) d -> n (i p) (j r) (k d)"
+                line.append(rearrange(attend(*part), pattern, n=qkv.shape[1], **grid))
+            lines.append(torch.cat(line, dim=2))
+        return torch.cat(lines, dim=1)
+
+
+class CausalAttention(nn.Module):
+    """Residual attention of each position over its last `window` frames, the present one among them.
+
+    Keys and values of the last `window - 1` frames are what a chunk hands to the next: as many from the first frame
+    on, since a clip starts from zero keys and values, as convolutions start from zeros. So the state's size is the
+    same at every length. Rotary positions are counted within the chunk: only differences matter.
+    """
+
+    def __init__(self, width: int, head_dim: int, window: int) -> None:
+        super().__init__()
+        self.context = window - 1
+        self.norm = nn.LayerNorm(width)
+        self.attention = Attention(width, head_dim)
+        self.key = ""  # the layer's name in a Stream, set once by `name_layers`
+
+    @property
+    def branch_end(self) -> nn.Module:
+        return self.attention.out
+
+    def forward(self, x: Float[Tensor, "b t h w d"], stream: Stream) -> Float[Tensor, "b t h w d"]:
+        b, t, h, w, _ = x.shape
+        q, k, v = self.attention.project(rearrange(self.norm(x), "b t h w d -> (b h w) t d"))
+        k, v = self._with_past(torch.stack([k, v]), (b, h, w), stream)
+        parts = []
+        for start in range(0, t, QUERY_FRAMES):
+            stop = min(start + QUERY_FRAMES, t)
+            seen = slice(start, stop + self.context)  # of keys: the context lies before the first
+            parts.append(self._attend(q[:, :, start:stop], k[:, :, seen], v[:, :, seen]))
+        y = self.attention.out(rearrange(torch.cat(parts, dim=2), "n k t d -> n t (k d)"))
+        return x + rearrange(y, "(b h w) t d -> b t h w d", b=b, h=h)
+
+    def _with_past(
+        self, kv: Float[Tensor, "s n heads t d"], space: tuple[int, int, int], stream: Stream
+    ) -> Float[Tensor, "s n heads m d"]:
+        """Keys and values of the context and of these frames; those that the next chunk needs go into the stream."""
+        if self.context == 0:
+            return kv
+        b, h, w = space
+        _, n, heads, _, d = kv.shape
+        axes = {"s": 2, "k": heads}
+        past = stream.past.get(self.key)
+        if past is None:
+            past = kv.new_zeros(2, n, heads, self.context, d)
+        else:
+            past = rearrange(past.to(kv.dtype), "b (s k d) t h w -> s (b h w) k t d", **axes)
+        kv = torch.cat([past, kv], dim=3)
+        # The layout of latents, so that states of tiles are cut and joined as those of convolutions are.
+        last = rearrange(kv[..., -self.context :, :], "s (b h w) k t d -> b (s k d) t h w", b=b, h=h, w=w)
+        # A copy, since a view would keep the whole chunk alive for as long as the state is.
+        stream.next[self.key] = last.detach().clone()
+        return kv
+
+    def _attend(
+        self, q: Float[Tensor, "n heads t d"], k: Float[Tensor, "n heads m d"], v: Float[Tensor, "n heads m d"]
+    ) -> Float[Tensor, "n heads t d"]:
+        """Query i sees keys i to i + context."""
+        count = k.shape[2]
+        angles = rotary_angles(torch.arange(count, device=q.device), self.attention.head_dim // 2)
+        q, k = rotate(q, angles[self.context :]), rotate(k, angles)
+        mask = None
+        if q.shape[2] > 1:
+            mask = torch.ones(1, q.shape[2], count, dtype=torch.bool, device=q.device)
+            mask = mask.triu().tril(self.context)
+        return find_attention(self.attention.backend)(q, k, v, mask)
