@@ -32,7 +32,11 @@ def test_a_recipe_stands_on_its_base(tmp_path):
     changed.write_text("base: tokenizer_default_decoder\noptimizer: {warmup: 3}\n")
     recipe, base = load_recipe(str(changed)), load_recipe("tokenizer_default_sharpen")
     assert (recipe.optimizer.warmup, recipe.optimizer.lr, recipe.part) == (3, 6e-4, "decoder")
-    assert (recipe.data, recipe.loss) == (base.data, base.loss)
+    assert (recipe.data.size, recipe.data.sources[1:], recipe.loss) == (
+        base.data.size,
+        base.data.sources[1:],
+        base.loss,
+    )
 
 
 def test_a_recipe_on_itself_is_refused(tmp_path):
