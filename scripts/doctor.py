@@ -8,13 +8,13 @@ import os
 import platform
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from vidgen.errors import VidgenError
+from vidgen.scripts.benches.machine import matmul_rate
 from vidgen.scripts.options import JsonOption, has_fast_bfloat16
 from vidgen.scripts.reporting import print_json
 
@@ -43,19 +43,6 @@ def look_at_python() -> Iterator[Finding]:
     advice = f"more threads than the {cores} cores: set OMP_NUM_THREADS={cores}"
     found = f"{threads} threads" + (f" on {cores} cores" if cores else "")
     yield Finding(name="threads", status="ok" if fine else "warn", found=found, advice="" if fine else advice)
-
-
-def matmul_rate(dtype_name: str, side: int = 512, seconds: float = 0.15) -> float:
-    """GFLOP/s of a square matrix product on the CPU, measured for a moment."""
-    import torch
-
-    x = torch.randn(side, side).to(getattr(torch, dtype_name))
-    x @ x
-    count, started = 0, time.perf_counter()
-    while time.perf_counter() - started < seconds:
-        x @ x
-        count += 1
-    return 2e-9 * side**3 * count / (time.perf_counter() - started)
 
 
 def look_at_speed() -> Iterator[Finding]:

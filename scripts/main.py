@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from vidgen.scripts import data, doctor, evaluate, extract, probe, sample, tokenizer, train
+from vidgen.scripts import bench, data, doctor, evaluate, extract, probe, sample, tokenizer, train
+from vidgen.scripts.evaluating_tokenizers import JsonToFile
 from vidgen.scripts.failures import FAILED, INTERRUPTED, explain, one_line
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app.command("extract")(extract.extract)
 app.command("probe")(probe.probe)
 app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="evaluate")
+app.command("bench", cls=JsonToFile)(bench.bench)
 app.command("doctor")(doctor.doctor)
 
 

@@ -1,0 +1,175 @@
+"""Autoencoders of diffusers beside ours: the same compression, made as wide as the same number of operations allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vidgen.errors import VidgenError
+from vidgen.scripts.benches.work import count_bytes, count_gflops, count_long, match_width
+from vidgen.tokenizers.model import VideoTokenizer
+
+Way = Literal["encode", "decode"]
+RATIO_T, RATIO = 4, 8  # of every peer
+LENGTHS_FOR_BYTES = (33, 65)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSize:
+    """A clip's frames, height and width, and its latents' size at the compression of the peers."""
+
+    frames: int
+    height: int
+    width: int
+
+    @property
+    def latents(self) -> tuple[int, int, int]:
+        return 1 + -(-(self.frames - 1) // RATIO_T), -(-self.height // RATIO), -(-self.width // RATIO)
+
+    def __str__(self) -> str:
+        return f"{self.frames}x{self.height}x{self.width}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerShape:
+    """A peer of diffusers: its name in `PEERS`, the channels of its latents, the base widths of its two halves."""
+
+    name: str
+    channels: int
+    encoder: int
+    decoder: int
+
+    def __str__(self) -> str:
+        return f"{PEERS[self.name].title}, {self.encoder} wide to encode, {self.decoder} to decode"
+
+
+def wan_settings(channels: int, encoder: int, decoder: int) -> dict[str, Any]:
+    """Wan 2.1's autoencoder: the layers as published, `encoder` and `decoder` in the place of 96."""
+    return {"base_dim": encoder, "decoder_base_dim": decoder, "z_dim": channels}
+
+
+def cosmos_settings(channels: int, encoder: int, decoder: int) -> dict[str, Any]:
+    """Cosmos' autoencoder at 4x8x8: Haar patches and factorised convolutions, as ours; published with 128."""
+    return {
+        "latent_channels": channels,
+        "encoder_block_out_channels": tuple(encoder * k for k in (1, 2, 4, 4)),
+        "decode_block_out_channels": tuple(decoder * k for k in (2, 4, 4, 4)),
+        "spatial_compression_ratio": RATIO,
+        "temporal_compression_ratio": RATIO_T,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """A class of diffusers, and its settings by latent channels and the base widths of its two halves."""
+
+    title: str
+    settings: Callable[[int, int, int], dict[str, Any]]
+
+
+PEERS: dict[str, Peer] = {
+    "cosmos": Peer(title="AutoencoderKLCosmos", settings=cosmos_settings),
+    "wan": Peer(title="AutoencoderKLWan", settings=wan_settings),
+}
+
+
+def build_peer(shape: PeerShape, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> nn.Module:
+    """The peer with random weights, the same at every call: its speed does not depend on them."""
+    import diffusers
+
+    peer = PEERS[shape.name]
+    cls = getattr(diffusers, peer.title)  # imported out here: its module makes tensors that belong on no device of ours
+    torch.manual_seed(0)
+    with torch.device(device):
+        network = cls(**peer.settings(shape.channels, shape.encoder, shape.decoder))
+    # The device again: some buffers are copies of those tensors. Module's own `to`: that of diffusers warns.
+    return nn.Module.to(network, device, dtype).eval().requires_grad_(False)
+
+
+def encode_peer(network: nn.Module, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b c t h w"]:
+    """Latents of a clip, the way a pipeline of diffusers takes them."""
+    return network.encode(video).latent_dist.mode()
+
+
+def decode_peer(network: nn.Module, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 T H W"]:
+    return network.decode(latents).sample
+
+
+@torch.no_grad()
+def work_of_peer(
+    shape: PeerShape,
+    way: Way,
+    clip: ClipSize,
+    *,
+    count: Callable[[Callable[[], object]], Any] = count_gflops,
+    dtype: torch.dtype = torch.float32,
+) -> Any:
+    """What `count` finds that a whole clip takes, its input included, without computing it."""
+    network = build_peer(shape, device="meta", dtype=dtype)
+    given = {"device": "meta", "dtype": dtype}
+    if way == "encode":
+        return count(lambda: encode_peer(network, torch.empty(1, 3, clip.frames, clip.height, clip.width, **given)))
+    return count(lambda: decode_peer(network, torch.empty(1, shape.channels, *clip.latents, **given)))
+
+
+@torch.no_grad()
+def work_of_ours(tokenizer: VideoTokenizer, way: Way, clip: ClipSize) -> float:
+    """GFLOP of a whole clip through our tokenizer, which are those of any split into chunks, without computing it."""
+    with torch.device("meta"):
+        shadow = type(tokenizer)(tokenizer.config).eval()
+    if way == "encode":
+        video = torch.empty(1, 3, clip.frames, clip.height, clip.width, device="meta")
+        return count_gflops(lambda: shadow._encode_hidden(video, None, last=True))
+    latents = torch.empty(1, tokenizer.config.latent_channels, *clip.latents, device="meta")
+    return count_gflops(lambda: shadow.decode_chunk(latents))
+
+
+def gflops_of_peer(shape: PeerShape, way: Way, clip: ClipSize) -> float:
+    """GFLOP of all latent frames of a clip of any length."""
+
+    def count(latents: int) -> float:
+        return work_of_peer(shape, way, replace(clip, frames=1 + RATIO_T * (latents - 1)))
+
+    return count_long(count, clip.latents[0])
+
+
+def bytes_of_peer(shape: PeerShape, way: Way, clip: ClipSize, dtype: torch.dtype) -> float:
+    """About the most bytes of tensors that a whole clip takes, by the straight line through two shorter ones."""
+    low, high = LENGTHS_FOR_BYTES
+    if clip.frames <= high:
+        return work_of_peer(shape, way, clip, count=count_bytes, dtype=dtype)
+    below, above = (
+        work_of_peer(shape, way, replace(clip, frames=n), count=count_bytes, dtype=dtype) for n in (low, high)
+    )
+    return above + (above - below) / (high - low) * (clip.frames - high)
+
+
+def check_compression(tokenizer: VideoTokenizer) -> None:
+    """Raises VidgenError for a tokenizer of another compression than the peers'."""
+    config = tokenizer.config
+    if (config.ratio_t, config.ratio) != (RATIO_T, RATIO):
+        raise VidgenError(
+            f"--peers: {config.name} does not compress {RATIO_T}x{RATIO}x{RATIO} as the peers do; give --peers none"
+        )
+
+
+def fit_peer(name: str, tokenizer: VideoTokenizer, clip: ClipSize) -> PeerShape:
+    """The peer with as many operations as our tokenizer needs for `clip`, in encoding and in decoding each.
+
+    It depends on the clip's length: a first frame alone costs a peer less than a latent frame, and ours as much.
+    """
+    channels = tokenizer.config.latent_channels
+
+    def work(way: Way, width: int) -> float:
+        return gflops_of_peer(PeerShape(name=name, channels=channels, encoder=width, decoder=width), way, clip)
+
+    encoder, decoder = (
+        match_width(partial(work, way), work_of_ours(tokenizer, way, clip)) for way in ("encode", "decode")
+    )
+    return PeerShape(name=name, channels=channels, encoder=encoder, decoder=decoder)

@@ -1,0 +1,41 @@
+"""`vidgen bench tokenizer`: encoding and decoding beside autoencoders of diffusers, and a step of training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vidgen.errors import VidgenError
+from vidgen.scripts.benches.machine import Machine
+from vidgen.scripts.benches.peers import PEERS as AUTOENCODERS
+from vidgen.scripts.benches.peers import ClipSize
+from vidgen.scripts.benches.race import Race, Sizes
+from vidgen.scripts.benches.rows import BenchSettings, Row
+from vidgen.scripts.benches.training import TrainingCase, measure_training
+
+CASES = ("encode", "decode", "train")
+PEERS = tuple(AUTOENCODERS)
+
+
+def square(frames: int, side: int) -> ClipSize:
+    return ClipSize(frames=frames, height=side, width=side)
+
+
+FULL = Sizes(short=square(17, 256), base=square(100, 256), long=square(1000, 256))
+QUICK = Sizes(short=square(5, 32), base=square(9, 32), long=square(16, 32))
+
+
+def measure(settings: BenchSettings, machine: Machine) -> Iterator[Row]:
+    """The rows of the cases and peers that were asked for, as they are done. VidgenError for what cannot be run."""
+    cases = CASES if settings.only is None else settings.only
+    if "train" in cases and settings.dtype == "float16":
+        raise VidgenError("--dtype float16: nothing is trained in it; give another, or --only encode,decode")
+    ways = [case for case in ("encode", "decode") if case in cases]
+    if ways:
+        sizes = QUICK if settings.quick else FULL
+        race = Race(settings, machine, sizes, PEERS if settings.peers is None else settings.peers)
+        for way in ways:
+            yield from race.rows(way)
+    if "train" in cases:
+        small = {"batch_size": 2, "num_frames": 5, "side": 32} if settings.quick else {}
+        case = TrainingCase(device=settings.device, autocast=settings.dtype, **small)
+        yield measure_training(case, settings, machine)

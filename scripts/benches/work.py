@@ -1,0 +1,90 @@
+"""How much a piece of code computes and holds, counted without computing it: networks run on `meta` tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from vidgen.tokenizers.memory.measuring import LiveBytes
+
+TOLERANCE = 0.1  # of the operations: what counts as matched
+STEPS = (16, 8, 4, 2, 1)  # widths that are multiples of the first are kindest to the hardware
+START = 32
+
+
+def count_gflops(work: Callable[[], object]) -> float:
+    """Floating point operations of convolutions, products and attention, in 10^9; a multiply-add is two."""
+    # Attention in its plain form: fused kernels for the CPU are not in the counter's list, and count as nothing.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        work()
+    return counter.get_total_flops() / 1e9
+
+
+def count_bytes(work: Callable[[], object]) -> int:
+    """The most bytes of tensors that `work` makes and holds at one time."""
+    with LiveBytes(scratch=True) as live:
+        work()
+    return live.peak
+
+
+def match_width(count: Callable[[int], float], target: float, *, tolerance: float = TOLERANCE) -> int:
+    """The width whose count is within `tolerance` of `target`; the roundest one, or where none is, the nearest.
+
+    count: operations by width, growing with it about as its square. Raises ValueError for a target of nothing.
+    """
+    if target <= 0:
+        raise ValueError(f"there is nothing to match in {target} operations")
+    known: dict[int, float] = {}
+
+    def distance(width: int) -> float:
+        if width not in known:
+            known[width] = count(width)
+        return abs(math.log(known[width] / target))
+
+    guess = float(START)
+    for _ in range(3):  # of a square law each step is right at once; where lower powers count too, so soon after
+        width = max(1, round(guess))
+        distance(width)
+        guess = width * math.sqrt(target / known[width])
+    for step in STEPS:
+        around = {step * max(1, math.floor(guess / step) + k) for k in (0, 1)}
+        best = min(sorted(around), key=distance)
+        if distance(best) <= math.log1p(tolerance):
+            return best
+    return min(known, key=distance)
+
+
+def count_long(count: Callable[[int], float], length: int) -> float:
+    """`count(length)` by the parabola through the counts of short lengths, where that is what it is.
+
+    Convolutions grow straight with a clip's length and attention over time with its square, once there is more than a
+    first latent frame. A further count is held against the parabola; where it is off, `length` itself is counted.
+    """
+    if length <= 5:
+        return count(length)
+    two, three, four = (count(n) for n in (2, 3, 4))
+    bend = four - 2 * three + two
+
+    def parabola(n: int) -> float:
+        return two + (n - 2) * (three - two) + (n - 2) * (n - 3) / 2 * bend
+
+    return parabola(length) if math.isclose(count(5), parabola(5), rel_tol=1e-9) else count(length)
+
+
+def free_bytes(device: str) -> int | None:
+    """Memory that can still be had on `device`; None where the system does not say."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    return None

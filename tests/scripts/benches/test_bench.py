@@ -1,0 +1,64 @@
+"""`vidgen bench`: the report and its keys, the tables, and errors of one line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vidgen.scripts.bench import BENCHES
+
+KEYS = {"name", "ours_s", "peer_s", "ratio", "gflops", "roof_fraction", "peak_mb", "max_abs_diff"}
+WORDS = ("bench", "tokenizer", "--quick", "--no-memory", "--rounds", 2)
+
+
+def test_the_report(vidgen, tmp_path: Path) -> None:
+    out = tmp_path / "bench.json"
+    ran = vidgen(*WORDS, "--only", "encode,train", "--peers", "cosmos", "--json", out)
+    assert ran.status == 0 and ran.out == "", ran
+    report = json.loads(out.read_text(encoding="utf-8"))
+    machine, rows = report["machine"], {row["name"]: row for row in report["rows"]}
+    assert {"cpu", "cores", "threads", "torch", "device", "matmul_gflops"} <= set(machine)
+    assert {"float32", "bfloat16"} <= set(machine["matmul_gflops"]) and report["dtype"] == "bfloat16"
+    clips = ["encode 5x32x32, cosmos", "encode 16x32x32, cosmos"]
+    assert list(rows) == [*clips, "train tokenizer_default 2x5x32x32"]
+    for name in clips:
+        row = rows[name]
+        assert KEYS <= set(row) and row["max_abs_diff"] is None and row["peak_mb"] is None
+        assert row["ratio"] == pytest.approx(row["peer_s"] / row["ours_s"], rel=1e-4)
+        assert row["fps"] == pytest.approx(row["frames"] / row["ours_s"], rel=1e-4)
+        assert row["gflops_per_s"] == pytest.approx(row["gflops"] / row["ours_s"], rel=1e-4)
+        roof = machine["matmul_gflops"]["bfloat16"]
+        assert row["roof_fraction"] == pytest.approx(row["gflops_per_s"] / roof, rel=0.01)
+        assert row["peer_layout"] in ("contiguous", "channels_last_3d") and "Autoencoder" in row["against"]
+        assert row["peer_gflops"] == pytest.approx(row["gflops"], rel=0.11) and row["peer_frames"] == row["frames"]
+    train = rows["train tokenizer_default 2x5x32x32"]
+    assert KEYS <= set(train) and train["peer_s"] is None
+    assert train["tokens_per_s"] / train["fps"] == pytest.approx(2 * 2 * 4 * 4 / (2 * 5), rel=1e-4)
+
+
+def test_the_tables(vidgen) -> None:
+    ran = vidgen(*WORDS, "--only", "decode", "--peers", "none", "--dtype", "float32")
+    assert ran.status == 0 and "decode 16x32x32" in ran.out and "of matmul" in ran.out and "memory" not in ran.out
+    assert "matmul GFLOP/s: float32" in ran.out and "peer:" not in ran.out
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("bench", "magic"), "bench 'magic' is unknown; choose of tokenizer"),
+        ((*WORDS, "--peers", "nobody"), "--peers 'nobody' is unknown; choose of cosmos, wan"),
+        ((*WORDS, "--only", "sleep"), "--only 'sleep' is unknown; choose of encode, decode, train"),
+        ((*WORDS, "--dtype", "float16"), "--dtype float16: nothing is trained in it"),
+        ((*WORDS, "-o", "no/such/folder.json"), "the folder no/such does not exist"),
+    ],
+)
+def test_bad_words_are_one_line(vidgen, words: tuple, line: str) -> None:
+    assert line in vidgen(*words).error
+
+
+def test_every_bench_is_a_module_with_its_choices() -> None:
+    import importlib
+
+    for module in BENCHES.values():
+        suite = importlib.import_module(module)
+        assert callable(suite.measure) and suite.CASES and isinstance(suite.PEERS, tuple)
