@@ -10,6 +10,7 @@ import typer
 from vidgen.errors import VidgenError
 from vidgen.scripts.budgets import MemoryOption, make_planner, parse_bytes
 from vidgen.scripts.clips import Cut, check_folder, default_output, find_records, list_jobs, open_frames
+from vidgen.scripts.comparing_objectives import compare_objectives
 from vidgen.scripts.decoding import Part, Reader, decode_file, decode_folder, parse_moment
 from vidgen.scripts.encoding import Writer, encode_clip, encode_folder
 from vidgen.scripts.evaluating_tokenizers import JsonToFile, evaluate
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Clips to latents and back: encode, decode, reconstruct, evaluate.")
 app.command(cls=JsonToFile)(evaluate)
+app.command("compare-objectives")(compare_objectives)
 
 OutputOption = Annotated[
     Path | None, typer.Option("-o", "--output", help="File to write; default: the input's name, in this folder.")

@@ -223,7 +223,8 @@ class Trainer:
 def train(config: LoopConfig) -> Path:
     """Runs the recipe, from its last checkpoint if there is one, and returns the folder of the final model."""
     from vidgen.train.diffusion_task import DiffusionTask
+    from vidgen.train.diffusion_tokenizer_task import DiffusionTokenizerTask
     from vidgen.train.tokenizer_task import TokenizerTask
 
-    tasks = {"tokenizer": TokenizerTask, "diffusion": DiffusionTask}
+    tasks = {"tokenizer": TokenizerTask, "diffusion": DiffusionTask, "diffusion_tokenizer": DiffusionTokenizerTask}
     return Trainer(tasks[config.task](config), config).fit()
