@@ -26,12 +26,18 @@ from vidgen.scripts.reporting import describe_memory, note, peak_memory_mb, prin
 def open_model(name: str, device: str, dtype: Dtype) -> Any:
     """The pipeline of that name, or the tokenizer where the folder holds no more. VidgenError if there is none."""
     from vidgen.locations import find_model
+    from vidgen.pretrained import CONFIG_NAME, read_json
     from vidgen.samplers.pipeline import INDEX_NAME, load_pipeline
+    from vidgen.tokenizers.diffusion.model import DiffusionTokenizer
     from vidgen.tokenizers.loading import load_tokenizer
 
     where = find_device(device)
-    load = load_pipeline if (find_model(name) / INDEX_NAME).is_file() else load_tokenizer
-    return load(name, device=where, dtype=find_dtype(dtype, where))
+    folder, settings = find_model(name), {"device": where, "dtype": find_dtype(dtype, where)}
+    if (folder / INDEX_NAME).is_file():
+        return load_pipeline(name, **settings)
+    if read_json(folder / CONFIG_NAME).get("_class_name") == DiffusionTokenizer.__name__:
+        return DiffusionTokenizer.from_pretrained(folder, **settings)
+    return load_tokenizer(name, **settings)
 
 
 def choose_taps(model: Any, text: str) -> list[str]:

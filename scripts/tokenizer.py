@@ -13,6 +13,7 @@ import typer
 from vidgen.errors import VidgenError
 from vidgen.scripts.budgets import MemoryOption, make_planner, parse_bytes
 from vidgen.scripts.clips import Cut, check_folder, default_output, find_records, list_jobs, open_frames
+from vidgen.scripts.comparing_objectives import compare_objectives
 from vidgen.scripts.comparing_tokenizers import compare
 from vidgen.scripts.decoding import Part, Reader, decode_file, decode_folder, parse_moment
 from vidgen.scripts.encoding import Writer, encode_clip, encode_folder
@@ -45,6 +46,7 @@ app.command(cls=JsonToFile)(evaluate)
 app.command()(keyframes)
 app.command(cls=JsonToFile)(compare)
 app.command()(fit)
+app.command("compare-objectives")(compare_objectives)
 
 OutputOption = Annotated[
     Path | None, typer.Option("-o", "--output", help="File to write; default: the input's name, in this folder.")

@@ -151,6 +151,23 @@ class DiffusionRecipe(LoopConfig):
 
 
 @dataclass
+class DiffusionTokenizerRecipe(LoopConfig):
+    """Task `diffusion_tokenizer`: an encoder and the denoiser that its features condition, by one denoising loss.
+
+    `preset` and `tokenizer` say the encoder as `preset` and `model` of task `tokenizer` do, `model` the rest of a
+    DiffusionTokenizerConfig. `objective` "regression" trains at pure noise alone, where a clip is reconstructed from
+    its features at once: the same networks by reconstruction. `bottleneck` weighs the KL divergence.
+    """
+
+    preset: str = "kl_causal_4x8x8_16ch"
+    tokenizer: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    objective: str = "denoising"
+    bottleneck: float = 1e-4
+    validation_levels: int = 8
+
+
+@dataclass
 class KeyframeRecipe(LoopConfig):
     """Task `keyframes`: key frames by the tokenizer `key` (empty: a new one, `model.key`), the motion between learned.
 
@@ -168,5 +185,6 @@ class KeyframeRecipe(LoopConfig):
 TASKS: dict[str, type[LoopConfig]] = {
     "tokenizer": TokenizerRecipe,
     "diffusion": DiffusionRecipe,
+    "diffusion_tokenizer": DiffusionTokenizerRecipe,
     "keyframes": KeyframeRecipe,
 }

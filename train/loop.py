@@ -223,8 +223,14 @@ class Trainer:
 def train(config: LoopConfig) -> Path:
     """Runs the recipe, from its last checkpoint if there is one, and returns the folder of the final model."""
     from vidgen.train.diffusion_task import DiffusionTask
+    from vidgen.train.diffusion_tokenizer_task import DiffusionTokenizerTask
     from vidgen.train.keyframe_task import KeyframeTask
     from vidgen.train.tokenizer_task import TokenizerTask
 
-    tasks = {"tokenizer": TokenizerTask, "diffusion": DiffusionTask, "keyframes": KeyframeTask}
+    tasks = {
+        "tokenizer": TokenizerTask,
+        "diffusion": DiffusionTask,
+        "diffusion_tokenizer": DiffusionTokenizerTask,
+        "keyframes": KeyframeTask,
+    }
     return Trainer(tasks[config.task](config), config).fit()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +16,39 @@ from torch import Tensor
 
 from vidgen.errors import VidgenError
 from vidgen.metrics import psnr
-from vidgen.noise import sample_generator
+from vidgen.tokenizers.config import TokenizerConfig
 from vidgen.tokenizers.loading import load_tokenizer
 from vidgen.tokenizers.model import Encoded, VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
 from vidgen.train.adversarial import Adversary
 from vidgen.train.config import TokenizerRecipe
 from vidgen.train.discriminators import last_layer
+from vidgen.train.latent_statistics import STATISTICS_CLIPS, clip_batches, measure_latents
 from vidgen.train.loss_config import QUANTIZER_WEIGHTS
 from vidgen.train.losses import ReconstructionLoss
 from vidgen.train.recomputing import layers_of, recomputed
 from vidgen.train.sources import VALIDATION_SEED_OFFSET, Mixture, collate
 from vidgen.train.task import Metrics, Task
 
-STATISTICS_CLIPS = 256
-SMALLEST_SPREAD = 1e-6
-
 
 def build_tokenizer(recipe: TokenizerRecipe) -> VideoTokenizer:
     """The recipe's tokenizer: weights of `init_from` if set, else freshly drawn from the recipe's seed."""
     if recipe.init_from:
         return load_tokenizer(recipe.init_from, dtype=torch.float32)
-    if recipe.preset not in PRESETS:
-        raise VidgenError(f"preset {recipe.preset!r} is unknown; choose one of {', '.join(PRESETS)}")
-    fields = {f.name for f in dataclasses.fields(PRESETS[recipe.preset])}
-    if unknown := sorted(set(recipe.model) - fields):
-        raise VidgenError(f"model.{unknown[0]} is not a tokenizer setting; known: {', '.join(sorted(fields))}")
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.model.items()}
+    config = change_preset(recipe.preset, recipe.model, "model")
     torch.manual_seed(recipe.seed)
-    return VideoTokenizer(dataclasses.replace(PRESETS[recipe.preset], **values))
+    return VideoTokenizer(config)
+
+
+def change_preset(preset: str, changes: dict[str, Any], key: str) -> TokenizerConfig:
+    """The config of a preset with the `changes` of a recipe's `key`. VidgenError for names that are not there."""
+    if preset not in PRESETS:
+        raise VidgenError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}")
+    fields = {f.name for f in dataclasses.fields(PRESETS[preset])}
+    if unknown := sorted(set(changes) - fields):
+        raise VidgenError(f"{key}.{unknown[0]} is not a tokenizer setting; known: {', '.join(sorted(fields))}")
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
+    return dataclasses.replace(PRESETS[preset], **values)
 
 
 def build_adversary(recipe: TokenizerRecipe) -> Adversary | None:
@@ -151,11 +156,9 @@ class TokenizerTask(Task):
         if self.adversary is not None:
             self.adversary.load_state_dict(state["adversary"])
 
-    def held_out_batches(self, count: int):
+    def held_out_batches(self, count: int) -> Iterator[dict[str, Any]]:
         """`count` held-out clips in batches, the same ones every time."""
-        size = self.recipe.batch_size
-        for first in range(0, count, size):
-            yield collate([self.held_out[(0, i)] for i in range(first, min(first + size, count))])
+        return clip_batches(self.held_out, count, self.recipe.batch_size)
 
     def validate(self) -> Metrics:
         """PSNR (dB, mean over clips) and L1 of held-out clips, decoded from the posterior's mode; of a discrete
@@ -183,18 +186,5 @@ class TokenizerTask(Task):
             save_file(self.adversary.discriminators.state_dict(), folder / "discriminators.safetensors")
 
     def measure_latents(self) -> None:
-        """Stores per-channel mean and standard deviation of posterior draws over held-out clips in the model.
-
-        Draws and not modes: a channel that the model does not use has a mode of nearly nothing and a spread of one,
-        and dividing by the spread of its mode would blow noise up. A channel that never moves keeps a spread of one.
-        """
-        self.model.latents_mean.zero_(), self.model.latents_std.fill_(1.0)
-        draws = []
-        for i, batch in enumerate(self.held_out_batches(STATISTICS_CLIPS)):
-            generator = sample_generator(self.recipe.seed, f"statistics-{i}")
-            video = batch["video"].to(self.recipe.device)
-            draws.append(self.model.encode(video, sample_posterior=True, generator=generator).latents.float())
-        latents = torch.cat(draws)
-        self.model.latents_mean.copy_(latents.mean(dim=(0, 2, 3, 4)))
-        spread = latents.std(dim=(0, 2, 3, 4))
-        self.model.latents_std.copy_(spread.where(spread > SMALLEST_SPREAD, torch.ones_like(spread)))
+        """Stores the statistics of held-out clips' latents in the model."""
+        measure_latents(self.model, self.held_out_batches(STATISTICS_CLIPS), self.recipe.seed)

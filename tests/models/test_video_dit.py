@@ -121,3 +121,27 @@ def test_latents_off_the_patch_grid_are_refused(dit):
     _, text = inputs()
     with pytest.raises(VidgenError, match="5x6"):
         dit(torch.zeros(2, 4, 3, 5, 6), torch.zeros(2), text)
+
+
+def test_features_and_text_are_given_where_the_config_has_them(dit):
+    x, text = inputs()
+    t = torch.tensor([0.2, 0.9], dtype=torch.float64)
+    torch.manual_seed(0)
+    config = VideoDiTConfig(latent_channels=4, width=64, depth=2, head_dim=32, text_width=0, feature_channels=5)
+    model = VideoDiT(config).double()
+    for parameter in model.parameters():  # the zero start, where blocks and output do nothing yet
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)
+    features = torch.randn(2, 5, 3, 2, 3, dtype=torch.float64, requires_grad=True)
+    out = model(x, t, features=features)
+    assert out.shape == x.shape and not any("cross" in name or "text" in name for name in model.state_dict())
+    # Full attention: every patch's features have a say in the first patch of the output, each clip's own only.
+    (grad,) = torch.autograd.grad(out[0, :, 0, 0, 0].sum(), features)
+    assert grad[0].abs().sum(0).min() > 0 and not grad[1].any()
+    with pytest.raises(ValueError, match="not 5 channels on"):
+        model(x, t, features=features[:, :, :2])
+    for wrong in ({}, {"text": text, "features": features}):
+        with pytest.raises(ValueError, match="text_width=0 and feature_channels=5"):
+            model(x, t, **wrong)
+    with pytest.raises(ValueError, match="no text and no features"):
+        dit(x, t)

@@ -1,0 +1,1 @@
+"""The comparison of objectives: reconstruction against denoising, all else being equal."""
