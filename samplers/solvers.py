@@ -77,18 +77,20 @@ def sample_heun(
     """Second order: an Euler step, then the trapezoid rule for dx = x0 dalpha + eps dsigma over both of its ends.
 
     Heun's method as in Karras et al. 2022, algorithm 1, for any path; on the flow path it averages the velocities.
-    Two evaluations a step, one in steps that end at t = 0, where x0 itself is the result.
+    Two evaluations a step, one in steps that end at t = 0, where x0 itself is the result: so, too, for each frame that
+    has a level of its own.
     """
     steps = len(times) - 1
     for i, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
         x0 = check_finite(denoise(x, t), i, steps)
         predicted = transfer(x, x0, t, s, path)
-        if (s > 0).all():
+        if (s > 0).any():
             x0_end = check_finite(denoise(predicted, s), i, steps)
             eps = 0.5 * (noise_of(x, x0, t, path) + noise_of(predicted, x0_end, s, path))
-            x0 = 0.5 * (x0 + x0_end)
             start, end = expand_level(t, x), expand_level(s, x)
-            predicted = x + (path.alpha(end) - path.alpha(start)) * x0 + (path.sigma(end) - path.sigma(start)) * eps
+            x0 = torch.where(end > 0, 0.5 * (x0 + x0_end), x0)
+            corrected = x + (path.alpha(end) - path.alpha(start)) * x0 + (path.sigma(end) - path.sigma(start)) * eps
+            predicted = torch.where(end > 0, corrected, predicted)
         x = predicted
         if callback is not None:
             callback(i, x, x0)

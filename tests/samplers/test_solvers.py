@@ -87,6 +87,8 @@ def test_levels_per_frame(name, noise):
     clean[:, :, 0] = 0.0  # a frame that is given stays as it is
     out = SAMPLERS[name](ideal, noise, clean, PATH)
     assert torch.equal(out[:, :, 0], noise[:, :, 0])
+    plain = SAMPLERS[name](ideal, noise, schedule(6), PATH)
+    assert torch.allclose(out[:, :, 1:], plain[:, :, 1:])  # and the others keep their solver's order beside it
 
 
 def test_nan_stops_with_the_step(noise):
