@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.metrics import psnr
@@ -17,11 +19,12 @@ from vidgen.tokenizers.keyframes.model import KeyframeTokenizer
 from vidgen.tokenizers.keyframes.rates import stored_bpp
 from vidgen.tokenizers.loading import load_tokenizer
 from vidgen.train.config import KeyframeRecipe
+from vidgen.train.latent_statistics import SMALLEST_SPREAD, clip_batches
 from vidgen.train.loss_config import QUANTIZER_WEIGHTS
 from vidgen.train.losses import ReconstructionLoss
 from vidgen.train.sources import VALIDATION_SEED_OFFSET, Mixture, collate
 from vidgen.train.task import Metrics, Task
-from vidgen.train.tokenizer_task import SMALLEST_SPREAD, codebook_usage
+from vidgen.train.tokenizer_task import codebook_usage
 
 STATISTICS_CLIPS = 64
 
@@ -82,12 +85,10 @@ class KeyframeTask(Task):
         usual = QUANTIZER_WEIGHTS.get(config.bottleneck if part == "motion" else config.key.bottleneck, {})
         return weights.bottleneck_parts.get(name, usual.get(loss, weights.bottleneck))
 
-    def held_out_batches(self, count: int):
+    def held_out_batches(self, count: int) -> Iterator[Float[Tensor, "b 3 t h w"]]:
         """`count` held-out clips in batches on the device, the same ones every time."""
-        size = self.recipe.batch_size
-        for first in range(0, count, size):
-            clips = [self.held_out[(0, i)] for i in range(first, min(first + size, count))]
-            yield collate(clips)["video"].to(self.recipe.device)
+        for batch in clip_batches(self.held_out, count, self.recipe.batch_size):
+            yield batch["video"].to(self.recipe.device)
 
     def validate(self) -> Metrics:
         """PSNR (dB, mean over clips) of held-out clips: `psnr` learned; `psnr_repeated` key frames that stand;

@@ -12,8 +12,8 @@ from vidgen.scripts.benches.memory import measure_peak
 from vidgen.scripts.benches.rows import BenchSettings, Row, make_row
 from vidgen.scripts.benches.timing import alternate
 from vidgen.scripts.benches.work import count_gflops
-from vidgen.train.config import load_recipe
 from vidgen.train.loop import Trainer
+from vidgen.train.recipe_files import load_recipe
 from vidgen.train.tokenizer_task import TokenizerTask
 
 WARMUP = 2
