@@ -243,11 +243,8 @@ class VideoTokenizer(Pretrained):
     def walk(self, video: Float[Tensor, "b 3 T H W"]) -> Iterator[tuple[str, Float[Tensor, "b c t h w"]]]:
         """Every intermediate of encoding with the name of its tap, lazily: stop iterating and the rest is not run."""
         check_video(video)
-        n, f = self.config.ratio_t, self.config.ratio
-        frames = pad_space(video.to(self.dtype), f)
-        short = -(frames.shape[2] - 1) % n
-        head, tail = frames[:, :, :1].expand(-1, -1, n - 1, -1, -1), frames[:, :, -1:].expand(-1, -1, short, -1, -1)
-        x = self.front_end(torch.cat([head, frames, tail], dim=2)).contiguous(memory_format=torch.channels_last_3d)
+        frames = pad_clip(video.to(self.dtype), self.config.ratio_t, self.config.ratio)
+        x = self.front_end(frames).contiguous(memory_format=torch.channels_last_3d)
         for name, h in self.encoder.walk(x, Stream()):
             if name == "encoder.out":
                 yield "latents", self.normalise(self.bottleneck(h).latents)
@@ -268,6 +265,13 @@ def pad_space(x: Float[Tensor, "b c t h w"], multiple: int) -> Float[Tensor, "b 
     """Repeats the last row and column until height and width are multiples of `multiple`."""
     h, w = -x.shape[3] % multiple, -x.shape[4] % multiple
     return F.pad(x, (0, w, 0, h, 0, 0), mode="replicate") if h or w else x
+
+
+def pad_clip(x: Float[Tensor, "b c T H W"], ratio_t: int, ratio: int) -> Float[Tensor, "b c t h w"]:
+    """A whole clip by the frame rule: the first frame `ratio_t` times, tail and edges repeated to fill their cells."""
+    frames, short = pad_space(x, ratio), -(x.shape[2] - 1) % ratio_t
+    head, tail = frames[:, :, :1].expand(-1, -1, ratio_t - 1, -1, -1), frames[:, :, -1:].expand(-1, -1, short, -1, -1)
+    return torch.cat([head, frames, tail], dim=2)
 
 
 def per_channel(v: Float[Tensor, " c"], like: Tensor) -> Float[Tensor, "1 c 1 1 1"]:

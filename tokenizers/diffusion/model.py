@@ -19,7 +19,7 @@ from vidgen.paths import FlowPath, expand_level
 from vidgen.pretrained import Pretrained
 from vidgen.tokenizers.backbones.convolutional import FrontEnd
 from vidgen.tokenizers.diffusion.config import DiffusionTokenizerConfig, patch_frames
-from vidgen.tokenizers.model import Encoded, StreamState, VideoTokenizer, check_video, pad_space
+from vidgen.tokenizers.model import Encoded, StreamState, VideoTokenizer, check_video, pad_clip
 
 Solver = Callable[..., Tensor]  # (denoise, x, times, path) -> x, as those of vidgen.samplers.solvers.SAMPLERS
 
@@ -78,11 +78,7 @@ class DiffusionTokenizer(Pretrained):
     def patches(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b d t h w"]:
         """What is denoised: pixels as patches. The first frame fills its own by repeating; so do tail and edges."""
         check_video(video)
-        n = self.config.patch_t
-        frames = pad_space(video, self.config.ratio)
-        short = -(video.shape[2] - 1) % n
-        head, tail = frames[:, :, :1].expand(-1, -1, n - 1, -1, -1), frames[:, :, -1:].expand(-1, -1, short, -1, -1)
-        return self.front_end(torch.cat([head, frames, tail], dim=2))
+        return self.front_end(pad_clip(video, self.config.patch_t, self.config.ratio))
 
     def pixels(self, patches: Float[Tensor, "b d t h w"], first: bool = True) -> Float[Tensor, "b 3 T H W"]:
         """The frames of patches, uncropped; where they are a clip's `first`, one frame of the first patch."""

@@ -47,13 +47,30 @@ def evaluate(
     A clip that cannot be read is said (`say`) and listed in "dropped", never replaced. Raises VidgenError if none is
     left. Returns plain data for JSON: see `summarise`, and "rate_distortion" of `summarise_rates` where asked for.
     """
-    rows, dropped, rates, tokens = [], [], [], TokenCount(tokenizer)
+    rates, tokens = [], TokenCount(tokenizer)
+
+    def measure(record: ClipRecord) -> dict[str, Any]:
+        row, window = evaluate_clip(tokenizer, record, protocol, lpips, tokens, keep=sweep is not None)
+        if sweep is not None:
+            rates.append({"path": row["path"], **measure_rates(tokenizer, window, row["fps"], sweep)})
+        return row
+
+    rows, dropped = measure_each(records, measure, progress, say)
+    report = summarise(rows, tokenizer.config.ratio_t) | {"usage": tokens.report(), "clips": rows, "dropped": dropped}
+    return report | ({"rate_distortion": summarise_rates(rates, sweep)} if sweep is not None else {})
+
+
+def measure_each(
+    records: Sequence[ClipRecord], measure: Callable[[ClipRecord], dict[str, Any]], progress: Progress, say: Said
+) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """The rows of all clips that can be measured, and "path" and "reason" of the others, each of which is said.
+
+    Raises VidgenError if none is left.
+    """
+    rows, dropped = [], []
     for index, record in enumerate(records):
         try:
-            row, window = evaluate_clip(tokenizer, record, protocol, lpips, tokens, keep=sweep is not None)
-            if sweep is not None:
-                rates.append({"path": row["path"], **measure_rates(tokenizer, window, row["fps"], sweep)})
-            rows.append(row)
+            rows.append(measure(record))
         except VidgenError as error:
             dropped.append({"path": str(record.path), "reason": str(error).removeprefix(f"{record.path}: ")})
             say(f"left out: {error}")
@@ -61,8 +78,7 @@ def evaluate(
     if not rows:
         reasons = "; ".join(drop["reason"] for drop in dropped[:3])
         raise VidgenError(f"none of {len(records)} clips can be used ({reasons}); see `vidgen data inspect`")
-    report = summarise(rows, tokenizer.config.ratio_t) | {"usage": tokens.report(), "clips": rows, "dropped": dropped}
-    return report | ({"rate_distortion": summarise_rates(rates, sweep)} if sweep is not None else {})
+    return rows, dropped
 
 
 def evaluate_clip(

@@ -17,7 +17,7 @@ from vidgen.data.motion_vectors import MotionVectors, read_motion_vectors, towar
 from vidgen.errors import VideoError, VidgenError
 from vidgen.metrics.intervals import METHOD, mean_interval
 from vidgen.metrics.meter import ClipMeter
-from vidgen.tokenizers.evaluation.evaluating import average
+from vidgen.tokenizers.evaluation.evaluating import average, measure_each
 from vidgen.tokenizers.evaluation.protocols import ClipProtocol, open_windows
 from vidgen.tokenizers.keyframes.codes import join_codes
 from vidgen.tokenizers.keyframes.comparing import decode_ways
@@ -50,17 +50,9 @@ def evaluate_keyframes(
     """
     if motion == "file" and (protocol.size or protocol.max_side or protocol.fps or protocol.near_fps):
         raise VidgenError("motion of the file fits the frames that it has: leave size and frame rate as they are")
-    rows, dropped = [], []
-    for index, record in enumerate(records):
-        try:
-            rows.append(evaluate_clip(tokenizer, record, protocol, motion, step))
-        except VidgenError as error:
-            dropped.append({"path": str(record.path), "reason": str(error).removeprefix(f"{record.path}: ")})
-            say(f"left out: {error}")
-        progress(index + 1)
-    if not rows:
-        reasons = "; ".join(drop["reason"] for drop in dropped[:3])
-        raise VidgenError(f"none of {len(records)} clips can be used ({reasons}); see `vidgen data inspect`")
+    rows, dropped = measure_each(
+        records, lambda record: evaluate_clip(tokenizer, record, protocol, motion, step), progress, say
+    )
     return summarise(rows) | {"step": step, "motion": motion, "clips": rows, "dropped": dropped}
 
 
