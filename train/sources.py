@@ -51,6 +51,8 @@ class ShapeSource:
     def __init__(self, source: SourceConfig, data: DataConfig, part: str) -> None:
         self.size = tuple(data.size)
         self.weights = source.weights if part == "train" else {}
+        # The most that `weight` can be.
+        self.most = max(self.weights.get(s, 1.0) for s in SHAPES) * max(self.weights.get(m, 1.0) for m in MOTIONS)
         height, width = source.world_size or self.size
         self.world = ShapeWorld(
             ShapeWorldConfig(
@@ -78,17 +80,13 @@ class ShapeSource:
             index = int(rng.integers(2**40))
             if not self.weights:
                 return index
-            if rng.random() * self.most() < self.weight(index):
+            if rng.random() * self.most < self.weight(index):
                 return index
 
     def weight(self, index: int) -> float:
         """How often this clip is drawn beside one without weighted words: its objects' mean."""
         objects = self.world.sample_labels(index).objects
         return sum(self.weights.get(o.shape, 1.0) * self.weights.get(o.motion, 1.0) for o in objects) / len(objects)
-
-    def most(self) -> float:
-        """The most that `weight` can be."""
-        return max(self.weights.get(s, 1.0) for s in SHAPES) * max(self.weights.get(m, 1.0) for m in MOTIONS)
 
     def corner(self, labels: ClipLabels, world: tuple[int, int], rng: np.random.Generator) -> list[int]:
         """Top and left of a crop that holds an object's centre at some moment."""
