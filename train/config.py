@@ -35,8 +35,8 @@ class SourceConfig:
     `share` is this source's part of every batch. `include` names files to take (empty: all). Clips from files
     are held in memory at `short_side` pixels, at most `max_frames` each. `world_size` (height, width) renders shapes
     larger than the samples, which are then crops that hold an object: more of the object for the same work.
-    `weights` draws shapes and motions that are hard to learn more often: {star: 2} makes a clip of a star twice as
-    likely as else; of several words the weights multiply
+    `weights` draws colours, shapes, sizes and motions that are hard to learn more often: {star: 2} makes a clip of a
+    star twice as likely as else; of several words the weights multiply
     (`circle` is a shape and a motion: it counts for both). Validation keeps the world's own frequencies.
     Every `hold_out`-th file is kept for validation (0: none, and validation draws other windows of the same files).
     `num_frames` is this source's own clip length, 1 for images (0: that of the data); every batch is of one length, by

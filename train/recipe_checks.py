@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vidgen.data.shapes import MOTIONS, SHAPES
+from vidgen.data.shapes import WORDS
 from vidgen.errors import VidgenError
 from vidgen.train.config import (
     DiffusionRecipe,
@@ -54,10 +54,10 @@ def check_source(source: SourceConfig, path: Path) -> None:
         raise VidgenError(f"{path}: source kind {source.kind!r}: choose 'shapes' or 'clips'")
     if source.kind == "clips" and not source.path:
         raise VidgenError(f"{path}: a source of kind 'clips' needs path=FOLDER, e.g. data.sources.0.path=my_clips")
-    known = {*SHAPES, *MOTIONS}
+    known = {word for words in WORDS for word in words}
     if wrong := [word for word, weight in source.weights.items() if word not in known or not weight > 0]:
         raise VidgenError(
-            f"{path}: weights.{wrong[0]}={source.weights[wrong[0]]}: a number above 0 for a shape or motion of "
+            f"{path}: weights.{wrong[0]}={source.weights[wrong[0]]}: a number above 0 for one of the words "
             f"{', '.join(sorted(known))}"
         )
     if source.num_frames < 0 or source.max_stride < 1:

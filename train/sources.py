@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vidgen.data.datasets import ClipRecord, find_clips
 from vidgen.data.reading import probe_video, read_video
-from vidgen.data.shapes import MOTIONS, SHAPES, ClipLabels, ShapeWorld, ShapeWorldConfig
+from vidgen.data.shapes import WORDS, ClipLabels, ShapeWorld, ShapeWorldConfig
 from vidgen.errors import VideoError, VidgenError
 from vidgen.train.config import DataConfig, SourceConfig
 
@@ -52,7 +53,7 @@ class ShapeSource:
         self.size = tuple(data.size)
         self.weights = source.weights if part == "train" else {}
         # The most that `weight` can be.
-        self.most = max(self.weights.get(s, 1.0) for s in SHAPES) * max(self.weights.get(m, 1.0) for m in MOTIONS)
+        self.most = math.prod(max(self.weights.get(w, 1.0) for w in words) for words in WORDS)
         height, width = source.world_size or self.size
         self.world = ShapeWorld(
             ShapeWorldConfig(
@@ -86,7 +87,8 @@ class ShapeSource:
     def weight(self, index: int) -> float:
         """How often this clip is drawn beside one without weighted words: its objects' mean."""
         objects = self.world.sample_labels(index).objects
-        return sum(self.weights.get(o.shape, 1.0) * self.weights.get(o.motion, 1.0) for o in objects) / len(objects)
+        words = ((o.colour, o.shape, o.size, o.motion) for o in objects)
+        return sum(math.prod(self.weights.get(word, 1.0) for word in own) for own in words) / len(objects)
 
     def corner(self, labels: ClipLabels, world: tuple[int, int], rng: np.random.Generator) -> list[int]:
         """Top and left of a crop that holds an object's centre at some moment."""

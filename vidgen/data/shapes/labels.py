@@ -39,6 +39,9 @@ DIRECTIONS: dict[str, tuple[float, float]] = {
 }
 MOTIONS = ("still", *DIRECTIONS, "circle", "bounce", "grow", "shrink", "rotate")
 
+# What a prompt says of an object: its colour, shape, size and motion.
+WORDS = (tuple(COLOURS), SHAPES, tuple(SIZES), MOTIONS)
+
 BACKGROUNDS = ("plain", "gradient", "texture")
 TONES: dict[str, tuple[float, float]] = {"dark": (24.0, 72.0), "grey": (92.0, 148.0), "light": (176.0, 232.0)}
 SPLITS = ("train", "held_out")
