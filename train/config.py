@@ -135,7 +135,12 @@ class DiffusionRecipe(LoopConfig):
     """Task `diffusion`: a VideoDiT and, where `text_model` is set, a text encoder trained with it.
 
     Latents of `cached_clips` clips are encoded once by `tokenizer` and kept in `cache`, keyed by the tokenizer's
-    hash and the data. `time` is the TimeDistribution that the checkpoint carries to the sampler.
+    hash and the data. `time` is the TimeDistribution that the checkpoint carries to the sampler. `train_text` false
+    keeps the text encoder as it is.
+
+    Shares of the clips: `drop_text` without their caption, `per_frame_noise` with a noise level of its own for each
+    latent frame, `given_frames` with some latent frames clean, from which the others are made (images to video,
+    continuation, frames between).
     """
 
     tokenizer: str = "default"
@@ -145,8 +150,10 @@ class DiffusionRecipe(LoopConfig):
     text_model: dict[str, Any] = field(default_factory=dict)
     parametrisation: str = "flow"
     time: dict[str, Any] = field(default_factory=dict)
+    train_text: bool = True
     drop_text: float = 0.1
     per_frame_noise: float = 0.0
+    given_frames: float = 0.0
     validation_levels: int = 8
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from einops import reduce
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from vidgen.errors import VidgenError
@@ -43,6 +45,20 @@ def build_networks(recipe: DiffusionRecipe, latent_channels: int) -> tuple[Video
     return VideoDiT(config_from_dict(VideoDiTConfig, {**recipe.model, **sizes}, "recipe key `model`")), encoder
 
 
+def draw_given(b: int, frames: int, share: float, generator: torch.Generator) -> Bool[Tensor, "b t"]:
+    """Which latent frames of a batch are given clean, in about `share` of the clips: the first one, the first and the
+    last, those up to some moment, or any (each with probability 1/4). At least one frame is left to be made."""
+    one, moment, kind = (torch.rand(b, 1, generator=generator) for _ in range(3))
+    place = torch.arange(frames)
+    first = (place == 0).expand(b, frames)
+    ends = first | (place == frames - 1)
+    past = place < 1 + (moment * (frames - 1)).floor()
+    some = torch.rand(b, frames, generator=generator) < 0.5
+    kinds = torch.stack([first, ends, past, some])  # kind b t
+    chosen = kinds[(kind[:, 0] * len(kinds)).long(), torch.arange(b)]
+    return chosen & ~chosen.all(dim=1, keepdim=True) & (one < share)
+
+
 class DiffusionTask(Task):
     """The denoising loss |prediction - target|^2 at levels drawn from the recipe's TimeDistribution."""
 
@@ -58,7 +74,8 @@ class DiffusionTask(Task):
         self.tokenizer = load_tokenizer(recipe.tokenizer, dtype=dtype, device=recipe.device)
         self.transformer, self.text_encoder = build_networks(recipe, self.tokenizer.config.latent_channels)
         trained: dict[str, nn.Module] = {"transformer": self.transformer}
-        if isinstance(self.text_encoder, ByteTextEncoder):  # published encoders stay as they are
+        # Published encoders stay as they are.
+        if recipe.train_text and isinstance(self.text_encoder, ByteTextEncoder):
             trained["text_encoder"] = self.text_encoder
         self.model = nn.ModuleDict(trained).requires_grad_(True)
         self.dataset = CachedLatents(
@@ -85,18 +102,20 @@ class DiffusionTask(Task):
         if self.recipe.per_frame_noise > 0:  # diffusion forcing (Chen et al. 2024): a level of its own for each frame
             own = torch.rand(b, 1, generator=generator) < self.recipe.per_frame_noise
             t = torch.where(own, self.time.sample((b, frames), generator), t)
-        else:
-            t = t[:, 0]
+        if self.recipe.given_frames > 0:
+            t = t.masked_fill(draw_given(b, frames, self.recipe.given_frames, generator), 0.0)
         loss = self.denoising_loss(x0, captions, t, draw_normal(x0.shape, generator))
         return loss.mean(), {}
 
     def denoising_loss(self, x0: Tensor, captions: list[str], t: Tensor, eps: Tensor) -> Tensor:
-        """Mean squared error of the prediction, one value a clip (b,)."""
+        """Mean squared error of the prediction over the frames that have noise, one value a clip (b,)."""
         x0, t, eps = (v.to(self.recipe.device) for v in (x0, t, eps))
         level = expand_level(t, x0)
         target = self.target(x0, eps, self.path.alpha(level), self.path.sigma(level))
         prediction = self.transformer(add_noise(x0, eps, t, self.path), t, self.text_encoder(captions))
-        return (prediction.float() - target).square().flatten(1).mean(1)
+        error = reduce((prediction.float() - target).square(), "b c t h w -> b t", "mean")
+        noisy = (t > 0).to(error.dtype).reshape(len(t), -1).expand_as(error)  # nothing hints at the noise of the others
+        return (error * noisy).sum(1) / noisy.sum(1)
 
     def validate(self) -> dict[str, float]:
         """The loss of held-out clips at fixed, equally probable noise levels with fixed noise, and its mean."""

@@ -7,7 +7,7 @@ from vidgen.errors import VidgenError
 from vidgen.samplers.pipeline import load_pipeline
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
-from vidgen.train.diffusion_task import DiffusionTask
+from vidgen.train.diffusion_task import DiffusionTask, draw_given
 from vidgen.train.latents import CachedLatents
 from vidgen.train.loop import train
 from vidgen.train.recipe_files import load_recipe
@@ -16,7 +16,7 @@ SMALL = [
     "cached_clips=6", "steps=4", "batch_size=2", "log_every=1", "validate_every=2", "checkpoint_every=2",
     "data.validation_clips=2", "data.num_frames=5", "data.size=[16,16]", "model.width=32", "model.depth=1",
     "model.head_dim=32", "text_model.width=16", "text_model.depth=1", "text_model.head_dim=16", "autocast=float32",
-    "per_frame_noise=0.5",
+    "per_frame_noise=0.5", "given_frames=0.5",
 ]  # fmt: skip
 
 
@@ -77,3 +77,26 @@ def test_unknown_settings_are_named(recipe):
     recipe.model["colour"] = 3
     with pytest.raises(VidgenError, match="recipe key `model`: unknown keys colour"):
         DiffusionTask(recipe)
+
+
+def test_given_frames_are_clean_and_one_is_always_left():
+    given = draw_given(4000, 5, 0.5, torch.Generator().manual_seed(0))
+    assert not given.all(dim=1).any()
+    patterns = {tuple(row) for row in given.int().tolist()}
+    assert {(1, 0, 0, 0, 0), (1, 0, 0, 0, 1), (1, 1, 1, 1, 0), (0, 1, 0, 1, 1)} <= patterns
+    assert given.any(dim=1).float().mean() == pytest.approx(0.5, abs=0.03)
+    assert not draw_given(8, 1, 1.0, torch.Generator()).any()  # an image has nothing to be made from
+
+
+def test_frames_without_noise_do_not_count(recipe):
+    task = DiffusionTask(recipe)
+    x0, eps = torch.zeros(2, 4, 3, 2, 2), torch.ones(2, 4, 3, 2, 2)
+    eps[:, :, 0] = 7.0  # of a frame at level 0, of which the network sees nothing
+    t = torch.tensor([[0.0, 0.5, 0.5], [0.0, 0.2, 0.9]])
+    assert torch.allclose(task.denoising_loss(x0, ["a", "b"], t, eps), torch.ones(2))
+
+
+def test_a_text_encoder_can_be_kept(recipe):
+    recipe.train_text = False
+    task = DiffusionTask(recipe)
+    assert set(task.model) == {"transformer"}
