@@ -1,12 +1,17 @@
-"""Fixtures that several test files share: the real clips where they are present, and tiny clips made on the spot."""
+"""One thread a process, and fixtures that several test files share: the real clips where they are present, and tiny clips made on the spot."""
 
-from collections.abc import Callable
-from fractions import Fraction
-from pathlib import Path
+import os
 
-import av
-import numpy as np
-import pytest
+# pytest-xdist runs a process a core: threads of their own would only wait for each other. Set before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from collections.abc import Callable  # noqa: E402
+from fractions import Fraction  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import av  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
 SHARED_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 

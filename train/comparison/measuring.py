@@ -98,6 +98,6 @@ def training_cost(recipe: TokenizerRecipe) -> dict[str, Any]:
     return {
         "steps": recipe.steps,
         "clips": recipe.steps * recipe.batch_size,
-        "seconds": round(recipe.steps * fmean(seconds.values()), 1) if seconds else None,
+        "seconds": round(recipe.steps * fmean(seconds.values()), 3) if seconds else None,
         "rollbacks": rollbacks,
     }
