@@ -54,7 +54,7 @@ def check_source(source: SourceConfig, path: Path) -> None:
         raise VidgenError(f"{path}: source kind {source.kind!r}: choose 'shapes' or 'clips'")
     if source.kind == "clips" and not source.path:
         raise VidgenError(f"{path}: a source of kind 'clips' needs path=FOLDER, e.g. data.sources.0.path=my_clips")
-    known = {word for words in WORDS for word in words}
+    known = {name for kind, words in WORDS.items() for word in words for name in (word, f"{kind} {word}")}
     if wrong := [word for word, weight in source.weights.items() if word not in known or not weight > 0]:
         raise VidgenError(
             f"{path}: weights.{wrong[0]}={source.weights[wrong[0]]}: a number above 0 for one of the words "

@@ -53,7 +53,7 @@ class ShapeSource:
         self.size = tuple(data.size)
         self.weights = source.weights if part == "train" else {}
         # The most that `weight` can be.
-        self.most = math.prod(max(self.weights.get(w, 1.0) for w in words) for words in WORDS)
+        self.most = math.prod(max(self.word_weight(kind, word) for word in words) for kind, words in WORDS.items())
         height, width = source.world_size or self.size
         self.world = ShapeWorld(
             ShapeWorldConfig(
@@ -87,8 +87,11 @@ class ShapeSource:
     def weight(self, index: int) -> float:
         """How often this clip is drawn beside one without weighted words: its objects' mean."""
         objects = self.world.sample_labels(index).objects
-        words = ((o.colour, o.shape, o.size, o.motion) for o in objects)
-        return sum(math.prod(self.weights.get(word, 1.0) for word in own) for own in words) / len(objects)
+        weights = (math.prod(self.word_weight(kind, getattr(thing, kind)) for kind in WORDS) for thing in objects)
+        return sum(weights) / len(objects)
+
+    def word_weight(self, kind: str, word: str) -> float:
+        return self.weights.get(f"{kind} {word}", self.weights.get(word, 1.0))
 
     def corner(self, labels: ClipLabels, world: tuple[int, int], rng: np.random.Generator) -> list[int]:
         """Top and left of a crop that holds an object's centre at some moment."""

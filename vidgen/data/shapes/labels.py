@@ -40,7 +40,7 @@ DIRECTIONS: dict[str, tuple[float, float]] = {
 MOTIONS = ("still", *DIRECTIONS, "circle", "bounce", "grow", "shrink", "rotate")
 
 # What a prompt says of an object: its colour, shape, size and motion.
-WORDS = (tuple(COLOURS), SHAPES, tuple(SIZES), MOTIONS)
+WORDS = {"colour": tuple(COLOURS), "shape": SHAPES, "size": tuple(SIZES), "motion": MOTIONS}
 
 BACKGROUNDS = ("plain", "gradient", "texture")
 TONES: dict[str, tuple[float, float]] = {"dark": (24.0, 72.0), "grey": (92.0, 148.0), "light": (176.0, 232.0)}
