@@ -1,4 +1,4 @@
-"""One thread a process, and fixtures that several test files share: the real clips where they are present, and tiny clips made on the spot."""
+"""One thread a process; and what several test files share: real clips where they are present, tiny clips made here."""
 
 import os
 

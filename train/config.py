@@ -36,9 +36,9 @@ class SourceConfig:
     are held in memory at `short_side` pixels, at most `max_frames` each. `world_size` (height, width) renders shapes
     larger than the samples, which are then crops that hold an object: more of the object for the same work.
     `weights` draws colours, shapes, sizes and motions that are hard to learn more often: {star: 2} makes a clip of a
-    star twice as likely as else; of several words the weights multiply
-    (`circle` counts for the shape and the motion, `motion circle` for the motion alone). Validation keeps the world's own frequencies.
-    Every `hold_out`-th file is kept for validation (0: none, and validation draws other windows of the same files).
+    star twice as likely as else; of several words the weights multiply (`circle` counts for the shape and the motion,
+    `motion circle` for the motion alone). Validation keeps the world's own frequencies. Every `hold_out`-th file is
+    kept for validation (0: none, and validation draws other windows of the same files).
     `num_frames` is this source's own clip length, 1 for images (0: that of the data); every batch is of one length, by
     the shares, and validation of the longest. Frames of files are taken up to `max_stride` apart, at random.
     """

@@ -27,7 +27,7 @@ def test_items_are_functions_of_seed_step_and_slot():
 
 
 def share_of_stars(part: str) -> float:
-    source = ShapeSource(SourceConfig(weights={"star": 3.0, "still": 2.0}), SHAPES, part)
+    source = ShapeSource(SourceConfig(weights={"star": 3.0, "still": 2.0, "motion circle": 2.0}), SHAPES, part)
     rng = rng_of(0)
     return np.mean([source.world.sample_labels(source.draw(rng)).objects[0].shape == "star" for _ in range(1500)])
 
