@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from vidgen.data.frames import to_tensor
 from vidgen.errors import VidgenError
+from vidgen.tokenizers.files import token_writing
 from vidgen.tokenizers.files.index_packing import bits_for, pack_indices, unpack_indices
 from vidgen.tokenizers.files.token_files import open_tokens, read_tokens, tokenizer_hash
 from vidgen.tokenizers.files.token_writing import Author, write_tokens, writing_tokens
@@ -151,7 +152,10 @@ def write_in_pieces(path: Path, tokenizer: VideoTokenizer, frames: np.ndarray, p
     return path
 
 
-def test_a_file_written_in_pieces_is_the_file_written_at_once(any_tokenizer, frames, tmp_path: Path) -> None:
+def test_a_file_written_in_pieces_is_the_file_written_at_once(
+    any_tokenizer, frames, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(token_writing, "COPIED_AT_ONCE", 2 * 3 * 5 * 7 * 8)  # of four latent frames, two
     encoded = any_tokenizer.encode(to_tensor(frames)[None])
     whole = write_tokens(tmp_path / "whole.safetensors", encoded, any_tokenizer, fps=8)
     plan = Plan(latents=2, tiles=ExactTiles(rows=3, cols=4))
