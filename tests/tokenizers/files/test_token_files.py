@@ -233,6 +233,15 @@ def test_indices_that_no_codebook_has_are_refused(tmp_path: Path, frames) -> Non
         read_tokens(path, tokenizer)
 
 
+def test_latents_that_are_not_finite_are_refused(tokenizer, encoded: Encoded, tmp_path: Path) -> None:
+    path = write_tokens(tmp_path / "x.safetensors", encoded, tokenizer, fps=8)
+    path.write_bytes(path.read_bytes()[:-4] + b"\xff" * 4)
+    with open_tokens(path, tokenizer) as tokens:
+        assert torch.equal(tokens.latents(0, 1), encoded.latents[:, :, :1])  # the damage is in the last
+        with pytest.raises(VidgenError, match="holds latents that are not finite; the file is damaged"):
+            tokens.latents()
+
+
 def test_a_file_of_another_shape_is_refused(tokenizer, encoded: Encoded, tmp_path: Path) -> None:
     clip = Encoded(latents=encoded.latents, num_frames=30, height=18, width=26)
     path = write_tokens(tmp_path / "x.safetensors", clip, tokenizer, fps=8)
