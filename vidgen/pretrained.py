@@ -101,10 +101,8 @@ class Pretrained(nn.Module):
         """
         folder = Path(folder)
         values = read_json(folder / CONFIG_NAME)
-        if (kind := values.get("_class_name")) != cls.__name__:
-            raise VidgenError(
-                f"{folder} holds a {kind}, not a {cls.__name__}: name another, or open it by {kind}.from_pretrained"
-            )
+        if values.get("_class_name") != cls.__name__:
+            raise VidgenError(f"{folder} holds a {values.get('_class_name')}, not a {cls.__name__}")
         config = config_from_dict(cls.config_class, values, str(folder / CONFIG_NAME))
         with torch.device("meta"):  # no time spent on random weights that are replaced at once
             model = cls(config)

@@ -18,7 +18,7 @@ from vidgen.tokenizers.files.token_writing import Author, write_tokens, writing_
 from vidgen.tokenizers.memory import streaming
 from vidgen.tokenizers.memory.receptive_fields import decoder_context
 from vidgen.tokenizers.memory.streaming import Plan
-from vidgen.tokenizers.memory.tiling import ExactTiles
+from vidgen.tokenizers.memory.tiles import ExactTiles
 from vidgen.tokenizers.model import Encoded, TokenizerConfig, VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
 
