@@ -75,10 +75,10 @@ def print_recipe(config: LoopConfig, as_json: bool) -> None:
 
 def run_recipe(config: LoopConfig, as_json: bool) -> None:
     """Trains to the end and says where the model is; on Ctrl-C says where it stands."""
-    from vidgen.train.checkpoints import checkpoint_steps
     from vidgen.train.loop import open_run
     from vidgen.train.loop import train as train_loop
-    from vidgen.train.processes import is_first
+    from vidgen.train.running.checkpoints import checkpoint_steps
+    from vidgen.train.running.processes import is_first
 
     run = Path(config.out)
     if is_first() and (done := checkpoint_steps(run)):

@@ -24,8 +24,9 @@ from tqdm import tqdm
 
 from vidgen.errors import VidgenError
 from vidgen.noise import sample_generator
-from vidgen.train import processes
-from vidgen.train.checkpoints import (
+from vidgen.train.config import LoopConfig
+from vidgen.train.running import processes
+from vidgen.train.running.checkpoints import (
     RunState,
     checkpoint_steps,
     drop_checkpoint,
@@ -34,13 +35,12 @@ from vidgen.train.checkpoints import (
     record_guard,
     save_checkpoint,
 )
-from vidgen.train.config import LoopConfig
-from vidgen.train.guards import Derailment, Guard
-from vidgen.train.optimizers import build_optimizer
-from vidgen.train.runs import interruptible, open_run
+from vidgen.train.running.guards import Derailment, Guard
+from vidgen.train.running.optimizers import build_optimizer
+from vidgen.train.running.runs import interruptible, open_run
+from vidgen.train.running.utilisation import Utilisation
 from vidgen.train.sources import batches
 from vidgen.train.task import Metrics, Task, autocast
-from vidgen.train.utilisation import Utilisation
 
 
 def learning_rate(step: int, config: LoopConfig) -> float:

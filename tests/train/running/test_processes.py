@@ -14,11 +14,11 @@ from torch import nn
 from vidgen.errors import VidgenError
 from vidgen.noise import sample_generator
 from vidgen.tokenizers.bottlenecks.vector_quantizer import Codebook
-from vidgen.train import processes
-from vidgen.train.adversarial import Adversary
 from vidgen.train.config import GuardConfig, LoopConfig, OptimizerConfig
 from vidgen.train.loop import Trainer
 from vidgen.train.loss_config import AdversarialConfig
+from vidgen.train.losses.adversarial import Adversary
+from vidgen.train.running import processes
 from vidgen.train.task import Task
 
 WIDTH, BATCH = 6, 4

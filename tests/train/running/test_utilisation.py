@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from vidgen.models.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
-from vidgen.train import utilisation
-from vidgen.train.utilisation import Operations, Utilisation, roof
+from vidgen.train.running import utilisation
+from vidgen.train.running.utilisation import Operations, Utilisation, roof
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidgen.train import processes
+from vidgen.train.running import processes
 
 WIDEST = 8  # times the first layer's width
 GROUP = 8  # channels that a GroupNorm takes together

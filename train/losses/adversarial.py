@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidgen.train.discriminators import (
+from vidgen.train.loss_config import AdversarialConfig
+from vidgen.train.losses.discriminators import (
     DISCRIMINATORS,
     LeCam,
     adaptive_weight,
@@ -17,9 +18,8 @@ from vidgen.train.discriminators import (
     hinge_generator,
     r1_penalty,
 )
-from vidgen.train.guards import check_finite
-from vidgen.train.loss_config import AdversarialConfig
-from vidgen.train.processes import average_gradients, averaged
+from vidgen.train.running.guards import check_finite
+from vidgen.train.running.processes import average_gradients, averaged
 from vidgen.train.task import Metrics, autocast
 
 
