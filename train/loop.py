@@ -36,20 +36,11 @@ from vidgen.train.running.checkpoints import (
     save_checkpoint,
 )
 from vidgen.train.running.guards import Derailment, Guard
-from vidgen.train.running.optimizers import build_optimizer
+from vidgen.train.running.optimizers import build_optimizer, learning_rate
 from vidgen.train.running.runs import interruptible, open_run
 from vidgen.train.running.utilisation import Utilisation
 from vidgen.train.sources import batches
 from vidgen.train.task import Metrics, Task, autocast
-
-
-def learning_rate(step: int, config: LoopConfig) -> float:
-    """Linear warm-up, then cosine to `final_lr` of the peak (Loshchilov & Hutter 2017, eq. 5)."""
-    o = config.optimizer
-    if step < o.warmup:
-        return o.lr * (step + 1) / o.warmup
-    done = (step - o.warmup) / max(1, config.steps - o.warmup)
-    return o.lr * (o.final_lr + (1.0 - o.final_lr) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done))))
 
 
 class Trainer:
