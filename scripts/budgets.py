@@ -89,7 +89,7 @@ def make_planner(tokenizer: VideoTokenizer, limit: int | None, task: Task) -> Pl
 def describe_plan(plan: Plan, limit: int) -> str:
     """A plan in words."""
     from vidgen.tokenizers.memory.planning import describe_bytes
-    from vidgen.tokenizers.memory.tiling import BlendedTiles
+    from vidgen.tokenizers.memory.tiles import BlendedTiles
 
     within = f"at most {describe_bytes(plan.peak_bytes)} of {describe_bytes(limit)}"
     if plan.tiles is None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json as json_format
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +13,11 @@ from vidgen.errors import VidgenError
 from vidgen.scripts.options import FpsOption, JsonOption, SeedOption, SizeOption, check_rate, parse_size
 from vidgen.scripts.outputs import check_output
 from vidgen.scripts.reporting import print_json, print_table, progress
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vidgen.data.shapes import ShapeWorld
 
 app = typer.Typer(no_args_is_help=True, help="Data sets: inspect one, or synthesize one.")
 
@@ -61,9 +67,11 @@ def print_inspection(source: Path, report: dict[str, Any]) -> None:
 
 @app.command()
 def synthesize(
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="A new or empty folder.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR|FILE", help="A new or empty folder, or a video to be made.")
+    ],
     count: Annotated[int, typer.Option("--count", min=1, help="How many clips.")],
-    num_frames: Annotated[int, typer.Option(min=1)] = 17,
+    num_frames: Annotated[int, typer.Option(min=1, help="Of each clip.")] = 17,
     size: SizeOption = "64",
     fps: Annotated[int, typer.Option(min=1, max=1000)] = 8,
     max_objects: Annotated[int, typer.Option(min=1, max=2, help="Moving shapes in a clip.")] = 1,
@@ -75,13 +83,14 @@ def synthesize(
 ) -> None:
     """Write clips of moving shapes with captions (x.mp4 + x.txt) and exact labels (labels.jsonl).
 
+    A name such as film.mp4 gets them as one film, one after the other, and no more than that.
     Example: vidgen data synthesize -o shapes --count 100
     """
-    check_output(output, folder=True)
-
-    from vidgen.atomic import written_aside
     from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig
-    from vidgen.data.writing import write_video
+    from vidgen.data.writing import H264_SUFFIXES, LOSSLESS_SUFFIXES
+
+    whole = output.suffix.lower() in H264_SUFFIXES + LOSSLESS_SUFFIXES
+    check_output(output, folder=not whole)
 
     height, width = parse_size(size) or (64, 64)
     try:
@@ -90,23 +99,48 @@ def synthesize(
         )
     except ValueError as error:
         raise VidgenError(f"no such world can be made: {error}") from None
-    world, digits = ShapeWorld(config), max(5, len(str(count - 1)))
+    (write_film if whole else write_clips)(ShapeWorld(config), count, output)
+    frames = count * num_frames
+    if json:
+        print_json({"path": str(output), "clips": count, "frames": frames, "seed": seed, "split": split})
+        return
+    kind = f"{height}x{width} at {fps} fps"
+    if whole:
+        print(f"{output}: {frames} frames ({frames / fps:g} s) of {kind}, {count} clips one after the other")
+    else:
+        print(f"{output}: {count} clips of {num_frames} frames, {kind}, with captions and labels.jsonl")
+
+
+def write_clips(world: ShapeWorld, count: int, output: Path) -> None:
+    """The first `count` clips of the world as a folder of clips, captions and labels."""
+    from vidgen.atomic import written_aside
+    from vidgen.data.writing import write_video
+
+    digits = max(5, len(str(count - 1)))
     with written_aside(output) as folder, progress(str(output), count) as moved:
         folder.mkdir()
         with (folder / "labels.jsonl").open("w", encoding="utf-8") as labels:
             for index in range(count):
                 clip, name = world[index], f"{index:0{digits}d}"
-                write_video(clip.video, folder / f"{name}.mp4", fps=fps)
+                write_video(clip.video, folder / f"{name}.mp4", fps=world.config.fps)
                 (folder / f"{name}.txt").write_text(clip.caption + "\n", encoding="utf-8")
                 row = {"path": f"{name}.mp4", "caption": clip.caption, "labels": clip.labels.to_dict()}
                 labels.write(json_format.dumps(row) + "\n")
                 moved(index + 1)
-    if json:
-        print_json({"path": str(output), "clips": count, "frames": count * num_frames, "seed": seed, "split": split})
-        return
-    print(
-        f"{output}: {count} clips of {num_frames} frames, {height}x{width} at {fps} fps, with captions and labels.jsonl"
-    )
+
+
+def write_film(world: ShapeWorld, count: int, output: Path) -> None:
+    """The same clips one after the other in one video, in the memory of one of them."""
+    from vidgen.data.writing import write_video
+
+    with progress(str(output), count) as moved:
+
+        def clips() -> Iterator[np.ndarray]:
+            for index in range(count):
+                yield world[index].video
+                moved(index + 1)
+
+        write_video(clips(), output, fps=world.config.fps)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
@@ -85,6 +86,7 @@ def decode_file(reader: Reader, path: Path, target: Path) -> dict[str, Any]:
     from vidgen.tokenizers.files.token_files import open_tokens
     from vidgen.tokenizers.memory.streaming import decode_stream
 
+    started = time.perf_counter()
     with open_tokens(path, reader.tokenizer, own_hash=reader.hash) as tokens:
         info = tokens.info
         start, stop = reader.part.frames(path, info)
@@ -108,7 +110,8 @@ def decode_file(reader: Reader, path: Path, target: Path) -> dict[str, Any]:
 
         write_video(frames(), target, fps=info.fps)
     row = {"path": str(target), "source": str(path), "num_frames": stop - start, "start_frame": start}
-    return row | {"height": info.height, "width": info.width, "fps": info.fps}
+    row |= {"height": info.height, "width": info.width, "fps": info.fps}
+    return row | {"seconds": round(time.perf_counter() - started, 2)}
 
 
 def decode_folder(reader: Reader, folder: Path, output: Path) -> dict[str, Any]:

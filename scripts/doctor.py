@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from vidgen.errors import VidgenError
-from vidgen.scripts.benches.machine import matmul_rate
+from vidgen.roof import matmul_rate
 from vidgen.scripts.options import JsonOption, has_fast_bfloat16
 from vidgen.scripts.reporting import print_json
 

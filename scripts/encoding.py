@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ def encode_clip(writer: Writer, opened: OpenedClip, target: Path) -> dict[str, A
     from vidgen.tokenizers.files.token_writing import writing_tokens
     from vidgen.tokenizers.memory.streaming import encode_tokens
 
+    started = time.perf_counter()
     with progress(opened.path.name, opened.expected) as moved, writing_tokens(target, writer.author) as tokens:
         for piece in encode_tokens(writer.tokenizer, opened.counted(moved), writer.planner):
             tokens.add(piece)
@@ -51,6 +53,7 @@ def encode_clip(writer: Writer, opened: OpenedClip, target: Path) -> dict[str, A
     return {"path": str(target), "source": str(opened.path), **size, **shape} | {
         "bits": tokens.payload,
         "bytes": target.stat().st_size,
+        "seconds": round(time.perf_counter() - started, 2),
     }
 
 

@@ -116,7 +116,8 @@ def encode(
     else:
         kind = "latents" if "latents" in report else "indices"
         frames = f"{report['num_frames']} frames of {report['height']}x{report['width']}"
-        print(f"{target}: {frames} as {kind} {tuple(report[kind])}{describe_memory()}")
+        taken = f"{report['bytes'] / 2**20:.2f} MiB, {report['seconds']:.1f} s"
+        print(f"{target}: {frames} as {kind} {tuple(report[kind])}, {taken}{describe_memory()}")
 
 
 @app.command()
@@ -164,7 +165,7 @@ def decode(
         print(f"{target}: {len(report['clips'])} clips{left}{describe_memory()}")
     else:
         size = f"{report['num_frames']} frames of {report['height']}x{report['width']}"
-        print(f"{target}: {size}{describe_memory()}")
+        print(f"{target}: {size}, {report['seconds']:.1f} s{describe_memory()}")
 
 
 @app.command()

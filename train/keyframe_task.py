@@ -21,7 +21,7 @@ from vidgen.tokenizers.loading import load_tokenizer
 from vidgen.train.config import KeyframeRecipe
 from vidgen.train.latent_statistics import SMALLEST_SPREAD, clip_batches
 from vidgen.train.loss_config import QUANTIZER_WEIGHTS
-from vidgen.train.losses import ReconstructionLoss
+from vidgen.train.losses.reconstruction import ReconstructionLoss
 from vidgen.train.sources import VALIDATION_SEED_OFFSET, Mixture, collate
 from vidgen.train.task import Metrics, Task
 from vidgen.train.tokenizer_task import codebook_usage

@@ -1,7 +1,8 @@
 """The one training loop: EMA, clipping, bf16 autocast, JSONL metrics, checkpoints; killed and resumed, bit for bit.
 
 Nothing in a run depends on hidden generator state: data and noise of step s are functions of (seed, s, rollbacks), so
-a checkpoint needs weights, EMA, optimizer, what the task and the guard remember, and the step number.
+a checkpoint needs weights, EMA, optimizer, what the task and the guard remember, and the step number. Under `torchrun`
+every process has all of these, the same ones, and its own part of each batch; the first one writes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from tqdm import tqdm
 
 from vidgen.errors import VidgenError
 from vidgen.noise import sample_generator
-from vidgen.train.checkpoints import (
+from vidgen.train.config import LoopConfig
+from vidgen.train.running import processes
+from vidgen.train.running.checkpoints import (
     RunState,
     checkpoint_steps,
     drop_checkpoint,
@@ -32,28 +35,21 @@ from vidgen.train.checkpoints import (
     record_guard,
     save_checkpoint,
 )
-from vidgen.train.config import LoopConfig
-from vidgen.train.guards import Derailment, Guard
-from vidgen.train.optimizers import build_optimizer
-from vidgen.train.runs import interruptible, open_run
+from vidgen.train.running.guards import Derailment, Guard
+from vidgen.train.running.optimizers import build_optimizer, learning_rate
+from vidgen.train.running.runs import interruptible, open_run
+from vidgen.train.running.utilisation import Utilisation
 from vidgen.train.sources import batches
 from vidgen.train.task import Metrics, Task, autocast
-
-
-def learning_rate(step: int, config: LoopConfig) -> float:
-    """Linear warm-up, then cosine to `final_lr` of the peak (Loshchilov & Hutter 2017, eq. 5)."""
-    o = config.optimizer
-    if step < o.warmup:
-        return o.lr * (step + 1) / o.warmup
-    done = (step - o.warmup) / max(1, config.steps - o.warmup)
-    return o.lr * (o.final_lr + (1.0 - o.final_lr) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done))))
 
 
 class Trainer:
     """A task, its optimizer and EMA, the guard over them, and the run folder they live in."""
 
     def __init__(self, task: Task, config: LoopConfig) -> None:
-        self.task, self.config, self.run = task, config, open_run(config)
+        with processes.first_before_others():
+            self.task, self.config, self.run = task, config, open_run(config)
+        self.utilisation = Utilisation(config.device, config.autocast)
         task.model.to(config.device).train()
         self.parameters = [p for p in task.model.parameters() if p.requires_grad]
         self.guard = Guard(config.guard)
@@ -91,11 +87,12 @@ class Trainer:
     def fit(self) -> Path:
         """Trains to the last step and returns `final/`. On Ctrl-C saves a checkpoint first, then KeyboardInterrupt.
 
-        Raises VidgenError where steps derail and the guard has no rollbacks left.
+        The bar is the first process's. Raises VidgenError where steps derail and the guard has no rollbacks left.
         """
         config, late = self.config, False
         end = time.monotonic() + 60 * config.max_minutes if config.max_minutes > 0 else math.inf
-        with interruptible() as asked, tqdm(total=config.steps, initial=self.step, disable=None, unit="step") as bar:
+        quiet = True if processes.rank() else None  # None: where stderr is no terminal
+        with interruptible() as asked, tqdm(total=config.steps, initial=self.step, disable=quiet, unit="step") as bar:
             while self.step < config.steps and not late:
                 try:
                     late = self.advance(end, asked, bar)
@@ -106,9 +103,10 @@ class Trainer:
 
     def advance(self, end: float, asked: list[bool], bar: tqdm) -> bool:
         """Steps, logs and saves to the last step or the time `end`; returns whether that came first."""
-        config, data, due = self.config, self.task.dataset, False
+        config, due = self.config, False
+        data = processes.Share(self.task.dataset, config.batch_size)
         first, stop = self.guard.data_step(self.step), self.guard.data_step(config.steps)
-        stream = iter(batches(data, first, stop, config.batch_size, config.data.workers, self.task.gather))
+        stream = iter(batches(data, first, stop, data.size, config.data.workers, self.task.gather))
         while self.step < config.steps:
             tick = time.perf_counter()
             batch = next(stream)
@@ -117,18 +115,20 @@ class Trainer:
             self.step += 1
             seconds = time.perf_counter() - tick
             bar.update()
-            late, last = time.monotonic() > end, self.step == config.steps
+            late, stopped = processes.any_of(time.monotonic() > end, bool(asked))
+            last = self.step == config.steps
             if self.step % config.log_every == 0:
-                rate = config.batch_size / seconds
-                self.log({**metrics, "lr": self.rate(self.step - 1), "clips_per_s": rate, "data_s": wait})
+                rates = {"clips_per_s": config.batch_size / seconds, "mfu": self.utilisation.of(batch, seconds)}
+                self.log({**metrics, "lr": self.rate(self.step - 1), **rates, "data_s": wait})
                 bar.set_postfix(loss=f"{metrics['loss']:.4f}")
             if self.step % config.validate_every == 0 or last or late:
                 self.log({f"validation_{k}": v for k, v in self.validate().items()})
-            due = due or self.step % config.checkpoint_every == 0 or bool(asked) or late
+                self.utilisation.forget()
+            due = due or self.step % config.checkpoint_every == 0 or stopped or late
             if last or due and self.guard.healthy:  # while in doubt it waits: every checkpoint is one to come back to
                 self.save()
                 due = False
-            if asked:
+            if stopped:
                 raise KeyboardInterrupt
             if late:
                 return True
@@ -140,21 +140,23 @@ class Trainer:
 
     def train_step(self, batch: Any) -> Metrics:
         """One optimizer step; raises Derailment, before it is made, where the guard finds that it cannot stand."""
-        config = self.config
-        generator = sample_generator(config.seed, f"step-{self.guard.data_step(self.step)}")
+        config, own = self.config, f"-process-{processes.rank()}" if processes.rank() else ""
+        generator = sample_generator(config.seed, f"step-{self.guard.data_step(self.step)}{own}")
         lr = self.rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        with autocast(config.device, config.autocast):
-            loss, metrics = self.task.loss(batch, generator)
         self.optimizer.zero_grad(set_to_none=True)
+        with self.utilisation.counted(batch), autocast(config.device, config.autocast):
+            loss, metrics = self.task.loss(batch, generator)
         loss.backward()
+        processes.average_gradients(self.parameters)
+        metrics = processes.averaged({"loss": loss.item(), **metrics})
         norm = nn.utils.clip_grad_norm_(self.parameters, config.optimizer.grad_clip).item()
-        self.guard.check(loss.item(), norm, metrics)
+        self.guard.check(metrics["loss"], norm, metrics)
         self.optimizer.step()
         self.ema.step(self.parameters)
-        more = self.task.after_step(self.step, lr)
-        return {"loss": loss.item(), "grad_norm": norm, **metrics, **more}
+        more = processes.averaged(self.task.after_step(self.step, lr))
+        return {**metrics, "grad_norm": norm, **more}
 
     def roll_back(self, trouble: Derailment) -> None:
         """Back to the last checkpoint, or the start, at a lower rate and on to other data; said in the log and on
@@ -166,11 +168,15 @@ class Trainer:
                 f"with more guard.rollbacks, or start again with a lower optimizer.lr and another out=FOLDER"
             )
         before = checkpoint_steps(self.run)
-        if len(before) > 1 and before[-1] == guard.returned_to:  # coming back to it was in vain: it is not good
+        in_vain = len(before) > 1 and before[-1] == guard.returned_to  # it did not help: it is not good
+        processes.wait()
+        if in_vain and processes.rank() == 0:
             drop_checkpoint(self.run, before[-1])
+        processes.wait()
         state = self.restore()
         guard.roll_back(state, self.step)
-        if before:
+        processes.wait()
+        if before and processes.rank() == 0:
             record_guard(self.run / f"checkpoint-{self.step}", guard.state_dict())
         row = {"event": "rollback", "reason": str(trouble), "to_step": self.step}
         self.log({**row, "rollbacks": guard.rollbacks, "lr_scale": guard.lr_scale}, step)
@@ -178,7 +184,8 @@ class Trainer:
             f"{self.run}: step {step}: {trouble}; back to step {self.step} at {guard.lr_scale:g} of the learning rate, "
             f"with other data (rollback {guard.rollbacks} of {self.config.guard.rollbacks})"
         )
-        tqdm.write(line, file=sys.stderr)
+        if processes.rank() == 0:
+            tqdm.write(line, file=sys.stderr)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -193,6 +200,9 @@ class Trainer:
             self.task.model.train()
 
     def validate(self) -> Metrics:
+        """The task's metrics; of the first process alone, since all have the same weights."""
+        if processes.rank():
+            return {}
         with self.averaged(), torch.no_grad(), autocast(self.config.device, self.config.autocast):
             return self.task.validate()
 
@@ -206,22 +216,31 @@ class Trainer:
             guard=self.guard.state_dict(),
         )
         self.start = ({}, {})
-        return save_checkpoint(self.run, state, self.config.keep_checkpoints)
+        with processes.first_before_others():
+            if processes.rank() == 0:
+                save_checkpoint(self.run, state, self.config.keep_checkpoints)
+        return self.run / f"checkpoint-{self.step}"
 
     def export(self) -> Path:
-        with self.averaged(), torch.no_grad():
-            self.task.export(self.run / "final")
+        with processes.first_before_others(), self.averaged(), torch.no_grad():
+            if processes.rank() == 0:
+                self.task.export(self.run / "final")
         return self.run / "final"
 
     def log(self, row: dict[str, Any], step: int | None = None) -> None:
         """Appends one line of JSON to metrics.jsonl, for `step` or the one that the run is at."""
+        if processes.rank():
+            return
         with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as file:
             head = {"step": self.step if step is None else step, "time": round(time.time(), 1)}
             file.write(json.dumps({**head, **row}) + "\n")
 
 
 def train(config: LoopConfig) -> Path:
-    """Runs the recipe, from its last checkpoint if there is one, and returns the folder of the final model."""
+    """Runs the recipe, from its last checkpoint if there is one, and returns the folder of the final model.
+
+    Under `torchrun` this is one of its processes, and returns when all are done.
+    """
     from vidgen.train.diffusion_task import DiffusionTask
     from vidgen.train.diffusion_tokenizer_task import DiffusionTokenizerTask
     from vidgen.train.keyframe_task import KeyframeTask
@@ -233,4 +252,7 @@ def train(config: LoopConfig) -> Path:
         "diffusion_tokenizer": DiffusionTokenizerTask,
         "keyframes": KeyframeTask,
     }
-    return Trainer(tasks[config.task](config), config).fit()
+    with processes.joined(config.device):
+        with processes.first_before_others():  # a cache is filled once
+            task = tasks[config.task](config)
+        return Trainer(task, config).fit()

@@ -20,12 +20,12 @@ from vidgen.tokenizers.config import TokenizerConfig
 from vidgen.tokenizers.loading import load_tokenizer
 from vidgen.tokenizers.model import Encoded, VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
-from vidgen.train.adversarial import Adversary
 from vidgen.train.config import TokenizerRecipe
-from vidgen.train.discriminators import last_layer
 from vidgen.train.latent_statistics import STATISTICS_CLIPS, clip_batches, measure_latents
 from vidgen.train.loss_config import QUANTIZER_WEIGHTS
-from vidgen.train.losses import ReconstructionLoss
+from vidgen.train.losses.adversarial import Adversary
+from vidgen.train.losses.discriminators import last_layer
+from vidgen.train.losses.reconstruction import ReconstructionLoss
 from vidgen.train.recomputing import layers_of, recomputed
 from vidgen.train.sources import VALIDATION_SEED_OFFSET, Mixture, collate
 from vidgen.train.task import Metrics, Task

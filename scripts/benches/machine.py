@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from vidgen.roof import matmul_rate
 
 SLICES = 8  # the roof is the best of so many short measurements: what else the machine does only ever lowers it
 
@@ -39,31 +39,6 @@ def cpu_name() -> str:
 def count_cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def synchroniser(device: str) -> Callable[[], None]:
-    """A function that waits until `device` has done all that it was given."""
-    import torch
-
-    if device.startswith("cuda"):
-        return lambda: torch.cuda.synchronize(device)
-    return torch.mps.synchronize if device == "mps" else lambda: None
-
-
-def matmul_rate(dtype_name: str, *, device: str = "cpu", side: int = 512, seconds: float = 0.15) -> float:
-    """GFLOP/s of a square matrix product, measured for a moment."""
-    import torch
-
-    settle = synchroniser(device)
-    x = torch.randn(side, side, device=device).to(getattr(torch, dtype_name))
-    x @ x
-    settle()
-    count, started = 0, time.perf_counter()
-    while time.perf_counter() - started < seconds:
-        x @ x
-        settle()
-        count += 1
-    return 2e-9 * side**3 * count / (time.perf_counter() - started)
 
 
 def look_at_machine(device: str, dtypes: tuple[str, ...], *, quick: bool = False) -> Machine:

@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from vidgen.scripts.benches.machine import Machine, synchroniser
+from vidgen.roof import synchroniser
+from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.memory import ProcessDied, measure_peak
 from vidgen.scripts.benches.peers import (
     ClipSize,

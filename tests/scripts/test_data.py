@@ -4,11 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vidgen.data.manifests import find_clips
 from vidgen.data.reading import read_video
-from vidgen.data.shapes import ClipLabels, check
+from vidgen.data.shapes import ClipLabels, ShapeWorld, ShapeWorldConfig, check
 
 
 def test_inspection_names_what_is_dropped_and_why(vidgen, clip: Path, tmp_path: Path) -> None:
@@ -43,6 +44,15 @@ def test_synthesized_clips_are_a_data_set_that_is_as_labelled(vidgen, tmp_path: 
     assert (again / "labels.jsonl").read_bytes() == (out / "labels.jsonl").read_bytes()
 
 
+def test_a_film_is_the_clips_one_after_the_other(vidgen, tmp_path: Path) -> None:
+    film, words = tmp_path / "film.mkv", ("--count", 2, "--size", 32, "--fps", 24, "--seed", 4)
+    ran = vidgen("data", "synthesize", "-o", film, *words)
+    assert ran.status == 0 and "34 frames (1.41667 s) of 32x32 at 24 fps, 2 clips" in ran.out, ran
+    world = ShapeWorld(ShapeWorldConfig(height=32, width=32, num_frames=17, fps=24, seed=4))
+    read = read_video(film)
+    assert read.fps == 24 and np.array_equal(read.frames, np.concatenate([world[k].video for k in range(2)]))
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -51,6 +61,7 @@ def test_synthesized_clips_are_a_data_set_that_is_as_labelled(vidgen, tmp_path: 
         (("inspect", "full"), "no clips in this folder"),
         (("synthesize", "-o", "full", "--count", 1), "exists already"),
         (("synthesize", "-o", "no/where", "--count", 1), "does not exist"),
+        (("synthesize", "-o", "no/where.mp4", "--count", 1), "does not exist"),
         (("synthesize", "-o", "x", "--count", 1, "--size", 8), "at least 16"),
         (("synthesize", "-o", "x", "--count", 0), "greater than or equal to 1"),
     ],

@@ -108,6 +108,22 @@ def test_a_part_of_a_file(vidgen, model: Path, clip: Path, tmp_path: Path, words
     assert got.shape == wanted.shape and np.abs(got.astype(int) - wanted).max() <= 1  # rounding, of other chunks
 
 
+def test_a_film_is_stored_and_a_second_of_it_decoded_alone(vidgen, model: Path, tmp_path: Path, monkeypatch) -> None:
+    """The ten-minute clip of docs/measurements.md, in small: chunks are much shorter than film and part."""
+    monkeypatch.setattr("vidgen.tokenizers.memory.streaming.CHUNK_PIXELS", 4 * 32 * 32)
+    film, tokens, whole, part = (tmp_path / name for name in ("f.mp4", "t.safetensors", "w.mkv", "p.mkv"))
+    assert vidgen("data", "synthesize", "-o", film, "--count", 4, "--size", 32, "--fps", 24).status == 0
+    report = json.loads(vidgen("tokenizer", "encode", film, "-o", tokens, "--model", model, *F32, "--json").out)
+    assert report["latents"] == [4, 18, 4, 4] and report["seconds"] > 0
+    assert 0 < report["bytes"] - report["bits"] // 8 < 1000 and report["bytes"] == tokens.stat().st_size
+    assert vidgen("tokenizer", "decode", tokens, "-o", whole, "--model", model, *F32).status == 0
+    words = ("--start", "0:01", "--end", "0:02", "--json")
+    second = json.loads(vidgen("tokenizer", "decode", tokens, "-o", part, "--model", model, *F32, *words).out)
+    assert (second["start_frame"], second["num_frames"]) == (24, 24) and second["peak_mb"] > 0
+    off = np.abs(read_video(part).frames.astype(int) - read_video(whole).frames[24:48])
+    assert off.max() <= 1 and (off > 0).mean() < 1e-3  # rounding of float32, where a chunk is cut elsewhere
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

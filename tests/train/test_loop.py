@@ -15,10 +15,11 @@ from safetensors.torch import load_file
 
 from vidgen.errors import VidgenError
 from vidgen.tokenizers.loading import load_tokenizer
-from vidgen.train.checkpoints import checkpoint_steps
-from vidgen.train.guards import Derailment
-from vidgen.train.loop import Trainer, learning_rate, train
+from vidgen.train.loop import Trainer, train
 from vidgen.train.recipe_files import load_recipe
+from vidgen.train.running.checkpoints import checkpoint_steps
+from vidgen.train.running.guards import Derailment
+from vidgen.train.running.optimizers import learning_rate
 from vidgen.train.tokenizer_task import TokenizerTask
 
 RUN = """

@@ -195,3 +195,46 @@ def test_a_decoder_blown_up_is_recovered_from(tokenizer_recipe, tmp_path):
     assert "reconstruction loss" in event["reason"] and event["to_step"] == 6
     losses = [row["reconstruction"] for row in rows if "reconstruction" in row]
     assert losses[-1] < losses[0] < max(losses) / 5
+
+
+def collapse(task: TokenizerTask) -> None:
+    """From now on the encoder says the same of every clip."""
+    with torch.no_grad():
+        for layer in (task.model.encoder.out.skip, task.model.encoder.out.conv):
+            layer.weight.zero_(), layer.bias.zero_()
+
+
+@pytest.mark.parametrize("name", ["vq", "fsq"])
+def test_a_codebook_that_collapses_is_recovered_from(tokenizer_recipe, tmp_path, name):
+    shipped, overrides = tokenizer_recipe
+    recipe = load_recipe(
+        shipped, [*overrides, f"model.bottleneck={name}", *DISCRETE[name], "steps=8", "guard.patience=1"]
+    )
+    task = TokenizerTask(recipe)
+    loss, calls = task.loss, []
+
+    def spoil(batch, generator):
+        calls.append(batch)
+        if len(calls) == 6:
+            collapse(task)
+        return loss(batch, generator)
+
+    task.loss = spoil
+    final = Trainer(task, recipe).fit()
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    (event,) = [row for row in rows if "event" in row]
+    assert event["reason"] == "codebook usage 0 is below guard.min_usage=0.01" and event["to_step"] == 4
+    assert rows[-1]["validation_codebook_usage"] > 0.01 and (final / "config.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["vq", "residual", "fsq"])
+def test_a_codebook_that_was_never_used_is_not_exported(tokenizer_recipe, tmp_path, name):
+    """The guard waits for usage that was once there; the end of the run does not."""
+    shipped, overrides = tokenizer_recipe
+    recipe = load_recipe(shipped, [*overrides, f"model.bottleneck={name}", *DISCRETE[name], "steps=1"])
+    task = TokenizerTask(recipe)
+    collapse(task)
+    task.model.encoder.requires_grad_(False)
+    with pytest.raises(VidgenError, match=r"codebook 0 has collapsed: of \d+ codes, all \d+ tokens .* take code \d+;"):
+        Trainer(task, recipe).fit()
+    assert not (tmp_path / "run" / "final").exists()

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from vidgen.errors import VidgenError
-from vidgen.tokenizers.bottlenecks.implicit_quantizers import BSQ, FSQ, LFQ, ResidualFSQ
+from vidgen.tokenizers.bottlenecks.implicit_quantizers import BSQ, FSQ, LFQ
 from vidgen.tokenizers.bottlenecks.output import BottleneckOutput, Gaussian, Quantizer
+from vidgen.tokenizers.bottlenecks.residual_fsq import ResidualFSQ
 from vidgen.tokenizers.bottlenecks.vector_quantizer import VQ, ResidualVQ
 
 # Added to the encoder's log-variance: a fresh network then draws with a standard deviation of e^-3, where unit

@@ -1,4 +1,4 @@
-"""Quantizers whose codebook is a grid that nobody stores: fsq, lfq, bsq, and residual fsq.
+"""Quantizers whose codebook is a grid that nobody stores: fsq, lfq, bsq (and see `residual_fsq`).
 
 vector-quantize-pytorch 1.32 is right in float32: tests compare its codes and indices. What it gets wrong, measured:
 its FSQ makes 7 % right indices of codes in bfloat16 (levels 8, 8, 8, 5, 5, 5), and a channel of more than 1,000 levels
@@ -23,7 +23,6 @@ from vidgen.tokenizers.bottlenecks.output import (
     BottleneckOutput,
     Quantizer,
     check_codebook_size,
-    check_quantizers,
     full_precision,
     mean_square,
     widen,
@@ -191,70 +190,6 @@ class BSQ(ImplicitQuantizer):
     def losses(self, x: Channels, codes: Channels) -> dict[str, Tensor]:
         """`entropy`, and `commitment`, the mean squared distance on the sphere, which is below 2."""
         return {**super().losses(x, codes), "commitment": self.channels_in * mean_square(x - codes)}
-
-
-class ResidualFSQ(Quantizer):
-    """FSQ of what is left, `quantizers` times: tanh of a channel in base `levels[i]`, the coarse digit first.
-
-    The first codebook cuts [-1, 1] into `levels[i]` equal intervals, each next one the interval that it is in; latents
-    are the middles. So every combination of codes is a code, none twice, and any first few are a coarser clip. (Plain
-    `FSQ` puts its outer levels at -1 and 1: the intervals of the first codebook are not those of one with a margin.)
-    """
-
-    def __init__(self, latent_channels: int, *, quantizers: int, levels: tuple[int, ...]) -> None:
-        super().__init__()
-        self.levels, self.quantizers = check_levels(levels, latent_channels), check_quantizers(quantizers)
-        check_codebook_size(prod(levels))
-        self.basis = tuple(prod(levels[:i]) for i in range(len(levels)))
-        self.channels_in, self.codebook_size = latent_channels, prod(levels)
-
-    def forward(
-        self, h: Float[Tensor, "b d t h w"], *, sample: bool = False, generator: torch.Generator | None = None
-    ) -> BottleneckOutput:
-        with full_precision(h):
-            x = torch.tanh(rearrange(widen(h), "b d t h w -> b t h w d"))
-            indices, codes, entropies = self._divide(x)
-            return BottleneckOutput(
-                latents=rearrange(codes + (x - x.detach()), "b t h w d -> b d t h w").to(h.dtype),
-                indices=indices,
-                losses={"entropy": torch.stack(entropies).mean()},
-            )
-
-    def _divide(self, x: Channels) -> tuple[Int[Tensor, "b t h w q"], Channels, list[Tensor]]:
-        """Indices, middles of the finest intervals, and the entropy loss of each codebook."""
-        levels = torch.tensor(self.levels, device=x.device)
-        basis = torch.tensor(self.basis, device=x.device)
-        width, middle = x.new_ones(len(self.levels)), torch.zeros_like(x)
-        indices, entropies = [], []
-        for _ in range(self.quantizers):
-            y = ((x - middle) / width + 1.0) / 2.0 * levels - 0.5  # level k lies at k
-            digits = y.detach().round().long().clamp(min=torch.zeros_like(levels), max=levels - 1)
-            entropies.append(entropy_loss(rearrange(y, "b t h w d -> (b t h w) d"), self.levels))
-            indices.append((digits * basis).sum(dim=-1))
-            middle, width = middle + self._step(digits, width, levels), width / levels
-        return torch.stack(indices, dim=-1), middle, entropies
-
-    @staticmethod
-    def _step(digits: Digits, width: Tensor, levels: Tensor) -> Channels:
-        """From the middle of an interval to that of its part `digits`."""
-        return width * ((2 * digits + 1).to(width.dtype) / levels - 1.0)
-
-    def from_indices(
-        self, indices: Int[Tensor, "b t h w q"], *, dtype: torch.dtype = torch.float32
-    ) -> Float[Tensor, "b d t h w"]:
-        indices = self.check_indices(indices)
-        levels = torch.tensor(self.levels, device=indices.device)
-        basis = torch.tensor(self.basis, device=indices.device)
-        width = torch.ones(len(self.levels), device=indices.device, dtype=dtype)
-        middle = torch.zeros_like(width)
-        for column in indices.split(1, dim=-1):
-            middle, width = middle + self._step(column // basis % levels, width, levels), width / levels
-        return rearrange(middle, "b t h w d -> b d t h w")
-
-    def to_indices(self, latents: Float[Tensor, "b d t h w"]) -> Int[Tensor, "b t h w q"]:
-        """The indices of the intervals that hold `latents`: the inverse of `from_indices`."""
-        with full_precision(latents):
-            return self._divide(rearrange(widen(latents), "b d t h w -> b t h w d"))[0]
 
 
 def check_levels(levels: tuple[int, ...], latent_channels: int) -> tuple[int, ...]:

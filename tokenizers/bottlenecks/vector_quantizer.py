@@ -9,6 +9,7 @@ channels) are others.
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
@@ -37,7 +38,7 @@ class Codebook(nn.Module):
 
     Learning is exponential averages of counts and sums (van den Oord et al. 2017, appendix A.1). It starts with
     k-means on the first batch; what that batch could not fill, and codes that fall out of use, are put on
-    vectors of later batches.
+    vectors of later batches. Processes that train together learn of the vectors of all, and stay the same.
     """
 
     vectors: Tensor
@@ -58,17 +59,19 @@ class Codebook(nn.Module):
     def forward(self, x: Vectors, learn: bool, generator: torch.Generator | None) -> tuple[Int[Tensor, " n"], Vectors]:
         """Indices and codes of the nearest neighbours, with the codebook as it is before it learns of `x`."""
         with torch.no_grad():
-            if learn and generator is None:  # then what is drawn depends on the step alone
+            everywhere = of_all_processes(x) if learn else x
+            # What is drawn then depends on the step alone: other processes have other generators.
+            if learn and (generator is None or everywhere is not x):
                 generator = torch.Generator().manual_seed(int(self.updates))
             # A batch moves dead codes only once it is not the one that k-means saw: they would stay doubles of others.
             started = bool(self.initialised) if learn else True
             if not started:
-                self._start(x, generator)
+                self._start(everywhere, generator)
             indices = nearest(x, self.vectors.to(x.dtype))
             codes = self.vectors.to(x.dtype)[indices]
             if learn and started:
-                self._average(x, indices)
-                self._revive(x, generator)
+                self._average(everywhere, indices if everywhere is x else nearest(everywhere, self.vectors.to(x.dtype)))
+                self._revive(everywhere, generator)
             if learn:
                 self.updates += 1
         return indices, codes
@@ -101,6 +104,15 @@ class Codebook(nn.Module):
         chosen = torch.randperm(len(x), generator=generator)[: len(dead)]
         vectors = x[chosen.to(x.device)].to(self.vectors)
         self.vectors[dead], self.counts[dead], self.sums[dead] = vectors, even, vectors * even
+
+
+def of_all_processes(x: Vectors) -> Vectors:
+    """The vectors of all processes that train together, in their order, as many of each; of one alone, `x` itself."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return x
+    parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, x.contiguous())
+    return torch.cat(parts)
 
 
 def nearest(x: Vectors, codes: Float[Tensor, "k d"]) -> Int[Tensor, " n"]:

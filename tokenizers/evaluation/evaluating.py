@@ -50,9 +50,11 @@ def evaluate(
     rates, tokens = [], TokenCount(tokenizer)
 
     def measure(record: ClipRecord) -> dict[str, Any]:
-        row, window = evaluate_clip(tokenizer, record, protocol, lpips, tokens, keep=sweep is not None)
-        if sweep is not None:
-            rates.append({"path": row["path"], **measure_rates(tokenizer, window, row["fps"], sweep)})
+        row, found = evaluate_clip(tokenizer, record, protocol, lpips, tokens, sweep)
+        if found is not None:
+            rates.append({"path": row["path"], **found})
+            for codec, reason in found["refused"].items():
+                say(f"{row['path']}: left out of the curve of {codec}: {reason}")
         return row
 
     rows, dropped = measure_each(records, measure, progress, say)
@@ -87,10 +89,9 @@ def evaluate_clip(
     protocol: ClipProtocol,
     lpips: FrameLPIPS | None,
     tokens: TokenCount,
-    *,
-    keep: bool = False,
-) -> tuple[dict[str, Any], list[Any]]:
-    """The row of one clip, its metrics the means over its windows, and with `keep` the frames of its first window.
+    sweep: Sweep | None = None,
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The row of one clip, its metrics the means over its windows, and with `sweep` the `measure_rates` of its first.
 
     Raises VideoError if the clip cannot be read.
     """
@@ -100,7 +101,7 @@ def evaluate_clip(
     left_out: dict[str, str] = {}
     found: list[Tensor] = []
     for number, window in enumerate(opened.windows):
-        if keep and number == 0:
+        if sweep is not None and number == 0:
             window = kept = list(window)
         meter = ClipMeter(chunk=tokenizer.config.ratio_t, lpips=lpips)
         for original, result, piece in reconstruct_tokens(tokenizer, window):
@@ -109,12 +110,13 @@ def evaluate_clip(
             found += [] if piece.indices is None else [piece.indices]
         scores.append(meter.score())
         left_out |= meter.left_out
+    rates = None if sweep is None else measure_rates(tokenizer, kept, opened.fps, sweep)
     tokens.add(found)  # here at the end: only of clips that came through as a whole
     row = {"path": str(record.path), "frames": sum(s.frames for s in scores), "height": height, "width": width}
     row |= {"fps": round(opened.fps, 3), "windows": len(scores)}
     row |= {name: average([getattr(s, name) for s in scores]) for name in MEASURES}
     row |= {name: average_profile([getattr(s, name) for s in scores]) for name in PROFILES}
-    return row | {"left_out": left_out, "note": "; ".join(opened.notes)}, kept
+    return row | {"left_out": left_out, "note": "; ".join(opened.notes)}, rates
 
 
 def average(values: Sequence[float | None]) -> float | None:

@@ -153,15 +153,16 @@ def match(curve: Sequence[dict[str, float]], rate: float) -> dict[str, float] | 
 
 
 def score_pieces(frames: Sequence[UInt8[np.ndarray, "h w 3"]], pieces: Iterable[Float[Tensor, "3 k h w"]]) -> ClipScore:
-    """PSNR and SSIM of a clip that comes in pieces. Raises ValueError if it has another number of frames."""
+    """PSNR and SSIM of a clip that comes in pieces. Raises VidgenError if it has another number of frames."""
     meter, done = ClipMeter(multiscale=False), 0
     for piece in pieces:
         for part in piece.split(PIECE, dim=1):
-            original = np.stack(frames[done : done + part.shape[1]])
-            meter.add(to_tensor(original).to(part.device), part)
+            originals = frames[done : done + part.shape[1]]
             done += part.shape[1]
+            if done <= len(frames):
+                meter.add(to_tensor(np.stack(originals)).to(part.device), part)
     if done != len(frames):
-        raise ValueError(f"{done} frames came back of {len(frames)}")
+        raise VidgenError(f"{done} frames came back of {len(frames)}")
     return meter.score()
 
 

@@ -79,8 +79,13 @@ class TokenReader:
         return self.info.shape[1 if self.info.bits else 2]
 
     def latents(self, start: int = 0, stop: int | None = None) -> Float[Tensor, "1 c t h w"]:
-        """Latent frames `start` to `stop` of a file of latents."""
-        return self._slice[:, :, start : self.num_latents if stop is None else stop]
+        """Latent frames `start` to `stop` of a file of latents. Raises VidgenError for numbers that are not finite."""
+        latents = self._slice[:, :, start : self.num_latents if stop is None else stop]
+        if not latents.isfinite().all():
+            raise VidgenError(
+                f"{self.path}: holds latents that are not finite; the file is damaged, encode the clip again"
+            )
+        return latents
 
     def indices(self, start: int = 0, stop: int | None = None) -> Int[Tensor, "1 t h w"] | Int[Tensor, "1 t h w q"]:
         """Indices (int64) of latent frames `start` to `stop` of a file of indices.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -21,6 +23,7 @@ from vidgen.tokenizers.files.index_packing import bits_for, pack_indices
 from vidgen.tokenizers.files.token_files import FORMAT, tokenizer_hash
 from vidgen.tokenizers.memory.streaming import Tokens
 
+COPIED_AT_ONCE = 2**22  # bytes
 DTYPE_NAMES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -110,22 +113,28 @@ class TokenWriter:
             said |= {"bits": str(self.bits), "codebook_size": str(self.author.codebook_size)}
             said |= {"index_shape": " ".join(map(str, self._grid))}
         size = self._spool.stat().st_size
-        shape = (self.num_latents, size // self.num_latents) if self.bits else (self.num_latents, *self._grid)
-        whole = torch.from_file(str(self._spool), size=torch.Size(shape).numel(), dtype=self._dtype).reshape(
-            shape
-        )  # mapped, not read
-        with self._target.open("wb") as file:
+        with self._spool.open("rb") as spool, self._target.open("wb") as file:
             if self.bits:
+                shape = (self.num_latents, size // self.num_latents)
                 file.write(safetensors_header("indices", shape, self._dtype, said))
-                parts = whole.split(4096)
-            else:  # from frame by frame, as they came, to channel by channel
-                t, c, h, w = shape
+                shutil.copyfileobj(spool, file)
+            else:
+                c, t, h, w = self.shape
                 file.write(safetensors_header("latents", (1, c, t, h, w), self._dtype, said))
-                parts = (whole[:, channel] for channel in range(c))
-            for part in parts:
-                file.write(raw_bytes(part.contiguous()))
-        del whole
+                sort_by_channel(spool, file, frames=t, channels=c, plane=size // (t * c))
         self._spool.unlink()
+
+
+def sort_by_channel(spool: BinaryIO, file: BinaryIO, *, frames: int, channels: int, plane: int) -> None:
+    """Copies latents that came frame by frame to where they lie channel by channel, some frames at a time; `plane` is
+    the bytes of one channel of one frame. Read and written rather than mapped: mapped pages count as memory."""
+    start, done = file.tell(), 0
+    while block := spool.read(max(1, COPIED_AT_ONCE // (channels * plane)) * channels * plane):
+        planes = rearrange(np.frombuffer(block, np.uint8), "(t c n) -> c t n", c=channels, n=plane)
+        for channel, part in enumerate(planes):
+            file.seek(start + (channel * frames + done) * plane)
+            file.write(part.tobytes())
+        done += planes.shape[1]
 
 
 def raw_bytes(x: Tensor) -> memoryview:

@@ -16,7 +16,7 @@ from vidgen.errors import VidgenError
 from vidgen.tokenizers.memory.measuring import LiveBytes, tensor_bytes
 from vidgen.tokenizers.memory.receptive_fields import decoder_halo, encoder_halo
 from vidgen.tokenizers.memory.streaming import Plan, plan_by_pixels
-from vidgen.tokenizers.memory.tiling import BlendedTiles, ExactTiles, Grid, Tiles, cut_frame
+from vidgen.tokenizers.memory.tiles import BlendedTiles, ExactTiles, Grid, Tiles, cut_frame
 from vidgen.tokenizers.model import StreamState, VideoTokenizer
 
 Task = Literal["encode", "decode", "reconstruct"]

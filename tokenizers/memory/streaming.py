@@ -13,7 +13,8 @@ from torch import Tensor
 
 from vidgen.data.frames import to_tensor
 from vidgen.tokenizers.memory.receptive_fields import decoder_context
-from vidgen.tokenizers.memory.tiling import TiledState, Tiles, decode_tiled, encode_tiled
+from vidgen.tokenizers.memory.tiles import Tiles
+from vidgen.tokenizers.memory.tiling import TiledState, decode_tiled, encode_tiled
 from vidgen.tokenizers.model import VideoTokenizer, check_video
 
 CHUNK_PIXELS = 2**20  # of all frames of a chunk together: some hundred MB of activations

@@ -14,7 +14,6 @@ from vidgen.data.manifests import ClipRecord
 from vidgen.errors import VidgenError
 from vidgen.metrics.intervals import METHOD
 from vidgen.tokenizers.evaluation.rate_distortion import RATES
-from vidgen.train.checkpoints import checkpoint_steps
 from vidgen.train.comparison.measuring import Said, measure_variant
 from vidgen.train.comparison.table import write_table
 from vidgen.train.comparison.variants import (
@@ -27,7 +26,8 @@ from vidgen.train.comparison.variants import (
 )
 from vidgen.train.config import LoopConfig
 from vidgen.train.loop import train
-from vidgen.train.runs import open_run
+from vidgen.train.running.checkpoints import checkpoint_steps
+from vidgen.train.running.runs import open_run
 
 CLAIM, RESULTS, TABLE, ROW = "comparison.json", "results.json", "table.md", "result.json"
 

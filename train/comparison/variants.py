@@ -16,7 +16,7 @@ from vidgen.data.manifests import ClipRecord
 from vidgen.errors import VidgenError
 from vidgen.train.config import DataConfig, LoopConfig, TokenizerRecipe
 from vidgen.train.recipe_files import RECIPES, explained, read_recipe, resolve_recipe
-from vidgen.train.runs import FREE_KEYS
+from vidgen.train.running.runs import FREE_KEYS
 from vidgen.train.sources import source_records
 from vidgen.train.tokenizer_task import build_tokenizer
 

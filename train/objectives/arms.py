@@ -16,11 +16,11 @@ from vidgen.tokenizers.diffusion.config import patch_frames
 from vidgen.tokenizers.diffusion.model import DiffusionTokenizer
 from vidgen.tokenizers.loading import load_tokenizer
 from vidgen.tokenizers.model import VideoTokenizer
-from vidgen.train.checkpoints import checkpoint_steps
 from vidgen.train.config import LoopConfig, SourceConfig
 from vidgen.train.loop import train
 from vidgen.train.recipe_files import load_recipe
-from vidgen.train.runs import open_run
+from vidgen.train.running.checkpoints import checkpoint_steps
+from vidgen.train.running.runs import open_run
 from vidgen.train.tokenizer_task import build_tokenizer
 
 Tokenizer = VideoTokenizer | DiffusionTokenizer

@@ -8,10 +8,14 @@ import pytest
 import torch
 
 from vidgen.data.frames import to_tensor
-from vidgen.data.video_codecs import CODECS, has_codec
+from vidgen.data.manifests import find_clips
+from vidgen.data.video_codecs import CODECS, decompress, has_codec
 from vidgen.metrics import psnr
 from vidgen.metrics.rates import RANGE_BITS, entropy
 from vidgen.tokenizers.bottlenecks import BOTTLENECKS
+from vidgen.tokenizers.evaluation import rate_distortion
+from vidgen.tokenizers.evaluation.evaluating import evaluate
+from vidgen.tokenizers.evaluation.protocols import ClipProtocol
 from vidgen.tokenizers.evaluation.rate_distortion import (
     Sweep,
     code_tokens,
@@ -80,6 +84,20 @@ def test_small_frames_are_refused_by_one_codec_and_measured_by_the_others(frame_
     sweep = Sweep(steps=(0.5,), codecs=(CODECS["x264"], CODECS["x265"]))
     row = measure_rates(frame_tokenizer(), list(waves(2, 32, 32)), 25, sweep)
     assert set(row["codecs"]) == {"x264"} and "at least 64, not 32x32" in row["refused"]["x265"]
+
+
+@pytest.mark.parametrize("change", [lambda frames: frames[1:], lambda frames: [*frames, frames[0]]])
+def test_a_codec_that_loses_or_adds_frames_is_left_out_and_named(
+    frame_tokenizer, waves: Callable, make_video: Callable, monkeypatch, change: Callable
+) -> None:
+    monkeypatch.setattr(rate_distortion, "decompress", lambda clip: iter(change(list(decompress(clip)))))
+    sweep, said = Sweep(steps=(0.5,), codecs=(CODECS["x264"],)), []
+    report = evaluate(
+        frame_tokenizer(), find_clips(make_video(waves(4, 16, 24))), ClipProtocol(), sweep=sweep, say=said.append
+    )
+    assert [clip["psnr"] for clip in report["clips"]] == [100] and report["dropped"] == []
+    assert report["rate_distortion"]["codecs"] == {} and report["rate_distortion"]["points"][0]["matched"] == {}
+    assert len(said) == 1 and "left out of the curve of x264: " in said[0] and "frames came back of 4" in said[0]
 
 
 def test_means_over_clips_and_paired_gains() -> None:

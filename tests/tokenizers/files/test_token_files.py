@@ -11,13 +11,14 @@ from safetensors.torch import save_file
 
 from vidgen.data.frames import to_tensor
 from vidgen.errors import VidgenError
+from vidgen.tokenizers.files import token_writing
 from vidgen.tokenizers.files.index_packing import bits_for, pack_indices, unpack_indices
 from vidgen.tokenizers.files.token_files import open_tokens, read_tokens, tokenizer_hash
 from vidgen.tokenizers.files.token_writing import Author, write_tokens, writing_tokens
 from vidgen.tokenizers.memory import streaming
 from vidgen.tokenizers.memory.receptive_fields import decoder_context
 from vidgen.tokenizers.memory.streaming import Plan
-from vidgen.tokenizers.memory.tiling import ExactTiles
+from vidgen.tokenizers.memory.tiles import ExactTiles
 from vidgen.tokenizers.model import Encoded, TokenizerConfig, VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
 
@@ -151,7 +152,10 @@ def write_in_pieces(path: Path, tokenizer: VideoTokenizer, frames: np.ndarray, p
     return path
 
 
-def test_a_file_written_in_pieces_is_the_file_written_at_once(any_tokenizer, frames, tmp_path: Path) -> None:
+def test_a_file_written_in_pieces_is_the_file_written_at_once(
+    any_tokenizer, frames, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(token_writing, "COPIED_AT_ONCE", 2 * 3 * 5 * 7 * 8)  # of four latent frames, two
     encoded = any_tokenizer.encode(to_tensor(frames)[None])
     whole = write_tokens(tmp_path / "whole.safetensors", encoded, any_tokenizer, fps=8)
     plan = Plan(latents=2, tiles=ExactTiles(rows=3, cols=4))
@@ -227,6 +231,15 @@ def test_indices_that_no_codebook_has_are_refused(tmp_path: Path, frames) -> Non
     path.write_bytes(data[:-20])
     with pytest.raises(VidgenError, match="not a whole token file"):
         read_tokens(path, tokenizer)
+
+
+def test_latents_that_are_not_finite_are_refused(tokenizer, encoded: Encoded, tmp_path: Path) -> None:
+    path = write_tokens(tmp_path / "x.safetensors", encoded, tokenizer, fps=8)
+    path.write_bytes(path.read_bytes()[:-4] + b"\xff" * 4)
+    with open_tokens(path, tokenizer) as tokens:
+        assert torch.equal(tokens.latents(0, 1), encoded.latents[:, :, :1])  # the damage is in the last
+        with pytest.raises(VidgenError, match="holds latents that are not finite; the file is damaged"):
+            tokens.latents()
 
 
 def test_a_file_of_another_shape_is_refused(tokenizer, encoded: Encoded, tmp_path: Path) -> None:

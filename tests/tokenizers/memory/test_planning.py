@@ -12,7 +12,7 @@ from vidgen.tokenizers.memory import streaming
 from vidgen.tokenizers.memory.measuring import LiveBytes, tensor_bytes
 from vidgen.tokenizers.memory.planning import LEAST_TILE, MemoryModel, describe_bytes, plan_for_memory, tiles_of
 from vidgen.tokenizers.memory.streaming import Plan
-from vidgen.tokenizers.memory.tiling import BlendedTiles, ExactTiles
+from vidgen.tokenizers.memory.tiles import BlendedTiles, ExactTiles
 from vidgen.tokenizers.model import TokenizerConfig, VideoTokenizer
 
 HEIGHT, WIDTH = 203, 250

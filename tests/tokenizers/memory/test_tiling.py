@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from vidgen.tokenizers.memory.receptive_fields import decoder_halo, encoder_halo
-from vidgen.tokenizers.memory.tiling import BlendedTiles, ExactTiles, cut_axis, decode_tiled, encode_tiled, ramp
+from vidgen.tokenizers.memory.tiles import BlendedTiles, ExactTiles, cut_axis, ramp
+from vidgen.tokenizers.memory.tiling import decode_tiled, encode_tiled
 from vidgen.tokenizers.model import TokenizerConfig, VideoTokenizer
 
 TINY = dict(latent_channels=4, widths=(8, 12), encoder_blocks=1, decoder_blocks=1)

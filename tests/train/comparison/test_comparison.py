@@ -9,6 +9,7 @@ import torch
 
 from vidgen.errors import VidgenError
 from vidgen.tokenizers.bottlenecks import BOTTLENECKS
+from vidgen.tokenizers.presets import PRESETS
 from vidgen.train.comparison import running
 from vidgen.train.comparison.measuring import count_parameters
 from vidgen.train.comparison.running import compare
@@ -208,3 +209,10 @@ def test_the_shipped_comparison_has_every_bottleneck_on_one_backbone(tmp_path: P
     assert not [path for path in shipped_recipes() if path.stem.startswith("compare")]
     with pytest.raises(VidgenError, match="vidgen tokenizer compare compare_bottlenecks"):
         load_recipe("compare_bottlenecks")
+
+
+def test_the_shipped_comparison_of_presets_has_them_all_as_they_are(tmp_path: Path) -> None:
+    variants = load_comparison("presets", tmp_path).variants
+    ours = ("convolutional", "transformer")  # not those that stand for somebody's published weights
+    assert list(variants) == [name for name, c in PRESETS.items() if name != "tiny" and c.backbone in ours]
+    assert all(recipe.preset == name and not recipe.model for name, recipe in variants.items())

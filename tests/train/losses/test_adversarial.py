@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from vidgen.train.adversarial import Adversary, Plateau
-from vidgen.train.guards import Derailment
 from vidgen.train.loss_config import AdversarialConfig
+from vidgen.train.losses.adversarial import Adversary, Plateau
+from vidgen.train.running.guards import Derailment
 
 
 def adversary(**settings) -> Adversary:

@@ -1,13 +1,14 @@
-"""Optimizers of the training loop: AdamW, or Muon for the matrices of repeated blocks with AdamW for the rest."""
+"""What a step is made with: AdamW, or Muon for the matrices of repeated blocks and AdamW for the rest, and the rate."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import nn
 
-from vidgen.train.config import OptimizerConfig
+from vidgen.train.config import LoopConfig, OptimizerConfig
 
 
 def hidden_matrices(model: nn.Module) -> set[str]:
@@ -67,3 +68,12 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
         return MuonAndAdamW(model, config)
     groups = decay_groups([p for p in model.parameters() if p.requires_grad], config.weight_decay)
     return torch.optim.AdamW(groups, lr=config.lr, betas=tuple(config.betas), fused=True)
+
+
+def learning_rate(step: int, config: LoopConfig) -> float:
+    """Linear warm-up, then cosine to `final_lr` of the peak (Loshchilov & Hutter 2017, eq. 5)."""
+    o = config.optimizer
+    if step < o.warmup:
+        return o.lr * (step + 1) / o.warmup
+    done = (step - o.warmup) / max(1, config.steps - o.warmup)
+    return o.lr * (o.final_lr + (1.0 - o.final_lr) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done))))

@@ -8,7 +8,7 @@ from torch import nn
 
 from vidgen.models.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.train.config import OptimizerConfig
-from vidgen.train.optimizers import MuonAndAdamW, build_optimizer, hidden_matrices
+from vidgen.train.running.optimizers import MuonAndAdamW, build_optimizer, hidden_matrices
 
 CONFIG = OptimizerConfig(kind="muon", lr=0.01, weight_decay=0.0)
 

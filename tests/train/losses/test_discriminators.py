@@ -6,7 +6,7 @@ from torch import nn
 
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
-from vidgen.train.discriminators import (
+from vidgen.train.losses.discriminators import (
     DISCRIMINATORS,
     LeCam,
     adaptive_weight,

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.train.loss_config import TokenizerLossConfig
-from vidgen.train.perceptual import PerceptualLoss
+from vidgen.train.losses.perceptual import PerceptualLoss
 
 CHARBONNIER_EPS = 1e-3
 SSIM_WINDOW = 11  # side of the Gaussian window of SSIM

@@ -9,10 +9,11 @@ from torch import nn
 
 from vidgen.errors import VidgenError
 from vidgen.noise import sample_generator
-from vidgen.train.checkpoints import checkpoint_steps
 from vidgen.train.config import GuardConfig, LoopConfig, OptimizerConfig
-from vidgen.train.guards import DATA_SHIFT, Derailment, Guard
-from vidgen.train.loop import Trainer, learning_rate
+from vidgen.train.loop import Trainer
+from vidgen.train.running.checkpoints import checkpoint_steps
+from vidgen.train.running.guards import DATA_SHIFT, Derailment, Guard
+from vidgen.train.running.optimizers import learning_rate
 from vidgen.train.task import Task
 from vidgen.train.tokenizer_task import codebook_usage
 

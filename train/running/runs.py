@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vidgen.errors import VidgenError
-from vidgen.train.checkpoints import checkpoint_steps
 from vidgen.train.config import LoopConfig
+from vidgen.train.running.checkpoints import checkpoint_steps
 
 # What may differ when a run goes on: where and how often it writes and when it gives up, not what it computes.
 FREE_KEYS = ("out", "log_every", "validate_every", "checkpoint_every", "keep_checkpoints", "max_minutes", "guard")

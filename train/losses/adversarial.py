@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidgen.train.discriminators import (
+from vidgen.train.loss_config import AdversarialConfig
+from vidgen.train.losses.discriminators import (
     DISCRIMINATORS,
     LeCam,
     adaptive_weight,
@@ -17,8 +18,8 @@ from vidgen.train.discriminators import (
     hinge_generator,
     r1_penalty,
 )
-from vidgen.train.guards import check_finite
-from vidgen.train.loss_config import AdversarialConfig
+from vidgen.train.running.guards import check_finite
+from vidgen.train.running.processes import average_gradients, averaged
 from vidgen.train.task import Metrics, autocast
 
 
@@ -112,7 +113,7 @@ class Adversary:
         `fake` is what the generator made of `real` (b, c, t, h, w); `lr` the generator's learning rate at this step.
         Raises Derailment where a loss or gradient is not finite.
         """
-        config = self.config
+        config, reconstruction = self.config, averaged({"reconstruction": reconstruction})["reconstruction"]
         if not self.started:
             timed = config.start_step >= 0
             self.started = step + 1 >= config.start_step if timed else self.plateau.update(reconstruction)
@@ -121,8 +122,9 @@ class Adversary:
         loss, metrics = self.discriminator_loss(real, fake.detach())
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients(self.parameters)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.grad_clip).item()
-        check_finite({"discriminator loss": loss.item(), "gradient norm of the discriminators": norm})
+        check_finite({**averaged({"discriminator loss": loss.item()}), "gradient norm of the discriminators": norm})
         for group in self.optimizer.param_groups:
             group["lr"] = lr * config.lr_ratio
         self.optimizer.step()

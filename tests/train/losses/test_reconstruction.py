@@ -5,7 +5,8 @@ import torch
 
 from vidgen.errors import VidgenError
 from vidgen.train.loss_config import TokenizerLossConfig
-from vidgen.train.losses import (
+from vidgen.train.losses.perceptual import VGG16_SHAPES, PerceptualLoss
+from vidgen.train.losses.reconstruction import (
     LOSSES,
     ReconstructionLoss,
     charbonnier,
@@ -16,7 +17,6 @@ from vidgen.train.losses import (
     ssim_scales,
     wavelet_l1,
 )
-from vidgen.train.perceptual import VGG16_SHAPES, PerceptualLoss
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:

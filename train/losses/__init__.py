@@ -1,0 +1,1 @@
+"""What a decoder is trained by: errors of pixels and of features, and discriminators with the game against them."""

@@ -1,0 +1,124 @@
+"""One run in several processes, started by `torchrun`: each trains on its share of every batch, and all make one step.
+
+Gradients are averaged once they are there. DistributedDataParallel would do it from hooks on `forward`, which tasks do
+not call: they encode and decode, and judge, and R1 differentiates twice. The first process writes the run. In a run
+of one process nothing here does anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.utils.data import Dataset
+
+from vidgen.errors import VidgenError
+
+PATIENCE = timedelta(hours=2)  # how long the others wait while the first process validates, saves or fills a cache
+
+
+@contextmanager
+def joined(device: str) -> Iterator[None]:
+    """Joins the processes that `torchrun` started for as long as a run lasts, each with a GPU of its own."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    place = torch.device(device)
+    if place.index is not None:
+        raise VidgenError(f"device={device} is one for all processes; give device={place.type}, and each gets its own")
+    if place.type == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def is_first() -> bool:
+    """Whether this is the process that speaks, before and after a run too: it is alone, or torchrun's first."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def count() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this one is; 0 writes."""
+    return dist.get_rank() if count() > 1 else 0
+
+
+def wait() -> None:
+    """Until all are here."""
+    if count() > 1:
+        dist.barrier()
+
+
+@contextmanager
+def first_before_others() -> Iterator[None]:
+    """The first process does it alone, then all others do: what they look for on disk is there by then."""
+    if rank() > 0:
+        wait()
+    yield
+    if rank() == 0:
+        wait()
+
+
+class Share(Dataset):
+    """This process's part of every batch of `size` items (step, slot): slots that lie together, in order of rank."""
+
+    def __init__(self, dataset: Dataset, size: int) -> None:
+        if size % count():
+            raise VidgenError(f"batch_size={size} cannot be shared by {count()} processes; give a multiple of that")
+        self.dataset, self.size = dataset, size // count()
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        step, slot = key
+        return self.dataset[(step, rank() * self.size + slot)]
+
+
+def averaged(values: Mapping[str, float]) -> dict[str, float]:
+    """Means over the processes, the same for all to judge by; all have the same names."""
+    if count() == 1:
+        return dict(values)
+    names = sorted(values)
+    total = torch.tensor([values[name] for name in names], dtype=torch.float64, device=_place())
+    dist.all_reduce(total)
+    means = dict(zip(names, (total / count()).tolist(), strict=True))
+    return {name: means[name] for name in values}
+
+
+def any_of(*flags: bool) -> list[bool]:
+    """Of each flag, whether it is up in any process."""
+    if count() == 1:
+        return list(flags)
+    total = torch.tensor(flags, dtype=torch.float32, device=_place())
+    dist.all_reduce(total)
+    return (total > 0).tolist()
+
+
+def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """The mean gradient over the processes, in place. One that is missing counts as zero; missing everywhere, it stays
+    so, and optimizers pass it over as in a run of one process."""
+    if count() == 1 or not parameters:
+        return
+    found = [p.grad is not None for p in parameters]
+    for p, there in zip(parameters, found, strict=True):
+        p.grad = p.grad if there else torch.zeros_like(p)
+    flat = torch.cat([p.grad.reshape(-1) for p in parameters] + [parameters[0].new_tensor(found)])
+    dist.all_reduce(flat)
+    *parts, anywhere = flat.split([p.numel() for p in parameters] + [len(found)])
+    for p, part, there in zip(parameters, parts, anywhere.tolist(), strict=True):
+        p.grad = p.grad.copy_(part.view_as(p) / count()) if there else None
+
+
+def _place() -> str:
+    return "cuda" if dist.get_backend() == "nccl" else "cpu"
