@@ -135,7 +135,8 @@ class DiffusionRecipe(LoopConfig):
     """Task `diffusion`: a VideoDiT and, where `text_model` is set, a text encoder trained with it.
 
     Latents of `cached_clips` clips are encoded once by `tokenizer` and kept in `cache`, keyed by the tokenizer's
-    hash and the data. `time` is the TimeDistribution that the checkpoint carries to the sampler.
+    hash and the data. `time` is the TimeDistribution that the checkpoint carries to the sampler, path included;
+    `weighting` is one of vidgen.loss_weights, "none" for the plain error of what is predicted.
     """
 
     tokenizer: str = "default"
@@ -144,6 +145,7 @@ class DiffusionRecipe(LoopConfig):
     model: dict[str, Any] = field(default_factory=dict)
     text_model: dict[str, Any] = field(default_factory=dict)
     parametrisation: str = "flow"
+    weighting: str = "none"
     time: dict[str, Any] = field(default_factory=dict)
     drop_text: float = 0.1
     per_frame_noise: float = 0.0

@@ -163,7 +163,7 @@ def test_ctrl_c_while_sampling(vidgen, model: Path, tmp_path: Path, monkeypatch)
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vidgen.samplers.solvers.transfer", interrupt)
+    monkeypatch.setattr("vidgen.samplers.solvers.euler.transfer", interrupt)
     ran = vidgen("sample", PROMPT, "-o", tmp_path / "x.mp4", "--model", model)
     assert (ran.status, ran.err, ran.out) == (130, "interrupted\n", "")
     assert not list(tmp_path.iterdir())
@@ -173,7 +173,7 @@ def test_ctrl_c_to_a_running_process(model: Path, tmp_path: Path) -> None:
     started, out = tmp_path / "started", tmp_path / "out"
     out.mkdir()
     code = f"""
-import pathlib, sys, vidgen.samplers.solvers as solvers
+import pathlib, sys, vidgen.samplers.solvers.euler as solvers
 from vidgen.scripts.main import main
 whole = solvers.transfer
 def transfer(*inputs):
