@@ -130,8 +130,8 @@ class VideoPipeline:
         elif tuple(latents.shape) != (len(rows), *shape):
             raise VidgenError(f"latents are {tuple(latents.shape)}, {len(rows)} clips of {shape} are asked for")
         scale = s.guidance_scale if guidance_scale is None else guidance_scale
-        time = s.time().for_size(self.tokens_of(shape), shape[1])
-        times = time.steps(num_inference_steps if num_inference_steps is not None else s.num_inference_steps)
+        steps = s.num_inference_steps if num_inference_steps is None else num_inference_steps
+        times = self.time_for(shape).steps(steps)
         denoise = self.denoiser(rows, negative_prompt, scale)
         latents = latents.to(next(self.transformer.parameters()).device) * path_radius(times[0], self.path).float()
         latents = SAMPLERS[name](denoise, latents, times, self.path, generator=generator, callback=callback_on_step_end)
@@ -165,9 +165,13 @@ class VideoPipeline:
         return config.latent_channels, t, height // config.ratio, width // config.ratio
 
     def tokens_of(self, shape: tuple[int, int, int, int]) -> int:
-        """Tokens of one frame of latents (c, t, h, w): what the shift of noise levels grows with."""
+        """Tokens of one frame of latents (c, t, h, w)."""
         _, p, q = self.transformer.config.patch
         return (shape[2] // p) * (shape[3] // q)
+
+    def time_for(self, shape: tuple[int, int, int, int]) -> TimeDistribution:
+        """The time distribution for latents (c, t, h, w), with which its shift may grow."""
+        return self.scheduler.time().for_size(self.tokens_of(shape), shape[1])
 
     @torch.inference_mode()
     def decode(self, latents: Float[Tensor, "b c t h w"], num_frames: int, height: int, width: int) -> list[np.ndarray]:
