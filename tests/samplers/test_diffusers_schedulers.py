@@ -64,8 +64,12 @@ def test_the_same_method_gives_the_same_clip(case, kind):
     assert torch.allclose(theirs, SAMPLERS[ours](denoise, x, levels, path, generator=streams()), atol=2e-4)
 
 
-def test_heun_is_ours_on_the_edm_path():
-    scheduler, path = diffusers.HeunDiscreteScheduler(**VP), PATHS["edm"]()
+HEUN = {"edm": diffusers.HeunDiscreteScheduler(**VP), "flow": diffusers.FlowMatchHeunDiscreteScheduler()}
+
+
+@pytest.mark.parametrize("kind", HEUN)
+def test_heun_is_ours_on_the_path_of_its_own(kind):
+    scheduler, path = HEUN[kind], PATHS[kind]()
     levels = scheduler_levels(scheduler, 12, path)
     x, denoise = clip(levels, path), DATA.denoiser(path)
     theirs = scheduler_solver(scheduler)(denoise, x, torch.linspace(1, 0, 13), path)
