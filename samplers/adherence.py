@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor
 
 from vidgen.data.shapes import ClipLabels, ShapeWorld, ShapeWorldConfig, check
-from vidgen.noise import draw_per_sample, sample_generator
+from vidgen.noise import sample_generator
 from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline
 
 MEASURES = ("colour", "shape", "motion", "all")
@@ -74,14 +74,12 @@ def score_generation(
 
     The noise of prompt i is a function of (seed, i) alone. `settings` (sampler, ...) go to the pipeline.
     """
-    s = pipe.scheduler
-    shape = pipe.latent_shape(s.num_frames, s.height, s.width)
 
     def clips() -> Iterator[np.ndarray]:
         for first in range(0, len(asked), batch_size):
             batch = asked[first : first + batch_size]
-            noise = draw_per_sample(shape, [sample_generator(seed, first + i) for i in range(len(batch))])
-            yield from pipe([a.caption for a in batch], latents=noise, **settings).frames
+            generators = [sample_generator(seed, first + i) for i in range(len(batch))]
+            yield from pipe([a.caption for a in batch], generator=generators, **settings).frames
 
     return score_clips(clips(), asked, progress)
 

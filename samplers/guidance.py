@@ -1,29 +1,237 @@
-"""Guidance: denoisers in, a denoiser out."""
+"""Guidance: denoisers in, a denoiser out.
+
+`both`, where a function takes it, gives all of its denoisers' estimates in one pass (see `batched`); without it they
+run one after the other. Outside of `interval` only the conditional denoiser runs (Kynkaanniemi et al. 2024).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.denoiser import Denoiser
+from vidgen.models.layers import Attention
+from vidgen.paths import PARAMETRISATIONS, FlowPath, Path, expand_level
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from vidgen.models.video_dit import VideoDiT
+
+Clip = Float[Tensor, "b c t h w"]
+Interval = tuple[float, float]  # of noise levels t, both ends included
+Estimates = Callable[[Tensor, Tensor], tuple[Tensor, ...]]  # (x, t) -> several denoisers' x0
+Rule = Callable[..., Tensor]  # (x, t, *estimates) -> x0
+ALWAYS: Interval = (0.0, 1.0)
+FLOW = FlowPath()
+
+
+def sequential(*denoisers: Denoiser) -> Estimates:
+    """Estimates one after the other: the memory of one pass."""
+    return lambda x, t: tuple(denoise(x, t) for denoise in denoisers)
+
+
+def batched(denoise: Denoiser, count: int) -> Estimates:
+    """`count` estimates in one pass over `count` times the batch: `denoise` is closed over that many rows of
+    conditions, all of the first kind, then all of the second."""
+
+    def estimates(x: Clip, t: Tensor) -> tuple[Tensor, ...]:
+        levels = t.expand(len(x)) if t.ndim == 0 else t
+        return denoise(torch.cat([x] * count), torch.cat([levels] * count)).chunk(count)
+
+    return estimates
+
+
+def guide(denoise_cond: Denoiser, estimates: Estimates, rule: Rule, interval: Interval) -> Denoiser:
+    """`rule` where any noise level lies in the interval, `denoise_cond` elsewhere."""
+    low, high = interval
+
+    def denoise(x: Clip, t: Tensor) -> Clip:
+        if not bool(torch.any((t >= low) & (t <= high))):
+            return denoise_cond(x, t)
+        return rule(x, t, *estimates(x, t))
+
+    return denoise
+
+
+def rescaled(guided: Clip, cond: Clip, share: float) -> Clip:
+    """`guided` with, to that share, the standard deviation of `cond` in each clip (Lin et al. 2023, section 3.4)."""
+    axes = tuple(range(1, cond.ndim))
+    ratio = cond.std(axes, keepdim=True) / guided.std(axes, keepdim=True).clamp(min=1e-12)
+    return share * ratio * guided + (1.0 - share) * guided
 
 
 def cfg(
-    denoise_cond: Denoiser, denoise_uncond: Denoiser, scale: float, interval: tuple[float, float] = (0.0, 1.0)
+    denoise_cond: Denoiser,
+    denoise_uncond: Denoiser,
+    scale: float,
+    interval: Interval = ALWAYS,
+    *,
+    rescale: float = 0.0,
+    both: Estimates | None = None,
 ) -> Denoiser:
     """Classifier-free guidance, x0 = uncond + scale (cond - uncond) (Ho & Salimans 2022, eq. 6).
 
-    Scale 1 is the conditional denoiser, which also runs alone at noise levels outside `interval` (Kynkaanniemi 2024).
+    Scale 1 is the conditional denoiser. `rescale` is the share of `rescaled`. With a weaker model (smaller, or trained
+    for less) under the same conditions in place of the unconditional one, this is autoguidance (Karras et al.
+    2024); with one under `perturbed_attention`, that guidance.
     """
     if scale == 1.0:
         return denoise_cond
-    low, high = interval
 
-    def denoise(x: Tensor, t: Tensor) -> Tensor:
-        cond = denoise_cond(x, t)
-        if not bool(torch.any((t >= low) & (t <= high))):
-            return cond
-        uncond = denoise_uncond(x, t)
-        return uncond + scale * (cond - uncond)
+    def rule(x: Clip, t: Tensor, cond: Clip, uncond: Clip) -> Clip:
+        guided = uncond + scale * (cond - uncond)
+        return rescaled(guided, cond, rescale) if rescale else guided
 
-    return denoise
+    return guide(denoise_cond, both or sequential(denoise_cond, denoise_uncond), rule, interval)
+
+
+def away_from(
+    denoise_cond: Denoiser,
+    others: Iterable[tuple[Denoiser, float]],
+    interval: Interval = ALWAYS,
+    *,
+    both: Estimates | None = None,
+) -> Denoiser:
+    """x0 = cond + sum of weight (cond - other): several guidances at once, such as text, autoguidance and perturbed
+    attention (Ahn et al. 2024). `cfg` of scale s has weight s - 1."""
+    others = list(others)
+    weights = [weight for _, weight in others]
+
+    def rule(x: Clip, t: Tensor, cond: Clip, *estimates: Clip) -> Clip:
+        return cond + sum(w * (cond - other) for w, other in zip(weights, estimates, strict=True))
+
+    return guide(denoise_cond, both or sequential(denoise_cond, *(d for d, _ in others)), rule, interval)
+
+
+def text_image_cfg(
+    denoise_cond: Denoiser,
+    denoise_image: Denoiser,
+    denoise_uncond: Denoiser,
+    text_scale: float,
+    image_scale: float,
+    interval: Interval = ALWAYS,
+    *,
+    both: Estimates | None = None,
+) -> Denoiser:
+    """A scale each for text and image: uncond + image_scale (image - uncond) + text_scale (cond - image) (Brooks et al.
+    2023, eq. 3). `denoise_cond` has both conditions, `denoise_image` the image alone."""
+
+    def rule(x: Clip, t: Tensor, cond: Clip, image: Clip, uncond: Clip) -> Clip:
+        return uncond + image_scale * (image - uncond) + text_scale * (cond - image)
+
+    return guide(denoise_cond, both or sequential(denoise_cond, denoise_image, denoise_uncond), rule, interval)
+
+
+def apg(
+    denoise_cond: Denoiser,
+    denoise_uncond: Denoiser,
+    scale: float,
+    interval: Interval = ALWAYS,
+    *,
+    eta: float = 0.0,
+    momentum: float = -0.5,
+    norm_limit: float | None = None,
+    both: Estimates | None = None,
+) -> Denoiser:
+    """Adaptive projected guidance (Sadat et al. 2024, algorithm 1), which does not oversaturate at large scales.
+
+    Of cond - uncond, plus `momentum` times the sum so far, at most `norm_limit` long in each clip, the part along cond
+    counts `eta` times. eta 1, momentum 0 and no limit is `cfg`. The sum is kept between calls: make a new one for each
+    sampling run.
+    """
+    past: list[Clip] = []
+
+    def rule(x: Clip, t: Tensor, cond: Clip, uncond: Clip) -> Clip:
+        axes = tuple(range(1, cond.ndim))
+        pull = cond - uncond
+        if momentum:
+            pull = pull + momentum * past[0] if past else pull
+            past[:] = [pull]
+        if norm_limit is not None:
+            length = pull.square().sum(axes, keepdim=True).sqrt()
+            pull = pull * (norm_limit / length.clamp(min=1e-12)).clamp(max=1.0)
+        along = project(pull, cond)
+        return cond + (scale - 1.0) * (pull - along + eta * along)
+
+    return guide(denoise_cond, both or sequential(denoise_cond, denoise_uncond), rule, interval)
+
+
+def project(a: Clip, b: Clip) -> Clip:
+    """The part of a along b, clip by clip."""
+    axes = tuple(range(1, a.ndim))
+    return (a * b).sum(axes, keepdim=True) / b.square().sum(axes, keepdim=True).clamp(min=1e-12) * b
+
+
+def cfg_zero(
+    denoise_cond: Denoiser,
+    denoise_uncond: Denoiser,
+    scale: float,
+    interval: Interval = ALWAYS,
+    *,
+    path: Path = FLOW,
+    zero_from: float = 1.0,
+    both: Estimates | None = None,
+) -> Denoiser:
+    """CFG-Zero* (Fan et al. 2025) on velocities eps - x0.
+
+    The unconditional velocity is first scaled so as to be closest to the conditional one; from level `zero_from` on the
+    velocity is 0, and the sample stays as it is (on the flow path).
+    """
+    flow = PARAMETRISATIONS["flow"]
+
+    def rule(x: Clip, t: Tensor, cond: Clip, uncond: Clip) -> Clip:
+        level = expand_level(t, x)
+        alpha, sigma = path.alpha(level), path.sigma(level)
+        clean = sigma == 0
+        v_cond, v_uncond = (
+            flow.target(x0, (x - alpha * x0) / torch.where(clean, 1.0, sigma), alpha, sigma) for x0 in (cond, uncond)
+        )
+        v_uncond = project(v_cond, v_uncond)  # the multiple of v_uncond that is nearest
+        v = v_uncond + scale * (v_cond - v_uncond)
+        v = torch.where(level >= zero_from, torch.zeros_like(v), v)
+        return torch.where(clean, cond, flow.to_x0(v, x, alpha, sigma))
+
+    return guide(denoise_cond, both or sequential(denoise_cond, denoise_uncond), rule, interval)
+
+
+@contextmanager
+def identity_attention(transformer: VideoDiT, blocks: Iterable[int]) -> Iterator[None]:
+    """Within it, self-attention of these blocks gives each position its own value and nothing of others."""
+    layers: list[Attention] = [transformer.blocks[i].attention for i in blocks]
+    try:
+        for layer in layers:
+            layer.identity = True
+        yield
+    finally:
+        for layer in layers:
+            layer.identity = False
+
+
+def perturbed_attention(denoise: Denoiser, transformer: VideoDiT, blocks: Iterable[int]) -> Denoiser:
+    """A denoiser made weak by `identity_attention` in these blocks: what guidance leads away from (Ahn et al. 2024).
+
+    `denoise` runs `transformer`. One pass at a time: the blocks are switched for all that run meanwhile.
+    """
+    blocks = list(blocks)
+
+    def weak(x: Clip, t: Tensor) -> Clip:
+        with identity_attention(transformer, blocks):
+            return denoise(x, t)
+
+    return weak
+
+
+# Guidance by name, each (denoise_cond, denoise_uncond, scale, interval, *, both).
+GUIDANCE: dict[str, Callable[..., Denoiser]] = {
+    "cfg": cfg,
+    "rescale": partial(cfg, rescale=0.7),  # the share of Lin et al. 2023, section 3.4
+    "apg": apg,
+    "cfg_zero": cfg_zero,
+}

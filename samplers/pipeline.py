@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,17 @@ from vidgen.paths import PARAMETRISATIONS, PATHS
 from vidgen.pretrained import config_from_dict, read_json
 from vidgen.samplers.guidance import cfg
 from vidgen.samplers.solvers import SAMPLERS
+from vidgen.samplers.solvers.runge_kutta import path_radius
 
 INDEX_NAME = "model_index.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulerConfig:
-    """How a denoiser was trained and is sampled: path, parametrisation, time distribution, and the call's defaults."""
+    """How a denoiser was trained and is sampled: path, parametrisation, time distribution, and the call's defaults.
+
+    The time distribution's fields stand here under their own names.
+    """
 
     path: str = "flow"
     parametrisation: str = "flow"
@@ -40,6 +44,11 @@ class SchedulerConfig:
     mean: float = 0.0
     std: float = 1.0
     shift: float = 1.0
+    mode_scale: float = 1.29
+    base_tokens: int = 256
+    shift_per_token: float = 0.0
+    frames_power: float = 0.0
+    highest: float = 1.0
     sampler: str = "euler"
     num_inference_steps: int = 30
     guidance_scale: float = 4.0
@@ -49,7 +58,7 @@ class SchedulerConfig:
     fps: float = 8.0
 
     def time(self) -> TimeDistribution:
-        return TimeDistribution(density=self.density, mean=self.mean, std=self.std, shift=self.shift)
+        return TimeDistribution(**{f.name: getattr(self, f.name) for f in fields(TimeDistribution)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,15 +96,17 @@ class VideoPipeline:
         sampler: str | None = None,
         num_videos_per_prompt: int = 1,
         seed: int = 0,
+        generator: Sequence[torch.Generator] | None = None,
         latents: Float[Tensor, "b c t h w"] | None = None,
         output_type: str = "np",
         callback_on_step_end: Callable[[int, Tensor, Tensor], None] | None = None,
     ) -> PipelineOutput:
         """Generates `num_videos_per_prompt` clips for each prompt; arguments left out take the checkpoint's defaults.
 
-        Clip k of a prompt is a function of (seed, k) and the prompt alone, whatever else is in the batch. `latents`
-        replaces the first noise; `output_type` "latent" skips decoding. `callback_on_step_end(step, x, x0)` may raise
-        to stop. Raises VidgenError for sizes that the model cannot make, unknown samplers and prompts too long.
+        Clip k of a prompt is a function of (seed, k) and the prompt alone, whatever else is in the batch; `generator`,
+        one a clip, takes the place of the seed. `latents` replaces the first noise, and leaves what stochastic samplers
+        draw later as it is; `output_type` "latent" skips decoding. `callback_on_step_end(step, x, x0)` may raise to
+        stop. Raises VidgenError for sizes that the model cannot make, unknown samplers and prompts too long.
         """
         s = self.scheduler
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
@@ -109,16 +120,21 @@ class VideoPipeline:
             raise VidgenError("nothing to generate: give a prompt, and num_videos_per_prompt of 1 or more")
         shape = self.latent_shape(*size)
         rows = [p for p in prompts for _ in range(num_videos_per_prompt)]
+        if generator is None:
+            generator = [sample_generator(seed, k) for _ in prompts for k in range(num_videos_per_prompt)]
+        elif len(generator) != len(rows):
+            raise VidgenError(f"{len(generator)} generators for {len(rows)} clips; give one a clip")
+        drawn = draw_per_sample(shape, generator)  # also where it is not used, so that later noise is not the first
         if latents is None:
-            copies = [k for _ in prompts for k in range(num_videos_per_prompt)]
-            latents = draw_per_sample(shape, [sample_generator(seed, k) for k in copies])
+            latents = drawn
         elif tuple(latents.shape) != (len(rows), *shape):
             raise VidgenError(f"latents are {tuple(latents.shape)}, {len(rows)} clips of {shape} are asked for")
         scale = s.guidance_scale if guidance_scale is None else guidance_scale
-        times = s.time().steps(num_inference_steps if num_inference_steps is not None else s.num_inference_steps)
+        steps = s.num_inference_steps if num_inference_steps is None else num_inference_steps
+        times = self.time_for(shape).steps(steps)
         denoise = self.denoiser(rows, negative_prompt, scale)
-        device = next(self.transformer.parameters()).device
-        latents = SAMPLERS[name](denoise, latents.to(device), times, self.path, callback=callback_on_step_end)
+        latents = latents.to(next(self.transformer.parameters()).device) * path_radius(times[0], self.path).float()
+        latents = SAMPLERS[name](denoise, latents, times, self.path, generator=generator, callback=callback_on_step_end)
         frames = self.decode(latents, *size) if output_type == "np" else None
         return PipelineOutput(frames=frames, latents=latents.cpu(), fps=s.fps)
 
@@ -147,6 +163,15 @@ class VideoPipeline:
                 raise VidgenError(f"{axis} {value} is not a multiple of {multiple}, which this model needs; try {near}")
         t = 1 + -(-(num_frames - 1) // config.ratio_t)
         return config.latent_channels, t, height // config.ratio, width // config.ratio
+
+    def tokens_of(self, shape: tuple[int, int, int, int]) -> int:
+        """Tokens of one frame of latents (c, t, h, w)."""
+        _, p, q = self.transformer.config.patch
+        return (shape[2] // p) * (shape[3] // q)
+
+    def time_for(self, shape: tuple[int, int, int, int]) -> TimeDistribution:
+        """The time distribution for latents (c, t, h, w), with which its shift may grow."""
+        return self.scheduler.time().for_size(self.tokens_of(shape), shape[1])
 
     @torch.inference_mode()
     def decode(self, latents: Float[Tensor, "b c t h w"], num_frames: int, height: int, width: int) -> list[np.ndarray]:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from vidgen.scripts import bench, data, doctor, evaluate, extract, probe, sample, tokenizer, train
+from vidgen.scripts import bench, data, doctor, evaluate, extract, probe, sample, schedule, solvers, tokenizer, train
 from vidgen.scripts.evaluating_tokenizers import JsonToFile
 from vidgen.scripts.failures import FAILED, INTERRUPTED, explain, one_line
 
@@ -29,6 +29,8 @@ app.command("extract")(extract.extract)
 app.command("probe")(probe.probe)
 app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(schedule.app, name="schedule")
+app.add_typer(solvers.app, name="solvers")
 app.command("bench", cls=JsonToFile)(bench.bench)
 app.command("doctor")(doctor.doctor)
 

@@ -63,7 +63,7 @@ def sample(
         float | None, typer.Option(help="How strictly to follow the prompt; 1: no guidance.")
     ] = None,
     negative_prompt: Annotated[str, typer.Option(help="What guidance leads away from.")] = "",
-    sampler: Annotated[str | None, typer.Option(help="euler or heun.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="A solver: `vidgen solvers orders` lists them.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same clip.")] = 0,
     num_videos_per_prompt: Annotated[int, typer.Option(min=1, help="Clips of each prompt: out-0.mp4, out-1.mp4.")] = 1,
     prompts_file: Annotated[
@@ -140,9 +140,8 @@ def generate(
     pipe: VideoPipeline, jobs: list[Job], size: tuple[int, int, int], seed: int, settings: dict[str, Any]
 ) -> list[Latents]:
     """Latents of the jobs' clips, of `size` (frames, height, width); each depends on prompt, copy and seed alone."""
-    from vidgen.noise import draw_per_sample, sample_generator
+    from vidgen.noise import sample_generator
 
-    noise = draw_per_sample(pipe.latent_shape(*size), [sample_generator(seed, job.copy) for job in jobs])
     steps = settings["num_inference_steps"] or pipe.scheduler.num_inference_steps
     what = f"{jobs[0].output.name} ..." if len(jobs) > 1 else jobs[0].output.name
     num_frames, height, width = size
@@ -152,7 +151,7 @@ def generate(
             num_frames=num_frames,
             height=height,
             width=width,
-            latents=noise,
+            generator=[sample_generator(seed, job.copy) for job in jobs],
             output_type="latent",
             callback_on_step_end=lambda step, x, x0: moved(step + 1),
             **settings,

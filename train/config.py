@@ -13,7 +13,7 @@ from vidgen.train.loss_config import AdversarialConfig, TokenizerLossConfig
 
 @dataclass
 class OptimizerConfig:
-    """`kind` "adamw", or "muon" for the matrices of transformer blocks (see train/optimizers.py).
+    """`kind` "adamw", or "muon" for the matrices of transformer blocks (see train/running/optimizers.py).
 
     Linear warm-up over `warmup` steps, then cosine decay to `final_lr` of the peak at the last step.
     """
@@ -135,7 +135,8 @@ class DiffusionRecipe(LoopConfig):
     """Task `diffusion`: a VideoDiT and, where `text_model` is set, a text encoder trained with it.
 
     Latents of `cached_clips` clips are encoded once by `tokenizer` and kept in `cache`, keyed by the tokenizer's
-    hash and the data. `time` is the TimeDistribution that the checkpoint carries to the sampler. `train_text` false
+    hash and the data. `time` is the TimeDistribution that the checkpoint carries to the sampler, path included;
+    `weighting` is one of vidgen.loss_weights, "none" for the plain error of what is predicted. `train_text` false
     keeps the text encoder as it is.
 
     Shares of the clips: `drop_text` without their caption, `per_frame_noise` with a noise level of its own for each
@@ -149,6 +150,7 @@ class DiffusionRecipe(LoopConfig):
     model: dict[str, Any] = field(default_factory=dict)
     text_model: dict[str, Any] = field(default_factory=dict)
     parametrisation: str = "flow"
+    weighting: str = "none"
     time: dict[str, Any] = field(default_factory=dict)
     train_text: bool = True
     drop_text: float = 0.1

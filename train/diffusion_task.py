@@ -11,10 +11,11 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from vidgen.errors import VidgenError
+from vidgen.loss_weights import prediction_weight
 from vidgen.models.text import ByteTextConfig, ByteTextEncoder, TransformersTextEncoder
 from vidgen.models.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.noise import TimeDistribution, draw_normal, sample_generator
-from vidgen.paths import PARAMETRISATIONS, PATHS, add_noise, expand_level
+from vidgen.paths import PARAMETRISATIONS, PATHS, expand_level, network_input
 from vidgen.pretrained import config_from_dict
 from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline, load_pipeline
 from vidgen.tokenizers.loading import load_tokenizer
@@ -60,7 +61,7 @@ def draw_given(b: int, frames: int, share: float, generator: torch.Generator) ->
 
 
 class DiffusionTask(Task):
-    """The denoising loss |prediction - target|^2 at levels drawn from the recipe's TimeDistribution."""
+    """The denoising loss w(t) |prediction - target|^2 at levels drawn from the recipe's TimeDistribution."""
 
     def __init__(self, recipe: DiffusionRecipe) -> None:
         self.recipe = recipe
@@ -69,7 +70,8 @@ class DiffusionTask(Task):
             raise VidgenError(
                 f"parametrisation {recipe.parametrisation!r}: choose one of {', '.join(PARAMETRISATIONS)}"
             )
-        self.target, self.path = PARAMETRISATIONS[recipe.parametrisation].target, PATHS["flow"]()
+        self.target, self.path = PARAMETRISATIONS[recipe.parametrisation].target, PATHS[self.time.path]()
+        prediction_weight(recipe.weighting, recipe.parametrisation, torch.ones(1), torch.ones(1))  # a name it knows
         dtype = torch.bfloat16 if recipe.autocast == "bfloat16" else torch.float32
         self.tokenizer = load_tokenizer(recipe.tokenizer, dtype=dtype, device=recipe.device)
         self.transformer, self.text_encoder = build_networks(recipe, self.tokenizer.config.latent_channels)
@@ -95,27 +97,34 @@ class DiffusionTask(Task):
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         x0, captions = batch["latents"], batch["captions"]
-        b, frames = x0.shape[0], x0.shape[2]
+        b, frames, time = x0.shape[0], x0.shape[2], self.time_of(x0)
         dropped = torch.rand(b, generator=generator) < self.recipe.drop_text
         captions = ["" if drop else caption for drop, caption in zip(dropped, captions, strict=True)]
-        t = self.time.sample((b, 1), generator).expand(b, frames)
+        t = time.sample((b, 1), generator).expand(b, frames)
         if self.recipe.per_frame_noise > 0:  # diffusion forcing (Chen et al. 2024): a level of its own for each frame
             own = torch.rand(b, 1, generator=generator) < self.recipe.per_frame_noise
-            t = torch.where(own, self.time.sample((b, frames), generator), t)
+            t = torch.where(own, time.sample((b, frames), generator), t)
         if self.recipe.given_frames > 0:
             t = t.masked_fill(draw_given(b, frames, self.recipe.given_frames, generator), 0.0)
         loss = self.denoising_loss(x0, captions, t, draw_normal(x0.shape, generator))
         return loss.mean(), {}
 
+    def time_of(self, latents: Tensor) -> TimeDistribution:
+        """The time distribution for clips of this size."""
+        _, p, q = self.transformer.config.patch
+        return self.time.for_size((latents.shape[3] // p) * (latents.shape[4] // q), latents.shape[2])
+
     def denoising_loss(self, x0: Tensor, captions: list[str], t: Tensor, eps: Tensor) -> Tensor:
-        """Mean squared error of the prediction over the frames that have noise, one value a clip (b,)."""
+        """Weighted mean squared error of the prediction over the frames that have noise, one value a clip (b,)."""
         x0, t, eps = (v.to(self.recipe.device) for v in (x0, t, eps))
         level = expand_level(t, x0)
-        target = self.target(x0, eps, self.path.alpha(level), self.path.sigma(level))
-        prediction = self.transformer(add_noise(x0, eps, t, self.path), t, self.text_encoder(captions))
-        error = reduce((prediction.float() - target).square(), "b c t h w -> b t", "mean")
-        noisy = (t > 0).to(error.dtype).reshape(len(t), -1).expand_as(error)  # nothing hints at the noise of the others
-        return (error * noisy).sum(1) / noisy.sum(1)
+        alpha, sigma = self.path.alpha(level), self.path.sigma(level)
+        prediction = self.transformer(network_input(x0, eps, t, self.path), t, self.text_encoder(captions))
+        weight = prediction_weight(self.recipe.weighting, self.recipe.parametrisation, alpha, sigma)
+        noisy = (sigma > 0).expand(len(x0), 1, x0.shape[2], 1, 1)  # nothing hints at the noise of the other frames
+        weight = torch.where(noisy, weight, torch.zeros_like(sigma))
+        error = weight * (prediction.float() - self.target(x0, eps, alpha, sigma)).square()
+        return reduce(error, "b c t h w -> b t", "mean").sum(1) / noisy.flatten(1).sum(1)
 
     def validate(self) -> dict[str, float]:
         """The loss of held-out clips at fixed, equally probable noise levels with fixed noise, and its mean."""
@@ -123,7 +132,7 @@ class DiffusionTask(Task):
         captions = [self.held_out.caption(i, rng_of(self.recipe.seed, i)) for i in rows]
         eps = draw_normal(latents.shape, sample_generator(self.recipe.seed, "validation"))
         metrics = {}
-        for level in self.time.stratified(self.recipe.validation_levels).tolist():
+        for level in self.time_of(latents).stratified(self.recipe.validation_levels).tolist():
             losses = []
             for first in range(0, len(latents), self.recipe.batch_size):
                 part = slice(first, first + self.recipe.batch_size)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vidgen.models.video_dit import VideoDiT as VideoDiT
     from vidgen.noise import TimeDistribution as TimeDistribution
+    from vidgen.paths import CosinePath as CosinePath
+    from vidgen.paths import EDMPath as EDMPath
     from vidgen.paths import FlowPath as FlowPath
     from vidgen.representations.bank import FeatureBank as FeatureBank
     from vidgen.representations.extractor import FeatureExtractor as FeatureExtractor
@@ -30,6 +32,8 @@ if os.path.isfile(os.path.join(_CHECKOUT, "setup.cfg")) and _CHECKOUT not in __p
 # Public name -> module that defines it. Strings, because the core imports none of the side folders.
 _PUBLIC = {
     "BOTTLENECKS": "vidgen.tokenizers.bottlenecks",
+    "CosinePath": "vidgen.paths",
+    "EDMPath": "vidgen.paths",
     "FeatureBank": "vidgen.representations.bank",
     "FeatureExtractor": "vidgen.representations.extractor",
     "FlowPath": "vidgen.paths",

@@ -20,13 +20,14 @@ class Denoiser(Protocol):
 def make_denoiser(network: Callable[..., Tensor], path: Path, parametrisation: str, **conditions: object) -> Denoiser:
     """The denoiser of `network(x, t, **conditions)`, whose output is of the kind `parametrisation` names.
 
-    The network runs in whatever dtype it has; x0 is computed in float32 or better.
+    The network runs in whatever dtype it has, on x times the path's input scale; x0 is computed in float32 or better.
     """
     to_x0 = PARAMETRISATIONS[parametrisation].to_x0
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
         level = expand_level(t, x)
         t = level.reshape(x.shape[0], -1).squeeze(1) if t.ndim < 2 else t
-        return to_x0(network(x, t, **conditions).to(level.dtype), x, path.alpha(level), path.sigma(level))
+        prediction = network(path.input_scale(level) * x, t, **conditions)
+        return to_x0(prediction.to(level.dtype), x, path.alpha(level), path.sigma(level))
 
     return denoise

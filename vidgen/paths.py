@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,13 +11,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vidgen.errors import VidgenError
+
 
 class Path(Protocol):
-    """alpha and sigma at noise level t in [0, 1]; t = 0 is data (alpha 1, sigma 0), t = 1 is noise."""
+    """alpha and sigma at noise level t in [0, 1]; t = 0 is data (alpha 1, sigma 0), t = 1 is noise.
+
+    `level` is the t at which sigma / alpha is that of its arguments. `input_scale` is what a network's input is
+    multiplied by: 1, unless x_t grows far beyond the data.
+    """
 
     def alpha(self, t: Tensor) -> Tensor: ...
 
     def sigma(self, t: Tensor) -> Tensor: ...
+
+    def level(self, alpha: Tensor, sigma: Tensor) -> Tensor: ...
+
+    def input_scale(self, t: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -29,8 +40,72 @@ class FlowPath:
     def sigma(self, t: Tensor) -> Tensor:
         return t
 
+    def level(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return sigma / (alpha + sigma)
 
-PATHS: dict[str, Callable[[], Path]] = {"flow": FlowPath}
+    def input_scale(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+
+@dataclass(frozen=True)
+class CosinePath:
+    """Variance preserving, alpha = cos(pi t / 2), sigma = sin(pi t / 2) (Nichol & Dhariwal 2021, eq. 17, no offset).
+
+    At t = 1 alpha is exactly 0 (zero terminal SNR, Lin et al. 2023): a network that predicts eps cannot start there.
+    """
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.sin(0.5 * math.pi * (1.0 - t))  # and not cos(pi t / 2), which misses 0 by a rounding
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return torch.sin(0.5 * math.pi * t)
+
+    def level(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return torch.atan2(sigma, alpha) / (0.5 * math.pi)
+
+    def input_scale(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EDMPath:
+    """Variance exploding, alpha = 1 and sigma from 0 to `sigma_max` (Karras et al. 2022).
+
+    Even steps of t are the paper's steps (eq. 5) but for an offset of about sigma_min, which makes t = 0 clean data:
+    sigma(t) = c ((a + t (b - a))^rho - a^rho), a and b being the rho-th roots of sigma_min and sigma_max, and c such
+    that sigma(1) is sigma_max. The network's input is scaled by c_in (table 1, for data of unit variance).
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+
+    def __post_init__(self) -> None:
+        if not (0.0 < self.sigma_min < self.sigma_max and self.rho > 0.0):
+            raise VidgenError(f"{self}: needs 0 < sigma_min < sigma_max and rho > 0")
+
+    @property
+    def _growth(self) -> tuple[float, float]:
+        """(b - a) / a, and the factor c sigma_min."""
+        growth = (self.sigma_max / self.sigma_min) ** (1.0 / self.rho) - 1.0
+        return growth, self.sigma_max * self.sigma_min / (self.sigma_max - self.sigma_min)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        growth, factor = self._growth
+        return factor * torch.expm1(self.rho * torch.log1p(growth * t))
+
+    def level(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        growth, factor = self._growth
+        return torch.expm1(torch.log1p(sigma / alpha / factor) / self.rho) / growth
+
+    def input_scale(self, t: Tensor) -> Tensor:
+        return 1.0 / (1.0 + self.sigma(t) ** 2).sqrt()
+
+
+PATHS: dict[str, Callable[[], Path]] = {"flow": FlowPath, "cosine": CosinePath, "edm": EDMPath}
 
 
 def expand_level(t: Float[Tensor, b * f], like: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 1 f 1 1"]:
@@ -48,19 +123,58 @@ def add_noise(x0: Tensor, eps: Tensor, t: Float[Tensor, b * f], path: Path) -> T
     return path.alpha(level) * x0 + path.sigma(level) * eps
 
 
+def x0_of_eps(eps: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """(x - sigma eps) / alpha. Raises VidgenError where alpha is 0: x_t is noise alone, and says nothing of x0."""
+    if (alpha == 0).any():
+        raise VidgenError(
+            "a prediction of eps says nothing of x0 where alpha is 0 (t = 1, zero terminal SNR); "
+            "predict v, x0 or flow, or start below t = 1 (key `highest` of the time distribution)"
+        )
+    return (x - sigma * eps) / alpha
+
+
+def network_input(x0: Tensor, eps: Tensor, t: Float[Tensor, b * f], path: Path) -> Tensor:
+    """x_t as a network is given it: `add_noise` times the path's input scale."""
+    return path.input_scale(expand_level(t, x0)) * add_noise(x0, eps, t, path)
+
+
 @dataclass(frozen=True)
 class Parametrisation:
-    """What a network predicts, `target(x0, eps, alpha, sigma)`; `to_x0(prediction, x_t, alpha, sigma)` inverts it."""
+    """What a network predicts, `target(x0, eps, alpha, sigma)`; `to_x0(prediction, x_t, alpha, sigma)` inverts it.
+
+    `gain(r)`, r = sigma / alpha, is |d x0 / d prediction| at fixed x_t: an error of the prediction is that much of x0.
+    """
 
     target: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
     to_x0: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    gain: Callable[[Tensor], Tensor]
 
 
 PARAMETRISATIONS: dict[str, Parametrisation] = {
-    "x0": Parametrisation(lambda x0, eps, a, s: x0, lambda p, x, a, s: p),
-    "eps": Parametrisation(lambda x0, eps, a, s: eps, lambda p, x, a, s: (x - s * p) / a),
-    # Salimans & Ho 2022, section 4: v = alpha eps - sigma x0, here also where alpha^2 + sigma^2 is not 1.
-    "v": Parametrisation(lambda x0, eps, a, s: a * eps - s * x0, lambda p, x, a, s: (a * x - s * p) / (a * a + s * s)),
-    # The velocity dx_t/dt = eps - x0, on any path with alpha + sigma > 0.
-    "flow": Parametrisation(lambda x0, eps, a, s: eps - x0, lambda p, x, a, s: (x - s * p) / (a + s)),
+    "x0": Parametrisation(lambda x0, eps, a, s: x0, lambda p, x, a, s: p, torch.ones_like),
+    "eps": Parametrisation(lambda x0, eps, a, s: eps, x0_of_eps, lambda r: r),
+    # Salimans & Ho 2022, section 4, divided by sqrt(alpha^2 + sigma^2), so that it has the data's scale on every path;
+    # on the EDM path it is minus the F of Karras et al. 2022, eq. 7, for data of unit variance.
+    "v": Parametrisation(
+        lambda x0, eps, a, s: (a * eps - s * x0) / (a * a + s * s).sqrt(),
+        lambda p, x, a, s: (a * x - s * (a * a + s * s).sqrt() * p) / (a * a + s * s),
+        lambda r: r / (1.0 + r * r).sqrt(),
+    ),
+    # The velocity of straight lines, dx_t/dt = eps - x0, on any path.
+    "flow": Parametrisation(
+        lambda x0, eps, a, s: eps - x0, lambda p, x, a, s: (x - s * p) / (a + s), lambda r: r / (1.0 + r)
+    ),
 }
+
+
+def convert_prediction(prediction: Tensor, source: str, target: str, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """A prediction of kind `source` at x_t as one of kind `target`; both name PARAMETRISATIONS.
+
+    Where sigma is 0, x_t says nothing of eps, and only x0 can be asked for; where alpha is 0, see `x0_of_eps`.
+    """
+    x0 = PARAMETRISATIONS[source].to_x0(prediction, x, alpha, sigma)
+    if target == "x0":
+        return x0
+    if (sigma == 0).any():
+        raise VidgenError(f"no {target} follows from a prediction of {source} where sigma is 0 (t = 0, clean data)")
+    return PARAMETRISATIONS[target].target(x0, (x - alpha * x0) / sigma, alpha, sigma)

@@ -7,7 +7,10 @@ import torch
 from vidgen.errors import VidgenError
 from vidgen.models.text import ByteTextConfig, ByteTextEncoder
 from vidgen.models.video_dit import VideoDiT, VideoDiTConfig
+from vidgen.noise import draw_per_sample, sample_generator
+from vidgen.paths import PATHS
 from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline, load_pipeline
+from vidgen.samplers.solvers import SAMPLERS
 from vidgen.tokenizers.model import Encoded, VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
 
@@ -38,6 +41,31 @@ def test_a_clip_does_not_depend_on_its_batch(pipe):
     two = pipe("a red circle", num_videos_per_prompt=2, **FAST)
     assert torch.allclose(two.latents[0], both.latents[0], atol=1e-5)
     assert not torch.allclose(two.latents[0], two.latents[1], atol=1e-2)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_makes_clips_that_do_not_depend_on_their_batch(pipe, sampler):
+    both = pipe("a star", num_videos_per_prompt=2, sampler=sampler, output_type="latent", **FAST).latents
+    streams = [sample_generator(0, 1)]  # copy 1 of seed 0
+    alone = pipe("a star", generator=streams, sampler=sampler, output_type="latent", **FAST).latents
+    assert torch.isfinite(both).all() and torch.allclose(both[1], alone[0], atol=1e-4)
+
+
+def test_given_latents_leave_later_noise_as_it_is(pipe):
+    settings = {"sampler": "euler_ancestral", "output_type": "latent", **FAST}
+    first = draw_per_sample(pipe.latent_shape(6, 32, 16), [sample_generator(0, 0)])
+    assert torch.equal(pipe("a star", latents=first, **settings).latents, pipe("a star", **settings).latents)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_sampling_starts_at_the_size_of_the_paths_noise(pipe, path, monkeypatch):
+    scheduler = SchedulerConfig(path=path, parametrisation="v")
+    other = VideoPipeline(pipe.vae, pipe.transformer, pipe.text_encoder, scheduler)
+    seen = []
+    monkeypatch.setitem(SAMPLERS, "euler", lambda denoise, x, times, path, **_: seen.append(x) or denoise(x, times[0]))
+    assert torch.isfinite(other("a star", output_type="latent", **FAST).latents).all()
+    noise = draw_per_sample(pipe.latent_shape(6, 32, 16), [sample_generator(0, 0)])
+    assert torch.allclose(seen[0], {"edm": 6401.0**0.5}.get(path, 1.0) * noise, rtol=1e-5)
 
 
 def test_seed_and_prompt_matter(pipe):
@@ -84,6 +112,7 @@ def test_callback_may_stop(pipe):
         ({"latents": torch.zeros(1, 4, 1, 1, 1)}, "latents are"),
         ({"prompt": "x" * 300}, "too long"),
         ({"prompt": []}, "nothing to generate"),
+        ({"generator": []}, "0 generators for 1 clips"),
     ],
 )
 def test_bad_calls_are_named(pipe, change, says):

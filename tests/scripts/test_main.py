@@ -14,7 +14,19 @@ from vidgen.scripts.main import app, main
 from vidgen.scripts.options import parse_names, parse_numbers, parse_size
 
 ROOT = Path(__file__).resolve().parents[2]
-VERBS = ("sample", "train", "tokenizer", "extract", "probe", "data", "evaluate", "bench", "doctor")
+VERBS = (
+    "sample",
+    "train",
+    "tokenizer",
+    "extract",
+    "probe",
+    "data",
+    "evaluate",
+    "schedule",
+    "solvers",
+    "bench",
+    "doctor",
+)
 
 
 def test_every_verb_is_listed_and_has_a_file_and_a_page(vidgen) -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from vidgen.errors import VidgenError
+from vidgen.paths import EDMPath, FlowPath, expand_level
 from vidgen.samplers.pipeline import load_pipeline
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
@@ -44,6 +45,23 @@ def test_run_gives_a_pipeline_that_knows_its_time_distribution(recipe):
     assert out.frames[0].shape == (5, 16, 16, 3)
 
 
+def test_path_and_weighting_reach_loss_and_sampler(recipe):
+    plain = DiffusionTask(recipe)
+    recipe.parametrisation, recipe.weighting = "v", "min_snr"
+    recipe.time = {"path": "edm", "density": "log_normal", "mean": -1.2, "std": 1.2, "frames_power": 0.5}
+    task = DiffusionTask(recipe)
+    assert isinstance(plain.path, FlowPath) and isinstance(task.path, EDMPath)
+    x0, eps, t = torch.randn(2, 4, 2, 2, 2), torch.randn(2, 4, 2, 2, 2), torch.tensor([0.3, 0.7])
+    sigma = EDMPath().sigma(expand_level(t, x0))
+    v = (eps - sigma * x0) / (1 + sigma**2).sqrt()  # what a network that says 0 is off by
+    weight = (sigma**-2).clamp(max=5.0) / (sigma**-2 + 1.0)  # min-SNR for v
+    assert torch.allclose(task.denoising_loss(x0, ["a", "b"], t, eps), (weight * v**2).flatten(1).mean(1), rtol=1e-4)
+    assert task.time_of(torch.zeros(1, 4, 9, 4, 4)).shift == pytest.approx(3.0 * task.time.shift)
+    pipe = load_pipeline(str(train(recipe)))
+    assert isinstance(pipe.path, EDMPath) and pipe.scheduler.time() == task.time
+    assert pipe("a star", num_inference_steps=2).frames[0].shape == (5, 16, 16, 3)
+
+
 def test_training_goes_on_from_a_pipeline(recipe, tmp_path):
     first = load_pipeline(str(train(recipe)))
     recipe.init_from, recipe.out = str(tmp_path / "run" / "final"), str(tmp_path / "second")
@@ -74,6 +92,10 @@ def test_items_are_functions_of_their_key(recipe):
 
 
 def test_unknown_settings_are_named(recipe):
+    recipe.weighting = "heavy"
+    with pytest.raises(VidgenError, match="loss weighting 'heavy': choose one of none"):
+        DiffusionTask(recipe)
+    recipe.weighting = "none"
     recipe.model["colour"] = 3
     with pytest.raises(VidgenError, match="recipe key `model`: unknown keys colour"):
         DiffusionTask(recipe)

@@ -58,6 +58,8 @@ class DiffusionTokenizerConfig:
             )
         if self.parametrisation not in PREDICTED:
             raise VidgenError(f"parametrisation {self.parametrisation!r}: choose one of {', '.join(PREDICTED)}")
+        if self.time.path != "flow":
+            raise VidgenError(f"path {self.time.path!r} of key `time`: a diffusion tokenizer has the flow path only")
         if self.window < 2 or not 0.0 <= self.hold_first < 1.0 or self.num_inference_steps < 1:
             raise VidgenError(
                 f"window={self.window}, hold_first={self.hold_first}, num_inference_steps={self.num_inference_steps}: "

@@ -51,11 +51,14 @@ def rotate(x: Float[Tensor, "b heads n d"], angles: Float[Tensor, "n p"]) -> Flo
 
 
 class Attention(nn.Module):
-    """Multi-head attention, queries and keys normalised (Dehghani et al. 2023, section 2); `context` None is self."""
+    """Multi-head attention, queries and keys normalised (Dehghani et al. 2023, section 2); `context` None is self.
+
+    While `identity` is set, self-attention gives each position its own value (perturbed-attention guidance).
+    """
 
     def __init__(self, width: int, head_dim: int, context_width: int | None = None) -> None:
         super().__init__()
-        self.head_dim, self.backend = head_dim, "auto"
+        self.head_dim, self.backend, self.identity = head_dim, "auto", False
         self.to_q = nn.Linear(width, width)
         self.to_kv = nn.Linear(context_width or width, 2 * width)
         self.norm_q = nn.LayerNorm(head_dim, bias=False)
@@ -80,7 +83,8 @@ class Attention(nn.Module):
         q, k, v = self.project(x, context)
         if angles is not None:
             q, k = rotate(q, angles), rotate(k, angles)
-        return self.out(rearrange(find_attention(self.backend)(q, k, v, mask), "b k n d -> b n (k d)"))
+        seen = v if self.identity else find_attention(self.backend)(q, k, v, mask)
+        return self.out(rearrange(seen, "b k n d -> b n (k d)"))
 
 
 class FeedForward(nn.Module):

@@ -18,7 +18,7 @@ from vidgen.errors import VidgenError
 from vidgen.models.taps import TapInfo
 from vidgen.models.text import TextEncoding
 from vidgen.noise import draw_per_sample, sample_generator
-from vidgen.paths import add_noise
+from vidgen.paths import network_input
 
 # Pools of features (b, t, h, w, c); what is left of the axes is in the comment.
 POOLS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -133,7 +133,7 @@ class FeatureExtractor:
         )
         for level in self.noise_levels:
             t = torch.full((len(video),), level, device=device)
-            walk = self.denoiser.walk(add_noise(x0, eps, t, self.model.path), t, text)
+            walk = self.denoiser.walk(network_input(x0, eps, t, self.model.path), t, text)
             for name, x in up_to_last(walk, noisy):
                 yield feature_key(f"dit.{name}", level), x
 

@@ -1,0 +1,140 @@
+"""diffusers' schedulers as solvers: one adapter, whatever scale a scheduler keeps its sample in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vidgen.denoiser import Denoiser
+from vidgen.errors import VidgenError
+from vidgen.noise import Generators
+from vidgen.paths import PARAMETRISATIONS, Path, expand_level
+from vidgen.samplers.solvers.runge_kutta import path_radius
+from vidgen.samplers.solvers.stepping import Callback, Clip, Times, check_finite
+
+# prediction_type of a scheduler's config -> our name
+PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v", "flow_prediction": "flow"}
+
+
+def flow_scale(scheduler: Any, i: int) -> tuple[Tensor, Tensor]:
+    sigma = scheduler.sigmas[i].double()
+    return 1.0 - sigma, sigma
+
+
+def exploding_scale(scheduler: Any, i: int) -> tuple[Tensor, Tensor]:
+    sigma = scheduler.sigmas[i].double()
+    return torch.ones_like(sigma), sigma
+
+
+def preserving_scale(scheduler: Any, i: int) -> tuple[Tensor, Tensor]:
+    if scheduler.config.use_flow_sigmas:
+        return flow_scale(scheduler, i)
+    sigma = scheduler.sigmas[i].double()
+    return 1.0 / (1.0 + sigma**2).sqrt(), sigma / (1.0 + sigma**2).sqrt()
+
+
+def discrete_scale(scheduler: Any, i: int) -> tuple[Tensor, Tensor]:
+    if i == len(scheduler.timesteps):
+        kept = torch.as_tensor(getattr(scheduler, "final_alpha_cumprod", 1.0))
+    else:
+        kept = scheduler.alphas_cumprod[scheduler.timesteps[i].long().cpu()]
+    return kept.double().sqrt(), (1.0 - kept.double()).sqrt()
+
+
+# (alpha, sigma) of the sample that the i-th step takes, the last being what is left at the end.
+SCALES: dict[str, Callable[[Any, int], tuple[Tensor, Tensor]]] = {
+    "FlowMatchEulerDiscreteScheduler": flow_scale,
+    "FlowMatchHeunDiscreteScheduler": flow_scale,
+    "EulerDiscreteScheduler": exploding_scale,
+    "EulerAncestralDiscreteScheduler": exploding_scale,
+    "HeunDiscreteScheduler": exploding_scale,
+    "LMSDiscreteScheduler": exploding_scale,
+    "DPMSolverMultistepScheduler": preserving_scale,
+    "DPMSolverSinglestepScheduler": preserving_scale,
+    "UniPCMultistepScheduler": preserving_scale,
+    "DEISMultistepScheduler": preserving_scale,
+    "DDIMScheduler": discrete_scale,
+    "DDPMScheduler": discrete_scale,
+}
+
+
+def find_scale(scheduler: Any) -> Callable[[Any, int], tuple[Tensor, Tensor]]:
+    """Raises VidgenError for a scheduler whose scale is not known: with the wrong one it would sample nonsense."""
+    name = type(scheduler).__name__
+    if name not in SCALES:
+        raise VidgenError(f"scheduler {name} is not one that vidgen can drive; use one of {', '.join(SCALES)}")
+    return SCALES[name]
+
+
+def scheduler_levels(scheduler: Any, num_inference_steps: int, path: Path) -> Float[Tensor, " n_plus_1"]:
+    """The levels t of `path` that a scheduler steps through: its own schedule, with its shift and spacing.
+
+    Of schedulers that go twice to a level (Heun) it is there twice. VidgenError where the path has no such level.
+    """
+    scale = find_scale(scheduler)
+    scheduler.set_timesteps(num_inference_steps)
+    pairs = [scale(scheduler, i) for i in range(len(scheduler.timesteps) + 1)]
+    levels = torch.stack([path.level(alpha, sigma) for alpha, sigma in pairs])
+    if not bool((levels <= 1.0 + 1e-6).all()):  # of alpha = 0 on the EDM path, infinity
+        raise VidgenError(
+            f"{type(scheduler).__name__} starts with more noise than {type(path).__name__} ends with; "
+            "choose another of its schedules, or another scheduler"
+        )
+    return levels
+
+
+def scheduler_solver(scheduler: Any) -> Callable[..., Clip]:
+    """A solver (denoise, x, times, path) out of a diffusers scheduler: one of SCALES, of whatever prediction type.
+
+    Of `times` only their number counts, since the schedule is the scheduler's own; x is taken to be at its first
+    level. The scheduler's state is set anew by each call. Raises VidgenError for schedulers of other classes.
+    """
+    scale = find_scale(scheduler)
+    kind = "flow" if scale is flow_scale else PREDICTIONS[scheduler.config.prediction_type]
+
+    def sample_scheduler(
+        denoise: Denoiser,
+        x: Clip,
+        times: Times,
+        path: Path,
+        *,
+        generator: Generators | None = None,
+        callback: Callback | None = None,
+    ) -> Clip:
+        levels = scheduler_levels(scheduler, len(times) - 1, path)
+        noise = {} if type(scheduler).__name__ in WITHOUT_NOISE else {"generator": generator}
+        for i, timestep in enumerate(scheduler.timesteps):
+            alpha, sigma = scale(scheduler, i)
+            ratio = torch.hypot(alpha, sigma).to(x) / path_radius(levels[i], path).to(x)  # their sample over our x
+            x0 = check_finite(denoise(x, levels[i]), x, levels[i], i, len(scheduler.timesteps))
+            sample = ratio * x
+            scheduler.scale_model_input(sample, timestep) if hasattr(scheduler, "scale_model_input") else None
+            output = predict(kind, sample, x0, alpha, sigma)
+            sample = scheduler.step(output, timestep, sample, return_dict=False, **noise)[0]
+            alpha, sigma = scale(scheduler, i + 1)
+            x = sample.to(x) * path_radius(levels[i + 1], path).to(x) / torch.hypot(alpha, sigma).to(x)
+            if callback is not None:
+                callback(i, x, x0)
+        return x
+
+    return sample_scheduler
+
+
+# These draw no noise, and their `step` takes no generator.
+WITHOUT_NOISE = (
+    "HeunDiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "DPMSolverSinglestepScheduler",
+    "UniPCMultistepScheduler",
+    "DEISMultistepScheduler",
+)
+
+
+def predict(kind: str, sample: Clip, x0: Clip, alpha: Tensor, sigma: Tensor) -> Clip:
+    """What a network of that kind would say for its x0 to be `x0`."""
+    alpha, sigma = (expand_level(v, sample) for v in (alpha, sigma))
+    return PARAMETRISATIONS[kind].target(x0, (sample - alpha * x0) / sigma, alpha, sigma)

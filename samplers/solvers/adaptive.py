@@ -1,0 +1,155 @@
+"""Runge-Kutta with steps as long as a tolerance allows, each sample at its own pace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from vidgen.denoiser import Denoiser
+from vidgen.errors import VidgenError
+from vidgen.noise import Generators
+from vidgen.paths import Path, expand_level
+from vidgen.samplers.solvers.runge_kutta import Tableau, angle_slope, combine, path_angle, path_radius
+from vidgen.samplers.solvers.stepping import Callback, Clip, Evaluate, Times, check_finite, transfer
+
+# Dormand & Prince 1980, table 2: fifth order; its last stage is the next step's first.
+DORMAND_PRINCE = Tableau(
+    (0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0),
+    (
+        (),
+        (1 / 5,),
+        (3 / 40, 9 / 40),
+        (44 / 45, -56 / 15, 32 / 9),
+        (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+        (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+    ),
+    (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
+)
+# Fifth-order weights less those of the embedded fourth-order method: what the error is estimated from.
+ERROR_WEIGHTS = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
+SHORTEST = 1e-10  # of a span: a step below it means that the estimates are not smooth
+
+
+@dataclass
+class Span:
+    """The way between two levels: each sample is at the share `done` of it, and tries a step of the share `step`."""
+
+    start: Float[Tensor, "b f"]  # angles
+    end: Float[Tensor, "b f"]
+    done: Float[Tensor, " b"]
+    step: Float[Tensor, " b"]
+
+    def angle(self, share: Float[Tensor, " b"]) -> Float[Tensor, "b f"]:
+        return self.start + share[:, None] * (self.end - self.start)
+
+
+def level_of(theta: Float[Tensor, "b f"], path: Path) -> Tensor:
+    """Levels of angles, (b,) where all frames share one."""
+    return path.level(theta.cos(), theta.sin()).squeeze(1)
+
+
+def wide(value: Float[Tensor, "b f"], x: Clip) -> Float[Tensor, "b 1 f 1 1"]:
+    return expand_level(value.squeeze(1), x)
+
+
+def error_norm(error: Clip, before: Clip, after: Clip, rtol: float, atol: float) -> Float[Tensor, " b"]:
+    """Root mean square over a sample of the error over what is tolerated: at most 1 is good enough."""
+    tolerated = atol + rtol * torch.maximum(before.abs(), after.abs())
+    return rearrange((error / tolerated).square(), "b c t h w -> b (c t h w)").mean(1).sqrt()
+
+
+def advance(
+    span: Span, y: Clip, slope: Clip, evaluate: Evaluate, path: Path, rtol: float, atol: float
+) -> tuple[Clip, Clip]:
+    """One attempt of every sample: y and its slope after it, unchanged where the error was too large."""
+    step = torch.minimum(span.step, 1.0 - span.done)
+    length = wide(step[:, None] * (span.end - span.start), y)
+
+    def stage(share: Float[Tensor, " b"], inner: Clip) -> Clip:
+        theta = span.angle(share)
+        level = level_of(theta, path)
+        x0 = evaluate(path_radius(expand_level(level, y), path) * inner, level)
+        return angle_slope(inner, x0, wide(theta, y))
+
+    slopes = [slope]
+    for node, row in zip(DORMAND_PRINCE.nodes[1:], DORMAND_PRINCE.rows[1:], strict=True):
+        slopes.append(stage(span.done + node * step, y + length * combine(slopes, row)))
+    ended = y + length * combine(slopes, DORMAND_PRINCE.weights)
+    slopes.append(stage(span.done + step, ended))
+    error = error_norm(length * combine(slopes, ERROR_WEIGHTS), y, ended, rtol, atol).to(step)
+    good = error <= 1.0
+    arrived = step >= 1.0 - span.done  # exactly 1 then, whatever the rounding of the sum
+    span.done = torch.where(good, torch.where(arrived, torch.ones_like(step), span.done + step), span.done)
+    span.step = step * (0.9 * error.clamp(min=1e-12) ** -0.2).clamp(0.2, 5.0)
+    if bool(((span.step < SHORTEST) & (span.done < 1.0)).any()):
+        raise VidgenError("rk45 cannot reach its tolerance: the estimates are not smooth; raise rtol and atol")
+    good = rearrange(good, "b -> b 1 1 1 1").to(y.device)
+    return torch.where(good, ended, y), torch.where(good, slopes[-1], slope)
+
+
+def sample_rk45(
+    denoise: Denoiser,
+    x: Clip,
+    times: Times,
+    path: Path,
+    *,
+    generator: Generators | None = None,
+    callback: Callback | None = None,
+    rtol: float = 1e-3,
+    atol: float = 1e-3,
+    most_evaluations: int = 10000,
+) -> Clip:
+    """Fifth order with error control (Dormand & Prince 1980) in the path's angle: six evaluations an attempted step.
+
+    Of levels that all frames share only the ends count, and their number says the first step; `callback` is told of
+    each level that the slowest sample has passed. Levels per frame are gone through pair by pair. Samples choose their
+    steps each for itself, so a clip does not depend on its batch. Frames that become clean do so by a last Euler step,
+    from an angle where its error is far below `rtol`. Raises VidgenError after `most_evaluations`.
+    """
+    # By second order, an Euler step from a small angle onto clean data is off by about angle^2 / (2 std^2).
+    nearest = 0.1 * rtol**0.5
+    steps, evaluations, told = len(times) - 1, 0, 0
+    shared = times.ndim == 1
+    pairs = [(times[0], times[-1])] if shared else list(zip(times[:-1], times[1:], strict=True))
+
+    def evaluate(y: Clip, level: Tensor) -> Clip:
+        nonlocal evaluations
+        evaluations += 1
+        if evaluations > most_evaluations:
+            raise VidgenError(f"rk45 took more than {most_evaluations} evaluations; raise rtol and atol")
+        return check_finite(denoise(y, level), x, level, told, steps)
+
+    def tell(passed: int, x0: Clip) -> None:
+        nonlocal told
+        for i in range(told, passed if callback is not None else told):
+            callback(i, x, x0)
+        told = max(told, passed)
+
+    for number, (t, s) in enumerate(pairs):
+        t, s = (v.expand(len(x)) if v.ndim == 0 else v for v in (t, s))
+        start, goal = (path_angle(v.reshape(len(x), -1), path) for v in (t, s))
+        end = torch.where((goal == 0) & (start > nearest), torch.full_like(goal, nearest), goal)
+        first = torch.full_like(start[:, 0], 1.0 / steps if shared else 1.0)
+        span = Span(start, end, torch.zeros_like(first), first)
+        begun, x0 = x, evaluate(x, t)
+        y = x / path_radius(expand_level(t, x), path)
+        slope = angle_slope(y, x0, wide(start, x))
+        while bool((span.done < 1.0).any()):
+            y, slope = advance(span, y, slope, evaluate, path, rtol, atol)
+            theta = span.angle(span.done)
+            x = path_radius(expand_level(level_of(theta, path), x), path) * y
+            x0 = wide(theta, x).cos() * y - wide(theta, x).sin() * slope
+            if shared:
+                ahead = (path_angle(times[1:], path)[:, None] - span.start[:, 0]).abs()
+                tell(int((ahead <= (theta - span.start)[:, 0].abs()).all(1).sum().clamp(max=steps - 1)), x0)
+        if bool((end != goal).any()):
+            level = level_of(end, path)
+            x0 = evaluate(x, level)
+            x = transfer(x, x0, level, level_of(goal, path), path)
+        x = torch.where(wide(start, x) == wide(goal, x), begun, x)
+        tell(steps if shared else number + 1, x0)
+    return x

@@ -1,0 +1,95 @@
+"""Solvers of the reverse SDE: noise is taken away and, each step, some is drawn anew.
+
+The variance that q(x_s | x_t, x0) leaves is sigma_s^2 (1 - q^2), q = alpha_t sigma_s / (sigma_t alpha_s) = exp(-h) for
+a step of length h in ln(alpha / sigma) (Ho et al. 2020, eq. 7, on any path).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from vidgen.denoiser import Denoiser
+from vidgen.noise import Generators, draw_like
+from vidgen.paths import Path, expand_level
+from vidgen.samplers.solvers.multistep import Weights, second_order_x0
+from vidgen.samplers.solvers.stepping import Callback, Clip, Evaluate, Times, log_ratio, march, noise_of
+
+NoiseSampler = Callable[[Clip], Clip]  # a clip, whose shape, dtype and device the noise is to have
+
+
+def shrinkage(t: Tensor, s: Tensor, path: Path) -> tuple[Tensor, Tensor]:
+    """q for expanded levels, and where the step moves at all: clean and waiting frames do not."""
+    if bool((s > t).any()):
+        raise ValueError("a stochastic solver goes from noise to data: its levels must not grow")
+    moves = s < t
+    q = path.alpha(t) * path.sigma(s) / (path.sigma(t) * path.alpha(s))
+    return torch.where(moves, q, torch.ones_like(q)), moves
+
+
+def sample_euler_ancestral(
+    denoise: Denoiser,
+    x: Clip,
+    times: Times,
+    path: Path,
+    *,
+    generator: Generators | None = None,
+    callback: Callback | None = None,
+    eta: float = 1.0,
+    noise_sampler: NoiseSampler | None = None,
+) -> Clip:
+    """First order: x_s is drawn from q(x_s | x_t, x0) at the estimated x0. eta 0 is `sample_euler`.
+
+    The ancestral sampling of DDPM (Ho et al. 2020, algorithm 2; Song et al. 2021, DDIM, eq. 16); on the EDM path,
+    Euler's with the noise level split in two. `generator`: one a sample, and a clip does not depend on its batch;
+    `noise_sampler` draws in its place.
+    """
+    noise_sampler = noise_sampler or (lambda like: draw_like(like, generator))
+
+    def step(x: Clip, x0: Clip, t: Tensor, s: Tensor, evaluate: Evaluate) -> Clip:
+        start, end = expand_level(t, x), expand_level(s, x)
+        q, moves = shrinkage(start, end, path)
+        alpha, sigma = path.alpha(end), path.sigma(end)
+        fresh = eta**2 * (1.0 - q**2)
+        moved = alpha * x0 + sigma * (1.0 - fresh).sqrt() * noise_of(x, x0, t, path)
+        if bool((sigma > 0).any()):
+            moved = moved + sigma * fresh.sqrt() * noise_sampler(x)
+        return torch.where(moves, moved, x)
+
+    return march(denoise, x, times, callback, step)
+
+
+def sample_dpmpp_2m_sde(
+    denoise: Denoiser,
+    x: Clip,
+    times: Times,
+    path: Path,
+    *,
+    generator: Generators | None = None,
+    callback: Callback | None = None,
+    eta: float = 1.0,
+    noise_sampler: NoiseSampler | None = None,
+) -> Clip:
+    """Second order in the distribution: SDE-DPM-Solver++(2M) (Lu et al. 2022, appendix on SDEs).
+
+    eta 0 is `sample_dpmpp_2m`. Noise as in `sample_euler_ancestral`.
+    """
+    noise_sampler = noise_sampler or (lambda like: draw_like(like, generator))
+    history: list[tuple[Weights, Clip]] = []
+
+    def step(x: Clip, x0: Clip, t: Tensor, s: Tensor, evaluate: Evaluate) -> Clip:
+        now, h = log_ratio(t, path), log_ratio(s, path) - log_ratio(t, path)
+        mean = second_order_x0(x0, history[0][1], h, now - history[0][0]) if history else x0
+        history[:] = [(now, x0)]
+        start, end = expand_level(t, x), expand_level(s, x)
+        q, moves = shrinkage(start, end, path)
+        alpha, sigma = path.alpha(end), path.sigma(end)
+        kept = q**eta * sigma / torch.where(moves, path.sigma(start), 1.0)
+        moved = kept * x + alpha * (1.0 - q ** (1.0 + eta)) * mean
+        if bool((sigma > 0).any()):
+            moved = moved + sigma * (1.0 - q ** (2.0 * eta)).sqrt() * noise_sampler(x)
+        return torch.where(moves, moved, x)
+
+    return march(denoise, x, times, callback, step)

@@ -1,0 +1,90 @@
+"""For Gaussian data the ideal denoiser is known and the flow has a closed solution: each solver's order is measured."""
+
+import pytest
+import torch
+
+from vidgen.paths import PARAMETRISATIONS, PATHS
+from vidgen.samplers.convergence import (
+    even_steps,
+    fitted_order,
+    inner_ends,
+    measure_errors,
+    measure_orders,
+    measure_tolerances,
+    moment_error,
+)
+from vidgen.samplers.solvers import EVALUATIONS, ORDERS, SAMPLERS, STOCHASTIC
+from vidgen.samplers.truths import GaussianData, through_network
+
+# Large enough for the leading term of the error, small enough not to reach rounding.
+STEPS = {"rk45": (24, 48), "rk4": (24, 48), "euler_ancestral": (64, 128)}
+SLACK = {"rk45": 1.4}  # on linear slopes, as these are, it may do better than on others
+ONE_STEP = ("euler", "heun", "midpoint", "rk4", "euler_ancestral")  # of these the whole run has the order, too
+
+
+def test_tables_name_the_same_solvers():
+    assert set(SAMPLERS) == set(EVALUATIONS) == set(ORDERS) > set(STOCHASTIC)
+
+
+@pytest.mark.parametrize("kind", PATHS)
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_order_between_finite_ends(name, kind):
+    path = PATHS[kind]()
+    order = fitted_order(measure_errors(name, path, inner_ends(path), STEPS.get(name, (40, 80))))
+    assert ORDERS[name] - 0.3 < order < ORDERS[name] + SLACK.get(name, 0.5)
+
+
+@pytest.mark.parametrize("kind", PATHS)
+@pytest.mark.parametrize("name", ONE_STEP)
+def test_order_from_noise_to_data(name, kind):
+    order = fitted_order(measure_errors(name, PATHS[kind](), (1.0, 0.0), (48, 96)))
+    assert ORDERS[name] - 0.3 < order < ORDERS[name] + 0.5
+
+
+@pytest.mark.parametrize("kind", PATHS)
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name not in ONE_STEP and name != "rk45"])
+def test_multistep_solvers_reach_data_too(name, kind):
+    # at a lower order: near the ends, where ln(alpha / sigma) is infinite, their steps do not shrink with their number
+    coarse, fine = (row[1] for row in measure_errors(name, PATHS[kind](), (1.0, 0.0), (48, 192)))
+    assert fine < 0.003 and fine < coarse / 3
+
+
+@pytest.mark.parametrize("kind", PATHS)
+def test_the_tolerance_of_rk45_is_kept(kind):
+    rows = measure_tolerances(PATHS[kind]())
+    assert fitted_order(rows) > 4.5 and rows[0][0] < 80
+    for tolerance, (_, error) in zip((1e-5, 1e-6, 1e-7, 1e-8), rows, strict=False):
+        assert error < 5 * tolerance
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name not in STOCHASTIC])
+def test_every_objective_and_path_gives_the_same_clip(name):
+    # The same signal-to-noise ratios on each path: a solver in terms of alpha and sigma cannot tell them apart, but for
+    # those that average x0 and eps, whose sums differ by their order.
+    data, clips = GaussianData(), []
+    x = torch.randn(1, 2, 3, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for kind in PATHS:
+        path = PATHS[kind]()
+        angles = torch.linspace(1.5, 0.2, 13, dtype=torch.float64)
+        times = path.level(angles.cos(), angles.sin())
+        radii = torch.hypot(path.alpha(times), path.sigma(times))
+        for parametrisation in PARAMETRISATIONS:
+            denoise = through_network(data.denoiser(path), path, parametrisation)
+            clips.append(SAMPLERS[name](denoise, radii[0] * x, times, path) / radii[-1])
+    tolerance = 2e-2 if name == "heun" else 1e-9
+    assert all(torch.allclose(clip, clips[0], atol=tolerance) for clip in clips)
+
+
+@pytest.mark.parametrize("kind", PATHS)
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_moments_of_a_mixture(name, kind):
+    row = moment_error(name, kind, "v", steps=48, side=48)
+    assert row["error"] < (0.07 if ORDERS[name] == 1 else 0.03), row
+    assert row["evaluations"] <= 48 * EVALUATIONS[name]
+
+
+def test_rows_of_the_table():
+    rows = measure_orders(["euler"], steps=(8, 16))
+    assert [row["path"] for row in rows] == list(PATHS)
+    assert all(row["claimed"] == 1 and 0.7 < row["measured"] < 1.3 and row["evaluations"] == 1 for row in rows)
+    assert even_steps(1.0, 0.0, 4).tolist() == [1.0, 0.75, 0.5, 0.25, 0.0]
