@@ -17,6 +17,14 @@ TRANSFORMER: dict[str, Any] = {
     "encoder_blocks": 4,
     "decoder_blocks": 6,
 }
+WAN: dict[str, Any] = {
+    "backbone": "wan",
+    "front_end": "patch",
+    "patch_t": 1,
+    "temporal": (False, True, True),
+    "encoder_blocks": 2,
+    "decoder_blocks": 3,
+}
 
 PRESETS: dict[str, TokenizerConfig] = {
     # Bottlenecks, at 4x8x8
@@ -58,6 +66,16 @@ PRESETS: dict[str, TokenizerConfig] = {
     ),
     "fsq_causal_8x16x16_64k_transformer": TokenizerConfig(  # not measured
         backbone="transformer", patch=8, widths=(256, 512), temporal=(True,), **CODES_64K
+    ),
+    # Wan's autoencoders, untrained; tokenizers/published reads their checkpoints
+    "kl_causal_4x8x8_16ch_wan": TokenizerConfig(patch=1, widths=(96, 192, 384, 384), **WAN),  # 2.1; not measured
+    "kl_causal_4x16x16_48ch_wan": TokenizerConfig(  # 2.2; not measured
+        latent_channels=48,
+        patch=2,
+        widths=(160, 320, 640, 640),
+        decoder_widths=(256, 512, 1024, 1024),
+        shortcuts=True,
+        **WAN,
     ),
     "tiny": TokenizerConfig(  # for tests: every kind of layer, both time rates
         latent_channels=4,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -20,6 +22,11 @@ class Stream:
 
     past: dict[str, Tensor] = field(default_factory=dict)
     next: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def starts(self) -> bool:
+        """Whether this is a clip's first chunk."""
+        return not self.past
 
 
 class CausalConv3d(nn.Conv3d):
@@ -103,10 +110,10 @@ class CausalMix(nn.Module):
 class ResidualBlock(nn.Module):
     """Pre-activation residual block: norm, SiLU, causal mix, twice; a 1x1x1 projection where the width changes."""
 
-    def __init__(self, c_in: int, c_out: int, kind: str) -> None:
+    def __init__(self, c_in: int, c_out: int, kind: str, norm: Callable[[int], nn.Module] = ChannelNorm) -> None:
         super().__init__()
-        self.norm1, self.mix1 = ChannelNorm(c_in), CausalMix(c_in, c_out, kind)
-        self.norm2, self.mix2 = ChannelNorm(c_out), CausalMix(c_out, c_out, kind)
+        self.norm1, self.mix1 = norm(c_in), CausalMix(c_in, c_out, kind)
+        self.norm2, self.mix2 = norm(c_out), CausalMix(c_out, c_out, kind)
         self.skip = nn.Conv3d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
     @property
@@ -119,13 +126,54 @@ class ResidualBlock(nn.Module):
         return self.skip(x) + y
 
 
-class Downsample(nn.Module):
-    """Halves height and width (strided 1x3x3 convolution), and time where `temporal` (causal, stride 2)."""
+class HalveTime(nn.Module):
+    """Every second frame, each of the three that end with it; but a clip's first frame stays as it is."""
 
-    def __init__(self, c: int, temporal: bool) -> None:
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.conv = CausalConv3d(c, c, (3, 1, 1), stride_t=2)
+
+    def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b c s h w"]:
+        if not stream.starts:
+            return self.conv(x, stream)
+        first, rest = x[:, :, :1], x[:, :, 1:]
+        stream.next[self.conv.key] = first.detach().clone()
+        if rest.shape[2] == 0:
+            return first
+        behind = Stream(past={self.conv.key: first}, next=stream.next)
+        return torch.cat([first, self.conv(rest, behind)], dim=2)
+
+
+class DoubleTime(nn.Module):
+    """Two frames for each, of it and the two before; but a clip's first frame stays as it is, and no other sees it."""
+
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.conv = CausalConv3d(c, 2 * c, (3, 1, 1))
+
+    def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b c s h w"]:
+        if not stream.starts:
+            return self._double(x, stream)
+        first, rest = x[:, :, :1], x[:, :, 1:]
+        # The convolution leaves nothing behind of the first frame: where it has seen none, it starts from zeros.
+        return torch.cat([first, self._double(rest, stream)], dim=2) if rest.shape[2] else first
+
+    def _double(self, x: Tensor, stream: Stream) -> Tensor:
+        # By way of channels that come last, which is how they lie in memory.
+        return rearrange(self.conv(x, stream), "b (s c) t h w -> b (t s) h w c", s=2).movedim(-1, 1)
+
+
+class Downsample(nn.Module):
+    """Halves height and width (strided 1x3x3 convolution), and time where `temporal` (causal, stride 2).
+
+    With `lone_first`, a clip's first frame has no part in time's steps: see `HalveTime`.
+    """
+
+    def __init__(self, c: int, temporal: bool, lone_first: bool = False) -> None:
         super().__init__()
         self.space = nn.Conv3d(c, c, (1, 3, 3), stride=(1, 2, 2))
-        self.time = CausalConv3d(c, c, (3, 1, 1), stride_t=2) if temporal else None
+        halve = HalveTime(c) if lone_first else CausalConv3d(c, c, (3, 1, 1), stride_t=2)
+        self.time = halve if temporal else None
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b c s i j"]:
         x = self.space(F.pad(x, (0, 1, 0, 1)))
@@ -133,14 +181,18 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Doubles height and width (nearest, then a convolution), and time where `temporal` (nearest, then causal)."""
+    """Doubles height and width (nearest, then a convolution), and time where `temporal` (nearest, then causal).
 
-    def __init__(self, c_in: int, c_out: int, temporal: bool) -> None:
+    With `lone_first`, the convolution itself gives two frames, and a clip's first frame has no part: see `DoubleTime`.
+    """
+
+    def __init__(self, c_in: int, c_out: int, temporal: bool, lone_first: bool = False) -> None:
         super().__init__()
-        self.time = CausalConv3d(c_in, c_in, (3, 1, 1)) if temporal else None
+        double = DoubleTime(c_in) if lone_first else CausalConv3d(c_in, c_in, (3, 1, 1))
+        self.time = double if temporal else None
         self.space = nn.Conv3d(c_in, c_out, (1, 3, 3), padding=(0, 1, 1))
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b d s i j"]:
         if self.time is not None:
-            x = self.time(x.repeat_interleave(2, dim=2), stream)
+            x = self.time(x if isinstance(self.time, DoubleTime) else x.repeat_interleave(2, dim=2), stream)
         return self.space(F.interpolate(x, scale_factor=(1.0, 2.0, 2.0), mode="nearest"))
