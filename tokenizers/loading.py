@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
@@ -27,7 +26,7 @@ def load_tokenizer(name: str = "default", *, device: str = "cpu", dtype: torch.d
     Raises VidgenError if there is none, if it is of a class that is not supported, or if its weights do not fit its
     config.
     """
-    place = Path(name) if Path(name).is_file() else find_model(name, part="vae")
+    place = find_model(name, part="vae")
     if (place / "model_index.json").is_file():
         read_json(place / "model_index.json")
         place = place / "vae"

@@ -20,7 +20,7 @@ def is_offline() -> bool:
 
 
 def find_model(name: str | os.PathLike, part: str | None = None) -> Path:
-    """The local folder of model `name`: a shipped name, a folder, or a hub id "owner/name".
+    """The local folder of model `name`: a shipped name, a folder, a single safetensors file, or a hub id "owner/name".
 
     A hub id is taken from the local cache, or fetched where HF_HUB_OFFLINE allows it; where only `part` of a pipeline
     is wanted, no other part is. Raises VidgenError if nothing of that name can be had.
@@ -28,7 +28,7 @@ def find_model(name: str | os.PathLike, part: str | None = None) -> Path:
     name = os.fspath(name)
     if (SHIPPED / name / "model_index.json").is_file():
         return SHIPPED / name
-    if Path(name).is_dir():
+    if Path(name).is_dir() or (Path(name).is_file() and name.endswith(".safetensors")):
         return Path(name)
     shipped = ", ".join(sorted(p.name for p in SHIPPED.glob("*") if p.is_dir()))
     if name.count("/") != 1 or name.startswith((".", "/", "~")) or Path(name).exists():

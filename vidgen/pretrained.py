@@ -28,7 +28,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from `path`, or one line that says what is wrong with it."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise VidgenError(f"{path} is missing: not a model folder; check the path") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise VidgenError(f"{path} cannot be read as JSON ({error}); the model folder is damaged") from None
