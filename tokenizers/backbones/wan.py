@@ -16,7 +16,15 @@ from torch import Tensor, nn
 from vidgen.errors import VidgenError
 from vidgen.models.attention import find_attention
 from vidgen.tokenizers.backbones.convolutional import Scale
-from vidgen.tokenizers.backbones.convolutions import CausalConv3d, Downsample, ResidualBlock, Stream, Upsample
+from vidgen.tokenizers.backbones.convolutions import (
+    CausalConv3d,
+    Downsample,
+    ResidualBlock,
+    Stream,
+    Upsample,
+    activate_and_mix,
+    add,
+)
 from vidgen.tokenizers.backbones.norms import RMSNorm
 
 KERNEL = (3, 3, 3)
@@ -98,7 +106,7 @@ class Stage(nn.Module):
             y = block(y, stream)
         if self.step is not None:
             y = self.step(y, stream)
-        return y if self.shortcut is None else y + self.shortcut(x, stream)
+        return y if self.shortcut is None else add(y, self.shortcut(x, stream))
 
 
 def stage_blocks(c_in: int, c_out: int, count: int) -> list[nn.Module]:
@@ -120,7 +128,7 @@ class WanOutput(nn.Module):
         self.conv = CausalConv3d(c_in, c_out, KERNEL)
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b d t h w"]:
-        return self.conv(F.silu(self.norm(x)), stream)
+        return activate_and_mix(self.norm, self.conv, x, stream)
 
 
 class WanEncoder(nn.Module):

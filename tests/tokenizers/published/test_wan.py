@@ -12,8 +12,11 @@ from torch import nn
 
 from vidgen.errors import VidgenError
 from vidgen.metrics import psnr
+from vidgen.tokenizers.memory.measuring import LiveBytes, tensor_bytes
+from vidgen.tokenizers.memory.planning import MemoryModel
 from vidgen.tokenizers.memory.receptive_fields import decoder_context, decoder_halo
 from vidgen.tokenizers.memory.streaming import Plan, decode_stream
+from vidgen.tokenizers.memory.tiling import BlendedTiles
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
 from vidgen.tokenizers.published.wan import read_wan, write_wan
@@ -90,21 +93,18 @@ def test_equal_in_float32(pair):
     assert (tokenizer.decode(found) - peer.decode(wanted).sample).abs().max() < 1e-4
 
 
-def test_bfloat16_is_as_near_to_float32_as_its_own(pair):
+def test_bfloat16_is_as_near_to_the_exact_result_as_its_own(pair):
     peer, folder = pair
-    tokenizer, video = read_wan(folder, dtype=torch.bfloat16), clip(9).to(torch.bfloat16)
-    half = make_peer("2.2" if peer.config.is_residual else "2.1").to(torch.bfloat16)
+    tokenizer = read_wan(folder, dtype=torch.bfloat16)
+    half = make_peer("2.2" if peer.config.is_residual else "2.1").bfloat16()
+    video = torch.cat([clip(9, seed=seed) for seed in (1, 2, 3)]).bfloat16()
     exact = peer.encode(video.double()).latent_dist.mode()
-    reference = peer.decode(exact).sample
-    latents = exact.to(torch.bfloat16)
-    theirs = half.decode(latents).sample.double()
-    encoded = tokenizer.encode(video)
-    normalised = tokenizer.normalise(latents.float()).to(torch.bfloat16)
-    ours, _ = tokenizer.decode_chunk(normalised)
-    ours = ours.double()
-    assert psnr(ours, reference).min() >= psnr(theirs, reference).min() - 0.5
-    error = (tokenizer.denormalise(encoded.latents).double() - exact).square().mean()
-    assert error <= 1.1 * (half.encode(video).latent_dist.mode().double() - exact).square().mean()
+    wanted = peer.decode(exact).sample
+    ours, _ = tokenizer.decode_chunk(tokenizer.normalise(exact).bfloat16())
+    theirs = half.decode(exact.bfloat16()).sample
+    assert psnr(ours.double(), wanted).mean() >= psnr(theirs.double(), wanted).mean() > 30
+    ours, theirs = tokenizer.denormalise(tokenizer.encode(video).latents), half.encode(video).latent_dist.mode()
+    assert (ours - exact).square().mean() <= (theirs - exact).square().mean() < 1e-3
 
 
 @pytest.mark.parametrize(
@@ -160,6 +160,17 @@ def test_a_part_decodes_to_what_the_whole_has_there(pair):
     part = torch.cat(list(decode_stream(tokenizer, latents, **size, start=frames - 4)), dim=1)
     assert decoder_halo(tokenizer) is None  # it attends over the frame
     assert (part - whole[:, -4:]).abs().max() < 1e-6  # frames come in float32
+
+
+def test_memory_plans_count_it(pair):
+    tokenizer, latents = read_wan(pair[1], dtype=torch.float32), torch.randn(1, 4, 3, 6, 8)
+    model, size = MemoryModel(tokenizer), {"height": 6 * tokenizer.config.ratio, "width": 8 * tokenizer.config.ratio}
+    weights = tensor_bytes(*tokenizer.parameters(), *tokenizer.buffers())
+    for plan in (Plan(latents=2), Plan(latents=1, tiles=BlendedTiles(rows=4, cols=4))):
+        with LiveBytes() as live:
+            for part in decode_stream(tokenizer, latents, num_frames=9, **size, plan=lambda *_, plan=plan: plan):
+                del part
+        assert weights + live.peak <= model.peak("decode", *size.values(), plan) < 3 * (weights + live.peak)
 
 
 def test_another_tokenizer_cannot_be_written_as_wan(tmp_path):
