@@ -12,6 +12,7 @@ from torch import nn
 
 from vidgen.errors import VidgenError
 from vidgen.metrics import psnr
+from vidgen.representations.extractor import FeatureExtractor
 from vidgen.tokenizers.memory.measuring import LiveBytes, tensor_bytes
 from vidgen.tokenizers.memory.planning import MemoryModel
 from vidgen.tokenizers.memory.receptive_fields import decoder_context, decoder_halo
@@ -162,8 +163,21 @@ def test_a_part_decodes_to_what_the_whole_has_there(pair):
     assert (part - whole[:, -4:]).abs().max() < 1e-6  # frames come in float32
 
 
-def test_memory_plans_count_it(pair):
-    tokenizer, latents = read_wan(pair[1], dtype=torch.float32), torch.randn(1, 4, 3, 6, 8)
+def test_its_layers_are_taps(pair):
+    tokenizer, video = read_wan(pair[1]), clip(7)
+    seen = dict(tokenizer.walk(video))
+    assert list(seen) == [tap.name for tap in tokenizer.feature_info]
+    assert torch.equal(seen["latents"], tokenizer.encode(video).latents)
+    for tap in tokenizer.feature_info:  # a frame by itself, and eight more, of which the last two are repeated
+        t, h, w = tap.stride
+        assert seen[tap.name].shape[1:] == (tap.width, 1 + 8 // t, 32 // h, 48 // w)
+    taps = ["tokenizer.encoder.layers.0", "tokenizer.encoder.layers.1", "tokenizer.latents"]
+    times = FeatureExtractor(tokenizer, taps)(video.float()).times
+    assert [times[tap][0].tolist() for tap in taps] == [[0, 1, 2, 3, 4, 5, 6, 6, 6], [0, 2, 4, 6, 6], [0, 4, 6]]
+
+
+def test_memory_plans_count_it(folder_21):
+    tokenizer, latents = read_wan(folder_21, dtype=torch.float32), torch.randn(1, 4, 3, 6, 8)
     model, size = MemoryModel(tokenizer), {"height": 6 * tokenizer.config.ratio, "width": 8 * tokenizer.config.ratio}
     weights = tensor_bytes(*tokenizer.parameters(), *tokenizer.buffers())
     for plan in (Plan(latents=2), Plan(latents=1, tiles=BlendedTiles(rows=4, cols=4))):
