@@ -11,6 +11,7 @@ from torch import nn
 
 from vidgen.errors import VidgenError
 from vidgen.pretrained import INDEX_NAME, WEIGHTS_NAME, Pretrained, put
+from vidgen.tokenizers.memory.measuring import LiveBytes, tensor_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,14 +76,14 @@ def test_weights_lie_in_memory_as_the_model_asks(folder, dtype):
     assert model.count.dtype == torch.int64 and model.linear.weight.dtype == (dtype or torch.float32)
 
 
-def test_what_is_in_place_is_not_copied():
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float32])
+def test_a_tensor_goes_to_its_place_and_nowhere_else(dtype):
     like = torch.empty(2, 3, 1, 3, 3, device="meta").to(memory_format=torch.channels_last_3d)
     tensor = torch.randn(2, 3, 1, 3, 3).to(torch.bfloat16)
-    there = tensor.to(memory_format=torch.channels_last_3d)
-    assert put(there, like, None, "cpu").data_ptr() == put(there, like, torch.bfloat16, "cpu").data_ptr()
-    assert put(there, like, None, "cpu").data_ptr() == there.data_ptr()
-    moved = put(tensor, like, None, "cpu")
-    assert torch.equal(moved, tensor) and moved.stride() == like.stride() and moved.dtype == torch.bfloat16
+    with LiveBytes() as live:
+        moved = put(tensor, like, dtype, "cpu")
+    assert live.peak == live.live == tensor_bytes(moved) and moved.stride() == like.stride()
+    assert torch.equal(moved, tensor.to(dtype)) and moved.dtype == (dtype or torch.bfloat16)
 
 
 SPOILED = {

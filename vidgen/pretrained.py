@@ -146,11 +146,10 @@ def read_config(place: Path) -> dict[str, Any]:
 def put(tensor: torch.Tensor, like: torch.Tensor, dtype: torch.dtype | None, device: str) -> torch.Tensor:
     """`tensor` on `device`, in `dtype` if it has a fraction, and laid out in memory as `like` is.
 
-    Straight there: nothing wider or elsewhere is made on the way, and nothing at all of what lies there already.
+    Straight there: nothing wider or elsewhere is made on the way. It is a copy in any case, since one tensor that
+    stayed in a mapped file would keep in memory all that was read of the file.
     """
     wanted = dtype if dtype and tensor.is_floating_point() else tensor.dtype
-    if tensor.stride() == like.stride():
-        return tensor.to(device, wanted)
     return torch.empty_like(like, dtype=wanted, device=device).copy_(tensor)
 
 
