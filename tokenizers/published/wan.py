@@ -71,8 +71,9 @@ class WanConfig:
         if not self.dim_mult or self.dim_mult[0] != 1:
             raise VidgenError(f"{where}: dim_mult={list(self.dim_mult)} is not supported: it starts with 1")
         for name in ("latents_mean", "latents_std"):
-            if len(getattr(self, name)) != self.z_dim:
-                raise VidgenError(f"{where}: {name} has {len(getattr(self, name))} values for z_dim={self.z_dim}")
+            values = getattr(self, name)
+            if len(values) != self.z_dim or not all(isinstance(value, int | float) for value in values):
+                raise VidgenError(f"{where}: {name} is not {self.z_dim} numbers, one for each of z_dim={self.z_dim}")
 
     def to_ours(self) -> TokenizerConfig:
         """The same network in our words."""
@@ -128,8 +129,11 @@ def read_wan(place: str | os.PathLike, *, dtype: torch.dtype | None = None, devi
     place = Path(place)
     config = config_from_dict(WanConfig, read_config(place), str(place))
     config.check(str(place))
-    with torch.device("meta"):
-        model = VideoTokenizer(config.to_ours())
+    try:
+        with torch.device("meta"):
+            model = VideoTokenizer(config.to_ours())
+    except VidgenError as error:
+        raise VidgenError(f"{place}: {error}") from None
     places, keys, checkpoint = model.state_dict(), match_keys(model), find_checkpoint(place)
     checkpoint.check({key.name: key.shape for key in keys.values()})
     own = {key.name: name for name, key in keys.items()}
@@ -148,7 +152,8 @@ def read_wan(place: str | os.PathLike, *, dtype: torch.dtype | None = None, devi
 def write_wan(tokenizer: VideoTokenizer, folder: str | os.PathLike, *, dtype: torch.dtype | None = None) -> None:
     """Writes a tokenizer of Wan's backbone as an AutoencoderKLWan that diffusers reads, all or nothing.
 
-    Weights are written in `dtype` if given. Raises VidgenError for a tokenizer that the class cannot hold.
+    Weights are written in `dtype` if given, the statistics of latents as the tokenizer has them: those of a bfloat16
+    one are rounded. Raises VidgenError for a tokenizer that the class cannot hold.
     """
     config, keys = WanConfig.of(tokenizer), match_keys(tokenizer)
     tensors = {}
