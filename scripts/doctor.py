@@ -125,10 +125,10 @@ def look_at_disk() -> Iterator[Finding]:
 def look_at_hub() -> Iterator[Finding]:
     from huggingface_hub import constants
 
-    offline = constants.HF_HUB_OFFLINE
-    found = (
-        "offline (HF_HUB_OFFLINE): models by hub id come from the cache only" if offline else "models may be fetched"
-    )
+    from vidgen.locations import is_offline
+
+    cached = "offline (HF_HUB_OFFLINE): models by hub id come from the cache only"
+    found = cached if is_offline() else "models may be fetched"
     yield Finding(name="hub", status="ok", found=f"{found}; cache {constants.HF_HUB_CACHE}")
 
 

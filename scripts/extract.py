@@ -26,7 +26,7 @@ from vidgen.scripts.reporting import describe_memory, note, peak_memory_mb, prin
 def open_model(name: str, device: str, dtype: Dtype) -> Any:
     """The pipeline of that name, or the tokenizer where the folder holds no more. VidgenError if there is none."""
     from vidgen.locations import find_model
-    from vidgen.pretrained import CONFIG_NAME, read_json
+    from vidgen.pretrained import read_config
     from vidgen.samplers.pipeline import INDEX_NAME, load_pipeline
     from vidgen.tokenizers.diffusion.model import DiffusionTokenizer
     from vidgen.tokenizers.loading import load_tokenizer
@@ -35,7 +35,7 @@ def open_model(name: str, device: str, dtype: Dtype) -> Any:
     folder, settings = find_model(name), {"device": where, "dtype": find_dtype(dtype, where)}
     if (folder / INDEX_NAME).is_file():
         return load_pipeline(name, **settings)
-    if read_json(folder / CONFIG_NAME).get("_class_name") == DiffusionTokenizer.__name__:
+    if read_config(folder).get("_class_name") == DiffusionTokenizer.__name__:
         return DiffusionTokenizer.from_pretrained(folder, **settings)
     return load_tokenizer(name, **settings)
 

@@ -13,6 +13,7 @@ from vidgen.scripts import bench, data, doctor, evaluate, extract, probe, sample
 from vidgen.scripts.evaluating_tokenizers import JsonToFile
 from vidgen.scripts.failures import FAILED, INTERRUPTED, explain, one_line
 
+OFFLINE = "--offline"
 app = typer.Typer(
     help="Generative video: sample clips, train models, compress clips to latents, extract and probe features.",
     add_completion=False,
@@ -48,8 +49,19 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    offline: Annotated[
+        bool, typer.Option(OFFLINE, help="Take models from disk and the hub's cache only; may stand after the verb.")
+    ] = False,
 ) -> None:
-    pass
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def to_front(arguments: list[str]) -> list[str]:
+    """The arguments with `--offline`, wherever it stands before a `--`, in front of the verb."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    rest = [argument for argument in arguments[:end] if argument != OFFLINE]
+    return [OFFLINE] * (len(rest) < end) + rest + arguments[end:]
 
 
 def say(line: str) -> None:
@@ -60,7 +72,7 @@ def dispatch(arguments: list[str]) -> int:
     """Runs one command line and returns its exit status; a bug comes through as the exception it is."""
     try:
         command = typer.main.get_command(app)
-        with command.make_context("vidgen", list(arguments)) as context:
+        with command.make_context("vidgen", to_front(list(arguments))) as context:
             command.invoke(context)
         sys.stdout.flush()
         return 0

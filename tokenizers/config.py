@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from vidgen.errors import VidgenError
-from vidgen.tokenizers.backbones.blocks import BACKBONE_SETTINGS, BACKBONES
+from vidgen.tokenizers.backbones.networks import BACKBONE_SETTINGS, BACKBONES
 from vidgen.tokenizers.bottlenecks import build_bottleneck, describe_size
 
 FRONT_ENDS = ("patch", "haar")
@@ -20,12 +20,15 @@ class TokenizerConfig:
     """Shape of a tokenizer. Ratios follow: time patch_t * 2^sum(temporal), space patch * 2^(len(widths) - 1).
 
     `codebook_size` is for vq and residual, `levels` (one a latent channel) for fsq and residual, `quantizers` for
-    residual; lfq and bsq have 2^latent_channels codes. `encoder_blocks` and `decoder_blocks` are counted in a stage.
+    residual; lfq and bsq have 2^latent_channels codes. Of kl, `plain_logvar` says that the encoder gives the
+    log-variance itself. `encoder_blocks` and `decoder_blocks` are counted in a stage; `decoder_widths`, where given,
+    are those of the decoder, and `widths` those of the encoder alone.
 
     Of the convolutional backbone: `convolution` "full" or "factorised", and `attention`, whether each latent frame
     attends to itself in the middle. Of the transformer: heads of `head_dim` channels, windows of `window` x `window`
     positions in space, and the last `time_window` frames of each position in time, the present one among them; each
-    block's streaming state holds 2 * width * (time_window - 1) numbers a position.
+    block's streaming state holds 2 * width * (time_window - 1) numbers a position. Of Wan's, which takes frames or
+    patches of one: `shortcuts`, whether one without weights runs beside every stage (Wan 2.2).
     """
 
     latent_channels: int = 16
@@ -46,6 +49,9 @@ class TokenizerConfig:
     head_dim: int = 64
     window: int = 8
     time_window: int = 4
+    plain_logvar: bool = False
+    decoder_widths: tuple[int, ...] = ()
+    shortcuts: bool = False
 
     def __post_init__(self) -> None:
         self._bottleneck_on_meta()
@@ -64,6 +70,11 @@ class TokenizerConfig:
                 raise VidgenError(f"{name}={getattr(self, name)!r} is not a whole number from 1; give one")
         if not self.widths or not all(is_count(width) for width in self.widths):
             raise VidgenError(f"widths={self.widths!r}: give a whole number from 1 for each stage, e.g. (96, 144)")
+        wide = self.decoder_widths
+        if wide and (len(wide) != len(self.widths) or not all(is_count(width) for width in wide)):
+            raise VidgenError(
+                f"decoder_widths={wide!r}: give a whole number from 1 for each of {len(self.widths)} stages, or none"
+            )
 
     def _check_ratios(self) -> None:
         """Every power of two in time and in space is there, and any whole number where the patch holds the rest."""
@@ -87,13 +98,26 @@ class TokenizerConfig:
                     raise VidgenError(
                         f"backbone {self.backbone!r} has no {setting.name} (given: {value}); leave it out"
                     )
+        if self.backbone == "wan":
+            self._check_wan()
         if self.backbone == "transformer":
-            odd = [width for width in self.widths if width % self.head_dim]
+            odd = [width for width in (*self.widths, *self.decoder_widths) if width % self.head_dim]
             if odd or self.head_dim % 4:
                 raise VidgenError(
                     f"widths={self.widths} with head_dim={self.head_dim}: a transformer needs head_dim a multiple of 4 "
                     "and widths multiples of head_dim, e.g. widths=(384,) with head_dim=64"
                 )
+
+    def _check_wan(self) -> None:
+        if (self.patch_t, self.front_end) != (1, "patch"):
+            raise VidgenError(
+                f"backbone 'wan' with patch_t={self.patch_t} and front_end {self.front_end!r}: its first frame is a "
+                "latent of its own; set patch_t=1 and front_end='patch', and halve time by `temporal`"
+            )
+        for name in ("widths", "decoder_widths"):
+            widths = getattr(self, name) or self.widths
+            if not self.shortcuts and any(width % 2 for width in widths[1:]):
+                raise VidgenError(f"{name}={widths}: backbone 'wan' halves widths on the way up; make them even")
 
     @property
     def ratio_t(self) -> int:
@@ -104,13 +128,19 @@ class TokenizerConfig:
         return self.patch * 2 ** (len(self.widths) - 1)
 
     @property
+    def lead(self) -> int:
+        """How many times a clip's first frame stands before itself to fill the patch of a latent, which is its own."""
+        return 0 if self.backbone == "wan" else self.ratio_t - 1
+
+    @property
     def name(self) -> str:
         ratios = f"{self.ratio_t}x{self.ratio}x{self.ratio}"
         return f"{self.bottleneck}_causal_{ratios}_{describe_size(self._bottleneck_on_meta(), self.latent_channels)}"
 
     def build_bottleneck(self) -> nn.Module:
         """The bottleneck of these settings. Raises VidgenError where they are not those that it needs."""
-        settings = {"codebook_size": self.codebook_size, "levels": self.levels, "quantizers": self.quantizers}
+        names = ("codebook_size", "levels", "quantizers", "plain_logvar")
+        settings = {name: getattr(self, name) for name in names}
         return build_bottleneck(self.bottleneck, self.latent_channels, **settings)
 
     def _bottleneck_on_meta(self) -> nn.Module:

@@ -1,21 +1,37 @@
-"""`load_tokenizer`: the shipped one by name, a folder, or a hub id."""
+"""`load_tokenizer`: the shipped one by name, a folder, a single file, or a hub id."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
+from vidgen.errors import VidgenError
 from vidgen.locations import find_model
-from vidgen.pretrained import read_json
+from vidgen.pretrained import read_config, read_json
 from vidgen.tokenizers.model import VideoTokenizer
+from vidgen.tokenizers.published.wan import CLASS_NAME as WAN
+from vidgen.tokenizers.published.wan import read_wan
+
+# By the class that a config names: docs/published_weights.md lists them.
+READERS: dict[str, Callable[..., VideoTokenizer]] = {
+    VideoTokenizer.__name__: VideoTokenizer.from_pretrained,
+    WAN: read_wan,
+}
 
 
 def load_tokenizer(name: str = "default", *, device: str = "cpu", dtype: torch.dtype | None = None) -> VideoTokenizer:
-    """The tokenizer `name`: "default", a folder of a tokenizer or of a whole pipeline, or a hub id.
+    """The tokenizer `name`: "default", a folder of a tokenizer or of a whole pipeline, one safetensors file, a hub id.
 
-    Raises VidgenError if there is none, or if its weights do not fit its config.
+    Raises VidgenError if there is none, if it is of a class that is not supported, or if its weights do not fit its
+    config.
     """
-    folder = find_model(name)
-    if (folder / "model_index.json").is_file():
-        read_json(folder / "model_index.json")
-        folder = folder / "vae"
-    return VideoTokenizer.from_pretrained(folder, dtype=dtype, device=device)
+    place = find_model(name, part="vae")
+    if (place / "model_index.json").is_file():
+        read_json(place / "model_index.json")
+        place = place / "vae"
+    kind = read_config(place).get("_class_name")
+    if kind not in READERS:
+        rest = ", ".join(known for known in READERS if known != VideoTokenizer.__name__)
+        raise VidgenError(f"{place} holds a {kind}, not a VideoTokenizer, nor a published class that is read: {rest}")
+    return READERS[kind](place, dtype=dtype, device=device)

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidgen.errors import VidgenError
 from vidgen.models.taps import TapInfo
 from vidgen.pretrained import Pretrained
-from vidgen.tokenizers.backbones.blocks import BACKBONES
-from vidgen.tokenizers.backbones.convolutional import Decoder, Encoder, FrontEnd
-from vidgen.tokenizers.backbones.convolutions import Downsample, Stream, initialise, name_layers
+from vidgen.tokenizers.backbones.convolutional import FrontEnd
+from vidgen.tokenizers.backbones.convolutions import Stream, initialise, name_layers
+from vidgen.tokenizers.backbones.networks import BACKBONES
 from vidgen.tokenizers.bottlenecks import BottleneckOutput, Gaussian, Quantizer
 from vidgen.tokenizers.config import TokenizerConfig
 
@@ -44,10 +44,10 @@ class StreamState:
 class VideoTokenizer(Pretrained):
     """Causal video autoencoder on pixels (b, 3, T, H, W) in [-1, 1] and latents (b, c, t, h, w), normalised.
 
-    t = 1 + ceil((T - 1) / ratio_t): the first frame has a latent of its own (it stands `ratio_t` times in its patch),
-    each later latent holds `ratio_t` frames, the tail repeats the last frame. Height and width are padded on the
-    lower right by repeating the edge, and `decode` crops. Norms never mix time, so any split into chunks gives the
-    whole-clip result (the causal design of Yu et al. 2024, MAGVIT-v2, section 3.2).
+    t = 1 + ceil((T - 1) / ratio_t): the first frame has a latent of its own (it stands `ratio_t` times in its patch,
+    or once in Wan's backbone), each later latent holds `ratio_t` frames, the tail repeats the last frame. Height and
+    width are padded on the lower right by repeating the edge, and `decode` crops. Norms never mix time, so any split
+    into chunks gives the whole-clip result (the causal design of Yu et al. 2024, MAGVIT-v2, section 3.2).
     """
 
     config_class = TokenizerConfig
@@ -60,16 +60,15 @@ class VideoTokenizer(Pretrained):
         patch_channels = 3 * config.patch_t * config.patch**2
         self.front_end = FrontEnd(config.front_end, config.patch_t, config.patch)
         self.bottleneck = config.build_bottleneck()
-        stages, make_block = (config.widths, config.temporal), BACKBONES[config.backbone](config)
-        middle = (make_block, config.attention)
-        self.encoder = Encoder(patch_channels, self.bottleneck.channels_in, *stages, config.encoder_blocks, *middle)
-        self.decoder = Decoder(c, patch_channels, *stages, config.decoder_blocks, *middle)
+        build = BACKBONES[config.backbone]
+        self.encoder, self.decoder = build(config, patch_channels, self.bottleneck.channels_in)
         self.register_buffer("latents_mean", torch.zeros(c))
         self.register_buffer("latents_std", torch.ones(c))
         initialise(self)
         with torch.no_grad():  # the first reconstruction is nearly grey
-            for layer in (self.decoder.out.skip, self.decoder.out.conv):
-                layer.weight.mul_(0.1)
+            for layer in self.decoder.out.children():
+                if isinstance(layer, nn.Conv3d):
+                    layer.weight.mul_(0.1)
         name_layers(self)
         self.to(memory_format=torch.channels_last_3d)
 
@@ -125,17 +124,19 @@ class VideoTokenizer(Pretrained):
 
     def _encode_hidden(self, video: Tensor, state: StreamState | None, last: bool) -> tuple[Tensor, StreamState]:
         """The bottleneck's input (b, d, t, h, w) for the latents that are complete with these frames."""
-        n, f = self.config.ratio_t, self.config.ratio
-        frames = pad_space(video.to(self.dtype), f)
+        n, f, lead = self.config.ratio_t, self.config.ratio, self.config.lead
+        frames, absent = pad_space(video.to(self.dtype), f), 0
         if state is None:
             state = StreamState(cache={})
-            frames = torch.cat([frames[:, :, :1].expand(-1, -1, n - 1, -1, -1), frames], dim=2)
+            absent = n - 1 - lead  # of the first latent's frames, those that are not even made up
+            if lead:
+                frames = torch.cat([frames[:, :, :1].expand(-1, -1, lead, -1, -1), frames], dim=2)
         elif state.pending is not None:
             frames = torch.cat([state.pending, frames], dim=2)
-        short = -frames.shape[2] % n
+        short = -(frames.shape[2] + absent) % n
         if last and short:
             frames = torch.cat([frames, frames[:, :, -1:].expand(-1, -1, short, -1, -1)], dim=2)
-        ready = frames.shape[2] // n * n
+        ready = (frames.shape[2] + absent) // n * n - absent
         pending = frames[:, :, ready:].clone() if ready < frames.shape[2] else None
         if ready == 0:
             b, _, _, h, w = frames.shape
@@ -170,7 +171,7 @@ class VideoTokenizer(Pretrained):
         z = self.denormalise(latents.to(self.dtype)).contiguous(memory_format=torch.channels_last_3d)
         x = self.front_end.inverse(self.decoder(z, stream))
         if state is None:
-            x = x[:, :, self.config.ratio_t - 1 :]
+            x = x[:, :, self.config.lead :]
         return x, StreamState(cache=stream.next)
 
     def latents_from_indices(
@@ -228,22 +229,26 @@ class VideoTokenizer(Pretrained):
     def feature_info(self) -> list[TapInfo]:
         """Every tap of the encoder, in order, and the latents."""
         t, s = self.config.patch_t, self.config.patch
-        taps, width, stage = [], self.config.widths[0], 0
-        for i, layer in enumerate(self.encoder.layers):
-            if isinstance(layer, Downsample):
-                t, s, stage = t * (2 if self.config.temporal[stage] else 1), s * 2, stage + 1
-            else:
-                width = self.config.widths[stage]
-            taps.append(
-                TapInfo(name=f"encoder.layers.{i}", width=width, stride=(t, s, s), space="encoder", causal=True)
+        taps = [
+            TapInfo(
+                name=f"encoder.layers.{i}",
+                width=scale.width,
+                stride=(t * scale.t, s * scale.s, s * scale.s),
+                space="encoder",
+                causal=True,
             )
-        c = self.config.latent_channels
-        return [*taps, TapInfo(name="latents", width=c, stride=(t, s, s), space="latent", causal=True)]
+            for i, scale in enumerate(self.encoder.scales)
+        ]
+        stride = (self.config.ratio_t, self.config.ratio, self.config.ratio)
+        return [
+            *taps,
+            TapInfo(name="latents", width=self.config.latent_channels, stride=stride, space="latent", causal=True),
+        ]
 
     def walk(self, video: Float[Tensor, "b 3 T H W"]) -> Iterator[tuple[str, Float[Tensor, "b c t h w"]]]:
         """Every intermediate of encoding with the name of its tap, lazily: stop iterating and the rest is not run."""
         check_video(video)
-        frames = pad_clip(video.to(self.dtype), self.config.ratio_t, self.config.ratio)
+        frames = pad_clip(video.to(self.dtype), self.config.ratio_t, self.config.ratio, self.config.lead)
         x = self.front_end(frames).contiguous(memory_format=torch.channels_last_3d)
         for name, h in self.encoder.walk(x, Stream()):
             if name == "encoder.out":
@@ -267,10 +272,14 @@ def pad_space(x: Float[Tensor, "b c t h w"], multiple: int) -> Float[Tensor, "b 
     return F.pad(x, (0, w, 0, h, 0, 0), mode="replicate") if h or w else x
 
 
-def pad_clip(x: Float[Tensor, "b c T H W"], ratio_t: int, ratio: int) -> Float[Tensor, "b c t h w"]:
-    """A whole clip by the frame rule: the first frame `ratio_t` times, tail and edges repeated to fill their cells."""
+def pad_clip(
+    x: Float[Tensor, "b c T H W"], ratio_t: int, ratio: int, lead: int | None = None
+) -> Float[Tensor, "b c t h w"]:
+    """A whole clip by the frame rule: tail and edges repeated to fill their cells, and the first frame `lead` times
+    before itself (None: as often as fills its cell)."""
     frames, short = pad_space(x, ratio), -(x.shape[2] - 1) % ratio_t
-    head, tail = frames[:, :, :1].expand(-1, -1, ratio_t - 1, -1, -1), frames[:, :, -1:].expand(-1, -1, short, -1, -1)
+    lead = ratio_t - 1 if lead is None else lead
+    head, tail = frames[:, :, :1].expand(-1, -1, lead, -1, -1), frames[:, :, -1:].expand(-1, -1, short, -1, -1)
     return torch.cat([head, frames, tail], dim=2)
 
 

@@ -9,6 +9,14 @@ from typing import Any
 from vidgen.tokenizers.model import TokenizerConfig
 
 CODES_64K: dict[str, Any] = {"bottleneck": "fsq", "latent_channels": 6, "levels": (8, 8, 8, 5, 5, 5)}
+WAN: dict[str, Any] = {
+    "backbone": "wan",
+    "front_end": "patch",
+    "patch_t": 1,
+    "temporal": (False, True, True),
+    "encoder_blocks": 2,
+    "decoder_blocks": 3,
+}
 
 PRESETS: dict[str, TokenizerConfig] = {
     # Bottlenecks, at 4x8x8
@@ -44,6 +52,16 @@ PRESETS: dict[str, TokenizerConfig] = {
     # One stage of patches as large as the ratios, as OmniTokenizer and C-ViViT have it
     "kl_causal_4x8x8_16ch_transformer": TokenizerConfig(  # not measured
         backbone="transformer", patch=8, widths=(384,), temporal=(), encoder_blocks=4, decoder_blocks=6
+    ),
+    # Wan's autoencoders, untrained; tokenizers/published reads their checkpoints
+    "kl_causal_4x8x8_16ch_wan": TokenizerConfig(patch=1, widths=(96, 192, 384, 384), **WAN),  # 2.1; not measured
+    "kl_causal_4x16x16_48ch_wan": TokenizerConfig(  # 2.2; not measured
+        latent_channels=48,
+        patch=2,
+        widths=(160, 320, 640, 640),
+        decoder_widths=(256, 512, 1024, 1024),
+        shortcuts=True,
+        **WAN,
     ),
     "tiny": TokenizerConfig(  # for tests: every kind of layer, both time rates
         latent_channels=4,

@@ -10,16 +10,25 @@ from vidgen.errors import VidgenError
 SHIPPED = Path(__file__).parent / "weights"
 
 
-def find_model(name: str | os.PathLike) -> Path:
-    """The local folder of model `name`: a shipped name, a folder, or a hub id "owner/name".
+# Folders of a pipeline in diffusers' layout; what is asked for one part needs no other's gigabytes.
+PIPELINE_PARTS = ("vae", "transformer", "transformer_2", "text_encoder", "text_encoder_2", "image_encoder", "tokenizer")
 
-    A hub id is taken from the local cache, or fetched where HF_HUB_OFFLINE allows it. Raises VidgenError if nothing
-    of that name can be had.
+
+def is_offline() -> bool:
+    """Whether HF_HUB_OFFLINE forbids the network, now: the hub's client reads it once, when it is imported."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def find_model(name: str | os.PathLike, part: str | None = None) -> Path:
+    """The local folder of model `name`: a shipped name, a folder, a single safetensors file, or a hub id "owner/name".
+
+    A hub id is taken from the local cache, or fetched where HF_HUB_OFFLINE allows it; where only `part` of a pipeline
+    is wanted, no other part is. Raises VidgenError if nothing of that name can be had.
     """
     name = os.fspath(name)
     if (SHIPPED / name / "model_index.json").is_file():
         return SHIPPED / name
-    if Path(name).is_dir():
+    if Path(name).is_dir() or (Path(name).is_file() and name.endswith(".safetensors")):
         return Path(name)
     shipped = ", ".join(sorted(p.name for p in SHIPPED.glob("*") if p.is_dir()))
     if name.count("/") != 1 or name.startswith((".", "/", "~")) or Path(name).exists():
@@ -27,7 +36,11 @@ def find_model(name: str | os.PathLike) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))
+        patterns = {
+            "allow_patterns": ["*.json", "*.safetensors", "*.model", "*.txt"],
+            "ignore_patterns": [f"{other}/*" for other in PIPELINE_PARTS if part is not None and other != part],
+        }
+        return Path(snapshot_download(name, local_files_only=is_offline(), **patterns))
     except Exception as error:  # the hub's client raises its own kinds for "offline", "no such model", "no access"
         reason = str(error).split("\n")[0][:160] or type(error).__name__
         raise VidgenError(

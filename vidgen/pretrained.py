@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -18,6 +20,7 @@ from vidgen.errors import VidgenError
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
+INDEX_NAME = f"{WEIGHTS_NAME}.index.json"
 T = TypeVar("T", bound="Pretrained")
 
 
@@ -25,7 +28,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from `path`, or one line that says what is wrong with it."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise VidgenError(f"{path} is missing: not a model folder; check the path") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise VidgenError(f"{path} cannot be read as JSON ({error}); the model folder is damaged") from None
@@ -46,25 +49,108 @@ def config_from_dict(config_class: type, values: dict[str, Any], where: str) -> 
         raise VidgenError(f"{where}: a value of the wrong type ({error}); see {config_class.__name__}") from None
 
 
-def read_tensors(path: Path, expected: dict[str, torch.Tensor], dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file, checked by name and shape against `expected` before any is read."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Tensors on disk: the file of each by its name. `where` is what errors call the whole."""
+
+    where: Path
+    homes: dict[str, Path]
+
+    def check(self, expected: Mapping[str, tuple[int, ...]]) -> None:
+        """Raises VidgenError, before any tensor is read, unless names and shapes are those expected."""
+        missing, extra = sorted(set(expected) - set(self.homes)), sorted(set(self.homes) - set(expected))
+        if missing or extra:
+            problem = f"missing {missing[:3]}" if missing else f"unexpected {extra[:3]}"
+            raise VidgenError(f"{self.where}: {problem} ({len(missing)} missing, {len(extra)} unexpected); wrong model")
+        for path, names, file in self._files():
+            for name in names:
+                shape = tuple(file.get_slice(name).get_shape())
+                if shape != tuple(expected[name]):
+                    raise VidgenError(f"{path}: {name} has shape {shape}, the config asks for {tuple(expected[name])}")
+
+    def read(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Every tensor with its name, one after the other; of a file that is mapped, not copied."""
+        for _, names, file in self._files():
+            for name in names:
+                yield name, file.get_tensor(name)
+
+    def _files(self) -> Iterator[tuple[Path, list[str], Any]]:
+        for path in sorted(set(self.homes.values())):
+            with opened(path) as file:
+                yield path, sorted(name for name, home in self.homes.items() if home == path), file
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """A safetensors file. Raises VidgenError if it is missing or not whole."""
     try:
         with safe_open(path, framework="pt") as file:
-            names = set(file.keys())
-            missing, extra = sorted(set(expected) - names), sorted(names - set(expected))
-            if missing or extra:
-                problem = f"missing {missing[:3]}" if missing else f"unexpected {extra[:3]}"
-                raise VidgenError(f"{path}: {problem} ({len(missing)} missing, {len(extra)} unexpected); wrong model")
-            for name in sorted(names):
-                shape, wanted = tuple(file.get_slice(name).get_shape()), tuple(expected[name].shape)
-                if shape != wanted:
-                    raise VidgenError(f"{path}: {name} has shape {shape}, the config asks for {wanted}")
-            tensors = {name: file.get_tensor(name) for name in names}
+            yield file
     except FileNotFoundError:
         raise VidgenError(f"{path} is missing; the model folder is incomplete") from None
     except (SafetensorError, OSError) as error:
         raise VidgenError(f"{path} is not a whole safetensors file ({error}); fetch or save it again") from None
-    return {k: v.to(dtype) if dtype and v.is_floating_point() else v for k, v in tensors.items()}
+
+
+def find_checkpoint(place: Path) -> Checkpoint:
+    """The tensors of a file, or of a folder: those of its one file, or of the shards that its index names.
+
+    Raises VidgenError for a file or shard that is missing or damaged.
+    """
+    index = place / INDEX_NAME
+    if place.is_file() or (place / WEIGHTS_NAME).is_file() or not index.is_file():
+        file = place if place.is_file() else place / WEIGHTS_NAME
+        return Checkpoint(where=file, homes=_homes([file]))
+    listed = read_json(index).get("weight_map")
+    if not isinstance(listed, dict) or not all(isinstance(n, str) and Path(n).name == n for n in listed.values()):
+        raise VidgenError(f"{index} has no weight_map of file names; the model folder is damaged")
+    shards = sorted(set(listed.values()))
+    if absent := [name for name in shards if not (place / name).is_file()]:
+        raise VidgenError(f"{index}: shard {absent[0]} is missing ({len(absent)} of {len(shards)} are); fetch it again")
+    homes = _homes([place / name for name in shards])
+    if lost := sorted(name for name, shard in listed.items() if homes.get(name) != place / shard):
+        raise VidgenError(f"{index}: {lost[0]} is not in {listed[lost[0]]} as it says; the model folder is damaged")
+    return Checkpoint(where=index, homes=homes)
+
+
+def _homes(files: list[Path]) -> dict[str, Path]:
+    homes: dict[str, Path] = {}
+    for path in files:
+        with opened(path) as file:
+            homes.update(dict.fromkeys(file.keys(), path))
+    return homes
+
+
+def read_config(place: Path) -> dict[str, Any]:
+    """The config of a model in a folder; of a single file, which has it in its header or beside it.
+
+    Raises VidgenError if there is none.
+    """
+    if not place.is_file():
+        return read_json(place / CONFIG_NAME)
+    with opened(place) as file:
+        text = (file.metadata() or {}).get("config")
+    if text is None and not (place.parent / CONFIG_NAME).is_file():
+        raise VidgenError(f"{place} has no config in its header and no {CONFIG_NAME} beside it; put the model's there")
+    if text is None:
+        return read_json(place.parent / CONFIG_NAME)
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError:
+        values = None
+    if not isinstance(values, dict):
+        raise VidgenError(f"{place}: the config in its header is no JSON object; the file is damaged")
+    return values
+
+
+def put(tensor: torch.Tensor, like: torch.Tensor, dtype: torch.dtype | None, device: str) -> torch.Tensor:
+    """`tensor` on `device`, in `dtype` if it has a fraction, and laid out in memory as `like` is.
+
+    Straight there: nothing wider or elsewhere is made on the way. It is a copy in any case, since one tensor that
+    stayed in a mapped file would keep in memory all that was read of the file.
+    """
+    wanted = dtype if dtype and tensor.is_floating_point() else tensor.dtype
+    return torch.empty_like(like, dtype=wanted, device=device).copy_(tensor)
 
 
 class Pretrained(nn.Module):
@@ -97,15 +183,18 @@ class Pretrained(nn.Module):
     ) -> T:
         """The model in `folder`, in evaluation mode and without gradients (`requires_grad_(True)` to train it on).
 
-        Raises VidgenError if the folder, a key or a shape is not as the class needs it.
+        `folder` may also be a single safetensors file with a config, see `read_config`. Raises VidgenError if the
+        folder, a key or a shape is not as the class needs it, before a tensor is read.
         """
         folder = Path(folder)
-        values = read_json(folder / CONFIG_NAME)
+        values = read_config(folder)
         if values.get("_class_name") != cls.__name__:
             raise VidgenError(f"{folder} holds a {values.get('_class_name')}, not a {cls.__name__}")
         config = config_from_dict(cls.config_class, values, str(folder / CONFIG_NAME))
         with torch.device("meta"):  # no time spent on random weights that are replaced at once
             model = cls(config)
-        tensors = read_tensors(folder / WEIGHTS_NAME, model.state_dict(), dtype)
+        places, checkpoint = model.state_dict(), find_checkpoint(folder)
+        checkpoint.check({name: tuple(place.shape) for name, place in places.items()})
+        tensors = {name: put(tensor, places[name], dtype, device) for name, tensor in checkpoint.read()}
         model.load_state_dict(tensors, strict=True, assign=True)
-        return model.to(device).eval().requires_grad_(False)
+        return model.eval().requires_grad_(False)

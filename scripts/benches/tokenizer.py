@@ -1,4 +1,4 @@
-"""`vidgen bench tokenizer`: encoding and decoding beside autoencoders of diffusers, and a step of training."""
+"""`vidgen bench tokenizer`: encoding and decoding beside autoencoders of diffusers, Wan's own, and a training step."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from vidgen.errors import VidgenError
 from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.peers import PEERS as AUTOENCODERS
 from vidgen.scripts.benches.peers import ClipSize
+from vidgen.scripts.benches.published import measure_wan
 from vidgen.scripts.benches.race import Race, Sizes
 from vidgen.scripts.benches.rows import BenchSettings, Row
 from vidgen.scripts.benches.training import TrainingCase, measure_training
 
-CASES = ("encode", "decode", "train")
+CASES = ("encode", "decode", "train", "wan")
 PEERS = tuple(AUTOENCODERS)
 
 
@@ -35,6 +36,8 @@ def measure(settings: BenchSettings, machine: Machine) -> Iterator[Row]:
         race = Race(settings, machine, sizes, PEERS if settings.peers is None else settings.peers)
         for way in ways:
             yield from race.rows(way)
+    if "wan" in cases:
+        yield from measure_wan(settings, machine, with_peer=settings.peers is None or "wan" in settings.peers)
     if "train" in cases:
         small = {"batch_size": 2, "num_frames": 5, "side": 32} if settings.quick else {}
         case = TrainingCase(device=settings.device, autocast=settings.dtype, **small)

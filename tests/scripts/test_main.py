@@ -138,3 +138,20 @@ def test_words_of_options() -> None:
 def test_the_app_has_no_command_without_help() -> None:
     for command in app.registered_commands:
         assert command.callback.__doc__
+
+
+def test_offline_stands_anywhere(vidgen, monkeypatch, clip) -> None:
+    seen = {}
+
+    def fetch(name: str, **settings: object) -> str:
+        seen.update(settings)
+        raise OSError("not in the cache")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    line = (
+        "error: model 'nobody/nothing' is not shipped (default), not a folder, and not to be had from the hub: not in"
+    )
+    words = ("tokenizer", "reconstruct", clip, "--model", "nobody/nothing")
+    for command, offline in ((words, False), ((*words, "--offline"), True), (("--offline", *words), True)):
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # and what it was comes back after the test
+        assert vidgen(*command).error.startswith(line) and seen["local_files_only"] is offline

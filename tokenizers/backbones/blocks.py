@@ -1,4 +1,4 @@
-"""Backbones by name: what the stages of an encoder and a decoder are made of."""
+"""What the stages of an encoder and a decoder are made of: blocks, convolutional or of a transformer."""
 
 from __future__ import annotations
 
@@ -26,14 +26,3 @@ def transformer_blocks(config: TokenizerConfig) -> MakeBlock:
     """`TransformerBlock`s, every second one with shifted windows."""
     settings = {"head_dim": config.head_dim, "window": config.window, "time_window": config.time_window}
     return lambda c_in, c_out, place: TransformerBlock(c_in, c_out, shifted=place % 2 == 1, **settings)
-
-
-BACKBONES: dict[str, Callable[[TokenizerConfig], MakeBlock]] = {
-    "convolutional": convolutional_blocks,
-    "transformer": transformer_blocks,
-}
-# Settings that only one backbone has a use for.
-BACKBONE_SETTINGS: dict[str, tuple[str, ...]] = {
-    "convolutional": ("convolution", "attention"),
-    "transformer": ("head_dim", "window", "time_window"),
-}

@@ -6,6 +6,7 @@ The blocks are convolutional or of a transformer (`blocks.py`); all else is the 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import reduce
 
 import torch
@@ -79,11 +80,21 @@ class Output(nn.Module):
         return self.skip(x) + self.conv(F.silu(self.norm(x)), stream)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """Of what a layer gives: its channels, and how many positions of the network's input one of its own stands for,
+    `t` in time and `s` on each axis of space."""
+
+    width: int
+    t: int
+    s: int
+
+
 class Encoder(nn.Module):
     """Patches to the bottleneck's input: stages of `blocks` blocks, each but the last followed by a `Downsample`.
 
     `widths[i]` is the width of stage i, `temporal[i]` whether the step after stage i also halves time. With
-    `attention`, each frame attends to itself after the last stage.
+    `attention`, each frame attends to itself after the last stage. `scales` says of each layer what it gives.
     """
 
     def __init__(
@@ -99,13 +110,19 @@ class Encoder(nn.Module):
         super().__init__()
         self.conv_in = nn.Conv3d(c_in, widths[0], 1)
         layers: list[nn.Module] = []
+        self.scales: list[Scale] = []
+        t = s = 1
         for i, width in enumerate(widths):
             before = widths[max(i - 1, 0)]
             layers += [make_block(before if j == 0 else width, width, i * blocks + j) for j in range(blocks)]
+            self.scales += [Scale(width=width, t=t, s=s)] * blocks
             if i + 1 < len(widths):
                 layers.append(Downsample(width, temporal[i]))
+                t, s = t * (2 if temporal[i] else 1), 2 * s
+                self.scales.append(Scale(width=width, t=t, s=s))
         if attention:
             layers.append(FrameAttention(widths[-1]))
+            self.scales.append(self.scales[-1])
         self.layers = nn.ModuleList(layers)
         self.out = Output(widths[-1], c_out)
 

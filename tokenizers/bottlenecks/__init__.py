@@ -35,16 +35,20 @@ class AE(nn.Module):
 
 
 class KL(nn.Module):
-    """Gaussian posterior (Kingma & Welling 2014): latents are its mode, or a draw where `sample`."""
+    """Gaussian posterior (Kingma & Welling 2014): latents are its mode, or a draw where `sample`.
 
-    def __init__(self, latent_channels: int) -> None:
+    plain_logvar: the encoder gives the log-variance itself, as published autoencoders do.
+    """
+
+    def __init__(self, latent_channels: int, *, plain_logvar: bool = False) -> None:
         super().__init__()
         self.channels_in = 2 * latent_channels
+        # Bounds keep exp() finite in every dtype; trained models stay far inside of them.
+        self.start, self.bounds = (0.0, (-30.0, 20.0)) if plain_logvar else (LOGVAR_START, (-20.0, 10.0))
 
     def forward(self, h: Tensor, *, sample: bool = False, generator: torch.Generator | None = None) -> BottleneckOutput:
-        mean, logvar = h.float().chunk(2, dim=1)
-        # Bounds keep exp() finite in every dtype; trained models stay far inside of them.
-        posterior = Gaussian(mean=mean.to(h.dtype), logvar=(logvar + LOGVAR_START).clamp(-20.0, 10.0).to(h.dtype))
+        mean, logvar = h.to(torch.promote_types(h.dtype, torch.float32)).chunk(2, dim=1)
+        posterior = Gaussian(mean=mean.to(h.dtype), logvar=(logvar + self.start).clamp(*self.bounds).to(h.dtype))
         latents = posterior.sample(generator) if sample else posterior.mean
         return BottleneckOutput(latents=latents, posterior=posterior, losses={"kl": posterior.kl().float().mean()})
 
@@ -75,9 +79,15 @@ EXAMPLES = {"codebook_size": "codebook_size=8192", "levels": "levels=(8, 8, 8, 5
 
 
 def build_bottleneck(
-    name: str, latent_channels: int, *, codebook_size: int = 0, levels: tuple[int, ...] = (), quantizers: int = 0
+    name: str,
+    latent_channels: int,
+    *,
+    codebook_size: int = 0,
+    levels: tuple[int, ...] = (),
+    quantizers: int = 0,
+    plain_logvar: bool = False,
 ) -> nn.Module:
-    """The bottleneck `name` between `latent_channels` channels; settings that are 0 or empty are not given.
+    """The bottleneck `name` between `latent_channels` channels; settings that are 0, empty or False are not given.
 
     Raises VidgenError for an unknown name, a setting that the bottleneck has no use for, and one that it lacks.
     """
@@ -85,7 +95,12 @@ def build_bottleneck(
         raise VidgenError(f"bottleneck {name!r} is unknown; choose one of {', '.join(BOTTLENECKS)}")
     if latent_channels < 1:
         raise VidgenError(f"latent_channels={latent_channels}: a latent has one channel at least")
-    settings = {"codebook_size": codebook_size, "levels": tuple(levels), "quantizers": quantizers}
+    settings = {
+        "codebook_size": codebook_size,
+        "levels": tuple(levels),
+        "quantizers": quantizers,
+        "plain_logvar": plain_logvar,
+    }
     given = {key: value for key, value in settings.items() if value}
     known = inspect.signature(BOTTLENECKS[name]).parameters
     if useless := [key for key in given if key not in known]:

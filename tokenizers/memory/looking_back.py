@@ -18,11 +18,23 @@ from vidgen.tokenizers.backbones.convolutions import (
     CausalConv3d,
     CausalMix,
     ChannelNorm,
+    DoubleTime,
     Downsample,
+    HalveTime,
     ResidualBlock,
     Upsample,
 )
+from vidgen.tokenizers.backbones.norms import RMSNorm
 from vidgen.tokenizers.backbones.transformer import TransformerBlock
+from vidgen.tokenizers.backbones.wan import (
+    FoldedMean,
+    PictureAttention,
+    Stage,
+    UnfoldedRepeat,
+    WanDecoder,
+    WanEncoder,
+    WanOutput,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +48,13 @@ class Span:
         """The input that a convolution with `before` positions of padding in front reads for this output."""
         return Span(first=self.first * stride - before, last=self.last * stride - before + kernel - 1)
 
+    def shared(self, factor: int) -> Span:
+        """The coarser positions that these are parts of, `factor` of them in each."""
+        return Span(first=self.first // factor, last=self.last // factor)
+
     def halved(self) -> Span:
         """The input of nearest upsampling by two."""
-        return Span(first=self.first // 2, last=self.last // 2)
+        return self.shared(2)
 
     def scaled(self, factor: int) -> Span:
         """The finer positions that make these up, `factor` to one."""
@@ -97,8 +113,9 @@ def _(layer: nn.Identity, box: Box) -> Box:
     return box
 
 
-@look_back.register
-def _(layer: ChannelNorm, box: Box) -> Box:
+@look_back.register(ChannelNorm)
+@look_back.register(RMSNorm)
+def _(layer: nn.Module, box: Box) -> Box:
     return box
 
 
@@ -148,10 +165,26 @@ def _(layer: Upsample, box: Box) -> Box:
         return EVERYTHING
     box = look_back(layer.space, box)
     box = replace(box, h=box.h and box.h.halved(), w=box.w and box.w.halved())
+    if isinstance(layer.time, DoubleTime):
+        return look_back(layer.time, box)
     if layer.time is not None:
         box = look_back(layer.time, box)
         box = replace(box, t=box.t and box.t.halved())
     return box
+
+
+@look_back.register
+def _(layer: HalveTime, box: Box) -> Box:
+    return look_back(layer.conv, box) if _holds_only(layer, "conv") else EVERYTHING
+
+
+@look_back.register
+def _(layer: DoubleTime, box: Box) -> Box:
+    if not _holds_only(layer, "conv"):
+        return EVERYTHING
+    box = look_back(layer.conv, replace(box, t=box.t and box.t.halved()))
+    # A frame more: that of where decoding starts is not seen by any other, as it would be in the middle of a clip.
+    return replace(box, t=box.t and Span(first=box.t.first - 1, last=box.t.last))
 
 
 @look_back.register
@@ -164,6 +197,48 @@ def _(layer: Encoder, box: Box) -> Box:
 def _(layer: Decoder, box: Box) -> Box:
     known = _holds_only(layer, "conv_in", "layers", "out")
     return chain([layer.conv_in, *layer.layers, layer.out], box) if known else EVERYTHING
+
+
+@look_back.register
+def _(layer: FoldedMean, box: Box) -> Box:
+    t, h, w = (span and span.scaled(n) for span, n in ((box.t, layer.t), (box.h, layer.s), (box.w, layer.s)))
+    return Box(t=t, h=h, w=w)
+
+
+@look_back.register
+def _(layer: UnfoldedRepeat, box: Box) -> Box:
+    t, h, w = (span and span.shared(n) for span, n in ((box.t, layer.t), (box.h, layer.s), (box.w, layer.s)))
+    return Box(t=t, h=h, w=w)
+
+
+@look_back.register
+def _(layer: Stage, box: Box) -> Box:
+    if not _holds_only(layer, "blocks", "step", "shortcut"):
+        return EVERYTHING
+    main = chain([*layer.blocks, *([layer.step] if layer.step is not None else [])], box)
+    return main if layer.shortcut is None else hull([main, look_back(layer.shortcut, box)])
+
+
+@look_back.register
+def _(layer: WanOutput, box: Box) -> Box:
+    return chain([layer.norm, layer.conv], box) if _holds_only(layer, "norm", "conv") else EVERYTHING
+
+
+@look_back.register
+def _(layer: WanEncoder, box: Box) -> Box:
+    known = _holds_only(layer, "conv_in", "layers", "out", "mix")
+    return chain([layer.conv_in, *layer.layers, layer.out, layer.mix], box) if known else EVERYTHING
+
+
+@look_back.register
+def _(layer: WanDecoder, box: Box) -> Box:
+    known = _holds_only(layer, "mix", "conv_in", "layers", "out")
+    return chain([layer.mix, layer.conv_in, *layer.layers, layer.out], box) if known else EVERYTHING
+
+
+@look_back.register
+def _(layer: PictureAttention, box: Box) -> Box:
+    return Box(t=box.t, h=None, w=None) if _holds_only(layer, "norm", "to_qkv", "out") else EVERYTHING
 
 
 @look_back.register

@@ -1,6 +1,7 @@
 """`vidgen bench`: the report and its keys, the tables, and errors of one line."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,39 @@ def test_the_report(vidgen, tmp_path: Path) -> None:
     assert train["tokens_per_s"] / train["fps"] == pytest.approx(2 * 2 * 4 * 4 / (2 * 5), rel=1e-4)
 
 
+def test_wan_on_the_same_weights(vidgen, tmp_path: Path) -> None:
+    out = tmp_path / "bench.json"
+    ran = vidgen(*WORDS, "--only", "wan", "--peers", "wan", "--dtype", "float32", "--json", out)
+    assert ran.status == 0, ran
+    rows = {row["name"]: row for row in json.loads(out.read_text(encoding="utf-8"))["rows"]}
+    assert list(rows) == [
+        *("wan encode 5x32x32", "wan decode 5x32x32", "wan encode + decode 1x32x32", "wan decode 9x32x32"),
+    ]
+    for row in rows.values():
+        assert KEYS <= set(row) and row["max_abs_diff"] < 1e-4 and row["ratio"] > 0 and row["gflops"] > 0
+        assert row["peer_layout"] == "contiguous" and row["peer_channels_last_s"] > 0 and row["note"] == ""
+
+
+def test_the_memory_of_wan_is_that_of_a_process_of_its_own(monkeypatch) -> None:
+    from vidgen.scripts.benches import published
+    from vidgen.scripts.benches.machine import Machine
+    from vidgen.scripts.benches.memory import Peak
+    from vidgen.scripts.benches.rows import BenchSettings
+
+    def measure(target: str, **values) -> Peak:
+        assert target == published.PREPARE
+        if values["way"] == "both":
+            assert published.prepare_alone(**values)().shape == (1, 3, 1, 32, 32)
+        return Peak(peak_mb=200.0 if values["peer"] else 100.0, before_mb=0.0)
+
+    monkeypatch.setattr(published, "measure_peak", measure)
+    machine, settings = Machine(about={}, matmul_gflops={"float32": 1.0}), BenchSettings(dtype="float32", rounds=1)
+    rows = list(published.measure_wan(replace(settings, quick=True), machine, with_peer=True))
+    assert [(row.peak_mb, row.more["peer_peak_mb"]) for row in rows] == [(100.0, 200.0)] * 4
+    alone = next(published.measure_wan(replace(settings, quick=True, memory=False), machine, with_peer=False))
+    assert alone.peer_s is alone.max_abs_diff is alone.peak_mb is None
+
+
 def test_the_tables(vidgen) -> None:
     ran = vidgen(*WORDS, "--only", "decode", "--peers", "none", "--dtype", "float32")
     assert ran.status == 0 and "decode 16x32x32" in ran.out and "of matmul" in ran.out and "memory" not in ran.out
@@ -47,7 +81,7 @@ def test_the_tables(vidgen) -> None:
     [
         (("bench", "magic"), "bench 'magic' is unknown; choose of tokenizer"),
         ((*WORDS, "--peers", "nobody"), "--peers 'nobody' is unknown; choose of cosmos, wan"),
-        ((*WORDS, "--only", "sleep"), "--only 'sleep' is unknown; choose of encode, decode, train"),
+        ((*WORDS, "--only", "sleep"), "--only 'sleep' is unknown; choose of encode, decode, train, wan"),
         ((*WORDS, "--dtype", "float16"), "--dtype float16: nothing is trained in it"),
         ((*WORDS, "-o", "no/such/folder.json"), "the folder no/such does not exist"),
     ],

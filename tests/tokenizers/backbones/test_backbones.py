@@ -7,13 +7,17 @@ import torch
 
 from vidgen.errors import VidgenError
 from vidgen.hashing import _chosen
-from vidgen.tokenizers.backbones.blocks import BACKBONES
 from vidgen.tokenizers.backbones.convolutions import Stream
+from vidgen.tokenizers.backbones.networks import BACKBONES
 from vidgen.tokenizers.model import TokenizerConfig, VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
 
 TINY = dict(latent_channels=3, encoder_blocks=1, decoder_blocks=1)
-HEADS = {"convolutional": {}, "transformer": dict(head_dim=4, window=3, time_window=2)}
+HEADS = {
+    "convolutional": {},
+    "transformer": dict(head_dim=4, window=3, time_window=2),
+    "wan": dict(front_end="patch"),
+}
 
 
 def reach(ratio_t: int, ratio: int, patch_t: int) -> dict:
@@ -29,6 +33,8 @@ def reach(ratio_t: int, ratio: int, patch_t: int) -> dict:
 def test_every_ratio(ratio_t, ratio, backbone):
     # Time by strides as far as there are stages, and by patches alone.
     for patch_t in {max(1, ratio_t // (ratio // 2)), ratio_t}:
+        if backbone == "wan" and patch_t > 1:
+            continue
         config = TokenizerConfig(backbone=backbone, **HEADS[backbone], **reach(ratio_t, ratio, patch_t))
         assert (config.ratio_t, config.ratio) == (ratio_t, ratio)
         assert config.name == f"kl_causal_{ratio_t}x{ratio}x{ratio}_3ch"
@@ -78,8 +84,9 @@ def test_new_settings_leave_old_hashes_alone():
     assert set(_chosen(TokenizerConfig(attention=True))) == {"attention"}
 
 
+WAN = dict(backbone="wan", front_end="patch", patch_t=1, temporal=(False,))
 REFUSED = {
-    "backbone 'mamba' is unknown; choose one of convolutional, transformer": dict(backbone="mamba"),
+    "backbone 'mamba' is unknown; choose one of convolutional, transformer, wan": dict(backbone="mamba"),
     "front_end 'dct' is unknown; choose one of patch, haar": dict(front_end="dct"),
     "convolution kind 'wavelet' is unknown; choose one of full, factorised": dict(convolution="wavelet"),
     "patch_t=3: front_end 'haar' needs a power of two": dict(patch_t=3),
@@ -92,6 +99,14 @@ REFUSED = {
     "backbone 'transformer' has no attention": dict(backbone="transformer", widths=(64, 64), attention=True),
     "backbone 'transformer' has no convolution": dict(backbone="transformer", widths=(64, 64), convolution="full"),
     "backbone 'convolutional' has no window": dict(window=4),
+    "backbone 'convolutional' has no shortcuts": dict(shortcuts=True),
+    "backbone 'wan' with patch_t=4 and front_end 'haar'": dict(backbone="wan"),
+    r"widths=\(4, 5\): backbone 'wan' halves widths": dict(WAN, widths=(4, 5)),
+    "widths 4 and 20: a shortcut cannot average": dict(WAN, widths=(4, 20, 20), temporal=(False,) * 2, shortcuts=True),
+    "decoder widths 20 and 4: a shortcut cannot fill": dict(
+        WAN, widths=(4, 4, 4), decoder_widths=(4, 4, 20), temporal=(False,) * 2, shortcuts=True
+    ),
+    r"decoder_widths=\(8,\): give a whole number from 1 for each of 2 stages": dict(decoder_widths=(8,)),
     r"widths=\(96, 144\) with head_dim=64": dict(backbone="transformer"),
     r"widths=\(96, 144\) with head_dim=6": dict(backbone="transformer", head_dim=6),
 }
@@ -99,8 +114,8 @@ REFUSED = {
 
 @pytest.mark.parametrize("says", REFUSED)
 def test_settings_that_do_not_go_together_are_refused(says):
-    with pytest.raises(VidgenError, match=f"^{says}[^\n]*$"):
-        TokenizerConfig(**REFUSED[says])
+    with pytest.raises(VidgenError, match=f"^{says}[^\n]*$"), torch.device("meta"):
+        VideoTokenizer(TokenizerConfig(**REFUSED[says]))
 
 
 def test_a_ratio_that_is_no_power_of_two_takes_plain_patches():

@@ -11,6 +11,7 @@ from vidgen.tokenizers.bottlenecks import BOTTLENECKS, Quantizer
 from vidgen.tokenizers.model import TokenizerConfig, VideoTokenizer
 
 TINY = dict(latent_channels=4, widths=(8, 12), encoder_blocks=1, decoder_blocks=1)
+WAN = dict(TINY, backbone="wan", front_end="patch", patch_t=1, patch=1, widths=(4, 8, 8, 8))
 BLOCKS = dict(TINY, backbone="transformer", encoder_blocks=2, decoder_blocks=2, head_dim=4)
 SHAPES = {
     "haar_4x8x8": dict(TINY, temporal=(False,)),
@@ -23,6 +24,8 @@ SHAPES = {
     "transformer_4x8x8": dict(BLOCKS, patch=8, widths=(16,), temporal=(), window=2, time_window=3),
     "transformer_stages_4x4x4": dict(BLOCKS, patch_t=2, patch=2, temporal=(True,), window=3, time_window=4),
     "transformer_frames_1x4x4": dict(BLOCKS, patch_t=1, patch=4, widths=(8,), temporal=(), window=4, time_window=2),
+    "wan_4x8x8": dict(WAN, temporal=(False, True, True)),
+    "wan_shortcuts_4x16x16": dict(WAN, temporal=(False, True, True), patch=2, shortcuts=True),
 }
 SETTINGS = {
     "vq": dict(codebook_size=64),
@@ -32,7 +35,8 @@ SETTINGS = {
 }
 # Bottlenecks work position by position, whatever the backbone: all of them with every kind, not with every shape.
 FEW = ("attention_8x8x8", "transformer_stages_4x4x4", "transformer_frames_1x4x4")
-CASES = [(s, b) for s in SHAPES for b in (("kl", "vq") if s in FEW else (*BOTTLENECKS, "residual_fsq"))]
+ALL = (*BOTTLENECKS, "residual_fsq")
+CASES = [(s, b) for s in SHAPES for b in (("kl",) if s.startswith("wan") else ("kl", "vq") if s in FEW else ALL)]
 
 
 def make(shape: str, bottleneck: str = "kl") -> VideoTokenizer:

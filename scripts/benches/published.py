@@ -1,0 +1,169 @@
+"""Wan 2.1's autoencoder, ours against diffusers' on the same random weights: time in turns, memory, difference."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from vidgen.scripts.benches.machine import Machine, synchroniser
+from vidgen.scripts.benches.memory import ProcessDied, measure_peak
+from vidgen.scripts.benches.peers import RATIO_T, ClipSize, decode_peer, encode_peer, work_of_ours
+from vidgen.scripts.benches.rows import BenchSettings, Row, make_row
+from vidgen.scripts.benches.timing import alternate
+from vidgen.scripts.benches.workloads import LAYOUTS, in_layout
+from vidgen.tokenizers.loading import load_tokenizer
+from vidgen.tokenizers.model import Encoded
+
+PREPARE = "vidgen.scripts.benches.published:prepare_alone"
+TITLE = "AutoencoderKLWan"
+Pass = Literal["encode", "decode", "both"]
+# Neither half's latents are shifted or scaled: both then take and give the same numbers.
+FULL = {"latents_mean": [0.0] * 16, "latents_std": [1.0] * 16}
+QUICK = {"base_dim": 8, "z_dim": 4, "num_res_blocks": 1, "latents_mean": [0.0] * 4, "latents_std": [1.0] * 4}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WanWork:
+    """A clip through the model in `folder`: ours, in chunks of a latent frame, or diffusers' class, in `layout`."""
+
+    folder: str
+    way: Pass
+    clip: ClipSize
+    device: str
+    dtype: str
+    peer: bool = False
+    layout: str = "contiguous"
+
+    @property
+    def name(self) -> str:
+        return f"wan {'encode + decode' if self.way == 'both' else self.way} {self.clip}"
+
+
+def save_random(folder: Path, dtype: str, *, quick: bool) -> None:
+    """Writes Wan 2.1's autoencoder, or a narrow one, with random weights: speed does not depend on them."""
+    import diffusers
+
+    torch.manual_seed(0)
+    network = getattr(diffusers, TITLE)(**(QUICK if quick else FULL))
+    nn.Module.to(network, getattr(torch, dtype)).save_pretrained(folder)
+
+
+def build(work: WanWork) -> nn.Module:
+    """The model that does the work, from the same files."""
+    dtype = getattr(torch, work.dtype)
+    if not work.peer:
+        return load_tokenizer(work.folder, device=work.device, dtype=dtype)
+    import diffusers
+
+    network = getattr(diffusers, TITLE).from_pretrained(work.folder, torch_dtype=dtype)
+    return in_layout(nn.Module.to(network, work.device).eval().requires_grad_(False), work.layout)
+
+
+def prepare(work: WanWork, network: nn.Module) -> Callable[[], Tensor]:
+    """The work, ready to be run any number of times: with its input made. It returns what comes out."""
+    clip, given = work.clip, {"device": work.device, "dtype": getattr(torch, work.dtype)}
+    layout = LAYOUTS[work.layout]
+    torch.manual_seed(0)
+    encode, decode = partial(encode_peer, network), partial(decode_peer, network)
+    if not work.peer:
+        size = {"num_frames": clip.frames, "height": clip.height, "width": clip.width}
+
+        def encode(video: Tensor) -> Tensor:
+            return network.encode(video, chunk_frames=RATIO_T).latents
+
+        def decode(latents: Tensor) -> Tensor:
+            return network.decode(Encoded(latents=latents, **size), chunk_latents=1)
+
+    if work.way == "decode":
+        channels = network.config.z_dim if work.peer else network.config.latent_channels
+        latents = torch.empty(1, channels, *clip.latents, **given).normal_().contiguous(memory_format=layout)
+        return torch.inference_mode()(lambda: decode(latents))
+    video = torch.empty(1, 3, clip.frames, clip.height, clip.width, **given).uniform_(-1.0, 1.0)
+    video = video.contiguous(memory_format=layout)
+    if work.way == "encode":
+        return torch.inference_mode()(lambda: encode(video))
+    return torch.inference_mode()(lambda: decode(encode(video)))
+
+
+def prepare_alone(**values: Any) -> Callable[[], Tensor]:
+    """The work with a model of its own: for a process that measures memory."""
+    work = WanWork(**{**values, "clip": ClipSize(**values["clip"])})
+    return prepare(work, build(work))
+
+
+def list_work(start: WanWork, *, quick: bool) -> list[WanWork]:
+    """Clips of two sizes each way, a picture, and a long clip for its memory."""
+    sides, frames, long = ((32,), 5, 9) if quick else ((128, 256), 17, 81)
+    clips = [ClipSize(frames=frames, height=side, width=side) for side in sides]
+    works = [replace(start, way=way, clip=clip) for clip in clips for way in ("encode", "decode")]
+    works.append(replace(start, way="both", clip=replace(clips[-1], frames=1)))
+    works.append(replace(start, way="decode", clip=replace(clips[-1], frames=long)))
+    return works
+
+
+def measure_wan(settings: BenchSettings, machine: Machine, *, with_peer: bool) -> Iterator[Row]:
+    """A row for each work; the long clip, which is there for its memory, is timed in one round."""
+    with tempfile.TemporaryDirectory() as scratch:
+        save_random(Path(scratch) / "vae", settings.dtype, quick=settings.quick)
+        start = WanWork(
+            folder=str(Path(scratch) / "vae"),
+            way="encode",
+            clip=ClipSize(frames=1, height=8, width=8),
+            device=settings.device,
+            dtype=settings.dtype,
+        )
+        forms = {"ours": {}}
+        if with_peer:  # as it comes, and as it is quicker on some machines
+            forms |= {name: {"peer": True, "layout": name} for name in LAYOUTS}
+        networks = {name: build(replace(start, **form)) for name, form in forms.items()}
+        works = list_work(start, quick=settings.quick)
+        for work in works:
+            rounds = 1 if work is works[-1] else settings.rounds
+            yield measure_work(
+                {n: replace(work, **form) for n, form in forms.items()}, networks, rounds, settings, machine
+            )
+
+
+def measure_work(
+    works: dict[str, WanWork],
+    networks: dict[str, nn.Module],
+    rounds: int,
+    settings: BenchSettings,
+    machine: Machine,
+) -> Row:
+    """The row of one work in its forms: `ours`, and where there are, the peer's in both layouts."""
+    ours, runs = works["ours"], {name: prepare(work, networks[name]) for name, work in works.items()}
+    outs = {name: run() for name, run in runs.items()}
+    differences = [(outs["ours"].float() - out.float()).abs().max().item() for out in outs.values()]
+    del outs
+    times = alternate(runs, rounds=rounds, warmup=0, settle=synchroniser(ours.device))
+    runs.clear()
+    ways = ("encode", "decode") if ours.way == "both" else (ours.way,)
+    found: dict[str, Any] = {"frames": ours.clip.frames, "fps": ours.clip.frames / times["ours"].median}
+    notes = []
+    if "contiguous" in works:
+        found |= {
+            "peer": times["contiguous"],
+            "max_abs_diff": max(differences),
+            "against": f"{TITLE}, the same weights",
+            "peer_layout": "contiguous",
+            "peer_autocast": False,
+            "peer_channels_last_s": times["channels_last_3d"].median,
+        }
+    if settings.memory:
+        for key, name in (("peak_mb", "ours"), ("peer_peak_mb", "contiguous")):
+            if name in works:
+                try:
+                    found[key] = measure_peak(PREPARE, **asdict(works[name])).peak_mb
+                except ProcessDied as error:
+                    notes.append(str(error))
+    gflops = sum(work_of_ours(networks["ours"], way, ours.clip) for way in ways)
+    roof = machine.matmul_gflops[ours.dtype]
+    return make_row(ours.name, times["ours"], gflops=gflops, roof=roof, note="; ".join(notes), **found)

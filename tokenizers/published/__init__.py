@@ -1,0 +1,1 @@
+"""Published autoencoders on our backbone: their checkpoints read, and written back."""
