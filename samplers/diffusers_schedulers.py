@@ -61,6 +61,15 @@ SCALES: dict[str, Callable[[Any, int], tuple[Tensor, Tensor]]] = {
     "DDPMScheduler": discrete_scale,
 }
 
+# These draw no noise, and their `step` takes no generator.
+WITHOUT_NOISE = (
+    "HeunDiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "DPMSolverSinglestepScheduler",
+    "UniPCMultistepScheduler",
+    "DEISMultistepScheduler",
+)
+
 
 def find_scale(scheduler: Any) -> Callable[[Any, int], tuple[Tensor, Tensor]]:
     """Raises VidgenError for a scheduler whose scale is not known: with the wrong one it would sample nonsense."""
@@ -112,7 +121,8 @@ def scheduler_solver(scheduler: Any) -> Callable[..., Clip]:
             ratio = torch.hypot(alpha, sigma).to(x) / path_radius(levels[i], path).to(x)  # their sample over our x
             x0 = check_finite(denoise(x, levels[i]), x, levels[i], i, len(scheduler.timesteps))
             sample = ratio * x
-            scheduler.scale_model_input(sample, timestep) if hasattr(scheduler, "scale_model_input") else None
+            if hasattr(scheduler, "scale_model_input"):  # some warn if it was not called; x is scaled already
+                scheduler.scale_model_input(sample, timestep)
             output = convert_prediction(x0, "x0", kind, sample, alpha.to(x), sigma.to(x))
             sample = scheduler.step(output, timestep, sample, return_dict=False, **noise)[0]
             alpha, sigma = scale(scheduler, i + 1)
@@ -122,13 +132,3 @@ def scheduler_solver(scheduler: Any) -> Callable[..., Clip]:
         return x
 
     return sample_scheduler
-
-
-# These draw no noise, and their `step` takes no generator.
-WITHOUT_NOISE = (
-    "HeunDiscreteScheduler",
-    "LMSDiscreteScheduler",
-    "DPMSolverSinglestepScheduler",
-    "UniPCMultistepScheduler",
-    "DEISMultistepScheduler",
-)
