@@ -102,10 +102,10 @@ def dormand_prince(denoise: Denoiser, x: Tensor, times: Tensor, path: Path) -> T
     return march(denoise, x, times, None, step)
 
 
-def measure_tolerances(path: Path) -> list[list[float]]:
+def measure_tolerances(path: Path, tolerances: Sequence[float] = TOLERANCES) -> list[list[float]]:
     """[[evaluations, error], ...] of rk45 from noise to data as its tolerance falls."""
     data, rows = gaussians(), []
-    for tolerance in TOLERANCES:
+    for tolerance in tolerances:
         counted, settings = Counted(data.denoiser(path)), {"rtol": tolerance, "atol": tolerance}
         error = deterministic_error(sample_rk45, counted, even_steps(1.0, 0.0, 8), path, data, **settings)
         rows.append([counted.count, error])

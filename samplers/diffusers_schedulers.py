@@ -12,7 +12,7 @@ from torch import Tensor
 from vidgen.denoiser import Denoiser
 from vidgen.errors import VidgenError
 from vidgen.noise import Generators
-from vidgen.paths import PARAMETRISATIONS, Path, expand_level
+from vidgen.paths import Path, convert_prediction
 from vidgen.samplers.solvers.runge_kutta import path_radius
 from vidgen.samplers.solvers.stepping import Callback, Clip, Times, check_finite
 
@@ -60,6 +60,15 @@ SCALES: dict[str, Callable[[Any, int], tuple[Tensor, Tensor]]] = {
     "DDIMScheduler": discrete_scale,
     "DDPMScheduler": discrete_scale,
 }
+
+# These draw no noise, and their `step` takes no generator.
+WITHOUT_NOISE = (
+    "HeunDiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "DPMSolverSinglestepScheduler",
+    "UniPCMultistepScheduler",
+    "DEISMultistepScheduler",
+)
 
 
 def find_scale(scheduler: Any) -> Callable[[Any, int], tuple[Tensor, Tensor]]:
@@ -112,8 +121,9 @@ def scheduler_solver(scheduler: Any) -> Callable[..., Clip]:
             ratio = torch.hypot(alpha, sigma).to(x) / path_radius(levels[i], path).to(x)  # their sample over our x
             x0 = check_finite(denoise(x, levels[i]), x, levels[i], i, len(scheduler.timesteps))
             sample = ratio * x
-            scheduler.scale_model_input(sample, timestep) if hasattr(scheduler, "scale_model_input") else None
-            output = predict(kind, sample, x0, alpha, sigma)
+            if hasattr(scheduler, "scale_model_input"):  # some warn if it was not called; x is scaled already
+                scheduler.scale_model_input(sample, timestep)
+            output = convert_prediction(x0, "x0", kind, sample, alpha.to(x), sigma.to(x))
             sample = scheduler.step(output, timestep, sample, return_dict=False, **noise)[0]
             alpha, sigma = scale(scheduler, i + 1)
             x = sample.to(x) * path_radius(levels[i + 1], path).to(x) / torch.hypot(alpha, sigma).to(x)
@@ -122,19 +132,3 @@ def scheduler_solver(scheduler: Any) -> Callable[..., Clip]:
         return x
 
     return sample_scheduler
-
-
-# These draw no noise, and their `step` takes no generator.
-WITHOUT_NOISE = (
-    "HeunDiscreteScheduler",
-    "LMSDiscreteScheduler",
-    "DPMSolverSinglestepScheduler",
-    "UniPCMultistepScheduler",
-    "DEISMultistepScheduler",
-)
-
-
-def predict(kind: str, sample: Clip, x0: Clip, alpha: Tensor, sigma: Tensor) -> Clip:
-    """What a network of that kind would say for its x0 to be `x0`."""
-    alpha, sigma = (expand_level(v, sample) for v in (alpha, sigma))
-    return PARAMETRISATIONS[kind].target(x0, (sample - alpha * x0) / sigma, alpha, sigma)

@@ -83,7 +83,7 @@ def chosen(only: str | None) -> list[str]:
     names = list(SAMPLERS) if only is None else parse_names(only)
     unknown = [name for name in names if name not in SAMPLERS]
     if unknown or not names:
-        raise VidgenError(f"--only {only!r} names no solver; choose of {', '.join(SAMPLERS)}")
+        raise VidgenError(f"--only {only!r} names what is no solver; choose from {', '.join(SAMPLERS)}")
     return names
 
 

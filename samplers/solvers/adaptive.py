@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -91,6 +92,34 @@ def advance(
     return torch.where(good, ended, y), torch.where(good, slopes[-1], slope)
 
 
+def travel(
+    x: Clip, t: Tensor, s: Tensor, first: float, evaluate: Evaluate, path: Path, rtol: float, atol: float
+) -> Iterator[tuple[Clip, Clip, Float[Tensor, "b f"]]]:
+    """x, x0 and the angle after each attempt on the way from level t to level s, and at its end.
+
+    `first` is the share of the way that the first attempt takes. Frames that become clean do so by a last Euler step,
+    from an angle where its error, about angle^2 / (2 std^2) for data of that standard deviation, is far below `rtol`.
+    """
+    nearest = 0.1 * rtol**0.5
+    t, s = (v.expand(len(x)) if v.ndim == 0 else v for v in (t, s))
+    start, goal = (path_angle(v.reshape(len(x), -1), path) for v in (t, s))
+    end = torch.where((goal == 0) & (start > nearest), torch.full_like(goal, nearest), goal)
+    step = torch.full_like(start[:, 0], first)
+    span = Span(start, end, torch.zeros_like(step), step)
+    begun, y = x, x / path_radius(expand_level(t, x), path)
+    slope = angle_slope(y, evaluate(x, t), wide(start, x))
+    while bool((span.done < 1.0).any()):
+        y, slope = advance(span, y, slope, evaluate, path, rtol, atol)
+        theta = span.angle(span.done)
+        x = path_radius(expand_level(level_of(theta, path), x), path) * y
+        yield x, wide(theta, x).cos() * y - wide(theta, x).sin() * slope, theta
+    x0, level = wide(end, x).cos() * y - wide(end, x).sin() * slope, level_of(end, path)
+    if bool((end != goal).any()):
+        x0 = evaluate(x, level)
+        x = transfer(x, x0, level, level_of(goal, path), path)
+    yield torch.where(wide(start, x) == wide(goal, x), begun, x), x0, goal
+
+
 def sample_rk45(
     denoise: Denoiser,
     x: Clip,
@@ -107,14 +136,12 @@ def sample_rk45(
 
     Of levels that all frames share only the ends count, and their number says the first step; `callback` is told of
     each level that the slowest sample has passed. Levels per frame are gone through pair by pair. Samples choose their
-    steps each for itself, so a clip does not depend on its batch. Frames that become clean do so by a last Euler step,
-    from an angle where its error is far below `rtol`. Raises VidgenError after `most_evaluations`.
+    steps each for itself, so a clip does not depend on its batch. Raises VidgenError after `most_evaluations`.
     """
-    # By second order, an Euler step from a small angle onto clean data is off by about angle^2 / (2 std^2).
-    nearest = 0.1 * rtol**0.5
     steps, evaluations, told = len(times) - 1, 0, 0
     shared = times.ndim == 1
     pairs = [(times[0], times[-1])] if shared else list(zip(times[:-1], times[1:], strict=True))
+    levels = path_angle(times[1:], path)
 
     def evaluate(y: Clip, level: Tensor) -> Clip:
         nonlocal evaluations
@@ -125,31 +152,16 @@ def sample_rk45(
 
     def tell(passed: int, x0: Clip) -> None:
         nonlocal told
-        for i in range(told, passed if callback is not None else told):
-            callback(i, x, x0)
+        if callback is not None:
+            for i in range(told, passed):
+                callback(i, x, x0)
         told = max(told, passed)
 
     for number, (t, s) in enumerate(pairs):
-        t, s = (v.expand(len(x)) if v.ndim == 0 else v for v in (t, s))
-        start, goal = (path_angle(v.reshape(len(x), -1), path) for v in (t, s))
-        end = torch.where((goal == 0) & (start > nearest), torch.full_like(goal, nearest), goal)
-        first = torch.full_like(start[:, 0], 1.0 / steps if shared else 1.0)
-        span = Span(start, end, torch.zeros_like(first), first)
-        begun, x0 = x, evaluate(x, t)
-        y = x / path_radius(expand_level(t, x), path)
-        slope = angle_slope(y, x0, wide(start, x))
-        while bool((span.done < 1.0).any()):
-            y, slope = advance(span, y, slope, evaluate, path, rtol, atol)
-            theta = span.angle(span.done)
-            x = path_radius(expand_level(level_of(theta, path), x), path) * y
-            x0 = wide(theta, x).cos() * y - wide(theta, x).sin() * slope
-            if shared:
-                ahead = (path_angle(times[1:], path)[:, None] - span.start[:, 0]).abs()
-                tell(int((ahead <= (theta - span.start)[:, 0].abs()).all(1).sum().clamp(max=steps - 1)), x0)
-        if bool((end != goal).any()):
-            level = level_of(end, path)
-            x0 = evaluate(x, level)
-            x = transfer(x, x0, level, level_of(goal, path), path)
-        x = torch.where(wide(start, x) == wide(goal, x), begun, x)
+        way = travel(x, t, s, 1.0 / steps if shared else 1.0, evaluate, path, rtol, atol)
+        for x, x0, theta in way:  # noqa: B007 (x is what `evaluate` and `tell` look at)
+            if shared:  # as distances, since angles fall in sampling and rise in inversion
+                gone = (theta - path_angle(t, path)).abs().min()
+                tell(int(((levels - path_angle(t, path)).abs() <= gone).sum()), x0)
         tell(steps if shared else number + 1, x0)
     return x

@@ -82,13 +82,13 @@ def test_heun_is_ours_on_the_path_of_its_own(kind):
 )
 def test_every_scheduler_arrives_where_the_flow_does(name):
     scheduler, path = unclipped(name), PATHS["flow"]()
-    levels = scheduler_levels(scheduler, 60, path)
+    levels = scheduler_levels(scheduler, 30, path)
     x, seen = clip(levels, path), []
     out = scheduler_solver(scheduler)(
-        DATA.denoiser(path), x, torch.linspace(1, 0, 61), path, callback=lambda i, x, x0: seen.append(i)
+        DATA.denoiser(path), x, torch.linspace(1, 0, 31), path, callback=lambda i, x, x0: seen.append(i)
     )
     truth = DATA.carry(x.double(), levels[0], torch.zeros((), dtype=torch.float64), path)
-    assert (out - truth).abs().max() < 0.06 and seen == list(range(len(scheduler.timesteps)))
+    assert (out - truth).abs().max() < 0.12 and seen == list(range(len(scheduler.timesteps)))
 
 
 @pytest.mark.parametrize("name", ["DDPMScheduler", "EulerAncestralDiscreteScheduler"])

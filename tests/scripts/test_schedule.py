@@ -48,7 +48,7 @@ def test_orders_are_measured(vidgen, monkeypatch):
     assert all(abs(row["measured"] - ORDERS["midpoint"]) < 0.25 for row in report["rows"])
     table = vidgen("solvers", "orders", "--only", "euler").out
     assert f"{measure_orders(['euler'])[0]['measured']:.2f}" in table
-    assert "choose of euler, heun" in vidgen("solvers", "orders", "--only", "magic").error
+    assert "choose from euler, heun" in vidgen("solvers", "orders", "--only", "magic").error
 
 
 def test_the_matrix_has_every_objective_and_path(vidgen):

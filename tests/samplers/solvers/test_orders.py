@@ -17,7 +17,7 @@ from vidgen.samplers.solvers import EVALUATIONS, ORDERS, SAMPLERS, STOCHASTIC
 from vidgen.samplers.truths import GaussianData, through_network
 
 # Large enough for the leading term of the error, small enough not to reach rounding.
-STEPS = {"rk45": (24, 48), "rk4": (24, 48), "euler_ancestral": (64, 128)}
+STEPS = {"rk45": (24, 48), "dpmpp_3m": (40, 80), "unipc": (40, 80), "euler_ancestral": (40, 80)}
 SLACK = {"rk45": 1.4}  # on linear slopes, as these are, it may do better than on others
 ONE_STEP = ("euler", "heun", "midpoint", "rk4", "euler_ancestral")  # of these the whole run has the order, too
 
@@ -30,14 +30,14 @@ def test_tables_name_the_same_solvers():
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_order_between_finite_ends(name, kind):
     path = PATHS[kind]()
-    order = fitted_order(measure_errors(name, path, inner_ends(path), STEPS.get(name, (40, 80))))
+    order = fitted_order(measure_errors(name, path, inner_ends(path), STEPS.get(name, (20, 40))))
     assert ORDERS[name] - 0.3 < order < ORDERS[name] + SLACK.get(name, 0.5)
 
 
 @pytest.mark.parametrize("kind", PATHS)
 @pytest.mark.parametrize("name", ONE_STEP)
 def test_order_from_noise_to_data(name, kind):
-    order = fitted_order(measure_errors(name, PATHS[kind](), (1.0, 0.0), (48, 96)))
+    order = fitted_order(measure_errors(name, PATHS[kind](), (1.0, 0.0), (40, 80) if name == "rk4" else (24, 48)))
     assert ORDERS[name] - 0.3 < order < ORDERS[name] + 0.5
 
 
@@ -45,15 +45,16 @@ def test_order_from_noise_to_data(name, kind):
 @pytest.mark.parametrize("name", [name for name in SAMPLERS if name not in ONE_STEP and name != "rk45"])
 def test_multistep_solvers_reach_data_too(name, kind):
     # at a lower order: near the ends, where ln(alpha / sigma) is infinite, their steps do not shrink with their number
-    coarse, fine = (row[1] for row in measure_errors(name, PATHS[kind](), (1.0, 0.0), (48, 192)))
-    assert fine < 0.003 and fine < coarse / 3
+    coarse, fine = (row[1] for row in measure_errors(name, PATHS[kind](), (1.0, 0.0), (24, 96)))
+    assert fine < 0.01 and fine < coarse / 3
 
 
-@pytest.mark.parametrize("kind", PATHS)
+@pytest.mark.parametrize("kind", ["flow", "edm"])
 def test_the_tolerance_of_rk45_is_kept(kind):
-    rows = measure_tolerances(PATHS[kind]())
-    assert fitted_order(rows) > 4.5 and rows[0][0] < 80
-    for tolerance, (_, error) in zip((1e-5, 1e-6, 1e-7, 1e-8), rows, strict=False):
+    tolerances = (1e-4, 1e-7)
+    rows = measure_tolerances(PATHS[kind](), tolerances)
+    assert fitted_order(rows) > 4.5 and rows[0][0] < 60
+    for tolerance, (_, error) in zip(tolerances, rows, strict=True):
         assert error < 5 * tolerance
 
 
@@ -78,9 +79,9 @@ def test_every_objective_and_path_gives_the_same_clip(name):
 @pytest.mark.parametrize("kind", PATHS)
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_moments_of_a_mixture(name, kind):
-    row = moment_error(name, kind, "v", steps=48, side=48)
-    assert row["error"] < (0.07 if ORDERS[name] == 1 else 0.03), row
-    assert row["evaluations"] <= 48 * EVALUATIONS[name]
+    row = moment_error(name, kind, "v", steps=32, side=64)
+    assert row["error"] < (0.1 if ORDERS[name] == 1 or name in STOCHASTIC else 0.02), row
+    assert row["evaluations"] <= 32 * EVALUATIONS[name]
 
 
 def test_rows_of_the_table():
