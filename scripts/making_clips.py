@@ -108,19 +108,21 @@ def finish(run: Run, job: Job, clip: Latents) -> None:
         kept.unlink()
 
 
-def make_long(run: Run, job: Job) -> None:
+def make_long(run: Run, job: Job) -> dict[str, Any]:
     """One clip longer than a window: latents and frames go to their files as they come, in memory for one window.
 
-    Where it breaks off, the latents so far are kept, and the error says how to go on from them.
+    Returns its drift from window to window. Where it breaks off, the latents so far are kept, and the error says how to
+    go on from them.
     """
     from vidgen.data.writing import write_video
+    from vidgen.metrics.drift import describe_drift, measure_segment
     from vidgen.noise import sample_generator
     from vidgen.samplers.rollout import rollout
     from vidgen.tokenizers.files.token_writing import Author, writing_tokens
     from vidgen.tokenizers.memory.streaming import Tokens
 
     num_frames, height, width = run.size
-    kept, done, failure, held = run.kept(job), 0, None, set()
+    kept, done, failure, held, segments = run.kept(job), 0, None, set(), []
     with writing_tokens(kept, Author.of(run.pipe.vae)) as writer, progress(job.output.name, num_frames) as moved:
 
         def frames() -> Iterator[np.ndarray]:
@@ -139,6 +141,7 @@ def make_long(run: Run, job: Job) -> None:
             for piece in pieces:
                 writer.add(Tokens(latents=piece.latents))
                 held.add(piece.prompt)
+                segments.append(measure_segment(piece.frames, piece.start))
                 done = piece.start + len(piece.frames)
                 yield piece.frames
                 moved(done)
@@ -163,6 +166,7 @@ def make_long(run: Run, job: Job) -> None:
     for start, prompt in run.story or []:
         if prompt not in held:
             note(f"no window began between frame {start} and the next prompt's, so this one was not shown: {prompt}")
+    return describe_drift(segments)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -139,15 +139,15 @@ def sample(
         given=sources.read(pipe, size, rate, windows),
         story=tale,
     )
+    drifts = []
     if length > windows.num_frames or tale is not None:
-        for job in jobs:
-            make_long(run, job)
+        drifts = [make_long(run, job) for job in jobs]
     else:
         for first in range(0, len(jobs), batch_size):
             batch = jobs[first : first + batch_size]
             for job, clip in zip(batch, generate(run, batch), strict=True):
                 finish(run, job, clip)
-    report(jobs, size, model, seed, time.perf_counter() - started, json)
+    report(jobs, size, model, seed, time.perf_counter() - started, drifts, json)
 
 
 def read_prompts(prompt: str | None, file: Path | None) -> list[str]:
@@ -165,11 +165,21 @@ def read_prompts(prompt: str | None, file: Path | None) -> list[str]:
     return [line for line in lines if line]
 
 
-def report(jobs: list[Job], size: tuple[int, int, int], model: str, seed: int, seconds: float, as_json: bool) -> None:
+def report(
+    jobs: list[Job],
+    size: tuple[int, int, int],
+    model: str,
+    seed: int,
+    seconds: float,
+    drifts: list[dict[str, Any]],
+    as_json: bool,
+) -> None:
+    """Prints what was made; `drifts` has one a clip, or none."""
     frames, height, width = size
     if as_json:
         shape = {"num_frames": frames, "height": height, "width": width}
         clips = [{"path": str(j.output), "prompt": j.prompt, "copy": j.copy, "fps": j.fps, **shape} for j in jobs]
+        clips = [clip | {"drift": drift} for clip, drift in zip(clips, drifts, strict=True)] if drifts else clips
         seconds = round(seconds, 3)
         print_json({"model": model, "seed": seed, "seconds": seconds, "peak_mb": peak_memory_mb(), "clips": clips})
         return

@@ -66,7 +66,9 @@ def test_a_long_clip_is_a_rollout(vidgen, model: Path, files: np.ndarray) -> Non
     words = ("--num-frames", 15, "--window", 9, "--overlap", 2, "--image", "a.png", "--keep-latents", "--json")
     ran = vidgen("sample", PROMPT, "-o", "x.mp4", "--model", model, *words)
     assert ran.status == 0, ran.err
-    assert json.loads(ran.out)["clips"][0]["num_frames"] == 15 and len(read_video("x.mp4").frames) == 15
+    report = json.loads(ran.out)["clips"][0]
+    assert report["num_frames"] == 15 and len(read_video("x.mp4").frames) == 15
+    assert [row["num_frames"] for row in report["drift"]["segments"]] == [9, 4, 2]
     pipe, windows = load_pipeline(str(model)), Windows(num_frames=9, overlap=2)
     want = torch.cat([p.latents for p in rollout(pipe, PROMPT, 15, windows=windows, image=files[0])], dim=2)
     kept = read_tokens(Path("x.latents.safetensors"))
