@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib import import_module
 from pathlib import Path
@@ -24,9 +24,10 @@ from vidgen.models.video_dit import VideoDiT
 from vidgen.noise import TimeDistribution, draw_per_sample, sample_generator
 from vidgen.paths import PARAMETRISATIONS, PATHS
 from vidgen.pretrained import config_from_dict, read_json
+from vidgen.samplers.conditions import Conditions, sample_given
+from vidgen.samplers.given_frames import Footage, Mask, Picture, read_conditions
 from vidgen.samplers.guidance import cfg
 from vidgen.samplers.solvers import SAMPLERS
-from vidgen.samplers.solvers.runge_kutta import path_radius
 
 INDEX_NAME = "model_index.json"
 
@@ -98,6 +99,13 @@ class VideoPipeline:
         seed: int = 0,
         generator: Sequence[torch.Generator] | None = None,
         latents: Float[Tensor, "b c t h w"] | None = None,
+        image: Picture | None = None,
+        last_image: Picture | None = None,
+        video: Footage | None = None,
+        frames: Mapping[int, Picture] | None = None,
+        mask: Mask | None = None,
+        strength: float | None = None,
+        given: Conditions | None = None,
         output_type: str = "np",
         callback_on_step_end: Callable[[int, Tensor, Tensor], None] | None = None,
     ) -> PipelineOutput:
@@ -106,7 +114,8 @@ class VideoPipeline:
         Clip k of a prompt is a function of (seed, k) and the prompt alone, whatever else is in the batch; `generator`,
         one a clip, takes the place of the seed. `latents` replaces the first noise, and leaves what stochastic samplers
         draw later as it is; `output_type` "latent" skips decoding. `callback_on_step_end(step, x, x0)` may raise to
-        stop. Raises VidgenError for sizes that the model cannot make, unknown samplers and prompts too long.
+        stop. `image` to `strength` say what is known of the clips: see `read_conditions`; `given` says it in latents.
+        Raises VidgenError for sizes that the model cannot make, unknown samplers and prompts too long.
         """
         s = self.scheduler
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
@@ -125,18 +134,20 @@ class VideoPipeline:
         elif len(generator) != len(rows):
             raise VidgenError(f"{len(generator)} generators for {len(rows)} clips; give one a clip")
         drawn = draw_per_sample(shape, generator)  # also where it is not used, so that later noise is not the first
-        if latents is None:
-            latents = drawn
-        elif tuple(latents.shape) != (len(rows), *shape):
+        latents = drawn if latents is None else latents
+        if tuple(latents.shape) != (len(rows), *shape):
             raise VidgenError(f"latents are {tuple(latents.shape)}, {len(rows)} clips of {shape} are asked for")
+        pixels = {"image": image, "last_image": last_image, "video": video, "frames": frames, "mask": mask}
+        given = read_conditions(self.vae, size, **pixels, strength=strength, given=given)
         scale = s.guidance_scale if guidance_scale is None else guidance_scale
         steps = s.num_inference_steps if num_inference_steps is None else num_inference_steps
         times = self.time_for(shape).steps(steps)
         denoise = self.denoiser(rows, negative_prompt, scale)
-        latents = latents.to(next(self.transformer.parameters()).device) * path_radius(times[0], self.path).float()
-        latents = SAMPLERS[name](denoise, latents, times, self.path, generator=generator, callback=callback_on_step_end)
-        frames = self.decode(latents, *size) if output_type == "np" else None
-        return PipelineOutput(frames=frames, latents=latents.cpu(), fps=s.fps)
+        latents = latents.to(next(self.transformer.parameters()).device)
+        streams = {"generator": generator, "callback": callback_on_step_end}
+        latents = sample_given(SAMPLERS[name], denoise, latents, times, self.path, given, **streams)
+        clips = self.decode(latents, *size) if output_type == "np" else None
+        return PipelineOutput(frames=clips, latents=latents.cpu(), fps=s.fps)
 
     def denoiser(
         self, prompts: Sequence[str], negative_prompt: str, scale: float
@@ -177,16 +188,23 @@ class VideoPipeline:
     def decode(self, latents: Float[Tensor, "b c t h w"], num_frames: int, height: int, width: int) -> list[np.ndarray]:
         """uint8 frames of latents, one clip and one latent frame at a time, so memory does not grow with length."""
         clips = []
-        for z in latents.to(next(self.vae.parameters()).device):
-            out, done, state = np.empty((num_frames, height, width, 3), np.uint8), 0, None
-            for k in range(z.shape[1]):
-                x, state = self.vae.decode_chunk(z[None, :, k : k + 1], state)
-                part = ((x[0].float().clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8).permute(1, 2, 3, 0)
-                part = part[: num_frames - done].cpu().numpy()
-                out[done : done + len(part)] = part
+        for z in latents:
+            out, done = np.empty((num_frames, height, width, 3), np.uint8), 0
+            for part, _ in self.decode_onwards(z[None]):
+                out[done : done + len(part)] = part[: num_frames - done]
                 done += len(part)
             clips.append(out)
         return clips
+
+    @torch.inference_mode()
+    def decode_onwards(
+        self, latents: Float[Tensor, "1 c t h w"], state: Any = None
+    ) -> Iterator[tuple[UInt8[np.ndarray, "k H W 3"], Any]]:
+        """(uint8 frames, the tokenizer's state after them) of one latent frame after the other; None starts a clip."""
+        for z in latents.to(next(self.vae.parameters()).device).split(1, dim=2):
+            x, state = self.vae.decode_chunk(z, state)
+            levels = ((x[0].float().clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8)
+            yield levels.permute(1, 2, 3, 0).cpu().numpy(), state
 
     def save_pretrained(self, folder: str | os.PathLike, *, dtype: torch.dtype | None = None) -> None:
         """Writes the whole pipeline in diffusers' layout: model_index.json and a folder a component, all or nothing."""

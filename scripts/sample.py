@@ -2,47 +2,41 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from vidgen.errors import VidgenError
-from vidgen.scripts.failures import explain
-from vidgen.scripts.options import DeviceOption, Dtype, JsonOption, ModelOption, check_rate, find_device, find_dtype
-from vidgen.scripts.outputs import beside, check_frames, check_output, output_kind, plan_outputs
-from vidgen.scripts.reporting import describe_memory, note, peak_memory_mb, print_json, progress
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from vidgen.samplers.pipeline import VideoPipeline
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One clip to make: copy number `copy` of `prompt`, written to `output`, played at `fps`."""
-
-    prompt: str
-    copy: int
-    output: Path
-    fps: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Latents:
-    """One clip before decoding, (1, c, t, h, w), and the size that decoding gives it."""
-
-    latents: Tensor
-    num_frames: int
-    height: int
-    width: int
+from vidgen.scripts.conditioning import (
+    ContextNoiseOption,
+    ImageOption,
+    LastImageOption,
+    MaskOption,
+    OverlapOption,
+    PictureFitOption,
+    Sources,
+    StoryOption,
+    StrengthOption,
+    VideoOption,
+    WindowOption,
+    describe_story,
+    read_story,
+)
+from vidgen.scripts.making_clips import Job, Run, finish, generate, make_long
+from vidgen.scripts.options import (
+    DeviceOption,
+    Dtype,
+    JsonOption,
+    ModelOption,
+    check_rate,
+    find_device,
+    find_dtype,
+)
+from vidgen.scripts.outputs import check_frames, check_output, output_kind, plan_outputs
+from vidgen.scripts.reporting import describe_memory, peak_memory_mb, print_json
 
 
 def sample(
@@ -69,6 +63,16 @@ def sample(
     prompts_file: Annotated[
         Path | None, typer.Option(help="A text file, one prompt a line, instead of PROMPT.")
     ] = None,
+    image: ImageOption = None,
+    last_image: LastImageOption = None,
+    video: VideoOption = None,
+    strength: StrengthOption = None,
+    mask: MaskOption = None,
+    fit: PictureFitOption = "crop",
+    story: StoryOption = None,
+    window: WindowOption = None,
+    overlap: OverlapOption = None,
+    context_noise: ContextNoiseOption = 0.0,
     output_type: Annotated[
         Literal["mp4", "gif", "webp", "png", "latent"] | None,
         typer.Option(help="Default: by the suffix of -o, else mp4."),
@@ -84,41 +88,66 @@ def sample(
     ] = "auto",
     json: JsonOption = False,
 ) -> None:
-    """Make clips from a prompt, or from a file of prompts.
+    """Make clips from a prompt, or from a file of prompts, and from images or a video.
 
     Example: vidgen sample "a red circle moves right" -o circle.mp4 --seed 3
     """
     started = time.perf_counter()
     check_rate(fps)
-    prompts = read_prompts(prompt, prompts_file)
+    sources = Sources(image=image, last_image=last_image, video=video, mask=mask, strength=strength, fit=fit).checked()
+    if story is not None and (prompt or prompts_file):
+        raise VidgenError("--story has the prompts; leave PROMPT and --prompts-file out")
+    if story is not None and sources.changes_video:
+        raise VidgenError(
+            "--story makes a long clip, and --strength and --mask change a video in one go; leave one out"
+        )
+    prompts = [story.stem] if story is not None else read_prompts(prompt, prompts_file)  # a story is named for its file
     kind = output_kind(output, output_type)
     outputs = plan_outputs(prompts, num_videos_per_prompt, output, kind)
     for path in outputs:
         check_output(path, folder=path.suffix == "")
 
     from vidgen.samplers.pipeline import load_pipeline
+    from vidgen.samplers.rollout import Windows
 
     where = find_device(device)
     pipe = load_pipeline(model, device=where, dtype=find_dtype(dtype, where))
     pipe.transformer.set_attention(attention)
-    pairs = [(text, copy) for text in prompts for copy in range(num_videos_per_prompt)]
     rate = fps or pipe.scheduler.fps
+    tale = None if story is None else read_story(story, rate)
+    prompts = prompts if tale is None else [describe_story(tale)]
+    pairs = [(text, copy) for text in prompts for copy in range(num_videos_per_prompt)]
     jobs = [Job(prompt=p, copy=k, output=path, fps=rate) for (p, k), path in zip(pairs, outputs, strict=True)]
-    size = (num_frames or pipe.scheduler.num_frames, height or pipe.scheduler.height, width or pipe.scheduler.width)
+    windows = Windows(num_frames=window or pipe.scheduler.num_frames, overlap=overlap, context_noise=context_noise)
+    length = num_frames or sources.length(windows.num_frames, rate) + (tale[-1][0] if tale else 0)
+    size = (length, height or pipe.scheduler.height, width or pipe.scheduler.width)
     check_frames(outputs[0], size[0])
-    settings = {
-        "negative_prompt": negative_prompt,
-        "num_inference_steps": num_inference_steps,
-        "guidance_scale": guidance_scale,
-        "sampler": sampler,
-    }
-    for first in range(0, len(jobs), batch_size):
-        batch = jobs[first : first + batch_size]
-        clips = generate(pipe, batch, size, seed, settings)
-        for job, clip in zip(batch, clips, strict=True):
-            said = {"prompt": job.prompt, "seed": seed, "copy": job.copy, "model": model}
-            finish(pipe, job, clip, said, kind, keep_latents)
-    report(jobs, size, model, seed, time.perf_counter() - started, json)
+    run = Run(
+        pipe=pipe,
+        model=model,
+        size=size,
+        seed=seed,
+        kind=kind,
+        keep=keep_latents,
+        windows=windows,
+        settings={
+            "negative_prompt": negative_prompt,
+            "num_inference_steps": num_inference_steps,
+            "guidance_scale": guidance_scale,
+            "sampler": sampler,
+        },
+        given=sources.read(pipe, size, rate, windows),
+        story=tale,
+    )
+    drifts = []
+    if length > windows.num_frames or tale is not None:
+        drifts = [make_long(run, job) for job in jobs]
+    else:
+        for first in range(0, len(jobs), batch_size):
+            batch = jobs[first : first + batch_size]
+            for job, clip in zip(batch, generate(run, batch), strict=True):
+                finish(run, job, clip)
+    report(jobs, size, model, seed, time.perf_counter() - started, drifts, json)
 
 
 def read_prompts(prompt: str | None, file: Path | None) -> list[str]:
@@ -136,66 +165,21 @@ def read_prompts(prompt: str | None, file: Path | None) -> list[str]:
     return [line for line in lines if line]
 
 
-def generate(
-    pipe: VideoPipeline, jobs: list[Job], size: tuple[int, int, int], seed: int, settings: dict[str, Any]
-) -> list[Latents]:
-    """Latents of the jobs' clips, of `size` (frames, height, width); each depends on prompt, copy and seed alone."""
-    from vidgen.noise import sample_generator
-
-    steps = settings["num_inference_steps"] or pipe.scheduler.num_inference_steps
-    what = f"{jobs[0].output.name} ..." if len(jobs) > 1 else jobs[0].output.name
-    num_frames, height, width = size
-    with progress(what, steps) as moved:
-        made = pipe(
-            [job.prompt for job in jobs],
-            num_frames=num_frames,
-            height=height,
-            width=width,
-            generator=[sample_generator(seed, job.copy) for job in jobs],
-            output_type="latent",
-            callback_on_step_end=lambda step, x, x0: moved(step + 1),
-            **settings,
-        ).latents
-    return [Latents(latents=z[None], num_frames=num_frames, height=height, width=width) for z in made]
-
-
-def finish(pipe: VideoPipeline, job: Job, clip: Latents, said: dict, kind: str, keep: bool) -> None:
-    """Latents to disk, then decoded to a file beside them; where that fails, they stay, and the error says so."""
-    from vidgen.data.writing import write_video
-    from vidgen.tokenizers.files.token_writing import write_tokens
-
-    kept = job.output if kind == "latent" else beside(job.output, ".latents.safetensors")
-    write_tokens(kept, clip, pipe.vae, fps=job.fps, extra=said)
-    if kind == "latent":
-        return
-    with latents_kept(kept, job.output, said["model"]):
-        frames = pipe.decode(clip.latents, clip.num_frames, clip.height, clip.width)[0]
-        write_video(frames, job.output, fps=job.fps)
-    if not keep:
-        kept.unlink()
-
-
-@contextmanager
-def latents_kept(kept: Path, output: Path, model: str) -> Iterator[None]:
-    """Adds to whatever fails inside how to go on from the latents."""
-    command = shlex.join(["vidgen", "tokenizer", "decode", str(kept), "--model", model, "-o", str(output)])
-    hint = f"the latents are safe; go on with: {command}"
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted; {hint}") from None
-    except Exception as error:
-        if (line := explain(error)) is not None:
-            raise VidgenError(f"{line}; {hint}") from error
-        note(hint)
-        raise
-
-
-def report(jobs: list[Job], size: tuple[int, int, int], model: str, seed: int, seconds: float, as_json: bool) -> None:
+def report(
+    jobs: list[Job],
+    size: tuple[int, int, int],
+    model: str,
+    seed: int,
+    seconds: float,
+    drifts: list[dict[str, Any]],
+    as_json: bool,
+) -> None:
+    """Prints what was made; `drifts` has one a clip, or none."""
     frames, height, width = size
     if as_json:
         shape = {"num_frames": frames, "height": height, "width": width}
         clips = [{"path": str(j.output), "prompt": j.prompt, "copy": j.copy, "fps": j.fps, **shape} for j in jobs]
+        clips = [clip | {"drift": drift} for clip, drift in zip(clips, drifts, strict=True)] if drifts else clips
         seconds = round(seconds, 3)
         print_json({"model": model, "seed": seed, "seconds": seconds, "peak_mb": peak_memory_mb(), "clips": clips})
         return

@@ -26,7 +26,8 @@ def make_denoiser(network: Callable[..., Tensor], path: Path, parametrisation: s
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
         level = expand_level(t, x)
-        t = level.reshape(x.shape[0], -1).squeeze(1) if t.ndim < 2 else t
+        per_frame = level.reshape(x.shape[0], -1)  # on the device and in the precision of x
+        t = per_frame if t.ndim == 2 else per_frame.squeeze(1)
         prediction = network(path.input_scale(level) * x, t, **conditions)
         return to_x0(prediction.to(level.dtype), x, path.alpha(level), path.sigma(level))
 

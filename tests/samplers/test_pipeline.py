@@ -5,33 +5,14 @@ import pytest
 import torch
 
 from vidgen.errors import VidgenError
-from vidgen.models.text import ByteTextConfig, ByteTextEncoder
-from vidgen.models.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.noise import draw_per_sample, sample_generator
 from vidgen.paths import PATHS
 from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline, load_pipeline
 from vidgen.samplers.solvers import SAMPLERS
-from vidgen.tokenizers.model import Encoded, VideoTokenizer
-from vidgen.tokenizers.presets import PRESETS
+from vidgen.tokenizers.model import Encoded
 
 FOREIGN = '{"vae": ["os", "system"], "transformer": [], "text_encoder": [], "scheduler": []}'
 FAST = dict(num_frames=6, height=32, width=16, num_inference_steps=3, guidance_scale=3.0)
-
-
-@pytest.fixture(scope="module")
-def pipe() -> VideoPipeline:
-    torch.manual_seed(0)
-    parts = (
-        VideoTokenizer(PRESETS["tiny"]),
-        VideoDiT(VideoDiTConfig(latent_channels=4, width=32, depth=2, head_dim=16, text_width=16)),
-        ByteTextEncoder(ByteTextConfig(width=16, depth=1, head_dim=16)),
-    )
-    for part in parts:
-        for parameter in part.parameters():
-            if not parameter.any():
-                torch.nn.init.normal_(parameter, std=0.1)
-        part.eval().requires_grad_(False)
-    return VideoPipeline(*parts, SchedulerConfig(shift=1.5))
 
 
 def test_a_clip_does_not_depend_on_its_batch(pipe):

@@ -1,0 +1,147 @@
+"""Long clips: windows that follow each other as the data do, pieces that are one clip, memory for one window."""
+
+import gc
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from vidgen.errors import VidgenError
+from vidgen.noise import sample_generator
+from vidgen.paths import FlowPath
+from vidgen.samplers.image_first import sample_image_first
+from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline
+from vidgen.samplers.rollout import Windows, recode_context, rollout
+from vidgen.samplers.truths import ChainData
+from vidgen.tokenizers.model import Encoded
+
+FAST = dict(height=16, width=16, num_inference_steps=2, guidance_scale=1.0)
+WINDOWS = Windows(num_frames=13, overlap=2)  # 4 latent frames, 2 of them new
+
+
+def together(pieces):
+    pieces = list(pieces)
+    return torch.cat([p.latents for p in pieces], dim=2), np.concatenate([p.frames for p in pieces]), pieces
+
+
+class Pixels(torch.nn.Module):
+    """A tokenizer that is none: latents are eight times the pixels, so that those of a chain fit into [-1, 1]."""
+
+    config = SimpleNamespace(ratio=1, ratio_t=1, latent_channels=3)
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(8.0))
+
+    def encode(self, video):
+        return Encoded(latents=video * self.scale, num_frames=video.shape[2], height=1, width=1)
+
+    def decode_chunk(self, z, state):
+        return z / self.scale, state
+
+
+class ChainModel(torch.nn.Module):
+    """The ideal denoiser of a chain as a network that predicts x0."""
+
+    config = SimpleNamespace(patch=(1, 1, 1))
+
+    def __init__(self):
+        super().__init__()
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x, t, text):
+        return ChainData(correlation=0.8).denoiser(FlowPath())(x, t)
+
+
+@pytest.mark.parametrize("overlap", [1, 2])
+def test_a_rollout_of_a_chain_is_the_chain(overlap):
+    # The future of a chain depends on its last frame alone, so windows lose nothing.
+    scheduler = SchedulerConfig(parametrisation="x0", num_frames=3, height=32, width=32, sampler="heun")
+    pipe = VideoPipeline(Pixels(), ChainModel(), lambda prompts: None, scheduler)
+    latents, _, _ = together(
+        rollout(pipe, "", 9, windows=Windows(overlap=overlap), num_inference_steps=16, guidance_scale=1.0)
+    )
+    covariance = torch.cov(latents[0].transpose(0, 1).flatten(1))  # over 3 x 32 x 32 chains
+    torch.testing.assert_close(covariance.double(), ChainData(correlation=0.8).covariance(9), atol=0.08, rtol=0)
+
+
+def test_pieces_are_one_clip(pipe):
+    latents, frames, pieces = together(rollout(pipe, "a star", 27, windows=WINDOWS, **FAST))
+    assert [p.start for p in pieces] == [0, 13, 21] and frames.shape == (27, 16, 16, 3)
+    assert latents.shape[2] == 8  # ceil(26 / 4) + 1
+    assert np.array_equal(pipe.decode(latents, 27, 16, 16)[0], frames)
+
+
+def test_windows_are_calls_of_the_pipeline(pipe):
+    latents, frames, _ = together(rollout(pipe, "a star", 21, windows=WINDOWS, seed=3, **FAST))
+    stream = sample_generator(3, 0)
+    first = pipe("a star", num_frames=13, generator=[stream], **FAST)
+    assert torch.equal(latents[:, :, :4], first.latents) and np.array_equal(frames[:13], first.frames[0])
+    given = recode_context(pipe, first.frames[0], first.latents[:, :, 2:], 4, 0.0)
+    assert torch.equal(given.latents[:, :, 1], first.latents[:, :, 3])  # sampled, and kept as it is
+    second = pipe("a star", num_frames=13, generator=[stream], given=given, **FAST).latents
+    torch.testing.assert_close(latents[:, :, 4:], second[:, :, 2:])
+
+
+@pytest.mark.parametrize("overlap", [1, 3])
+def test_a_longer_clip_begins_with_the_shorter_one(pipe, overlap):
+    windows = Windows(num_frames=13, overlap=overlap, context_noise=0.05)
+    short = together(rollout(pipe, "a star", 18, windows=windows, **FAST))[1]
+    long = together(rollout(pipe, "a star", 25, windows=windows, **FAST))[1]
+    assert np.array_equal(long[:18], short) and len(long) == 25
+
+
+def test_a_story_changes_its_prompt(pipe):
+    story = [(0, "a star"), (13, "a red circle"), (20, "a blue square")]
+    pieces = list(rollout(pipe, story, 29, windows=WINDOWS, **FAST))
+    assert [(p.start, p.prompt) for p in pieces] == [(0, "a star"), (13, "a red circle"), (21, "a blue square")]
+    plain = list(rollout(pipe, "a star", 21, windows=WINDOWS, **FAST))
+    assert torch.equal(plain[0].latents, pieces[0].latents) and not torch.equal(plain[1].latents, pieces[1].latents)
+
+
+def test_a_rollout_starts_from_an_image_or_goes_on_from_a_video(pipe):
+    start = np.full((5, 16, 16, 3), 90, np.uint8)
+    for given in ({"image": start[0]}, {"video": start}):
+        first = next(rollout(pipe, "a star", 21, windows=WINDOWS, **given, **FAST))
+        want = pipe("a star", num_frames=13, **given, **FAST)
+        assert torch.equal(first.latents, want.latents)
+
+
+def test_memory_does_not_grow(pipe):
+    held = []
+    pieces = rollout(pipe, "a star", 61, windows=WINDOWS, **FAST)
+    gc.collect()
+    gc.freeze()  # what is there already is not looked through again
+    try:
+        for piece in pieces:
+            del piece
+            held.append(sum(x.numel() for x in gc.get_objects() if type(x) is torch.Tensor))
+    finally:
+        gc.unfreeze()
+    assert len(held) == 7 and max(held[1:]) == min(held[1:]) > 0
+
+
+BAD = {
+    "overlap": ({"windows": Windows(num_frames=13, overlap=4)}, "4 latent frames cannot overlap by 4; choose 1 to 3"),
+    "one latent": ({"windows": Windows(num_frames=1)}, "1 latent frames cannot overlap by 1; make them longer"),
+    "context": ({"windows": Windows(num_frames=13, context_noise=2.0)}, "context_noise is 2.0"),
+    "frames": ({"num_frames": 0}, "num_frames is 0"),
+    "story": ({"prompt": [(3, "a star")]}, r"hold from frames \[3\]: the first must hold from 0"),
+    "order": ({"prompt": [(0, "a"), (9, "b"), (9, "c")]}, r"\[0, 9, 9\].*each next from a later one"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_cannot_go_on_is_named(pipe, case):
+    change, says = BAD[case]
+    with pytest.raises(VidgenError, match=says):
+        list(rollout(pipe, **{"prompt": "a star", "num_frames": 21, **FAST, **change}))
+
+
+def test_image_first_gives_the_clip_its_own_first_frame(pipe):
+    both = sample_image_first(pipe, ["a red circle", "a star"], num_frames=9, output_type="latent", **FAST).latents
+    still = pipe("a star", num_frames=1, output_type="latent", **FAST).latents
+    torch.testing.assert_close(both[1:, :, :1], still, atol=1e-5, rtol=0)
+    alone = sample_image_first(pipe, "a star", num_frames=9, output_type="latent", **FAST).latents
+    torch.testing.assert_close(both[1:], alone, atol=1e-5, rtol=0)
