@@ -81,7 +81,8 @@ def synthesize(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Write clips of moving shapes with captions (x.mp4 + x.txt) and exact labels (labels.jsonl).
+    """Write clips of moving shapes with captions (x.mp4 + x.txt) and exact labels (labels.jsonl, a manifest whose
+    columns are tasks for probes: colour, shape, motion, direction, position, velocity, speed, count, order and others).
 
     A name such as film.mp4 gets them as one film, one after the other, and no more than that.
     Example: vidgen data synthesize -o shapes --count 100
@@ -114,6 +115,7 @@ def synthesize(
 def write_clips(world: ShapeWorld, count: int, output: Path) -> None:
     """The first `count` clips of the world as a folder of clips, captions and labels."""
     from vidgen.atomic import written_aside
+    from vidgen.data.shapes import label_tasks
     from vidgen.data.writing import write_video
 
     digits = max(5, len(str(count - 1)))
@@ -124,7 +126,8 @@ def write_clips(world: ShapeWorld, count: int, output: Path) -> None:
                 clip, name = world[index], f"{index:0{digits}d}"
                 write_video(clip.video, folder / f"{name}.mp4", fps=world.config.fps)
                 (folder / f"{name}.txt").write_text(clip.caption + "\n", encoding="utf-8")
-                row = {"path": f"{name}.mp4", "caption": clip.caption, "labels": clip.labels.to_dict()}
+                tasks = label_tasks(clip.labels, world.config)
+                row = {"path": f"{name}.mp4", "caption": clip.caption, **tasks, "labels": clip.labels.to_dict()}
                 labels.write(json_format.dumps(row) + "\n")
                 moved(index + 1)
 

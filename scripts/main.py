@@ -9,7 +9,21 @@ from typing import Annotated
 
 import typer
 
-from vidgen.scripts import bench, data, doctor, evaluate, extract, probe, sample, schedule, solvers, tokenizer, train
+from vidgen.scripts import (
+    bench,
+    data,
+    doctor,
+    evaluate,
+    extract,
+    probe,
+    retrieve,
+    sample,
+    schedule,
+    solvers,
+    sweep,
+    tokenizer,
+    train,
+)
 from vidgen.scripts.evaluating_tokenizers import JsonToFile
 from vidgen.scripts.failures import FAILED, INTERRUPTED, explain, one_line
 
@@ -28,6 +42,8 @@ app.command("train")(train.train)
 app.add_typer(tokenizer.app, name="tokenizer")
 app.command("extract")(extract.extract)
 app.command("probe")(probe.probe)
+app.command("sweep")(sweep.sweep)
+app.command("retrieve")(retrieve.retrieve)
 app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(schedule.app, name="schedule")

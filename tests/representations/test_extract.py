@@ -9,10 +9,10 @@ import torch
 from vidgen.data.writing import write_video
 from vidgen.errors import VidgenError
 from vidgen.representations.bank import FeatureBank
-from vidgen.representations.baselines import frame_differences, random_like, raw_pixels, single_frame
+from vidgen.representations.baselines import frame_differences, random_like, raw_pixels, shuffle_frames, single_frame
 from vidgen.representations.extract import extract_source
 from vidgen.representations.extractor import FeatureExtractor
-from vidgen.representations.tables import best_rows, knn_table
+from vidgen.representations.sweep import best_rows, sweep_source
 
 TAPS = ["tokenizer.latents", "dit.blocks.2"]
 
@@ -82,17 +82,18 @@ def test_bad_settings_leave_nothing_behind(pipeline, actions, tmp_path):
 
 
 def test_the_table_has_a_row_a_family(pipeline, actions):
-    table = knn_table(pipeline, actions, noise_levels=[0.0, 0.2], pools=["mean", "temporal"])
+    table = sweep_source(pipeline, actions, noise_levels=[0.0, 0.2], pools=["mean", "temporal"], flat=None)
     names = [row["tap"].split(".blocks.")[0] for row in table["rows"]]
     assert names == [
-        *("tokenizer.latents", "dit", "random.tokenizer.latents", "random.dit"),
+        *(prefix + name for prefix in ("", "random.", "shuffled.") for name in ("tokenizer.latents", "dit")),
         *("raw_pixels", "frame_differences", "single_frame", "majority"),
     ]
-    assert len(table["sweep"]) == 2 * 2 * (1 + 4 * 2) + 4
+    assert len(table["sweep"]) == 2 * 3 * (1 + 4 * 2) + 4 and not table["skipped"]
     scores = {row["tap"]: row for row in table["rows"]}
     assert scores["frame_differences"]["test"] == 1.0 and scores["majority"]["test"] == 0.5
     assert table["rows"] == best_rows(table["sweep"]) and len(table["dropped"]) == 1
     for row in table["sweep"]:
+        assert ("temporal_gain" in row) == row["tap"].startswith(("tokenizer.", "dit."))
         if row["tap"].startswith("dit."):
             assert row["validation"] <= next(r for r in table["rows"] if r["tap"].startswith("dit."))["validation"]
 
@@ -119,3 +120,12 @@ def test_pixel_baselines_on_known_clips():
     assert torch.equal(single_frame(video), torch.zeros(1, 16, 16, 3))
     ramp = torch.linspace(-1, 1, 32).expand(1, 3, 2, 32, 32)
     torch.testing.assert_close(raw_pixels(ramp)[0, 0, 0, :, 0], ramp[0, 0, 0, 0].reshape(16, 2).mean(1))
+
+
+def test_shuffled_frames_are_the_same_frames_whatever_the_batch(video):
+    shuffled = shuffle_frames(video, ["a", "b", "c"], seed=1)
+    for clip, other in zip(video, shuffled, strict=True):
+        assert not torch.equal(clip, other)
+        assert sorted(clip.sum((0, 2, 3)).tolist()) == sorted(other.sum((0, 2, 3)).tolist())
+    assert torch.equal(shuffle_frames(video[1:2], ["b"], seed=1)[0], shuffled[1])
+    assert not torch.equal(shuffle_frames(video, ["a", "b", "c"], seed=2), shuffled)

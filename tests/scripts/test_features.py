@@ -42,6 +42,12 @@ def test_extract_and_probe(vidgen, model: Path, labelled: Path, tmp_path: Path) 
     assert pixels["test"] == 1.0
     table = vidgen("probe", bank, "--best").out
     assert "tokenizer.latents" in table and "majority" in table and "8 clips to learn from, 4 to report on" in table
+    found = json.loads(vidgen("retrieve", bank, "--json", "--k", "1,8").out)["rows"]
+    scores = {row["tap"]: row for row in found}
+    assert scores["raw_pixels"]["test"] == 1.0 and scores["chance"]["recall"] == {"1": 0.5, "8": 1.0}
+    near = json.loads(vidgen("retrieve", bank, "--taps", "raw_pixels", "--query", "3.mkv", "--k", 3, "--json").out)
+    assert [row["label"] for row in near["neighbours"]] == ["bright"] * 3 and "3.mkv" not in str(near["neighbours"])
+    assert "4 queries in 8 clips" in vidgen("retrieve", bank).out
 
 
 def test_a_tokenizer_alone_has_features_too(vidgen, model: Path, labelled: Path, tmp_path: Path) -> None:
@@ -58,6 +64,8 @@ BAD = {
     "pool": (("extract", "MODEL", "DATA", "-o", "BANK", "--pool", "whirl"), "pool 'whirl' is unknown"),
     "level": (("extract", "MODEL", "DATA", "-o", "BANK", "--noise-levels", "2"), "noise level 2.0 is outside [0, 1]"),
     "no bank": (("probe", "BANK"), "BANK"),
+    "no bank to search": (("retrieve", "BANK"), "BANK"),
+    "no rank": (("retrieve", "BANK", "--k", "0"), "--k '0' is no list of whole numbers above 0"),
 }
 
 

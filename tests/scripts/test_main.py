@@ -20,6 +20,8 @@ VERBS = (
     "tokenizer",
     "extract",
     "probe",
+    "sweep",
+    "retrieve",
     "data",
     "evaluate",
     "schedule",

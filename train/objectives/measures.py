@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -20,13 +20,12 @@ from vidgen.metrics import mean_interval, psnr, ssim
 from vidgen.representations.baselines import PIXEL_BASELINES
 from vidgen.representations.extract import describe_row, open_clips
 from vidgen.representations.extractor import POOLS, FeatureExtractor
-from vidgen.representations.knn import knn_probe, make_majority
-from vidgen.representations.probing import Estimator, ProbeScore, ProbeTask, choose_and_score, make_task
+from vidgen.representations.probes import MAJORITY, PROBES, Probe, ProbeTask, choose_and_score, make_task
 from vidgen.train.objectives.arms import ARMS, Plan, Tokenizer, decode_arm
 from vidgen.train.sources import split_records, to_float
 
-PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4)
 WORLD_TASKS = ("colour", "shape", "motion")
+PROBED = {"knn": PROBES["knn"], "linear": PROBES["ridge"]}
 BATCH = 8
 
 
@@ -127,23 +126,6 @@ def draw_world(plan: Plan) -> Labelled:
     return Labelled(clips=torch.stack(clips), tasks=tasks)
 
 
-def make_ridge(penalty: float) -> Estimator:
-    """A linear classifier with a squared loss and a ridge, of features standardised on what is fitted."""
-    from sklearn.linear_model import RidgeClassifier
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    return make_pipeline(StandardScaler(), RidgeClassifier(alpha=penalty))
-
-
-def linear_probe(X: Float[np.ndarray, "n c"], task: ProbeTask, *, seed: int = 0) -> ProbeScore:
-    """Accuracy of `make_ridge`, with the penalty chosen on validation."""
-    return choose_and_score(make_ridge, PENALTIES, X, task, seed=seed)
-
-
-PROBES: dict[str, Callable[..., ProbeScore]] = {"knn": knn_probe, "linear": linear_probe}
-
-
 def read_features(model: Tokenizer, clips: Tensor, device: str) -> Iterator[tuple[str, str, Float[np.ndarray, "n c"]]]:
     """(tap, pool, features) of the latents, and of the layer that they are made from."""
     deep = model.feature_info[-2].name
@@ -166,27 +148,26 @@ def measure_probes(models: dict[str, Tokenizer], sets: Sequence[Labelled], plan:
             for tap, pool, X in read_features(model, labelled.clips, plan.device):
                 rows += [
                     {"arm": name, "tap": tap, "pool": pool, "baseline": name == "random"} | row
-                    for row in probe(X, labelled, plan.seed, PROBES)
+                    for row in probe(X, labelled, plan.seed, PROBED)
                 ]
         for name in ("raw_pixels", "frame_differences"):
             X = PIXEL_BASELINES[name](labelled.clips).flatten(1).numpy()
             rows += [
                 {"arm": name, "tap": name, "pool": "none", "baseline": True} | row
-                for row in probe(X, labelled, plan.seed, PROBES)
+                for row in probe(X, labelled, plan.seed, PROBED)
             ]
         nothing = np.zeros((len(labelled.clips), 1), np.float32)
-        majority = {"majority": lambda X, task, seed: choose_and_score(make_majority, [1], X, task, seed=seed)}
         rows += [
             {"arm": "majority", "tap": "majority", "pool": None, "baseline": True} | row
-            for row in probe(nothing, labelled, plan.seed, majority)
+            for row in probe(nothing, labelled, plan.seed, {"majority": MAJORITY})
         ]
     return rows
 
 
-def probe(X: np.ndarray, labelled: Labelled, seed: int, probes: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def probe(X: np.ndarray, labelled: Labelled, seed: int, probes: dict[str, Probe]) -> Iterator[dict[str, Any]]:
     for task_name, task in labelled.tasks.items():
-        for kind, run in probes.items():
-            score = run(X, task, seed=seed)
+        for kind, one in probes.items():
+            score = choose_and_score(one, X, task, seed=seed)
             yield {
                 "noise_level": None,
                 "kind": kind,

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -30,13 +30,14 @@ META_NAME, LAYOUT = "bank.json", 1
 @dataclass(frozen=True, kw_only=True)
 class BankRow:
     """What one row of features is of: source id, label, split, group (clips of a group belong on one side of a split),
-    and the times in seconds of the frames that went in."""
+    the times in seconds of the frames that went in, and more labels, as text, by name."""
 
     id: str
     label: str | None = None
     split: str | None = None
     group: str | None = None
     times: tuple[float, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class BankWriter:
@@ -185,6 +186,16 @@ class FeatureBank:
         return np.array([row.label for row in self.rows], dtype=object)
 
     @property
+    def columns(self) -> list[str]:
+        """Names of the labels: "label" where a clip has it, and the others."""
+        plain = ["label"] if any(row.label is not None for row in self.rows) else []
+        return plain + list(dict.fromkeys(name for row in self.rows for name in row.labels))
+
+    def column(self, name: str) -> list[str | None]:
+        """Labels (n) of that name, as text; None where a clip has none."""
+        return [row.label if name == "label" else row.labels.get(name) for row in self.rows]
+
+    @property
     def groups(self) -> np.ndarray:
         """Groups (n,), strings; a clip without one is a group of its own."""
         return np.array([row.id if row.group is None else row.group for row in self.rows], dtype=object)
@@ -217,6 +228,13 @@ class FeatureBank:
                 out[here] = x.reshape(size, -1)[wanted[here] - start]
             start += size
         return out
+
+    def tokens(
+        self, tap: str, noise_level: float | None = None, rows: Sequence[int] | None = None
+    ) -> Float[np.ndarray, "n *axes c"]:
+        """As `X`, with the axes that the pool left."""
+        x = self.X(tap, noise_level, rows)
+        return x.reshape(len(x), *self.shapes[self.find_key(tap, noise_level)])
 
     def find_key(self, tap: str, noise_level: float | None = None) -> str:
         """The key of a tap at a noise level."""

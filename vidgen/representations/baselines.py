@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,10 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vidgen.noise import sample_generator
+
+# Before the keys of the same taps with random weights, and of clips whose frames are in random order.
+RANDOM, SHUFFLED = "random.", "shuffled."
 GRID = 16  # rows and columns that clips are reduced to
 
 
@@ -38,6 +42,14 @@ PIXEL_BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
     "frame_differences": frame_differences,
     "single_frame": single_frame,
 }
+
+
+def shuffle_frames(
+    video: Float[Tensor, "b c T H W"], ids: Sequence[int | str], seed: int = 0
+) -> Float[Tensor, "b c T H W"]:
+    """Every clip's frames in an order that is a function of (seed, id) alone: what is left without order in time."""
+    drawn = [torch.randperm(video.shape[2], generator=sample_generator(seed, f"frames of {i}")) for i in ids]
+    return torch.stack([clip[:, order] for clip, order in zip(video, drawn, strict=True)])
 
 
 def random_like(model: Any, seed: int = 0) -> Any:

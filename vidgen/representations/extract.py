@@ -18,10 +18,10 @@ from vidgen.data.manifests import ClipRecord, find_clips
 from vidgen.errors import VideoError
 from vidgen.hashing import json_hash, model_hash
 from vidgen.representations.bank import BankRow, BankWriter
-from vidgen.representations.baselines import PIXEL_BASELINES, random_like
+from vidgen.representations.baselines import PIXEL_BASELINES, RANDOM, SHUFFLED, random_like, shuffle_frames
 from vidgen.representations.extractor import FeatureExtractor
 
-RANDOM = "random."  # before the keys of features from random weights
+NO_LABELS = ("split", "subject", "group")  # columns of a manifest that say something else
 
 
 def extract_source(
@@ -48,17 +48,19 @@ def extract_source(
     taps, noise_levels, pool, seed, prompt: see `FeatureExtractor`.
     num_frames, size, fps: the window of each clip; None takes what the model was trained at, where it says so, or else
         17 frames, 64x64, and the file's own rate. windows: "head" or "centre" of the clip ("random": by `seed`).
-    baselines: adds the same taps with random weights ("random.<key>") and `PIXEL_BASELINES`, for probes to print.
+    baselines: adds the same taps with random weights ("random.<key>") and of shuffled frames ("shuffled.<key>"), and
+        `PIXEL_BASELINES`, for probes to print.
     limit: the first so many clips. progress(done, total) is called after every batch.
 
-    Labels are the source's; a manifest's columns `split`, and `subject` or `group`, are kept. Returns {"bank", "rows",
+    Labels are the source's; a manifest's columns `split`, and `subject` or `group`, are kept, and its other columns are
+    labels by their names. Returns {"bank", "rows",
     "added", "dropped": [{"path", "reason"}], "keys"}; clips that cannot be read are dropped, named and counted.
     Raises VidgenError for settings that the model cannot take, features that are not finite, a bank of other features.
     """
     setting = {"taps": list(taps), "noise_levels": list(noise_levels), "pool": pool, "seed": seed, "prompt": prompt}
     extractors = {"": FeatureExtractor(model, **setting)}
     if baselines:
-        extractors[RANDOM] = FeatureExtractor(random_like(model, seed), **setting)
+        extractors |= {RANDOM: FeatureExtractor(random_like(model, seed), **setting), SHUFFLED: extractors[""]}
     pixels = PIXEL_BASELINES if baselines else {}
     keys = [prefix + key for prefix, fx in extractors.items() for key in fx.keys] + list(pixels)
     window = default_window(model, num_frames, size, fps) | {"windows": windows}
@@ -71,8 +73,10 @@ def extract_source(
         for count, (rows, video, times) in enumerate(clip_batches(dataset, todo, batch_size, dropped), 1):
             if rows:
                 features = {name: make(video) for name, make in pixels.items()}
+                ids = [row.id for row in rows]
                 for prefix, fx in extractors.items():
-                    found = fx(video, [row.id for row in rows], times).features
+                    shown = shuffle_frames(video, ids, seed) if prefix == SHUFFLED else video
+                    found = fx(shown, ids, times).features
                     features |= {prefix + key: x for key, x in found.items()}
                 writer.add(rows, features)
             if progress is not None:
@@ -137,4 +141,6 @@ def describe_row(record: ClipRecord, times: Float[Tensor, " T"]) -> BankRow:
         split=record.extra.get("split"),
         group=record.extra.get("subject", record.extra.get("group")),
         times=tuple(round(t, 6) for t in times.tolist()),
+        # an object, such as all that is known of a synthetic clip, is no label
+        labels={k: v for k, v in record.extra.items() if k not in NO_LABELS and not v.startswith("{")},
     )

@@ -17,6 +17,7 @@ from vidgen.data.shapes.labels import (
     ShapeWorldConfig,
 )
 from vidgen.data.shapes.render import render
+from vidgen.data.shapes.tasks import label_tasks
 from vidgen.data.shapes.world import ShapeWorld
 
 __all__ = [
@@ -38,5 +39,6 @@ __all__ = [
     "check",
     "classify",
     "describe",
+    "label_tasks",
     "render",
 ]

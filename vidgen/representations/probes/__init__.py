@@ -1,0 +1,16 @@
+from vidgen.representations.probes.catalogue import MAJORITY, PROBES
+from vidgen.representations.probes.rows import probe_rows
+from vidgen.representations.probes.selecting import Probe, ProbeScore, choose_and_score
+from vidgen.representations.probes.task import ProbeTask, make_task, task_of
+
+__all__ = [
+    "MAJORITY",
+    "PROBES",
+    "Probe",
+    "ProbeScore",
+    "ProbeTask",
+    "choose_and_score",
+    "make_task",
+    "probe_rows",
+    "task_of",
+]

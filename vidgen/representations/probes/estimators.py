@@ -1,0 +1,68 @@
+"""Probes that are scikit-learn's estimators, on features standardised on what is fitted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vidgen.representations.probes.selecting import Estimator
+
+NEIGHBOURS = (1, 3, 5, 10, 20)
+INVERSE_PENALTIES = (1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)  # from much to little, so that much wins among equals
+PENALTIES = (1e4, 1e3, 100.0, 10.0, 1.0, 0.1)
+DECAYS = (1.0, 1e-2, 1e-4)
+HIDDEN, ROUNDS = 256, 300
+
+
+def standardised(estimator: Estimator) -> Estimator:
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), estimator)
+
+
+def make_knn(k: int, goal: str, seed: int) -> Estimator:
+    """k nearest neighbours by cosine: their vote, or the mean of their numbers."""
+    from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+
+    kind = KNeighborsRegressor if goal == "regression" else KNeighborsClassifier
+    return standardised(kind(n_neighbors=k, metric="cosine"))
+
+
+def make_linear(c: float, goal: str, seed: int) -> Estimator:
+    """Logistic regression with an L2 penalty of 1 / c, one for every word of a set; numbers: least squares with it."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+
+    if goal == "regression":
+        return make_ridge(1.0 / c, goal, seed)
+    logistic = LogisticRegression(C=c, max_iter=1000)
+    return standardised(OneVsRestClassifier(logistic) if goal == "multilabel" else logistic)
+
+
+def make_ridge(penalty: float, goal: str, seed: int) -> Estimator:
+    """Least squares with an L2 penalty (Hoerl & Kennard 1970), to the numbers, or to -1 and 1 of classes."""
+    from sklearn.linear_model import Ridge, RidgeClassifier
+
+    return standardised(Ridge(alpha=penalty) if goal == "regression" else RidgeClassifier(alpha=penalty))
+
+
+def make_centroid(_: Any, goal: str, seed: int) -> Estimator:
+    """The class whose mean is nearest."""
+    from sklearn.neighbors import NearestCentroid
+
+    return standardised(NearestCentroid())
+
+
+def make_mlp(decay: float, goal: str, seed: int) -> Estimator:
+    """One hidden layer of 256 ReLU, by Adam, with an L2 penalty."""
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+    kind = MLPRegressor if goal == "regression" else MLPClassifier
+    return standardised(kind(hidden_layer_sizes=(HIDDEN,), alpha=decay, max_iter=ROUNDS, random_state=seed))
+
+
+def make_majority(_: Any, goal: str, seed: int) -> Estimator:
+    """The most frequent class, or the mean, whatever the features."""
+    from sklearn.dummy import DummyClassifier, DummyRegressor
+
+    return DummyRegressor() if goal == "regression" else DummyClassifier(strategy="most_frequent")

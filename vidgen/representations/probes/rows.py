@@ -1,0 +1,128 @@
+"""Probes of a bank as rows of plain data, every baseline beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from einops import rearrange, reduce
+from jaxtyping import Float
+
+from vidgen.errors import VidgenError
+from vidgen.representations.baselines import PIXEL_BASELINES, RANDOM, SHUFFLED
+from vidgen.representations.extractor import parse_key
+from vidgen.representations.probes.catalogue import MAJORITY, PROBES
+from vidgen.representations.probes.metrics import METRICS, difference_interval
+from vidgen.representations.probes.selecting import Probe, ProbeScore, choose_and_score
+from vidgen.representations.probes.task import ProbeTask, task_of
+
+if TYPE_CHECKING:
+    from vidgen.representations.bank import FeatureBank
+
+
+def probe_rows(
+    bank: FeatureBank,
+    kind: str = "knn",
+    taps: Sequence[str] | None = None,
+    *,
+    task: str = "label",
+    goal: str | None = None,
+    skip_unlabelled: bool = False,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """One row for every feature of the bank (or of `taps` and their baselines), and one for the majority class (or the
+    mean). task, goal, skip_unlabelled: see `task_of`.
+
+    A row has tap, noise_level, pool, kind, task, metric, validation, test, ci, baseline, and: goal, choice, split,
+    classes, the number of clips and groups in train and test, and unlabelled clips that were left out; "mae" for
+    numbers, in their unit; temporal_gain and its interval where the bank has the same tap of shuffled frames.
+    Raises VidgenError for a kind that is not there, a bank that holds no task, or a tap that it lacks.
+    """
+    if kind not in PROBES:
+        raise VidgenError(f"probe {kind!r} is unknown; choose one of {', '.join(PROBES)}")
+    asked, probe = task_of(bank, seed, name=task, goal=goal, skip_unlabelled=skip_unlabelled), PROBES[kind]
+    keys = chosen_keys(bank, taps)
+    scores = {key: choose_and_score(probe, features_for(bank, key, probe), asked, seed=seed) for key in keys}
+    rows = []
+    for key, score in scores.items():
+        row = describe(bank, key, kind, asked, score)
+        if (twin := scores.get(SHUFFLED + key)) is not None:
+            metric, groups = METRICS[asked.goal], asked.groups[asked.test]
+            row["temporal_gain"] = score.test - twin.test
+            row["temporal_gain_ci"] = list(difference_interval(metric, score.counts, twin.counts, groups, seed))
+        rows.append(row)
+    majority = choose_and_score(MAJORITY, np.zeros((len(bank), 1), np.float32), asked, seed=seed)
+    name = "mean" if asked.goal == "regression" else "majority"
+    return [*rows, describe(bank, name, kind, asked, majority) | {"pool": None}]
+
+
+def chosen_keys(bank: FeatureBank, taps: Sequence[str] | None) -> list[str]:
+    """The bank's keys, or those of `taps` (taps or keys) and of their baselines."""
+    if taps is None:
+        return bank.keys
+    for tap in taps:
+        if not any(tap in (key, parse_key(key)[0]) for key in bank.keys):
+            bank.find_key(tap)  # raises, with what is there
+    wanted = {*taps, *(prefix + tap for prefix in (RANDOM, SHUFFLED) for tap in taps), *PIXEL_BASELINES}
+    return [key for key in bank.keys if wanted & {key, parse_key(key)[0]}]
+
+
+def features_for(bank: FeatureBank, key: str, probe: Probe) -> Float[np.ndarray, "n *axes c"]:
+    """Features as the probe takes them: (n, c), tokens (n, l, c), or frames (n, t, c), their positions averaged. Pixels
+    have no channels worth attending to: their tokens are whole frames.
+
+    Raises VidgenError where the pool left too little.
+    """
+    if probe.takes == "vectors":
+        return bank.X(key)
+    x, pool = bank.tokens(key), bank.meta.get("pool")
+    if key in PIXEL_BASELINES:
+        return rearrange(x, "n t ... -> n t (...)") if key == "raw_pixels" else rearrange(x, "n ... -> n 1 (...)")
+    if x.ndim == 2 or (probe.takes == "frames" and pool == "temporal"):
+        raise VidgenError(
+            f"{bank.folder}: its pool {pool!r} left no {probe.takes}; extract with --pool none"
+            + (" or spatial" if probe.takes == "frames" else "")
+        )
+    if probe.takes == "frames":
+        return reduce(x, "n t ... c -> n t c", "mean") if x.ndim > 3 else x
+    return rearrange(x, "n ... c -> n (...) c")
+
+
+def is_model(tap: str) -> bool:
+    """Whether a tap is of the model itself; all others are baselines."""
+    return tap.startswith(("tokenizer.", "dit."))
+
+
+def pool_of(bank: FeatureBank, tap: str) -> str | None:
+    """The bank's pool for what comes from a network; pixels are not pooled."""
+    return bank.meta.get("pool") if is_model(tap) or tap.startswith((RANDOM, SHUFFLED)) else "none"
+
+
+def describe(bank: FeatureBank, key: str, kind: str, task: ProbeTask, score: ProbeScore) -> dict[str, Any]:
+    """A row of results, as plain data."""
+    tap, level = parse_key(key)
+    row = {
+        "tap": tap,
+        "noise_level": level,
+        "pool": pool_of(bank, tap),
+        "kind": kind,
+        "task": task.name,
+        "goal": task.goal,
+        "metric": METRICS[task.goal].name,
+        "validation": score.validation,
+        "test": score.test,
+        "ci": list(score.ci),
+        "baseline": not is_model(tap),
+        "choice": list(score.choice) if isinstance(score.choice, tuple) else score.choice,
+        "split": "given" if task.given else "drawn by group",
+        "classes": task.classes,
+        "train_clips": len(task.train),
+        "test_clips": len(task.test),
+        "train_groups": len(set(task.groups[task.train])),
+        "test_groups": len(set(task.groups[task.test])),
+        "unlabelled": task.unlabelled,
+    }
+    if task.goal == "regression":
+        row["mae"] = float(np.abs(score.predicted - task.y[task.test]).mean())
+    return row

@@ -1,0 +1,116 @@
+"""Every tap at every noise level and pool: the grid, and the best of every family beside what it has to beat."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from vidgen.representations.bank import FeatureBank
+from vidgen.representations.baselines import RANDOM, SHUFFLED
+from vidgen.representations.extract import extract_source
+from vidgen.representations.extractor import feature_key, list_taps, parse_key
+from vidgen.representations.probes import probe_rows
+from vidgen.representations.probes.rows import is_model
+
+LEVELS = (0.0, 0.1, 0.3, 0.5)
+FLAT = 0.02  # of accuracy, F1 or R2: a grid that differs by less is not worth the rest of it
+
+
+def family(tap: str) -> str:
+    """Taps of the blocks of one network are a family ("dit", "random.dit"); others are their own."""
+    head, middle, _ = tap.partition(".blocks.")
+    return head if middle else tap
+
+
+def best_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of every family the row that is best on validation (the first of equals); test scores play no part."""
+    best: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        name = family(row["tap"])
+        if name not in best or row["validation"] > best[name]["validation"]:
+            best[name] = row
+    return list(best.values())
+
+
+def sweep_source(
+    model: Any,
+    source: str | os.PathLike,
+    *,
+    out: str | os.PathLike | None = None,
+    kind: str = "knn",
+    probe: dict[str, Any] | None = None,
+    taps: Sequence[str] | None = None,
+    noise_levels: Sequence[float] = LEVELS,
+    pools: Sequence[str] = ("mean", "temporal"),
+    flat: float | None = FLAT,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Probes of a labelled source: the latents and every block at every noise level and pool, the same with random
+    weights and with shuffled frames, and raw pixels, frame differences, a single frame and the majority class.
+
+    out: keeps the banks there, one a pool, to be continued. kind, probe (task, goal, skip_unlabelled): see
+    `probe_rows`. taps: None takes the latents and every block. flat: see `sweep_bank`. `settings` (num_frames, size,
+    fps, windows, batch_size, limit, prompt): see `extract_source`.
+    Returns {"rows": the best of every family, "sweep": all rows, "skipped": [{"pool", "key"}], "dropped"}.
+    """
+    if taps is None:
+        taps = [info.name for info in list_taps(model) if info.space in ("latent", "denoiser")]
+    sweep: list[dict[str, Any]] = []
+    skipped: list[dict[str, str]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for pool in dict.fromkeys(pools):
+            folder = os.path.join(scratch if out is None else out, pool)
+            report = extract_source(
+                model, source, folder, taps=taps, noise_levels=noise_levels, pool=pool, seed=seed, baselines=True,
+                progress=progress, **settings,
+            )  # fmt: skip
+            rows, left = sweep_bank(FeatureBank.load(folder), kind, flat=flat, seed=seed, **(probe or {}))
+            # what does not come from a network is the same for every pool
+            sweep += [row for row in rows if not sweep or of_network(row)]
+            skipped += [{"pool": pool, "key": key} for key in left]
+    return {"rows": best_rows(sweep), "sweep": sweep, "skipped": skipped, "dropped": report["dropped"]}
+
+
+def sweep_bank(
+    bank: FeatureBank, kind: str = "knn", *, flat: float | None = FLAT, **probe: Any
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rows of a bank (see `probe_rows`), and the keys of the model that were left out.
+
+    First come the first, the middle and the last tap, at the lowest and the highest noise level. If their scores on
+    validation differ by no more than `flat`, that is all; None goes on in any case.
+    """
+    keys = [key for key in bank.keys if is_model(parse_key(key)[0])]
+    coarse = coarse_keys(keys)
+    rest = [key for key in keys if key not in coarse]
+    rows = probe_rows(bank, kind, coarse, **probe)
+    scores = [row["validation"] for row in rows if not row["baseline"]]
+    if not rest or (flat is not None and max(scores) - min(scores) <= flat):
+        return rows, rest
+    rows += [row for row in probe_rows(bank, kind, rest, **probe) if of_network(row)]
+    order = {key: i for i, key in enumerate(bank.keys)}
+    return sorted(rows, key=lambda row: order.get(key_of(row), len(order))), []
+
+
+def coarse_keys(keys: Sequence[str]) -> list[str]:
+    """Of the first, middle and last tap with a noise level, those at its first and last; and every key without one."""
+    levels: dict[str, list[str]] = {}
+    for key in keys:
+        tap, level = parse_key(key)
+        if level is not None:
+            levels.setdefault(tap, []).append(key)
+    taps = list(levels)
+    some = {taps[i] for i in (0, len(taps) // 2, -1)} if taps else set()
+    ends = {end for tap in some for end in (levels[tap][0], levels[tap][-1])}
+    return [key for key in keys if key in ends or parse_key(key)[1] is None]
+
+
+def key_of(row: dict[str, Any]) -> str:
+    return feature_key(row["tap"], row["noise_level"])
+
+
+def of_network(row: dict[str, Any]) -> bool:
+    return is_model(row["tap"]) or row["tap"].startswith((RANDOM, SHUFFLED))
