@@ -103,3 +103,11 @@ def test_gain_is_the_derivative_of_x0(kind):
 def test_impossible_paths_are_refused():
     with pytest.raises(VidgenError, match="0 < sigma_min < sigma_max"):
         dataclasses.replace(EDMPath(), sigma_min=100.0)
+
+
+@pytest.mark.parametrize("t", [torch.tensor(0.5), torch.full((2,), 0.5), torch.full((2, 3), 0.5)])
+def test_a_network_gets_levels_in_the_precision_of_its_input(t):
+    seen = []
+    denoise = make_denoiser(lambda x, t: seen.append(t) or x, PATHS["flow"](), "x0")
+    denoise(torch.zeros(2, 1, 3, 1, 1), t.double())
+    assert seen[0].dtype == torch.float32 and seen[0].shape == (t.shape if t.ndim else (2,))

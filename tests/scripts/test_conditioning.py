@@ -128,8 +128,6 @@ BAD = {
     "mask alone": (("--mask", "m.png"), "--mask says what becomes of a video; name it with --video"),
     "long": (("--video", "v.mkv", "--mask", "m.png", "--num-frames", 9), "in one go, and 9 frames are longer"),
     "ends": (("--last-image", "b.png", "--num-frames", 9), "--last-image needs the clip in one go"),
-    "twice": (("--image", "a.png", "--video", "v.mkv"), "frame 0 is given twice"),
-    "overlap": (("--num-frames", 9, "--overlap", 2), "2 latent frames cannot overlap by 2; choose 1 to 1"),
     "story": (("--story", "file.txt"), "--story has the prompts"),
 }  # fmt: skip
 
