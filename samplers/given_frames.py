@@ -1,4 +1,4 @@
-"""Conditions from pixels: images at their places, a video to continue or to change, a mask of what is kept."""
+"""Conditions from pixels: images at their places, a video to continue or to change, a mask of what is made anew."""
 
 from __future__ import annotations
 
@@ -41,8 +41,9 @@ def read_conditions(
     - `video` alone is continued: its last 1 + k `ratio_t` frames, as many as there are, are the clip's first ones. It
       must be shorter than the clip.
     - `video` with `strength`, a noise level in (0, 1]: sampling starts from it at that level.
-    - `video` with `mask`, (height, width) or one a frame: 1 is kept, 0 is made anew (strength 1 unless given). A latent
-      cell is kept where all of its pixels are. Latents are kept exactly, pixels as well as the tokenizer codes them.
+    - `video` with `mask`, (height, width) or one a frame: 1 is made anew, 0 is kept, as in diffusers (strength 1 unless
+      given). A latent cell is kept where all of its pixels are. Latents are kept exactly, pixels as well as the
+      tokenizer codes them.
 
     All clips of a call share them. `given` are conditions already: they are returned, and stand alone. Raises
     VidgenError for frames outside the clip or given twice, and for pixels, videos and masks of another size.
@@ -80,7 +81,7 @@ def read_conditions(
     latents = vae.encode(pixels[None].to(next(vae.parameters()).device)).latents
     known = torch.zeros(latents.shape[2:], dtype=torch.bool)
     if mask is not None:
-        known = known_cells(read_mask(mask, size), ratio_t, vae.config.ratio)
+        known = known_cells(~read_mask(mask, size), ratio_t, vae.config.ratio)
     known[sorted({-(-place // ratio_t) for place in held})] = True
     return Conditions(latents=latents, known=known, strength=1.0 if strength is None else strength)
 
@@ -118,7 +119,7 @@ def read_footage(video: Footage, size: tuple[int, int, int], *, whole: bool = Fa
 
 
 def read_mask(mask: Mask, size: tuple[int, int, int]) -> Bool[Tensor, "T h w"]:
-    """True for pixels that are kept: 1, True, or 128 to 255. Raises VidgenError for another size."""
+    """True for pixels that are made anew: 1, True, or 128 to 255. Raises VidgenError for another size."""
     values = torch.as_tensor(mask)
     if values.shape not in (torch.Size(size[1:]), torch.Size(size)):
         raise VidgenError(f"the mask is {tuple(values.shape)}; {size[1:]} is wanted, or one for each frame, {size}")
@@ -148,10 +149,10 @@ def place_over(
     return torch.stack([given.get(place, frame) for place, frame in enumerate(video.unbind(1))], dim=1)
 
 
-def known_cells(mask: Bool[Tensor, "T h w"], ratio_t: int, ratio: int) -> Bool[Tensor, "t i j"]:
-    """The latent cells whose pixels are all in the mask; the last latent frame may hold fewer than `ratio_t` frames."""
-    head, tail = mask[:1].expand(ratio_t - 1, -1, -1), mask[-1:].expand(-(len(mask) - 1) % ratio_t, -1, -1)
-    padded = torch.cat([head, mask, tail]).to(torch.uint8)
+def known_cells(kept: Bool[Tensor, "T h w"], ratio_t: int, ratio: int) -> Bool[Tensor, "t i j"]:
+    """The latent cells whose pixels are all kept; the last latent frame may hold fewer than `ratio_t` frames."""
+    head, tail = kept[:1].expand(ratio_t - 1, -1, -1), kept[-1:].expand(-(len(kept) - 1) % ratio_t, -1, -1)
+    padded = torch.cat([head, kept, tail]).to(torch.uint8)
     return reduce(padded, "(t r) (i p) (j q) -> t i j", "min", r=ratio_t, p=ratio, q=ratio).bool()
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vidgen.samplers.pipeline import VideoPipeline
     from vidgen.samplers.rollout import Windows
 
-KEPT_FROM = 128  # grey level of a mask from which a pixel is kept
+NEW_FROM = 128  # grey level of a mask from which a pixel is made anew
 
 ImageOption = Annotated[Path | None, typer.Option("--image", metavar="FILE", help="The first frame.")]
 LastImageOption = Annotated[
@@ -35,7 +35,7 @@ StrengthOption = Annotated[
 ]
 MaskOption = Annotated[
     Path | None,
-    typer.Option("--mask", metavar="FILE", help="Image or video: white is kept of the video, black is made anew."),
+    typer.Option("--mask", metavar="FILE", help="Image or video: black is kept of the video, white is made anew."),
 ]
 PictureFitOption = Annotated[Fit, typer.Option("--fit", help="How images, videos and masks get to the clip's size.")]
 StoryOption = Annotated[
@@ -116,7 +116,7 @@ class Sources:
             given["video"] = np.stack(deque(frames_of(self.video, fps, shape, self.fit, None), maxlen=kept))
         if self.mask is not None:
             grey = np.stack(list(frames_of(self.mask, fps, shape, self.fit, count))).mean(-1)
-            given["mask"] = (grey[0] if len(grey) == 1 else grey) >= KEPT_FROM
+            given["mask"] = (grey[0] if len(grey) == 1 else grey) >= NEW_FROM
         return given
 
 

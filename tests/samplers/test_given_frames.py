@@ -67,26 +67,26 @@ def test_strength_goes_from_the_video_to_the_prompt_alone(pipe, video):
     assert torch.equal(pipe("a star", video=video, strength=1.0, **FAST).latents, pipe("a star", **FAST).latents)
 
 
-def test_a_mask_of_ones_is_the_video_and_of_zeros_the_prompt_alone(pipe, video):
+def test_a_mask_of_zeros_is_the_video_and_of_ones_the_prompt_alone(pipe, video):
     ones, zeros = np.ones(SIZE, np.uint8), np.zeros(SIZE[1:], bool)
-    assert torch.equal(pipe("a star", video=video, mask=ones, **FAST).latents, encode(pipe, video))
-    out = pipe("a star", video=video, mask=zeros, **FAST).latents
+    assert torch.equal(pipe("a star", video=video, mask=zeros, **FAST).latents, encode(pipe, video))
+    out = pipe("a star", video=video, mask=ones, **FAST).latents
     assert torch.equal(out, pipe("a star", **FAST).latents)
 
 
 def test_a_mask_keeps_its_cells(pipe, video):
-    mask = torch.zeros(SIZE[1:])
-    mask[:17] = 1.0  # two rows of cells, and a pixel of the third
+    mask = torch.ones(SIZE[1:])
+    mask[:17] = 0.0  # two rows of cells, and a pixel of the third
     out, want = pipe("a star", video=video, mask=mask, **FAST).latents, encode(pipe, video)
     assert torch.equal(out[..., :2, :], want[..., :2, :])
     assert not torch.isclose(out[..., 2:, :], want[..., 2:, :]).all()
 
 
 def test_cells_are_known_where_all_their_pixels_are():
-    mask = torch.ones(7, 16, 24, dtype=torch.bool)
-    assert known_cells(mask, 4, 8).shape == (3, 2, 3) and known_cells(mask, 4, 8).all()
-    mask[4, 3, 20] = False  # of latent frame 1, frames 1 to 4
-    unknown = (~known_cells(mask, 4, 8)).nonzero().tolist()
+    kept = torch.ones(7, 16, 24, dtype=torch.bool)
+    assert known_cells(kept, 4, 8).shape == (3, 2, 3) and known_cells(kept, 4, 8).all()
+    kept[4, 3, 20] = False  # of latent frame 1, frames 1 to 4
+    unknown = (~known_cells(kept, 4, 8)).nonzero().tolist()
     assert unknown == [[1, 0, 2]]
 
 
