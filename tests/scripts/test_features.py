@@ -3,11 +3,15 @@
 import csv
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from vidgen.data.writing import write_video
+from vidgen.representations.probes import PROBES
+from vidgen.representations.probes.task import GOALS
+from vidgen.scripts.probe import Goal, Kind
 
 
 @pytest.fixture
@@ -48,6 +52,10 @@ def test_extract_and_probe(vidgen, model: Path, labelled: Path, tmp_path: Path) 
     near = json.loads(vidgen("retrieve", bank, "--taps", "raw_pixels", "--query", "3.mkv", "--k", 3, "--json").out)
     assert [row["label"] for row in near["neighbours"]] == ["bright"] * 3 and "3.mkv" not in str(near["neighbours"])
     assert "4 queries in 8 clips" in vidgen("retrieve", bank).out
+
+
+def test_every_kind_of_probe_can_be_asked_for() -> None:
+    assert get_args(Kind) == tuple(PROBES) and get_args(Goal) == GOALS
 
 
 def test_a_tokenizer_alone_has_features_too(vidgen, model: Path, labelled: Path, tmp_path: Path) -> None:

@@ -90,7 +90,8 @@ def sweep_bank(
     scores = [row["validation"] for row in rows if not row["baseline"]]
     if not rest or (flat is not None and max(scores) - min(scores) <= flat):
         return rows, rest
-    rows += [row for row in probe_rows(bank, kind, rest, **probe) if of_network(row)]
+    done = {key_of(row) for row in rows}
+    rows += [row for row in probe_rows(bank, kind, rest, **probe) if key_of(row) not in done]
     order = {key: i for i, key in enumerate(bank.keys)}
     return sorted(rows, key=lambda row: order.get(key_of(row), len(order))), []
 

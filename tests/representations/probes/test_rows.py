@@ -43,6 +43,8 @@ def test_rows_are_plain_data(bank):
     assert table[-1]["test"] in [np.mean(bank.y[test] == name) for name in set(bank.y)]
     assert table[0]["temporal_gain"] == table[0]["test"] - table[2]["test"] > 0.3
     assert table[0]["temporal_gain_ci"][0] > 0.1 and "temporal_gain" not in table[1]
+    beside = [row["tap"] for row in probe_rows(bank, taps=["dit.blocks.0@t=0.10"])]
+    assert beside == ["tokenizer.latents", "dit.blocks.0", "raw_pixels", "majority"]
     few = [row["tap"] for row in probe_rows(bank, taps=["tokenizer.latents"])]
     assert few == ["tokenizer.latents", "shuffled.tokenizer.latents", "raw_pixels", "majority"]
 

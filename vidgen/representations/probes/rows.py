@@ -20,6 +20,8 @@ from vidgen.representations.probes.task import ProbeTask, task_of
 if TYPE_CHECKING:
     from vidgen.representations.bank import FeatureBank
 
+LATENTS = "tokenizer.latents"  # what a denoiser's tap has to add to
+
 
 def probe_rows(
     bank: FeatureBank,
@@ -58,13 +60,14 @@ def probe_rows(
 
 
 def chosen_keys(bank: FeatureBank, taps: Sequence[str] | None) -> list[str]:
-    """The bank's keys, or those of `taps` (taps or keys) and of their baselines."""
+    """The bank's keys, or those of `taps` (taps or keys) and of what they are held against."""
     if taps is None:
         return bank.keys
     for tap in taps:
         if not any(tap in (key, parse_key(key)[0]) for key in bank.keys):
             bank.find_key(tap)  # raises, with what is there
-    wanted = {*taps, *(prefix + tap for prefix in (RANDOM, SHUFFLED) for tap in taps), *PIXEL_BASELINES}
+    twins = {prefix + tap for prefix in (RANDOM, SHUFFLED) for tap in taps}
+    wanted = {*taps, *twins, LATENTS, *PIXEL_BASELINES}
     return [key for key in bank.keys if wanted & {key, parse_key(key)[0]}]
 
 

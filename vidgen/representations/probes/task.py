@@ -178,7 +178,9 @@ def check_parts(parts: dict[str, np.ndarray], missing: np.ndarray, groups: np.nd
     for name, rows in parts.items():
         for row in rows:
             if missing[row]:
-                raise VidgenError(f"clip {ids[row]!r} has no label; a probe needs one for every clip of its splits")
+                raise VidgenError(
+                    f"clip {ids[row]!r} has no label; give it one, or leave such clips out (--skip-unlabelled)"
+                )
             if (other := sides.setdefault(groups[row], name)) != name:
                 raise VidgenError(f"group {groups[row]!r} is in both {other!r} and {name!r}; keep it on one side")
 
