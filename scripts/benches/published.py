@@ -12,7 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from vidgen.scripts.benches.machine import Machine, synchroniser
+from vidgen.roof import synchroniser
+from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.memory import ProcessDied, measure_peak
 from vidgen.scripts.benches.peers import RATIO_T, ClipSize, decode_peer, encode_peer, work_of_ours
 from vidgen.scripts.benches.rows import BenchSettings, Row, make_row

@@ -1,6 +1,7 @@
 """Rates of rounded latents against closed forms, and codecs at matched rates."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from math import ceil, log2
 
 import numpy as np
@@ -76,7 +77,8 @@ def test_a_clip_beside_codecs(frame_tokenizer, waves: Callable, sweep: Sweep) ->
     assert coarse["coded_bpp"] < fine["coded_bpp"] < half["coded_bpp"]
     for name, curve in row["codecs"].items():
         rates = [point["bpp"] for point in curve]
-        assert len(curve) == len(CODECS[name].sweep) and rates == sorted(rates, reverse=True)
+        assert len(curve) == len(CODECS[name].sweep) and rates[-1] < 0.2 * rates[0]
+        assert all(b < 1.02 * a for a, b in pairwise(rates))  # at the coarse end a tiny file may be a byte longer
         assert half["matched"][name] is None  # 96 bits a pixel lie on no codec's curve
 
 

@@ -17,7 +17,7 @@ from vidgen.tokenizers.memory.measuring import LiveBytes, tensor_bytes
 from vidgen.tokenizers.memory.planning import MemoryModel
 from vidgen.tokenizers.memory.receptive_fields import decoder_context, decoder_halo
 from vidgen.tokenizers.memory.streaming import Plan, decode_stream
-from vidgen.tokenizers.memory.tiling import BlendedTiles
+from vidgen.tokenizers.memory.tiles import BlendedTiles
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
 from vidgen.tokenizers.published.wan import read_wan, write_wan
