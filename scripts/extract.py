@@ -8,11 +8,16 @@ from typing import Annotated, Any, Literal
 import typer
 
 from vidgen.scripts.options import (
+    ClipLengthOption,
     DeviceOption,
     Dtype,
     JsonOption,
+    LimitOption,
+    NoiseLevelsOption,
+    RateOption,
     SeedOption,
     SizeOption,
+    TapsOption,
     check_rate,
     find_device,
     find_dtype,
@@ -55,19 +60,19 @@ def extract(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="BANK", help="The bank's folder; continued if there.")
     ],
-    taps: Annotated[str, typer.Option(help="As tokenizer.latents,dit.blocks.3; all: latents and blocks.")] = "all",
-    noise_levels: Annotated[str, typer.Option(help="In [0, 1], for taps of the denoiser.")] = "0.1",
+    taps: TapsOption = "all",
+    noise_levels: NoiseLevelsOption = "0.1",
     pool: Annotated[str, typer.Option(help="mean, max, temporal, spatial or none.")] = "mean",
-    num_frames: Annotated[int | None, typer.Option(min=1, help="Frames of each clip; default: the model's.")] = None,
+    num_frames: ClipLengthOption = None,
     size: SizeOption = None,
-    fps: Annotated[float | None, typer.Option(help="Rate that frames are taken at; default: the model's.")] = None,
+    fps: RateOption = None,
     windows: Annotated[Literal["head", "centre", "random"], typer.Option(help="Which frames of a clip.")] = "head",
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Add random weights, raw pixels and frame differences, for probes.")
     ] = False,
     prompt: Annotated[str, typer.Option(help="Text that the denoiser is conditioned on.")] = "",
     batch_size: Annotated[int, typer.Option(min=1)] = 8,
-    limit: Annotated[int | None, typer.Option(min=1, help="Take the first N clips.")] = None,
+    limit: LimitOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     dtype: Annotated[Dtype, typer.Option(help="Precision of the networks.")] = "float32",

@@ -27,6 +27,14 @@ SizeOption = Annotated[
 ]
 FitOption = Annotated[Fit, typer.Option("--fit", help="How frames get to --size.")]
 FpsOption = Annotated[float | None, typer.Option("--fps", help="Sample clips at this rate; default: their own frames.")]
+# Of the verbs that read features.
+TapsOption = Annotated[str, typer.Option("--taps", help="As tokenizer.latents,dit.blocks.3; all: latents and blocks.")]
+NoiseLevelsOption = Annotated[str, typer.Option("--noise-levels", help="In [0, 1], for taps of the denoiser.")]
+ClipLengthOption = Annotated[
+    int | None, typer.Option("--num-frames", min=1, help="Frames of each clip; default: the model's.")
+]
+RateOption = Annotated[float | None, typer.Option("--fps", help="Rate that frames are taken at; default: the model's.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Take the first N clips.")]
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
