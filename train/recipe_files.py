@@ -1,6 +1,7 @@
 """Recipes: OmegaConf YAML over the dataclasses of a task, `key=value` on the command line; unknown keys are errors.
 
-`base: NAME` in a recipe means that one with the changes below it; lists are replaced whole.
+`base: NAME` in a recipe means that one with the changes below it. A list replaces the base's; a mapping of numbers over
+a list changes these items of it: `sources: {1: {share: 0.5}}`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vidgen.errors import VidgenError
@@ -40,7 +41,20 @@ def read_recipe(path: Path, heirs: tuple[Path, ...] = ()) -> DictConfig:
         raise VidgenError(f"{path} is its own base, by way of {heirs[-1]}; take one `base` out")
     recipe = OmegaConf.load(path)
     base = recipe.pop("base", "")
-    return OmegaConf.merge(read_recipe(find_recipe(base), (*heirs, path)), recipe) if base else recipe
+    return changed(read_recipe(find_recipe(base), (*heirs, path)), recipe, path) if base else recipe
+
+
+def changed(base: DictConfig, changes: DictConfig, path: Path) -> DictConfig:
+    """`base` with `changes` over it; VidgenError where those of a list are not for items that it has."""
+    for key, value in changes.items():
+        below = base.get(key)
+        if isinstance(value, DictConfig) and isinstance(below, ListConfig):
+            if wrong := [number for number in value if number not in range(len(below))]:
+                raise VidgenError(f"{path}: {key} has no item {wrong[0]}; its base has {len(below)}, from 0 on")
+            changes[key] = [changed(item, value[i], path) if i in value else item for i, item in enumerate(below)]
+        elif isinstance(value, DictConfig) and isinstance(below, DictConfig):
+            changes[key] = changed(below, value, path)
+    return OmegaConf.merge(base, changes)
 
 
 def parse_override(text: str) -> tuple[str, Any]:

@@ -1,5 +1,7 @@
 """Recipes: every shipped one is valid, and every mistake is named in one line."""
 
+import dataclasses
+
 import pytest
 
 from vidgen.errors import VidgenError
@@ -37,6 +39,17 @@ def test_a_recipe_stands_on_its_base(tmp_path):
         base.data.sources[1:],
         base.loss,
     )
+
+
+def test_items_of_a_base_are_changed_by_their_numbers(tmp_path):
+    changed, base = tmp_path / "changed.yaml", load_recipe("tokenizer_default")
+    changed.write_text("base: tokenizer_default\ndata: {size: [32, 32], sources: {1: {share: 0.5}}}\n")
+    recipe = load_recipe(str(changed))
+    assert (recipe.data.sources[0], recipe.data.size) == (base.data.sources[0], (32, 32))
+    assert recipe.data.sources[1] == dataclasses.replace(base.data.sources[1], share=0.5)
+    changed.write_text("base: tokenizer_default\ndata: {sources: {2: {share: 0.5}}}\n")
+    with pytest.raises(VidgenError, match="changed.yaml: sources has no item 2; its base has 2, from 0 on"):
+        load_recipe(str(changed))
 
 
 def test_a_recipe_on_itself_is_refused(tmp_path):
