@@ -128,10 +128,11 @@ def show(name: str, report: dict[str, Any]) -> None:
             number(row["gflops"], ".4g"),
             number(row.get("peer_gflops"), ".4g"),
             number(row["roof_fraction"], ".0%"),
+            number(row.get("conv_fraction"), ".0%"),
         )
         for row in rows
     ]
-    columns = ("row", ">ours s", ">peer s", ">ratio", ">frames/s", ">GFLOP", ">peer GFLOP", ">of matmul")
+    columns = ("row", ">ours s", ">peer s", ">ratio", ">frames/s", ">GFLOP", ">peer GFLOP", ">of matmul", ">of conv")
     print_table(f"{name}, {report['model']}, {report['dtype']} on {machine['device']}", columns, speed)
     held = [
         (
@@ -161,8 +162,11 @@ def show(name: str, report: dict[str, Any]) -> None:
         if "against" in row
     ):
         print(f"peer: {against}")
-    rates = ", ".join(f"{key} {rate:.0f}" for key, rate in machine["matmul_gflops"].items())
-    print(f"{machine['cpu']}, {machine['threads']} threads on {machine['cores']} cores; matmul GFLOP/s: {rates}")
+    roofs = "; ".join(
+        f"{kind} GFLOP/s: " + ", ".join(f"{key} {rate:.0f}" for key, rate in machine[f"{kind}_gflops"].items())
+        for kind in ("matmul", "conv")
+    )
+    print(f"{machine['cpu']}, {machine['threads']} threads on {machine['cores']} cores; {roofs}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The rate of matrix products on this machine: the roof that all other rates are held against."""
+"""The rates of matrix products and convolutions on this machine: the roofs that all other rates are held against."""
 
 from __future__ import annotations
 
@@ -15,17 +15,37 @@ def synchroniser(device: str) -> Callable[[], None]:
     return torch.mps.synchronize if device == "mps" else lambda: None
 
 
+def rate_of(run: Callable[[], object], gflop: float, *, device: str, seconds: float) -> float:
+    """GFLOP/s of `run`, which does `gflop`, over and over for some time."""
+    settle = synchroniser(device)
+    run()
+    settle()
+    count, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        run()
+        settle()
+        count += 1
+    return gflop * count / (time.perf_counter() - started)
+
+
 def matmul_rate(dtype_name: str, *, device: str = "cpu", side: int = 512, seconds: float = 0.15) -> float:
     """GFLOP/s of a square matrix product, measured for a moment."""
     import torch
 
-    settle = synchroniser(device)
     x = torch.randn(side, side, device=device).to(getattr(torch, dtype_name))
-    x @ x
-    settle()
-    count, started = 0, time.perf_counter()
-    while time.perf_counter() - started < seconds:
-        x @ x
-        settle()
-        count += 1
-    return 2e-9 * side**3 * count / (time.perf_counter() - started)
+    return rate_of(lambda: x @ x, 2e-9 * side**3, device=device, seconds=seconds)
+
+
+def convolution_rate(
+    dtype_name: str, *, device: str = "cpu", width: int = 128, side: int = 64, seconds: float = 0.15
+) -> float:
+    """GFLOP/s of a 3x3x3 convolution of 9 frames, `width` channels in and out that lie last, measured for a moment."""
+    import torch
+
+    given = {"device": device, "dtype": getattr(torch, dtype_name)}
+    layout = torch.channels_last_3d
+    x = torch.randn(1, width, 9, side, side).to(**given).contiguous(memory_format=layout)
+    weight = torch.randn(width, width, 3, 3, 3).to(**given).contiguous(memory_format=layout)
+    gflop = 2e-9 * 7 * (side - 2) ** 2 * 27 * width**2
+    with torch.inference_mode():
+        return rate_of(lambda: torch.conv3d(x, weight), gflop, device=device, seconds=seconds)

@@ -1,28 +1,31 @@
-"""What a bench ran on, and the rate of matrix products there: the roof that all other rates are held against."""
+"""What a bench ran on, and the rates of matrix products and convolutions there: the roofs of all other rates."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vidgen.roof import matmul_rate
+from vidgen.roof import convolution_rate, matmul_rate
 
 SLICES = 8  # the roof is the best of so many short measurements: what else the machine does only ever lowers it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """A description in plain values, and GFLOP/s of a matrix product by the name of the dtype."""
+    """A description in plain values, and GFLOP/s of a matrix product and of a convolution by the name of the dtype."""
 
     about: dict[str, Any]
     matmul_gflops: dict[str, float]
+    conv_gflops: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
-        return {**self.about, "matmul_gflops": {name: float(f"{v:.6g}") for name, v in self.matmul_gflops.items()}}
+        rates = {"matmul_gflops": self.matmul_gflops, "conv_gflops": self.conv_gflops}
+        return {**self.about, **{key: {n: float(f"{v:.6g}") for n, v in of.items()} for key, of in rates.items()}}
 
 
 def cpu_name() -> str:
@@ -54,10 +57,14 @@ def look_at_machine(device: str, dtypes: tuple[str, ...], *, quick: bool = False
         "torch": torch.__version__,
         "diffusers": importlib.metadata.version("diffusers"),
     }
-    side = 256 if quick else 8192 if device.startswith("cuda") else 2048
+    side, conv_side = (256, 16) if quick else (8192, 256) if device.startswith("cuda") else (2048, 64)
     slices, seconds = (1, 0.02) if quick else (SLICES, 0.3)
-    rates = {
-        name: max(matmul_rate(name, device=device, side=side, seconds=seconds) for _ in range(slices))
-        for name in dict.fromkeys(dtypes)
-    }
-    return Machine(about=about, matmul_gflops=rates)
+    names = tuple(dict.fromkeys(dtypes))
+
+    def best(measure: Callable[..., float], **size: int) -> dict[str, float]:
+        given = {"device": device, "seconds": seconds, **size}
+        return {name: max(measure(name, **given) for _ in range(slices)) for name in names}
+
+    return Machine(
+        about=about, matmul_gflops=best(matmul_rate, side=side), conv_gflops=best(convolution_rate, side=conv_side)
+    )

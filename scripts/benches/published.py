@@ -166,5 +166,6 @@ def measure_work(
                 except ProcessDied as error:
                     notes.append(str(error))
     gflops = sum(work_of_ours(networks["ours"], way, ours.clip) for way in ways)
+    found["conv_fraction"] = gflops / times["ours"].median / machine.conv_gflops[ours.dtype]
     roof = machine.matmul_gflops[ours.dtype]
     return make_row(ours.name, times["ours"], gflops=gflops, roof=roof, note="; ".join(notes), **found)

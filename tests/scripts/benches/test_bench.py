@@ -63,7 +63,8 @@ def test_the_memory_of_wan_is_that_of_a_process_of_its_own(monkeypatch) -> None:
         return Peak(peak_mb=200.0 if values["peer"] else 100.0, before_mb=0.0)
 
     monkeypatch.setattr(published, "measure_peak", measure)
-    machine, settings = Machine(about={}, matmul_gflops={"float32": 1.0}), BenchSettings(dtype="float32", rounds=1)
+    machine = Machine(about={}, matmul_gflops={"float32": 1.0}, conv_gflops={"float32": 1.0})
+    settings = BenchSettings(dtype="float32", rounds=1)
     rows = list(published.measure_wan(replace(settings, quick=True), machine, with_peer=True))
     assert [(row.peak_mb, row.more["peer_peak_mb"]) for row in rows] == [(100.0, 200.0)] * 4
     alone = next(published.measure_wan(replace(settings, quick=True, memory=False), machine, with_peer=False))

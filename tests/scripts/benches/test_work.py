@@ -131,7 +131,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make_race(**settings) -> Race:
-    machine = Machine(about={}, matmul_gflops={"float32": 100.0})
+    machine = Machine(about={}, matmul_gflops={"float32": 100.0}, conv_gflops={"float32": 100.0})
     sizes = Sizes(short=CLIP, base=CLIP, long=LONG)
     return Race(BenchSettings(dtype="float32", rounds=2, **settings), machine, sizes, ("wan",))
 
@@ -179,5 +179,6 @@ def test_peaks_are_compared_and_a_peer_without_one_is_named(narrow, monkeypatch)
 
 def test_the_machine_is_described() -> None:
     machine = look_at_machine("cpu", ("float32", "bfloat16", "bfloat16"), quick=True).to_json()
-    assert list(machine["matmul_gflops"]) == ["float32", "bfloat16"] and min(machine["matmul_gflops"].values()) > 0
+    for roof in ("matmul_gflops", "conv_gflops"):
+        assert list(machine[roof]) == ["float32", "bfloat16"] and min(machine[roof].values()) > 0
     assert machine["cpu"] and machine["cores"] >= 1 and machine["threads"] >= 1 and machine["device"] == "cpu"
