@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from vidgen.tokenizers.backbones.attention import FrameAttention
 from vidgen.tokenizers.backbones.blocks import MakeBlock
-from vidgen.tokenizers.backbones.convolutions import CausalConv3d, ChannelNorm, Downsample, Stream, Upsample
+from vidgen.tokenizers.backbones.convolutions import CausalConv3d, ChannelNorm, Stream
+from vidgen.tokenizers.backbones.resampling import Downsample, Upsample
 
 
 def haar_matrix(n: int) -> Float[Tensor, "n n"]:

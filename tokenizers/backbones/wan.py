@@ -18,14 +18,13 @@ from vidgen.models.attention import find_attention
 from vidgen.tokenizers.backbones.convolutional import Scale
 from vidgen.tokenizers.backbones.convolutions import (
     CausalConv3d,
-    Downsample,
     ResidualBlock,
     Stream,
-    Upsample,
     activate_and_mix,
     add,
 )
 from vidgen.tokenizers.backbones.norms import RMSNorm
+from vidgen.tokenizers.backbones.resampling import Downsample, Upsample
 
 KERNEL = (3, 3, 3)
 

@@ -18,13 +18,10 @@ from vidgen.tokenizers.backbones.convolutions import (
     CausalConv3d,
     CausalMix,
     ChannelNorm,
-    DoubleTime,
-    Downsample,
-    HalveTime,
     ResidualBlock,
-    Upsample,
 )
 from vidgen.tokenizers.backbones.norms import RMSNorm
+from vidgen.tokenizers.backbones.resampling import DoubleTime, Downsample, HalveTime, Upsample
 from vidgen.tokenizers.backbones.transformer import TransformerBlock
 from vidgen.tokenizers.backbones.wan import (
     FoldedMean,

@@ -7,7 +7,7 @@ from math import gcd, lcm
 
 from vidgen.tokenizers.backbones.attention import WindowAttention
 from vidgen.tokenizers.backbones.convolutional import Decoder, Encoder
-from vidgen.tokenizers.backbones.convolutions import Downsample, Upsample
+from vidgen.tokenizers.backbones.resampling import Downsample, Upsample
 from vidgen.tokenizers.memory.looking_back import Box, Span, look_back
 from vidgen.tokenizers.model import VideoTokenizer
 

@@ -10,6 +10,7 @@ from torch import nn
 from vidgen.tokenizers.backbones import norms
 from vidgen.tokenizers.backbones.convolutions import CausalConv3d, Stream, convolve_frames
 from vidgen.tokenizers.backbones.norms import RMSNorm
+from vidgen.tokenizers.backbones.resampling import double_and_convolve
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
 
@@ -36,6 +37,22 @@ def test_frames_as_2d_convolutions():
     layer, x = nn.Conv3d(3, 5, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)).double(), noise(2, 3, 4, 6, 8)
     y = convolve_frames(x, layer)
     assert (y - layer(x)).abs().max() < 1e-12 and y.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-14), (torch.float32, 1e-6), (torch.bfloat16, 1e-2)]
+)
+@pytest.mark.parametrize("size", [(1, 1), (3, 4)])
+def test_doubled_frames_are_never_made(dtype, tolerance, size):
+    layer, x = nn.Conv3d(3, 5, (1, 3, 3), padding=(0, 1, 1)).to(dtype).requires_grad_(False), noise(2, 3, 2, *size)
+    x = x.to(dtype)
+    y = double_and_convolve(x, layer)
+    doubled = F.interpolate(x.double(), scale_factor=(1.0, 2.0, 2.0), mode="nearest")
+    exact = F.conv3d(doubled, layer.weight.double(), layer.bias.double(), padding=layer.padding)
+    assert (y - exact).abs().max() <= tolerance * exact.abs().max()
+    assert y.dtype == dtype and y.is_contiguous(memory_format=torch.channels_last_3d)
+    plain = double_and_convolve(x, layer.requires_grad_(True))
+    assert plain.requires_grad and (plain - y).abs().max() <= 2 * tolerance * exact.abs().max()
 
 
 @pytest.mark.parametrize("kernel", [(3, 3, 3), (3, 1, 1), (2, 3, 3), (1, 3, 3)])
