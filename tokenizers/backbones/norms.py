@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -18,6 +21,17 @@ def needs_gradient(*tensors: Tensor) -> bool:
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
+def normalise_into(y: Float[Tensor, "n c"], x: Float[Tensor, "n c"], scale: Float[Tensor, " c"]) -> None:
+    """SiLU of `x` over its root mean square times `scale`, into `y`: the region that `RMSNorm.compiled` is about."""
+    y.copy_(F.silu(F.normalize(x.to(scale.dtype), dim=-1, eps=LEAST_NORM) * scale))
+
+
+@cache
+def compile_region(backend: str) -> Callable[..., None]:
+    """`normalise_into`, compiled once for all widths, lengths and sizes (torch.compile with dynamic shapes)."""
+    return torch.compile(normalise_into, dynamic=True, fullgraph=True, backend=backend)
+
+
 class RMSNorm(nn.Module):
     """Every position over the root mean square of its channels, times a weight each (Zhang & Sennrich 2019, eq. 4).
 
@@ -27,6 +41,7 @@ class RMSNorm(nn.Module):
     def __init__(self, c: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(c))
+        self.compiled = ""  # a backend of torch.compile for `activate`, or none
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
         # In channels_last_3d memory both moves are views and the normalised axis is contiguous.
@@ -45,18 +60,33 @@ class RMSNorm(nn.Module):
         b, c, t, h, w = x.shape
         shape, layout = (b, c, room + t, h, w), torch.channels_last_3d
         whole = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
-        if x.device.type not in ("cpu", "meta"):
+        if x.device.type not in ("cpu", "meta") and not self.compiled:
             whole[:, :, room:] = F.silu(self(x))
             return whole
         wide = x.new_empty(max(1, BLOCK // c), c, dtype=torch.promote_types(x.dtype, torch.float32))
         scale = self._scale(wide)
         for given, filled in zip(x, whole[:, :, room:], strict=True):
-            sources = given.movedim(0, -1).reshape(-1, c).split(len(wide))
-            targets = filled.movedim(0, -1).view(-1, c).split(len(wide))
-            for source, target in zip(sources, targets, strict=True):
+            given, filled = given.movedim(0, -1).reshape(-1, c), filled.movedim(0, -1).view(-1, c)
+            if self.compiled and not x.is_meta:
+                # Through `data`, as no views: what they are views of would be guarded, and compiled for, too.
+                compile_region(self.compiled)(filled.data, given.contiguous().data, scale)
+                continue
+            for source, target in zip(given.split(len(wide)), filled.split(len(wide)), strict=True):
                 y = wide[: len(source)].copy_(source)
                 y.div_(torch.linalg.vector_norm(y, dim=-1, keepdim=True).clamp_min_(LEAST_NORM)).mul_(scale)
                 target.copy_(F.silu(y, inplace=True))
                 if x.is_meta:  # only sizes count there, and those of one block stand for all
                     break
         return whole
+
+
+def compile_norms(network: nn.Module, backend: str = "inductor") -> int:
+    """Compiles normalisation and SiLU of every `RMSNorm` below `network` with torch.compile; how many there are.
+
+    One region serves all of them, whatever the length and size of clips; it is compiled when it is first run. The
+    convolutions, which a compiler leaves as they are, stay outside. `backend` "" goes back to the eager way.
+    """
+    norms = [layer for layer in network.modules() if isinstance(layer, RMSNorm)]
+    for norm in norms:
+        norm.compiled = backend
+    return len(norms)

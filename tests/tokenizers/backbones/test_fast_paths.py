@@ -14,6 +14,7 @@ from vidgen.tokenizers.backbones.resampling import double_and_convolve
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
 
+WAYS = ((5, 16), (1, 16), (9, 32), (6, 24))  # frames and heights
 WAN = ("kl_causal_4x8x8_16ch_wan", "kl_causal_4x16x16_48ch_wan")
 
 
@@ -92,6 +93,23 @@ def test_norm_and_silu_in_blocks(monkeypatch, block, dtype, tolerance):
     assert torch.equal(norm.activate(x)[0, :, 1, 2, 3], torch.zeros(6, dtype=dtype))
     exact = F.silu(F.normalize(x.double(), dim=1) * 6**0.5 * norm.weight.double().view(-1, 1, 1, 1))
     assert (wanted - exact).abs().max() <= tolerance * exact.abs().max()
+
+
+def test_one_region_is_compiled_for_all_widths_and_lengths(monkeypatch):
+    from torch._dynamo.testing import CompileCounter
+
+    tokenizer = small(WAN[0])
+    clips = [torch.rand(1, 3, frames, side, side + 8, dtype=torch.float64) * 2 - 1 for frames, side in WAYS]
+    wanted = [tokenizer(clip) for clip in clips]
+    counter = CompileCounter()
+    region = norms.torch.compile(norms.normalise_into, dynamic=True, fullgraph=True, backend=counter)
+    monkeypatch.setattr(norms, "compile_region", lambda backend: region)
+    assert norms.compile_norms(tokenizer) == sum(isinstance(layer, RMSNorm) for layer in tokenizer.modules())
+    for clip, plain in zip(clips, wanted, strict=True):
+        assert (tokenizer(clip) - plain).abs().max() < 1e-12
+    assert counter.frame_count == 1
+    norms.compile_norms(tokenizer, backend="")
+    assert torch.equal(tokenizer(clips[0]), wanted[0]) and counter.frame_count == 1
 
 
 @pytest.mark.parametrize("preset", WAN)
