@@ -70,10 +70,20 @@ def test_numbers_and_sets_of_words_that_are_linear_are_found(blobs, kind):
         assert score.test > bound and score.predicted.shape == task.y[task.test].shape
     if kind == "ridge":
         train, test = numbers.train, numbers.test
-        scale, alpha = StandardScaler().fit(X[train]), 10.0
-        score = choose_and_score(PROBES[kind], X, numbers, choices=[alpha])
+        score, X = choose_and_score(PROBES[kind], X, numbers, choices=[alpha := 10.0]), X.astype(np.float64)
+        scale = StandardScaler().fit(X[train])
         plain = Ridge(alpha=alpha).fit(scale.transform(X[train]), numbers.y[train])
         assert score.test == pytest.approx(plain.score(scale.transform(X[test]), numbers.y[test]), rel=1e-9)
+
+
+@pytest.mark.filterwarnings("error")
+def test_features_that_are_nearly_the_same_are_no_trouble_for_ridge(blobs):
+    X, y, split, groups = blobs(spread=0.1)
+    X = np.tile(X, 2500)  # as many as an extraction without pooling has
+    X = (X + 1e-4 * np.random.default_rng(0).normal(size=X.shape)).astype(np.float32)
+    numbers = make_task(X[:, 0].tolist(), split, groups, goal="regression")
+    for task in (make_task(y, split, groups), numbers):
+        assert choose_and_score(PROBES["ridge"], X, task, choices=[0.1]).test > 0.999
 
 
 def test_the_choice_is_made_without_the_test_rows(blobs):

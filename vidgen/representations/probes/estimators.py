@@ -20,6 +20,15 @@ def standardised(estimator: Estimator) -> Estimator:
     return make_pipeline(StandardScaler(), estimator)
 
 
+def in_float64(estimator: Estimator) -> Estimator:
+    """The same on float64 features: normal equations square the condition number, which float32 does not bear."""
+    import numpy as np
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
+    return make_pipeline(FunctionTransformer(np.asarray, kw_args={"dtype": np.float64}), estimator)
+
+
 def make_knn(k: int, goal: str, seed: int) -> Estimator:
     """k nearest neighbours by cosine: their vote, or the mean of their numbers."""
     from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
@@ -43,7 +52,8 @@ def make_ridge(penalty: float, goal: str, seed: int) -> Estimator:
     """Least squares with an L2 penalty (Hoerl & Kennard 1970), to the numbers, or to -1 and 1 of classes."""
     from sklearn.linear_model import Ridge, RidgeClassifier
 
-    return standardised(Ridge(alpha=penalty) if goal == "regression" else RidgeClassifier(alpha=penalty))
+    kind = Ridge if goal == "regression" else RidgeClassifier
+    return in_float64(standardised(kind(alpha=penalty)))
 
 
 def make_centroid(_: Any, goal: str, seed: int) -> Estimator:
