@@ -1,5 +1,6 @@
 """VideoDiT: levels per frame, positions, masks and backends mean what they say."""
 
+from dataclasses import replace
 from importlib.util import find_spec
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 
 from vidgen.errors import VidgenError
 from vidgen.models.attention import ATTENTION, plain_attention, sdpa_attention
-from vidgen.models.layers import position_angles, rotate
+from vidgen.models.positions import position_angles, rotary_table, rotate
+from vidgen.models.prepared_text import fill, fill_once
 from vidgen.models.text import TextEncoding
 from vidgen.models.video_dit import VideoDiT, VideoDiTConfig
 
@@ -103,6 +105,51 @@ def test_rotary_products_depend_on_differences_only():
     assert not torch.allclose(product((0, 0, 0), (1, 2, 1)), product((0, 0, 0), (1, 1, 2)), atol=1e-3)
 
 
+def test_tables_of_positions_are_made_once_a_shape_and_serve_training_too(dit):
+    x, text = inputs()
+    t = torch.tensor([0.2, 0.9], dtype=torch.float64)
+    rotary_table.cache_clear()
+    with torch.inference_mode():
+        before = dit(x, t, text)
+        dit(x[:, :, :2], t, text)
+    out = dit(x.requires_grad_(), t, text)
+    assert torch.allclose(out, before, atol=1e-12) and rotary_table.cache_info().misses == 2
+    out.sum().backward()
+    assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("settings", [{}, {"pooled_text": False, "text_mlp": True, "text_length": 9}])
+def test_prepared_text_serves_every_step(settings):
+    torch.manual_seed(0)
+    model = VideoDiT(replace(CONFIG, **settings)).double()
+    for parameter in model.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)
+    x, text = inputs()
+    ready, calls = model.prepare_text(text), []
+    for block in model.blocks:
+        block.cross.to_kv.register_forward_hook(lambda *_: calls.append(1))
+    for t in (torch.tensor([0.2, 0.9]), torch.rand(2, 3)):
+        out = model(x, t.double(), ready)
+        assert not calls and torch.allclose(out, model(x, t.double(), text), atol=1e-12)
+        assert len(calls) == 3
+        calls.clear()
+    seen = TextEncoding(tokens=text.tokens, mask=torch.ones(2, 5, dtype=torch.bool))
+    whole = model.prepare_text(seen)
+    assert (whole.blocks[0].mask is None) == (not settings)
+    assert torch.allclose(model(x, torch.ones(2), whole), model(x, torch.ones(2), seen), atol=1e-12)
+
+
+def test_zeros_that_are_seen_count_as_one_with_a_higher_score():
+    _, text = inputs()
+    q, width = torch.randn(2, 3, 7, 24, dtype=torch.float64), 24
+    whole = fill(text, 40).tokens.reshape(2, 1, 40, width).expand(-1, 3, -1, -1)
+    tokens, bias = fill_once(text, 40)
+    short = tokens.reshape(2, 1, 6, width).expand(-1, 3, -1, -1)
+    for attend in (plain_attention, sdpa_attention):
+        assert torch.allclose(attend(q, short, short, bias), plain_attention(q, whole, whole), atol=1e-12)
+
+
 def test_walk_stops_where_the_reader_stops(dit):
     x, text = inputs()
     calls = []
@@ -121,6 +168,22 @@ def test_latents_off_the_patch_grid_are_refused(dit):
     _, text = inputs()
     with pytest.raises(VidgenError, match="5x6"):
         dit(torch.zeros(2, 4, 3, 5, 6), torch.zeros(2), text)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (dict(width=60), "width 60 must be a multiple of head_dim 32"),
+        (dict(patch=(2, 2, 2)), "needs patches of one frame"),
+        (dict(qk_norm="batch"), "qk_norm 'batch' is unknown; choose one of layer_norm, rms_norm_across_heads"),
+        (dict(rope_theta=0.5), "rope_theta 0.5 is not above 1"),
+        (dict(text_width=0, text_mlp=True), "text_width 0 is a model without text"),
+        (dict(text_length=-1), "text_length -1 is below 0"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_one_line(settings, says):
+    with pytest.raises(VidgenError, match=rf"^[^\n]*{says}[^\n]*$"):
+        replace(CONFIG, **settings)
 
 
 def test_features_and_text_are_given_where_the_config_has_them(dit):

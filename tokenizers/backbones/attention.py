@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.models.attention import find_attention
-from vidgen.models.layers import WAVELENGTHS, Attention, rotate
+from vidgen.models.layers import Attention
+from vidgen.models.positions import WAVELENGTHS, rotate
 from vidgen.tokenizers.backbones.convolutions import Stream
 
 QUERY_FRAMES = 32  # frames of queries at once: the scores of a long chunk are never held together

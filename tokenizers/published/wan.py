@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
-from vidgen.atomic import written_aside
 from vidgen.errors import VidgenError
-from vidgen.pretrained import (
-    CONFIG_NAME,
-    WEIGHTS_NAME,
-    config_from_dict,
-    find_checkpoint,
-    put,
-    read_config,
-)
+from vidgen.pretrained import config_from_dict, read_config
+from vidgen.published.checkpoints import read_tensors, write_checkpoint
 from vidgen.tokenizers.backbones.convolutional import FrontEnd
 from vidgen.tokenizers.config import TokenizerConfig, is_count
 from vidgen.tokenizers.model import VideoTokenizer
@@ -134,13 +125,7 @@ def read_wan(place: str | os.PathLike, *, dtype: torch.dtype | None = None, devi
             model = VideoTokenizer(config.to_ours())
     except VidgenError as error:
         raise VidgenError(f"{place}: {error}") from None
-    places, keys, checkpoint = model.state_dict(), match_keys(model), find_checkpoint(place)
-    checkpoint.check({key.name: key.shape for key in keys.values()})
-    own = {key.name: name for name, key in keys.items()}
-    tensors = {}
-    for theirs, tensor in checkpoint.read():
-        name = own[theirs]
-        tensors[name] = put(keys[name].to_ours(tensor, places[name].shape), places[name], dtype, device)
+    tensors = read_tensors(model, match_keys(model), place, dtype=dtype, device=device)
     kind = dtype or tensors["encoder.conv_in.weight"].dtype
     for name, values in (("latents_mean", config.latents_mean), ("latents_std", config.latents_std)):
         tensors[name] = torch.tensor(values, dtype=torch.float64).to(device, kind)
@@ -155,15 +140,5 @@ def write_wan(tokenizer: VideoTokenizer, folder: str | os.PathLike, *, dtype: to
     Weights are written in `dtype` if given, the statistics of latents as the tokenizer has them: those of a bfloat16
     one are rounded. Raises VidgenError for a tokenizer that the class cannot hold.
     """
-    config, keys = WanConfig.of(tokenizer), match_keys(tokenizer)
-    tensors = {}
-    for name, value in tokenizer.state_dict().items():
-        if name in keys:
-            value = keys[name].to_theirs(value.detach().to("cpu", dtype))
-            tensors[keys[name].name] = value.clone(memory_format=torch.contiguous_format)
-    Path(folder).parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(folder) as target:
-        target.mkdir()
-        save_file(tensors, target / WEIGHTS_NAME)
-        values = {"_class_name": CLASS_NAME, **dataclasses.asdict(config)}
-        (target / CONFIG_NAME).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    config = dataclasses.asdict(WanConfig.of(tokenizer))
+    write_checkpoint(tokenizer, match_keys(tokenizer), folder, class_name=CLASS_NAME, config=config, dtype=dtype)

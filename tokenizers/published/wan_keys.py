@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import torch
-from einops import rearrange
-from torch import Tensor
-
+from vidgen.published.keys import Key, Order
 from vidgen.tokenizers.config import TokenizerConfig
 from vidgen.tokenizers.model import VideoTokenizer
 
@@ -37,41 +32,19 @@ ENDS = {
 MIDDLE = ("mid_block.resnets.0", "mid_block.attentions.0", "mid_block.resnets.1")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Key:
-    """A tensor of theirs: its name and shape. `pixels`: the axis that holds the pixels of a patch of `patch` x `patch`,
-    which are ours by rows and theirs by columns."""
-
-    name: str
-    shape: tuple[int, ...]
-    patch: int = 1
-    pixels: int | None = None
-
-    def to_ours(self, tensor: Tensor, shape: torch.Size) -> Tensor:
-        return self._turn(tensor.reshape(shape))
-
-    def to_theirs(self, tensor: Tensor) -> Tensor:
-        return self._turn(tensor).reshape(self.shape)
-
-    def _turn(self, tensor: Tensor) -> Tensor:
-        """Rows for columns in every patch, which is its own way back."""
-        if self.pixels is None or self.patch == 1:
-            return tensor
-        sides = {"q": self.patch, "r": self.patch}
-        moved = rearrange(tensor.movedim(self.pixels, 0), "(c q r) ... -> (c r q) ...", **sides)
-        return moved.movedim(0, self.pixels)
-
-
-def match_keys(tokenizer: VideoTokenizer) -> dict[str, Key]:
-    """By the name of each of our tensors that a checkpoint holds, theirs."""
+def match_keys(tokenizer: VideoTokenizer) -> list[Key]:
+    """Every tensor of the checkpoint, and ours that it is. Pixels of a patch are ours by rows, theirs by columns."""
     config = tokenizer.config
     ends = {"encoder.conv_in.weight": 1, "decoder.out.conv.weight": 0, "decoder.out.conv.bias": 0}
-    keys = {}
+    sides = {"q": config.patch, "r": config.patch}
+    keys = []
     for name, tensor in tokenizer.state_dict().items():
         if name.startswith(("encoder.", "decoder.")):
             theirs = rename(name, config)
-            shape = shape_of(theirs, tuple(tensor.shape))
-            keys[name] = Key(name=theirs, shape=shape, patch=config.patch, pixels=ends.get(name))
+            order = None
+            if name in ends and config.patch > 1:
+                order = Order(ours="c q r", theirs="c r q", sizes=sides, axis=ends[name])
+            keys.append(Key(ours=name, name=theirs, shape=shape_of(theirs, tuple(tensor.shape)), order=order))
     return keys
 
 

@@ -17,10 +17,12 @@ from vidgen.errors import VidgenError
 PLAIN_KEYS = 1024
 
 Heads = Float[Tensor, "b heads n d"]
-Mask = Bool[Tensor, "b m"] | Bool[Tensor, "b n m"]  # which keys may be seen, by all queries or by each; b may be 1
+# Which keys may be seen, by all queries or by each; or what is added to their scores, by all. b may be 1.
+Mask = Bool[Tensor, "b m"] | Bool[Tensor, "b n m"] | Float[Tensor, "b m"]
 
 
-def over_heads(mask: Mask | None) -> Bool[Tensor, "b 1 n m"] | None:
+def over_heads(mask: Mask | None) -> Tensor | None:
+    """The mask with an axis for heads, (b, 1, n, m)."""
     if mask is None:
         return None
     return mask[:, None, None] if mask.ndim == 2 else mask[:, None]
@@ -29,8 +31,10 @@ def over_heads(mask: Mask | None) -> Bool[Tensor, "b 1 n m"] | None:
 def plain_attention(q: Heads, k: Heads, v: Heads, mask: Mask | None = None) -> Heads:
     """softmax(q k^T / sqrt(d)) v (Vaswani et al. 2017, eq. 1); `mask` is True where a key may be seen."""
     scores = (q * (1.0 / math.sqrt(q.shape[-1]))) @ k.transpose(-2, -1)
-    if mask is not None:
+    if mask is not None and mask.dtype == torch.bool:
         scores = scores.masked_fill(~over_heads(mask), float("-inf"))
+    elif mask is not None:
+        scores = scores + over_heads(mask)
     return scores.softmax(dim=-1).to(v.dtype) @ v
 
 
@@ -47,8 +51,9 @@ def xformers_attention(q: Heads, k: Heads, v: Heads, mask: Mask | None = None) -
         raise VidgenError("attention 'xformers' needs the extra: pip install 'vidgen[gpu]', or choose 'sdpa'") from None
     bias = None
     if mask is not None:
-        bias = torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, float("-inf"))
-        bias = over_heads(bias).expand(*q.shape[:3], -1).contiguous()
+        if mask.dtype == torch.bool:
+            mask = torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, float("-inf"))
+        bias = over_heads(mask.to(q.dtype)).expand(*q.shape[:3], -1).contiguous()
     moved = (x.transpose(1, 2).contiguous() for x in (q, k, v))  # xformers has heads after positions
     return xformers.ops.memory_efficient_attention(*moved, attn_bias=bias).transpose(1, 2)
 

@@ -1,4 +1,4 @@
-"""Layers of transformers over clips: embeddings of noise level and position, attention, feed-forward."""
+"""Layers of transformers over clips: embeddings of noise levels, norms with a modulation, attention, feed-forward."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import math
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidgen.models.attention import Heads, find_attention
+from vidgen.models.attention import Heads, Mask, find_attention
+from vidgen.models.blockwise import add_gated, normed_heads, scale_and_shift, worth_blocks
+from vidgen.models.positions import Rotary, turn
 
 
 def sinusoidal(t: Float[Tensor, ...], width: int, scale: float = 1000.0) -> Float[Tensor, "... width"]:
@@ -20,79 +22,115 @@ def sinusoidal(t: Float[Tensor, ...], width: int, scale: float = 1000.0) -> Floa
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
-# Wavelengths of positions, in cells of the transformer's grid. Grids are small: a text model's wavelengths, up to
-# 60,000, would leave most pairs the same at every cell.
-WAVELENGTHS = (4.0, 256.0)
+def settle(y: Tensor, x: Tensor) -> Tensor:
+    """`y` in the precision of `x`, where tables in float32 have raised it; autocast has its own rules."""
+    return y if torch.is_autocast_enabled(x.device.type) else y.to(x.dtype)
 
 
-def position_angles(shape: tuple[int, int, int], pairs: int, device: torch.device | str = "cpu") -> Tensor:
-    """Angles (t*h*w, pairs) of 3-D positions, one axis after the other: a quarter of the pairs turns with t, the rest
-    is shared by h and w, each axis with wavelengths spaced geometrically over `WAVELENGTHS`."""
-    share_t = pairs // 4
-    share_h = (pairs - share_t) // 2
-    shortest, longest = WAVELENGTHS
-    parts = []
-    for axis, share in enumerate((share_t, share_h, pairs - share_t - share_h)):
-        spacing = torch.arange(share, device=device) / max(share - 1, 1)
-        frequencies = 2.0 * math.pi / shortest * torch.exp(-math.log(longest / shortest) * spacing)
-        angles = torch.arange(shape[axis], device=device)[:, None] * frequencies
-        index = [None, None, None, slice(None)]
-        index[axis] = slice(None)
-        parts.append(angles[tuple(index)].expand(*shape, share))
-    return rearrange(torch.cat(parts, dim=-1), "t h w p -> (t h w) p")
+def modulate(
+    norm: nn.LayerNorm,
+    x: Float[Tensor, "b t s d"],
+    shift: Float[Tensor, "b f one d"],
+    scale: Float[Tensor, "b f one d"],
+) -> Float[Tensor, "b t s d"]:
+    """The norm, which has no weights of its own, times 1 + scale, plus shift; f is 1 or t."""
+    if worth_blocks(x):
+        return scale_and_shift(x, shift, scale, norm.eps)
+    return settle(norm(x) * (1.0 + scale) + shift, x)
 
 
-def rotate(x: Float[Tensor, "b heads n d"], angles: Float[Tensor, "n p"]) -> Float[Tensor, "b heads n d"]:
-    """Turns the pair (x_i, x_{i + d/2}) of each position by its angle, so that dot products see differences of
-    positions (rotary positions, Su et al. 2021, eq. 34)."""
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+def gated_sum(
+    x: Float[Tensor, "b t s d"], y: Float[Tensor, "b t s d"], gate: Float[Tensor, "b f one d"]
+) -> Float[Tensor, "b t s d"]:
+    """x + gate y; f is 1 or t."""
+    return add_gated(x, y, gate) if worth_blocks(x) else settle(x + gate * y, x)
 
 
 class Attention(nn.Module):
-    """Multi-head attention, queries and keys normalised (Dehghani et al. 2023, section 2); `context` None is self.
+    """Multi-head attention; `context` None is self.
+
+    Queries and keys are normalised: each head by a layer norm (Dehghani et al. 2023, section 2), or all heads together
+    by their root mean square (`qk_norm` "rms_norm_across_heads", as in Wan). `fused` makes queries, keys and values of
+    self-attention in one product.
 
     While `identity` is set, self-attention gives each position its own value (perturbed-attention guidance).
     """
 
-    def __init__(self, width: int, head_dim: int, context_width: int | None = None) -> None:
+    def __init__(
+        self,
+        width: int,
+        head_dim: int,
+        context_width: int | None = None,
+        *,
+        qk_norm: str = "layer_norm",
+        eps: float = 1e-5,
+        fused: bool = False,
+    ) -> None:
         super().__init__()
         self.head_dim, self.backend, self.identity = head_dim, "auto", False
-        self.to_q = nn.Linear(width, width)
-        self.to_kv = nn.Linear(context_width or width, 2 * width)
-        self.norm_q = nn.LayerNorm(head_dim, bias=False)
-        self.norm_k = nn.LayerNorm(head_dim, bias=False)
+        self.across, self.fused = qk_norm == "rms_norm_across_heads", fused
+        if fused:
+            self.to_qkv = nn.Linear(width, 3 * width)
+        else:
+            self.to_q = nn.Linear(width, width)
+            self.to_kv = nn.Linear(context_width or width, 2 * width)
+        for name in ("norm_q", "norm_k"):
+            norm = nn.RMSNorm(width, eps=eps) if self.across else nn.LayerNorm(head_dim, eps=eps, bias=False)
+            setattr(self, name, norm)
         self.out = nn.Linear(width, width)
 
-    def project(self, x: Float[Tensor, "b n d"], context: Float[Tensor, "b m e"] | None = None) -> tuple[Heads, ...]:
-        """Queries of `x`, keys and values of `context`; queries and keys are normalised, and not turned yet."""
-        q = rearrange(self.to_q(x), "b n (k d) -> b k n d", d=self.head_dim)
-        k, v = rearrange(
-            self.to_kv(x if context is None else context), "b n (s k d) -> s b k n d", s=2, d=self.head_dim
-        )
-        return self.norm_q(q).to(v.dtype), self.norm_k(k).to(v.dtype), v
+    def project(
+        self, x: Float[Tensor, "b n d"], context: Float[Tensor, "b m e"] | None = None, rotary: Rotary | None = None
+    ) -> tuple[Heads, ...]:
+        """Queries of `x`, keys and values of `context`; queries and keys are normalised, and turned by `rotary` where
+        it is given."""
+        if self.fused:
+            q, k, v = self.to_qkv(x).chunk(3, dim=-1)
+        else:
+            q = self.to_q(x)
+            k, v = self.to_kv(x if context is None else context).chunk(2, dim=-1)
+        return self.normed(q, self.norm_q, rotary), self.normed(k, self.norm_k, rotary), self.heads(v)
+
+    def keys_values(self, context: Float[Tensor, "b m e"]) -> tuple[Heads, Heads]:
+        """Keys and values of `context`, for `look_up`: they are the same for all queries there may be."""
+        k, v = self.to_kv(context).chunk(2, dim=-1)
+        return self.normed(k, self.norm_k), self.heads(v)
+
+    def look_up(self, x: Float[Tensor, "b n d"], k: Heads, v: Heads, mask: Mask | None) -> Float[Tensor, "b n d"]:
+        """Attention of `x` to keys and values that are there already."""
+        q = self.normed(self.to_q(x), self.norm_q)
+        return self.join(find_attention(self.backend)(q, k, v, mask))
 
     def forward(
         self,
         x: Float[Tensor, "b n d"],
         context: Float[Tensor, "b m e"] | None = None,
-        mask: Bool[Tensor, "b m"] | None = None,
-        angles: Float[Tensor, "n p"] | None = None,
+        mask: Mask | None = None,
+        rotary: Rotary | None = None,
     ) -> Float[Tensor, "b n d"]:
-        q, k, v = self.project(x, context)
-        if angles is not None:
-            q, k = rotate(q, angles), rotate(k, angles)
-        seen = v if self.identity else find_attention(self.backend)(q, k, v, mask)
+        q, k, v = self.project(x, context, rotary)
+        return self.join(v if self.identity else find_attention(self.backend)(q, k, v, mask))
+
+    def heads(self, y: Float[Tensor, "b n w"]) -> Heads:
+        return rearrange(y, "b n (k d) -> b k n d", d=self.head_dim)
+
+    def normed(self, y: Float[Tensor, "b n w"], norm: nn.Module, rotary: Rotary | None = None) -> Heads:
+        if self.across and worth_blocks(y):
+            return normed_heads(y, norm.weight, norm.eps, self.head_dim, rotary)
+        z = (self.heads(norm(y)) if self.across else norm(self.heads(y))).to(y.dtype)
+        return z if rotary is None else turn(z, rotary)
+
+    def join(self, seen: Heads) -> Float[Tensor, "b n d"]:
         return self.out(rearrange(seen, "b k n d -> b n (k d)"))
 
 
 class FeedForward(nn.Module):
     """Linear, GELU (tanh form), linear, with `ratio` times the width between."""
 
-    def __init__(self, width: int, ratio: int = 4) -> None:
+    def __init__(self, width: int, ratio: float = 4) -> None:
         super().__init__()
-        self.up, self.down = nn.Linear(width, ratio * width), nn.Linear(ratio * width, width)
+        between = round(ratio * width)
+        self.up, self.down = nn.Linear(width, between), nn.Linear(between, width)
 
     def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
         return self.down(F.gelu(self.up(x), approximate="tanh"))

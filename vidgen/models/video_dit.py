@@ -4,7 +4,6 @@ features of a clip patch by patch."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -14,66 +13,14 @@ from torch import Tensor, nn
 
 from vidgen.errors import VidgenError
 from vidgen.models.attention import find_attention
-from vidgen.models.layers import Attention, FeedForward, position_angles, sinusoidal
+from vidgen.models.dit_blocks import Block
+from vidgen.models.layers import Attention, modulate, settle, sinusoidal
+from vidgen.models.positions import rotary_table
+from vidgen.models.prepared_text import PreparedText, TextHeads, fill, fill_once
 from vidgen.models.taps import TapInfo
 from vidgen.models.text import TextEncoding
+from vidgen.models.video_dit_config import VideoDiTConfig
 from vidgen.pretrained import Pretrained
-
-
-@dataclass(frozen=True, kw_only=True)
-class VideoDiTConfig:
-    """Shape of a VideoDiT; `patch` is (t, h, w) in latent cells.
-
-    Conditions, 0 for none: `text_width` is the width of text tokens, `feature_channels` that of one vector a patch.
-    """
-
-    latent_channels: int = 16
-    patch: tuple[int, int, int] = (1, 2, 2)
-    width: int = 256
-    depth: int = 8
-    head_dim: int = 64
-    mlp_ratio: int = 4
-    text_width: int = 192
-    feature_channels: int = 0
-
-    def __post_init__(self) -> None:
-        if self.width % self.head_dim or self.head_dim % 8:
-            raise VidgenError(f"width {self.width} must be a multiple of head_dim {self.head_dim}, and that of 8")
-        if self.patch[0] != 1:
-            raise VidgenError(f"patch {self.patch}: a noise level per latent frame needs patches of one frame")
-
-
-class Block(nn.Module):
-    """Self-attention, text cross-attention (where there is text) and feed-forward, modulated by adaLN-single.
-
-    The six shifts, scales and gates come from one projection shared by all blocks plus a table of this block's own
-    (Chen et al. 2024, PixArt-alpha, section 2.3), from adaLN-Zero (Peebles & Xie 2023, section 3.2).
-    """
-
-    def __init__(self, config: VideoDiTConfig) -> None:
-        super().__init__()
-        width = config.width
-        self.norm1 = nn.LayerNorm(width, elementwise_affine=False)
-        self.attention = Attention(width, config.head_dim)
-        if config.text_width:
-            self.norm_text = nn.LayerNorm(width)
-            self.cross = Attention(width, config.head_dim, config.text_width)
-        self.norm2 = nn.LayerNorm(width, elementwise_affine=False)
-        self.mlp = FeedForward(width, config.mlp_ratio)
-        self.table = nn.Parameter(torch.zeros(6, width))
-
-    def forward(
-        self, x: Float[Tensor, "b t s d"], cond: Float[Tensor, "b f six d"], text: TextEncoding | None, angles: Tensor
-    ) -> Float[Tensor, "b t s d"]:
-        t = x.shape[1]
-        # Each of the six is (b, f, 1, d), f being 1 or t: it holds for all positions of a frame.
-        shift1, scale1, gate1, shift2, scale2, gate2 = (cond + self.table)[:, :, :, None].unbind(2)
-        y = rearrange(self.norm1(x) * (1.0 + scale1) + shift1, "b t s d -> b (t s) d")
-        x = x + gate1 * rearrange(self.attention(y, angles=angles), "b (t s) d -> b t s d", t=t)
-        if text is not None:
-            y = rearrange(self.norm_text(x), "b t s d -> b (t s) d")
-            x = x + rearrange(self.cross(y, text.tokens, text.mask), "b (t s) d -> b t s d", t=t)
-        return x + gate2 * self.mlp(self.norm2(x) * (1.0 + scale2) + shift2)
 
 
 class VideoDiT(Pretrained):
@@ -83,9 +30,9 @@ class VideoDiT(Pretrained):
     do not tell a patch at the border from one in the middle.
 
     `forward(x, t, text, features)` maps noisy latents (b, c, t, h, w) at noise levels (b,) or (b, t) to a prediction of
-    the same shape; what it predicts is the checkpoint's parametrisation, not the network's business. Features
-    (b, e, t, i, j), one vector a patch, are projected and added to the patches: what projecting both, concatenated,
-    would give.
+    the same shape; what it predicts is the checkpoint's parametrisation, not the network's business. Text that serves
+    many steps is best given as `prepare_text` makes it. Features (b, e, t, i, j), one vector a patch, are projected and
+    added to the patches: what projecting both, concatenated, would give.
     """
 
     config_class = VideoDiTConfig
@@ -95,20 +42,28 @@ class VideoDiT(Pretrained):
         _, p, q = config.patch
         width, cells = config.width, config.latent_channels * p * q
         self.patch_in = nn.Linear(cells, width)
-        self.position_in = nn.Linear(config.head_dim, width)
+        if config.added_positions:
+            self.position_in = nn.Linear(config.head_dim, width)
         self.level = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
-        if config.text_width:
+        if config.text_width and config.pooled_text:
             self.pooled_text = nn.Linear(config.text_width, width)
+        if config.text_mlp:
+            self.text_in = nn.Sequential(
+                nn.Linear(config.text_width, width), nn.GELU(approximate="tanh"), nn.Linear(width, width)
+            )
         self.modulation = nn.Linear(width, 6 * width)
         self.blocks = nn.ModuleList([Block(config) for _ in range(config.depth)])
-        self.norm_out = nn.LayerNorm(width, elementwise_affine=False)
-        self.modulation_out = nn.Linear(width, 2 * width)
+        self.norm_out = nn.LayerNorm(width, eps=config.norm_eps, elementwise_affine=False)
+        if config.final_table:
+            self.table_out = nn.Parameter(torch.zeros(2, width))
+        else:
+            self.modulation_out = nn.Linear(width, 2 * width)
         self.patch_out = nn.Linear(width, cells)
         if config.feature_channels:
             self.features_in = nn.Linear(config.feature_channels, width)
         # Every block starts as the identity and the output as zero (adaLN-Zero).
-        crossed = [block.cross.out for block in self.blocks] if config.text_width else []
-        for layer in (self.modulation, self.modulation_out, self.patch_out, *crossed):
+        starts = [self.modulation, self.patch_out, *(block.cross.out for block in self.blocks if config.text_width)]
+        for layer in starts if config.final_table else [*starts, self.modulation_out]:
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
@@ -116,7 +71,7 @@ class VideoDiT(Pretrained):
         self,
         x: Float[Tensor, "b c t h w"],
         t: Float[Tensor, b * f],
-        text: TextEncoding | None = None,
+        text: TextEncoding | PreparedText | None = None,
         features: Float[Tensor, "b e t i j"] | None = None,
     ) -> Float[Tensor, "b c t h w"]:
         for _, out in self.walk(x, t, text, features):  # noqa: B007 (the last one is the output)
@@ -127,14 +82,15 @@ class VideoDiT(Pretrained):
         self,
         x: Float[Tensor, "b c t h w"],
         t: Float[Tensor, b * f],
-        text: TextEncoding | None = None,
+        text: TextEncoding | PreparedText | None = None,
         features: Float[Tensor, "b e t i j"] | None = None,
     ) -> Iterator[tuple[str, Tensor]]:
         """Every block's output (b, t, h, w, d) under its tap's name, lazily; the last item is the prediction, "out".
 
         Raises ValueError for a condition that the model does not take or that it lacks.
         """
-        p, q = self.config.patch[1:]
+        c = self.config
+        p, q = c.patch[1:]
         frames, h, w = x.shape[2], x.shape[3] // p, x.shape[4] // q
         if x.shape[3] % p or x.shape[4] % q:
             raise VidgenError(f"latents of {x.shape[3]}x{x.shape[4]} are not a multiple of the patch {p}x{q}")
@@ -143,19 +99,28 @@ class VideoDiT(Pretrained):
         x = self.patch_in(rearrange(x, "b c t (h p) (w q) -> b t (h w) (c p q)", p=p, q=q))  # b t s d
         if features is not None:
             x = x + self.features_in(rearrange(features.to(x.dtype), "b e t i j -> b t (i j) e"))
-        cond = self.condition(t, text)  # b f d
+        level = self.condition(t, text)  # b f d
+        cond = F.silu(level)
         modulation = rearrange(self.modulation(cond), "b f (k d) -> b f k d", k=6)
-        angles = position_angles((frames, h, w), self.config.head_dim // 2, x.device)
-        place = torch.cat([angles.cos(), angles.sin()], dim=-1).to(x.dtype)  # (t*h*w) head_dim
-        x = x + rearrange(self.position_in(place), "(t s) d -> t s d", t=frames)
-        for i, block in enumerate(self.blocks):
-            x = block(x, modulation, text, angles)
+        # Long wavelengths are told apart by small differences, which half precision would lose.
+        precision = torch.promote_types(x.dtype, torch.float32) if c.rope_theta else x.dtype
+        rotary = rotary_table((frames, h, w), c.head_dim // 2, c.rope_theta, x.device, precision)
+        if c.added_positions:
+            place = torch.cat(rotary, dim=-1).to(x.dtype)  # (t*h*w) head_dim
+            x = x + rearrange(self.position_in(place), "(t s) d -> t s d", t=frames)
+        for i, (block, words) in enumerate(zip(self.blocks, self.text_of_blocks(text), strict=True)):
+            x = block(x, modulation, words, rotary)
             yield f"blocks.{i}", rearrange(x, "b t (h w) d -> b t h w d", h=h)
-        shift, scale = self.modulation_out(cond)[:, :, None].chunk(2, dim=-1)
-        x = self.patch_out(self.norm_out(x) * (1.0 + scale) + shift)
+        if c.final_table:
+            shift, scale = (level[:, :, None] + self.table_out)[:, :, :, None].unbind(2)
+        else:
+            shift, scale = self.modulation_out(cond)[:, :, None].chunk(2, dim=-1)
+        x = self.patch_out(modulate(self.norm_out, x, shift, scale))
         yield "out", rearrange(x, "b t (h w) (c p q) -> b c t (h p) (w q)", h=h, p=p, q=q)
 
-    def check_conditions(self, text: TextEncoding | None, features: Tensor | None, grid: tuple[int, int, int]) -> None:
+    def check_conditions(
+        self, text: TextEncoding | PreparedText | None, features: Tensor | None, grid: tuple[int, int, int]
+    ) -> None:
         """Raises ValueError unless there is text, and features of `grid`, exactly where the config has them."""
         c = self.config
         if (text is not None, features is not None) != (c.text_width > 0, c.feature_channels > 0):
@@ -168,11 +133,42 @@ class VideoDiT(Pretrained):
                 f"features {tuple(features.shape)} are not {c.feature_channels} channels on {grid} patches"
             )
 
-    def condition(self, t: Float[Tensor, b * f], text: TextEncoding | None) -> Float[Tensor, "b f d"]:
-        """SiLU of the embedded noise level plus the pooled text, one row a frame where levels are per frame."""
-        dtype = self.patch_in.weight.dtype
-        level = self.level(sinusoidal(t if t.ndim == 2 else t[:, None], 256).to(dtype))
-        return F.silu(level if text is None else level + self.pooled_text(text.pooled().to(dtype))[:, None])
+    def condition(self, t: Float[Tensor, b * f], text: TextEncoding | PreparedText | None) -> Float[Tensor, "b f d"]:
+        """The embedded noise level plus the pooled text, one row a frame where levels are per frame."""
+        angles = sinusoidal(t if t.ndim == 2 else t[:, None], 256)
+        level = settle(self.level(angles.to(self.level[0].weight.dtype)), self.patch_in.weight)
+        if text is None or not self.config.pooled_text:
+            return level
+        return level + (text.pooled if isinstance(text, PreparedText) else self.pool(text))[:, None]
+
+    def pool(self, text: TextEncoding) -> Float[Tensor, "b d"]:
+        return self.pooled_text(text.pooled().to(self.patch_in.weight.dtype))
+
+    def text_of_blocks(self, text: TextEncoding | PreparedText | None) -> tuple[TextEncoding | TextHeads | None, ...]:
+        """What each block reads of the text."""
+        if isinstance(text, PreparedText):
+            return text.blocks
+        if text is not None:
+            text = fill(text, self.config.text_length) if self.config.text_length else text
+            text = TextEncoding(tokens=self.embed_text(text.tokens), mask=text.mask)
+        return (text,) * len(self.blocks)
+
+    def embed_text(self, tokens: Float[Tensor, "b l e"]) -> Float[Tensor, "b l d"]:
+        tokens = tokens.to(self.patch_in.weight.dtype)
+        return self.text_in(tokens) if self.config.text_mlp else tokens
+
+    def prepare_text(self, text: TextEncoding) -> PreparedText:
+        """All of the text that no noise level changes: forward takes it in place of the text, for any number of steps.
+
+        It takes as much memory as the keys and values of every block.
+        """
+        mask = None if text.mask.all() else text.mask
+        tokens, pooled = text.tokens, self.pool(text) if self.config.pooled_text else None
+        if self.config.text_length:
+            tokens, mask = fill_once(text, self.config.text_length)
+        tokens = self.embed_text(tokens)
+        heads = (TextHeads(*block.cross.keys_values(tokens), mask) for block in self.blocks)
+        return PreparedText(blocks=tuple(heads), pooled=pooled)
 
     def set_attention(self, name: str) -> None:
         """Chooses the attention of every layer: "auto", "plain", "sdpa" or "xformers"."""

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
-from vidgen.models.layers import rotate
+from vidgen.models.positions import rotate
 from vidgen.tokenizers.backbones.attention import (
     QUERY_FRAMES,
     CausalAttention,

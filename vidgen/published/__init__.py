@@ -1,0 +1,1 @@
+"""Published networks as ours: their checkpoints read into our modules, and written back."""

@@ -1,0 +1,65 @@
+"""Published checkpoints in diffusers' layout: read by a key map into a model of ours, and written by it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from vidgen.atomic import written_aside
+from vidgen.pretrained import CONFIG_NAME, WEIGHTS_NAME, find_checkpoint, put
+from vidgen.published.keys import Key
+
+HALF = (torch.bfloat16, torch.float16)
+
+
+def read_tensors(
+    model: nn.Module, keys: Iterable[Key], place: Path, *, dtype: torch.dtype | None = None, device: str = "cpu"
+) -> dict[str, Tensor]:
+    """By our names the tensors of the checkpoint at `place`, laid out as those of `model`, which may be on `meta`.
+
+    Each goes from the mapped file straight to where it is used. Raises VidgenError, before one is read, if a tensor is
+    missing, unexpected or of another shape.
+    """
+    places, checkpoint, known = model.state_dict(), find_checkpoint(place), {key.name: key for key in keys}
+    checkpoint.check({key.name: key.shape for key in known.values()})
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in checkpoint.read():
+        key = known[name]
+        like, kind = places[key.ours], torch.float32 if key.wide and dtype in HALF else dtype
+        if key.rows is None:
+            tensors[key.ours] = put(key.to_ours(tensor, like.shape), like, kind, device)
+            continue
+        if key.ours not in tensors:
+            tensors[key.ours] = torch.empty_like(like, dtype=kind or tensor.dtype, device=device)
+        part = tensors[key.ours][key.rows]
+        part.copy_(key.to_ours(tensor, part.shape))
+    return tensors
+
+
+def write_checkpoint(
+    model: nn.Module,
+    keys: Iterable[Key],
+    folder: str | os.PathLike,
+    *,
+    class_name: str,
+    config: Mapping[str, Any],
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Writes the tensors that `keys` name, in `dtype` if given, and the config to `folder`, all or nothing."""
+    places, tensors = model.state_dict(), {}
+    for key in keys:
+        value = key.to_theirs(places[key.ours].detach().to("cpu", dtype))
+        tensors[key.name] = value.clone(memory_format=torch.contiguous_format)
+    Path(folder).parent.mkdir(parents=True, exist_ok=True)
+    with written_aside(folder) as target:
+        target.mkdir()
+        save_file(tensors, target / WEIGHTS_NAME)
+        text = json.dumps({"_class_name": class_name, **config}, indent=2)
+        (target / CONFIG_NAME).write_text(text + "\n", encoding="utf-8")
