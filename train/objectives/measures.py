@@ -128,7 +128,7 @@ def draw_world(plan: Plan) -> Labelled:
 
 def read_features(model: Tokenizer, clips: Tensor, device: str) -> Iterator[tuple[str, str, Float[np.ndarray, "n c"]]]:
     """(tap, pool, features) of the latents, and of the layer that they are made from."""
-    deep = model.feature_info[-2].name
+    deep = [info.name for info in model.feature_info if ".layers." in info.name][-1]
     pools = {"tokenizer.latents": ("mean", "temporal", "none"), f"tokenizer.{deep}": ("mean", "temporal")}
     extractor = FeatureExtractor(model, taps=list(pools), pool="none")
     found: dict[tuple[str, str], list[Tensor]] = {(tap, pool): [] for tap in pools for pool in pools[tap]}

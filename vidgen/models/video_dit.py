@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vidgen.errors import VidgenError
 from vidgen.models.attention import find_attention
 from vidgen.models.layers import Attention, FeedForward, position_angles, sinusoidal
-from vidgen.models.taps import TapInfo
+from vidgen.models.taps import TapInfo, Tapped
 from vidgen.models.text import TextEncoding
 from vidgen.pretrained import Pretrained
 
@@ -76,7 +76,7 @@ class Block(nn.Module):
         return x + gate2 * self.mlp(self.norm2(x) * (1.0 + scale2) + shift2)
 
 
-class VideoDiT(Pretrained):
+class VideoDiT(Tapped, Pretrained):
     """Diffusion transformer over clips of latents (Peebles & Xie 2023): full attention, 3-D rotary positions.
 
     The sines and cosines of the positions are also added to the patches: out of pure noise, rotary differences alone
