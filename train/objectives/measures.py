@@ -18,7 +18,7 @@ from vidgen.data.manifests import find_clips
 from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig
 from vidgen.metrics import mean_interval, psnr, ssim
 from vidgen.representations.baselines import PIXEL_BASELINES
-from vidgen.representations.extract import describe_row, open_clips
+from vidgen.representations.clip_rows import describe_row, open_clips
 from vidgen.representations.extractor import POOLS, FeatureExtractor
 from vidgen.representations.probes import MAJORITY, PROBES, Probe, ProbeTask, choose_and_score, make_task
 from vidgen.train.objectives.arms import ARMS, Plan, Tokenizer, decode_arm
