@@ -240,6 +240,15 @@ class FeatureBank:
                 yield start, x
             start += size
 
+    def shards(self, keys: Sequence[str] | None = None) -> Iterator[tuple[list[BankRow], dict[str, np.ndarray]]]:
+        """Rows and all features, or those of `keys`, of one shard after the other."""
+        start = 0
+        for shard, size in enumerate(self._sizes):
+            with self._open(shard) as file:
+                found = {key: file.get_tensor(key) for key in (self.keys if keys is None else keys)}
+            yield self.rows[start : start + size], found
+            start += size
+
     def tokens(
         self, tap: str, noise_level: float | None = None, rows: Sequence[int] | None = None
     ) -> Float[np.ndarray, "n *axes c"]:
