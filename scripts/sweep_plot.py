@@ -10,6 +10,7 @@ from vidgen.representations.probes.rows import is_model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
 
 
 def grid_of(rows: list[dict[str, Any]]) -> tuple[list[str], list[tuple[str, float | None]], list[list[float]]]:
@@ -21,41 +22,36 @@ def grid_of(rows: list[dict[str, Any]]) -> tuple[list[str], list[tuple[str, floa
     return taps, columns, [[scores.get((tap, *column), float("nan")) for column in columns] for tap in taps]
 
 
-def draw_grid(axes: Axes, rows: list[dict[str, Any]]) -> None:
-    """The heat map of the model's rows. The cell that is best on validation is framed."""
+def draw_grid(axes: Axes, rows: list[dict[str, Any]], font: float = 7) -> AxesImage:
+    """The heat map of the model's rows, with numbers in it. The cell that is best on validation is framed."""
     taps, columns, scores = grid_of(rows)
     image = axes.imshow(scores, cmap="viridis", aspect="auto")
-    axes.figure.colorbar(image, ax=axes, label=f"{rows[0]['metric']} on validation")
-    axes.set_yticks(range(len(taps)), taps, fontsize=7)
+    axes.set_facecolor("#f1efe9")  # where there is nothing to score
+    axes.set_yticks(range(len(taps)), taps, fontsize=font)
     pools = {pool for pool, _ in columns}
     names = [describe_column(pool, level, several=len(pools) > 1) for pool, level in columns]
-    axes.set_xticks(range(len(columns)), names, fontsize=7)
+    axes.set_xticks(range(len(columns)), names, fontsize=font)
     middle = sum(image.get_clim()) / 2
     for i, line in enumerate(scores):
         for j, score in enumerate(line):
             if score == score:
                 colour = "black" if score > middle else "white"
-                axes.text(j, i, f"{score:.2f}", ha="center", va="center", fontsize=7, color=colour)
+                axes.text(j, i, f"{score:.2f}", ha="center", va="center", fontsize=font, color=colour)
     best = best_row(rows, baseline=False)
     place = (columns.index((best["pool"], best["noise_level"])) - 0.5, taps.index(best["tap"]) - 0.5)
     axes.add_patch(_frame(place))
+    return image
 
 
 def describe_column(pool: str, level: float | None, *, several: bool) -> str:
     """What stands under a column: pool and noise level, or the level alone where all have one pool."""
-    parts = [pool] if several or level is None else []
-    return "\n".join(parts + ([] if level is None else [f"t={level:g}"]))
+    place = "no noise" if level is None else f"t={level:g}"
+    return f"{pool}\n{place}" if several else place
 
 
 def best_row(rows: list[dict[str, Any]], *, baseline: bool) -> dict[str, Any]:
     """The best on validation (the first of equals) of the model's rows, or of the baselines."""
     return max((row for row in rows if row["baseline"] == baseline), key=lambda row: row["validation"])
-
-
-def grid_size(rows: list[dict[str, Any]]) -> tuple[float, float]:
-    """Inches that the heat map takes."""
-    taps, columns, _ = grid_of(rows)
-    return 2.5 + 0.7 * len(columns), 1.8 + 0.35 * len(taps)
 
 
 def draw_sweep(report: dict[str, Any], path: Path) -> None:
@@ -64,10 +60,11 @@ def draw_sweep(report: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     rows = report["sweep"]
-    figure = Figure(figsize=grid_size(rows), layout="constrained")
+    taps, columns, _ = grid_of(rows)
+    figure = Figure(figsize=(2.5 + 0.7 * len(columns), 1.8 + 0.35 * len(taps)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    draw_grid(axes, rows)
+    figure.colorbar(draw_grid(axes, rows), ax=axes, label=f"{rows[0]['metric']} on validation")
     best, other = (best_row(rows, baseline=baseline) for baseline in (False, True))
     axes.set_title(
         f"{rows[0]['kind']} of {rows[0]['task']}; on test {best['test']:.3f}, best baseline "

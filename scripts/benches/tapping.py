@@ -61,12 +61,16 @@ def prepare(work: TapWork, model: Any) -> Callable[[], Tensor]:
     video = (torch.rand(shape, generator=generator) * 2 - 1).to(work.device)
     if work.form == "ours":
         fx = FeatureExtractor(model, [work.tap], [LEVEL])
-        ids = [str(i) for i in range(work.batch)]
+        ids = names_of(work)
         return lambda: next(iter(fx(video, ids).features.values()))
     run = pass_of(work, model, video)
     return torch.no_grad()(
         partial(run_with_hooks, run, layers_of(work, model), work.tap) if work.form == "hooks" else run
     )
+
+
+def names_of(work: TapWork) -> list[str]:
+    return [str(i) for i in range(work.batch)]
 
 
 def pass_of(work: TapWork, model: Any, video: Float[Tensor, "b 3 T H W"]) -> Callable[[], Tensor]:
@@ -76,7 +80,8 @@ def pass_of(work: TapWork, model: Any, video: Float[Tensor, "b 3 T H W"]) -> Cal
         return lambda: tokenizer.encode(video).latents
     t = torch.full((work.batch,), LEVEL, device=video.device)
     text = model.text_encoder([""] * work.batch)
-    eps = draw_like(tokenizer.encode(video).latents.float(), sample_generator(0, "noise"))
+    x0 = tokenizer.encode(video).latents.float()
+    eps = draw_like(x0, [sample_generator(0, name) for name in names_of(work)])  # the extractor's own
     return lambda: model.transformer(
         network_input(tokenizer.encode(video).latents.float(), eps, t, model.path), t, text
     )

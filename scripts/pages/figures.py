@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from vidgen.scripts.sweep_plot import draw_grid, grid_of, grid_size
+from vidgen.scripts.sweep_plot import draw_grid, grid_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ACCENT, SOFT, INK, LINE = "#22577a", "#a9b0ba", "#1d2430", "#e4e1d9"
-WIDTH = 4.8  # inches: in a window as narrow as a phone's, letters are still to be read
+WIDTH = 4.0  # inches: in a window as narrow as a phone's, letters are still to be read
+METRIC_NAMES = {"f1": "F1", "r2": "R²"}  # others are called what they are
 MOST_NUMBERED = 12  # classes of a confusion matrix whose counts are written out
 
 
@@ -40,7 +41,7 @@ def to_svg(figure: Figure, title: str) -> str:
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = out.getvalue()
     svg = svg[svg.index("<svg") :]
-    least = round(0.68 * figure.get_figwidth() * 96)
+    least = round(0.7 * figure.get_figwidth() * 96)
     style = f'role="img" aria-label="{escape(title, quote=True)}" style="min-width:{least}px"'
     return re.sub(r"\s*<metadata>.*?</metadata>", "", svg.replace("<svg ", f"<svg {style} ", 1), flags=re.S)
 
@@ -59,7 +60,8 @@ def draw_scores(rows: Sequence[dict[str, Any]]) -> str:
     axes.invert_yaxis()
     low = min(0.0, float((scores - spread[0]).min()))
     axes.set_xlim(max(low, -1.0), max(1.0, float((scores + spread[1]).max())))
-    axes.set_xlabel(f"{rows[0]['metric']} on test, with 95% intervals", fontsize=9)
+    axes.set_xlabel(f"{METRIC_NAMES.get(rows[0]['metric'], rows[0]['metric'])} on test, with 95% intervals", fontsize=9)
+    axes.tick_params(axis="x", labelsize=9)
     tidy(axes)
     axes.grid(axis="x", color=LINE, zorder=0)
     return to_svg(figure, "scores on test")
@@ -75,8 +77,11 @@ def draw_heat_map(rows: list[dict[str, Any]]) -> str | None:
     taps, columns, scores = grid_of(rows)
     if sum(score == score for line in scores for score in line) < 2:
         return None
-    figure = new_figure(*grid_size(rows))
-    draw_grid(figure.add_subplot(), rows)
+    longest = max(map(len, taps))
+    figure = new_figure(0.4 + 0.078 * longest + 0.6 * len(columns), 0.5 + 0.32 * len(taps))
+    axes = figure.add_subplot()
+    draw_grid(axes, rows, font=9)
+    tidy(axes)
     return to_svg(figure, "scores on validation")
 
 

@@ -14,6 +14,7 @@ from vidgen.errors import VidgenError
 from vidgen.representations.extractor import feature_key
 from vidgen.representations.probes import PROBES, ProbeTask, choose_and_score
 from vidgen.representations.probes.rows import features_for, is_model
+from vidgen.representations.probes.task import read_cell
 from vidgen.representations.retrieval import similarities
 from vidgen.representations.sweep import best_rows
 from vidgen.scripts.pages import figures, markup
@@ -77,8 +78,9 @@ def write_probe_page(findings: Findings, folder: Path) -> Path:
 
 def say_in_short(findings: Findings) -> list[str]:
     best, others = findings.best, [row for row in findings.rows if row["baseline"]]
+    metric = figures.METRIC_NAMES.get(best["metric"], best["metric"])
     lines = [
-        f"Best on validation is {figures.short_name(best)}: {best['metric']} {best['test']:.3f} on the test split, "
+        f"Best on validation is {figures.short_name(best)}: {metric} {best['test']:.3f} on the test split, "
         f"95% interval {interval(best)}."
     ]
     if others:
@@ -89,10 +91,10 @@ def say_in_short(findings: Findings) -> list[str]:
             f"intervals {'do not overlap' if apart else 'overlap'}."
         )
     if "temporal_gain" in best:
-        low, high = best["temporal_gain_ci"]
+        gain, (low, high) = best["temporal_gain"], best["temporal_gain_ci"]
         lines.append(
-            f"With the frames of every clip shuffled the score changes by {-best['temporal_gain']:+.3f} (temporal gain "
-            f"{best['temporal_gain']:+.3f}, {low:+.3f} to {high:+.3f})."
+            f"With the frames of every clip in random order the same features have {best['test'] - gain:.3f}: "
+            f"a temporal gain of {gain:+.3f} ({low:+.3f} to {high:+.3f})."
         )
     return [markup.paragraph(" ".join(lines), "lead")]
 
@@ -177,29 +179,35 @@ def show_neighbours(findings: Findings, shelf: ClipShelf) -> list[str]:
     bank, task = findings.bank, findings.task
     X, labels = bank.X(findings.key), np.array(bank.column(task.name), dtype=object)
     queries = one_of_each(task.test, labels)[:QUERIES]
-    parts = [
-        markup.heading("Neighbours"),
-        markup.paragraph(
-            f"Clips of the test split (dark frame) and those of train that are nearest to them by cosine in "
-            f"{figures.short_name(findings.best)}; green: the same {task.name}.",
-            "soft",
-        ),
-    ]
+    frames = "" if task.goal == "regression" else f" Green: the same {task.name}."
+    said = (
+        "Clips of the test split (dark frame) and those of train that are nearest to them by cosine in "
+        f"{figures.short_name(findings.best)}.{frames}"
+    )
+    parts = [markup.heading("Neighbours"), markup.paragraph(said, "soft")]
     for query, scores in zip(queries, similarities(X, np.array(queries), task.train), strict=True):
         nearest = np.argsort(-scores, kind="stable")[:NEIGHBOURS]
-        shown = [markup.clip(shelf.draw(bank.rows[query]), str(labels[query]), bank.ids[query], "query")]
+        shown = [markup.clip(shelf.draw(bank.rows[query]), spell(read_cell(labels[query])), bank.ids[query], "query")]
         for number in nearest:
             row = task.train[number]
             kind = "good" if labels[row] == labels[query] else "bad"
             if task.goal == "regression":
                 kind = ""
             note = f"{scores[number]:.3f}; {bank.ids[row]}"
-            shown.append(markup.clip(shelf.draw(bank.rows[row]), str(labels[row]), note, kind))
+            shown.append(markup.clip(shelf.draw(bank.rows[row]), spell(read_cell(labels[row])), note, kind))
         parts.append(markup.card(markup.strip(shown)))
     if not shelf.records:
         where = ", ".join(shelf.sources) or "their source"
         parts.append(markup.paragraph(f"The clips themselves are not at {where} any more.", "soft"))
     return parts
+
+
+def spell(value: Any) -> str:
+    """A value for people: numbers with three digits, lists without brackets, "none" for nothing."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    if not parts or value in ("", None):
+        return "none"
+    return ", ".join(f"{part:.3g}" if isinstance(part, float) else str(part) for part in parts)
 
 
 def one_of_each(rows: Sequence[int], labels: np.ndarray) -> list[int]:
@@ -214,14 +222,15 @@ def one_of_each(rows: Sequence[int], labels: np.ndarray) -> list[int]:
 
 def say_how(findings: Findings) -> list[str]:
     best, meta = findings.best, findings.bank.meta
+    seen = meta.get("preprocessing", {})
     said = [
-        ("probe", f"{best['kind']}, setting {best['choice']}"),
+        ("probe", f"{best['kind']}, setting {spell(best['choice'])}"),
         ("chosen on", "validation, in the table; the test split was not looked at for it"),
         ("split", best["split"]),
         ("learned from", f"{best['train_clips']} clips in {best['train_groups']} groups"),
         ("reported on", f"{best['test_clips']} clips in {best['test_groups']} groups"),
         ("intervals", "percentile bootstrap over groups"),
-        *((name.replace("_", " "), value) for name, value in meta.items() if name not in HIDDEN),
-        *meta.get("preprocessing", {}).items(),
+        *((name.replace("_", " "), spell(value)) for name, value in meta.items() if name not in HIDDEN),
+        *((f"frames: {name.replace('_', ' ')}", spell(value)) for name, value in seen.items()),
     ]
     return [markup.heading("How this was made"), markup.card(markup.facts(said))]

@@ -1,6 +1,5 @@
 """Windows cover a clip as they say, with the times of their frames, and hold no more of it than one of them."""
 
-import gc
 import weakref
 
 import numpy as np
@@ -53,7 +52,6 @@ def test_no_more_than_a_window_is_held():
 
     most = 0
     for _ in slide(frames(), 8, 4):
-        gc.collect()
         most = max(most, sum(ref() is not None for ref in alive))
     assert len(alive) == 200 and most <= 9  # and the one that the generator has in hand
 

@@ -26,7 +26,13 @@ def make_bank(folder, numbers, *, seed=0, shard_rows=3, row=None, keys=KEYS, **m
         for i in numbers
     ]
     rows = [row(one) if row else one for one in rows]
-    about = {"pool": "mean", "preprocessing": SEEN, "model_hash": f"model {seed}", "source": "clips"} | meta
+    about = {
+        "pool": "mean",
+        "keys": list(keys),
+        "preprocessing": SEEN,
+        "model_hash": f"model {seed}",
+        "source": "clips",
+    } | meta
     with BankWriter(folder, about, shard_rows=shard_rows) as writer:
         for i, one in zip(numbers, rows, strict=True):
             writer.add([one], {key: feature(i, key)[None] for key in keys})
@@ -47,16 +53,14 @@ def test_parts_become_the_whole(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"model_hash": "another"}, "not made as .*one is: its model_hash is another, not model 0"),
+        ({"model_hash": "another"}, "in another way than .*one: its model_hash is another, not model 0"),
         ({"preprocessing": SEEN | {"size": [128, 128]}}, r"size is \[128, 128\], not \[64, 64\]"),
         ({"pool": "max"}, "its pool is max, not mean"),
         ({"keys": KEYS[:2]}, "its keys is"),
     ],
 )
 def test_rows_of_other_features_are_refused(tmp_path, change, words):
-    one = make_bank(tmp_path / "one", range(4), **({"keys": KEYS} if "keys" in change else {}))
-    other = make_bank(tmp_path / "two", range(4, 8), **{k: v for k, v in change.items() if k != "keys"})
-    other.meta |= {"keys": list(change["keys"])} if "keys" in change else {}
+    one, other = make_bank(tmp_path / "one", range(4)), make_bank(tmp_path / "two", range(4, 8), **change)
     with pytest.raises(VidgenError, match=words):
         join_rows([one, other], tmp_path / "joined")
     assert not (tmp_path / "joined").exists()

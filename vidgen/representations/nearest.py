@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 BLOCK = 2**16  # rows whose scores are held at a time
 
@@ -19,13 +20,17 @@ def nearest(
     """
     if not 1 <= k <= len(gallery):
         raise ValueError(f"{k} nearest of {len(gallery)} rows are not there")
-    asked = torch.from_numpy(np.ascontiguousarray(queries, np.float32))
+    asked = to_tensor(queries)
     best = torch.empty(len(asked), 0)
     rows = torch.empty(len(asked), 0, dtype=torch.int64)
     for start in range(0, len(gallery), block):
-        part = torch.from_numpy(np.ascontiguousarray(gallery[start : start + block], np.float32))
+        part = to_tensor(gallery[start : start + block])
         scores, places = (asked @ part.T).topk(min(k, len(part)), dim=1)
         both, numbers = torch.cat([best, scores], dim=1), torch.cat([rows, places + start], dim=1)
         best, order = both.topk(min(k, both.shape[1]), dim=1)
         rows = numbers.gather(1, order)
     return best.numpy(), rows.numpy()
+
+
+def to_tensor(x: Float[np.ndarray, "n c"]) -> Float[Tensor, "n c"]:
+    return torch.from_numpy(np.require(x, np.float32, ["C", "W"]))  # PyTorch warns of read-only memory
