@@ -124,7 +124,7 @@ def test_all_is_in_the_page_and_plays(vidgen, bank, tmp_path) -> None:
 def test_the_pages_of_numbers_and_of_sets_of_words(vidgen, bank, tmp_path) -> None:
     numbers = write(vidgen, bank, tmp_path / "numbers", "--task", "place", "--kind", "ridge")
     assert "answers against truth" in [svg.get("aria-label") for svg in numbers.all("svg")]
-    assert "r2" in " ".join(numbers.text["p"]) and "Mistakes" not in numbers.text["h2"]
+    assert "R² " in " ".join(numbers.text["p"]) and "Mistakes" not in numbers.text["h2"]
     words = write(vidgen, bank, tmp_path / "words", "--task", "words", "--kind", "knn")
     assert {"word", "precision", "recall"} <= set(words.text["th"]) and {"x", "y"} <= set(words.text["td"])
 
