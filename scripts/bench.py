@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 # The module of each bench: its `measure(settings, machine)` yields the rows; --only and --peers choose from its `CASES`
 # and `PEERS`.
-BENCHES = {"tokenizer": "vidgen.scripts.benches.tokenizer"}
+BENCHES = {
+    "tokenizer": "vidgen.scripts.benches.tokenizer",
+    "extract": "vidgen.scripts.benches.extract",
+}
 
 
 def bench(
@@ -35,6 +38,12 @@ def bench(
         float,
         typer.Option("--peer-seconds", help="A peer that takes longer for a clip gets a shorter one, and it is said."),
     ] = 600.0,
+    bank_gb: Annotated[
+        float | None, typer.Option("--bank-gb", min=0.001, help="Of extract: size of the bank that is read; 10.")
+    ] = None,
+    knn_rows: Annotated[
+        int | None, typer.Option("--knn-rows", min=100, help="Of extract: rows that are searched; a million.")
+    ] = None,
     memory: Annotated[
         bool, typer.Option("--memory/--no-memory", help="Measure peak memory, each in a fresh process.")
     ] = True,
@@ -68,6 +77,8 @@ def bench(
         peers=choose(peers, suite.PEERS, "--peers"),
         only=choose(only, suite.CASES, "--only"),
         peer_seconds=peer_seconds,
+        bank_gb=bank_gb,
+        knn_rows=knn_rows,
     )
     report = run_bench(name, suite, settings)
     if output is not None:
@@ -154,6 +165,8 @@ def show(name: str, report: dict[str, Any]) -> None:
     for row in rows:
         if "tokens_per_s" in row:
             print(f"{row['name']}: {row['tokens_per_s']:.0f} tokens/s, {row['fps']:.0f} frames/s")
+        if row.get("said"):
+            print(f"{row['name']}: {row['said']}")
         if row.get("note"):
             note(f"{row['name']}: {row['note']}")
     for against in dict.fromkeys(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from vidgen.errors import VidgenError
 from vidgen.scripts.options import (
     ClipLengthOption,
     DeviceOption,
@@ -54,25 +56,56 @@ def choose_taps(model: Any, text: str) -> list[str]:
     return [info.name for info in list_taps(model) if info.space in ("latent", "denoiser")]
 
 
+def find_noise(name: str, model: Any, prompt: str) -> Any:
+    """What `FeatureExtractor` takes as noise: the name, or for "inverted" the flow of this pipeline."""
+    if name != "inverted":
+        return name
+    if not hasattr(model, "denoiser"):
+        raise VidgenError("--noise inverted needs a denoiser, and a tokenizer alone has none; leave it out")
+    from vidgen.samplers.inverted_noise import InvertedNoise
+
+    return InvertedNoise(pipe=model, prompt=prompt)
+
+
+def parse_part(text: str) -> tuple[int, int]:
+    """ "2/4" as (2, 4). Raises VidgenError for anything else."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    if match is None:
+        raise VidgenError(f"--part {text!r} is not I/N; give one such as 1/4")
+    return int(match[1]), int(match[2])
+
+
 def extract(
     model: Annotated[str, typer.Argument(help="A pipeline or tokenizer: a shipped name, a folder or a hub id.")],
-    source: Annotated[Path, typer.Argument(metavar="DATA", help="A clip, a folder of clips, or a manifest.")],
+    source: Annotated[Path, typer.Argument(metavar="DATA", help="A clip, a folder of clips, a manifest, or a tar.")],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="BANK", help="The bank's folder; continued if there.")
     ],
     taps: TapsOption = "all",
     noise_levels: NoiseLevelsOption = "0.1",
-    pool: Annotated[str, typer.Option(help="mean, max, temporal, spatial or none.")] = "mean",
+    pool: Annotated[str, typer.Option(help="mean, max, temporal, spatial, frame or none.")] = "mean",
+    noise: Annotated[
+        str, typer.Option(help="random, predicted (by the denoiser) or inverted (by its flow, from the clip).")
+    ] = "random",
+    ensemble: Annotated[int, typer.Option(min=1, help="Mean features over so many draws of random noise.")] = 1,
     num_frames: ClipLengthOption = None,
     size: SizeOption = None,
     fps: RateOption = None,
-    windows: Annotated[Literal["head", "centre", "random"], typer.Option(help="Which frames of a clip.")] = "head",
+    windows: Annotated[
+        Literal["head", "centre", "random", "sliding"], typer.Option(help="Which frames of a clip; sliding: all.")
+    ] = "head",
+    stride: Annotated[
+        int | None, typer.Option(min=1, help="Frames from one sliding window to the next; default: its length.")
+    ] = None,
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Add random weights, raw pixels and frame differences, for probes.")
     ] = False,
     prompt: Annotated[str, typer.Option(help="Text that the denoiser is conditioned on.")] = "",
     batch_size: Annotated[int, typer.Option(min=1)] = 8,
     limit: LimitOption = None,
+    part: Annotated[
+        str, typer.Option(metavar="I/N", help="Every N-th clip from the I-th on, for `vidgen bank join`.")
+    ] = "1/1",
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     dtype: Annotated[Dtype, typer.Option(help="Precision of the networks.")] = "float32",
@@ -84,7 +117,7 @@ def extract(
     """
     check_rate(fps)
     frame = parse_size(size)
-    levels = parse_numbers(noise_levels, "--noise-levels")
+    levels, share = parse_numbers(noise_levels, "--noise-levels"), parse_part(part)
 
     from vidgen.representations.extract import extract_source
 
@@ -99,13 +132,17 @@ def extract(
             pool=pool,
             seed=seed,
             prompt=prompt,
+            noise=find_noise(noise, opened, prompt),
+            ensemble=ensemble,
             num_frames=num_frames,
             size=frame,
             fps=fps,
             windows=windows,
+            stride=stride,
             batch_size=batch_size,
             baselines=baselines,
             limit=limit,
+            part=share,
             progress=moved,
         )
     if json:

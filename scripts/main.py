@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from vidgen.scripts import (
+    bank,
     bench,
     data,
     doctor,
@@ -44,6 +45,7 @@ app.command("extract")(extract.extract)
 app.command("probe")(probe.probe)
 app.command("sweep")(sweep.sweep)
 app.command("retrieve")(retrieve.retrieve)
+app.add_typer(bank.app, name="bank")
 app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(schedule.app, name="schedule")

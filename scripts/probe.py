@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from vidgen.scripts.options import JsonOption, SeedOption, parse_names
+from vidgen.scripts.outputs import check_output
 from vidgen.scripts.reporting import print_json, print_table
 
 Kind = Literal["knn", "linear", "ridge", "centroid", "mlp", "attentive", "lstm"]
@@ -29,6 +30,9 @@ def probe(
     skip_unlabelled: SkipOption = False,
     taps: Annotated[str | None, typer.Option(help="Only these, as tokenizer.latents,dit.blocks.3.")] = None,
     best: Annotated[bool, typer.Option("--best", help="Of every family of taps, only the best on validation.")] = False,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="DIR", help="Also write DIR/index.html, a page with clips.")
+    ] = None,
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
@@ -41,8 +45,11 @@ def probe(
     from vidgen.representations.probes import probe_rows
     from vidgen.representations.sweep import best_rows
 
+    if report is not None and not report.is_dir():
+        check_output(report, folder=True)
+    opened = FeatureBank.load(bank)
     rows = probe_rows(
-        FeatureBank.load(bank),
+        opened,
         kind,
         parse_names(taps) if taps else None,
         task=task,
@@ -50,11 +57,20 @@ def probe(
         skip_unlabelled=skip_unlabelled,
         seed=seed,
     )
+    page = None
+    if report is not None:
+        from vidgen.representations.probes import task_of
+        from vidgen.scripts.pages.probe_page import find, write_probe_page
+
+        asked = task_of(opened, seed, name=task, goal=goal, skip_unlabelled=skip_unlabelled)
+        page = write_probe_page(find(opened, rows, asked, seed), report)
     rows = best_rows(rows) if best else rows
     if json:
-        print_json({"rows": rows})
+        print_json({"rows": rows} | ({} if page is None else {"report": str(page)}))
         return
     print_rows(f"{kind} on {bank}", rows)
+    if page is not None:
+        print(page)
 
 
 def print_rows(title: str, rows: list[dict[str, Any]]) -> None:

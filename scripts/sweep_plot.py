@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vidgen.atomic import written_aside
 from vidgen.representations.probes.rows import is_model
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
 
 
 def grid_of(rows: list[dict[str, Any]]) -> tuple[list[str], list[tuple[str, float | None]], list[list[float]]]:
@@ -18,34 +22,50 @@ def grid_of(rows: list[dict[str, Any]]) -> tuple[list[str], list[tuple[str, floa
     return taps, columns, [[scores.get((tap, *column), float("nan")) for column in columns] for tap in taps]
 
 
-def draw_sweep(report: dict[str, Any], path: Path) -> None:
-    """Writes a .png, .svg or .pdf. The cell that is best on validation is framed, and its score on test is in the
-    title; so is the best baseline's."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    rows = report["sweep"]
+def draw_grid(axes: Axes, rows: list[dict[str, Any]], font: float = 7) -> AxesImage:
+    """The heat map of the model's rows, with numbers in it. The cell that is best on validation is framed."""
     taps, columns, scores = grid_of(rows)
-    figure = Figure(figsize=(2.5 + 0.7 * len(columns), 1.8 + 0.35 * len(taps)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
     image = axes.imshow(scores, cmap="viridis", aspect="auto")
-    figure.colorbar(image, ax=axes, label=f"{rows[0]['metric']} on validation")
-    axes.set_yticks(range(len(taps)), taps, fontsize=7)
-    names = [pool if level is None else f"{pool}\nt={level:g}" for pool, level in columns]
-    axes.set_xticks(range(len(columns)), names, fontsize=7)
+    axes.set_facecolor("#f1efe9")  # where there is nothing to score
+    axes.set_yticks(range(len(taps)), taps, fontsize=font)
+    pools = {pool for pool, _ in columns}
+    names = [describe_column(pool, level, several=len(pools) > 1) for pool, level in columns]
+    axes.set_xticks(range(len(columns)), names, fontsize=font)
     middle = sum(image.get_clim()) / 2
     for i, line in enumerate(scores):
         for j, score in enumerate(line):
             if score == score:
                 colour = "black" if score > middle else "white"
-                axes.text(j, i, f"{score:.2f}", ha="center", va="center", fontsize=7, color=colour)
-    best, other = (
-        max((row for row in rows if row["baseline"] == baseline), key=lambda row: row["validation"])
-        for baseline in (False, True)
-    )
+                axes.text(j, i, f"{score:.2f}", ha="center", va="center", fontsize=font, color=colour)
+    best = best_row(rows, baseline=False)
     place = (columns.index((best["pool"], best["noise_level"])) - 0.5, taps.index(best["tap"]) - 0.5)
     axes.add_patch(_frame(place))
+    return image
+
+
+def describe_column(pool: str, level: float | None, *, several: bool) -> str:
+    """What stands under a column: pool and noise level, or the level alone where all have one pool."""
+    place = "no noise" if level is None else f"t={level:g}"
+    return f"{pool}\n{place}" if several else place
+
+
+def best_row(rows: list[dict[str, Any]], *, baseline: bool) -> dict[str, Any]:
+    """The best on validation (the first of equals) of the model's rows, or of the baselines."""
+    return max((row for row in rows if row["baseline"] == baseline), key=lambda row: row["validation"])
+
+
+def draw_sweep(report: dict[str, Any], path: Path) -> None:
+    """Writes a .png, .svg or .pdf; the scores on test of the best cell and of the best baseline are in the title."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = report["sweep"]
+    taps, columns, _ = grid_of(rows)
+    figure = Figure(figsize=(2.5 + 0.7 * len(columns), 1.8 + 0.35 * len(taps)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    figure.colorbar(draw_grid(axes, rows), ax=axes, label=f"{rows[0]['metric']} on validation")
+    best, other = (best_row(rows, baseline=baseline) for baseline in (False, True))
     axes.set_title(
         f"{rows[0]['kind']} of {rows[0]['task']}; on test {best['test']:.3f}, best baseline "
         f"({other['tap']}) {other['test']:.3f}",

@@ -28,6 +28,7 @@ IMPORT_NAMES = {
     "pillow": {"PIL"},
     "scikit-learn": {"sklearn"},
 }
+EXTRAS = ("export", "gpu")  # of setup.cfg, for users
 # Tools of the extra `test` that are run rather than imported.
 RUN_ONLY = {"pytest-xdist", "ruff", "setuptools"}
 
@@ -140,8 +141,8 @@ def test_imports_run_one_way(folder: str) -> None:
 
 def test_no_import_is_undeclared() -> None:
     required = declared("options", "install_requires")
-    gpu = declared("options.extras_require", "gpu")
-    known = set().union(*required.values(), *gpu.values())
+    extras = [declared("options.extras_require", name) for name in EXTRAS]
+    known = set().union(*required.values(), *(names for extra in extras for names in extra.values()))
     missing = {name: files for name, files in third_party(sources(*ALLOWED)).items() if name not in known}
     assert not missing, f"imported, but not in setup.cfg: {missing}"
 
@@ -149,8 +150,9 @@ def test_no_import_is_undeclared() -> None:
 def test_no_declared_distribution_is_unused() -> None:
     used = set(third_party(sources(*ALLOWED)))
     required = declared("options", "install_requires")
-    gpu = declared("options.extras_require", "gpu")
-    unused = [name for name, imports in {**required, **gpu}.items() if not imports & used]
+    extras = [declared("options.extras_require", name) for name in EXTRAS]
+    everything = {name: imports for part in (required, *extras) for name, imports in part.items()}
+    unused = [name for name, imports in everything.items() if not imports & used]
     assert not unused, f"in setup.cfg, but never imported: {unused}"
 
 

@@ -7,17 +7,19 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vidgen.errors import VidgenError
-from vidgen.models.taps import TapInfo
+from vidgen.models.taps import TapInfo, Tapped
 from vidgen.pretrained import Pretrained
 from vidgen.tokenizers.backbones.convolutional import FrontEnd
 from vidgen.tokenizers.backbones.convolutions import Stream, initialise, name_layers
 from vidgen.tokenizers.backbones.networks import BACKBONES
 from vidgen.tokenizers.bottlenecks import BottleneckOutput, Gaussian, Quantizer
 from vidgen.tokenizers.config import TokenizerConfig
+from vidgen.tokenizers.encoding_taps import encoding_taps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class StreamState:
     pending: Float[Tensor, "b c p H W"] | None = None
 
 
-class VideoTokenizer(Pretrained):
+class VideoTokenizer(Tapped, Pretrained):
     """Causal video autoencoder on pixels (b, 3, T, H, W) in [-1, 1] and latents (b, c, t, h, w), normalised.
 
     t = 1 + ceil((T - 1) / ratio_t): the first frame has a latent of its own (it stands `ratio_t` times in its patch,
@@ -227,34 +229,22 @@ class VideoTokenizer(Pretrained):
 
     @property
     def feature_info(self) -> list[TapInfo]:
-        """Every tap of the encoder, in order, and the latents."""
-        t, s = self.config.patch_t, self.config.patch
-        taps = [
-            TapInfo(
-                name=f"encoder.layers.{i}",
-                width=scale.width,
-                stride=(t * scale.t, s * scale.s, s * scale.s),
-                space="encoder",
-                causal=True,
-            )
-            for i, scale in enumerate(self.encoder.scales)
-        ]
-        stride = (self.config.ratio_t, self.config.ratio, self.config.ratio)
-        return [
-            *taps,
-            TapInfo(name="latents", width=self.config.latent_channels, stride=stride, space="latent", causal=True),
-        ]
+        """Every tap in the order that `walk` has them; see `encoding_taps`."""
+        return encoding_taps(self.config, self.encoder.scales, self.bottleneck)
 
     def walk(self, video: Float[Tensor, "b 3 T H W"]) -> Iterator[tuple[str, Float[Tensor, "b c t h w"]]]:
         """Every intermediate of encoding with the name of its tap, lazily: stop iterating and the rest is not run."""
         check_video(video)
         frames = pad_clip(video.to(self.dtype), self.config.ratio_t, self.config.ratio, self.config.lead)
         x = self.front_end(frames).contiguous(memory_format=torch.channels_last_3d)
-        for name, h in self.encoder.walk(x, Stream()):
-            if name == "encoder.out":
-                yield "latents", self.normalise(self.bottleneck(h).latents)
-            else:
-                yield name, h
+        for name, h in self.encoder.walk(x, Stream()):  # noqa: B007 (the last one is the bottleneck's input)
+            yield name, h
+        out = self.bottleneck(h)
+        if out.posterior is not None:
+            yield "posterior.logvar", self._normalise_posterior(out).logvar
+        if out.indices is not None:
+            yield "indices", rearrange(out.indices, "b t h w ... -> b (...) t h w")
+        yield "latents", self.normalise(out.latents)
 
 
 def check_video(video: Tensor) -> None:

@@ -10,7 +10,8 @@ from vidgen.scripts.benches.timing import Timing, ratio_of, ratio_quartiles
 
 @dataclass(frozen=True, kw_only=True)
 class BenchSettings:
-    """The options of `vidgen bench`. `peers` and `only` None: all that the bench has."""
+    """The options of `vidgen bench`. `peers` and `only` None: all that the bench has; `bank_gb` and `knn_rows` None: as
+    many as it finds right."""
 
     model: str = "default"
     device: str = "cpu"
@@ -21,18 +22,20 @@ class BenchSettings:
     peers: tuple[str, ...] | None = None
     only: tuple[str, ...] | None = None
     peer_seconds: float = 600.0
+    bank_gb: float | None = None
+    knn_rows: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of a bench. `gflops` is the work, `roof_fraction` its rate over that of matrix products in the same
-    dtype; `ratio` is the peer's time over ours; `max_abs_diff` only where both have the same weights. `more` holds what
-    only some rows have."""
+    """One line of a bench. `gflops` is the work (None: not of that kind), `roof_fraction` its rate over that of matrix
+    products in the same dtype; `ratio` is the peer's time over ours; `max_abs_diff` only where both should agree, as
+    with the same weights. `more` holds what only some rows have."""
 
     name: str
     ours_s: float
-    gflops: float
-    roof_fraction: float
+    gflops: float | None
+    roof_fraction: float | None
     peer_s: float | None = None
     ratio: float | None = None
     peak_mb: float | None = None
@@ -55,8 +58,8 @@ def make_row(
     name: str,
     ours: Timing,
     *,
-    gflops: float,
-    roof: float,
+    gflops: float | None,
+    roof: float | None,
     peer: Timing | None = None,
     peer_share: float = 1.0,
     peak_mb: float | None = None,
@@ -65,7 +68,7 @@ def make_row(
 ) -> Row:
     """A row of measured times. roof: GFLOP/s. peer_share: the part of our work that the peer was timed on; the ratio
     is then by equal work, and `peer_s` stays what was measured."""
-    rate = gflops / ours.median
+    rate = None if gflops is None else gflops / ours.median
     found: dict[str, Any] = {"gflops_per_s": rate, "ours_iqr_s": ours.spread, "rounds": len(ours.seconds)}
     if peer is not None:
         found["peer_iqr_s"] = peer.spread
@@ -74,7 +77,7 @@ def make_row(
         name=name,
         ours_s=ours.median,
         gflops=gflops,
-        roof_fraction=rate / roof,
+        roof_fraction=None if rate is None or roof is None else rate / roof,
         peer_s=None if peer is None else peer.median,
         ratio=None if peer is None else ratio_of(ours, peer) / peer_share,
         peak_mb=peak_mb,

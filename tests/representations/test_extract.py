@@ -1,11 +1,17 @@
 """A folder of clips becomes a bank, a bank a table; baselines are what they are called."""
 
 import csv
+import signal
+import subprocess
+import sys
+import tarfile
 
 import numpy as np
 import pytest
 import torch
 
+from vidgen.data.frames import to_tensor
+from vidgen.data.reading import read_video
 from vidgen.data.writing import write_video
 from vidgen.errors import VidgenError
 from vidgen.representations.bank import FeatureBank
@@ -129,3 +135,122 @@ def test_shuffled_frames_are_the_same_frames_whatever_the_batch(video):
         assert sorted(clip.sum((0, 2, 3)).tolist()) == sorted(other.sum((0, 2, 3)).tolist())
     assert torch.equal(shuffle_frames(video[1:2], ["b"], seed=1)[0], shuffled[1])
     assert not torch.equal(shuffle_frames(video, ["a", "b", "c"], seed=2), shuffled)
+
+
+def test_noise_and_ensembles_are_part_of_what_a_bank_is(pipeline, actions, tmp_path):
+    plain = extract_source(pipeline, actions, tmp_path / "plain", taps=TAPS, limit=2)
+    extract_source(pipeline, actions, tmp_path / "mean", taps=TAPS, limit=2, ensemble=2, noise="predicted")
+    banks = [FeatureBank.load(tmp_path / name) for name in ("plain", "mean")]
+    assert "noise" not in banks[0].meta  # so that banks of one draw, which never said so, can be continued
+    assert (banks[1].meta["noise"], banks[1].meta["ensemble"]) == ("predicted", 2) and plain["rows"] == 2
+    with pytest.raises(VidgenError, match="its ensemble is 2, not None"):
+        extract_source(pipeline, actions, tmp_path / "mean", taps=TAPS, limit=4, noise="predicted")
+
+
+def test_parts_hold_every_clip_once(pipeline, actions, tmp_path):
+    for i in (1, 2, 3):
+        extract_source(pipeline.vae, actions, tmp_path / str(i), part=(i, 3), size=32, num_frames=5, fps=8)
+    ids = [FeatureBank.load(tmp_path / str(i)).ids for i in (1, 2, 3)]
+    assert [len(part) for part in ids] == [4, 4, 4] and len({name for part in ids for name in part}) == 12
+    with pytest.raises(VidgenError, match="part 4 of 3"):
+        extract_source(pipeline.vae, actions, tmp_path / "4", part=(4, 3))
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    """Two clips, of 23 and of 3 frames, and one that is none; lossless."""
+    folder = tmp_path_factory.mktemp("film")
+    rng = np.random.default_rng(0)
+    for name, count in (("a", 23), ("b", 3), ("d", 9)):
+        write_video(rng.integers(0, 256, (count, 32, 32, 3), np.uint8), folder / f"{name}.mkv", fps=8)
+    (folder / "c.mkv").write_text("this is not a video")
+    return folder
+
+
+SLIDING = {"num_frames": 5, "size": 32, "windows": "sliding", "stride": 4, "batch_size": 2, "shard_rows": 2}
+
+
+def test_sliding_windows_are_rows_with_their_own_times(pipeline, film, tmp_path):
+    report = extract_source(pipeline.vae, film, tmp_path / "bank", pool="none", **SLIDING)
+    bank = FeatureBank.load(tmp_path / "bank")
+    firsts = [0, 4, 8, 12, 16, 18]
+    assert bank.ids == [*(f"a.mkv@{first}" for first in firsts), "d.mkv@0", "d.mkv@4"]
+    assert bank.groups.tolist() == ["a.mkv"] * 6 + ["d.mkv"] * 2 and bank.meta["preprocessing"]["stride"] == 4
+    assert [row.times[0] for row in bank.rows[:6]] == pytest.approx([first / 8 for first in firsts])
+    reasons = {drop["path"][-5:]: drop["reason"] for drop in report["dropped"]}
+    assert reasons["b.mkv"] == "3 frames, 5 needed" and "plain text" in reasons["c.mkv"]
+    clip = to_tensor(read_video(film / "a.mkv").frames)[None]
+    latents = FeatureExtractor(pipeline.vae, pool="none")(clip[:, :, 12:17]).features["tokenizer.latents"]
+    np.testing.assert_allclose(bank.tokens("tokenizer.latents")[3], latents[0].numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_sliding_goes_on_where_it_stopped(pipeline, film, tmp_path):
+    extract_source(pipeline.vae, film, tmp_path / "whole", **SLIDING)
+
+    def stop(done, total):
+        if len(FeatureBank.load(tmp_path / "bank", empty=True)) >= 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract_source(pipeline.vae, film, tmp_path / "bank", **SLIDING, progress=stop)
+    assert len(FeatureBank.load(tmp_path / "bank")) == 4  # in the middle of the first clip
+    report = extract_source(pipeline.vae, film, tmp_path / "bank", **SLIDING)
+    whole, bank = FeatureBank.load(tmp_path / "whole"), FeatureBank.load(tmp_path / "bank")
+    assert report["added"] == 4 and bank.rows == whole.rows
+    np.testing.assert_array_equal(bank.X("tokenizer.latents"), whole.X("tokenizer.latents"))
+    assert extract_source(pipeline.vae, film, tmp_path / "bank", **SLIDING)["added"] == 0
+    with pytest.raises(VidgenError, match="a stride of 3 is for sliding windows, not 'head'"):
+        extract_source(pipeline.vae, film, tmp_path / "other", stride=3)
+
+
+def test_a_tar_gives_the_bank_of_the_folder(pipeline, film, tmp_path):
+    with tarfile.open(tmp_path / "film.tar", "w") as tar:
+        for path in sorted(film.iterdir()):
+            tar.add(path, path.name)
+    setting = {"num_frames": 5, "size": 32}
+    reports = [
+        extract_source(pipeline.vae, source, tmp_path / name, **setting)
+        for source, name in ((film, "folder"), (tmp_path / "film.tar", "tar"))
+    ]
+    folder, tar = (FeatureBank.load(tmp_path / name) for name in ("folder", "tar"))
+    assert folder.rows == tar.rows and folder.ids == ["a.mkv", "d.mkv"]
+    np.testing.assert_array_equal(folder.X("tokenizer.latents"), tar.X("tokenizer.latents"))
+    lines = [[(drop["path"][-5:], drop["reason"]) for drop in report["dropped"]] for report in reports]
+    assert lines[0] == lines[1] and len(lines[0]) == 2
+
+
+KILLED = """
+import os, signal, sys
+import vidgen.representations.bank as bank
+from vidgen.representations.extract import extract_source
+from vidgen.tokenizers.model import VideoTokenizer
+
+left, save = int(sys.argv[4]), bank.save_file
+
+def save_or_die(tensors, path):
+    global left
+    save(tensors, path)  # written, but not yet under its name
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+
+bank.save_file = save_or_die
+model = VideoTokenizer.from_pretrained(sys.argv[1])
+extract_source(model, sys.argv[2], sys.argv[3], num_frames=5, size=32, fps=8, batch_size=2, shard_rows=4)
+"""
+
+
+def test_a_run_that_is_killed_and_continued_is_the_run(pipeline, actions, tmp_path):
+    pipeline.vae.save_pretrained(tmp_path / "vae")
+    words = [tmp_path / "vae", actions, tmp_path / "bank", 2]
+    ran = subprocess.run([sys.executable, "-c", KILLED, *map(str, words)], capture_output=True, text=True)
+    assert ran.returncode == -signal.SIGKILL, ran.stderr
+    assert len(FeatureBank.load(tmp_path / "bank")) == 8
+    assert [path for path in (tmp_path / "bank").iterdir() if path.name.startswith(".shard-")]
+    setting = {"num_frames": 5, "size": 32, "fps": 8, "batch_size": 2, "shard_rows": 4}
+    reports = [extract_source(pipeline.vae, actions, tmp_path / name, **setting) for name in ("bank", "whole")]
+    assert [(report["added"], len(report["dropped"])) for report in reports] == [(4, 1), (12, 1)]
+    files = [sorted(path.name for path in (tmp_path / name).iterdir()) for name in ("bank", "whole")]
+    assert files[0] == files[1] and not any(name.startswith(".") for name in files[0])
+    for name in files[0]:
+        assert (tmp_path / "bank" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

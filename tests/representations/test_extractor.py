@@ -6,7 +6,11 @@ from einops import rearrange
 
 from vidgen.errors import VidgenError
 from vidgen.noise import draw_per_sample, sample_generator
-from vidgen.representations.extractor import POOLS, FeatureExtractor, feature_key, list_taps, parse_key
+from vidgen.representations.extractor import POOLS, FeatureExtractor, feature_key, list_taps, owners, parse_key
+from vidgen.representations.noising import PredictedNoise
+from vidgen.tokenizers.bottlenecks import BOTTLENECKS
+from vidgen.tokenizers.config import TokenizerConfig
+from vidgen.tokenizers.model import VideoTokenizer
 
 BOTH = ["tokenizer.latents", "dit.blocks.1"]
 
@@ -109,11 +113,122 @@ def test_times_are_of_the_last_frame_in_each_feature(pipeline, video):
     assert FeatureExtractor(pipeline)(video).times["tokenizer.latents"][0].tolist() == [0, 4, 8]
 
 
-def test_causal_taps_of_a_prefix_are_the_prefix(pipeline, video):
-    fx = FeatureExtractor(pipeline.vae, [tap.name for tap in list_taps(pipeline.vae)], pool="none")
-    whole, part = fx(video).features, fx(video[:, :, :5]).features
-    for key, x in part.items():
-        torch.testing.assert_close(x, whole[key][:, : x.shape[1]], rtol=1e-5, atol=1e-5)
+SETTINGS = {"vq": {"codebook_size": 64}, "fsq": {"levels": (5, 5, 5, 5)}, "residual": {"codebook_size": 16}}
+SETTINGS["residual"] |= {"quantizers": 3}
+
+
+@pytest.fixture(scope="module")
+def make_tokenizer():
+    """A small tokenizer with any bottleneck."""
+
+    def make(name, **more):
+        shape = {"latent_channels": 4, "widths": (8, 16), "temporal": (True,), "patch": 4, "patch_t": 2}
+        torch.manual_seed(0)
+        config = TokenizerConfig(bottleneck=name, **shape, **SETTINGS.get(name, {}), **more)
+        return VideoTokenizer(config).eval().requires_grad_(False)
+
+    return make
+
+
+@pytest.mark.parametrize("name", BOTTLENECKS)
+def test_causal_taps_of_a_prefix_are_the_prefix(make_tokenizer, video, name):
+    model = make_tokenizer(name)
+    assert all(tap.causal for tap in list_taps(model))
+    fx = FeatureExtractor(model, [tap.name for tap in list_taps(model)], pool="none")
+    whole = fx(video)
+    for frames in (1, 5):
+        part = fx(video[:, :, :frames])
+        for key, x in part.features.items():
+            torch.testing.assert_close(x, whole.features[key][:, : x.shape[1]], rtol=1e-5, atol=1e-5)
+            assert torch.equal(part.times[key], whole.times[key][:, : x.shape[1]])
+
+
+def test_a_denoisers_taps_are_not_causal_and_say_so(pipeline, video):
+    fx = FeatureExtractor(pipeline, ["dit.blocks.3"], [0.0], pool="none")
+    whole, part = (next(iter(fx(clip).features.values())) for clip in (video, video[:, :, :5]))
+    assert not fx.taps["dit.blocks.3"].causal and not torch.allclose(part, whole[:, :2], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", BOTTLENECKS)
+def test_what_the_bottleneck_makes_are_taps(make_tokenizer, video, name):
+    model = make_tokenizer(name)
+    encoded = model.encode(video)
+    taps = {tap.name.removeprefix("tokenizer."): tap for tap in list_taps(model)}
+    found = FeatureExtractor(model, [f"tokenizer.{tap}" for tap in taps], pool="none")(video).features
+    assert list(taps)[-1] == "latents" and ("indices" in taps) == (encoded.indices is not None)
+    assert ("posterior.logvar" in taps) == (encoded.posterior is not None)
+    if encoded.posterior is not None:
+        logvar = rearrange(encoded.posterior.logvar, "b c t h w -> b t h w c")
+        assert torch.equal(found["tokenizer.posterior.logvar"], logvar)
+        latents = rearrange(encoded.posterior.mean, "b c t h w -> b t h w c")
+        assert torch.equal(found["tokenizer.latents"], latents)
+    if encoded.indices is not None:
+        indices = found["tokenizer.indices"].long()
+        assert torch.equal(indices.reshape(encoded.indices.shape), encoded.indices)
+        assert indices.shape[-1] == taps["indices"].width
+        for pool in ("mean", "frame"):
+            with pytest.raises(VidgenError, match="tokenizer.indices are numbers of codes"):
+                FeatureExtractor(model, ["tokenizer.indices"], pool=pool)
+
+
+def test_an_ensemble_is_the_mean_over_draws_of_the_clips_own(pipeline, video):
+    taps = ["tokenizer.latents", "dit.blocks.0", "dit.blocks.2"]
+    alone = [FeatureExtractor(pipeline, taps, [0.0, 0.3], pool="none", noise=OneDraw(pipeline, k)) for k in range(3)]
+    each = [fx(video, ["a", "b", "c"]).features for fx in alone]
+    mean = FeatureExtractor(pipeline, taps, [0.0, 0.3], pool="none", ensemble=3)
+    together, part = mean(video, ["a", "b", "c"]).features, mean(video[1:2], ["b"]).features
+    for key, x in together.items():
+        torch.testing.assert_close(x, torch.stack([one[key] for one in each]).mean(0), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(x[1:2], part[key], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(each[0]["dit.blocks.2@t=0.30"], each[1]["dit.blocks.2@t=0.30"], atol=1e-3)
+    one = FeatureExtractor(pipeline, taps, [0.3], pool="none")(video, ["a", "b", "c"]).features
+    assert torch.equal(one["dit.blocks.2@t=0.30"], each[0]["dit.blocks.2@t=0.30"])
+
+
+class OneDraw:
+    """The k-th draw of the default noise alone."""
+
+    name, random = "one draw", False
+
+    def __init__(self, pipeline, number):
+        self.all, self.number = FeatureExtractor(pipeline, ["dit.blocks.0"], [0.3]).noise, number
+
+    def __call__(self, x0, levels, ids, draw=0):
+        return self.all(x0, levels, ids, self.number)
+
+
+def test_predicted_noise_is_what_the_denoiser_would_take_away(pipeline, video):
+    x0 = pipeline.vae.encode(video).latents
+    fx = FeatureExtractor(pipeline, ["dit.blocks.1"], [0.0, 0.4], pool="none", noise="predicted")
+    clean, noised = fx.noise(x0, [0.0, 0.4], ["a", "b", "c"])
+    t = torch.full((3,), 0.4)
+    denoised = pipeline.denoiser([""] * 3, "", 1.0)(0.6 * x0, t)
+    assert torch.equal(clean, x0)
+    # alpha x0 = alpha x0' + sigma eps: the noise that is added is the one that was seen
+    torch.testing.assert_close((noised - 0.6 * x0) / 0.4, 0.6 * (x0 - denoised) / 0.4, rtol=1e-4, atol=1e-5)
+    walk = dict(pipeline.transformer.walk(noised, t, pipeline.text_encoder([""] * 3)))
+    found = fx(video, ["a", "b", "c"]).features["dit.blocks.1@t=0.40"]
+    torch.testing.assert_close(found, walk["blocks.1"], rtol=1e-4, atol=1e-5)
+    assert torch.equal(found, fx(video, ["d", "e", "f"]).features["dit.blocks.1@t=0.40"])
+
+
+def test_noise_from_any_function_of_the_latents(pipeline, video):
+    silent = PredictedNoise(path=pipeline.path, predict=lambda x0, level: torch.zeros_like(x0))
+    fx = FeatureExtractor(pipeline, ["dit.blocks.1"], [0.5], pool="none", noise=silent)
+    t, x0 = torch.full((3,), 0.5), pipeline.vae.encode(video).latents
+    walk = dict(pipeline.transformer.walk(0.5 * x0, t, pipeline.text_encoder([""] * 3)))
+    torch.testing.assert_close(fx(video).features["dit.blocks.1@t=0.50"], walk["blocks.1"], rtol=1e-4, atol=1e-5)
+
+
+def test_a_row_for_every_frame(pipeline, video):
+    seconds = torch.arange(7, dtype=torch.float64).expand(3, -1) / 10
+    frames = FeatureExtractor(pipeline, BOTH, pool="frame")(video[:, :, :7], times=seconds)
+    cells = FeatureExtractor(pipeline, BOTH, pool="spatial")(video[:, :, :7], times=seconds)
+    for key, x in frames.features.items():
+        part_of = [0, 1, 1, 1, 1, 2, 2]
+        assert torch.equal(x, cells.features[key][:, part_of]) and x.shape[1] == 7
+        assert torch.equal(frames.times[key], cells.times[key][:, part_of])
+    assert owners(torch.tensor([0, 0, 0, 2, 4]), 5).tolist() == [2, 3, 3, 4, 4]  # a first frame with three cells
 
 
 def test_the_model_stays_in_its_mode(pipeline, video):
@@ -143,7 +258,10 @@ def test_keys_round_trip():
         ({"noise_levels": [1.5]}, r"1.5 is outside \[0, 1\]"),
         ({"noise_levels": [float("nan")]}, "outside"),
         ({"taps": ["dit.blocks.1"], "noise_levels": []}, "need a noise level"),
-        ({"pool": "median"}, "median.*mean"),
+        ({"pool": "median"}, "median.*mean.*frame"),
+        ({"pool": "attentive"}, "weights that are learned.*probe"),
+        ({"taps": ["dit.blocks.1"], "noise": "pink"}, "pink.*random, predicted"),
+        ({"ensemble": 0}, "ensemble of 0"),
     ],
 )
 def test_settings_that_cannot_be(pipeline, arguments, words):

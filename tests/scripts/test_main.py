@@ -22,6 +22,7 @@ VERBS = (
     "probe",
     "sweep",
     "retrieve",
+    "bank",
     "data",
     "evaluate",
     "schedule",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vidgen.denoiser import Denoiser, make_denoiser
 from vidgen.errors import VidgenError
-from vidgen.models.taps import TapInfo
+from vidgen.models.taps import TapInfo, Tapped
 from vidgen.models.video_dit import VideoDiT
 from vidgen.noise import draw_normal, sample_generator
 from vidgen.paths import FlowPath, expand_level
@@ -24,7 +24,7 @@ from vidgen.tokenizers.model import Encoded, StreamState, VideoTokenizer, check_
 Solver = Callable[..., Tensor]  # (denoise, x, times, path) -> x, as those of vidgen.samplers.solvers.SAMPLERS
 
 
-class DiffusionTokenizer(Pretrained):
+class DiffusionTokenizer(Tapped, Pretrained):
     """Encoder and bottleneck of a VideoTokenizer, and a denoiser of pixels that is conditioned on the latents.
 
     One denoising loss trains both: the encoder learns what helps to denoise, and sampling from noise with the latents

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from vidgen.atomic import written_aside
 from vidgen.data.manifests import ClipRecord
+from vidgen.data.tars import archive_of
 from vidgen.errors import VidgenError
 from vidgen.hashing import json_hash
 
@@ -57,7 +58,7 @@ def hash_source(record: ClipRecord, tokenizer_hash: str, settings: object) -> st
     """What the tokens of a clip depend on: the tokenizer, the settings (plain data), which part of the clip, and the
     size and time of change of its file or frames. Raises VidgenError if it is not there."""
     try:
-        files = sorted(record.path.iterdir()) if record.path.is_dir() else [record.path]
+        files = sorted(record.path.iterdir()) if record.path.is_dir() else [archive_of(record.path) or record.path]
         stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     except OSError as error:
         raise VidgenError(f"{record.path}: cannot be read: {error.strerror}; check the path") from None

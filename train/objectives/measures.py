@@ -18,7 +18,7 @@ from vidgen.data.manifests import find_clips
 from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig
 from vidgen.metrics import mean_interval, psnr, ssim
 from vidgen.representations.baselines import PIXEL_BASELINES
-from vidgen.representations.extract import describe_row, open_clips
+from vidgen.representations.clip_rows import describe_row, open_clips
 from vidgen.representations.extractor import POOLS, FeatureExtractor
 from vidgen.representations.probes import MAJORITY, PROBES, Probe, ProbeTask, choose_and_score, make_task
 from vidgen.train.objectives.arms import ARMS, Plan, Tokenizer, decode_arm
@@ -128,7 +128,7 @@ def draw_world(plan: Plan) -> Labelled:
 
 def read_features(model: Tokenizer, clips: Tensor, device: str) -> Iterator[tuple[str, str, Float[np.ndarray, "n c"]]]:
     """(tap, pool, features) of the latents, and of the layer that they are made from."""
-    deep = model.feature_info[-2].name
+    deep = [info.name for info in model.feature_info if ".layers." in info.name][-1]
     pools = {"tokenizer.latents": ("mean", "temporal", "none"), f"tokenizer.{deep}": ("mean", "temporal")}
     extractor = FeatureExtractor(model, taps=list(pools), pool="none")
     found: dict[tuple[str, str], list[Tensor]] = {(tap, pool): [] for tap in pools for pool in pools[tap]}

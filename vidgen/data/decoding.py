@@ -15,6 +15,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from vidgen.data.frames import composite_on_black
 from vidgen.data.sources import Shown, Timeline, VideoInfo, explain_refusal
+from vidgen.data.tars import archive_of, open_bytes
 from vidgen.errors import VideoError
 
 # What FFmpeg's bindings raise on damaged input: their own errors, and Python's for numbers that make no sense.
@@ -40,7 +41,7 @@ class VideoFile:
     """
 
     def __init__(self, path: Path):
-        self._path, self._container, self._origin = path, None, 0.0
+        self._path, self._container, self._file, self._origin = path, None, None, 0.0
         self._reformatter = VideoReformatter()
         try:
             self._decoded = self._open()
@@ -61,9 +62,8 @@ class VideoFile:
 
     def close(self) -> None:
         """Close the file and let go of the decoder at once: its threads must not live on into a fork."""
-        if self._container is not None:
-            self._container.close()
-        self._container = self._stream = self._decoded = self._first = None
+        self._close_container()
+        self._container = self._file = self._stream = self._decoded = self._first = None
 
     def frames(self, start: float = 0.0) -> Iterator[Shown]:
         """See `sources.Source.frames`; a later start seeks to the key frame before it and decodes on from there."""
@@ -92,11 +92,11 @@ class VideoFile:
 
     def _open(self) -> Iterator[_Decoded]:
         """(Re)open the file at its beginning and return its frames, in the file's own clock."""
-        if self._container is not None:
-            self._container.close()
+        self._close_container()
         try:
+            self._file = open_bytes(self._path) if archive_of(self._path) else None
             # the prefix keeps a colon in a name from being read as a protocol
-            self._container = av.open(f"file:{self._path}", metadata_errors="replace")
+            self._container = av.open(self._file or f"file:{self._path}", metadata_errors="replace")
         except DECODER_ERRORS as error:
             raise explain_refusal(self._path, _reason(error)) from error
         streams = [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
@@ -112,6 +112,11 @@ class VideoFile:
         tag = SIZE_TAG.search(self._container.metadata.get("comment", ""))
         self._true_size = (int(tag[2]), int(tag[1])) if tag else None  # of an odd size, padded by `write_video`
         return self._decode()
+
+    def _close_container(self) -> None:
+        for opened in (self._container, self._file):
+            if opened is not None:
+                opened.close()
 
     def _decode(self) -> Iterator[_Decoded]:
         """Frames from the decoder's position on, in the order shown. Raises VideoError where it breaks."""

@@ -10,6 +10,7 @@ from PIL import Image, ImageOps, ImageSequence
 
 from vidgen.data.frames import composite_on_black
 from vidgen.data.sources import Shown, Timeline, VideoInfo, check_readable, explain_refusal
+from vidgen.data.tars import open_bytes
 from vidgen.errors import VideoError
 
 IMAGE_SUFFIXES = {".png", ".apng", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"}
@@ -22,7 +23,7 @@ def is_image(path: Path) -> bool:
     """Whether Pillow is to read this file: by its suffix, or an (animated) WebP, which FFmpeg does not decode."""
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return True
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         head = file.read(12)
     return head[:4] == b"RIFF" and head[8:] == b"WEBP"
 
@@ -84,7 +85,7 @@ class ImageFile:
         """(seconds, pixels) of every frame; pixels of the first alone unless `load_all`."""
         count = 0
         try:
-            with Image.open(self._path) as image:
+            with open_bytes(self._path) as file, Image.open(file) as image:
                 self._format, self._mode = (image.format or "image").lower(), image.mode
                 for count, frame in enumerate(ImageSequence.Iterator(image)):  # noqa: B007
                     pixels = _to_rgb(frame) if load_all or count == 0 else frame.load() and None

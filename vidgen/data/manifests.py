@@ -1,4 +1,4 @@
-"""Finding clips: folders, class folders, captions beside files, and CSV or JSONL manifests."""
+"""Finding clips: folders, class folders, captions beside files, CSV or JSONL manifests, and tars of WebDataset."""
 
 import csv
 import json
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vidgen.data.images import IMAGE_SUFFIXES, numbered_frames
+from vidgen.data.tars import is_tar, list_samples, open_bytes
 from vidgen.errors import VidgenError
 
 VIDEO_SUFFIXES = {
@@ -37,14 +38,16 @@ class ClipRecord:
 def find_clips(source: str | Path, *, frame_folders: bool = True) -> list[ClipRecord]:
     """All clips of `source`, in the order of their names, or of the manifest. Files are not opened.
 
-    source: one file; a manifest (.csv, .jsonl); or a folder, searched to any depth, hidden names left out. A folder
-    with `metadata.csv` or `metadata.jsonl` holds what that lists. Otherwise: `x.txt` beside `x.mp4` is its caption;
-    if every clip lies exactly one folder down, those folders are its labels; a folder of numbered images without
-    captions is one clip (frame_folders False: as many images); any other image is a clip of one frame.
+    source: one file; a manifest (.csv, .jsonl); a .tar; or a folder, searched to any depth, hidden names left out. A
+    folder with `metadata.csv` or `metadata.jsonl` holds what that lists, and one with tars what they hold. Otherwise:
+    `x.txt` beside `x.mp4` is its caption; if every clip lies exactly one folder down, those folders are its labels; a
+    folder of numbered images without captions is one clip (frame_folders False: as many images); any other image is a
+    clip of one frame.
 
     A manifest has a column path, file_name or video (relative to the manifest), and may have caption, text or prompt,
     and label, fps, start and duration; every other column is kept in `extra`. Files it names need not exist: reading
-    them says so. Raises VidgenError for a source that is missing, empty or malformed.
+    them says so. In a tar, `x.txt` is the caption of `x.mp4`, `x.cls` its label, and `x.json` (an object) a row of a
+    manifest. Raises VidgenError for a source that is missing, empty or malformed.
     """
     source = Path(source)
     if not source.exists():
@@ -52,10 +55,15 @@ def find_clips(source: str | Path, *, frame_folders: bool = True) -> list[ClipRe
     if source.is_file():
         if source.suffix.lower() in MANIFEST_SUFFIXES:
             return _unique(_read_manifest(source))
+        if is_tar(source):
+            return _filled(source, list(_read_tar(source)))
         return [ClipRecord(path=source, id=source.name, caption=_caption_beside(source))]
     for name in ("metadata.csv", "metadata.jsonl"):
         if (source / name).is_file():
             return _unique(_read_manifest(source / name))
+    if tars := sorted(path for path in source.iterdir() if is_tar(path) and not path.name.startswith(".")):
+        found = [replace(record, id=f"{tar.name}/{record.id}") for tar in tars for record in _read_tar(tar)]
+        return _filled(source, found)
     if frame_folders and _is_frame_clip(source):
         return [ClipRecord(path=source, id=source.name, caption=_caption_beside(source))]
     paths = list(_walk(source, frame_folders))
@@ -111,17 +119,61 @@ def _read_manifest(manifest: Path) -> Iterator[ClipRecord]:
         if name is None:
             columns = ", ".join(row) or "none"
             raise VidgenError(f"{where}: no {', '.join(PATH_COLUMNS)} in its columns ({columns}); name the clip's file")
-        numbers = {key: _number(cells.pop(key), key, where) for key in _NUMBER_COLUMNS if key in cells}
-        yield ClipRecord(
-            path=manifest.parent / str(name),
-            id=Path(str(name)).as_posix(),
-            caption=_text(_take(cells, CAPTION_COLUMNS)),
-            label=_text(cells.pop("label", None)),
-            extra={key: _text(value) for key, value in cells.items()},
-            **numbers,
-        )
+        yield _record(manifest.parent / str(name), Path(str(name)).as_posix(), cells, where)
     if not count:
         raise VidgenError(f"{manifest}: lists no clips; it needs a row for each, with its path")
+
+
+def _record(path: Path, id: str, cells: dict, where: str) -> ClipRecord:
+    """The record of a row, `cells` being its columns but for the path."""
+    numbers = {key: _number(cells.pop(key), key, where) for key in _NUMBER_COLUMNS if key in cells}
+    return ClipRecord(
+        path=path,
+        id=id,
+        caption=_text(_take(cells, CAPTION_COLUMNS)),
+        label=_text(cells.pop("label", None)),
+        extra={key: _text(value) for key, value in cells.items()},
+        **numbers,
+    )
+
+
+def _read_tar(archive: Path) -> Iterator[ClipRecord]:
+    """The clips of an archive, each with what the other files of its sample say; see `list_samples`."""
+    for _, files in list_samples(archive):
+        said = {suffix: name for suffix, name in files.items() if suffix in (".txt", ".cls", ".json")}
+        for suffix, name in files.items():
+            # no suffix stands for what a damaged archive lacks: opening it says so
+            if suffix and Path(name).suffix.lower() not in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
+                continue
+            cells = {}
+            if ".json" in said:
+                cells |= _read_object(archive / said[".json"])
+            for key, kind in (("caption", ".txt"), ("label", ".cls")):
+                if kind in said:
+                    cells[key] = " ".join(_read_text(archive / said[kind]).split())
+            cells = {key: value for key, value in cells.items() if value not in (None, "")}
+            yield _record(archive / name, name, cells, str(archive / name))
+
+
+def _read_text(path: Path) -> str:
+    with open_bytes(path) as file:
+        return file.read().decode("utf-8", "replace")
+
+
+def _read_object(path: Path) -> dict:
+    try:
+        found = json.loads(_read_text(path))
+    except ValueError as error:
+        raise VidgenError(f"{path}: not JSON ({error}); it needs one object") from error
+    if not isinstance(found, dict):
+        raise VidgenError(f"{path}: {type(found).__name__}, not an object")
+    return found
+
+
+def _filled(source: Path, records: list[ClipRecord]) -> list[ClipRecord]:
+    if not records:
+        raise VidgenError(f"{source}: no clips in its tars; they need videos or images, such as 00001.mp4")
+    return records
 
 
 def _rows(manifest: Path) -> Iterator[tuple[int, dict]]:

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from os import SEEK_END
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float64
 
+from vidgen.data.tars import archive_of, open_bytes
 from vidgen.errors import VideoError
 
 LFS_MAGIC = b"version https://git-lfs"
@@ -67,12 +69,12 @@ class Source(Protocol):
 
 def check_readable(path: Path) -> None:
     """Raise VideoError for what no decoder has to look at: nothing there, nothing in it, a Git LFS pointer."""
-    if not path.exists():
+    if not path.exists() and archive_of(path) is None:
         raise VideoError(f"{path}: no such file; check the path")
     if path.is_dir():
         raise VideoError(f"{path}: a folder, but not of numbered frames; name a file, or a folder of 0001.png, ...")
     try:
-        with path.open("rb") as file:
+        with open_bytes(path) as file:
             head = file.read(len(LFS_MAGIC))
     except OSError as error:
         raise VideoError(f"{path}: cannot be opened: {error.strerror or error}; check its permissions") from error
@@ -84,9 +86,9 @@ def check_readable(path: Path) -> None:
 
 def explain_refusal(path: Path, reason: str) -> VideoError:
     """The error for a file the decoder refuses to open; looks at the bytes to say more than the decoder does."""
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         head = file.read(512)
-        if head[4:8] == b"ftyp" and not _has_index(file, path.stat().st_size):
+        if head[4:8] == b"ftyp" and not _has_index(file, file.seek(0, SEEK_END)):
             return VideoError(f"{path}: cut short: its index (moov) is missing; copy or download it again")
     if all(byte in b"\t\n\r\f" or byte >= 32 for byte in head):
         try:

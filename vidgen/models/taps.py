@@ -1,17 +1,87 @@
-"""What a model says of the places where its features can be read."""
+"""What a model says of the places where its features can be read, and how they are asked for by number."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from vidgen.errors import VidgenError
 
 
 @dataclass(frozen=True, kw_only=True)
 class TapInfo:
     """One tap: its name, `width` in channels, `stride` (t, h, w) in pixels and frames per feature cell, the `space`
-    it lives in ("encoder", "latent", "denoiser") and whether it is `causal` (never sees later frames)."""
+    it lives in ("encoder", "posterior", "codes", "latent", "denoiser") and whether it is `causal` (never sees later
+    frames). What is read there is after the residual sum and before any norm."""
 
     name: str
     width: int
     stride: tuple[int, int, int]
     space: str
     causal: bool
+
+
+FORMATS: dict[str, Callable[[Tensor], Tensor]] = {
+    "BTHWC": lambda x: x,
+    "BCTHW": lambda x: rearrange(x, "b t h w c -> b c t h w"),
+    "BNC": lambda x: rearrange(x, "b t h w c -> b (t h w) c"),
+}
+
+
+class Tapped:
+    """What a model with `feature_info` and `walk`, which yields every tap by its name and then its result, can do."""
+
+    feature_info: list[TapInfo]
+    walk: Callable[..., Iterator[tuple[str, Tensor]]]
+
+    def forward_intermediates(
+        self,
+        *inputs: Any,
+        indices: int | Sequence[int] | None = None,
+        output_fmt: str = "BTHWC",
+        intermediates_only: bool = False,
+    ) -> tuple[Tensor, list[Float[Tensor, "b ..."]]] | list[Float[Tensor, "b ..."]]:
+        """(result, intermediates) of a pass over `inputs`, those of `forward`; as timm's method of this name.
+
+        indices: taps by their place in `feature_info`: a number is the last so many, a list may count from the end,
+            None is all. Intermediates come in the order of `feature_info`, each once.
+        output_fmt: "BTHWC", "BCTHW" or "BNC", of intermediates; the result keeps the layout it has.
+        intermediates_only: leaves the result out, and nothing is run beyond the last tap.
+        Raises VidgenError for a tap or a format that is not there.
+        """
+        if output_fmt not in FORMATS:
+            raise VidgenError(f"output_fmt {output_fmt!r} is unknown; choose one of {', '.join(FORMATS)}")
+        infos = self.feature_info
+        wanted = {infos[i].name: infos[i] for i in choose_indices(len(infos), indices)}
+        found: list[Tensor] = []
+        out = None
+        for name, out in self.walk(*inputs):
+            if name in wanted:
+                last = channels_last(out, wanted[name])
+                found.append(FORMATS[output_fmt](last))
+            if intermediates_only and len(found) == len(wanted):
+                return found
+        return found if intermediates_only else (out, found)
+
+
+def choose_indices(count: int, indices: int | Sequence[int] | None) -> list[int]:
+    """Numbers of taps, rising: see `Tapped.forward_intermediates`. VidgenError for one that is not among `count`."""
+    if indices is None:
+        return list(range(count))
+    if isinstance(indices, int):
+        if not 1 <= indices <= count:
+            raise VidgenError(f"the last {indices} taps are not there: this model has {count}")
+        return list(range(count - indices, count))
+    if bad := [i for i in indices if not -count <= i < count]:
+        raise VidgenError(f"tap number {bad[0]} is not there: this model has {count}, from 0, or from the end -1")
+    return sorted({i % count for i in indices})
+
+
+def channels_last(x: Tensor, info: TapInfo) -> Float[Tensor, "b t h w c"]:
+    """What `walk` yields for a tap: a denoiser's has its channels last, all others second."""
+    return x if info.space == "denoiser" else rearrange(x, "b c t h w -> b t h w c")

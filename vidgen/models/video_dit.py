@@ -17,13 +17,13 @@ from vidgen.models.dit_blocks import Block
 from vidgen.models.layers import Attention, modulate, settle, sinusoidal
 from vidgen.models.positions import rotary_table
 from vidgen.models.prepared_text import PreparedText, TextHeads, fill, fill_once
-from vidgen.models.taps import TapInfo
+from vidgen.models.taps import TapInfo, Tapped
 from vidgen.models.text import TextEncoding
 from vidgen.models.video_dit_config import VideoDiTConfig
 from vidgen.pretrained import Pretrained
 
 
-class VideoDiT(Pretrained):
+class VideoDiT(Tapped, Pretrained):
     """Diffusion transformer over clips of latents (Peebles & Xie 2023): full attention, 3-D rotary positions.
 
     The sines and cosines of the positions are also added to the patches: out of pure noise, rotary differences alone

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,7 @@ from vidgen.errors import VidgenError
 from vidgen.hashing import json_hash
 from vidgen.representations.extractor import feature_key, parse_key
 
-META_NAME, LAYOUT = "bank.json", 1
+META_NAME, SHARD, LAYOUT = "bank.json", "shard", 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,8 @@ class BankWriter:
                     f"{self.folder} holds a bank of other features: its {name} is {shorten(theirs.get(name))}, not "
                     f"{shorten(self.meta.get(name))}; choose another folder"
                 )
+        for scratch in self.folder.glob(f".{SHARD}-*"):  # what a killed run was writing
+            shutil.rmtree(scratch, ignore_errors=True)
         self.done, self._shards = set(bank.ids), bank.num_shards
         self._layout = bank.shapes if bank.num_shards else None
 
@@ -219,15 +222,32 @@ class FeatureBank:
         key = self.find_key(tap, noise_level)
         wanted = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=np.int64)
         out = np.empty((len(wanted), int(np.prod(self.shapes[key]))), np.float32)
-        start = 0
+        for start, x in self.blocks(key, wanted):
+            here = (wanted >= start) & (wanted < start + len(x))
+            out[here] = x.reshape(len(x), -1)[wanted[here] - start]
+        return out
+
+    def blocks(
+        self, key: str, rows: Sequence[int] | None = None
+    ) -> Iterator[tuple[int, Float[np.ndarray, "k *axes c"]]]:
+        """(number of its first row, features) of one shard after the other, in the memory of one; of those only that
+        hold some of `rows`, if given."""
+        wanted, start = None if rows is None else np.asarray(rows), 0
         for shard, size in enumerate(self._sizes):
-            here = (wanted >= start) & (wanted < start + size)
-            if here.any():
+            if wanted is None or ((wanted >= start) & (wanted < start + size)).any():
                 with self._open(shard) as file:
                     x = file.get_tensor(key)
-                out[here] = x.reshape(size, -1)[wanted[here] - start]
+                yield start, x
             start += size
-        return out
+
+    def shards(self, keys: Sequence[str] | None = None) -> Iterator[tuple[list[BankRow], dict[str, np.ndarray]]]:
+        """Rows and all features, or those of `keys`, of one shard after the other."""
+        start = 0
+        for shard, size in enumerate(self._sizes):
+            with self._open(shard) as file:
+                found = {key: file.get_tensor(key) for key in (self.keys if keys is None else keys)}
+            yield self.rows[start : start + size], found
+            start += size
 
     def tokens(
         self, tap: str, noise_level: float | None = None, rows: Sequence[int] | None = None
@@ -258,7 +278,7 @@ class FeatureBank:
 
 
 def shard_stem(number: int) -> str:
-    return f"shard-{number:05d}"
+    return f"{SHARD}-{number:05d}"
 
 
 def shorten(value: Any) -> str:

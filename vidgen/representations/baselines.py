@@ -20,6 +20,17 @@ RANDOM, SHUFFLED = "random.", "shuffled."
 GRID = 16  # rows and columns that clips are reduced to
 
 
+def base_of(key: str) -> str:
+    """A tap or key without the name of the bank it was joined from: "wan/dit.blocks.3" is "dit.blocks.3" there."""
+    return key.rpartition("/")[2]
+
+
+def twin_of(key: str, prefix: str) -> str:
+    """The key of the same feature with random weights, or of shuffled frames."""
+    name, slash, base = key.rpartition("/")
+    return f"{name}{slash}{prefix}{base}"
+
+
 def raw_pixels(video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b T h w 3"]:
     """Every frame, averaged down to 16x16."""
     return rearrange(F.adaptive_avg_pool3d(video, (video.shape[2], GRID, GRID)), "b c t h w -> b t h w c")

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.data.datasets import VideoDataset, Windows
-from vidgen.data.inspecting import reason_of
 from vidgen.data.manifests import ClipRecord, find_clips
-from vidgen.errors import VideoError
+from vidgen.errors import VidgenError
 from vidgen.hashing import json_hash, model_hash
-from vidgen.representations.bank import BankRow, BankWriter
+from vidgen.representations.bank import BankWriter
 from vidgen.representations.baselines import PIXEL_BASELINES, RANDOM, SHUFFLED, random_like, shuffle_frames
+from vidgen.representations.clip_rows import batches, single_windows, sliding_windows
 from vidgen.representations.extractor import FeatureExtractor
+from vidgen.representations.noising import Noising
 
-NO_LABELS = ("split", "subject", "group")  # columns of a manifest that say something else
+Windows = Literal["head", "centre", "random", "sliding"]
 
 
 def extract_source(
@@ -34,23 +33,32 @@ def extract_source(
     pool: str = "mean",
     seed: int = 0,
     prompt: str = "",
+    noise: str | Noising = "random",
+    ensemble: int = 1,
     num_frames: int | None = None,
     size: int | tuple[int, int] | None = None,
     fps: float | None = None,
     windows: Windows = "head",
+    stride: int | None = None,
     batch_size: int = 8,
+    shard_rows: int = 256,
     baselines: bool = False,
     limit: int | None = None,
+    part: tuple[int, int] = (1, 1),
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Writes the features of every clip of `source` (see `find_clips`) to the bank `out`, or continues that bank.
 
-    taps, noise_levels, pool, seed, prompt: see `FeatureExtractor`.
+    taps, noise_levels, pool, seed, prompt, noise, ensemble: see `FeatureExtractor`.
     num_frames, size, fps: the window of each clip; None takes what the model was trained at, where it says so, or else
-        17 frames, 64x64, and the file's own rate. windows: "head" or "centre" of the clip ("random": by `seed`).
+        17 frames, 64x64, and the file's own rate. windows: "head" or "centre" of the clip ("random": by `seed`), or
+        "sliding": all of it, a row a window, one every `stride` frames (None: as long as a window); see `slide`.
+    shard_rows: rows of a shard; a run that is killed loses fewer. Batches begin where shards do as long as it is a
+        multiple of `batch_size`, so that a run continued is to the bit the run that was not stopped.
     baselines: adds the same taps with random weights ("random.<key>") and of shuffled frames ("shuffled.<key>"), and
         `PIXEL_BASELINES`, for probes to print.
-    limit: the first so many clips. progress(done, total) is called after every batch.
+    limit: the first so many clips. part: (i, n) takes every n-th clip from the i-th on, for n runs side by side into
+        banks that `join_rows` makes one of. progress(done, total) counts clips, and is called after every batch.
 
     Labels are the source's; a manifest's columns `split`, and `subject` or `group`, are kept, and its other columns are
     labels by their names. Returns {"bank", "rows",
@@ -58,31 +66,78 @@ def extract_source(
     Raises VidgenError for settings that the model cannot take, features that are not finite, a bank of other features.
     """
     setting = {"taps": list(taps), "noise_levels": list(noise_levels), "pool": pool, "seed": seed, "prompt": prompt}
-    extractors = {"": FeatureExtractor(model, **setting)}
-    if baselines:
-        extractors |= {RANDOM: FeatureExtractor(random_like(model, seed), **setting), SHUFFLED: extractors[""]}
+    extractors = make_extractors(model, setting | {"noise": noise, "ensemble": ensemble}, baselines)
     pixels = PIXEL_BASELINES if baselines else {}
     keys = [prefix + key for prefix, fx in extractors.items() for key in fx.keys] + list(pixels)
     window = default_window(model, num_frames, size, fps) | {"windows": windows}
-    dataset = open_clips(find_clips(source)[:limit], **window, seed=seed)
-    dropped = [{"path": str(drop.path), "reason": drop.reason} for drop in dataset.dropped]
-    about = {"source": str(Path(source).resolve()), "keys": keys, **setting}
-    with BankWriter(out, about | describe_model(model) | describe_window(window)) as writer:
+    records = take_part(find_clips(source)[:limit], part)
+    about = {"source": str(Path(source).resolve()), "keys": keys, **setting, **describe_noise(noise, ensemble)}
+    dropped: list[dict[str, str]] = []
+    if windows == "sliding":
+        window["stride"] = stride or window["num_frames"]
+    elif stride is not None:
+        raise VidgenError(f"a stride of {stride} is for sliding windows, not {windows!r}; leave one of the two out")
+    with BankWriter(out, about | describe_model(model) | describe_window(window), shard_rows=shard_rows) as writer:
         there = len(writer.done)
-        todo = [i for i, record in enumerate(dataset.records) if record.id not in writer.done]
-        for count, (rows, video, times) in enumerate(clip_batches(dataset, todo, batch_size, dropped), 1):
-            if rows:
-                features = {name: make(video) for name, make in pixels.items()}
-                ids = [row.id for row in rows]
-                for prefix, fx in extractors.items():
-                    shown = shuffle_frames(video, ids, seed) if prefix == SHUFFLED else video
-                    found = fx(shown, ids, times).features
-                    features |= {prefix + key: x for key, x in found.items()}
-                writer.add(rows, features)
+        if windows == "sliding":
+            total, shown = sliding_windows(records, window, window["stride"], writer.done, dropped)
+        else:
+            total, shown = single_windows(records, window, seed, writer.done, dropped)
+        for batch in batches(shown, batch_size):
+            video, times = torch.stack([one.video for one in batch]), torch.stack([one.times for one in batch])
+            rows = [one.row for one in batch]
+            writer.add(rows, features_of(video, [row.id for row in rows], times, extractors, pixels, seed))
             if progress is not None:
-                progress(min(count * batch_size, len(todo)), len(todo))
-    total = len(writer.done)
-    return {"bank": str(out), "rows": total, "added": total - there, "dropped": dropped, "keys": keys}
+                progress(batch[-1].position + 1, total)
+    rows = len(writer.done)
+    if not rows:
+        reasons = "; ".join(f"{drop['path']}: {drop['reason']}" for drop in dropped[:3])
+        raise VidgenError(f"none of {len(records)} clips can be used ({reasons}); see `vidgen data inspect`")
+    return {"bank": str(out), "rows": rows, "added": rows - there, "dropped": dropped, "keys": keys}
+
+
+def make_extractors(model: Any, setting: dict[str, Any], baselines: bool) -> dict[str, FeatureExtractor]:
+    """By the prefix of their keys: the model's and, for baselines, one with random weights and one for shuffled frames.
+
+    The noise of random weights is their own, unless it is a function, which knows the model it is of.
+    """
+    found = {"": FeatureExtractor(model, **setting)}
+    if baselines:
+        found |= {RANDOM: FeatureExtractor(random_like(model, setting["seed"]), **setting), SHUFFLED: found[""]}
+    return found
+
+
+def features_of(
+    video: Float[Tensor, "b 3 T H W"],
+    ids: Sequence[str],
+    times: Float[Tensor, "b T"],
+    extractors: Mapping[str, FeatureExtractor],
+    pixels: Mapping[str, Callable[[Tensor], Tensor]],
+    seed: int,
+) -> dict[str, Float[Tensor, "b ..."]]:
+    """All features of a batch, by key."""
+    features = {name: make(video) for name, make in pixels.items()}
+    for prefix, fx in extractors.items():
+        shown = shuffle_frames(video, ids, seed) if prefix == SHUFFLED else video
+        features |= {prefix + key: x for key, x in fx(shown, ids, times).features.items()}
+    return features
+
+
+def take_part(records: list[ClipRecord], part: tuple[int, int]) -> list[ClipRecord]:
+    """Every n-th record from the i-th on. Raises VidgenError unless 1 <= i <= n, and for a part that has none."""
+    number, count = part
+    if not 1 <= number <= count:
+        raise VidgenError(f"part {number} of {count} is not there; parts are numbered from 1")
+    found = records[number - 1 :: count]
+    if not found:
+        raise VidgenError(f"part {number} of {count} has no clip: there are {len(records)}")
+    return found
+
+
+def describe_noise(noise: str | Noising, ensemble: int) -> dict[str, Any]:
+    """What a bank says of its noise where it is not one random draw, which older banks do not mention."""
+    name = noise if isinstance(noise, str) else noise.name
+    return ({} if name == "random" else {"noise": name}) | ({} if ensemble == 1 else {"ensemble": ensemble})
 
 
 def describe_model(model: Any) -> dict[str, str]:
@@ -106,41 +161,3 @@ def default_window(
         "size": [size, size] if isinstance(size, int) else list(size),
         "fps": getattr(trained, "fps", None) if fps is None else fps,
     }
-
-
-def open_clips(records: list[ClipRecord], **window: Any) -> VideoDataset:
-    """The clips as a data set. What it drops is in the report, so its warning is not needed too."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return VideoDataset(records, **window)
-
-
-def clip_batches(
-    dataset: VideoDataset, todo: Sequence[int], batch_size: int, dropped: list[dict[str, str]]
-) -> Iterator[tuple[list[BankRow], Float[Tensor, "b 3 T H W"] | None, Float[Tensor, "b T"] | None]]:
-    """Rows, clips and frame times of the items `todo`; an item that turns out damaged goes to `dropped`."""
-    for start in range(0, len(todo), batch_size):
-        rows, clips, times = [], [], []
-        for index in todo[start : start + batch_size]:
-            record = dataset.records[index]
-            try:
-                item = dataset[index]
-            except VideoError as error:
-                dropped.append({"path": str(record.path), "reason": reason_of(error, record)})
-                continue
-            clips.append(item["video"])
-            times.append(item["times"])
-            rows.append(describe_row(record, item["times"]))
-        yield (rows, torch.stack(clips), torch.stack(times)) if rows else (rows, None, None)
-
-
-def describe_row(record: ClipRecord, times: Float[Tensor, " T"]) -> BankRow:
-    return BankRow(
-        id=record.id,
-        label=record.label,
-        split=record.extra.get("split"),
-        group=record.extra.get("subject", record.extra.get("group")),
-        times=tuple(round(t, 6) for t in times.tolist()),
-        # an object, such as all that is known of a synthetic clip, is no label
-        labels={k: v for k, v in record.extra.items() if k not in NO_LABELS and not v.startswith("{")},
-    )

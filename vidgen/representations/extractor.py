@@ -10,15 +10,15 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from einops import rearrange, reduce
-from jaxtyping import Float
+from einops import reduce
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vidgen.errors import VidgenError
-from vidgen.models.taps import TapInfo
+from vidgen.models.taps import TapInfo, channels_last
 from vidgen.models.text import TextEncoding
-from vidgen.noise import draw_per_sample, sample_generator
-from vidgen.paths import network_input
+from vidgen.paths import expand_level
+from vidgen.representations.noising import Noising, PredictedNoise, RandomNoise, level_of, predict_by_denoiser
 
 # Pools of features (b, t, h, w, c); what is left of the axes is in the comment.
 POOLS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -28,6 +28,8 @@ POOLS: dict[str, Callable[[Tensor], Tensor]] = {
     "temporal": lambda x: reduce(x, "b t h w c -> b h w c", "mean"),  # over time
     "spatial": lambda x: reduce(x, "b t h w c -> b t c", "mean"),  # over space
 }
+FRAME = "frame"  # b T c: over space, and a row for every frame of the video, that of the feature frame it is part of
+NOISES = ("random", "predicted")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +49,16 @@ class FeatureExtractor:
 
     taps: names from `feature_info`: "tokenizer.encoder.layers.<i>", "tokenizer.latents", "dit.blocks.<i>".
     noise_levels: in [0, 1], for taps of the denoiser only; 0 is the clean latents.
-    pool: one of `POOLS`.
+    pool: one of `POOLS`, or "frame". Attentive pooling has weights that are learned: see the probe of that name.
     seed: the noise of a clip is a function of (seed, id) alone, the same for every tap and level.
     prompt: the text the denoiser is conditioned on; "" is the null condition.
+    noise: "random", "predicted" (by the denoiser itself, see `predict_by_denoiser`), or any `Noising`, such as
+        `InvertedNoise` of the samplers.
+    ensemble: the mean of the features over so many draws of random noise, all of the clip's own (Tang et al. 2023,
+        DIFT, section 4.2), before they are pooled.
 
-    Nothing is run beyond the last tap that is asked for. Raises VidgenError for an unknown tap or pool, and for a level
-    outside [0, 1].
+    Taps share a pass, and noise levels share the tokenizer's; nothing is run beyond the last tap that is asked for.
+    Raises VidgenError for an unknown tap, pool or noise, and for a level outside [0, 1].
     """
 
     def __init__(
@@ -63,6 +69,9 @@ class FeatureExtractor:
         pool: str = "mean",
         seed: int = 0,
         prompt: str = "",
+        *,
+        noise: str | Noising = "random",
+        ensemble: int = 1,
     ) -> None:
         self.model, self.feature_info = model, list_taps(model)
         self._known = known = {info.name: info for info in self.feature_info}
@@ -71,15 +80,17 @@ class FeatureExtractor:
             raise VidgenError(f"tap {unknown[0]!r} is not there; this model has {', '.join(known)}")
         if not taps:
             raise VidgenError(f"no taps given; this model has {', '.join(known)}")
-        if pool not in POOLS:
-            raise VidgenError(f"pool {pool!r} is unknown; choose one of {', '.join(POOLS)}")
+        check_pool(pool, [known[tap] for tap in taps])
         if bad := [level for level in noise_levels if not 0.0 <= level <= 1.0]:
             raise VidgenError(f"noise level {bad[0]} is outside [0, 1]; 0 is clean and 1 pure noise")
         self.taps = {tap: known[tap] for tap in taps}
         self.noise_levels = [float(level) for level in dict.fromkeys(noise_levels)]
-        self.pool, self.seed, self.prompt = pool, seed, prompt
+        self.pool, self.seed, self.prompt, self.ensemble = pool, seed, prompt, ensemble
+        if ensemble < 1:
+            raise VidgenError(f"an ensemble of {ensemble} draws is none; give 1 or more")
         if self._wanted("dit") and not self.noise_levels:
             raise VidgenError("taps of the denoiser need a noise level; give one in [0, 1], such as 0.1")
+        self.noise = find_noise(model, noise, seed, prompt) if self._wanted("dit") else None
 
     @property
     def keys(self) -> list[str]:
@@ -109,9 +120,12 @@ class FeatureExtractor:
         features, when = {}, {}
         with evaluating(self.model):
             for key, x in self._walk(video, ids):
-                features[key] = POOLS[self.pool](x.float())
-                tap = key.partition("@")[0]
-                when[key] = times[:, self._last_frames(self._known[tap], x.shape[1], video.shape[2])]
+                last = self._last_frames(self._known[parse_key(key)[0]], x.shape[1], video.shape[2])
+                if self.pool == FRAME:
+                    owner = owners(last, video.shape[2])
+                    features[key], when[key] = POOLS["spatial"](x.float())[:, owner.to(x.device)], times[:, last[owner]]
+                else:
+                    features[key], when[key] = POOLS[self.pool](x.float()), times[:, last]
         return FeatureOutput(features={k: features[k] for k in self.keys}, times={k: when[k] for k in self.keys})
 
     def _walk(self, video: Tensor, ids: Sequence[int | str]) -> Iterator[tuple[str, Float[Tensor, "b t h w c"]]]:
@@ -122,20 +136,35 @@ class FeatureExtractor:
             if name == "latents":
                 latents = x
             if name in plain:
-                yield f"tokenizer.{name}", rearrange(x, "b c t h w -> b t h w c")
+                key = f"tokenizer.{name}"
+                yield key, channels_last(x, self._known[key])
         if not noisy:
             return
-        device = device_of(self.denoiser)
-        x0 = latents.to(device, torch.float32)
-        eps = draw_per_sample(x0.shape[1:], [sample_generator(self.seed, i) for i in ids]).to(device)
+        x0 = latents.to(device_of(self.denoiser), torch.float32)
         text = TextEncoding(
             tokens=self._text.tokens.expand(len(video), -1, -1), mask=self._text.mask.expand(len(video), -1)
         )
-        for level in self.noise_levels:
-            t = torch.full((len(video),), level, device=device)
-            walk = self.denoiser.walk(network_input(x0, eps, t, self.model.path), t, text)
-            for name, x in up_to_last(walk, noisy):
-                yield feature_key(f"dit.{name}", level), x
+        draws = self.ensemble if self.noise.random else 1
+        drawn = [self.noise(x0, self.noise_levels, ids, draw) for draw in range(draws)]
+        for i, level in enumerate(self.noise_levels):
+            count = draws if level > 0 else 1  # clean latents are the same in every draw
+            yield from self._mean([one[i] for one in drawn[:count]], level, text, noisy)
+
+    def _mean(
+        self, noised: list[Tensor], level: float, text: TextEncoding, taps: Sequence[str]
+    ) -> Iterator[tuple[str, Float[Tensor, "b t h w c"]]]:
+        """(key, features) of the denoiser's taps at a level, averaged over the latents `noised`."""
+        total: dict[str, Tensor] = {}
+        for x in noised:
+            t = level_of(x, level)
+            walk = self.denoiser.walk(self.model.path.input_scale(expand_level(t, x)) * x, t, text)
+            for name, h in up_to_last(walk, taps):
+                if len(noised) == 1:
+                    yield feature_key(f"dit.{name}", level), h
+                else:
+                    total[name] = total[name].add_(h) if name in total else h.float().clone()
+        for name, h in total.items():
+            yield feature_key(f"dit.{name}", level), h / len(noised)
 
     def _wanted(self, part: str) -> list[str]:
         """The names, within a part of the model, of the taps asked for."""
@@ -165,6 +194,36 @@ class FeatureExtractor:
                 f"clips of {h}x{w} do not fit the denoiser's patches; resize them to a multiple of "
                 f"{need[0]}x{need[1]}, or read the tokenizer's taps only"
             )
+
+
+def find_noise(model: Any, noise: str | Noising, seed: int, prompt: str) -> Noising:
+    """What brings a pipeline's latents to a noise level. Raises VidgenError for a name that is not there."""
+    if not isinstance(noise, str):
+        return noise
+    if noise == "random":
+        return RandomNoise(path=model.path, seed=seed)
+    if noise == "predicted":
+        return PredictedNoise(path=model.path, predict=predict_by_denoiser(model, prompt))
+    raise VidgenError(f"noise {noise!r} is unknown; choose one of {', '.join(NOISES)}, or give a function")
+
+
+def check_pool(pool: str, taps: Sequence[TapInfo]) -> None:
+    """Raises VidgenError for a pool that is not there, and for numbers of codes, which have no mean."""
+    if pool == "attentive":
+        raise VidgenError(
+            "pool 'attentive' has weights that are learned: extract with 'none' and probe with 'attentive'"
+        )
+    if pool not in (*POOLS, FRAME):
+        raise VidgenError(f"pool {pool!r} is unknown; choose one of {', '.join((*POOLS, FRAME))}")
+    if pool != "none" and (codes := [info.name for info in taps if info.space == "codes"]):
+        raise VidgenError(f"{codes[0]} are numbers of codes, which have no {pool}; take pool 'none', or the latents")
+
+
+def owners(last: Int[Tensor, " t"], num_frames: int) -> Int[Tensor, " T"]:
+    """For each video frame the feature frame it is part of, `last` being the last video frame of each: the last of
+    those that are complete with the same one, where a first frame has several."""
+    first = torch.searchsorted(last, torch.arange(num_frames))
+    return torch.searchsorted(last, last[first], right=True) - 1
 
 
 def list_taps(model: Any) -> list[TapInfo]:

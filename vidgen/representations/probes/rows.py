@@ -10,7 +10,7 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 
 from vidgen.errors import VidgenError
-from vidgen.representations.baselines import PIXEL_BASELINES, RANDOM, SHUFFLED
+from vidgen.representations.baselines import PIXEL_BASELINES, RANDOM, SHUFFLED, base_of, twin_of
 from vidgen.representations.extractor import parse_key
 from vidgen.representations.probes.catalogue import MAJORITY, PROBES
 from vidgen.representations.probes.metrics import METRICS, difference_interval
@@ -49,7 +49,7 @@ def probe_rows(
     rows = []
     for key, score in scores.items():
         row = describe(bank, key, kind, asked, score)
-        if (twin := scores.get(SHUFFLED + key)) is not None:
+        if (twin := scores.get(twin_of(key, SHUFFLED))) is not None:
             metric, groups = METRICS[asked.goal], asked.groups[asked.test]
             row["temporal_gain"] = score.test - twin.test
             row["temporal_gain_ci"] = list(difference_interval(metric, score.counts, twin.counts, groups, seed))
@@ -64,11 +64,16 @@ def chosen_keys(bank: FeatureBank, taps: Sequence[str] | None) -> list[str]:
     if taps is None:
         return bank.keys
     for tap in taps:
-        if not any(tap in (key, parse_key(key)[0]) for key in bank.keys):
+        if not any(tap in names_of(key) for key in bank.keys):
             bank.find_key(tap)  # raises, with what is there
-    twins = {prefix + tap for prefix in (RANDOM, SHUFFLED) for tap in taps}
+    twins = {twin_of(tap, prefix) for prefix in (RANDOM, SHUFFLED) for tap in taps}
     wanted = {*taps, *twins, LATENTS, *PIXEL_BASELINES}
-    return [key for key in bank.keys if wanted & {key, parse_key(key)[0]}]
+    return [key for key in bank.keys if wanted & names_of(key)]
+
+
+def names_of(key: str) -> set[str]:
+    """What a feature may be asked for by: its key or tap, in a joined bank also without the bank's name."""
+    return {key, parse_key(key)[0], base_of(key), parse_key(base_of(key))[0]}
 
 
 def features_for(bank: FeatureBank, key: str, probe: Probe) -> Float[np.ndarray, "n *axes c"]:
@@ -79,9 +84,11 @@ def features_for(bank: FeatureBank, key: str, probe: Probe) -> Float[np.ndarray,
     """
     if probe.takes == "vectors":
         return bank.X(key)
-    x, pool = bank.tokens(key), bank.meta.get("pool")
-    if key in PIXEL_BASELINES:
-        return rearrange(x, "n t ... -> n t (...)") if key == "raw_pixels" else rearrange(x, "n ... -> n 1 (...)")
+    x, pool = bank.tokens(key), pool_of(bank, key)
+    if base_of(key) in PIXEL_BASELINES:
+        return (
+            rearrange(x, "n t ... -> n t (...)") if base_of(key) == "raw_pixels" else rearrange(x, "n ... -> n 1 (...)")
+        )
     if x.ndim == 2 or (probe.takes == "frames" and pool == "temporal"):
         raise VidgenError(
             f"{bank.folder}: its pool {pool!r} left no {probe.takes}; extract with --pool none"
@@ -94,12 +101,15 @@ def features_for(bank: FeatureBank, key: str, probe: Probe) -> Float[np.ndarray,
 
 def is_model(tap: str) -> bool:
     """Whether a tap is of the model itself; all others are baselines."""
-    return tap.startswith(("tokenizer.", "dit."))
+    return base_of(tap).startswith(("tokenizer.", "dit."))
 
 
 def pool_of(bank: FeatureBank, tap: str) -> str | None:
     """The bank's pool for what comes from a network; pixels are not pooled."""
-    return bank.meta.get("pool") if is_model(tap) or tap.startswith((RANDOM, SHUFFLED)) else "none"
+    if not is_model(tap) and not base_of(tap).startswith((RANDOM, SHUFFLED)):
+        return "none"
+    pool = bank.meta.get("pool")
+    return pool.get(tap.partition("/")[0]) if isinstance(pool, dict) else pool  # a joined bank's may differ
 
 
 def describe(bank: FeatureBank, key: str, kind: str, task: ProbeTask, score: ProbeScore) -> dict[str, Any]:

@@ -1,0 +1,124 @@
+"""`vidgen bank`: what is in a bank of features, several made one, and one for other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from vidgen.errors import VidgenError
+from vidgen.scripts.options import JsonOption
+from vidgen.scripts.outputs import check_output
+from vidgen.scripts.reporting import print_json, print_table
+
+if TYPE_CHECKING:
+    from vidgen.representations.bank import FeatureBank
+
+Format = Literal["numpy", "parquet", "datasets"]
+BankArgument = Annotated[Path, typer.Argument(metavar="BANK", help="The folder that `vidgen extract` wrote.")]
+app = typer.Typer(no_args_is_help=True, help="Banks of features: show one, join several, export one.")
+
+
+@app.command()
+def show(bank: BankArgument, json: JsonOption = False) -> None:
+    """What a bank holds and how it was made.
+
+    Example: vidgen bank show bank
+    """
+    from vidgen.representations.bank import FeatureBank
+
+    opened = FeatureBank.load(bank)
+    if json:
+        print_json(describe(opened))
+        return
+    cells = [(key, "x".join(map(str, opened.shapes[key]))) for key in opened.keys]
+    print_table(f"{bank}: {len(opened)} clips in {opened.num_shards} shards", ("features", ">of a clip"), cells)
+    splits = describe(opened)["splits"]
+    print(f"splits: {', '.join(f'{name} {count}' for name, count in splits.items()) or 'none'}")
+    print(f"labels: {', '.join(opened.columns) or 'none'}")
+    for name, value in opened.meta.items():
+        if name not in ("keys", "taps", "banks"):
+            print(f"{name}: {value}")
+
+
+def describe(bank: FeatureBank) -> dict[str, Any]:
+    """A bank as plain data."""
+    splits = [row.split for row in bank.rows if row.split is not None]
+    return {
+        "rows": len(bank),
+        "shards": bank.num_shards,
+        "features": {key: list(bank.shapes[key]) for key in bank.keys},
+        "splits": {name: splits.count(name) for name in dict.fromkeys(splits)},
+        "labels": bank.columns,
+        "meta": bank.meta,
+    }
+
+
+@app.command()
+def join(
+    banks: Annotated[list[str], typer.Argument(metavar="[NAME=]BANK...", help="Two or more folders.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="BANK", help="The new bank's folder.")],
+    mixed: Annotated[
+        bool, typer.Option("--mixed", help="With names: let clips that were sized or cut differently stand together.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Rows of banks that were made alike, or with names, the features of several models on the same clips.
+
+    Example: vidgen bank join part1 part2 -o whole; vidgen bank join ours=bank wan=other -o both
+    """
+    check_output(output, folder=True)
+    named = dict(split_name(text) for text in banks)
+    if len(named) < 2 or len(named) != len(banks):
+        raise VidgenError("join takes two banks or more, each once, with names of their own or without any")
+
+    from vidgen.representations.bank import FeatureBank
+    from vidgen.representations.joining import join_features, join_rows
+
+    opened = {name: FeatureBank.load(folder) for name, folder in named.items()}
+    if all("=" in text for text in banks):
+        made = join_features(opened, output, mixed=mixed)
+    elif any("=" in text for text in banks) or mixed:
+        raise VidgenError("give a name to every bank to join their features, or to none (and no --mixed) for rows")
+    else:
+        made = join_rows(list(opened.values()), output)
+    print_json(describe(made)) if json else print(f"{output}: {len(made)} clips x {len(made.keys)} features")
+
+
+def split_name(text: str) -> tuple[str, Path]:
+    """ "ours=bank" as name and folder; without a name the folder is the name. VidgenError for one with a slash or @."""
+    name, equals, folder = text.partition("=")
+    if not equals:
+        return text, Path(text)
+    if not name or set(name) & set("/@,"):
+        raise VidgenError(f"{text!r}: a bank's name is a word without / or @, as in ours=bank")
+    return name, Path(folder)
+
+
+@app.command()
+def export(
+    bank: BankArgument,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="PATH", help="A new folder, or a .parquet file.")],
+    kind: Annotated[Format, typer.Option("--format", help="For NumPy, for tables, for Hugging Face's datasets.")],
+    json: JsonOption = False,
+) -> None:
+    """Write a bank for other tools, shard by shard; parquet needs pyarrow, and datasets the library of that name.
+
+    Example: vidgen bank export bank -o arrays --format numpy
+    """
+    check_output(output)
+
+    from vidgen.representations.bank import FeatureBank
+    from vidgen.representations.exporting import EXPORTS
+
+    opened = FeatureBank.load(bank)
+    EXPORTS[kind](opened, output)
+    report = {"path": str(output), "format": kind, "rows": len(opened), "features": opened.keys}
+    print_json(report) if json else print(f"{output}: {len(opened)} clips x {len(opened.keys)} features")
+
+
+if __name__ == "__main__":
+    from vidgen.scripts.main import main_of
+
+    main_of("bank")

@@ -1,0 +1,26 @@
+"""`vidgen bench extract`: features against the bare pass and against keeping all, search, and a bank beyond memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vidgen.scripts.benches.bank_reading import measure_bank
+from vidgen.scripts.benches.machine import Machine
+from vidgen.scripts.benches.rows import BenchSettings, Row
+from vidgen.scripts.benches.searching import measure_search
+from vidgen.scripts.benches.tapping import measure_taps
+
+CASES = ("taps", "search", "bank")
+PEERS = ("hooks", "sklearn", "faiss")
+
+
+def measure(settings: BenchSettings, machine: Machine) -> Iterator[Row]:
+    """The rows of the cases and peers that were asked for, as they are done. A bare pass is always beside a tap."""
+    cases = CASES if settings.only is None else settings.only
+    peers = PEERS if settings.peers is None else settings.peers
+    if "taps" in cases:
+        yield from measure_taps(settings, machine)
+    if "search" in cases:
+        yield from measure_search(settings, machine, tuple(name for name in peers if name != "hooks"))
+    if "bank" in cases:
+        yield from measure_bank(settings)
