@@ -12,13 +12,13 @@ from safetensors.torch import save_file
 from vidgen.errors import VidgenError
 from vidgen.lora.adapters import load_lora
 from vidgen.lora.files import find_lora, read_lora
-from vidgen.lora.names import name_places
+from vidgen.lora.names import find_places
 
-Q, K = "blocks.0.attn1.to_q", "blocks.1.attn1.to_k"
+Q, K = "blocks.0.attention.to_q", "blocks.1.attention.to_k"
 
 
 def factors(path: Path, part: str | None = None) -> dict[str, float]:
-    return {delta.layer: delta.factor for delta in read_lora(path, part)}
+    return {delta.name.removesuffix(".weight"): delta.factor for delta in read_lora(path, part)}
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def configure(folder: Path, **values: object) -> None:
         ({"r": 4, "lora_alpha": 8}, (2.0, 2.0)),
         ({"r": 4, "lora_alpha": 6, "use_rslora": True}, (3.0, 3.0)),
         ({"r": 4, "lora_alpha": 4, "alpha_pattern": {"to_k": 12}}, (1.0, 3.0)),
-        ({"r": 7, "lora_alpha": 4, "rank_pattern": {r"blocks\.\d\.attn1\.to_[qk]": 4}}, (1.0, 1.0)),
+        ({"r": 7, "lora_alpha": 4, "rank_pattern": {r"blocks\.\d\.attention\.to_[qk]": 4}}, (1.0, 1.0)),
         ({"r": 4}, (1.0, 1.0)),
         ({}, (1.0, 1.0)),
     ],
@@ -108,14 +108,14 @@ def test_names_that_ltx_was_published_with():
         network = LTXVideoTransformer3DModel(
             num_layers=1, num_attention_heads=1, attention_head_dim=8, cross_attention_dim=8
         )
-    table = name_places(network)
-    for name, layer in {
-        "patchify_proj": "proj_in",
-        "adaln_single.linear": "time_embed.linear",
-        "transformer_blocks.0.attn1.q_norm": "transformer_blocks.0.attn1.norm_q",
-        "transformer_blocks_0_attn2_to_out_0": "transformer_blocks.0.attn2.to_out.0",
+    _, table = find_places(network, ())
+    for name, parameter in {
+        "patchify_proj.weight": "proj_in.weight",
+        "adaln_single.linear.bias": "time_embed.linear.bias",
+        "transformer_blocks.0.attn1.q_norm.weight": "transformer_blocks.0.attn1.norm_q.weight",
+        "transformer_blocks_0_attn2_to_out_0.weight": "transformer_blocks.0.attn2.to_out.0.weight",
     }.items():
-        assert table[name].layer == layer
+        assert table[name].parameter == parameter
 
 
 A, B = f"transformer.{Q}.lora_A.weight", f"transformer.{Q}.lora_B.weight"

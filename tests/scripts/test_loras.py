@@ -59,7 +59,7 @@ def test_what_cannot_be_put_on_is_one_line_and_leaves_nothing(vidgen, model: Pat
         (f"{loras[0]}:nan", "the scale nan is not finite"),
         (
             tmp_path / "other.safetensors",
-            "'transformer.blocks.9.mlp.up.diff' speaks of blocks.9.mlp.up, which VideoDiT",
+            "'transformer.blocks.9.mlp.up.diff' speaks of blocks.9.mlp.up.weight, which VideoDiT",
         ),
     ):
         words = ("sample", PROMPT, "-o", tmp_path / "x.mp4", "--model", model, "--lora", loras[0], "--lora", lora)

@@ -20,17 +20,15 @@ from vidgen.lora.names import Place, find_places
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Change:
-    """A delta and the rows `start` to `stop` of a parameter that it is added to; the network alone holds the latter."""
+    """A delta and where it is added; `owner` is the parameter, which the network alone holds."""
 
     owner: weakref.ref[nn.Parameter]
-    start: int
-    stop: int
     delta: Delta
     place: Place
 
     def add_to(self, total: Tensor, scale: float) -> None:
-        rows = total[self.start : self.stop]
-        value = self.delta.value(tuple(rows.shape), total.device, total.dtype)
+        rows = total if self.place.rows is None else total[self.place.rows]
+        value = self.delta.value(self.place.shape or tuple(rows.shape), total.device, total.dtype)
         rows.add_(value if self.place.fit is None else self.place.fit(value), alpha=scale)
 
 
@@ -157,10 +155,10 @@ def load_lora(
 
     `file`: a safetensors file, a folder with one (peft's adapter_config.json beside it is read), or a hub id. Keys may
     be diffusers' (`transformer.X.lora_A.weight`), peft's (`base_model.model.X...`), those of published models
-    (`diffusion_model.X...`) or of trainers (`lora_unet_X.lora_down.weight`). The network may be one that holds the
-    network meant. `part` says which part of a pipeline is meant where a file has several. `names` adds names of layers
-    in the file, without what stands before them: the layer that is meant, the `Place` in a layer that holds several
-    (to_kv, part 0 of 2, for to_k), or None for one to leave out.
+    (`diffusion_model.X...`) or of trainers (`lora_unet_X.lora_down.weight`). `network` may be one that holds the one
+    meant. `part` says which part of a pipeline is meant where a file has several. Of layers that hold several (to_kv of
+    to_k and to_v) the rows of each are changed. `names` adds names: those of weights and biases in the file, without
+    what stands before them, and for each the parameter that is meant, a `Place`, or None to leave it out.
 
     Raises VidgenError, with nothing changed, for a file that is damaged, layers that the network has not, other shapes
     or ranks, naming the key.
@@ -177,40 +175,30 @@ def load_lora(
 def match_changes(
     network: nn.Module, path: Path, deltas: list[Delta], names: Mapping[str, Place | str | None]
 ) -> list[Change]:
-    """Each delta with the parameter that it changes. Raises VidgenError for layers or shapes that are not there."""
-    holder, table = find_places(network, {delta.layer for delta in deltas})
-    given = {name: Place(layer=place) if isinstance(place, str) else place for name, place in names.items()}
-    deltas = [delta for delta in deltas if given.get(delta.layer, delta) is not None]
-    known = {**table, **given}
-    if absent := [delta for delta in deltas if delta.layer not in known]:
-        lost, all_of_them = (len({delta.layer for delta in some}) for some in (absent, deltas))
+    """Each delta with the parameter that it changes. Raises VidgenError for names or shapes that are not there."""
+    holder, table = find_places(network, {delta.name for delta in deltas})
+    table |= {name: Place(parameter=place) if isinstance(place, str) else place for name, place in names.items()}
+    if absent := [delta for delta in deltas if delta.name not in table]:
         raise VidgenError(
-            f"{path}: key {absent[0].key!r} speaks of {absent[0].layer}, which {type(holder).__name__} has not "
-            f"({lost} of {all_of_them} layers); a LoRA of another model, or give `names`"
+            f"{path}: key {absent[0].key!r} speaks of {absent[0].name}, which {type(holder).__name__} has not "
+            f"({len(absent)} of {len(deltas)} are not there); a LoRA of another model, or give `names`"
         )
-    return [make_change(holder, path, delta, known[delta.layer]) for delta in deltas]
+    meant = [(delta, table[delta.name]) for delta in deltas]
+    parameters = dict(holder.named_parameters(remove_duplicate=False))
+    return [make_change(parameters, path, delta, place) for delta, place in meant if place is not None]
 
 
-def make_change(holder: nn.Module, path: Path, delta: Delta, place: Place) -> Change:
-    """Raises VidgenError, naming the key, where the layer has no such parameter or part, or one of another shape."""
-    try:
-        layer = holder.get_submodule(place.layer)
-    except AttributeError:
-        raise VidgenError(f"`names`: {type(holder).__name__} has no layer {place.layer!r}") from None
-    parameter = getattr(layer, delta.parameter, None)
-    if not isinstance(parameter, nn.Parameter) or not parameter.is_floating_point():
-        raise VidgenError(
-            f"{path}: key {delta.key!r} changes the {delta.parameter} of {place.layer}, which has none of real numbers"
-        )
-    rows = parameter.shape[0] // place.parts
-    if not 0 <= place.part < place.parts or rows * place.parts != parameter.shape[0]:
-        raise VidgenError(f"{place} is none of {place.layer} with weights {tuple(parameter.shape)}")
-    shape = (rows, *parameter.shape[1:])
+def make_change(parameters: Mapping[str, nn.Parameter], path: Path, delta: Delta, place: Place) -> Change:
+    """Raises VidgenError, naming the key, where there is no such parameter, or one of another shape."""
+    parameter = parameters.get(place.parameter)
+    if parameter is None or not parameter.is_floating_point():
+        problem = "is no parameter of the network" if parameter is None else "is of whole numbers"
+        raise VidgenError(f"{path}: key {delta.key!r} is to change {place.parameter}, which {problem}")
+    shape = place.shape or tuple((parameter if place.rows is None else parameter[place.rows]).shape)
     if delta.shape != without_ones(shape):
-        part = f"part {place.part} of {place.parts} of " if place.parts > 1 else ""
+        rows = "" if place.rows is None else f"rows {place.rows.start} to {place.rows.stop} of "
         raise VidgenError(
-            f"{path}: key {delta.key!r} changes a {delta.parameter} of shape {delta.shape}; {part}{place.layer} has "
-            f"{shape}: a LoRA of a model of another size"
+            f"{path}: key {delta.key!r} makes a change of shape {delta.shape}, {rows}{place.parameter} has {shape}: a "
+            "LoRA of a model of another size"
         )
-    start = place.part * rows
-    return Change(owner=weakref.ref(parameter), start=start, stop=start + rows, delta=delta, place=place)
+    return Change(owner=weakref.ref(parameter), delta=delta, place=place)

@@ -52,12 +52,11 @@ WRAPPER = "base_model.model."  # peft's own, around any network
 
 @dataclass(frozen=True, kw_only=True)
 class Delta:
-    """What a file adds to a parameter ("weight" or "bias") of the layer that it calls `layer`: `factor` times up down,
-    or times `up` alone; `factor` is alpha / r. `key` is one of its keys, for errors."""
+    """What a file adds to the weight or bias that it calls `name`: `factor` times up down, or times `up` alone;
+    `factor` is alpha / r. `key` is one of its keys, for errors."""
 
     key: str
-    layer: str
-    parameter: str
+    name: str
     up: Tensor
     down: Tensor | None = None
     factor: float = 1.0
@@ -219,10 +218,10 @@ def read_lora(path: Path, part: str | None = None) -> list[Delta]:
 
 def layer_deltas(path: Path, layer: str, tensors: dict[str, tuple[str, Tensor]], settings: Settings) -> Iterator[Delta]:
     """The changes of one layer. Raises VidgenError where its tensors do not belong together."""
-    for kind, parameter in (("weight", "weight"), ("bias", "bias")):
+    for kind in ("weight", "bias"):
         if kind in tensors:
             key, value = tensors[kind]
-            yield Delta(key=key, layer=layer, parameter=parameter, up=value)
+            yield Delta(key=key, name=f"{layer}.{kind}", up=value)
     for kind, other in (("down", "up"), ("up", "down"), ("alpha", "up"), ("up_bias", "up")):
         if kind in tensors and other not in tensors:
             raise VidgenError(f"{path}: {tensors[kind][0]!r} stands without its {WORDS[other]}; the file is cut")
@@ -240,7 +239,7 @@ def layer_deltas(path: Path, layer: str, tensors: dict[str, tuple[str, Tensor]],
         alpha = tensors["alpha"][1].item()
     # With rsLoRA alpha / sqrt(r) (Kalajdzievski 2023, eq. 4). Files that say no alpha mean alpha = r.
     factor = (rank if alpha is None else alpha) / (math.sqrt(rank) if settings.use_rslora else rank)
-    yield Delta(key=key, layer=layer, parameter="weight", up=up, down=down, factor=factor)
+    yield Delta(key=key, name=f"{layer}.weight", up=up, down=down, factor=factor)
     if "up_bias" in tensors:
         bias_key, bias = tensors["up_bias"]
-        yield Delta(key=bias_key, layer=layer, parameter="bias", up=bias, factor=factor)
+        yield Delta(key=bias_key, name=f"{layer}.bias", up=bias, factor=factor)

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 from torch import Tensor, nn
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a name in a LoRA file points: a layer, or of one that holds several, part `part` of `parts` equal ones, by
-    the rows (outputs) of its weight.
+    """Where a name in a LoRA file points: a parameter, or `rows` of one that holds several (outputs of fused layers).
 
-    `fit`: what a reader of checkpoints does to a weight of that name on its way into the layer, such as another order
-    of rows. It must be linear: it is done to the change of the weight.
+    Where a reader of published checkpoints lays a tensor otherwise than they do, `shape` is the one that it has there,
+    and `fit` what the reader does to it, such as another order of rows. That must be linear: it is done to the change.
     """
 
-    layer: str
-    part: int = 0
-    parts: int = 1
+    parameter: str
+    rows: slice | None = None
+    shape: tuple[int, ...] | None = None
     fit: Callable[[Tensor], Tensor] | None = None
+
+
+class CheckpointKey(Protocol):
+    """What a reader's key map says of a tensor `name` of theirs: our tensor that it is, or these rows of it."""
+
+    ours: str
+    name: str
+    shape: tuple[int, ...]
+    rows: slice | None
+
+    def to_ours(self, tensor: Tensor, shape: tuple[int, ...]) -> Tensor: ...
 
 
 # Layers that hold several, by the last part of their name, and what these are called alone; in order of rows.
@@ -54,20 +66,8 @@ LTX: Renames = (
     (r"^time_embed\b", "adaln_single"),
     (r"\bnorm_([qk])$", r"\1_norm"),
 )
-# Ours -> diffusers' Wan, whose blocks have the same layers.
-OURS: Renames = (
-    (r"^(blocks\.\d+)\.attention\b", r"\1.attn1"),
-    (r"^(blocks\.\d+)\.cross\b", r"\1.attn2"),
-    (r"^(blocks\.\d+\.attn\d)\.out$", r"\1.to_out.0"),
-    (r"^(blocks\.\d+)\.mlp\.up$", r"\1.ffn.net.0.proj"),
-    (r"^(blocks\.\d+)\.mlp\.down$", r"\1.ffn.net.2"),
-)
-# By class: one step of renaming after the other, each result a name of its own.
-ALIASES: dict[str, tuple[Renames, ...]] = {
-    "VideoDiT": (OURS, WAN),
-    "WanTransformer3DModel": (WAN,),
-    "LTXVideoTransformer3DModel": (LTX,),
-}
+# By the class that the left-hand names are of.
+ALIASES: dict[str, Renames] = {"WanTransformer3DModel": WAN, "LTXVideoTransformer3DModel": LTX}
 
 
 def rename(name: str, renames: Renames) -> str:
@@ -77,30 +77,48 @@ def rename(name: str, renames: Renames) -> str:
 
 
 def own_places(network: nn.Module) -> Iterator[tuple[str, Place]]:
-    """The network's own names of its layers that have a weight, and those of the layers that some hold fused."""
-    for path, module in network.named_modules():
-        if isinstance(getattr(module, "weight", None), nn.Parameter):
-            yield path, Place(layer=path)
-            above, dot, last = path.rpartition(".")
-            parts = FUSED.get(last, ())
-            for k, alone in enumerate(parts):
-                yield f"{above}{dot}{alone}", Place(layer=path, part=k, parts=len(parts))
+    """The network's own names of its weights and biases, and of what some of its layers hold fused."""
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        layer, _, kind = name.rpartition(".")
+        if kind not in ("weight", "bias"):
+            continue
+        yield name, Place(parameter=name)
+        above, dot, last = layer.rpartition(".")
+        parts = FUSED.get(last, ())
+        for k, alone in enumerate(parts):
+            size = parameter.shape[0] // len(parts)
+            yield f"{above}{dot}{alone}.{kind}", Place(parameter=name, rows=slice(k * size, (k + 1) * size))
 
 
-def name_places(network: nn.Module) -> dict[str, Place]:
-    """Every name by which a file may speak of a layer of `network`, underscores for dots included, as some write it."""
-    spoken = list(own_places(network))
-    table = dict(spoken)
-    for step in ALIASES.get(type(network).__name__, ()):
-        spoken = [(rename(name, step), place) for name, place in spoken]
-        for name, place in spoken:
-            table.setdefault(name, place)
-    for name, place in list(table.items()):
-        table.setdefault(name.replace(".", "_"), place)
+def places_of_keys(keys: Iterable[CheckpointKey], network: nn.Module) -> dict[str, Place]:
+    """The key map by which a reader makes `network` out of a published checkpoint, as names for LoRAs of the latter."""
+    parameters, table = dict(network.named_parameters()), {}
+    for key in keys:
+        if key.ours in parameters:
+            whole = parameters[key.ours]
+            ours = tuple((whole if key.rows is None else whole[key.rows]).shape)
+            fit = partial(key.to_ours, shape=ours)
+            table[key.name] = Place(parameter=key.ours, rows=key.rows, shape=tuple(key.shape), fit=fit)
     return table
+
+
+def with_aliases(table: dict[str, Place], class_name: str) -> dict[str, Place]:
+    """The table with all that diffusers' class of that name is called elsewhere, and with underscores for dots in the
+    names of layers, as some trainers write them."""
+    found = dict(table)
+    split = [(*name.rpartition(".")[::2], place) for name, place in table.items()]
+    split += [(rename(layer, ALIASES.get(class_name, ())), kind, place) for layer, kind, place in split]
+    for layer, kind, place in split:
+        found.setdefault(f"{layer}.{kind}", place)
+    for layer, kind, place in split:
+        found.setdefault(f"{layer.replace('.', '_')}.{kind}", place)
+    return found
 
 
 def find_places(network: nn.Module, names: Collection[str]) -> tuple[nn.Module, dict[str, Place]]:
     """The network that `names` speak of, and its table: `network`, or one that it holds, if that knows more of them."""
-    tables = [(module, name_places(module)) for module in (network, *network.children())]
+    tables = [
+        (module, with_aliases(dict(own_places(module)), type(module).__name__))
+        for module in (network, *network.children())
+    ]
     return max(tables, key=lambda found: sum(name in found[1] for name in names))
