@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from vidgen.atomic import written_aside
+from vidgen.checksums import check_sums
 from vidgen.errors import VidgenError
 
 CONFIG_NAME = "config.json"
@@ -114,6 +115,8 @@ def find_checkpoint(place: Path) -> Checkpoint:
 
 
 def _homes(files: list[Path]) -> dict[str, Path]:
+    """The file of each tensor. Raises VidgenError for a file that is damaged, or not the one that was published."""
+    check_sums(files)
     homes: dict[str, Path] = {}
     for path in files:
         with opened(path) as file:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vidgen.checksums import check_sums
 from vidgen.errors import VidgenError
 from vidgen.locations import find_model
 from vidgen.pretrained import opened, read_json
@@ -188,6 +189,7 @@ def read_lora(path: Path, part: str | None = None) -> list[Delta]:
     VidgenError for keys that are not known or stand alone, ranks that differ, values that are not finite, and several
     parts with none named.
     """
+    check_sums([path])
     with opened(path) as file:
         keys = [parse_key(path, name) for name in sorted(file.keys())]
         parts = {key.part: key.name for key in keys}
