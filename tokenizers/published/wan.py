@@ -136,6 +136,7 @@ def read_wan(place: str | os.PathLike, *, dtype: torch.dtype | None = None, devi
         raise VidgenError(f"{place}: {error}") from None
     places, keys, checkpoint = model.state_dict(), match_keys(model), find_checkpoint(place)
     checkpoint.check({key.name: key.shape for key in keys.values()})
+    checkpoint.check_room(dtype, device)
     own = {key.name: name for name, key in keys.items()}
     tensors = {}
     for theirs, tensor in checkpoint.read():
