@@ -112,6 +112,7 @@ def sample(
 
     from vidgen.samplers.pipeline import load_pipeline
     from vidgen.samplers.rollout import Windows
+    from vidgen.scripts.sampling_memory import check_sampling
 
     where = find_device(device)
     pipe = load_pipeline(model, device=where, dtype=find_dtype(dtype, where))
@@ -144,8 +145,10 @@ def sample(
         story=tale,
         loras=tuple(map(str, loras)),
     )
-    drifts = []
-    if length > windows.num_frames or tale is not None:
+    long, drifts = length > windows.num_frames or tale is not None, []
+    at_once = (min(length, windows.num_frames), *size[1:])
+    check_sampling(pipe, at_once, 1 if long else min(batch_size, len(jobs)), long=long, decodes=kind != "latent")
+    if long:
         drifts = [make_long(run, job) for job in jobs]
     else:
         for first in range(0, len(jobs), batch_size):
