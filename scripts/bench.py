@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # and `PEERS`.
 BENCHES = {
     "tokenizer": "vidgen.scripts.benches.tokenizer",
+    "dit": "vidgen.scripts.benches.dit",
     "extract": "vidgen.scripts.benches.extract",
 }
 
@@ -32,7 +33,7 @@ def bench(
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes: a look at whether everything runs.")] = False,
     only: Annotated[str | None, typer.Option("--only", metavar="CASES", help="As encode,train; default: all.")] = None,
     peers: Annotated[
-        str | None, typer.Option("--peers", metavar="NAMES", help="Peers to run beside, or none; default: all.")
+        str | None, typer.Option("--peers", "--peer", metavar="NAMES", help="To run beside, or none; default: all.")
     ] = None,
     peer_seconds: Annotated[
         float,
@@ -164,7 +165,11 @@ def show(name: str, report: dict[str, Any]) -> None:
         print_table("memory, each in a process of its own", columns, held)
     for row in rows:
         if "tokens_per_s" in row:
-            print(f"{row['name']}: {row['tokens_per_s']:.0f} tokens/s, {row['fps']:.0f} frames/s")
+            frames = f", {row['fps']:.3g} frames/s" if "fps" in row else ""
+            over = (
+                f", {row['step_over_passes']:.2f} of its {row['passes']:g} passes" if "step_over_passes" in row else ""
+            )
+            print(f"{row['name']}: {row['tokens_per_s']:.0f} tokens/s{frames}{over}")
         if row.get("said"):
             print(f"{row['name']}: {row['said']}")
         if row.get("note"):

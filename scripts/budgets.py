@@ -88,7 +88,7 @@ def make_planner(tokenizer: VideoTokenizer, limit: int | None, task: Task) -> Pl
 
 def describe_plan(plan: Plan, limit: int) -> str:
     """A plan in words."""
-    from vidgen.tokenizers.memory.planning import describe_bytes
+    from vidgen.room import describe_bytes
     from vidgen.tokenizers.memory.tiles import BlendedTiles
 
     within = f"at most {describe_bytes(plan.peak_bytes)} of {describe_bytes(limit)}"

@@ -45,7 +45,8 @@ class Latents:
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """What all clips of a command share. `size` is (frames, height, width), `settings` and `given` go to the pipeline's
-    call, `story` holds the prompts of a clip that changes; `kind` and `keep` say what is written."""
+    call, `story` holds the prompts of a clip that changes, `loras` names what was put on the model; `kind` and `keep`
+    say what is written."""
 
     pipe: VideoPipeline
     model: str
@@ -57,6 +58,7 @@ class Run:
     settings: dict[str, Any]
     given: dict[str, Any] = field(default_factory=dict)
     story: list[tuple[int, str]] | None = None
+    loras: tuple[str, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -64,7 +66,8 @@ class Run:
 
     def said(self, job: Job) -> dict[str, Any]:
         """What a file of latents says of its clip."""
-        return {"prompt": job.prompt, "seed": self.seed, "copy": job.copy, "model": self.model}
+        lora = {"lora": ", ".join(self.loras)} if self.loras else {}
+        return {"prompt": job.prompt, "seed": self.seed, "copy": job.copy, "model": self.model, **lora}
 
     def kept(self, job: Job) -> Path:
         """Where the latents of a clip go."""

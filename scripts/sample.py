@@ -25,6 +25,7 @@ from vidgen.scripts.conditioning import (
     describe_story,
     read_story,
 )
+from vidgen.scripts.loras import LoraOption, Wanted, describe_loras, find_loras, put_on
 from vidgen.scripts.making_clips import Job, Run, finish, generate, make_long
 from vidgen.scripts.options import (
     DeviceOption,
@@ -48,6 +49,7 @@ def sample(
         ),
     ] = None,
     model: ModelOption = "default",
+    lora: LoraOption = None,
     num_frames: Annotated[int | None, typer.Option(min=1, help="Default: the model's own, as for all below.")] = None,
     height: Annotated[int | None, typer.Option(min=1, help="Pixels.")] = None,
     width: Annotated[int | None, typer.Option(min=1, help="Pixels.")] = None,
@@ -106,13 +108,16 @@ def sample(
     outputs = plan_outputs(prompts, num_videos_per_prompt, output, kind)
     for path in outputs:
         check_output(path, folder=path.suffix == "")
+    loras = find_loras(lora)
 
     from vidgen.samplers.pipeline import load_pipeline
     from vidgen.samplers.rollout import Windows
+    from vidgen.scripts.sampling_memory import check_sampling
 
     where = find_device(device)
     pipe = load_pipeline(model, device=where, dtype=find_dtype(dtype, where))
     pipe.transformer.set_attention(attention)
+    put_on(pipe, loras)
     rate = fps or pipe.scheduler.fps
     tale = None if story is None else read_story(story, rate)
     prompts = prompts if tale is None else [describe_story(tale)]
@@ -138,16 +143,19 @@ def sample(
         },
         given=sources.read(pipe, size, rate, windows),
         story=tale,
+        loras=tuple(map(str, loras)),
     )
-    drifts = []
-    if length > windows.num_frames or tale is not None:
+    long, drifts = length > windows.num_frames or tale is not None, []
+    at_once = (min(length, windows.num_frames), *size[1:])
+    check_sampling(pipe, at_once, 1 if long else min(batch_size, len(jobs)), long=long, decodes=kind != "latent")
+    if long:
         drifts = [make_long(run, job) for job in jobs]
     else:
         for first in range(0, len(jobs), batch_size):
             batch = jobs[first : first + batch_size]
             for job, clip in zip(batch, generate(run, batch), strict=True):
                 finish(run, job, clip)
-    report(jobs, size, model, seed, time.perf_counter() - started, drifts, json)
+    report(jobs, size, model, seed, time.perf_counter() - started, drifts, loras, json)
 
 
 def read_prompts(prompt: str | None, file: Path | None) -> list[str]:
@@ -172,6 +180,7 @@ def report(
     seed: int,
     seconds: float,
     drifts: list[dict[str, Any]],
+    loras: list[Wanted],
     as_json: bool,
 ) -> None:
     """Prints what was made; `drifts` has one a clip, or none."""
@@ -181,7 +190,8 @@ def report(
         clips = [{"path": str(j.output), "prompt": j.prompt, "copy": j.copy, "fps": j.fps, **shape} for j in jobs]
         clips = [clip | {"drift": drift} for clip, drift in zip(clips, drifts, strict=True)] if drifts else clips
         seconds = round(seconds, 3)
-        print_json({"model": model, "seed": seed, "seconds": seconds, "peak_mb": peak_memory_mb(), "clips": clips})
+        about = {"model": model, **describe_loras(loras), "seed": seed, "seconds": seconds}
+        print_json({**about, "peak_mb": peak_memory_mb(), "clips": clips})
         return
     names = str(jobs[0].output) if len(jobs) == 1 else f"{jobs[0].output} ... {jobs[-1].output} ({len(jobs)} clips)"
     print(f"{names}: {frames} frames of {height}x{width}, {seconds:.1f} s{describe_memory()}", file=sys.stdout)

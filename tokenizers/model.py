@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vidgen.errors import VidgenError
+from vidgen.finite import check_output
 from vidgen.models.taps import TapInfo, Tapped
 from vidgen.pretrained import Pretrained
 from vidgen.tokenizers.backbones.convolutional import FrontEnd
@@ -147,7 +148,8 @@ class VideoTokenizer(Tapped, Pretrained):
             )
         stream = Stream(past=state.cache)
         x = self.front_end(frames[:, :, :ready]).contiguous(memory_format=torch.channels_last_3d)
-        return self.encoder(x, stream), StreamState(cache=stream.next, pending=pending)
+        hidden = self._checked("encoder", x, self.encoder(x, stream), state)
+        return hidden, StreamState(cache=stream.next, pending=pending)
 
     # Decoding
 
@@ -171,10 +173,16 @@ class VideoTokenizer(Tapped, Pretrained):
         """Frames of these latents: 1 for a clip's first latent, `ratio_t` for each later one, uncropped."""
         stream = Stream(past=state.cache if state else {})
         z = self.denormalise(latents.to(self.dtype)).contiguous(memory_format=torch.channels_last_3d)
-        x = self.front_end.inverse(self.decoder(z, stream))
+        x = self.front_end.inverse(self._checked("decoder", z, self.decoder(z, stream), state))
         if state is None:
             x = x[:, :, self.config.lead :]
         return x, StreamState(cache=stream.next)
+
+    def _checked(self, half: str, given: Tensor, out: Tensor, state: StreamState | None) -> Tensor:
+        """`out`, which a half of the network made of `given`. Raises NotFinite, with the layer, if it is not finite."""
+        network, past = getattr(self, half), state.cache if state else {}
+        what = f"the {half} of {self.config.name}"
+        return check_output(out, network, lambda: network(given, Stream(past=past)), what=what, given=given)
 
     def latents_from_indices(
         self, indices: Int[Tensor, "b t h w"] | Int[Tensor, "b t h w q"]

@@ -142,6 +142,9 @@ class DiffusionRecipe(LoopConfig):
     Shares of the clips: `drop_text` without their caption, `per_frame_noise` with a noise level of its own for each
     latent frame, `given_frames` with some latent frames clean, from which the others are made (images to video,
     continuation, frames between).
+
+    `lora_rank` above 0 trains a LoRA of that rank on the denoiser of `init_from`, and nothing else; `final` is then its
+    file, for `vidgen sample --lora`. `lora_alpha` scales it by alpha / rank; 0 is the rank.
     """
 
     tokenizer: str = "default"
@@ -156,6 +159,8 @@ class DiffusionRecipe(LoopConfig):
     drop_text: float = 0.1
     per_frame_noise: float = 0.0
     given_frames: float = 0.0
+    lora_rank: int = 0
+    lora_alpha: float = 0.0
     validation_levels: int = 8
 
 

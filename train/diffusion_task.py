@@ -11,12 +11,14 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from vidgen.errors import VidgenError
+from vidgen.locations import find_model
+from vidgen.lora.factors import TrainedLoRA
 from vidgen.loss_weights import prediction_weight
 from vidgen.models.text import ByteTextConfig, ByteTextEncoder, TransformersTextEncoder
 from vidgen.models.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.noise import TimeDistribution, draw_normal, sample_generator
 from vidgen.paths import PARAMETRISATIONS, PATHS, expand_level, network_input
-from vidgen.pretrained import config_from_dict
+from vidgen.pretrained import config_from_dict, read_json
 from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline, load_pipeline
 from vidgen.tokenizers.loading import load_tokenizer
 from vidgen.train.config import DiffusionRecipe
@@ -44,6 +46,17 @@ def build_networks(recipe: DiffusionRecipe, latent_channels: int) -> tuple[Video
         encoder = ByteTextEncoder(config_from_dict(ByteTextConfig, text, "recipe key `text_model`"))
     sizes = {"latent_channels": latent_channels, "text_width": encoder.width}
     return VideoDiT(config_from_dict(VideoDiTConfig, {**recipe.model, **sizes}, "recipe key `model`")), encoder
+
+
+def check_base(recipe: DiffusionRecipe, time: TimeDistribution) -> None:
+    """Raises VidgenError where a LoRA would learn something else than the model predicts that it is for: its file does
+    not say what that is."""
+    said = read_json(find_model(recipe.init_from) / "scheduler" / "scheduler_config.json")
+    for key, own in (("parametrisation", recipe.parametrisation), ("path", time.path)):
+        if said.get(key, own) != own:
+            raise VidgenError(
+                f"init_from={recipe.init_from}: its {key} is {said[key]}, not {own}; a LoRA needs the same"
+            )
 
 
 def draw_given(b: int, frames: int, share: float, generator: torch.Generator) -> Bool[Tensor, "b t"]:
@@ -79,6 +92,11 @@ class DiffusionTask(Task):
         # Published encoders stay as they are.
         if recipe.train_text and isinstance(self.text_encoder, ByteTextEncoder):
             trained["text_encoder"] = self.text_encoder
+        if recipe.lora_rank:
+            check_base(recipe, self.time)
+            torch.manual_seed(recipe.seed)
+            alpha = recipe.lora_alpha or float(recipe.lora_rank)
+            trained = {"lora": TrainedLoRA(self.transformer, recipe.lora_rank, alpha)}
         self.model = nn.ModuleDict(trained).requires_grad_(True)
         self.dataset = CachedLatents(
             self.tokenizer, recipe.data, seed=recipe.seed, count=recipe.cached_clips, cache=recipe.cache
@@ -142,8 +160,12 @@ class DiffusionTask(Task):
         return {"loss": sum(metrics.values()) / len(metrics), **metrics}
 
     def export(self, folder: Path) -> None:
-        """Writes a whole pipeline: the tokenizer, the denoiser and the text encoder, with the time distribution."""
-        data = self.recipe.data
+        """Writes a whole pipeline: the tokenizer, the denoiser and the text encoder, with the time distribution; or the
+        LoRA where that is what was trained."""
+        data, dtype = self.recipe.data, torch.bfloat16 if self.recipe.autocast == "bfloat16" else None
+        if "lora" in self.model:
+            self.model["lora"].save(folder, dtype=dtype)
+            return
         scheduler = SchedulerConfig(
             parametrisation=self.recipe.parametrisation,
             **self.time.to_dict(),
@@ -153,4 +175,4 @@ class DiffusionTask(Task):
             fps=data.fps,
         )
         pipeline = VideoPipeline(self.tokenizer, self.transformer, self.text_encoder, scheduler)
-        pipeline.save_pretrained(folder, dtype=torch.bfloat16 if self.recipe.autocast == "bfloat16" else None)
+        pipeline.save_pretrained(folder, dtype=dtype)

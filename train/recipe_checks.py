@@ -32,10 +32,24 @@ def check_recipe(recipe: LoopConfig, path: Path) -> None:
         check_source(source, path)
         if isinstance(recipe, DiffusionRecipe) and source.num_frames not in (0, recipe.data.num_frames):
             raise VidgenError(f"{path}: task diffusion takes clips of one length: leave num_frames of its sources at 0")
+    if isinstance(recipe, DiffusionRecipe):
+        check_lora(recipe, path)
     if isinstance(recipe, TokenizerRecipe):
         check_tokenizer_recipe(recipe, path)
     if isinstance(recipe, KeyframeRecipe):
         check_keyframes(recipe, path)
+
+
+def check_lora(recipe: DiffusionRecipe, path: Path) -> None:
+    """Raises VidgenError for a LoRA on nothing, or by an optimizer that is for whole matrices."""
+    if recipe.lora_rank < 0 or recipe.lora_alpha < 0:
+        raise VidgenError(
+            f"{path}: lora_rank={recipe.lora_rank}, lora_alpha={recipe.lora_alpha}: 0 or more, 0 for none"
+        )
+    if recipe.lora_rank and not recipe.init_from:
+        raise VidgenError(f"{path}: lora_rank={recipe.lora_rank} needs a trained model: set init_from, e.g. to default")
+    if recipe.lora_rank and recipe.optimizer.kind != "adamw":
+        raise VidgenError(f"{path}: a LoRA is trained with optimizer.kind=adamw, not {recipe.optimizer.kind}")
 
 
 def check_guard(guard: GuardConfig, path: Path) -> None:

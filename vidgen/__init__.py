@@ -5,6 +5,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vidgen.lora.adapters import load_lora as load_lora
     from vidgen.models.video_dit import VideoDiT as VideoDiT
     from vidgen.noise import TimeDistribution as TimeDistribution
     from vidgen.paths import CosinePath as CosinePath
@@ -41,6 +42,7 @@ _PUBLIC = {
     "TimeDistribution": "vidgen.noise",
     "VideoDiT": "vidgen.models.video_dit",
     "VideoTokenizer": "vidgen.tokenizers.model",
+    "load_lora": "vidgen.lora.adapters",
     "load_pipeline": "vidgen.samplers.pipeline",
     "load_tokenizer": "vidgen.tokenizers.loading",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,11 +17,18 @@ from safetensors.torch import save_file
 from torch import nn
 
 from vidgen.atomic import written_aside
+from vidgen.checksums import check_sums
 from vidgen.errors import VidgenError
+from vidgen.room import check_weights
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 INDEX_NAME = f"{WEIGHTS_NAME}.index.json"
+# By safetensors' words, for the room that is needed; whatever else there may be takes a byte at least.
+DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "I64": torch.int64,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+}  # fmt: skip
 T = TypeVar("T", bound="Pretrained")
 
 
@@ -68,6 +76,12 @@ class Checkpoint:
                 if shape != tuple(expected[name]):
                     raise VidgenError(f"{path}: {name} has shape {shape}, the config asks for {tuple(expected[name])}")
 
+    def check_room(self, dtype: torch.dtype | None, device: str) -> None:
+        """Raises VidgenError if the tensors, in `dtype`, are more than the memory that is free on `device`."""
+        slices = (file.get_slice(name) for _, names, file in self._files() for name in names)
+        sizes = ((math.prod(part.get_shape()), DTYPES.get(part.get_dtype(), torch.uint8)) for part in slices)
+        check_weights(self.where, sizes, dtype, device)
+
     def read(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Every tensor with its name, one after the other; of a file that is mapped, not copied."""
         for _, names, file in self._files():
@@ -114,6 +128,8 @@ def find_checkpoint(place: Path) -> Checkpoint:
 
 
 def _homes(files: list[Path]) -> dict[str, Path]:
+    """The file of each tensor. Raises VidgenError for a file that is damaged, or not the one that was published."""
+    check_sums(files)
     homes: dict[str, Path] = {}
     for path in files:
         with opened(path) as file:
@@ -195,6 +211,7 @@ class Pretrained(nn.Module):
             model = cls(config)
         places, checkpoint = model.state_dict(), find_checkpoint(folder)
         checkpoint.check({name: tuple(place.shape) for name, place in places.items()})
+        checkpoint.check_room(dtype, device)
         tensors = {name: put(tensor, places[name], dtype, device) for name, tensor in checkpoint.read()}
         model.load_state_dict(tensors, strict=True, assign=True)
         return model.eval().requires_grad_(False)

@@ -87,3 +87,14 @@ def test_transformers_encoders_are_saved_as_they_are(tmp_path):
 def test_a_folder_without_an_encoder_is_refused(tmp_path):
     with pytest.raises(VidgenError, match="no text encoder"):
         TransformersTextEncoder.from_pretrained(tmp_path)
+
+
+def test_an_encoder_that_overflows_is_named_with_the_layer(tmp_path):
+    make_folder("t5", tmp_path)
+    encoder = TransformersTextEncoder.from_pretrained(tmp_path, dtype=torch.float16)
+    assert encoder(["a red circle"]).tokens.isfinite().all()
+    encoder.model.encoder.block[0].layer[1].DenseReluDense.wi.weight.fill_(6e4)
+    with pytest.raises(
+        VidgenError, match="text encoder T5EncoderModel gave .* in float16, first in encoder.block.0.layer.1"
+    ):
+        encoder(["a red circle"])

@@ -96,7 +96,7 @@ BAD = {
     "device": ((PROMPT, "--device", "abacus"), "device 'abacus' cannot be used here"),
     "rate": ((PROMPT, "--fps", 0), "--fps 0 is not a frame rate"),
     "steps": ((PROMPT, "--num-inference-steps", 0), "greater than or equal to 1; see `vidgen sample --help`"),
-    "option": ((PROMPT, "--colour", "red"), "No such option: --colour; see `vidgen sample --help`"),
+    "option": ((PROMPT, "--xyzzy", "red"), "No such option: --xyzzy; see `vidgen sample --help`"),
 }
 
 

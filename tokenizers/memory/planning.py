@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 
 from vidgen.errors import VidgenError
+from vidgen.room import describe_bytes
 from vidgen.tokenizers.memory.measuring import LiveBytes, tensor_bytes
 from vidgen.tokenizers.memory.receptive_fields import decoder_halo, encoder_halo
 from vidgen.tokenizers.memory.streaming import Plan, plan_by_pixels
@@ -196,9 +197,3 @@ def tiles_of(size: int, *, exact: bool) -> Tiles:
     if exact:
         return ExactTiles(rows=size, cols=size)
     return BlendedTiles(rows=size, cols=size, overlap=max(1, min(BLEND_OVERLAP, size // 2)))
-
-
-def describe_bytes(count: int) -> str:
-    """12.3MB, 4.0GB: as `--max-memory` takes it, rounded up."""
-    unit, name = (10**9, "GB") if count >= 10**9 else (10**6, "MB")
-    return f"{-(-count * 10 // unit) / 10:.1f}{name}"

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vidgen.errors import VidgenError
+from vidgen.finite import check_output
 from vidgen.models.layers import Attention, FeedForward
 from vidgen.pretrained import Pretrained
 
@@ -160,5 +161,10 @@ class TransformersTextEncoder(nn.Module):
         if ids.shape[1] > self.max_length:
             raise VidgenError(f"prompt of {ids.shape[1]} tokens is too long, {self.max_length} at most")
         device = next(self.model.parameters()).device
-        out = self.model(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
+
+        def run() -> Tensor:
+            return self.model(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
+
+        what = f"the text encoder {type(self.model).__name__}"
+        out = check_output(run(), self.model, run, what=what, given=ids)
         return TextEncoding(tokens=out, mask=mask.to(device).bool())

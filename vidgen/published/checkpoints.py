@@ -25,10 +25,11 @@ def read_tensors(
     """By our names the tensors of the checkpoint at `place`, laid out as those of `model`, which may be on `meta`.
 
     Each goes from the mapped file straight to where it is used. Raises VidgenError, before one is read, if a tensor is
-    missing, unexpected or of another shape.
+    missing, unexpected or of another shape, or if all together are more than the free memory holds.
     """
     places, checkpoint, known = model.state_dict(), find_checkpoint(place), {key.name: key for key in keys}
     checkpoint.check({key.name: key.shape for key in known.values()})
+    checkpoint.check_room(dtype, device)
     tensors: dict[str, Tensor] = {}
     for name, tensor in checkpoint.read():
         key = known[name]

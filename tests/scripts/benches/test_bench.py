@@ -80,7 +80,7 @@ def test_the_tables(vidgen) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("bench", "magic"), "bench 'magic' is unknown; choose of tokenizer"),
+        (("bench", "magic"), "bench 'magic' is unknown; choose of tokenizer, dit"),
         ((*WORDS, "--peers", "nobody"), "--peers 'nobody' is unknown; choose of cosmos, wan"),
         ((*WORDS, "--only", "sleep"), "--only 'sleep' is unknown; choose of encode, decode, train, wan"),
         ((*WORDS, "--dtype", "float16"), "--dtype float16: nothing is trained in it"),

@@ -10,7 +10,7 @@ from vidgen.data.frames import to_tensor
 from vidgen.errors import VidgenError
 from vidgen.tokenizers.memory import streaming
 from vidgen.tokenizers.memory.measuring import LiveBytes, tensor_bytes
-from vidgen.tokenizers.memory.planning import LEAST_TILE, MemoryModel, describe_bytes, plan_for_memory, tiles_of
+from vidgen.tokenizers.memory.planning import LEAST_TILE, MemoryModel, plan_for_memory, tiles_of
 from vidgen.tokenizers.memory.streaming import Plan
 from vidgen.tokenizers.memory.tiles import BlendedTiles, ExactTiles
 from vidgen.tokenizers.model import TokenizerConfig, VideoTokenizer
@@ -163,7 +163,3 @@ def test_memory_does_not_grow_with_the_clip(tokenizer):
         return live.peak
 
     assert peak(1000) <= 1.1 * peak(100)
-
-
-def test_bytes_are_said_as_they_are_given():
-    assert [describe_bytes(n) for n in (1, 10**6, 999_950_001, 4 * 10**9)] == ["0.1MB", "1.0MB", "1000.0MB", "4.0GB"]

@@ -1,0 +1,135 @@
+"""A denoiser of ours: bare passes through it, and sampling with guidance, whose steps are held against these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vidgen.roof import synchroniser
+from vidgen.samplers.pipeline import VideoPipeline, load_pipeline
+from vidgen.scripts.benches.machine import Machine
+from vidgen.scripts.benches.memory import measure_peak
+from vidgen.scripts.benches.rows import BenchSettings, Row, make_row
+from vidgen.scripts.benches.timing import Timing, alternate
+from vidgen.scripts.benches.work import count_gflops
+from vidgen.scripts.failures import one_line
+from vidgen.scripts.reporting import note
+
+PREPARE = "vidgen.scripts.benches.sampling:prepare_alone"
+PROMPT, SCALE, LEVEL = "a red circle moves right", 4.0, 0.5
+QUICK_STEPS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingWork:
+    """`batch` clips of the size that a model makes: one pass at one noise level, or `steps` steps with guidance; with
+    its blocks `compiled`, or not."""
+
+    model: str
+    device: str
+    dtype: str
+    batch: int
+    steps: int = 0
+    compiled: bool = False
+
+
+def open_model(work: SamplingWork) -> VideoPipeline:
+    """The pipeline of the work. Compiled block by block: all blocks are one piece of code, which is compiled once."""
+    pipe = load_pipeline(work.model, device=work.device, dtype=getattr(torch, work.dtype))
+    if work.compiled:
+        for block in pipe.transformer.blocks:
+            block.compile()
+    return pipe
+
+
+def latent_shape(pipe: VideoPipeline) -> tuple[int, int, int, int]:
+    """(c, t, h, w) of the model's own clips."""
+    s = pipe.scheduler
+    return pipe.latent_shape(s.num_frames, s.height, s.width)
+
+
+def prepare(work: SamplingWork, pipe: VideoPipeline) -> Callable[[], Tensor]:
+    """The work, ready to be run any number of times: with its input made. It returns what comes out."""
+    torch.manual_seed(0)
+    if work.steps:
+        settings = {"num_inference_steps": work.steps, "guidance_scale": SCALE, "output_type": "latent"}
+        return lambda: pipe([PROMPT] * work.batch, **settings).latents
+    with torch.inference_mode():
+        text = pipe.text_encoder([PROMPT] * work.batch)
+    x = torch.randn(work.batch, *latent_shape(pipe), device=work.device)
+    t = torch.full((work.batch,), LEVEL, device=work.device)
+    return torch.inference_mode()(lambda: pipe.transformer(x, t, text=text))
+
+
+def prepare_alone(**values: Any) -> Callable[[], Tensor]:
+    """The work with a model of its own: for a process that measures memory."""
+    work = SamplingWork(**values)
+    return prepare(work, open_model(work))
+
+
+def count_rows(network: nn.Module, run: Callable[[], object]) -> int:
+    """The clips that go through `network` in `run`, each counted as often as it does."""
+    rows = 0
+
+    def count(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+        nonlocal rows
+        rows += len(given[0])
+
+    handle = network.register_forward_pre_hook(count)
+    try:
+        run()
+    finally:
+        handle.remove()
+    return rows
+
+
+def a_share(timing: Timing, count: float) -> Timing:
+    """Of a run that does something `count` times, the time of one."""
+    return Timing(seconds=tuple(seconds / count for seconds in timing.seconds))
+
+
+def measure_model(settings: BenchSettings, machine: Machine, forms: tuple[bool, ...]) -> Iterator[Row]:
+    """Two rows for each form (compiled or not): a bare pass, and a step with guidance; all of them taken in turns.
+
+    A form that cannot be compiled here is left out, and a note says so.
+    """
+    start = SamplingWork(model=settings.model, device=settings.device, dtype=settings.dtype, batch=1)
+    plain = open_model(start)
+    steps = QUICK_STEPS if settings.quick else plain.scheduler.num_inference_steps
+    gflops, runs, rows = count_gflops(prepare(start, plain)), {}, {}
+    for compiled in forms:
+        work = replace(start, compiled=compiled)
+        pipe = open_model(work) if compiled else plain
+        own = {0: prepare(work, pipe), steps: prepare(replace(work, steps=steps), pipe)}
+        try:
+            rows[compiled] = count_rows(pipe.transformer, own[steps])
+        except Exception as error:  # of the compiler, which has kinds of its own: a missing C++ compiler, for one
+            if not compiled:
+                raise
+            note(f"compiled: left out, torch.compile does not run here: {one_line(error)[:160]}")
+            continue
+        runs |= {replace(work, steps=n): run for n, run in own.items()}
+    times = alternate(runs, rounds=settings.rounds, settle=synchroniser(settings.device)) if runs else {}
+    shape = latent_shape(plain)
+    tokens = plain.tokens_of(shape) * shape[1]
+    for work, taken in times.items():
+        name = f"{'x'.join(map(str, shape[1:]))} latents{', compiled' * work.compiled}"
+        passes, found = 1.0, {"latents": list(shape), "tokens": tokens, "peak_mb": peak_of(work, settings)}
+        if work.steps:
+            name, passes = f"step {plain.scheduler.sampler} {name}", rows[work.compiled] / steps
+            found |= {"steps": steps, "passes": passes, "fps": plain.scheduler.num_frames / taken.median}
+            taken = a_share(taken, steps)
+            found["step_over_passes"] = taken.median / (passes * times[replace(work, steps=0)].median)
+        else:
+            name = f"pass {name}"
+        rate, roof = tokens / taken.median, machine.matmul_gflops[settings.dtype]
+        yield make_row(name, taken, gflops=passes * gflops, roof=roof, tokens_per_s=rate, **found)
+
+
+def peak_of(work: SamplingWork, settings: BenchSettings) -> float | None:
+    """MiB that a process takes for the work, where that is asked for."""
+    return measure_peak(PREPARE, **asdict(work)).peak_mb if settings.memory else None

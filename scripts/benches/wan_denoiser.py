@@ -1,0 +1,225 @@
+"""Wan's transformer, ours against diffusers' on the same random weights: passes and steps in turns, difference, memory.
+
+What ours is, is for the caller to say: `Load` reads a folder of diffusers' class into a network (x, t, text) that a
+pipeline takes as its transformer.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vidgen.models.text import TextEncoding
+from vidgen.pretrained import find_checkpoint
+from vidgen.roof import synchroniser
+from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline
+from vidgen.scripts.benches.machine import Machine
+from vidgen.scripts.benches.memory import ProcessDied, measure_peak
+from vidgen.scripts.benches.rows import BenchSettings, Row, make_row
+from vidgen.scripts.benches.sampling import a_share
+from vidgen.scripts.benches.timing import alternate
+from vidgen.scripts.benches.work import count_gflops
+
+Load = Callable[..., nn.Module]  # (folder, dtype=, device=)
+PREPARE = "vidgen.scripts.benches.wan_denoiser:prepare_alone"
+TITLE = "WanTransformer3DModel"
+TEXT_TOKENS, SCALE, STEPS, LEVEL = 512, 5.0, 2, 0.5
+RATIO_T, RATIO, CHANNELS = 4, 8, 16  # of the autoencoder whose latents it works on, which has no part here
+# Wan 2.1's 1.3B with 4 of its 30 blocks; and a narrow one.
+FULL = {
+    "num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 8960, "num_layers": 4, "text_dim": 4096,
+}  # fmt: skip
+QUICK = {
+    "num_attention_heads": 2, "attention_head_dim": 32, "ffn_dim": 128, "num_layers": 1, "text_dim": 16,
+}  # fmt: skip
+FULL_SIZE, QUICK_SIZE = (5, 32, 32), (2, 4, 4)  # of latents
+
+
+@dataclass(frozen=True, kw_only=True)
+class WanPass:
+    """One pass over a clip of `size` latents, or with `steps`, so many steps with guidance; by what `load` (its module
+    and name) makes of the folder, or where that is empty, by diffusers' class; blocks `compiled` or not."""
+
+    folder: str
+    size: tuple[int, int, int]
+    text_width: int
+    device: str
+    dtype: str
+    load: str = ""
+    steps: int = 0
+    compiled: bool = False
+
+    @property
+    def name(self) -> str:
+        what = "step" if self.steps else "pass"
+        return f"wan {what} {'x'.join(map(str, self.size))} latents{', compiled' * self.compiled}"
+
+
+def save_random(folder: Path, dtype: str, *, quick: bool) -> None:
+    """Writes the transformer with random weights: speed does not depend on them."""
+    import diffusers
+
+    torch.manual_seed(0)
+    network = getattr(diffusers, TITLE)(**(QUICK if quick else FULL))
+    nn.Module.to(network, getattr(torch, dtype)).save_pretrained(folder)
+
+
+def read_peer(folder: str, *, dtype: torch.dtype, device: str) -> nn.Module:
+    """Diffusers' class, with the layers in float32 that it keeps there: as its `from_pretrained`, which for this class
+    wants a package more (accelerate)."""
+    import diffusers
+
+    kind = getattr(diffusers, TITLE)
+    with torch.device("meta"):
+        network = kind.from_config(kind.load_config(folder))
+    c = network.config
+    network.rope = type(network.rope)(c.attention_head_dim, c.patch_size, c.rope_max_seq_len)  # in no checkpoint
+    tensors = {}
+    for name, tensor in find_checkpoint(Path(folder)).read():
+        wide = not set(kind._keep_in_fp32_modules).isdisjoint(name.split("."))
+        tensors[name] = tensor.to(device, torch.promote_types(dtype, torch.float32) if wide else dtype, copy=True)
+    network.load_state_dict(tensors, strict=True, assign=True)
+    return nn.Module.to(network, device).eval().requires_grad_(False)
+
+
+def build(work: WanPass) -> nn.Module:
+    """The network that does the work, from the same files."""
+    read: Load = read_peer
+    if work.load:
+        module, _, name = work.load.partition(":")
+        read = getattr(import_module(module), name)
+    network = read(work.folder, dtype=getattr(torch, work.dtype), device=work.device)
+    if work.compiled:
+        for block in network.blocks:
+            block.compile()
+    return network
+
+
+def draw(work: WanPass) -> tuple[Tensor, TextEncoding, TextEncoding]:
+    """Noise in the place of latents, and two texts of as many tokens as Wan's have."""
+    torch.manual_seed(0)
+    x = torch.randn(1, CHANNELS, *work.size, device=work.device)
+    tokens = torch.randn(2, TEXT_TOKENS, work.text_width, device=work.device).to(getattr(torch, work.dtype))
+    mask = torch.ones(1, TEXT_TOKENS, dtype=torch.bool, device=work.device)
+    return x, *(TextEncoding(tokens=row[None], mask=mask) for row in tokens)
+
+
+def prepare(work: WanPass, network: nn.Module) -> Callable[[], Tensor]:
+    """The work, ready to be run any number of times: with its input made. It returns what comes out."""
+    x, text, other = draw(work)
+    level = torch.full((1,), LEVEL, device=work.device)
+    if not work.load:
+        run = partial(sample_peer, network, x, text.tokens, other.tokens, work.steps)
+        return torch.inference_mode()(run if work.steps else partial(pass_of_peer, network, x, level, text.tokens))
+    if not work.steps:
+        return torch.inference_mode()(lambda: network(x, level, text=text))
+    pipe = as_pipeline(network, text, other)
+    t, h, w = work.size
+    size = {"num_frames": 1 + RATIO_T * (t - 1), "height": RATIO * h, "width": RATIO * w}
+    settings = {"num_inference_steps": work.steps, "guidance_scale": SCALE, "output_type": "latent"}
+    return lambda: pipe("a prompt", latents=x, **size, **settings).latents
+
+
+def as_pipeline(network: nn.Module, text: TextEncoding, other: TextEncoding) -> VideoPipeline:
+    """Our pipeline around the network: prompts are these two texts, and nothing is decoded."""
+    ratios = SimpleNamespace(ratio=RATIO, ratio_t=RATIO_T, latent_channels=CHANNELS)
+
+    def encode(prompts: list[str]) -> TextEncoding:
+        rows = [text if prompt else other for prompt in prompts]
+        return TextEncoding(tokens=torch.cat([r.tokens for r in rows]), mask=torch.cat([r.mask for r in rows]))
+
+    return VideoPipeline(SimpleNamespace(config=ratios), network, encode, SchedulerConfig())
+
+
+def pass_of_peer(network: nn.Module, x: Tensor, level: Tensor, tokens: Tensor) -> Tensor:
+    """One forward, as its pipeline calls it: latents in the precision of its weights, timesteps of a thousand."""
+    return network(x.to(tokens.dtype), 1000.0 * level, tokens, return_dict=False)[0]
+
+
+def sample_peer(network: nn.Module, x: Tensor, tokens: Tensor, other: Tensor, steps: int) -> Tensor:
+    """The loop of its pipeline: a pass with each text, guidance, a scheduler's step."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    scheduler.set_timesteps(sigmas=[1.0 - k / steps for k in range(steps)], device=x.device)
+    for timestep in scheduler.timesteps:
+        level = timestep.expand(len(x)) / 1000.0
+        cond, uncond = (pass_of_peer(network, x, level, text) for text in (tokens, other))
+        x = scheduler.step(uncond + SCALE * (cond - uncond), timestep, x, return_dict=False)[0]
+    return x
+
+
+def prepare_alone(**values: Any) -> Callable[[], Tensor]:
+    """The work with a network of its own: for a process that measures memory."""
+    work = WanPass(**{**values, "size": tuple(values["size"])})
+    return prepare(work, build(work))
+
+
+def measure_wan(
+    settings: BenchSettings, machine: Machine, load: Load, *, with_peer: bool, compiled: bool
+) -> Iterator[Row]:
+    """A pass and a step with guidance, both as they come and, where `compiled`, with compiled blocks."""
+    with tempfile.TemporaryDirectory() as scratch:
+        save_random(Path(scratch) / "transformer", settings.dtype, quick=settings.quick)
+        start = WanPass(
+            folder=str(Path(scratch) / "transformer"),
+            size=QUICK_SIZE if settings.quick else FULL_SIZE,
+            text_width=(QUICK if settings.quick else FULL)["text_dim"],
+            device=settings.device,
+            dtype=settings.dtype,
+            load=f"{load.__module__}:{load.__qualname__}",
+        )
+        for form in (False, True) if compiled else (False,):
+            ours = replace(start, compiled=form)
+            sides = {"ours": ours, **({"peer": replace(ours, load="")} if with_peer else {})}
+            networks = {name: build(work) for name, work in sides.items()}
+            plain = networks["ours"] if not form else build(start)
+            gflops = count_gflops(prepare(start, plain))
+            for steps in (0, STEPS):
+                works = {name: replace(work, steps=steps) for name, work in sides.items()}
+                yield measure_work(works, networks, gflops, settings, machine)
+
+
+def measure_work(
+    works: dict[str, WanPass],
+    networks: dict[str, nn.Module],
+    gflops: float,
+    settings: BenchSettings,
+    machine: Machine,
+) -> Row:
+    """The row of one work, of `ours` and, where there is one, of the `peer`; gflops: of one pass."""
+    ours, runs = works["ours"], {name: prepare(work, networks[name]) for name, work in works.items()}
+    outs = {name: run() for name, run in runs.items()}
+    times = alternate(runs, rounds=settings.rounds, warmup=0, settle=synchroniser(ours.device))
+    times = {name: a_share(timing, ours.steps or 1) for name, timing in times.items()}
+    t, h, w = ours.size
+    tokens = t * (h // 2) * (w // 2)
+    found: dict[str, Any] = {"tokens": tokens, "tokens_per_s": tokens / times["ours"].median}
+    notes = []
+    if "peer" in works:
+        found |= {
+            "peer": times["peer"],
+            "max_abs_diff": (outs["ours"].float() - outs["peer"].float()).abs().max().item(),
+            "std": outs["peer"].float().std().item(),
+            "against": f"{TITLE}, the same weights",
+            "peer_layout": "compiled" if ours.compiled else "as it comes",
+            "peer_autocast": False,
+        }
+    if settings.memory:
+        for key, name in (("peak_mb", "ours"), ("peer_peak_mb", "peer")):
+            if name in works:
+                try:
+                    found[key] = measure_peak(PREPARE, **asdict(works[name])).peak_mb
+                except ProcessDied as error:
+                    notes.append(str(error))
+    roof, passes = machine.matmul_gflops[ours.dtype], 2 if ours.steps else 1
+    return make_row(ours.name, times["ours"], gflops=passes * gflops, roof=roof, note="; ".join(notes), **found)

@@ -1,0 +1,171 @@
+"""Files of LoRA weights: alpha and rank from wherever they are said, and one line for whatever is wrong with a file."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import LTXVideoTransformer3DModel
+from safetensors.torch import save_file
+
+from vidgen.errors import VidgenError
+from vidgen.lora.adapters import load_lora
+from vidgen.lora.files import find_lora, read_lora
+from vidgen.lora.names import find_places
+
+Q, K = "blocks.0.attention.to_q", "blocks.1.attention.to_k"
+
+
+def factors(path: Path, part: str | None = None) -> dict[str, float]:
+    return {delta.name.removesuffix(".weight"): delta.factor for delta in read_lora(path, part)}
+
+
+@pytest.fixture
+def folder(tmp_path, draw, write) -> Path:
+    """A folder as peft writes it, ranks 4."""
+    file = write(draw({Q: (32, 32), K: (32, 32)}, rank=4), "peft")
+    file.rename(tmp_path / "adapter_model.safetensors")
+    return tmp_path
+
+
+def configure(folder: Path, **values: object) -> None:
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "target_modules": ["x"], **values}))
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        ({"r": 4, "lora_alpha": 8}, (2.0, 2.0)),
+        ({"r": 4, "lora_alpha": 6, "use_rslora": True}, (3.0, 3.0)),
+        ({"r": 4, "lora_alpha": 4, "alpha_pattern": {"to_k": 12}}, (1.0, 3.0)),
+        ({"r": 7, "lora_alpha": 4, "rank_pattern": {r"blocks\.\d\.attention\.to_[qk]": 4}}, (1.0, 1.0)),
+        ({"r": 4}, (1.0, 1.0)),
+        ({}, (1.0, 1.0)),
+    ],
+)
+def test_rank_and_alpha_are_those_of_the_settings(folder, said, wanted):
+    configure(folder, **said)
+    assert (
+        factors(find_lora(folder))
+        == factors(folder / "adapter_model.safetensors")
+        == dict(zip((Q, K), wanted, strict=True))
+    )
+
+
+def test_settings_in_the_header_and_in_tensors_come_first(tmp_path, draw):
+    ((name, (down, up)),) = draw({Q: (32, 32)}, rank=4).items()
+    tensors = {f"transformer.{name}.lora_A.weight": down, f"transformer.{name}.lora_B.weight": up}
+    configure(tmp_path, r=4, lora_alpha=400)
+    said = {"transformer.r": 4, "transformer.lora_alpha": 2, "transformer.use_rslora": True}
+    file = tmp_path / "pytorch_lora_weights.safetensors"
+    save_file(tensors, file, metadata={"lora_adapter_metadata": json.dumps(said)})
+    assert factors(file) == {Q: 2 / math.sqrt(4)}
+    tensors[f"transformer.{name}.alpha"] = torch.tensor([3.0])
+    save_file(tensors, file, metadata={"lora_adapter_metadata": json.dumps(said)})
+    assert factors(file) == {Q: 3 / math.sqrt(4)}
+    save_file(tensors, file)
+    assert factors(file) == {Q: 3 / 4}
+
+
+def test_the_file_of_a_folder_is_found(tmp_path, monkeypatch):
+    with pytest.raises(VidgenError, match="one safetensors file of LoRA weights is wanted, it has none; name the file"):
+        find_lora(tmp_path)
+    (tmp_path / "a.safetensors").touch()
+    assert find_lora(tmp_path).name == "a.safetensors"
+    (tmp_path / "b.safetensors").touch()
+    with pytest.raises(VidgenError, match="it has several: a.safetensors, b.safetensors; name the file"):
+        find_lora(tmp_path)
+    assert find_lora(tmp_path / "b.safetensors").name == "b.safetensors"
+    (tmp_path / "pytorch_lora_weights.safetensors").touch()
+    assert find_lora(tmp_path).name == "pytorch_lora_weights.safetensors"
+    monkeypatch.setattr("vidgen.lora.files.find_model", lambda name: tmp_path if name == "owner/name" else None)
+    assert find_lora("owner/name").name == "pytorch_lora_weights.safetensors"
+    for name in ("gone.safetensors", "gone/lora.safetensors", "./gone/name"):
+        with pytest.raises(VidgenError, match=f"LoRA '{name}' is neither a file nor a folder; check the path"):
+            find_lora(name)
+
+
+def test_a_part_of_a_pipeline_is_named_where_there_are_several(ours, draw, write):
+    matrices = draw({Q: (32, 32)})
+    other = {
+        f"transformer_2.{Q}.lora_A.weight": torch.ones(1, 32),
+        f"transformer_2.{Q}.lora_B.weight": torch.ones(32, 1),
+    }
+    file = write(matrices, **other)
+    with pytest.raises(VidgenError, match="changes several networks.*name one by `part`"):
+        load_lora(ours, file)
+    before, weight = ours.blocks[0].attention.to_q.weight.clone(), ours.blocks[0].attention.to_q.weight
+    lora = load_lora(ours, file, part="transformer_2")
+    torch.testing.assert_close(weight, before + 1.0)
+    lora.unload()
+    with pytest.raises(VidgenError, match="no LoRA weights for text_encoder"):
+        load_lora(ours, file, part="text_encoder")
+
+
+def test_names_that_ltx_was_published_with():
+    with torch.device("meta"):
+        network = LTXVideoTransformer3DModel(
+            num_layers=1, num_attention_heads=1, attention_head_dim=8, cross_attention_dim=8
+        )
+    _, table = find_places(network, ())
+    for name, parameter in {
+        "patchify_proj.weight": "proj_in.weight",
+        "adaln_single.linear.bias": "time_embed.linear.bias",
+        "transformer_blocks.0.attn1.q_norm.weight": "transformer_blocks.0.attn1.norm_q.weight",
+        "transformer_blocks_0_attn2_to_out_0.weight": "transformer_blocks.0.attn2.to_out.0.weight",
+    }.items():
+        assert table[name].parameter == parameter
+
+
+A, B = f"transformer.{Q}.lora_A.weight", f"transformer.{Q}.lora_B.weight"
+SPOILED = {
+    f"key 'transformer.{Q}.dora_scale' is not supported": lambda t: t | {f"transformer.{Q}.dora_scale": torch.ones(3)},
+    "key 'step' is not supported": lambda t: t | {"step": torch.ones(1)},
+    f"{A!r} stands without its lora_B": lambda t: {A: t[A]},
+    f"{B!r} stands without its lora_A": lambda t: {B: t[B]},
+    f"'{Q}.alpha' stands without its lora_B": lambda t: {f"{Q}.alpha": torch.ones(1)},
+    f"{A!r} (3, 32) and {B!r} (32, 2) differ in rank": lambda t: t | {B: torch.ones(32, 2)},
+    f"'transformer.{Q}.alpha' is not one number": lambda t: t | {f"transformer.{Q}.alpha": torch.ones(2)},
+    f"{B!r} holds what are no finite numbers": lambda t: t | {B: t[B] / 0},
+    f"{A!r} holds what are no finite numbers": lambda t: t | {A: torch.ones(3, 32, dtype=torch.int8)},
+    "say the same; keep one of them": lambda t: t | {f"transformer.{Q}.lora_A.other.weight": t[A].clone()},
+    "has no LoRA weights; another file is meant": lambda t: {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("says", SPOILED)
+def test_what_is_wrong_with_a_file_is_one_line(ours, draw, tmp_path, says):
+    (down, up), path = draw({Q: (32, 32)})[Q], tmp_path / "lora.safetensors"
+    save_file(SPOILED[says]({A: down, B: up}), path)
+    with pytest.raises(VidgenError) as caught:
+        load_lora(ours, path)
+    assert says in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+BAD_SETTINGS = {
+    f"'base_model.model.{K}.lora_A.weight' has rank 4, ": {"r": 4, "rank_pattern": {"to_k": 8}},
+    "says r=16": {"r": 16},
+    "adapters of kind DoRA are not supported": {"r": 4, "use_dora": True},
+    "adapters of kind LOHA are not supported": {"peft_type": "LOHA"},
+    "r='four' is not what peft writes there": {"r": "four"},
+    "lora_alpha=True is not what peft writes there": {"lora_alpha": True},
+    "a pattern that is none": {"rank_pattern": {"(": 4}},
+}
+
+
+@pytest.mark.parametrize("says", BAD_SETTINGS)
+def test_settings_that_contradict_or_are_damaged(folder, says):
+    configure(folder, **BAD_SETTINGS[says])
+    with pytest.raises(VidgenError) as caught:
+        read_lora(find_lora(folder))
+    assert says in str(caught.value) and "adapter_config.json" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_damaged_file_and_a_damaged_header(tmp_path):
+    (tmp_path / "x.safetensors").write_bytes(b"\x10\0\0")
+    with pytest.raises(VidgenError, match="not a whole safetensors file"):
+        read_lora(tmp_path / "x.safetensors")
+    save_file({A: torch.ones(1, 32), B: torch.ones(32, 1)}, tmp_path / "x.safetensors", {"lora_adapter_metadata": "{"})
+    with pytest.raises(VidgenError, match="lora_adapter_metadata is no JSON object"):
+        read_lora(tmp_path / "x.safetensors")
