@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,19 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vidgen.atomic import written_aside
-from vidgen.denoiser import make_denoiser
+from vidgen.denoiser import Denoiser
 from vidgen.errors import VidgenError
 from vidgen.locations import find_model
-from vidgen.models.text import TextEncoder, TextEncoding
+from vidgen.models.text import TextEncoder
 from vidgen.models.video_dit import VideoDiT
 from vidgen.noise import TimeDistribution, draw_per_sample, sample_generator
 from vidgen.paths import PARAMETRISATIONS, PATHS
 from vidgen.pretrained import config_from_dict, read_json
-from vidgen.samplers.conditions import Conditions, sample_given
+from vidgen.samplers.conditions import Conditions, hide_frames, sample_given
 from vidgen.samplers.given_frames import Footage, Mask, Picture, read_conditions
-from vidgen.samplers.guidance import cfg
+from vidgen.samplers.guidance.catalogue import Guidance, read_guidance
+from vidgen.samplers.guidance.passes import View
+from vidgen.samplers.prompting import Prompting, encode_prompts
 from vidgen.samplers.solvers import SAMPLERS
 
 INDEX_NAME = "model_index.json"
@@ -93,7 +96,11 @@ class VideoPipeline:
         width: int | None = None,
         num_frames: int | None = None,
         num_inference_steps: int | None = None,
+        guidance: str | Guidance = "cfg",
         guidance_scale: float | None = None,
+        guidance_interval: tuple[float, float] | None = None,
+        guidance_rescale: float | None = None,
+        guidance_passes: str | None = None,
         sampler: str | None = None,
         num_videos_per_prompt: int = 1,
         seed: int = 0,
@@ -115,7 +122,8 @@ class VideoPipeline:
         one a clip, takes the place of the seed. `latents` replaces the first noise, and leaves what stochastic samplers
         draw later as it is; `output_type` "latent" skips decoding. `callback_on_step_end(step, x, x0)` may raise to
         stop. `image` to `strength` say what is known of the clips: see `read_conditions`; `given` says it in latents.
-        Raises VidgenError for sizes that the model cannot make, unknown samplers and prompts too long.
+        `guidance` is one of GUIDANCE, or a whole `Guidance`; `guidance_scale` to `guidance_passes` replace its fields.
+        Raises VidgenError for sizes that the model cannot make, unknown samplers and guidance, and prompts too long.
         """
         s = self.scheduler
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
@@ -127,6 +135,8 @@ class VideoPipeline:
             raise VidgenError(f"output_type {output_type!r} is unknown; choose 'np' or 'latent'")
         if not prompts or num_videos_per_prompt < 1:
             raise VidgenError("nothing to generate: give a prompt, and num_videos_per_prompt of 1 or more")
+        said = {"interval": guidance_interval, "rescale": guidance_rescale, "passes": guidance_passes}
+        guidance = read_guidance(guidance, scale=guidance_scale, **said)
         shape = self.latent_shape(*size)
         rows = [p for p in prompts for _ in range(num_videos_per_prompt)]
         if generator is None:
@@ -139,28 +149,33 @@ class VideoPipeline:
             raise VidgenError(f"latents are {tuple(latents.shape)}, {len(rows)} clips of {shape} are asked for")
         pixels = {"image": image, "last_image": last_image, "video": video, "frames": frames, "mask": mask}
         given = read_conditions(self.vae, size, **pixels, strength=strength, given=given)
-        scale = s.guidance_scale if guidance_scale is None else guidance_scale
         steps = s.num_inference_steps if num_inference_steps is None else num_inference_steps
         times = self.time_for(shape).steps(steps)
-        denoise = self.denoiser(rows, negative_prompt, scale)
         latents = latents.to(next(self.transformer.parameters()).device)
+        hide = hide_frames(given, latents, times[0], self.path)
+        denoise = self.denoiser(rows, negative_prompt, guidance, self.tokens_of(shape) * shape[1], hide)
         streams = {"generator": generator, "callback": callback_on_step_end}
         latents = sample_given(SAMPLERS[name], denoise, latents, times, self.path, given, **streams)
         clips = self.decode(latents, *size) if output_type == "np" else None
         return PipelineOutput(frames=clips, latents=latents.cpu(), fps=s.fps)
 
     def denoiser(
-        self, prompts: Sequence[str], negative_prompt: str, scale: float
-    ) -> Callable[[Tensor, Tensor], Tensor]:
-        """The guided denoiser for these prompts; text is encoded once."""
-
-        def conditioned(text: TextEncoding) -> Callable[[Tensor, Tensor], Tensor]:
-            return make_denoiser(self.transformer, self.path, self.scheduler.parametrisation, text=text)
-
-        cond = conditioned(self.text_encoder(prompts))
-        if scale <= 1.0:
-            return cond
-        return cfg(cond, conditioned(self.text_encoder([negative_prompt] * len(prompts))), scale)
+        self, prompts: Sequence[str], negative_prompt: str, guidance: Guidance, tokens: int, hide: View | None = None
+    ) -> Denoiser:
+        """The guided denoiser for these prompts, of clips that have `tokens` each. Raises VidgenError for a negative
+        prompt where guidance leads away from something else."""
+        if negative_prompt and "uncond" not in guidance.method.others:
+            raise VidgenError(f"guidance {guidance.name!r} does not lead away from a prompt; leave negative_prompt out")
+        prompting = Prompting(
+            network=self.transformer,
+            path=self.path,
+            parametrisation=self.scheduler.parametrisation,
+            text=encode_prompts(self.text_encoder, prompts),
+            negative=cache(lambda: encode_prompts(self.text_encoder, [negative_prompt] * len(prompts))),
+            hide=hide,
+        )
+        scale = self.scheduler.guidance_scale if guidance.scale is None else guidance.scale
+        return prompting.guided(guidance, scale, tokens)
 
     def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """(c, t, h, w) of one clip's latents. VidgenError for a size that tokenizer and patch cannot make."""

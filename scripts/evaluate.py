@@ -9,6 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vidgen.errors import VidgenError
+from vidgen.scripts.guiding import (
+    GuidanceIntervalOption,
+    GuidanceOption,
+    GuidancePassesOption,
+    GuidanceRescaleOption,
+    GuidanceScaleOption,
+    GuidanceSettingOption,
+    GuidanceWords,
+)
 from vidgen.scripts.options import DeviceOption, Dtype, JsonOption, ModelOption, SeedOption, find_device, find_dtype
 from vidgen.scripts.reporting import describe_memory, peak_memory_mb, print_json, print_table, progress
 
@@ -31,7 +40,12 @@ def generation(
     ] = None,
     max_objects: Annotated[int, typer.Option(min=1, max=2, help="Moving shapes in a held-out prompt.")] = 1,
     num_inference_steps: Annotated[int | None, typer.Option(min=1, help="Default: the model's.")] = None,
-    guidance_scale: Annotated[float | None, typer.Option(help="Default: the model's.")] = None,
+    guidance_scale: GuidanceScaleOption = None,
+    guidance: GuidanceOption = "cfg",
+    guidance_interval: GuidanceIntervalOption = None,
+    guidance_rescale: GuidanceRescaleOption = None,
+    guidance_passes: GuidancePassesOption = "auto",
+    guidance_option: GuidanceSettingOption = None,
     sampler: Annotated[str | None, typer.Option(help="Default: the model's.")] = None,
     seed: SeedOption = 0,
     batch_size: BatchOption = 8,
@@ -47,13 +61,23 @@ def generation(
     from vidgen.samplers.pipeline import load_pipeline
 
     where = find_device(device)
-    pipe = load_pipeline(model, device=where, dtype=find_dtype(dtype, where))
+    precision = find_dtype(dtype, where)
+    words = GuidanceWords(
+        guidance=guidance,
+        guidance_interval=guidance_interval,
+        guidance_rescale=guidance_rescale,
+        guidance_passes=guidance_passes,
+        guidance_option=guidance_option,
+    )
+    guiding = words.read(where, precision)
+    pipe = load_pipeline(model, device=where, dtype=precision)
     asked = read_labels(prompts)[:n] if prompts else held_out_prompts(held_out_world(pipe.scheduler, max_objects), n)
     settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale, "sampler": sampler}
     with progress(model, len(asked)) as moved:
-        report = score_generation(pipe, asked, seed=seed, batch_size=batch_size, progress=moved, **settings)
+        sizes = {"seed": seed, "batch_size": batch_size}
+        report = score_generation(pipe, asked, progress=moved, guidance=guiding, **sizes, **settings)
     used = {name: getattr(pipe.scheduler, name) if value is None else value for name, value in settings.items()}
-    show("generation", {"model": model, "seed": seed, **used, **report}, json)
+    show("generation", {"model": model, "seed": seed, **used, "guidance": words.to_dict(), **report}, json)
 
 
 @app.command()

@@ -25,6 +25,15 @@ from vidgen.scripts.conditioning import (
     describe_story,
     read_story,
 )
+from vidgen.scripts.guiding import (
+    GuidanceIntervalOption,
+    GuidanceOption,
+    GuidancePassesOption,
+    GuidanceRescaleOption,
+    GuidanceScaleOption,
+    GuidanceSettingOption,
+    GuidanceWords,
+)
 from vidgen.scripts.making_clips import Job, Run, finish, generate, make_long
 from vidgen.scripts.options import (
     DeviceOption,
@@ -53,9 +62,12 @@ def sample(
     width: Annotated[int | None, typer.Option(min=1, help="Pixels.")] = None,
     fps: Annotated[float | None, typer.Option(help="Frames a second that the file plays at.")] = None,
     num_inference_steps: Annotated[int | None, typer.Option(min=1, help="More: slower, finer.")] = None,
-    guidance_scale: Annotated[
-        float | None, typer.Option(help="How strictly to follow the prompt; 1: no guidance.")
-    ] = None,
+    guidance_scale: GuidanceScaleOption = None,
+    guidance: GuidanceOption = "cfg",
+    guidance_interval: GuidanceIntervalOption = None,
+    guidance_rescale: GuidanceRescaleOption = None,
+    guidance_passes: GuidancePassesOption = "auto",
+    guidance_option: GuidanceSettingOption = None,
     negative_prompt: Annotated[str, typer.Option(help="What guidance leads away from.")] = "",
     sampler: Annotated[str | None, typer.Option(help="A solver: `vidgen solvers orders` lists them.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same clip.")] = 0,
@@ -111,7 +123,16 @@ def sample(
     from vidgen.samplers.rollout import Windows
 
     where = find_device(device)
-    pipe = load_pipeline(model, device=where, dtype=find_dtype(dtype, where))
+    words = GuidanceWords(
+        guidance=guidance,
+        guidance_interval=guidance_interval,
+        guidance_rescale=guidance_rescale,
+        guidance_passes=guidance_passes,
+        guidance_option=guidance_option,
+    )
+    precision = find_dtype(dtype, where)
+    guiding = words.read(where, precision)
+    pipe = load_pipeline(model, device=where, dtype=precision)
     pipe.transformer.set_attention(attention)
     rate = fps or pipe.scheduler.fps
     tale = None if story is None else read_story(story, rate)
@@ -133,6 +154,7 @@ def sample(
         settings={
             "negative_prompt": negative_prompt,
             "num_inference_steps": num_inference_steps,
+            "guidance": guiding,
             "guidance_scale": guidance_scale,
             "sampler": sampler,
         },

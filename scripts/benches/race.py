@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from vidgen.free_memory import free_bytes
 from vidgen.roof import synchroniser
 from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.memory import ProcessDied, measure_peak
@@ -23,7 +24,6 @@ from vidgen.scripts.benches.peers import (
 )
 from vidgen.scripts.benches.rows import BenchSettings, Row, make_row
 from vidgen.scripts.benches.timing import Timing, alternate
-from vidgen.scripts.benches.work import free_bytes
 from vidgen.scripts.benches.workloads import LAYOUTS, Workload, build_network, prepare
 from vidgen.scripts.failures import one_line
 

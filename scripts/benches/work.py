@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -73,18 +72,3 @@ def count_long(count: Callable[[int], float], length: int) -> float:
         return two + (n - 2) * (three - two) + (n - 2) * (n - 3) / 2 * bend
 
     return parabola(length) if math.isclose(count(5), parabola(5), rel_tol=1e-9) else count(length)
-
-
-def free_bytes(device: str) -> int | None:
-    """Memory that can still be had on `device`; None where the system does not say."""
-    if device.startswith("cuda"):
-        import torch
-
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
-        pass
-    return None

@@ -1,0 +1,128 @@
+"""From prompts and a choice of guidance to one denoiser: text encoded once a prompt, branches run as memory allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vidgen.denoiser import Denoiser, make_denoiser
+from vidgen.errors import VidgenError
+from vidgen.models.text import TextEncoder, TextEncoding
+from vidgen.paths import Path
+from vidgen.samplers.guidance.catalogue import Guidance
+from vidgen.samplers.guidance.passes import View, batched, fits_batched
+from vidgen.samplers.guidance.weakening import perturbed_attention
+
+Network = Callable[..., Tensor]  # (x, t, text=...) -> prediction
+
+
+def encode_prompts(encoder: TextEncoder, prompts: Sequence[str]) -> TextEncoding:
+    """A row a prompt; prompts that are there several times are encoded once."""
+    different = list(dict.fromkeys(prompts))
+    text = encoder(different)
+    return take_rows(text, [different.index(prompt) for prompt in prompts])
+
+
+def take_rows(text: TextEncoding, rows: Sequence[int] | Tensor) -> TextEncoding:
+    index = torch.as_tensor(rows, device=text.tokens.device)
+    return TextEncoding(tokens=text.tokens[index], mask=text.mask[index])
+
+
+def join_rows(texts: Iterable[TextEncoding]) -> TextEncoding:
+    """Rows of all, padded to the longest."""
+    texts = list(texts)
+    length = max(text.mask.shape[1] for text in texts)
+    missing = [length - text.mask.shape[1] for text in texts]
+    return TextEncoding(
+        tokens=torch.cat([F.pad(text.tokens, (0, 0, 0, n)) for text, n in zip(texts, missing, strict=True)]),
+        mask=torch.cat([F.pad(text.mask, (0, n)) for text, n in zip(texts, missing, strict=True)]),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Branch:
+    """One of the denoisers of a guided one: its text, what it is shown, and how its network differs from the main one
+    (None: not at all, so that it can run in one pass with others)."""
+
+    text: TextEncoding
+    view: View | None = None
+    change: Callable[[Network], Network] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompting:
+    """What a call's denoiser is made of: the network and what it predicts, the texts, and `hide`, which shows given
+    frames as noise (None: there are none)."""
+
+    network: Network
+    path: Path
+    parametrisation: str
+    text: TextEncoding
+    negative: Callable[[], TextEncoding]
+    hide: View | None = None
+
+    def branch(self, name: str, guidance: Guidance) -> Branch:
+        """The one that `Method.others` calls so; "cond" sees everything."""
+        if name == "uncond" or name == "blind":
+            return Branch(text=self.negative(), view=self.hide if name == "blind" else None)
+        if name == "weak":
+            weaker = guidance.options["weaker"]
+            self.check_weaker(weaker)
+            return Branch(text=self.text, change=lambda network: weaker)
+        if name == "perturbed":
+            return Branch(text=self.text, change=lambda network: self.perturbed(network, guidance))
+        return Branch(text=self.text)
+
+    def check_weaker(self, weaker: Network) -> None:
+        """Raises VidgenError for a network of other latents or another text."""
+        for name in ("latent_channels", "text_width"):
+            wanted, has = (getattr(network.config, name) for network in (self.network, weaker))
+            if wanted != has:
+                raise VidgenError(f"the weaker network has {name} {has}, and this model {wanted}; take one of its kind")
+
+    def perturbed(self, network: Network, guidance: Guidance) -> Network:
+        """Raises VidgenError for blocks that are not there."""
+        depth = len(self.network.blocks)
+        blocks = tuple(guidance.options.get("blocks") or (depth // 2,))
+        if any(block not in range(depth) for block in blocks):
+            raise VidgenError(f"perturbed_attention in blocks {blocks}: this model's are 0 to {depth - 1}")
+        return perturbed_attention(network, self.network, blocks)
+
+    def denoiser(self, branches: Sequence[Branch]) -> Denoiser:
+        """The denoiser of one branch, or of several that run in one pass: shown their inputs, one after the other."""
+        network = self.network if branches[0].change is None else branches[0].change(self.network)
+        text = branches[0].text if len(branches) == 1 else join_rows(branch.text for branch in branches)
+        denoise = make_denoiser(network, self.path, self.parametrisation, text=text)
+        if len(branches) > 1 or branches[0].view is None:
+            return denoise
+        return lambda x, t: denoise(*branches[0].view(x, t))
+
+    def guided(self, guidance: Guidance, scale: float, tokens: int) -> Denoiser:
+        """The guided denoiser of clips that have `tokens` each. VidgenError for guidance that cannot be had."""
+        cond = self.denoiser([self.branch("cond", guidance)])
+        if self.hide is None and "blind" in guidance.method.others:  # no frames are given: their term is 0
+            guidance = replace(guidance, name="cfg", options={})
+        if scale <= 1.0 and guidance.options.get("image_scale", 1.0) <= 1.0:
+            return cond
+        method = guidance.method
+        branches = [self.branch(name, guidance) for name in ("cond", *method.others)]
+        options = guidance.rule_options() | ({"path": self.path} if method.on_path else {})
+        if self.in_one_pass(branches, guidance, tokens):
+            views = [branch.view or (lambda x, t: (x, t)) for branch in branches]
+            options["both"] = batched(self.denoiser(branches), len(branches), views)
+        others = [self.denoiser([branch]) for branch in branches[1:]]
+        return method.rule(cond, *others, scale, guidance.interval, **options)
+
+    def in_one_pass(self, branches: Sequence[Branch], guidance: Guidance, tokens: int) -> bool:
+        """Raises VidgenError where that is asked for and cannot be."""
+        possible = all(branch.change is None for branch in branches)
+        if guidance.passes == "batched" and not possible:
+            raise VidgenError(f"{guidance.name} runs two networks, which are two passes; leave guidance_passes at auto")
+        if guidance.passes != "auto" or not possible:
+            return guidance.passes == "batched"
+        rows = sum(len(branch.text.mask) for branch in branches)
+        return fits_batched(self.network, rows * tokens, self.text.mask.device)
