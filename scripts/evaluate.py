@@ -1,4 +1,7 @@
-"""`vidgen evaluate`: how often clips show what their prompts ask for, by the synthetic world's checker."""
+"""`vidgen evaluate`: how often clips show what their prompts ask for, by the synthetic world's checker.
+
+`conditions` has a file of its own.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vidgen.errors import VidgenError
+from vidgen.scripts.evaluating_conditions import conditions
 from vidgen.scripts.guiding import (
     GuidanceIntervalOption,
     GuidanceOption,
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from vidgen.samplers.adherence import Asked
 
 app = typer.Typer(no_args_is_help=True, help="Measure models: adherence to prompts, and the tokenizer's ceiling.")
+app.command()(conditions)
 
 CountOption = Annotated[int, typer.Option("--n", min=1, help="How many clips.")]
 BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Clips made at once.")]

@@ -34,3 +34,19 @@ def test_a_bad_file_of_prompts_is_one_line(vidgen, model: Path, tmp_path: Path, 
     path = tmp_path / "labels.jsonl"
     path.write_text(text)
     assert str(path) in vidgen("evaluate", "generation", "--model", model, "--prompts", path).error
+
+
+def test_conditions_have_a_row_each(vidgen, model: Path) -> None:
+    words = ("evaluate", "conditions", "--model", model, "--n", 1, "--only", "image,video_to_video")
+    report = json.loads(vidgen(*words, "--json").out)
+    assert [row["condition"] for row in report["rows"]] == ["image", "video_to_video"] and report["strength"] == 0.7
+    table = vidgen(*words).out
+    assert "conditions of" in table and "as coded dB" in table
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [(("--only", "magic"), "condition 'magic' is unknown"), (("--strength", 0), "strength is 0.0; it must lie in")],
+)
+def test_conditions_that_are_none(vidgen, model: Path, words: tuple, line: str) -> None:
+    assert line in vidgen("evaluate", "conditions", "--model", model, *words).error
