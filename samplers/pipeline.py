@@ -101,7 +101,7 @@ class VideoPipeline:
         guidance_interval: tuple[float, float] | None = None,
         guidance_rescale: float | None = None,
         guidance_passes: str | None = None,
-        sampler: str | None = None,
+        sampler: str | Callable[..., Tensor] | None = None,
         num_videos_per_prompt: int = 1,
         seed: int = 0,
         generator: Sequence[torch.Generator] | None = None,
@@ -123,14 +123,15 @@ class VideoPipeline:
         draw later as it is; `output_type` "latent" skips decoding. `callback_on_step_end(step, x, x0)` may raise to
         stop. `image` to `strength` say what is known of the clips: see `read_conditions`; `given` says it in latents.
         `guidance` is one of GUIDANCE, or a whole `Guidance`; `guidance_scale` to `guidance_passes` replace its fields.
+        `sampler` is one of SAMPLERS, or a function like those, such as `scheduler_solver` gives.
         Raises VidgenError for sizes that the model cannot make, unknown samplers and guidance, and prompts too long.
         """
         s = self.scheduler
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         size = (num_frames or s.num_frames, height or s.height, width or s.width)
-        name = sampler or s.sampler
-        if name not in SAMPLERS:
-            raise VidgenError(f"sampler {name!r} is unknown; choose one of {', '.join(SAMPLERS)}")
+        sampler = sampler or s.sampler
+        if not callable(sampler) and sampler not in SAMPLERS:
+            raise VidgenError(f"sampler {sampler!r} is unknown; choose one of {', '.join(SAMPLERS)}")
         if output_type not in ("np", "latent"):
             raise VidgenError(f"output_type {output_type!r} is unknown; choose 'np' or 'latent'")
         if not prompts or num_videos_per_prompt < 1:
@@ -155,7 +156,8 @@ class VideoPipeline:
         hide = hide_frames(given, latents, times[0], self.path)
         denoise = self.denoiser(rows, negative_prompt, guidance, self.tokens_of(shape) * shape[1], hide)
         streams = {"generator": generator, "callback": callback_on_step_end}
-        latents = sample_given(SAMPLERS[name], denoise, latents, times, self.path, given, **streams)
+        solver = sampler if callable(sampler) else SAMPLERS[sampler]
+        latents = sample_given(solver, denoise, latents, times, self.path, given, **streams)
         clips = self.decode(latents, *size) if output_type == "np" else None
         return PipelineOutput(frames=clips, latents=latents.cpu(), fps=s.fps)
 

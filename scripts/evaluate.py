@@ -1,6 +1,6 @@
 """`vidgen evaluate`: how often clips show what their prompts ask for, by the synthetic world's checker.
 
-`conditions` has a file of its own.
+`conditions` and `steps` have files of their own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import typer
 
 from vidgen.errors import VidgenError
 from vidgen.scripts.evaluating_conditions import conditions
+from vidgen.scripts.evaluating_steps import steps
+from vidgen.scripts.evaluating_tokenizers import JsonToFile
 from vidgen.scripts.guiding import (
     GuidanceIntervalOption,
     GuidanceOption,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Measure models: adherence to prompts, and the tokenizer's ceiling.")
 app.command()(conditions)
+app.command(cls=JsonToFile)(steps)
 
 CountOption = Annotated[int, typer.Option("--n", min=1, help="How many clips.")]
 BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Clips made at once.")]

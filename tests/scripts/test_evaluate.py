@@ -50,3 +50,25 @@ def test_conditions_have_a_row_each(vidgen, model: Path) -> None:
 )
 def test_conditions_that_are_none(vidgen, model: Path, words: tuple, line: str) -> None:
     assert line in vidgen("evaluate", "conditions", "--model", model, *words).error
+
+
+def test_steps_are_written_and_drawn(vidgen, model: Path, tmp_path: Path) -> None:
+    words = (
+        "--n",
+        1,
+        "--only",
+        "euler,rk45",
+        "--evaluations",
+        "1,2",
+        "--tolerances",
+        0.5,
+        "--plot",
+        tmp_path / "x.svg",
+    )
+    ran = vidgen("evaluate", "steps", "--model", model, *words, "--json", tmp_path / "x.json")
+    assert ran.status == 0, ran.err
+    report = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
+    assert [(r["sampler"], r["evaluations"]) for r in report["rows"][:2]] == [("euler", 1), ("euler", 2)]
+    assert report["cheapest"]["sampler"] in ("euler", "rk45") and "<svg" in (tmp_path / "x.svg").read_text("utf-8")
+    assert "95%" in vidgen("evaluate", "steps", "--model", model, *words[:4], "--evaluations", 1).out
+    assert "no picture format" in vidgen("evaluate", "steps", "--model", model, "--plot", "x.txt").error
