@@ -1,6 +1,6 @@
 """`vidgen evaluate`: how often clips show what their prompts ask for, by the synthetic world's checker.
 
-`conditions` and `steps` have files of their own.
+`conditions`, `distance` and `steps` have files of their own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import typer
 
 from vidgen.errors import VidgenError
 from vidgen.scripts.evaluating_conditions import conditions
+from vidgen.scripts.evaluating_distance import distance
 from vidgen.scripts.evaluating_steps import steps
 from vidgen.scripts.evaluating_tokenizers import JsonToFile
 from vidgen.scripts.guiding import (
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Measure models: adherence to prompts, and the tokenizer's ceiling.")
 app.command()(conditions)
+app.command()(distance)
 app.command(cls=JsonToFile)(steps)
 
 CountOption = Annotated[int, typer.Option("--n", min=1, help="How many clips.")]

@@ -72,3 +72,20 @@ def test_steps_are_written_and_drawn(vidgen, model: Path, tmp_path: Path) -> Non
     assert report["cheapest"]["sampler"] in ("euler", "rk45") and "<svg" in (tmp_path / "x.svg").read_text("utf-8")
     assert "95%" in vidgen("evaluate", "steps", "--model", model, *words[:4], "--evaluations", 1).out
     assert "no picture format" in vidgen("evaluate", "steps", "--model", model, "--plot", "x.txt").error
+
+
+def test_distance_of_a_model_and_of_banks(vidgen, model: Path, tmp_path: Path) -> None:
+    words = ("--model", model, "--features", model, "--taps", "tokenizer.latents,dit.blocks.0", "--n", 3)
+    report = json.loads(vidgen("evaluate", "distance", *words, "--json").out)
+    assert [row["key"] for row in report["rows"]] == ["tokenizer.latents", "dit.blocks.0@t=0.10"]
+    assert report["rows"][0]["n_real"] == 6 and "num_inference_steps" in report
+    words = ("--num-frames", 5, "--size", 16, "--count", 6)
+    assert vidgen("data", "synthesize", "-o", tmp_path / "x", *words).status == 0
+    for bank in ("one", "two"):
+        assert vidgen("extract", model, tmp_path / "x", "-o", tmp_path / bank).status == 0
+    banks = ("--real", tmp_path / "one", "--generated", tmp_path / "two")
+    assert "real from real" in vidgen("evaluate", "distance", *banks).out
+    assert "give both, or neither" in vidgen("evaluate", "distance", *banks[:2]).error
+    words = ("--num-frames", 5, "--size", 16)
+    assert vidgen("extract", model / "vae", tmp_path / "x", "-o", tmp_path / "other", *words).status == 0
+    assert "of another model" in vidgen("evaluate", "distance", *banks[:2], "--generated", tmp_path / "other").error
