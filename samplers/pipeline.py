@@ -25,6 +25,7 @@ from vidgen.models.video_dit import VideoDiT
 from vidgen.noise import TimeDistribution, draw_per_sample, sample_generator
 from vidgen.paths import PARAMETRISATIONS, PATHS
 from vidgen.pretrained import config_from_dict, read_json
+from vidgen.samplers.caching import Caching
 from vidgen.samplers.conditions import Conditions, hide_frames, sample_given
 from vidgen.samplers.given_frames import Footage, Mask, Picture, read_conditions
 from vidgen.samplers.guidance.catalogue import Guidance, read_guidance
@@ -101,6 +102,7 @@ class VideoPipeline:
         guidance_interval: tuple[float, float] | None = None,
         guidance_rescale: float | None = None,
         guidance_passes: str | None = None,
+        caching: Caching | None = None,
         sampler: str | Callable[..., Tensor] | None = None,
         num_videos_per_prompt: int = 1,
         seed: int = 0,
@@ -123,7 +125,8 @@ class VideoPipeline:
         draw later as it is; `output_type` "latent" skips decoding. `callback_on_step_end(step, x, x0)` may raise to
         stop. `image` to `strength` say what is known of the clips: see `read_conditions`; `given` says it in latents.
         `guidance` is one of GUIDANCE, or a whole `Guidance`; `guidance_scale` to `guidance_passes` replace its fields.
-        `sampler` is one of SAMPLERS, or a function like those, such as `scheduler_solver` gives.
+        `sampler` is one of SAMPLERS, or a function like those, such as `scheduler_solver` gives. `caching` skips passes
+        that little has changed since, and counts them.
         Raises VidgenError for sizes that the model cannot make, unknown samplers and guidance, and prompts too long.
         """
         s = self.scheduler
@@ -154,7 +157,8 @@ class VideoPipeline:
         times = self.time_for(shape).steps(steps)
         latents = latents.to(next(self.transformer.parameters()).device)
         hide = hide_frames(given, latents, times[0], self.path)
-        denoise = self.denoiser(rows, negative_prompt, guidance, self.tokens_of(shape) * shape[1], hide)
+        tokens = self.tokens_of(shape) * shape[1]
+        denoise = self.denoiser(rows, negative_prompt, guidance, tokens, hide, caching)
         streams = {"generator": generator, "callback": callback_on_step_end}
         solver = sampler if callable(sampler) else SAMPLERS[sampler]
         latents = sample_given(solver, denoise, latents, times, self.path, given, **streams)
@@ -162,7 +166,13 @@ class VideoPipeline:
         return PipelineOutput(frames=clips, latents=latents.cpu(), fps=s.fps)
 
     def denoiser(
-        self, prompts: Sequence[str], negative_prompt: str, guidance: Guidance, tokens: int, hide: View | None = None
+        self,
+        prompts: Sequence[str],
+        negative_prompt: str,
+        guidance: Guidance,
+        tokens: int,
+        hide: View | None = None,
+        caching: Caching | None = None,
     ) -> Denoiser:
         """The guided denoiser for these prompts, of clips that have `tokens` each. Raises VidgenError for a negative
         prompt where guidance leads away from something else."""
@@ -175,6 +185,7 @@ class VideoPipeline:
             text=encode_prompts(self.text_encoder, prompts),
             negative=cache(lambda: encode_prompts(self.text_encoder, [negative_prompt] * len(prompts))),
             hide=hide,
+            caching=caching,
         )
         scale = self.scheduler.guidance_scale if guidance.scale is None else guidance.scale
         return prompting.guided(guidance, scale, tokens)

@@ -13,6 +13,7 @@ from vidgen.denoiser import Denoiser, make_denoiser
 from vidgen.errors import VidgenError
 from vidgen.models.text import TextEncoder, TextEncoding
 from vidgen.paths import Path
+from vidgen.samplers.caching import CachedNetwork, Caching
 from vidgen.samplers.guidance.catalogue import Guidance
 from vidgen.samplers.guidance.passes import View, batched, fits_batched
 from vidgen.samplers.guidance.weakening import perturbed_attention
@@ -45,18 +46,24 @@ def join_rows(texts: Iterable[TextEncoding]) -> TextEncoding:
 
 @dataclass(frozen=True, kw_only=True)
 class Branch:
-    """One of the denoisers of a guided one: its text, what it is shown, and how its network differs from the main one
-    (None: not at all, so that it can run in one pass with others)."""
+    """One of the denoisers of a guided one: its text, what it is shown, a network if it is not the main one, and blocks
+    whose attention is switched off."""
 
     text: TextEncoding
     view: View | None = None
-    change: Callable[[Network], Network] | None = None
+    network: Network | None = None
+    blocks: Sequence[int] = ()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is the main network as it is, so that it can run in one pass with others."""
+        return self.network is None and not self.blocks
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prompting:
-    """What a call's denoiser is made of: the network and what it predicts, the texts, and `hide`, which shows given
-    frames as noise (None: there are none)."""
+    """What a call's denoiser is made of: the network and what it predicts, the texts, `hide`, which shows given frames
+    as noise (None: there are none), and `caching` of passes, each branch by itself (None: every pass is run)."""
 
     network: Network
     path: Path
@@ -64,6 +71,7 @@ class Prompting:
     text: TextEncoding
     negative: Callable[[], TextEncoding]
     hide: View | None = None
+    caching: Caching | None = None
 
     def branch(self, name: str, guidance: Guidance) -> Branch:
         """The one that `Method.others` calls so; "cond" sees everything."""
@@ -72,9 +80,9 @@ class Prompting:
         if name == "weak":
             weaker = guidance.options["weaker"]
             self.check_weaker(weaker)
-            return Branch(text=self.text, change=lambda network: weaker)
+            return Branch(text=self.text, network=weaker)
         if name == "perturbed":
-            return Branch(text=self.text, change=lambda network: self.perturbed(network, guidance))
+            return Branch(text=self.text, blocks=self.perturbed_blocks(guidance))
         return Branch(text=self.text)
 
     def check_weaker(self, weaker: Network) -> None:
@@ -84,17 +92,21 @@ class Prompting:
             if wanted != has:
                 raise VidgenError(f"the weaker network has {name} {has}, and this model {wanted}; take one of its kind")
 
-    def perturbed(self, network: Network, guidance: Guidance) -> Network:
+    def perturbed_blocks(self, guidance: Guidance) -> tuple[int, ...]:
         """Raises VidgenError for blocks that are not there."""
         depth = len(self.network.blocks)
         blocks = tuple(guidance.options.get("blocks") or (depth // 2,))
         if any(block not in range(depth) for block in blocks):
             raise VidgenError(f"perturbed_attention in blocks {blocks}: this model's are 0 to {depth - 1}")
-        return perturbed_attention(network, self.network, blocks)
+        return blocks
 
     def denoiser(self, branches: Sequence[Branch]) -> Denoiser:
         """The denoiser of one branch, or of several that run in one pass: shown their inputs, one after the other."""
-        network = self.network if branches[0].change is None else branches[0].change(self.network)
+        network = branches[0].network or self.network
+        if self.caching is not None:
+            network = CachedNetwork(network, self.caching)
+        if branches[0].blocks:
+            network = perturbed_attention(network, self.network, branches[0].blocks)
         text = branches[0].text if len(branches) == 1 else join_rows(branch.text for branch in branches)
         denoise = make_denoiser(network, self.path, self.parametrisation, text=text)
         if len(branches) > 1 or branches[0].view is None:
@@ -119,7 +131,7 @@ class Prompting:
 
     def in_one_pass(self, branches: Sequence[Branch], guidance: Guidance, tokens: int) -> bool:
         """Raises VidgenError where that is asked for and cannot be."""
-        possible = all(branch.change is None for branch in branches)
+        possible = all(branch.is_plain for branch in branches)
         if guidance.passes == "batched" and not possible:
             raise VidgenError(f"{guidance.name} runs two networks, which are two passes; leave guidance_passes at auto")
         if guidance.passes != "auto" or not possible:

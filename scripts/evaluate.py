@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vidgen.errors import VidgenError
+from vidgen.scripts.caching import CacheBoundOption, CacheByOption, describe_passes, read_caching
 from vidgen.scripts.evaluating_conditions import conditions
 from vidgen.scripts.evaluating_distance import distance
 from vidgen.scripts.evaluating_steps import steps
@@ -56,6 +57,8 @@ def generation(
     guidance_rescale: GuidanceRescaleOption = None,
     guidance_passes: GuidancePassesOption = "auto",
     guidance_option: GuidanceSettingOption = None,
+    cache_bound: CacheBoundOption = None,
+    cache_by: CacheByOption = "first_block",
     sampler: Annotated[str | None, typer.Option(help="Default: the model's.")] = None,
     seed: SeedOption = 0,
     batch_size: BatchOption = 8,
@@ -79,15 +82,16 @@ def generation(
         guidance_passes=guidance_passes,
         guidance_option=guidance_option,
     )
-    guiding = words.read(where, precision)
+    guiding, caching = words.read(where, precision), read_caching(cache_bound, cache_by)
     pipe = load_pipeline(model, device=where, dtype=precision)
     asked = read_labels(prompts)[:n] if prompts else held_out_prompts(held_out_world(pipe.scheduler, max_objects), n)
     settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale, "sampler": sampler}
     with progress(model, len(asked)) as moved:
         sizes = {"seed": seed, "batch_size": batch_size}
-        report = score_generation(pipe, asked, progress=moved, guidance=guiding, **sizes, **settings)
+        report = score_generation(pipe, asked, progress=moved, guidance=guiding, caching=caching, **sizes, **settings)
     used = {name: getattr(pipe.scheduler, name) if value is None else value for name, value in settings.items()}
-    show("generation", {"model": model, "seed": seed, **used, "guidance": words.to_dict(), **report}, json)
+    used |= {"guidance": words.to_dict(), **describe_passes(caching)}
+    show("generation", {"model": model, "seed": seed, **used, **report}, json)
 
 
 @app.command()
@@ -143,7 +147,9 @@ def show(what: str, report: dict[str, Any], as_json: bool) -> None:
     for name, (low, high) in report["ci"].items():
         rows.append((name, f"{report[name]:.3f}", f"{low:.3f} - {high:.3f}"))
     print_table(f"{what} of {report['model']}, {report['n']} clips", ("as asked", ">share", ">95% interval"), rows)
-    print(f"{report['seconds_per_clip']:.2f} s a clip{describe_memory()}")
+    passes = report.get("passes")
+    skipped = f", {passes['skipped']} of {sum(passes.values())} passes skipped" if passes else ""
+    print(f"{report['seconds_per_clip']:.2f} s a clip{skipped}{describe_memory()}")
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from vidgen.errors import VidgenError
+from vidgen.scripts.caching import CacheBoundOption, CacheByOption, describe_passes, read_caching
 from vidgen.scripts.conditioning import (
     ContextNoiseOption,
     ImageOption,
@@ -47,6 +48,9 @@ from vidgen.scripts.options import (
 from vidgen.scripts.outputs import check_frames, check_output, output_kind, plan_outputs
 from vidgen.scripts.reporting import describe_memory, peak_memory_mb, print_json
 
+if TYPE_CHECKING:
+    from vidgen.samplers.caching import Caching
+
 
 def sample(
     prompt: Annotated[str | None, typer.Argument(help="What to show.")] = None,
@@ -68,6 +72,8 @@ def sample(
     guidance_rescale: GuidanceRescaleOption = None,
     guidance_passes: GuidancePassesOption = "auto",
     guidance_option: GuidanceSettingOption = None,
+    cache_bound: CacheBoundOption = None,
+    cache_by: CacheByOption = "first_block",
     negative_prompt: Annotated[str, typer.Option(help="What guidance leads away from.")] = "",
     sampler: Annotated[str | None, typer.Option(help="A solver: `vidgen solvers orders` lists them.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same clip.")] = 0,
@@ -131,7 +137,7 @@ def sample(
         guidance_option=guidance_option,
     )
     precision = find_dtype(dtype, where)
-    guiding = words.read(where, precision)
+    guiding, caching = words.read(where, precision), read_caching(cache_bound, cache_by)
     pipe = load_pipeline(model, device=where, dtype=precision)
     pipe.transformer.set_attention(attention)
     rate = fps or pipe.scheduler.fps
@@ -155,6 +161,7 @@ def sample(
             "negative_prompt": negative_prompt,
             "num_inference_steps": num_inference_steps,
             "guidance": guiding,
+            "caching": caching,
             "guidance_scale": guidance_scale,
             "sampler": sampler,
         },
@@ -169,7 +176,7 @@ def sample(
             batch = jobs[first : first + batch_size]
             for job, clip in zip(batch, generate(run, batch), strict=True):
                 finish(run, job, clip)
-    report(jobs, size, model, seed, time.perf_counter() - started, drifts, json)
+    report(jobs, size, model, seed, time.perf_counter() - started, drifts, caching, json)
 
 
 def read_prompts(prompt: str | None, file: Path | None) -> list[str]:
@@ -194,6 +201,7 @@ def report(
     seed: int,
     seconds: float,
     drifts: list[dict[str, Any]],
+    caching: Caching | None,
     as_json: bool,
 ) -> None:
     """Prints what was made; `drifts` has one a clip, or none."""
@@ -203,10 +211,12 @@ def report(
         clips = [{"path": str(j.output), "prompt": j.prompt, "copy": j.copy, "fps": j.fps, **shape} for j in jobs]
         clips = [clip | {"drift": drift} for clip, drift in zip(clips, drifts, strict=True)] if drifts else clips
         seconds = round(seconds, 3)
-        print_json({"model": model, "seed": seed, "seconds": seconds, "peak_mb": peak_memory_mb(), "clips": clips})
+        about = {"model": model, "seed": seed, "seconds": seconds, **describe_passes(caching)}
+        print_json({**about, "peak_mb": peak_memory_mb(), "clips": clips})
         return
     names = str(jobs[0].output) if len(jobs) == 1 else f"{jobs[0].output} ... {jobs[-1].output} ({len(jobs)} clips)"
-    print(f"{names}: {frames} frames of {height}x{width}, {seconds:.1f} s{describe_memory()}", file=sys.stdout)
+    skipped = "" if caching is None else f", {caching.passes}"
+    print(f"{names}: {frames} frames of {height}x{width}, {seconds:.1f} s{skipped}{describe_memory()}", file=sys.stdout)
 
 
 if __name__ == "__main__":

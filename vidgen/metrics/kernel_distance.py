@@ -62,8 +62,8 @@ def kernel_distance(
     Every feature is first brought to mean 0 and standard deviation 1 of the real set: the kernel is made for features
     of that scale, and taps differ in theirs. The interval is 1.96 jackknife errors wide each way, and a little short
     where clips are few (90% instead of 95% for 60 of a Gaussian against 90); near 0, where the estimate is not normal,
-    the floor says more: distances between random disjoint halves of the
-    real set, as large as the generated one where there are real clips enough.
+    the floor says more: distances between random disjoint parts of the real set, as large as the generated one where
+    there are real clips enough.
     Raises VidgenError for fewer than 6 real or 3 generated rows, and for features of another width or not finite.
     """
     if len(real) < 2 * SMALLEST or len(generated) < SMALLEST:

@@ -3,7 +3,7 @@ features of a clip patch by patch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import torch
@@ -129,9 +129,11 @@ class VideoDiT(Pretrained):
         t: Float[Tensor, b * f],
         text: TextEncoding | None = None,
         features: Float[Tensor, "b e t i j"] | None = None,
-    ) -> Iterator[tuple[str, Tensor]]:
-        """Every block's output (b, t, h, w, d) under its tap's name, lazily; the last item is the prediction, "out".
+    ) -> Generator[tuple[str, Tensor], Tensor | None, None]:
+        """The embedded patches, "patches", and every block's output (b, t, h, w, d) under its tap's name, lazily; the
+        last item is the prediction, "out".
 
+        What is sent in answer to one of them stands for the last block's output, and the blocks between are left out.
         Raises ValueError for a condition that the model does not take or that it lacks.
         """
         p, q = self.config.patch[1:]
@@ -148,9 +150,14 @@ class VideoDiT(Pretrained):
         angles = position_angles((frames, h, w), self.config.head_dim // 2, x.device)
         place = torch.cat([angles.cos(), angles.sin()], dim=-1).to(x.dtype)  # (t*h*w) head_dim
         x = x + rearrange(self.position_in(place), "(t s) d -> t s d", t=frames)
+        known = yield "patches", rearrange(x, "b t (h w) d -> b t h w d", h=h)
         for i, block in enumerate(self.blocks):
+            if known is not None:
+                break
             x = block(x, modulation, text, angles)
-            yield f"blocks.{i}", rearrange(x, "b t (h w) d -> b t h w d", h=h)
+            known = yield f"blocks.{i}", rearrange(x, "b t (h w) d -> b t h w d", h=h)
+        if known is not None:
+            x = rearrange(known, "b t h w d -> b t (h w) d")
         shift, scale = self.modulation_out(cond)[:, :, None].chunk(2, dim=-1)
         x = self.patch_out(self.norm_out(x) * (1.0 + scale) + shift)
         yield "out", rearrange(x, "b t (h w) (c p q) -> b c t (h p) (w q)", h=h, p=p, q=q)
