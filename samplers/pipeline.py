@@ -21,6 +21,7 @@ from vidgen.denoiser import Denoiser
 from vidgen.errors import VidgenError
 from vidgen.locations import find_model
 from vidgen.models.text import TextEncoder
+from vidgen.models.text_cache import find_text_cache
 from vidgen.models.video_dit import VideoDiT
 from vidgen.noise import TimeDistribution, draw_per_sample, sample_generator
 from vidgen.paths import PARAMETRISATIONS, PATHS
@@ -76,10 +77,14 @@ class PipelineOutput:
 
 
 class VideoPipeline:
-    """Text to video. `vae` is a tokenizer, `transformer` a denoising network, `text_encoder` maps prompts to tokens."""
+    """Text to video. `vae` is a tokenizer, `transformer` a denoising network, `text_encoder` maps prompts to tokens.
+
+    `text_cache` keeps encoded prompts on disk, if the encoder is large; set another, or None for none.
+    """
 
     def __init__(self, vae: Any, transformer: VideoDiT, text_encoder: TextEncoder, scheduler: SchedulerConfig) -> None:
         self.vae, self.transformer, self.text_encoder, self.scheduler = vae, transformer, text_encoder, scheduler
+        self.text_cache = find_text_cache(text_encoder)
         if scheduler.path not in PATHS or scheduler.parametrisation not in PARAMETRISATIONS:
             raise VidgenError(
                 f"path {scheduler.path!r} with parametrisation {scheduler.parametrisation!r} is unknown; known are "
@@ -182,8 +187,10 @@ class VideoPipeline:
             network=self.transformer,
             path=self.path,
             parametrisation=self.scheduler.parametrisation,
-            text=encode_prompts(self.text_encoder, prompts),
-            negative=cache(lambda: encode_prompts(self.text_encoder, [negative_prompt] * len(prompts))),
+            text=encode_prompts(self.text_encoder, prompts, self.text_cache),
+            negative=cache(
+                lambda: encode_prompts(self.text_encoder, [negative_prompt] * len(prompts), self.text_cache)
+            ),
             hide=hide,
             caching=caching,
         )

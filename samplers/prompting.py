@@ -12,6 +12,7 @@ from torch import Tensor
 from vidgen.denoiser import Denoiser, make_denoiser
 from vidgen.errors import VidgenError
 from vidgen.models.text import TextEncoder, TextEncoding
+from vidgen.models.text_cache import TextCache
 from vidgen.paths import Path
 from vidgen.samplers.caching import CachedNetwork, Caching
 from vidgen.samplers.guidance.catalogue import Guidance
@@ -21,10 +22,10 @@ from vidgen.samplers.guidance.weakening import perturbed_attention
 Network = Callable[..., Tensor]  # (x, t, text=...) -> prediction
 
 
-def encode_prompts(encoder: TextEncoder, prompts: Sequence[str]) -> TextEncoding:
-    """A row a prompt; prompts that are there several times are encoded once."""
+def encode_prompts(encoder: TextEncoder, prompts: Sequence[str], cache: TextCache | None = None) -> TextEncoding:
+    """A row a prompt; prompts that are there several times are encoded once, those in the `cache` not at all."""
     different = list(dict.fromkeys(prompts))
-    text = encoder(different)
+    text = encoder(different) if cache is None else cache.encode(encoder, different)
     return take_rows(text, [different.index(prompt) for prompt in prompts])
 
 

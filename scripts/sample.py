@@ -101,6 +101,9 @@ def sample(
     batch_size: Annotated[int, typer.Option(min=1, help="Clips made at once.")] = 4,
     device: DeviceOption = "auto",
     dtype: Annotated[Dtype, typer.Option(help="Precision of the networks.")] = "float32",
+    text_cache: Annotated[
+        Literal["auto", "on", "off"], typer.Option(help="Keep encoded prompts on disk; auto: of large encoders.")
+    ] = "auto",
     attention: Annotated[
         Literal["auto", "plain", "sdpa", "xformers"], typer.Option(help="How it is computed.")
     ] = "auto",
@@ -125,6 +128,7 @@ def sample(
     for path in outputs:
         check_output(path, folder=path.suffix == "")
 
+    from vidgen.models.text_cache import find_text_cache
     from vidgen.samplers.pipeline import load_pipeline
     from vidgen.samplers.rollout import Windows
 
@@ -140,6 +144,7 @@ def sample(
     guiding, caching = words.read(where, precision), read_caching(cache_bound, cache_by)
     pipe = load_pipeline(model, device=where, dtype=precision)
     pipe.transformer.set_attention(attention)
+    pipe.text_cache = find_text_cache(pipe.text_encoder, text_cache)
     rate = fps or pipe.scheduler.fps
     tale = None if story is None else read_story(story, rate)
     prompts = prompts if tale is None else [describe_story(tale)]

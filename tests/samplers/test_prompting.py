@@ -8,12 +8,14 @@ import torch
 from vidgen.data.frames import to_tensor
 from vidgen.denoiser import make_denoiser
 from vidgen.errors import VidgenError
+from vidgen.models.text_cache import TextCache
 from vidgen.models.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.noise import draw_per_sample, sample_generator
 from vidgen.paths import FlowPath
 from vidgen.samplers.conditions import Conditions, hide_frames
 from vidgen.samplers.guidance import GUIDANCE, Guidance, apg, cfg, cfg_zero, perturbed_attention
 from vidgen.samplers.guidance import passes as memory
+from vidgen.samplers.pipeline import VideoPipeline
 from vidgen.samplers.prompting import encode_prompts, join_rows, take_rows
 from vidgen.samplers.solvers import SAMPLERS
 from vidgen.samplers.truths import ChainData
@@ -138,6 +140,16 @@ def test_every_prompt_is_encoded_once(pipe):
     both = join_rows([text, pipe.text_encoder([""])])
     assert both.mask.sum(1).tolist() == [*text.mask.sum(1).tolist(), 2]
     torch.testing.assert_close(take_rows(both, [2]).pooled(), pipe.text_encoder([""]).pooled())
+
+
+def test_cached_prompts_give_the_same_clip(pipe, tmp_path):
+    own = VideoPipeline(pipe.vae, pipe.transformer, pipe.text_encoder, pipe.scheduler)
+    assert own.text_cache is None  # so small an encoder is done before a file is found
+    want = own(PROMPTS, **FAST).latents
+    own.text_cache = TextCache(tmp_path)
+    for _ in range(2):
+        torch.testing.assert_close(own(PROMPTS, **FAST).latents, want, atol=1e-5, rtol=1e-5)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 3  # and the negative prompt
 
 
 BAD = {
