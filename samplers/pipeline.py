@@ -33,6 +33,7 @@ from vidgen.samplers.guidance.catalogue import Guidance, read_guidance
 from vidgen.samplers.guidance.passes import View
 from vidgen.samplers.prompting import Prompting, encode_prompts
 from vidgen.samplers.solvers import SAMPLERS
+from vidgen.samplers.stages import check_stage
 
 INDEX_NAME = "model_index.json"
 
@@ -153,11 +154,13 @@ class VideoPipeline:
         elif len(generator) != len(rows):
             raise VidgenError(f"{len(generator)} generators for {len(rows)} clips; give one a clip")
         drawn = draw_per_sample(shape, generator)  # also where it is not used, so that later noise is not the first
-        latents = drawn if latents is None else latents
+        latents = drawn if latents is None else check_stage(latents, "the latents given hold", "start from others")
         if tuple(latents.shape) != (len(rows), *shape):
             raise VidgenError(f"latents are {tuple(latents.shape)}, {len(rows)} clips of {shape} are asked for")
         pixels = {"image": image, "last_image": last_image, "video": video, "frames": frames, "mask": mask}
         given = read_conditions(self.vae, size, **pixels, strength=strength, given=given)
+        if given is not None:
+            check_stage(given.latents, "what is given (image, video, frames) has", "look at its pixels, or use float32")
         steps = s.num_inference_steps if num_inference_steps is None else num_inference_steps
         times = self.time_for(shape).steps(steps)
         latents = latents.to(next(self.transformer.parameters()).device)
@@ -238,6 +241,7 @@ class VideoPipeline:
         """(uint8 frames, the tokenizer's state after them) of one latent frame after the other; None starts a clip."""
         for z in latents.to(next(self.vae.parameters()).device).split(1, dim=2):
             x, state = self.vae.decode_chunk(z, state)
+            check_stage(x, "the tokenizer decodes the latents to", "decode them in float32")
             levels = ((x[0].float().clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8)
             yield levels.permute(1, 2, 3, 0).cpu().numpy(), state
 

@@ -18,6 +18,7 @@ from vidgen.samplers.caching import CachedNetwork, Caching
 from vidgen.samplers.guidance.catalogue import Guidance
 from vidgen.samplers.guidance.passes import View, batched, fits_batched
 from vidgen.samplers.guidance.weakening import perturbed_attention
+from vidgen.samplers.stages import check_stage
 
 Network = Callable[..., Tensor]  # (x, t, text=...) -> prediction
 
@@ -26,6 +27,7 @@ def encode_prompts(encoder: TextEncoder, prompts: Sequence[str], cache: TextCach
     """A row a prompt; prompts that are there several times are encoded once, those in the `cache` not at all."""
     different = list(dict.fromkeys(prompts))
     text = encoder(different) if cache is None else cache.encode(encoder, different)
+    check_stage(text.tokens[text.mask], "the text encoder gave", "run it in float32, or shorten the prompt")
     return take_rows(text, [different.index(prompt) for prompt in prompts])
 
 

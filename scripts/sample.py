@@ -188,6 +188,8 @@ def read_prompts(prompt: str | None, file: Path | None) -> list[str]:
     """The prompt, or the lines of the file. VidgenError for both, neither, or a file without text."""
     if (prompt is None) == (file is None):
         raise VidgenError('give a prompt, or --prompts-file FILE: vidgen sample "a red circle moves right"')
+    if prompt is not None and not prompt.strip():
+        raise VidgenError('the prompt is empty; say what to show: vidgen sample "a red circle moves right"')
     if prompt is not None:
         return [prompt]
     try:

@@ -84,6 +84,7 @@ def test_a_name_of_our_own_choosing_never_overwrites(vidgen, model: Path, tmp_pa
 
 BAD = {
     "no prompt": ((), "give a prompt"),
+    "empty prompt": ((" ",), "the prompt is empty; say what to show"),
     "unknown sampler": ((PROMPT, "--sampler", "magic"), "'magic' is unknown; choose one of euler, heun"),
     "height": ((PROMPT, "--height", 20), "height 20 is not a multiple of 8"),
     "long prompt": (("circle " * 20,), "too long, 60 at most"),
