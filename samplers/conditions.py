@@ -21,6 +21,7 @@ from vidgen.denoiser import Denoiser
 from vidgen.errors import VidgenError
 from vidgen.noise import Generators
 from vidgen.paths import Path, add_noise
+from vidgen.samplers.guidance.passes import View
 from vidgen.samplers.solvers.runge_kutta import path_radius
 from vidgen.samplers.solvers.stepping import Callback, Clip, Times
 
@@ -77,6 +78,23 @@ def times_given(levels: Float[Tensor, " n_plus_1"], given: Conditions, b: int) -
         return levels
     times = levels[:, None].expand(-1, len(frames)).masked_fill(frames, given.context_noise)
     return times[:, None].expand(-1, b, -1)
+
+
+def hide_frames(given: Conditions | None, noise: Clip, level: Tensor, path: Path) -> View | None:
+    """What a denoiser is shown of (x, t) that is to know nothing of given frames: these as `noise` alone, at the
+    noisiest `level` of the run. None where no frame is given whole.
+
+    Guidance that leads away from what it says is guidance by the frames (Song et al. 2025, history-guided video
+    diffusion, section 4: history at full noise stands for none).
+    """
+    if given is None or not bool(given.frames.any()):
+        return None
+    frames, plain = given.frames.to(noise.device), path_radius(level, path).to(noise) * noise
+
+    def hide(x: Clip, t: Tensor) -> tuple[Clip, Tensor]:
+        return torch.where(frames[:, None, None], plain.to(x), x), torch.where(frames.to(t.device), level.to(t), t)
+
+    return hide
 
 
 def sample_given(

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,23 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vidgen.atomic import written_aside
-from vidgen.denoiser import make_denoiser
+from vidgen.denoiser import Denoiser
 from vidgen.errors import VidgenError
 from vidgen.locations import find_model
-from vidgen.models.text import TextEncoder, TextEncoding
+from vidgen.models.text import TextEncoder
+from vidgen.models.text_cache import find_text_cache
 from vidgen.models.video_dit import VideoDiT
 from vidgen.noise import TimeDistribution, draw_per_sample, sample_generator
 from vidgen.paths import PARAMETRISATIONS, PATHS
 from vidgen.pretrained import config_from_dict, read_json
-from vidgen.samplers.conditions import Conditions, sample_given
+from vidgen.samplers.caching import Caching
+from vidgen.samplers.conditions import Conditions, hide_frames, sample_given
 from vidgen.samplers.given_frames import Footage, Mask, Picture, read_conditions
-from vidgen.samplers.guidance import cfg
+from vidgen.samplers.guidance.catalogue import Guidance, read_guidance
+from vidgen.samplers.guidance.passes import View
+from vidgen.samplers.prompting import Prompting, encode_prompts
 from vidgen.samplers.solvers import SAMPLERS
+from vidgen.samplers.stages import check_stage
 
 INDEX_NAME = "model_index.json"
 
@@ -72,10 +78,14 @@ class PipelineOutput:
 
 
 class VideoPipeline:
-    """Text to video. `vae` is a tokenizer, `transformer` a denoising network, `text_encoder` maps prompts to tokens."""
+    """Text to video. `vae` is a tokenizer, `transformer` a denoising network, `text_encoder` maps prompts to tokens.
+
+    `text_cache` keeps encoded prompts on disk, if the encoder is large; set another, or None for none.
+    """
 
     def __init__(self, vae: Any, transformer: VideoDiT, text_encoder: TextEncoder, scheduler: SchedulerConfig) -> None:
         self.vae, self.transformer, self.text_encoder, self.scheduler = vae, transformer, text_encoder, scheduler
+        self.text_cache = find_text_cache(text_encoder)
         if scheduler.path not in PATHS or scheduler.parametrisation not in PARAMETRISATIONS:
             raise VidgenError(
                 f"path {scheduler.path!r} with parametrisation {scheduler.parametrisation!r} is unknown; known are "
@@ -93,8 +103,13 @@ class VideoPipeline:
         width: int | None = None,
         num_frames: int | None = None,
         num_inference_steps: int | None = None,
+        guidance: str | Guidance = "cfg",
         guidance_scale: float | None = None,
-        sampler: str | None = None,
+        guidance_interval: tuple[float, float] | None = None,
+        guidance_rescale: float | None = None,
+        guidance_passes: str | None = None,
+        caching: Caching | None = None,
+        sampler: str | Callable[..., Tensor] | None = None,
         num_videos_per_prompt: int = 1,
         seed: int = 0,
         generator: Sequence[torch.Generator] | None = None,
@@ -115,18 +130,23 @@ class VideoPipeline:
         one a clip, takes the place of the seed. `latents` replaces the first noise, and leaves what stochastic samplers
         draw later as it is; `output_type` "latent" skips decoding. `callback_on_step_end(step, x, x0)` may raise to
         stop. `image` to `strength` say what is known of the clips: see `read_conditions`; `given` says it in latents.
-        Raises VidgenError for sizes that the model cannot make, unknown samplers and prompts too long.
+        `guidance` is one of GUIDANCE, or a whole `Guidance`; `guidance_scale` to `guidance_passes` replace its fields.
+        `sampler` is one of SAMPLERS, or a function like those, such as `scheduler_solver` gives. `caching` skips passes
+        that little has changed since, and counts them.
+        Raises VidgenError for sizes that the model cannot make, unknown samplers and guidance, and prompts too long.
         """
         s = self.scheduler
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         size = (num_frames or s.num_frames, height or s.height, width or s.width)
-        name = sampler or s.sampler
-        if name not in SAMPLERS:
-            raise VidgenError(f"sampler {name!r} is unknown; choose one of {', '.join(SAMPLERS)}")
+        sampler = sampler or s.sampler
+        if not callable(sampler) and sampler not in SAMPLERS:
+            raise VidgenError(f"sampler {sampler!r} is unknown; choose one of {', '.join(SAMPLERS)}")
         if output_type not in ("np", "latent"):
             raise VidgenError(f"output_type {output_type!r} is unknown; choose 'np' or 'latent'")
         if not prompts or num_videos_per_prompt < 1:
             raise VidgenError("nothing to generate: give a prompt, and num_videos_per_prompt of 1 or more")
+        said = {"interval": guidance_interval, "rescale": guidance_rescale, "passes": guidance_passes}
+        guidance = read_guidance(guidance, scale=guidance_scale, **said)
         shape = self.latent_shape(*size)
         rows = [p for p in prompts for _ in range(num_videos_per_prompt)]
         if generator is None:
@@ -134,33 +154,51 @@ class VideoPipeline:
         elif len(generator) != len(rows):
             raise VidgenError(f"{len(generator)} generators for {len(rows)} clips; give one a clip")
         drawn = draw_per_sample(shape, generator)  # also where it is not used, so that later noise is not the first
-        latents = drawn if latents is None else latents
+        latents = drawn if latents is None else check_stage(latents, "the latents given hold", "start from others")
         if tuple(latents.shape) != (len(rows), *shape):
             raise VidgenError(f"latents are {tuple(latents.shape)}, {len(rows)} clips of {shape} are asked for")
         pixels = {"image": image, "last_image": last_image, "video": video, "frames": frames, "mask": mask}
         given = read_conditions(self.vae, size, **pixels, strength=strength, given=given)
-        scale = s.guidance_scale if guidance_scale is None else guidance_scale
+        if given is not None:
+            check_stage(given.latents, "what is given (image, video, frames) has", "look at its pixels, or use float32")
         steps = s.num_inference_steps if num_inference_steps is None else num_inference_steps
         times = self.time_for(shape).steps(steps)
-        denoise = self.denoiser(rows, negative_prompt, scale)
         latents = latents.to(next(self.transformer.parameters()).device)
+        hide = hide_frames(given, latents, times[0], self.path)
+        tokens = self.tokens_of(shape) * shape[1]
+        denoise = self.denoiser(rows, negative_prompt, guidance, tokens, hide, caching)
         streams = {"generator": generator, "callback": callback_on_step_end}
-        latents = sample_given(SAMPLERS[name], denoise, latents, times, self.path, given, **streams)
+        solver = sampler if callable(sampler) else SAMPLERS[sampler]
+        latents = sample_given(solver, denoise, latents, times, self.path, given, **streams)
         clips = self.decode(latents, *size) if output_type == "np" else None
         return PipelineOutput(frames=clips, latents=latents.cpu(), fps=s.fps)
 
     def denoiser(
-        self, prompts: Sequence[str], negative_prompt: str, scale: float
-    ) -> Callable[[Tensor, Tensor], Tensor]:
-        """The guided denoiser for these prompts; text is encoded once."""
-
-        def conditioned(text: TextEncoding) -> Callable[[Tensor, Tensor], Tensor]:
-            return make_denoiser(self.transformer, self.path, self.scheduler.parametrisation, text=text)
-
-        cond = conditioned(self.text_encoder(prompts))
-        if scale <= 1.0:
-            return cond
-        return cfg(cond, conditioned(self.text_encoder([negative_prompt] * len(prompts))), scale)
+        self,
+        prompts: Sequence[str],
+        negative_prompt: str,
+        guidance: Guidance,
+        tokens: int,
+        hide: View | None = None,
+        caching: Caching | None = None,
+    ) -> Denoiser:
+        """The guided denoiser for these prompts, of clips that have `tokens` each. Raises VidgenError for a negative
+        prompt where guidance leads away from something else."""
+        if negative_prompt and "uncond" not in guidance.method.others:
+            raise VidgenError(f"guidance {guidance.name!r} does not lead away from a prompt; leave negative_prompt out")
+        prompting = Prompting(
+            network=self.transformer,
+            path=self.path,
+            parametrisation=self.scheduler.parametrisation,
+            text=encode_prompts(self.text_encoder, prompts, self.text_cache),
+            negative=cache(
+                lambda: encode_prompts(self.text_encoder, [negative_prompt] * len(prompts), self.text_cache)
+            ),
+            hide=hide,
+            caching=caching,
+        )
+        scale = self.scheduler.guidance_scale if guidance.scale is None else guidance.scale
+        return prompting.guided(guidance, scale, tokens)
 
     def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """(c, t, h, w) of one clip's latents. VidgenError for a size that tokenizer and patch cannot make."""
@@ -203,6 +241,7 @@ class VideoPipeline:
         """(uint8 frames, the tokenizer's state after them) of one latent frame after the other; None starts a clip."""
         for z in latents.to(next(self.vae.parameters()).device).split(1, dim=2):
             x, state = self.vae.decode_chunk(z, state)
+            check_stage(x, "the tokenizer decodes the latents to", "decode them in float32")
             levels = ((x[0].float().clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8)
             yield levels.permute(1, 2, 3, 0).cpu().numpy(), state
 

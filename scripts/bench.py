@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json as json_format
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +11,7 @@ import typer
 from vidgen.errors import VidgenError
 from vidgen.scripts.options import DeviceOption, Dtype, JsonOption, ModelOption, find_device, find_dtype, parse_names
 from vidgen.scripts.outputs import check_output
-from vidgen.scripts.reporting import note, print_json, print_table, progress
+from vidgen.scripts.reporting import note, print_json, print_table, progress, write_report
 
 if TYPE_CHECKING:
     from vidgen.scripts.benches.rows import BenchSettings
@@ -114,13 +113,6 @@ def run_bench(name: str, suite: Any, settings: BenchSettings) -> dict[str, Any]:
             moved(len(rows))
     asked = {"bench": name, "model": settings.model, "dtype": settings.dtype, "quick": settings.quick}
     return {**asked, "machine": machine.to_json(), "rows": rows}
-
-
-def write_report(report: dict[str, Any], output: Path) -> None:
-    from vidgen.atomic import written_aside
-
-    with written_aside(output) as aside:
-        aside.write_text(json_format.dumps(report, ensure_ascii=False, indent=2, allow_nan=False) + "\n", "utf-8")
 
 
 def number(value: float | None, form: str = ".3g") -> str:

@@ -1,4 +1,7 @@
-"""`vidgen evaluate`: how often clips show what their prompts ask for, by the synthetic world's checker."""
+"""`vidgen evaluate`: how often clips show what their prompts ask for, by the synthetic world's checker.
+
+`conditions`, `distance` and `steps` have files of their own.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vidgen.errors import VidgenError
+from vidgen.scripts.caching import CacheBoundOption, CacheByOption, describe_passes, read_caching
+from vidgen.scripts.evaluating_conditions import conditions
+from vidgen.scripts.evaluating_distance import distance
+from vidgen.scripts.evaluating_steps import steps
+from vidgen.scripts.evaluating_tokenizers import JsonToFile
+from vidgen.scripts.guiding import (
+    GuidanceIntervalOption,
+    GuidanceOption,
+    GuidancePassesOption,
+    GuidanceRescaleOption,
+    GuidanceScaleOption,
+    GuidanceSettingOption,
+    GuidanceWords,
+)
 from vidgen.scripts.options import DeviceOption, Dtype, JsonOption, ModelOption, SeedOption, find_device, find_dtype
 from vidgen.scripts.reporting import describe_memory, peak_memory_mb, print_json, print_table, progress
 
@@ -16,6 +33,9 @@ if TYPE_CHECKING:
     from vidgen.samplers.adherence import Asked
 
 app = typer.Typer(no_args_is_help=True, help="Measure models: adherence to prompts, and the tokenizer's ceiling.")
+app.command()(conditions)
+app.command()(distance)
+app.command(cls=JsonToFile)(steps)
 
 CountOption = Annotated[int, typer.Option("--n", min=1, help="How many clips.")]
 BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Clips made at once.")]
@@ -31,7 +51,14 @@ def generation(
     ] = None,
     max_objects: Annotated[int, typer.Option(min=1, max=2, help="Moving shapes in a held-out prompt.")] = 1,
     num_inference_steps: Annotated[int | None, typer.Option(min=1, help="Default: the model's.")] = None,
-    guidance_scale: Annotated[float | None, typer.Option(help="Default: the model's.")] = None,
+    guidance_scale: GuidanceScaleOption = None,
+    guidance: GuidanceOption = "cfg",
+    guidance_interval: GuidanceIntervalOption = None,
+    guidance_rescale: GuidanceRescaleOption = None,
+    guidance_passes: GuidancePassesOption = "auto",
+    guidance_option: GuidanceSettingOption = None,
+    cache_bound: CacheBoundOption = None,
+    cache_by: CacheByOption = "first_block",
     sampler: Annotated[str | None, typer.Option(help="Default: the model's.")] = None,
     seed: SeedOption = 0,
     batch_size: BatchOption = 8,
@@ -47,12 +74,23 @@ def generation(
     from vidgen.samplers.pipeline import load_pipeline
 
     where = find_device(device)
-    pipe = load_pipeline(model, device=where, dtype=find_dtype(dtype, where))
+    precision = find_dtype(dtype, where)
+    words = GuidanceWords(
+        guidance=guidance,
+        guidance_interval=guidance_interval,
+        guidance_rescale=guidance_rescale,
+        guidance_passes=guidance_passes,
+        guidance_option=guidance_option,
+    )
+    guiding, caching = words.read(where, precision), read_caching(cache_bound, cache_by)
+    pipe = load_pipeline(model, device=where, dtype=precision)
     asked = read_labels(prompts)[:n] if prompts else held_out_prompts(held_out_world(pipe.scheduler, max_objects), n)
     settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale, "sampler": sampler}
     with progress(model, len(asked)) as moved:
-        report = score_generation(pipe, asked, seed=seed, batch_size=batch_size, progress=moved, **settings)
+        sizes = {"seed": seed, "batch_size": batch_size}
+        report = score_generation(pipe, asked, progress=moved, guidance=guiding, caching=caching, **sizes, **settings)
     used = {name: getattr(pipe.scheduler, name) if value is None else value for name, value in settings.items()}
+    used |= {"guidance": words.to_dict(), **describe_passes(caching)}
     show("generation", {"model": model, "seed": seed, **used, **report}, json)
 
 
@@ -109,7 +147,9 @@ def show(what: str, report: dict[str, Any], as_json: bool) -> None:
     for name, (low, high) in report["ci"].items():
         rows.append((name, f"{report[name]:.3f}", f"{low:.3f} - {high:.3f}"))
     print_table(f"{what} of {report['model']}, {report['n']} clips", ("as asked", ">share", ">95% interval"), rows)
-    print(f"{report['seconds_per_clip']:.2f} s a clip{describe_memory()}")
+    passes = report.get("passes")
+    skipped = f", {passes['skipped']} of {sum(passes.values())} passes skipped" if passes else ""
+    print(f"{report['seconds_per_clip']:.2f} s a clip{skipped}{describe_memory()}")
 
 
 if __name__ == "__main__":

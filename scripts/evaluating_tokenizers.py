@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,14 +26,21 @@ from vidgen.scripts.options import (
     parse_numbers,
     parse_size,
 )
-from vidgen.scripts.outputs import check_output
-from vidgen.scripts.reporting import describe_memory, note, peak_memory_mb, print_json, print_table, progress
+from vidgen.scripts.outputs import check_output, check_plot
+from vidgen.scripts.reporting import (
+    describe_memory,
+    note,
+    peak_memory_mb,
+    print_json,
+    print_table,
+    progress,
+    write_report,
+)
 
 if TYPE_CHECKING:
     from vidgen.tokenizers.evaluation.protocols import ClipProtocol
     from vidgen.tokenizers.evaluation.rate_distortion import Sweep
 
-PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 UNITS = {"psnr": "dB", "psnr_frames": "dB", "temporal_psnr": "dB", "first_psnr": "dB", "rest_psnr": "dB", "seam": "dB"}
 UNITS["flicker"] = "levels of 255"
 
@@ -86,11 +92,10 @@ def evaluate(
     """
     check_rate(fps)
     own = {"size": parse_size(size), "fit": fit, "num_frames": num_frames, "fps": fps, "max_seconds": max_seconds}
-    for path in (output, plot):
-        if path is not None:
-            check_output(path)
-    if plot is not None and plot.suffix.lower() not in PLOT_SUFFIXES:
-        raise VidgenError(f"{plot}: no picture format; use one of {', '.join(PLOT_SUFFIXES)}")
+    if output is not None:
+        check_output(output)
+    if plot is not None:
+        check_plot(plot)
     rule = choose_protocol(protocol, own)
     sweep = choose_sweep(codecs, steps) if rate_distortion or plot is not None else None
     report = {"model": model, "protocol": protocol, **measure(source, model, rule, sweep, device, dtype)}
@@ -155,11 +160,8 @@ def choose_sweep(codecs: str, steps: str) -> Sweep:
 
 def show(report: dict[str, Any], output: Path | None, as_json: bool) -> None:
     """JSON to a file or to stdout, or tables."""
-    from vidgen.atomic import written_aside
-
     if output is not None:
-        with written_aside(output) as aside:
-            aside.write_text(json_format.dumps(report, ensure_ascii=False, indent=2, allow_nan=False) + "\n", "utf-8")
+        write_report(report, output)
     elif as_json:
         print_json(report)
     if not as_json:

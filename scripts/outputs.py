@@ -12,6 +12,7 @@ SUFFIXES = {"mp4": ".mp4", "gif": ".gif", "webp": ".webp", "png": "", "latent": 
 _KINDS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mp4", ".mkv": "mp4", ".gif": "gif", ".webp": "webp", ".png": "png"}
 _KINDS |= {"": "png", ".safetensors": "latent"}
 _SLUG_LENGTH = 60
+PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
 
 def slug(text: str) -> str:
@@ -66,6 +67,13 @@ def check_frames(path: Path, num_frames: int) -> None:
     """Raises VidgenError for a single image that several frames would have to go into."""
     if num_frames > 1 and path.suffix.lower() == ".png" and "%" not in path.name:
         raise VidgenError(f"{path}: one image cannot hold {num_frames} frames; name a folder, or f_%04d.png")
+
+
+def check_plot(path: Path) -> None:
+    """`check_output` of a picture. Raises VidgenError for a suffix that is no picture's, too."""
+    if path.suffix.lower() not in PLOT_SUFFIXES:
+        raise VidgenError(f"{path}: no picture format; use one of {', '.join(PLOT_SUFFIXES)}")
+    check_output(path)
 
 
 def check_output(path: Path, *, folder: bool = False) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from rich.console import Console
 
@@ -18,6 +19,14 @@ PIPE_WIDTH = 200  # columns of a table that goes to a file or a pipe
 
 def print_json(report: dict[str, Any]) -> None:
     print(json.dumps(report, ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def write_report(report: dict[str, Any], path: Path) -> None:
+    """The same as a file, all or nothing."""
+    from vidgen.atomic import written_aside
+
+    with written_aside(path) as aside:
+        aside.write_text(json.dumps(report, ensure_ascii=False, indent=2, allow_nan=False) + "\n", "utf-8")
 
 
 def note(line: str) -> None:

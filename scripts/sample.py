@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from vidgen.errors import VidgenError
+from vidgen.scripts.caching import CacheBoundOption, CacheByOption, describe_passes, read_caching
 from vidgen.scripts.conditioning import (
     ContextNoiseOption,
     ImageOption,
@@ -25,7 +26,16 @@ from vidgen.scripts.conditioning import (
     describe_story,
     read_story,
 )
-from vidgen.scripts.loras import LoraOption, Wanted, describe_loras, find_loras, put_on
+from vidgen.scripts.guiding import (
+    GuidanceIntervalOption,
+    GuidanceOption,
+    GuidancePassesOption,
+    GuidanceRescaleOption,
+    GuidanceScaleOption,
+    GuidanceSettingOption,
+    GuidanceWords,
+)
+from vidgen.scripts.loras import LoraOption, describe_loras, find_loras, put_on
 from vidgen.scripts.making_clips import Job, Run, finish, generate, make_long
 from vidgen.scripts.options import (
     DeviceOption,
@@ -38,6 +48,9 @@ from vidgen.scripts.options import (
 )
 from vidgen.scripts.outputs import check_frames, check_output, output_kind, plan_outputs
 from vidgen.scripts.reporting import describe_memory, peak_memory_mb, print_json
+
+if TYPE_CHECKING:
+    pass
 
 
 def sample(
@@ -55,9 +68,14 @@ def sample(
     width: Annotated[int | None, typer.Option(min=1, help="Pixels.")] = None,
     fps: Annotated[float | None, typer.Option(help="Frames a second that the file plays at.")] = None,
     num_inference_steps: Annotated[int | None, typer.Option(min=1, help="More: slower, finer.")] = None,
-    guidance_scale: Annotated[
-        float | None, typer.Option(help="How strictly to follow the prompt; 1: no guidance.")
-    ] = None,
+    guidance_scale: GuidanceScaleOption = None,
+    guidance: GuidanceOption = "cfg",
+    guidance_interval: GuidanceIntervalOption = None,
+    guidance_rescale: GuidanceRescaleOption = None,
+    guidance_passes: GuidancePassesOption = "auto",
+    guidance_option: GuidanceSettingOption = None,
+    cache_bound: CacheBoundOption = None,
+    cache_by: CacheByOption = "first_block",
     negative_prompt: Annotated[str, typer.Option(help="What guidance leads away from.")] = "",
     sampler: Annotated[str | None, typer.Option(help="A solver: `vidgen solvers orders` lists them.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same clip.")] = 0,
@@ -85,6 +103,9 @@ def sample(
     batch_size: Annotated[int, typer.Option(min=1, help="Clips made at once.")] = 4,
     device: DeviceOption = "auto",
     dtype: Annotated[Dtype, typer.Option(help="Precision of the networks.")] = "float32",
+    text_cache: Annotated[
+        Literal["auto", "on", "off"], typer.Option(help="Keep encoded prompts on disk; auto: of large encoders.")
+    ] = "auto",
     attention: Annotated[
         Literal["auto", "plain", "sdpa", "xformers"], typer.Option(help="How it is computed.")
     ] = "auto",
@@ -110,14 +131,25 @@ def sample(
         check_output(path, folder=path.suffix == "")
     loras = find_loras(lora)
 
+    from vidgen.models.text_cache import find_text_cache
     from vidgen.samplers.pipeline import load_pipeline
     from vidgen.samplers.rollout import Windows
     from vidgen.scripts.sampling_memory import check_sampling
 
     where = find_device(device)
-    pipe = load_pipeline(model, device=where, dtype=find_dtype(dtype, where))
+    words = GuidanceWords(
+        guidance=guidance,
+        guidance_interval=guidance_interval,
+        guidance_rescale=guidance_rescale,
+        guidance_passes=guidance_passes,
+        guidance_option=guidance_option,
+    )
+    precision = find_dtype(dtype, where)
+    guiding, caching = words.read(where, precision), read_caching(cache_bound, cache_by)
+    pipe = load_pipeline(model, device=where, dtype=precision)
     pipe.transformer.set_attention(attention)
     put_on(pipe, loras)
+    pipe.text_cache = find_text_cache(pipe.text_encoder, text_cache)
     rate = fps or pipe.scheduler.fps
     tale = None if story is None else read_story(story, rate)
     prompts = prompts if tale is None else [describe_story(tale)]
@@ -138,6 +170,8 @@ def sample(
         settings={
             "negative_prompt": negative_prompt,
             "num_inference_steps": num_inference_steps,
+            "guidance": guiding,
+            "caching": caching,
             "guidance_scale": guidance_scale,
             "sampler": sampler,
         },
@@ -155,13 +189,16 @@ def sample(
             batch = jobs[first : first + batch_size]
             for job, clip in zip(batch, generate(run, batch), strict=True):
                 finish(run, job, clip)
-    report(jobs, size, model, seed, time.perf_counter() - started, drifts, loras, json)
+    about = {**describe_loras(loras), **describe_passes(caching)}
+    report(jobs, size, model, seed, time.perf_counter() - started, drifts, about, json)
 
 
 def read_prompts(prompt: str | None, file: Path | None) -> list[str]:
     """The prompt, or the lines of the file. VidgenError for both, neither, or a file without text."""
     if (prompt is None) == (file is None):
         raise VidgenError('give a prompt, or --prompts-file FILE: vidgen sample "a red circle moves right"')
+    if prompt is not None and not prompt.strip():
+        raise VidgenError('the prompt is empty; say what to show: vidgen sample "a red circle moves right"')
     if prompt is not None:
         return [prompt]
     try:
@@ -180,21 +217,22 @@ def report(
     seed: int,
     seconds: float,
     drifts: list[dict[str, Any]],
-    loras: list[Wanted],
+    more: dict[str, Any],
     as_json: bool,
 ) -> None:
-    """Prints what was made; `drifts` has one a clip, or none."""
+    """Prints what was made; `drifts` has one a clip, or none, and `more` goes into the JSON."""
     frames, height, width = size
     if as_json:
         shape = {"num_frames": frames, "height": height, "width": width}
         clips = [{"path": str(j.output), "prompt": j.prompt, "copy": j.copy, "fps": j.fps, **shape} for j in jobs]
         clips = [clip | {"drift": drift} for clip, drift in zip(clips, drifts, strict=True)] if drifts else clips
         seconds = round(seconds, 3)
-        about = {"model": model, **describe_loras(loras), "seed": seed, "seconds": seconds}
+        about = {"model": model, "seed": seed, "seconds": seconds, **more}
         print_json({**about, "peak_mb": peak_memory_mb(), "clips": clips})
         return
     names = str(jobs[0].output) if len(jobs) == 1 else f"{jobs[0].output} ... {jobs[-1].output} ({len(jobs)} clips)"
-    print(f"{names}: {frames} frames of {height}x{width}, {seconds:.1f} s{describe_memory()}", file=sys.stdout)
+    skipped = "" if caching is None else f", {caching.passes}"
+    print(f"{names}: {frames} frames of {height}x{width}, {seconds:.1f} s{skipped}{describe_memory()}", file=sys.stdout)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.denoiser import Denoiser
-from vidgen.errors import VidgenError
 from vidgen.noise import Generators
 from vidgen.paths import Path, expand_level
 from vidgen.samplers.solvers.runge_kutta import Tableau, angle_slope, combine, path_angle, path_radius
-from vidgen.samplers.solvers.stepping import Callback, Clip, Evaluate, Times, check_finite, transfer
+from vidgen.samplers.solvers.stepping import Callback, Clip, Evaluate, SamplingError, Times, check_finite, transfer
 
 # Dormand & Prince 1980, table 2: fifth order; its last stage is the next step's first.
 DORMAND_PRINCE = Tableau(
@@ -86,8 +85,6 @@ def advance(
     arrived = step >= 1.0 - span.done  # exactly 1 then, whatever the rounding of the sum
     span.done = torch.where(good, torch.where(arrived, torch.ones_like(step), span.done + step), span.done)
     span.step = step * (0.9 * error.clamp(min=1e-12) ** -0.2).clamp(0.2, 5.0)
-    if bool(((span.step < SHORTEST) & (span.done < 1.0)).any()):
-        raise VidgenError("rk45 cannot reach its tolerance: the estimates are not smooth; raise rtol and atol")
     good = rearrange(good, "b -> b 1 1 1 1").to(y.device)
     return torch.where(good, ended, y), torch.where(good, slopes[-1], slope)
 
@@ -110,6 +107,8 @@ def travel(
     slope = angle_slope(y, evaluate(x, t), wide(start, x))
     while bool((span.done < 1.0).any()):
         y, slope = advance(span, y, slope, evaluate, path, rtol, atol)
+        if bool(((span.step < SHORTEST) & (span.done < 1.0)).any()):
+            raise SamplingError("rk45 cannot reach its tolerance: estimates are not smooth; raise rtol and atol", x)
         theta = span.angle(span.done)
         x = path_radius(expand_level(level_of(theta, path), x), path) * y
         yield x, wide(theta, x).cos() * y - wide(theta, x).sin() * slope, theta
@@ -136,7 +135,8 @@ def sample_rk45(
 
     Of levels that all frames share only the ends count, and their number says the first step; `callback` is told of
     each level that the slowest sample has passed. Levels per frame are gone through pair by pair. Samples choose their
-    steps each for itself, so a clip does not depend on its batch. Raises VidgenError after `most_evaluations`.
+    steps each for itself, so a clip does not depend on its batch. Raises SamplingError, which keeps the clips as they
+    are, after `most_evaluations`, and where no step is short enough.
     """
     steps, evaluations, told = len(times) - 1, 0, 0
     shared = times.ndim == 1
@@ -147,7 +147,7 @@ def sample_rk45(
         nonlocal evaluations
         evaluations += 1
         if evaluations > most_evaluations:
-            raise VidgenError(f"rk45 took more than {most_evaluations} evaluations; raise rtol and atol")
+            raise SamplingError(f"rk45 took more than {most_evaluations} evaluations; raise rtol and atol", x)
         return check_finite(denoise(y, level), x, level, told, steps)
 
     def tell(passed: int, x0: Clip) -> None:

@@ -25,7 +25,7 @@ Step = Callable[[Tensor, Tensor, Tensor, Tensor, Evaluate], Tensor]
 
 
 class SamplingError(VidgenError):
-    """A denoiser's estimate that is not finite; `latents` holds the clips as they were before that step."""
+    """Sampling that cannot go on; `latents` holds the clips as they were before the step that broke off."""
 
     def __init__(self, line: str, latents: Tensor) -> None:
         super().__init__(line)

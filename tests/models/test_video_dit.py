@@ -164,6 +164,21 @@ def test_walk_stops_where_the_reader_stops(dit):
     assert [tap.name for tap in dit.feature_info] == ["blocks.0", "blocks.1", "blocks.2"]
 
 
+def test_what_is_sent_stands_for_the_blocks_that_are_left_out(dit):
+    x, text = inputs()
+    t = torch.tensor([0.2, 0.9])
+    whole, calls = dict(dit.walk(x, t, text)), []
+    assert list(whole) == ["patches", "blocks.0", "blocks.1", "blocks.2", "out"]
+    handles = [b.register_forward_hook(lambda *_, i=i: calls.append(i)) for i, b in enumerate(dit.blocks)]
+    walk = dit.walk(x, t, text)
+    assert next(walk)[0] == "patches" and next(walk)[0] == "blocks.0"
+    name, out = walk.send(whole["blocks.2"])
+    assert name == "out" and torch.equal(out, whole["out"]) and calls == [0]
+    assert [name for name, _ in walk] == []
+    for handle in handles:
+        handle.remove()
+
+
 def test_latents_off_the_patch_grid_are_refused(dit):
     _, text = inputs()
     with pytest.raises(VidgenError, match="5x6"):

@@ -12,6 +12,7 @@ from vidgen.samplers.solvers import SAMPLERS
 from vidgen.tokenizers.model import Encoded
 
 FOREIGN = '{"vae": ["os", "system"], "transformer": [], "text_encoder": [], "scheduler": []}'
+GREY = np.full((32, 16, 3), 128, np.uint8)
 FAST = dict(num_frames=6, height=32, width=16, num_inference_steps=3, guidance_scale=3.0)
 
 
@@ -116,6 +117,30 @@ def test_damaged_folders_are_named(pipe, tmp_path, spoil, says):
     spoil(tmp_path / "model")
     with pytest.raises(VidgenError, match=says):
         load_pipeline(str(tmp_path / "model"))
+
+
+STAGES = {
+    "text": (lambda p: p.text_encoder.norm.weight, {}, "the text encoder gave NaN or infinity; run it in float32"),
+    "denoiser": (lambda p: p.transformer.patch_out.weight, {}, r"the denoiser gave NaN or infinity at step 1 of 3"),
+    "decoding": (lambda p: next(p.vae.decoder.parameters()), {}, "the tokenizer decodes the latents to NaN"),
+    "given": (lambda p: next(p.vae.encoder.parameters()), {"image": GREY}, "what is given .* has NaN or infinity"),
+    "latents": (None, {"latents": torch.full((1, 4, 3, 4, 2), torch.nan)}, "the latents given hold NaN"),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_nan_names_its_stage(pipe, stage):
+    find, said, line = STAGES[stage]
+    kept = None if find is None else find(pipe).detach().clone()
+    try:
+        if find is not None:
+            find(pipe).fill_(torch.nan)
+        with pytest.raises(VidgenError, match=line):
+            pipe("a star", **said, **FAST)
+    finally:
+        if find is not None:
+            find(pipe).copy_(kept)
+    assert torch.isfinite(pipe("a star", output_type="latent", **FAST).latents).all()
 
 
 def test_unknown_model_lists_what_there_is(monkeypatch):

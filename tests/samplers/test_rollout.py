@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from vidgen.errors import VidgenError
+from vidgen.models.text import TextEncoding
 from vidgen.noise import sample_generator
 from vidgen.paths import FlowPath
 from vidgen.samplers.image_first import sample_image_first
@@ -54,11 +55,15 @@ class ChainModel(torch.nn.Module):
         return ChainData(correlation=0.8).denoiser(FlowPath())(x, t)
 
 
+def say_nothing(prompts):
+    return TextEncoding(tokens=torch.zeros(len(prompts), 1, 1), mask=torch.ones(len(prompts), 1).bool())
+
+
 @pytest.mark.parametrize("overlap", [1, 2])
 def test_a_rollout_of_a_chain_is_the_chain(overlap):
     # The future of a chain depends on its last frame alone, so windows lose nothing.
     scheduler = SchedulerConfig(parametrisation="x0", num_frames=3, height=32, width=32, sampler="heun")
-    pipe = VideoPipeline(Pixels(), ChainModel(), lambda prompts: None, scheduler)
+    pipe = VideoPipeline(Pixels(), ChainModel(), say_nothing, scheduler)
     latents, _, _ = together(
         rollout(pipe, "", 9, windows=Windows(overlap=overlap), num_inference_steps=16, guidance_scale=1.0)
     )

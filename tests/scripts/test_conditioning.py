@@ -10,6 +10,7 @@ import torch
 
 from vidgen.data.reading import read_video
 from vidgen.data.writing import write_video
+from vidgen.models.video_dit import VideoDiT
 from vidgen.samplers.pipeline import load_pipeline
 from vidgen.samplers.rollout import Windows, rollout
 from vidgen.samplers.solvers.stepping import SamplingError
@@ -109,6 +110,23 @@ def test_nan_keeps_the_latents_before_it(vidgen, model: Path, files: np.ndarray,
     line = vidgen("sample", PROMPT, "-o", "x.mp4", "--model", model).error
     assert "NaN or infinity at step 2 of 2; the noisy latents before that step are in x.stopped.safetensors" in line
     assert read_tokens(Path("x.stopped.safetensors")).latents.shape[2] == 2 and not Path("x.mp4").exists()
+
+
+def test_nan_of_the_network_itself_keeps_the_latents_of_the_step_before(
+    vidgen, model: Path, files, monkeypatch
+) -> None:
+    seen, whole = [], VideoDiT.forward
+
+    def breaking(self, x, *rest, **conditions):
+        seen.append(x[:1].clone())
+        return whole(self, x, *rest, **conditions) * (torch.nan if len(seen) == 3 else 1.0)
+
+    monkeypatch.setattr(VideoDiT, "forward", breaking)
+    words = ("--num-inference-steps", 5, "--guidance-passes", "batched")
+    line = vidgen("sample", PROMPT, "-o", "x.mp4", "--model", model, *words).error
+    assert "the denoiser gave NaN or infinity at step 3 of 5 (noise level 0.6)" in line
+    assert torch.equal(read_tokens(Path("x.stopped.safetensors")).latents, seen[2])
+    assert sorted(p.name for p in Path().glob("x*")) == ["x.stopped.safetensors"]
 
 
 def test_a_rollout_that_breaks_off_keeps_what_it_has(vidgen, model: Path, files: np.ndarray, monkeypatch) -> None:

@@ -34,3 +34,58 @@ def test_a_bad_file_of_prompts_is_one_line(vidgen, model: Path, tmp_path: Path, 
     path = tmp_path / "labels.jsonl"
     path.write_text(text)
     assert str(path) in vidgen("evaluate", "generation", "--model", model, "--prompts", path).error
+
+
+def test_conditions_have_a_row_each(vidgen, model: Path) -> None:
+    words = ("evaluate", "conditions", "--model", model, "--n", 1, "--only", "image,video_to_video")
+    report = json.loads(vidgen(*words, "--json").out)
+    assert [row["condition"] for row in report["rows"]] == ["image", "video_to_video"] and report["strength"] == 0.7
+    table = vidgen(*words).out
+    assert "conditions of" in table and "as coded dB" in table
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [(("--only", "magic"), "condition 'magic' is unknown"), (("--strength", 0), "strength is 0.0; it must lie in")],
+)
+def test_conditions_that_are_none(vidgen, model: Path, words: tuple, line: str) -> None:
+    assert line in vidgen("evaluate", "conditions", "--model", model, *words).error
+
+
+def test_steps_are_written_and_drawn(vidgen, model: Path, tmp_path: Path) -> None:
+    words = (
+        "--n",
+        1,
+        "--only",
+        "euler,rk45",
+        "--evaluations",
+        "1,2",
+        "--tolerances",
+        0.5,
+        "--plot",
+        tmp_path / "x.svg",
+    )
+    ran = vidgen("evaluate", "steps", "--model", model, *words, "--json", tmp_path / "x.json")
+    assert ran.status == 0, ran.err
+    report = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
+    assert [(r["sampler"], r["evaluations"]) for r in report["rows"][:2]] == [("euler", 1), ("euler", 2)]
+    assert report["cheapest"]["sampler"] in ("euler", "rk45") and "<svg" in (tmp_path / "x.svg").read_text("utf-8")
+    assert "95%" in vidgen("evaluate", "steps", "--model", model, *words[:4], "--evaluations", 1).out
+    assert "no picture format" in vidgen("evaluate", "steps", "--model", model, "--plot", "x.txt").error
+
+
+def test_distance_of_a_model_and_of_banks(vidgen, model: Path, tmp_path: Path) -> None:
+    words = ("--model", model, "--features", model, "--taps", "tokenizer.latents,dit.blocks.0", "--n", 3)
+    report = json.loads(vidgen("evaluate", "distance", *words, "--json").out)
+    assert [row["key"] for row in report["rows"]] == ["tokenizer.latents", "dit.blocks.0@t=0.10"]
+    assert report["rows"][0]["n_real"] == 6 and "num_inference_steps" in report
+    words = ("--num-frames", 5, "--size", 16, "--count", 6)
+    assert vidgen("data", "synthesize", "-o", tmp_path / "x", *words).status == 0
+    for bank in ("one", "two"):
+        assert vidgen("extract", model, tmp_path / "x", "-o", tmp_path / bank).status == 0
+    banks = ("--real", tmp_path / "one", "--generated", tmp_path / "two")
+    assert "real from real" in vidgen("evaluate", "distance", *banks).out
+    assert "give both, or neither" in vidgen("evaluate", "distance", *banks[:2]).error
+    words = ("--num-frames", 5, "--size", 16)
+    assert vidgen("extract", model / "vae", tmp_path / "x", "-o", tmp_path / "other", *words).status == 0
+    assert "of another model" in vidgen("evaluate", "distance", *banks[:2], "--generated", tmp_path / "other").error

@@ -84,6 +84,7 @@ def test_a_name_of_our_own_choosing_never_overwrites(vidgen, model: Path, tmp_pa
 
 BAD = {
     "no prompt": ((), "give a prompt"),
+    "empty prompt": ((" ",), "the prompt is empty; say what to show"),
     "unknown sampler": ((PROMPT, "--sampler", "magic"), "'magic' is unknown; choose one of euler, heun"),
     "height": ((PROMPT, "--height", 20), "height 20 is not a multiple of 8"),
     "long prompt": (("circle " * 20,), "too long, 60 at most"),
@@ -194,3 +195,14 @@ main(sys.argv[1:])
     printed, error = process.communicate(timeout=600)
     assert (process.returncode, error.decode(), printed) == (130, "interrupted\n", b"")
     assert not list(out.iterdir())
+
+
+def test_encoded_prompts_are_kept_where_asked(vidgen, model: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("VIDGEN_CACHE", str(tmp_path / "cache"))
+    words = ("sample", PROMPT, "-o", tmp_path / "x.safetensors", "--model", model)
+    assert vidgen(*words).status == 0 and not (tmp_path / "cache").exists()
+    want = read_tokens(tmp_path / "x.safetensors").latents
+    for _ in range(2):
+        assert vidgen(*words, "--text-cache", "on").status == 0
+        torch.testing.assert_close(read_tokens(tmp_path / "x.safetensors").latents, want, atol=1e-5, rtol=1e-5)
+    assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 2

@@ -3,7 +3,7 @@ features of a clip patch by patch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import torch
 import torch.nn.functional as F
@@ -84,9 +84,11 @@ class VideoDiT(Tapped, Pretrained):
         t: Float[Tensor, b * f],
         text: TextEncoding | PreparedText | None = None,
         features: Float[Tensor, "b e t i j"] | None = None,
-    ) -> Iterator[tuple[str, Tensor]]:
-        """Every block's output (b, t, h, w, d) under its tap's name, lazily; the last item is the prediction, "out".
+    ) -> Generator[tuple[str, Tensor], Tensor | None, None]:
+        """The embedded patches, "patches", and every block's output (b, t, h, w, d) under its tap's name, lazily; the
+        last item is the prediction, "out".
 
+        What is sent in answer to one of them stands for the last block's output, and the blocks between are left out.
         Raises ValueError for a condition that the model does not take or that it lacks.
         """
         c = self.config
@@ -108,9 +110,14 @@ class VideoDiT(Tapped, Pretrained):
         if c.added_positions:
             place = torch.cat(rotary, dim=-1).to(x.dtype)  # (t*h*w) head_dim
             x = x + rearrange(self.position_in(place), "(t s) d -> t s d", t=frames)
+        known = yield "patches", rearrange(x, "b t (h w) d -> b t h w d", h=h)
         for i, (block, words) in enumerate(zip(self.blocks, self.text_of_blocks(text), strict=True)):
+            if known is not None:
+                break
             x = block(x, modulation, words, rotary)
-            yield f"blocks.{i}", rearrange(x, "b t (h w) d -> b t h w d", h=h)
+            known = yield f"blocks.{i}", rearrange(x, "b t (h w) d -> b t h w d", h=h)
+        if known is not None:
+            x = rearrange(known, "b t h w d -> b t (h w) d")
         if c.final_table:
             shift, scale = (level[:, :, None] + self.table_out)[:, :, :, None].unbind(2)
         else:

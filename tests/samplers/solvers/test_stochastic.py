@@ -4,11 +4,10 @@ import pytest
 import torch
 from scipy.stats import ks_2samp
 
-from vidgen.errors import VidgenError
 from vidgen.noise import sample_generator
 from vidgen.paths import PATHS, FlowPath
 from vidgen.samplers.schedules import schedule
-from vidgen.samplers.solvers import SAMPLERS, STOCHASTIC
+from vidgen.samplers.solvers import SAMPLERS, STOCHASTIC, SamplingError
 from vidgen.samplers.truths import GaussianData, MixtureData
 
 DATA, PATH = GaussianData(), FlowPath()
@@ -67,5 +66,7 @@ def test_rk45_says_when_it_cannot_reach_its_tolerance():
         return torch.sign(x - 0.3) * torch.sign((40.0 * t.reshape(-1, 1, 1, 1, 1)).sin()).to(x)
 
     x = torch.randn(1, 2, 2, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(VidgenError, match="raise rtol and atol"):
-        SAMPLERS["rk45"](jumping, x, schedule(4), PATH, rtol=1e-12, atol=1e-12, most_evaluations=400)
+    for limits in ({"rtol": 1e-12, "atol": 1e-12, "most_evaluations": 400}, {"rtol": 1e-14, "atol": 1e-14}):
+        with pytest.raises(SamplingError, match="raise rtol and atol") as stop:
+            SAMPLERS["rk45"](jumping, x, schedule(4), PATH, **limits)
+        assert stop.value.latents.shape == x.shape and torch.isfinite(stop.value.latents).all()

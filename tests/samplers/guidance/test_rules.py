@@ -16,12 +16,11 @@ from vidgen.samplers.guidance import (
     batched,
     cfg,
     cfg_zero,
-    identity_attention,
     perturbed_attention,
-    project,
-    rescaled,
     text_image_cfg,
 )
+from vidgen.samplers.guidance.rules import project, rescaled
+from vidgen.samplers.guidance.weakening import identity_attention
 from vidgen.samplers.schedules import schedule
 from vidgen.samplers.solvers import SAMPLERS
 from vidgen.samplers.truths import GaussianData
@@ -56,6 +55,18 @@ def test_cfg_is_linear_one_is_none_and_the_interval_bounds_it(x):
     assert not torch.equal(cfg(cond, counted, 3.0, interval=(0.6, 1.0))(x, T), cond(x, T)) and calls
 
 
+def test_the_interval_is_of_each_clips_noisiest_frame(x):
+    # A clip at 0.8 whose first frame is known, and one at 0.3: alone, and together, the first is guided and not the
+    # other, though level 0 lies in no interval and every frame of the second is at 0.3.
+    levels = torch.tensor([[0.0, 0.8, 0.8, 0.8], [0.3] * 4], dtype=torch.float64)
+    guided = cfg(cond, uncond, 3.0, interval=(0.6, 1.0))
+    both = guided(x, levels)
+    assert torch.equal(both[0], cfg(cond, uncond, 3.0)(x, levels)[0]) and torch.equal(both[1], cond(x, levels)[1])
+    assert torch.equal(guided(x[:1], levels[:1]), both[:1]) and torch.equal(guided(x[1:], levels[1:]), both[1:])
+    low = cfg(cond, uncond, 3.0, interval=(0.0, 0.5))(x, levels)
+    assert torch.equal(low[0], cond(x, levels)[0]) and not torch.equal(low[1], cond(x, levels)[1])
+
+
 def test_guided_gaussians_are_a_gaussian():
     # Two normal densities of one width: guidance moves the mean to uncond + scale (cond - uncond), and keeps the width.
     # On the way the guided denoiser is that of this third Gaussian, so sampling has to arrive exactly there.
@@ -84,7 +95,10 @@ def test_rescale_keeps_the_standard_deviation(x):
     full = cfg(cond, uncond, 6.0, rescale=1.0)(x, T)
     assert torch.allclose(full.std(axes), cond(x, T).std(axes)) and not torch.allclose(full, guided)
     assert torch.allclose(rescaled(guided, cond(x, T), 0.25), 0.25 * full + 0.75 * guided)
-    assert torch.allclose(GUIDANCE["rescale"](cond, uncond, 6.0)(x, T), 0.7 * full + 0.3 * guided)
+    assert torch.allclose(GUIDANCE["rescale"].rule(cond, uncond, 6.0)(x, T), 0.7 * full + 0.3 * guided)
+    for rule in (apg, cfg_zero):
+        kept = rule(cond, uncond, 6.0, rescale=1.0)(x, T)
+        assert torch.allclose(kept.std(axes), cond(x, T).std(axes))
 
 
 def test_apg_without_its_parts_is_cfg(x):
@@ -133,10 +147,13 @@ def test_text_and_image_have_scales_of_their_own(x):
     def image(x, t):
         return x.sin()
 
-    one = text_image_cfg(cond, image, uncond, 1.0, 1.0)
+    one = text_image_cfg(cond, image, uncond, 1.0)
     assert torch.allclose(one(x, T), cond(x, T))
-    assert torch.allclose(text_image_cfg(cond, image, uncond, 0.0, 1.0)(x, T), image(x, T))
-    assert torch.allclose(text_image_cfg(cond, uncond, uncond, 4.0, 9.0)(x, T), cfg(cond, uncond, 4.0)(x, T))
+    assert torch.allclose(text_image_cfg(cond, image, uncond, 0.0)(x, T), image(x, T))
+    same = text_image_cfg(cond, uncond, uncond, 4.0, image_scale=9.0)
+    assert torch.allclose(same(x, T), cfg(cond, uncond, 4.0)(x, T))
+    text_less = text_image_cfg(image, image, uncond, 7.0, image_scale=3.0)
+    assert torch.allclose(text_less(x, T), cfg(image, uncond, 3.0)(x, T))
 
 
 def test_several_guidances_add_up(x):
@@ -163,7 +180,7 @@ def encoding(rows, seed):
     return TextEncoding(tokens=tokens, mask=torch.ones(rows, 3, dtype=torch.bool))
 
 
-@pytest.mark.parametrize("name", GUIDANCE)
+@pytest.mark.parametrize("name", [name for name, method in GUIDANCE.items() if method.others == ("uncond",)])
 @pytest.mark.parametrize("levels", [T, torch.tensor([0.3, 0.8], dtype=torch.float64)])
 def test_one_pass_over_twice_the_batch_equals_two_passes(dit, x, name, levels):
     texts = encoding(2, 1), encoding(2, 2)
@@ -172,8 +189,8 @@ def test_one_pass_over_twice_the_batch_equals_two_passes(dit, x, name, levels):
         tokens=torch.cat([text.tokens for text in texts]), mask=torch.cat([text.mask for text in texts])
     )
     both = batched(make_denoiser(dit, PATH, "flow", text=together), 2)
-    one = GUIDANCE[name](denoise_cond, denoise_uncond, 4.0, both=both)
-    two = GUIDANCE[name](denoise_cond, denoise_uncond, 4.0)
+    one = GUIDANCE[name].rule(denoise_cond, denoise_uncond, 4.0, both=both)
+    two = GUIDANCE[name].rule(denoise_cond, denoise_uncond, 4.0)
     assert torch.allclose(one(x, levels), two(x, levels), atol=1e-10)
 
 

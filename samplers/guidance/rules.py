@@ -1,61 +1,44 @@
 """Guidance: denoisers in, a denoiser out.
 
 `both`, where a function takes it, gives all of its denoisers' estimates in one pass (see `batched`); without it they
-run one after the other. Outside of `interval` only the conditional denoiser runs (Kynkaanniemi et al. 2024).
+run one after the other. `interval` is of noise levels, a clip's being that of its noisiest frame: outside of it the
+conditional estimate alone counts (Kynkaanniemi et al. 2024). `rescale` is the share of `rescaled` in what comes out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.denoiser import Denoiser
-from vidgen.models.layers import Attention
 from vidgen.paths import PARAMETRISATIONS, FlowPath, Path, expand_level
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from vidgen.models.video_dit import VideoDiT
+from vidgen.samplers.guidance.passes import Estimates, sequential
 
 Clip = Float[Tensor, "b c t h w"]
 Interval = tuple[float, float]  # of noise levels t, both ends included
-Estimates = Callable[[Tensor, Tensor], tuple[Tensor, ...]]  # (x, t) -> several denoisers' x0
 Rule = Callable[..., Tensor]  # (x, t, *estimates) -> x0
 ALWAYS: Interval = (0.0, 1.0)
 FLOW = FlowPath()
 
 
-def sequential(*denoisers: Denoiser) -> Estimates:
-    """Estimates one after the other: the memory of one pass."""
-    return lambda x, t: tuple(denoise(x, t) for denoise in denoisers)
-
-
-def batched(denoise: Denoiser, count: int) -> Estimates:
-    """`count` estimates in one pass over `count` times the batch: `denoise` is closed over that many rows of
-    conditions, all of the first kind, then all of the second."""
-
-    def estimates(x: Clip, t: Tensor) -> tuple[Tensor, ...]:
-        levels = t.expand(len(x)) if t.ndim == 0 else t
-        return denoise(torch.cat([x] * count), torch.cat([levels] * count)).chunk(count)
-
-    return estimates
-
-
-def guide(denoise_cond: Denoiser, estimates: Estimates, rule: Rule, interval: Interval) -> Denoiser:
-    """`rule` where any noise level lies in the interval, `denoise_cond` elsewhere."""
+def guide(
+    denoise_cond: Denoiser, estimates: Estimates, rule: Rule, interval: Interval, rescale: float = 0.0
+) -> Denoiser:
+    """`rule` for clips whose level lies in the interval, for others `denoise_cond`, the first of the estimates."""
     low, high = interval
 
     def denoise(x: Clip, t: Tensor) -> Clip:
-        if not bool(torch.any((t >= low) & (t <= high))):
+        level = t.amax(1) if t.ndim == 2 else t  # known frames have level 0 throughout
+        inside = (level >= low) & (level <= high)
+        if not bool(inside.any()):
             return denoise_cond(x, t)
-        return rule(x, t, *estimates(x, t))
+        cond, *others = estimates(x, t)
+        guided = rule(x, t, cond, *others)
+        guided = rescaled(guided, cond, rescale) if rescale else guided
+        return guided if bool(inside.all()) else torch.where(expand_level(inside, x).bool(), guided, cond)
 
     return denoise
 
@@ -78,18 +61,17 @@ def cfg(
 ) -> Denoiser:
     """Classifier-free guidance, x0 = uncond + scale (cond - uncond) (Ho & Salimans 2022, eq. 6).
 
-    Scale 1 is the conditional denoiser. `rescale` is the share of `rescaled`. With a weaker model (smaller, or trained
-    for less) under the same conditions in place of the unconditional one, this is autoguidance (Karras et al.
-    2024); with one under `perturbed_attention`, that guidance.
+    Scale 1 is the conditional denoiser. With a weaker model (smaller, or trained for less) under the same conditions
+    in place of the unconditional one, this is autoguidance (Karras et al. 2024); with one under `perturbed_attention`,
+    that guidance.
     """
     if scale == 1.0:
         return denoise_cond
 
     def rule(x: Clip, t: Tensor, cond: Clip, uncond: Clip) -> Clip:
-        guided = uncond + scale * (cond - uncond)
-        return rescaled(guided, cond, rescale) if rescale else guided
+        return uncond + scale * (cond - uncond)
 
-    return guide(denoise_cond, both or sequential(denoise_cond, denoise_uncond), rule, interval)
+    return guide(denoise_cond, both or sequential(denoise_cond, denoise_uncond), rule, interval, rescale)
 
 
 def away_from(
@@ -97,6 +79,7 @@ def away_from(
     others: Iterable[tuple[Denoiser, float]],
     interval: Interval = ALWAYS,
     *,
+    rescale: float = 0.0,
     both: Estimates | None = None,
 ) -> Denoiser:
     """x0 = cond + sum of weight (cond - other): several guidances at once, such as text, autoguidance and perturbed
@@ -107,26 +90,27 @@ def away_from(
     def rule(x: Clip, t: Tensor, cond: Clip, *estimates: Clip) -> Clip:
         return cond + sum(w * (cond - other) for w, other in zip(weights, estimates, strict=True))
 
-    return guide(denoise_cond, both or sequential(denoise_cond, *(d for d, _ in others)), rule, interval)
+    return guide(denoise_cond, both or sequential(denoise_cond, *(d for d, _ in others)), rule, interval, rescale)
 
 
 def text_image_cfg(
     denoise_cond: Denoiser,
     denoise_image: Denoiser,
     denoise_uncond: Denoiser,
-    text_scale: float,
-    image_scale: float,
+    scale: float,
     interval: Interval = ALWAYS,
     *,
+    image_scale: float = 1.0,
+    rescale: float = 0.0,
     both: Estimates | None = None,
 ) -> Denoiser:
-    """A scale each for text and image: uncond + image_scale (image - uncond) + text_scale (cond - image) (Brooks et al.
+    """A scale each for text and image: uncond + image_scale (image - uncond) + scale (cond - image) (Brooks et al.
     2023, eq. 3). `denoise_cond` has both conditions, `denoise_image` the image alone."""
 
     def rule(x: Clip, t: Tensor, cond: Clip, image: Clip, uncond: Clip) -> Clip:
-        return uncond + image_scale * (image - uncond) + text_scale * (cond - image)
+        return uncond + image_scale * (image - uncond) + scale * (cond - image)
 
-    return guide(denoise_cond, both or sequential(denoise_cond, denoise_image, denoise_uncond), rule, interval)
+    return guide(denoise_cond, both or sequential(denoise_cond, denoise_image, denoise_uncond), rule, interval, rescale)
 
 
 def apg(
@@ -138,6 +122,7 @@ def apg(
     eta: float = 0.0,
     momentum: float = -0.5,
     norm_limit: float | None = None,
+    rescale: float = 0.0,
     both: Estimates | None = None,
 ) -> Denoiser:
     """Adaptive projected guidance (Sadat et al. 2024, algorithm 1), which does not oversaturate at large scales.
@@ -160,7 +145,7 @@ def apg(
         along = project(pull, cond)
         return cond + (scale - 1.0) * (pull - along + eta * along)
 
-    return guide(denoise_cond, both or sequential(denoise_cond, denoise_uncond), rule, interval)
+    return guide(denoise_cond, both or sequential(denoise_cond, denoise_uncond), rule, interval, rescale)
 
 
 def project(a: Clip, b: Clip) -> Clip:
@@ -177,6 +162,7 @@ def cfg_zero(
     *,
     path: Path = FLOW,
     zero_from: float = 1.0,
+    rescale: float = 0.0,
     both: Estimates | None = None,
 ) -> Denoiser:
     """CFG-Zero* (Fan et al. 2025) on velocities eps - x0.
@@ -198,40 +184,4 @@ def cfg_zero(
         v = torch.where(level >= zero_from, torch.zeros_like(v), v)
         return torch.where(clean, cond, flow.to_x0(v, x, alpha, sigma))
 
-    return guide(denoise_cond, both or sequential(denoise_cond, denoise_uncond), rule, interval)
-
-
-@contextmanager
-def identity_attention(transformer: VideoDiT, blocks: Iterable[int]) -> Iterator[None]:
-    """Within it, self-attention of these blocks gives each position its own value and nothing of others."""
-    layers: list[Attention] = [transformer.blocks[i].attention for i in blocks]
-    try:
-        for layer in layers:
-            layer.identity = True
-        yield
-    finally:
-        for layer in layers:
-            layer.identity = False
-
-
-def perturbed_attention(denoise: Denoiser, transformer: VideoDiT, blocks: Iterable[int]) -> Denoiser:
-    """A denoiser made weak by `identity_attention` in these blocks: what guidance leads away from (Ahn et al. 2024).
-
-    `denoise` runs `transformer`. One pass at a time: the blocks are switched for all that run meanwhile.
-    """
-    blocks = list(blocks)
-
-    def weak(x: Clip, t: Tensor) -> Clip:
-        with identity_attention(transformer, blocks):
-            return denoise(x, t)
-
-    return weak
-
-
-# Guidance by name, each (denoise_cond, denoise_uncond, scale, interval, *, both).
-GUIDANCE: dict[str, Callable[..., Denoiser]] = {
-    "cfg": cfg,
-    "rescale": partial(cfg, rescale=0.7),  # the share of Lin et al. 2023, section 3.4
-    "apg": apg,
-    "cfg_zero": cfg_zero,
-}
+    return guide(denoise_cond, both or sequential(denoise_cond, denoise_uncond), rule, interval, rescale)

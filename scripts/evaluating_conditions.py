@@ -1,0 +1,81 @@
+"""`vidgen evaluate conditions`: every condition that one model serves, with a score each."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from vidgen.scripts.guiding import GuidanceScaleOption
+from vidgen.scripts.options import (
+    DeviceOption,
+    Dtype,
+    JsonOption,
+    ModelOption,
+    SeedOption,
+    find_device,
+    find_dtype,
+    parse_names,
+)
+from vidgen.scripts.reporting import describe_memory, peak_memory_mb, print_json, print_table, progress
+
+
+def conditions(
+    model: ModelOption = "default",
+    n: Annotated[int, typer.Option("--n", min=1, help="Clips of each condition.")] = 24,
+    only: Annotated[str | None, typer.Option("--only", help="Only these, as image,inpainting.")] = None,
+    strength: Annotated[float, typer.Option("--strength", help="Of video to video, in (0, 1].")] = 0.7,
+    num_inference_steps: Annotated[int | None, typer.Option(min=1, help="Default: the model's.")] = None,
+    guidance_scale: GuidanceScaleOption = None,
+    sampler: Annotated[str | None, typer.Option(help="Default: the model's.")] = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    dtype: Annotated[Dtype, typer.Option("--dtype", help="Precision of the networks.")] = "float32",
+    json: JsonOption = False,
+) -> None:
+    """Score a model under each condition on held-out clips: PSNR of what is given, and the checker.
+
+    text: the prompt alone. image: with the first frame; first_last: and the last, as a still; continuation: with the
+    first half; inpainting: with all but the boxes that objects move in; video_to_video: from the clip in another
+    colour. Example: vidgen evaluate conditions --model default --n 24
+    """
+    from vidgen.samplers.adherence import held_out_world
+    from vidgen.samplers.condition_scores import choose_conditions, score_condition
+    from vidgen.samplers.conditions import check_strength
+    from vidgen.samplers.pipeline import load_pipeline
+
+    check_strength(strength)
+    names = choose_conditions(parse_names(only or ""))
+    where = find_device(device)
+    pipe = load_pipeline(model, device=where, dtype=find_dtype(dtype, where))
+    world, rows = held_out_world(pipe.scheduler), []
+    settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale, "sampler": sampler}
+    for name in names:
+        with progress(name, n) as moved:
+            rows.append(score_condition(pipe, world, name, n, seed=seed, strength=strength, progress=moved, **settings))
+    used = {name: getattr(pipe.scheduler, name) if value is None else value for name, value in settings.items()}
+    show({"model": model, "n": n, "seed": seed, "strength": strength, **used, "rows": rows}, json)
+
+
+def show(report: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(report | {"peak_mb": peak_memory_mb()})
+        return
+    columns = ("condition", ">kept dB", ">as coded dB", ">rest dB", ">colour", ">shape", ">motion", ">all", ">95%")
+    lines = []
+    for row in report["rows"]:
+        found = [describe_mean(row[key]) for key in ("kept_psnr", "ceiling_psnr", "rest_psnr")]
+        shares = [f"{row[key]:.3f}" for key in ("colour", "shape", "motion", "all")]
+        low, high = row["ci"]["all"]
+        lines.append((row["condition"], *found, *shares, f"{low:.2f} - {high:.2f}"))
+    print_table(f"conditions of {report['model']}, {report['n']} clips each", columns, lines)
+    print(f"kept: what was given; as coded: the same by the tokenizer alone; rest: all other pixels{describe_memory()}")
+
+
+def describe_mean(found: dict[str, Any] | None) -> str:
+    """A mean with half of its interval."""
+    if found is None:
+        return "-"
+    if found["interval"] is None:
+        return f"{found['mean']:.2f}"
+    return f"{found['mean']:.2f} ± {(found['interval'][1] - found['interval'][0]) / 2:.2f}"

@@ -1,0 +1,96 @@
+"""Scores of conditions: what is given is what the name says; kept pixels come out as the tokenizer codes them."""
+
+import numpy as np
+import pytest
+import torch
+
+from vidgen.data.shapes import COLOURS, ShapeWorld, ShapeWorldConfig, check, classify
+from vidgen.errors import VidgenError
+from vidgen.samplers.adherence import held_out_prompts, score_generation
+from vidgen.samplers.condition_scores import (
+    CONDITIONS,
+    choose_conditions,
+    half_of,
+    masked_psnr,
+    outside_of_objects,
+    recoloured,
+    score_condition,
+)
+
+FAST = dict(num_frames=5, height=16, width=16, num_inference_steps=2)
+
+
+@pytest.fixture(scope="module")
+def world():
+    return ShapeWorld(ShapeWorldConfig(height=16, width=16, num_frames=5, split="held_out"))
+
+
+def test_half_a_clip_is_whole_latent_frames():
+    assert [half_of(n, 4) for n in (5, 9, 17, 18, 33)] == [1, 5, 9, 9, 17] and half_of(9, 1) == 5
+
+
+def test_objects_lie_within_what_is_made_anew():
+    clips = ShapeWorld(ShapeWorldConfig(split="held_out", backgrounds=("plain",)))
+    for i in range(6):
+        clip = clips[i]
+        kept = outside_of_objects(clip)
+        assert 0.0 < kept.mean() < 1.0
+        shown = clip.video[:, kept[0]].astype(int)
+        assert np.abs(shown - np.median(shown, axis=1, keepdims=True)).max() <= 2  # background, nothing else
+
+
+def test_a_recoloured_clip_is_the_same_in_another_colour():
+    clips = ShapeWorld(ShapeWorldConfig(split="held_out"))
+    other = recoloured(clips[0], clips)
+    names, asked = list(COLOURS), clips[0].labels.objects[0]
+    seen = classify(other)[0]
+    assert seen.colour == names[(names.index(asked.colour) + 1) % len(names)]
+    result = check(other, clips[0].labels)
+    assert result.shape and result.motion and not result.colour
+
+
+def test_psnr_of_some_pixels():
+    truth = np.full((2, 4, 4, 3), 100, np.uint8)
+    video, where = truth.copy(), np.zeros((2, 4, 4), bool)
+    video[0] += 51  # a fifth of the range: 20 log10(5) dB
+    where[0] = True
+    assert masked_psnr(video, truth, where) == pytest.approx(13.9794, abs=1e-4)
+    assert masked_psnr(video, truth, ~where) == 100.0 and masked_psnr(video, truth, where & ~where) is None
+
+
+@pytest.mark.parametrize("name", ["image", "first_last", "continuation", "inpainting", "video_to_video"])
+def test_what_is_kept_scores_as_the_tokenizer_does(pipe, world, name):
+    row = score_condition(pipe, world, name, 2, **FAST)
+    assert row["condition"] == name and row["n"] == 2 and set(row["ci"]) == {"colour", "shape", "motion", "all"}
+    if name in ("image", "continuation"):  # of the others the decoder sees what was made, too
+        assert row["kept_psnr"]["mean"] == pytest.approx(row["ceiling_psnr"]["mean"], abs=0.05)
+    assert (row["kept_psnr"] is None) == (name == "video_to_video")
+    assert np.isfinite(row["rest_psnr"]["mean"]) and row["rest_psnr"]["n"] == 2
+
+
+def test_text_alone_is_the_adherence_of_generation(pipe, world):
+    row = score_condition(pipe, world, "text", 2, seed=3, **FAST)
+    plain = score_generation(pipe, held_out_prompts(world, 2), seed=3, **FAST)
+    assert [clip["seen"] for clip in row["clips"]] == [clip["seen"] for clip in plain["clips"]]
+    assert row["kept_psnr"] is None and row["ceiling_psnr"] is None
+
+
+def test_the_world_itself_would_score_one(pipe):
+    clips = ShapeWorld(ShapeWorldConfig(split="held_out"))
+
+    class Perfect:
+        vae, decode = pipe.vae, pipe.decode
+
+        def __call__(self, prompt, **given):
+            found = next(clips[i] for i in range(2) if clips[i].caption == prompt)
+            return type("Out", (), {"frames": [found.video]})
+
+    with torch.inference_mode():
+        row = score_condition(Perfect(), clips, "video_to_video", 2)
+    assert row["all"] == 1.0 and row["rest_psnr"]["mean"] == 100.0
+
+
+def test_unknown_conditions_are_named():
+    assert choose_conditions([]) == list(CONDITIONS) and choose_conditions(["image"]) == ["image"]
+    with pytest.raises(VidgenError, match="condition 'magic' is unknown; choose of text, image, first_last"):
+        choose_conditions(["image", "magic"])
