@@ -189,8 +189,9 @@ def sample(
             batch = jobs[first : first + batch_size]
             for job, clip in zip(batch, generate(run, batch), strict=True):
                 finish(run, job, clip)
-    about = {**describe_loras(loras), **describe_passes(caching)}
-    report(jobs, size, model, seed, time.perf_counter() - started, drifts, about, json)
+    about = {"model": model, **describe_loras(loras), "seed": seed, **describe_passes(caching)}
+    seconds, skipped = time.perf_counter() - started, "" if caching is None else f", {caching.passes}"
+    report(jobs, size, seconds, drifts, about, skipped, json)
 
 
 def read_prompts(prompt: str | None, file: Path | None) -> list[str]:
@@ -213,25 +214,21 @@ def read_prompts(prompt: str | None, file: Path | None) -> list[str]:
 def report(
     jobs: list[Job],
     size: tuple[int, int, int],
-    model: str,
-    seed: int,
     seconds: float,
     drifts: list[dict[str, Any]],
-    more: dict[str, Any],
+    about: dict[str, Any],
+    skipped: str,
     as_json: bool,
 ) -> None:
-    """Prints what was made; `drifts` has one a clip, or none, and `more` goes into the JSON."""
+    """Prints what was made; `drifts` has one a clip, or none; `about` goes into the JSON."""
     frames, height, width = size
     if as_json:
         shape = {"num_frames": frames, "height": height, "width": width}
         clips = [{"path": str(j.output), "prompt": j.prompt, "copy": j.copy, "fps": j.fps, **shape} for j in jobs]
         clips = [clip | {"drift": drift} for clip, drift in zip(clips, drifts, strict=True)] if drifts else clips
-        seconds = round(seconds, 3)
-        about = {"model": model, "seed": seed, "seconds": seconds, **more}
-        print_json({**about, "peak_mb": peak_memory_mb(), "clips": clips})
+        print_json({**about, "seconds": round(seconds, 3), "peak_mb": peak_memory_mb(), "clips": clips})
         return
     names = str(jobs[0].output) if len(jobs) == 1 else f"{jobs[0].output} ... {jobs[-1].output} ({len(jobs)} clips)"
-    skipped = "" if caching is None else f", {caching.passes}"
     print(f"{names}: {frames} frames of {height}x{width}, {seconds:.1f} s{skipped}{describe_memory()}", file=sys.stdout)
 
 

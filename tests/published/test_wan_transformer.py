@@ -75,7 +75,7 @@ def test_equal_in_float32_block_by_block(folder, levels):
     x, text = inputs(torch.float32)
     wanted = run_peer(peer, x, LEVELS[levels], text)
     found = dict(model.walk(x, LEVELS[levels], model.prepare_text(text)))
-    assert list(found) == ["blocks.0", "blocks.1", "out"] and (found["out"] - wanted).abs().max() < 1e-4
+    assert list(found) == ["patches", "blocks.0", "blocks.1", "out"] and (found["out"] - wanted).abs().max() < 1e-4
     for i, hidden in enumerate(seen):
         assert found[f"blocks.{i}"].shape == (2, 3, 2, 3, 32)
         assert (found[f"blocks.{i}"].flatten(1, 3) - hidden).abs().max() < 1e-4
