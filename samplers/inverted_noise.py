@@ -39,7 +39,7 @@ class InvertedNoise:
 
     def __call__(self, x0: Latents, levels: Sequence[float], ids: Sequence[int | str], draw: int = 0) -> list[Latents]:
         """x_t at each level. ValueError for a solver that draws noise."""
-        denoise, path = self.pipe.denoiser([self.prompt] * len(x0), "", 1.0), self.pipe.path
+        denoise, path = self.pipe.unguided([self.prompt] * len(x0)), self.pipe.path
         found: dict[float, Latents] = {0.0: x0}
         x, at = x0, 0.0
         for level in sorted({float(level) for level in levels} - {0.0}):

@@ -159,8 +159,6 @@ class VideoPipeline:
             raise VidgenError(f"latents are {tuple(latents.shape)}, {len(rows)} clips of {shape} are asked for")
         pixels = {"image": image, "last_image": last_image, "video": video, "frames": frames, "mask": mask}
         given = read_conditions(self.vae, size, **pixels, strength=strength, given=given)
-        if given is not None:
-            check_stage(given.latents, "what is given (image, video, frames) has", "look at its pixels, or use float32")
         steps = s.num_inference_steps if num_inference_steps is None else num_inference_steps
         times = self.time_for(shape).steps(steps)
         latents = latents.to(next(self.transformer.parameters()).device)
@@ -199,6 +197,10 @@ class VideoPipeline:
         )
         scale = self.scheduler.guidance_scale if guidance.scale is None else guidance.scale
         return prompting.guided(guidance, scale, tokens)
+
+    def unguided(self, prompts: Sequence[str]) -> Denoiser:
+        """The denoiser for these prompts alone: one pass of the network."""
+        return self.denoiser(prompts, "", Guidance(scale=1.0), tokens=0)
 
     def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """(c, t, h, w) of one clip's latents. VidgenError for a size that tokenizer and patch cannot make."""
@@ -241,7 +243,6 @@ class VideoPipeline:
         """(uint8 frames, the tokenizer's state after them) of one latent frame after the other; None starts a clip."""
         for z in latents.to(next(self.vae.parameters()).device).split(1, dim=2):
             x, state = self.vae.decode_chunk(z, state)
-            check_stage(x, "the tokenizer decodes the latents to", "decode them in float32")
             levels = ((x[0].float().clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8)
             yield levels.permute(1, 2, 3, 0).cpu().numpy(), state
 

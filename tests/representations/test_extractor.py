@@ -202,7 +202,7 @@ def test_predicted_noise_is_what_the_denoiser_would_take_away(pipeline, video):
     fx = FeatureExtractor(pipeline, ["dit.blocks.1"], [0.0, 0.4], pool="none", noise="predicted")
     clean, noised = fx.noise(x0, [0.0, 0.4], ["a", "b", "c"])
     t = torch.full((3,), 0.4)
-    denoised = pipeline.denoiser([""] * 3, "", 1.0)(0.6 * x0, t)
+    denoised = pipeline.unguided([""] * 3)(0.6 * x0, t)
     assert torch.equal(clean, x0)
     # alpha x0 = alpha x0' + sigma eps: the noise that is added is the one that was seen
     torch.testing.assert_close((noised - 0.6 * x0) / 0.4, 0.6 * (x0 - denoised) / 0.4, rtol=1e-4, atol=1e-5)

@@ -16,7 +16,7 @@ LEVELS = [0.6, 0.0, 0.25, 0.0005]
 
 
 def pipe_of(path):
-    return SimpleNamespace(path=path, denoiser=lambda prompts, negative, scale: DATA.denoiser(path))
+    return SimpleNamespace(path=path, unguided=lambda prompts: DATA.denoiser(path))
 
 
 def clips():

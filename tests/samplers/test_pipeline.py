@@ -122,8 +122,8 @@ def test_damaged_folders_are_named(pipe, tmp_path, spoil, says):
 STAGES = {
     "text": (lambda p: p.text_encoder.norm.weight, {}, "the text encoder gave NaN or infinity; run it in float32"),
     "denoiser": (lambda p: p.transformer.patch_out.weight, {}, r"the denoiser gave NaN or infinity at step 1 of 3"),
-    "decoding": (lambda p: next(p.vae.decoder.parameters()), {}, "the tokenizer decodes the latents to NaN"),
-    "given": (lambda p: next(p.vae.encoder.parameters()), {"image": GREY}, "what is given .* has NaN or infinity"),
+    "decoding": (lambda p: next(p.vae.decoder.parameters()), {}, "the decoder of .* gave NaN or infinity"),
+    "given": (lambda p: next(p.vae.encoder.parameters()), {"image": GREY}, "the encoder of .* gave NaN or infinity"),
     "latents": (None, {"latents": torch.full((1, 4, 3, 4, 2), torch.nan)}, "the latents given hold NaN"),
 }
 

@@ -72,7 +72,7 @@ def predict_by_denoiser(model: Any, prompt: str = "") -> Callable[[Latents, floa
     def predict(x0: Latents, level: float) -> Latents:
         t = level_of(x0, level)
         alpha, sigma = (part(expand_level(t, x0)) for part in (model.path.alpha, model.path.sigma))
-        denoise = model.denoiser([prompt] * len(x0), "", 1.0)
+        denoise = model.unguided([prompt] * len(x0))
         return alpha * (x0 - denoise(alpha * x0, t)) / sigma
 
     return predict
