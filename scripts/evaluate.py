@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vidgen.errors import VidgenError
+from vidgen.scripts.evaluating_surprise import surprise
 from vidgen.scripts.options import DeviceOption, Dtype, JsonOption, ModelOption, SeedOption, find_device, find_dtype
 from vidgen.scripts.reporting import describe_memory, peak_memory_mb, print_json, print_table, progress
 
 if TYPE_CHECKING:
     from vidgen.samplers.adherence import Asked
 
-app = typer.Typer(no_args_is_help=True, help="Measure models: adherence to prompts, and the tokenizer's ceiling.")
+app = typer.Typer(no_args_is_help=True, help="Measure models: adherence to prompts, the tokenizer's ceiling, surprise.")
+app.command()(surprise)
 
 CountOption = Annotated[int, typer.Option("--n", min=1, help="How many clips.")]
 BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Clips made at once.")]
