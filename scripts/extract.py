@@ -68,7 +68,11 @@ def extract(
     fps: RateOption = None,
     windows: Annotated[Literal["head", "centre", "random"], typer.Option(help="Which frames of a clip.")] = "head",
     baselines: Annotated[
-        bool, typer.Option("--baselines", help="Add random weights, raw pixels and frame differences, for probes.")
+        bool, typer.Option("--baselines", help="Add random weights, shuffled and single frames, pixels, for probes.")
+    ] = False,
+    views: Annotated[
+        bool,
+        typer.Option("--views", help="Add clips that are faster, slower, shifted, for probes of few labels."),
     ] = False,
     prompt: Annotated[str, typer.Option(help="Text that the denoiser is conditioned on.")] = "",
     batch_size: Annotated[int, typer.Option(min=1)] = 8,
@@ -105,6 +109,7 @@ def extract(
             windows=windows,
             batch_size=batch_size,
             baselines=baselines,
+            views=views,
             limit=limit,
             progress=moved,
         )

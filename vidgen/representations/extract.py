@@ -18,8 +18,7 @@ from vidgen.data.manifests import ClipRecord, find_clips
 from vidgen.errors import VideoError
 from vidgen.hashing import json_hash, model_hash
 from vidgen.representations.bank import BankRow, BankWriter
-from vidgen.representations.baselines import PIXEL_BASELINES, RANDOM, SHUFFLED, random_like, shuffle_frames
-from vidgen.representations.extractor import FeatureExtractor
+from vidgen.representations.variants import FeatureVariants
 
 NO_LABELS = ("split", "subject", "group")  # columns of a manifest that say something else
 
@@ -40,6 +39,7 @@ def extract_source(
     windows: Windows = "head",
     batch_size: int = 8,
     baselines: bool = False,
+    views: bool = False,
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -48,8 +48,7 @@ def extract_source(
     taps, noise_levels, pool, seed, prompt: see `FeatureExtractor`.
     num_frames, size, fps: the window of each clip; None takes what the model was trained at, where it says so, or else
         17 frames, 64x64, and the file's own rate. windows: "head" or "centre" of the clip ("random": by `seed`).
-    baselines: adds the same taps with random weights ("random.<key>") and of shuffled frames ("shuffled.<key>"), and
-        `PIXEL_BASELINES`, for probes to print.
+    baselines, views: add what probes print beside, and what semi-supervised ones learn from: see `FeatureVariants`.
     limit: the first so many clips. progress(done, total) is called after every batch.
 
     Labels are the source's; a manifest's columns `split`, and `subject` or `group`, are kept, and its other columns are
@@ -58,11 +57,8 @@ def extract_source(
     Raises VidgenError for settings that the model cannot take, features that are not finite, a bank of other features.
     """
     setting = {"taps": list(taps), "noise_levels": list(noise_levels), "pool": pool, "seed": seed, "prompt": prompt}
-    extractors = {"": FeatureExtractor(model, **setting)}
-    if baselines:
-        extractors |= {RANDOM: FeatureExtractor(random_like(model, seed), **setting), SHUFFLED: extractors[""]}
-    pixels = PIXEL_BASELINES if baselines else {}
-    keys = [prefix + key for prefix, fx in extractors.items() for key in fx.keys] + list(pixels)
+    variants = FeatureVariants(model, baselines=baselines, views=views, **setting)
+    keys = variants.keys
     window = default_window(model, num_frames, size, fps) | {"windows": windows}
     dataset = open_clips(find_clips(source)[:limit], **window, seed=seed)
     dropped = [{"path": str(drop.path), "reason": drop.reason} for drop in dataset.dropped]
@@ -72,13 +68,7 @@ def extract_source(
         todo = [i for i, record in enumerate(dataset.records) if record.id not in writer.done]
         for count, (rows, video, times) in enumerate(clip_batches(dataset, todo, batch_size, dropped), 1):
             if rows:
-                features = {name: make(video) for name, make in pixels.items()}
-                ids = [row.id for row in rows]
-                for prefix, fx in extractors.items():
-                    shown = shuffle_frames(video, ids, seed) if prefix == SHUFFLED else video
-                    found = fx(shown, ids, times).features
-                    features |= {prefix + key: x for key, x in found.items()}
-                writer.add(rows, features)
+                writer.add(rows, variants(video, [row.id for row in rows], times))
             if progress is not None:
                 progress(min(count * batch_size, len(todo)), len(todo))
     total = len(writer.done)

@@ -123,16 +123,21 @@ class FeatureExtractor:
                 latents = x
             if name in plain:
                 yield f"tokenizer.{name}", rearrange(x, "b c t h w -> b t h w c")
-        if not noisy:
-            return
-        device = device_of(self.denoiser)
+        if noisy:
+            yield from self.walk_denoiser(latents, ids)
+
+    def walk_denoiser(
+        self, latents: Float[Tensor, "b c t h w"], ids: Sequence[int | str]
+    ) -> Iterator[tuple[str, Float[Tensor, "b t h w c"]]]:
+        """(key, features) of the denoiser's taps for clean latents; with gradients, where those are on."""
+        noisy, device = self._wanted("dit"), device_of(self.denoiser)
         x0 = latents.to(device, torch.float32)
         eps = draw_per_sample(x0.shape[1:], [sample_generator(self.seed, i) for i in ids]).to(device)
         text = TextEncoding(
-            tokens=self._text.tokens.expand(len(video), -1, -1), mask=self._text.mask.expand(len(video), -1)
+            tokens=self._text.tokens.expand(len(ids), -1, -1), mask=self._text.mask.expand(len(ids), -1)
         )
         for level in self.noise_levels:
-            t = torch.full((len(video),), level, device=device)
+            t = torch.full((len(ids),), level, device=device)
             walk = self.denoiser.walk(network_input(x0, eps, t, self.model.path), t, text)
             for name, x in up_to_last(walk, noisy):
                 yield feature_key(f"dit.{name}", level), x
@@ -143,7 +148,8 @@ class FeatureExtractor:
 
     @cached_property
     def _text(self) -> TextEncoding:
-        return self.model.text_encoder([self.prompt])
+        with torch.no_grad():  # it is no part of what may be trained through `walk_denoiser`
+            return self.model.text_encoder([self.prompt])
 
     def _last_frames(self, info: TapInfo, count: int, num_frames: int) -> Tensor:
         """For each of `count` feature frames, the last video frame in it; tokenizers fill up what is cut short."""

@@ -10,12 +10,13 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 
 from vidgen.errors import VidgenError
-from vidgen.representations.baselines import PIXEL_BASELINES, RANDOM, SHUFFLED
+from vidgen.representations.baselines import OF_NETWORKS, PIXEL_BASELINES, SHUFFLED
 from vidgen.representations.extractor import parse_key
 from vidgen.representations.probes.catalogue import MAJORITY, PROBES
 from vidgen.representations.probes.metrics import METRICS, difference_interval
 from vidgen.representations.probes.selecting import Probe, ProbeScore, choose_and_score
 from vidgen.representations.probes.task import ProbeTask, task_of
+from vidgen.representations.views import VIEWS
 
 if TYPE_CHECKING:
     from vidgen.representations.bank import FeatureBank
@@ -60,15 +61,16 @@ def probe_rows(
 
 
 def chosen_keys(bank: FeatureBank, taps: Sequence[str] | None) -> list[str]:
-    """The bank's keys, or those of `taps` (taps or keys) and of what they are held against."""
+    """The bank's keys, or those of `taps` (taps or keys) and of what they are held against; none of views of clips."""
+    keys = [key for key in bank.keys if not key.startswith(tuple(VIEWS))]
     if taps is None:
-        return bank.keys
+        return keys
     for tap in taps:
         if not any(tap in (key, parse_key(key)[0]) for key in bank.keys):
             bank.find_key(tap)  # raises, with what is there
-    twins = {prefix + tap for prefix in (RANDOM, SHUFFLED) for tap in taps}
+    twins = {prefix + tap for prefix in OF_NETWORKS for tap in taps}
     wanted = {*taps, *twins, LATENTS, *PIXEL_BASELINES}
-    return [key for key in bank.keys if wanted & {key, parse_key(key)[0]}]
+    return [key for key in keys if wanted & {key, parse_key(key)[0]}]
 
 
 def features_for(bank: FeatureBank, key: str, probe: Probe) -> Float[np.ndarray, "n *axes c"]:
@@ -99,7 +101,7 @@ def is_model(tap: str) -> bool:
 
 def pool_of(bank: FeatureBank, tap: str) -> str | None:
     """The bank's pool for what comes from a network; pixels are not pooled."""
-    return bank.meta.get("pool") if is_model(tap) or tap.startswith((RANDOM, SHUFFLED)) else "none"
+    return bank.meta.get("pool") if is_model(tap) or tap.startswith(OF_NETWORKS) else "none"
 
 
 def describe(bank: FeatureBank, key: str, kind: str, task: ProbeTask, score: ProbeScore) -> dict[str, Any]:
