@@ -57,7 +57,9 @@ def find_tables(
 
     bank = FeatureBank.load(folder)
     if regime.fine_tune is not None:
-        return {f"fine-tuned on {folder}": tune(bank, taps, regime.fine_tune, asked)}
+        rows = tune(bank, taps, regime.fine_tune, asked)
+        kinds = dict.fromkeys(row["kind"] for row in rows)
+        return {f"{name} on {folder}": [row for row in rows if row["kind"] == name] for name in kinds}
     if regime.shots is not None:
         tables = few_shot_tables(bank, folder, kind, taps, regime, asked)
     elif regime.labels_per_class is not None:

@@ -38,6 +38,9 @@ def test_clips_are_functions_of_seed_and_index_and_stay_inside(kind, config):
             back = ClipLabels.from_dict(clip.labels.to_dict())
             assert np.array_equal(render(back, config), clip.video)
             for thing in clip.labels.objects:
+                acts = slice(thing.start, thing.stop)
+                for values in (thing.position, thing.radius, thing.angle):  # it rests before and after
+                    assert np.array_equal(np.ptp(values, axis=0), np.ptp(values[acts], axis=0))
                 low, high = extents(thing.shape, thing.radius, thing.angle)
                 assert np.all(thing.position - low >= 0)
                 assert np.all(thing.position + high <= [config.width, config.height])

@@ -24,6 +24,7 @@ from vidgen.representations.probes.metrics import METRICS, bootstrap_interval
 
 LEVELS = (0.1, 0.3, 0.5, 0.7)
 DIFFERENCES = "frame_differences"
+Measured = tuple[str, float | None, str]  # scorer, noise level, violation
 TIE = 1e-6  # relative: losses that differ by less are equal but for rounding
 
 
@@ -70,7 +71,7 @@ def measure_surprise(
         raise VidgenError(f"{type(model).__name__} has no denoiser, whose loss it is that is measured; give a pipeline")
     noise = noise or Noise()
     models = {"denoiser": model} | ({RANDOM + "denoiser": random_like(model, noise.seed)} if baselines else {})
-    losses: dict[tuple[str, float | None, str], list[np.ndarray]] = {}
+    losses: dict[Measured, list[np.ndarray]] = {}
     for done, (name, index) in enumerate((name, index) for name in violations for index in range(n)):
         video = read_quartet(name, index, config, in_view)
         for scorer, scored in models.items():
@@ -80,7 +81,7 @@ def measure_surprise(
             losses.setdefault((DIFFERENCES, None, name), []).append(difference_losses(video))
         if progress is not None:
             progress(done + 1, n * len(violations))
-    return [describe(*key, np.stack(found), noise.seed) for key, found in grouped(losses)]
+    return [describe(key, np.stack(found), n, noise.seed) for key, found in grouped(losses)]
 
 
 def read_quartet(name: str, index: int, config: ShapeWorldConfig | None, in_view: bool) -> Float[Tensor, "4 3 T H W"]:
@@ -119,9 +120,7 @@ def difference_losses(video: Float[Tensor, "b 3 T H W"]) -> Float[np.ndarray, " 
     return video.double().diff(dim=2).square().mean((1, 2, 3, 4)).numpy()
 
 
-def grouped(
-    losses: dict[tuple[str, float | None, str], list[np.ndarray]],
-) -> Iterator[tuple[tuple[str, float | None, str], list[np.ndarray]]]:
+def grouped(losses: dict[Measured, list[np.ndarray]]) -> Iterator[tuple[Measured, list[np.ndarray]]]:
     """Of every scorer and level the violations, and all of them together where there are several."""
     for scorer, level in dict.fromkeys(key[:2] for key in losses):
         own = {key: found for key, found in losses.items() if key[:2] == (scorer, level)}
@@ -131,20 +130,20 @@ def grouped(
             yield (scorer, level, "all"), [loss for found in real for loss in found]
 
 
-def describe(
-    scorer: str, level: float | None, name: str, losses: Float[np.ndarray, "n 4"], seed: int
-) -> dict[str, Any]:
-    """A row of results, as plain data."""
+def describe(key: Measured, losses: Float[np.ndarray, "q 4"], n: int, seed: int) -> dict[str, Any]:
+    """A row of results, as plain data; `losses` are of n quartets for each violation."""
+    scorer, level, name = key
     possible, impossible = losses[:, :2].sum(1), losses[:, 2:].sum(1)
     excess = (impossible - possible) / np.where(possible > 0, possible, 1.0)
     right = np.where(np.abs(excess) <= TIE, 0.5, (excess > 0).astype(np.float64))
     metric, counts = METRICS["class"], np.stack([right, np.ones(len(right))], axis=1)
+    groups = np.arange(len(counts)) % n  # quartets of one number share their stage, whatever is violated
     return {
         "violation": name,
         "scorer": scorer,
         "noise_level": level,
         "accuracy": metric(counts),
-        "ci": list(bootstrap_interval(metric, counts, np.arange(len(counts)), seed)),
+        "ci": list(bootstrap_interval(metric, counts, groups, seed)),
         "excess": float(excess.mean()),
         "quartets": len(counts),
         "ties": int((right == 0.5).sum()),

@@ -14,7 +14,7 @@ from vidgen.data.shapes.scenes.scene import Scene, draw_looks, draw_radius, make
 ROUND = ("circle", "ring")  # these touch where their distance is the sum of their reaches, from whatever side
 # Of the shorter side: radius, the way of each until they meet, and how much room is left between those that do not.
 RADIUS, WAY, ROOM = 0.1, (0.13, 0.19), 0.1
-WHEN = (0.4, 0.6)  # of the clip
+WHEN = (0.3, 0.7)  # of the clip
 SIDES = (-1.0, 1.0)
 
 
@@ -29,7 +29,8 @@ def draw(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, Sce
     while contact is None:
         radii = [draw_radius(rng, RADIUS, config) for _ in looks]
         when = round(float(rng.uniform(*WHEN)) * (len(time) - 1))
-        left = unit * rng.uniform(*WAY) * np.abs(time - when) / when  # of the way of each, in pixels
+        gone = np.minimum(np.abs(time - when) / when, 1.0)  # back where they began, they rest
+        left = unit * rng.uniform(*WAY) * gone  # of the way of each, in pixels
         angle = rng.uniform(0, 2 * np.pi)
         axis = np.array([np.cos(angle), np.sin(angle)])
         reaches = [REACH[look["shape"]] * radius for look, radius in zip(looks, radii, strict=True)]

@@ -10,6 +10,7 @@ from vidgen.data.shapes.scenes.passage import HIDDEN, LANE, draw_passage, visibl
 from vidgen.data.shapes.scenes.scene import Scene, draw_looks, make_object, name_direction
 
 STOP = (0.46, 0.54)  # of the way; everything is hidden there
+WAIT = (0.0, 0.35)  # of the clip, before it starts
 
 
 def draw(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, ...]:
@@ -18,7 +19,8 @@ def draw(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, ...
     Labels: depth, "behind" or "in front"; hidden_for, in seconds; hidden_at, when it is first hidden, in seconds, of
     what is; and of what stops at the screen hidden_now, "hidden" or "visible" in the last frame.
     """
-    passage, time = draw_passage(rng, config), np.linspace(0, 1, config.num_frames)
+    passage, wait = draw_passage(rng, config), rng.uniform(*WAIT)
+    time = np.maximum(np.linspace(0, 1, config.num_frames) - wait, 0) / (1 - wait)
     look, behind = draw_looks(rng, 2)
     lane = LANE * min(config.height, config.width) * rng.uniform(-1, 1)
     stop = rng.uniform(*STOP)

@@ -67,11 +67,14 @@ def make_object(
     radius: float | Float[np.ndarray, " t"],
     config: ShapeWorldConfig,
 ) -> ObjectLabels:
-    """An object that acts in all frames, upright. Its word for size is the nearest; positions and radii are exact."""
+    """An upright object that acts from the first frame in which it changes to the last, or if it never does in all. Its
+    word for size is the nearest; positions and radii are exact."""
     radii = np.broadcast_to(np.asarray(radius, np.float64), len(position)).copy()
     share = radii[0] / min(config.height, config.width)
     words = {**look, "motion": motion, "size": min(SIZES, key=lambda word: abs(SIZES[word] - share))}
-    return label_track(words, Track(position=position, radius=radii, angle=np.zeros(len(radii))), (0, len(radii)))
+    changes = np.flatnonzero(np.diff(position, axis=0).any(axis=1) | (np.diff(radii) != 0))
+    span = (int(changes[0]), int(changes[-1]) + 2) if len(changes) else (0, len(radii))
+    return label_track(words, Track(position=position, radius=radii, angle=np.zeros(len(radii))), span)
 
 
 def name_direction(way: Float[np.ndarray, " 2"]) -> str:
