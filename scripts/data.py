@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vidgen.data.shapes import ShapeWorld
+    from vidgen.data.shapes.scenes import SceneWorld
+
+Scene = Literal["reversal", "order", "occlusion", "collision", "rate"]
 
 app = typer.Typer(no_args_is_help=True, help="Data sets: inspect one, or synthesize one.")
 
@@ -75,6 +78,7 @@ def synthesize(
     size: SizeOption = "64",
     fps: Annotated[int, typer.Option(min=1, max=1000)] = 8,
     max_objects: Annotated[int, typer.Option(min=1, max=2, help="Moving shapes in a clip.")] = 1,
+    scene: Annotated[Scene | None, typer.Option(help="Groups of clips that differ in one thing only.")] = None,
     split: Annotated[
         Literal["train", "held_out"], typer.Option(help="Two streams of clips that never meet.")
     ] = "train",
@@ -84,12 +88,19 @@ def synthesize(
     """Write clips of moving shapes with captions (x.mp4 + x.txt) and exact labels (labels.jsonl, a manifest whose
     columns are tasks for probes: colour, shape, motion, direction, position, velocity, speed, count, order and others).
 
+    --scene makes groups of clips that are alike but for what is asked: reversal (do they run forward or backward),
+    order (which of two acts first), occlusion (what is hidden, when, for how long), collision (do two meet, when) and
+    rate (frames a second). The column `group` keeps such clips on one side of a split.
+
     A name such as film.mp4 gets them as one film, one after the other, and no more than that.
     Example: vidgen data synthesize -o shapes --count 100
     """
     from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig
+    from vidgen.data.shapes.scenes import SceneWorld
     from vidgen.data.writing import H264_SUFFIXES, LOSSLESS_SUFFIXES
 
+    if scene and max_objects != 1:
+        raise VidgenError("--max-objects is of clips without --scene; a scene has the objects that it needs")
     whole = output.suffix.lower() in H264_SUFFIXES + LOSSLESS_SUFFIXES
     check_output(output, folder=not whole)
 
@@ -98,9 +109,10 @@ def synthesize(
         config = ShapeWorldConfig(
             height=height, width=width, num_frames=num_frames, fps=fps, max_objects=max_objects, split=split, seed=seed
         )
+        world = SceneWorld(scene, config) if scene else ShapeWorld(config)
     except ValueError as error:
         raise VidgenError(f"no such world can be made: {error}") from None
-    (write_film if whole else write_clips)(ShapeWorld(config), count, output)
+    (write_film if whole else write_clips)(world, count, output)
     frames = count * num_frames
     if json:
         print_json({"path": str(output), "clips": count, "frames": frames, "seed": seed, "split": split})
@@ -112,10 +124,11 @@ def synthesize(
         print(f"{output}: {count} clips of {num_frames} frames, {kind}, with captions and labels.jsonl")
 
 
-def write_clips(world: ShapeWorld, count: int, output: Path) -> None:
+def write_clips(world: ShapeWorld | SceneWorld, count: int, output: Path) -> None:
     """The first `count` clips of the world as a folder of clips, captions and labels."""
     from vidgen.atomic import written_aside
     from vidgen.data.shapes import label_tasks
+    from vidgen.data.shapes.scenes import SceneClip
     from vidgen.data.writing import write_video
 
     digits = max(5, len(str(count - 1)))
@@ -127,12 +140,14 @@ def write_clips(world: ShapeWorld, count: int, output: Path) -> None:
                 write_video(clip.video, folder / f"{name}.mp4", fps=world.config.fps)
                 (folder / f"{name}.txt").write_text(clip.caption + "\n", encoding="utf-8")
                 tasks = label_tasks(clip.labels, world.config)
+                if isinstance(clip, SceneClip):
+                    tasks |= clip.tasks | {"group": clip.group}
                 row = {"path": f"{name}.mp4", "caption": clip.caption, **tasks, "labels": clip.labels.to_dict()}
                 labels.write(json_format.dumps(row) + "\n")
                 moved(index + 1)
 
 
-def write_film(world: ShapeWorld, count: int, output: Path) -> None:
+def write_film(world: ShapeWorld | SceneWorld, count: int, output: Path) -> None:
     """The same clips one after the other in one video, in the memory of one of them."""
     from vidgen.data.writing import write_video
 

@@ -16,6 +16,7 @@ from vidgen.scripts.caching import CacheBoundOption, CacheByOption, describe_pas
 from vidgen.scripts.evaluating_conditions import conditions
 from vidgen.scripts.evaluating_distance import distance
 from vidgen.scripts.evaluating_steps import steps
+from vidgen.scripts.evaluating_surprise import surprise
 from vidgen.scripts.evaluating_tokenizers import JsonToFile
 from vidgen.scripts.guiding import (
     GuidanceIntervalOption,
@@ -32,10 +33,13 @@ from vidgen.scripts.reporting import describe_memory, peak_memory_mb, print_json
 if TYPE_CHECKING:
     from vidgen.samplers.adherence import Asked
 
-app = typer.Typer(no_args_is_help=True, help="Measure models: adherence to prompts, and the tokenizer's ceiling.")
+app = typer.Typer(
+    no_args_is_help=True, help="Measure models: adherence to prompts, the tokenizer's ceiling, distance, surprise."
+)
 app.command()(conditions)
 app.command()(distance)
 app.command(cls=JsonToFile)(steps)
+app.command()(surprise)
 
 CountOption = Annotated[int, typer.Option("--n", min=1, help="How many clips.")]
 BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Clips made at once.")]

@@ -98,7 +98,11 @@ def extract(
         int | None, typer.Option(min=1, help="Frames from one sliding window to the next; default: its length.")
     ] = None,
     baselines: Annotated[
-        bool, typer.Option("--baselines", help="Add random weights, raw pixels and frame differences, for probes.")
+        bool, typer.Option("--baselines", help="Add random weights, shuffled and single frames, pixels, for probes.")
+    ] = False,
+    views: Annotated[
+        bool,
+        typer.Option("--views", help="Add clips that are faster, slower, shifted, for probes of few labels."),
     ] = False,
     prompt: Annotated[str, typer.Option(help="Text that the denoiser is conditioned on.")] = "",
     batch_size: Annotated[int, typer.Option(min=1)] = 8,
@@ -141,6 +145,7 @@ def extract(
             stride=stride,
             batch_size=batch_size,
             baselines=baselines,
+            views=views,
             limit=limit,
             part=share,
             progress=moved,

@@ -91,10 +91,10 @@ def test_the_table_has_a_row_a_family(pipeline, actions):
     table = sweep_source(pipeline, actions, noise_levels=[0.0, 0.2], pools=["mean", "temporal"], flat=None)
     names = [row["tap"].split(".blocks.")[0] for row in table["rows"]]
     assert names == [
-        *(prefix + name for prefix in ("", "random.", "shuffled.") for name in ("tokenizer.latents", "dit")),
+        *(prefix + name for prefix in ("", "random.", "shuffled.", "single.") for name in ("tokenizer.latents", "dit")),
         *("raw_pixels", "frame_differences", "single_frame", "majority"),
     ]
-    assert len(table["sweep"]) == 2 * 3 * (1 + 4 * 2) + 4 and not table["skipped"]
+    assert len(table["sweep"]) == 2 * 4 * (1 + 4 * 2) + 4 and not table["skipped"]
     scores = {row["tap"]: row for row in table["rows"]}
     assert scores["frame_differences"]["test"] == 1.0 and scores["majority"]["test"] == 0.5
     assert table["rows"] == best_rows(table["sweep"]) and len(table["dropped"]) == 1

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from vidgen.data.manifests import find_clips
 from vidgen.data.reading import read_video
 from vidgen.data.shapes import ClipLabels, ShapeWorld, ShapeWorldConfig, check
+from vidgen.data.shapes.scenes import SCENES
+from vidgen.scripts.data import Scene
 
 
 def test_inspection_names_what_is_dropped_and_why(vidgen, clip: Path, tmp_path: Path) -> None:
@@ -44,6 +47,17 @@ def test_synthesized_clips_are_a_data_set_that_is_as_labelled(vidgen, tmp_path: 
     assert (again / "labels.jsonl").read_bytes() == (out / "labels.jsonl").read_bytes()
 
 
+def test_scenes_are_written_in_groups_with_their_own_labels(vidgen, tmp_path: Path) -> None:
+    out = tmp_path / "scenes"
+    words = ("--scene", "collision", "--count", 4, "--size", 32, "--num-frames", 9)
+    assert vidgen("data", "synthesize", "-o", out, *words).status == 0
+    rows = [json.loads(line) for line in (out / "labels.jsonl").read_text().splitlines()]
+    assert [row["meets"] for row in rows] == ["meet", "miss"] * 2 and rows[0]["meets_at"] > 0 and rows[0]["count"] == 2
+    assert [row["group"] for row in rows] == ["000000", "000000", "000001", "000001"]
+    assert [record.extra["group"] for record in find_clips(out / "labels.jsonl")] == [row["group"] for row in rows]
+    assert get_args(Scene) == tuple(SCENES)
+
+
 def test_a_film_is_the_clips_one_after_the_other(vidgen, tmp_path: Path) -> None:
     film, words = tmp_path / "film.mkv", ("--count", 2, "--size", 32, "--fps", 24, "--seed", 4)
     ran = vidgen("data", "synthesize", "-o", film, *words)
@@ -63,6 +77,8 @@ def test_a_film_is_the_clips_one_after_the_other(vidgen, tmp_path: Path) -> None
         (("synthesize", "-o", "no/where", "--count", 1), "does not exist"),
         (("synthesize", "-o", "no/where.mp4", "--count", 1), "does not exist"),
         (("synthesize", "-o", "x", "--count", 1, "--size", 8), "at least 16"),
+        (("synthesize", "-o", "x", "--count", 1, "--scene", "order", "--num-frames", 5), "needs 12 frames, got 5"),
+        (("synthesize", "-o", "x", "--count", 1, "--scene", "rate", "--max-objects", 2), "--max-objects is of clips"),
         (("synthesize", "-o", "x", "--count", 0), "greater than or equal to 1"),
     ],
 )

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from vidgen.noise import sample_generator
 
-# Before the keys of the same taps with random weights, and of clips whose frames are in random order.
-RANDOM, SHUFFLED = "random.", "shuffled."
+# Before the keys of the same taps with random weights, of clips whose frames are in random order, and of clips that
+# hold their first frame.
+RANDOM, SHUFFLED, SINGLE = OF_NETWORKS = "random.", "shuffled.", "single."
 GRID = 16  # rows and columns that clips are reduced to
 
 
@@ -61,6 +62,13 @@ def shuffle_frames(
     """Every clip's frames in an order that is a function of (seed, id) alone: what is left without order in time."""
     drawn = [torch.randperm(video.shape[2], generator=sample_generator(seed, f"frames of {i}")) for i in ids]
     return torch.stack([clip[:, order] for clip, order in zip(video, drawn, strict=True)])
+
+
+def hold_frame(
+    video: Float[Tensor, "b c T H W"], ids: Sequence[int | str], seed: int = 0
+) -> Float[Tensor, "b c T H W"]:
+    """Every clip's first frame in the place of all: what a network knows without seeing anything move."""
+    return video[:, :, :1].expand_as(video)
 
 
 def random_like(model: Any, seed: int = 0) -> Any:

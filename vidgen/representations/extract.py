@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from vidgen.data.manifests import ClipRecord, find_clips
 from vidgen.errors import VidgenError
 from vidgen.hashing import json_hash, model_hash
 from vidgen.representations.bank import BankWriter
-from vidgen.representations.baselines import PIXEL_BASELINES, RANDOM, SHUFFLED, random_like, shuffle_frames
 from vidgen.representations.clip_rows import batches, single_windows, sliding_windows
-from vidgen.representations.extractor import FeatureExtractor
 from vidgen.representations.noising import Noising
+from vidgen.representations.variants import FeatureVariants
 
 Windows = Literal["head", "centre", "random", "sliding"]
 
@@ -43,6 +40,7 @@ def extract_source(
     batch_size: int = 8,
     shard_rows: int = 256,
     baselines: bool = False,
+    views: bool = False,
     limit: int | None = None,
     part: tuple[int, int] = (1, 1),
     progress: Callable[[int, int], None] | None = None,
@@ -55,8 +53,7 @@ def extract_source(
         "sliding": all of it, a row a window, one every `stride` frames (None: as long as a window); see `slide`.
     shard_rows: rows of a shard; a run that is killed loses fewer. Batches begin where shards do as long as it is a
         multiple of `batch_size`, so that a run continued is to the bit the run that was not stopped.
-    baselines: adds the same taps with random weights ("random.<key>") and of shuffled frames ("shuffled.<key>"), and
-        `PIXEL_BASELINES`, for probes to print.
+    baselines, views: add what probes print beside, and what semi-supervised ones learn from: see `FeatureVariants`.
     limit: the first so many clips. part: (i, n) takes every n-th clip from the i-th on, for n runs side by side into
         banks that `join_rows` makes one of. progress(done, total) counts clips, and is called after every batch.
 
@@ -66,9 +63,9 @@ def extract_source(
     Raises VidgenError for settings that the model cannot take, features that are not finite, a bank of other features.
     """
     setting = {"taps": list(taps), "noise_levels": list(noise_levels), "pool": pool, "seed": seed, "prompt": prompt}
-    extractors = make_extractors(model, setting | {"noise": noise, "ensemble": ensemble}, baselines)
-    pixels = PIXEL_BASELINES if baselines else {}
-    keys = [prefix + key for prefix, fx in extractors.items() for key in fx.keys] + list(pixels)
+    features = {"noise": noise, "ensemble": ensemble, "baselines": baselines, "views": views}
+    variants = FeatureVariants(model, **features, **setting)
+    keys = variants.keys
     window = default_window(model, num_frames, size, fps) | {"windows": windows}
     records = take_part(find_clips(source)[:limit], part)
     about = {"source": str(Path(source).resolve()), "keys": keys, **setting, **describe_noise(noise, ensemble)}
@@ -86,7 +83,7 @@ def extract_source(
         for batch in batches(shown, batch_size):
             video, times = torch.stack([one.video for one in batch]), torch.stack([one.times for one in batch])
             rows = [one.row for one in batch]
-            writer.add(rows, features_of(video, [row.id for row in rows], times, extractors, pixels, seed))
+            writer.add(rows, variants(video, [row.id for row in rows], times))
             if progress is not None:
                 progress(batch[-1].position + 1, total)
     rows = len(writer.done)
@@ -94,33 +91,6 @@ def extract_source(
         reasons = "; ".join(f"{drop['path']}: {drop['reason']}" for drop in dropped[:3])
         raise VidgenError(f"none of {len(records)} clips can be used ({reasons}); see `vidgen data inspect`")
     return {"bank": str(out), "rows": rows, "added": rows - there, "dropped": dropped, "keys": keys}
-
-
-def make_extractors(model: Any, setting: dict[str, Any], baselines: bool) -> dict[str, FeatureExtractor]:
-    """By the prefix of their keys: the model's and, for baselines, one with random weights and one for shuffled frames.
-
-    The noise of random weights is their own, unless it is a function, which knows the model it is of.
-    """
-    found = {"": FeatureExtractor(model, **setting)}
-    if baselines:
-        found |= {RANDOM: FeatureExtractor(random_like(model, setting["seed"]), **setting), SHUFFLED: found[""]}
-    return found
-
-
-def features_of(
-    video: Float[Tensor, "b 3 T H W"],
-    ids: Sequence[str],
-    times: Float[Tensor, "b T"],
-    extractors: Mapping[str, FeatureExtractor],
-    pixels: Mapping[str, Callable[[Tensor], Tensor]],
-    seed: int,
-) -> dict[str, Float[Tensor, "b ..."]]:
-    """All features of a batch, by key."""
-    features = {name: make(video) for name, make in pixels.items()}
-    for prefix, fx in extractors.items():
-        shown = shuffle_frames(video, ids, seed) if prefix == SHUFFLED else video
-        features |= {prefix + key: x for key, x in fx(shown, ids, times).features.items()}
-    return features
 
 
 def take_part(records: list[ClipRecord], part: tuple[int, int]) -> list[ClipRecord]:

@@ -138,11 +138,16 @@ class FeatureExtractor:
             if name in plain:
                 key = f"tokenizer.{name}"
                 yield key, channels_last(x, self._known[key])
-        if not noisy:
-            return
-        x0 = latents.to(device_of(self.denoiser), torch.float32)
+        if noisy:
+            yield from self.walk_denoiser(latents, ids)
+
+    def walk_denoiser(
+        self, latents: Float[Tensor, "b c t h w"], ids: Sequence[int | str]
+    ) -> Iterator[tuple[str, Float[Tensor, "b t h w c"]]]:
+        """(key, features) of the denoiser's taps for clean latents; with gradients, where those are on."""
+        noisy, x0 = self._wanted("dit"), latents.to(device_of(self.denoiser), torch.float32)
         text = TextEncoding(
-            tokens=self._text.tokens.expand(len(video), -1, -1), mask=self._text.mask.expand(len(video), -1)
+            tokens=self._text.tokens.expand(len(ids), -1, -1), mask=self._text.mask.expand(len(ids), -1)
         )
         draws = self.ensemble if self.noise.random else 1
         drawn = [self.noise(x0, self.noise_levels, ids, draw) for draw in range(draws)]
@@ -172,7 +177,8 @@ class FeatureExtractor:
 
     @cached_property
     def _text(self) -> TextEncoding:
-        return self.model.text_encoder([self.prompt])
+        with torch.no_grad():  # it is no part of what may be trained through `walk_denoiser`
+            return self.model.text_encoder([self.prompt])
 
     def _last_frames(self, info: TapInfo, count: int, num_frames: int) -> Tensor:
         """For each of `count` feature frames, the last video frame in it; tokenizers fill up what is cut short."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vidgen.representations.bank import FeatureBank
-from vidgen.representations.baselines import RANDOM, SHUFFLED
+from vidgen.representations.baselines import OF_NETWORKS
 from vidgen.representations.extract import extract_source
 from vidgen.representations.extractor import feature_key, list_taps, parse_key
 from vidgen.representations.probes import probe_rows
@@ -50,7 +50,8 @@ def sweep_source(
     **settings: Any,
 ) -> dict[str, Any]:
     """Probes of a labelled source: the latents and every block at every noise level and pool, the same with random
-    weights and with shuffled frames, and raw pixels, frame differences, a single frame and the majority class.
+    weights, with shuffled frames and of the first frame alone, and raw pixels, frame differences, a single frame and
+    the majority class.
 
     out: keeps the banks there, one a pool, to be continued. kind, probe (task, goal, skip_unlabelled): see
     `probe_rows`. taps: None takes the latents and every block. flat: see `sweep_bank`. `settings` (num_frames, size,
@@ -114,4 +115,4 @@ def key_of(row: dict[str, Any]) -> str:
 
 
 def of_network(row: dict[str, Any]) -> bool:
-    return is_model(row["tap"]) or row["tap"].startswith((RANDOM, SHUFFLED))
+    return is_model(row["tap"]) or row["tap"].startswith(OF_NETWORKS)

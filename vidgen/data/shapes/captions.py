@@ -88,7 +88,7 @@ def describe_background(background: BackgroundLabels) -> str:
     return f"{background.tone} {kind} background"
 
 
-def _finish(text: str) -> str:
+def finish(text: str) -> str:
     """Close the gaps of empty words and put the right article for every "@"."""
     text = re.sub(r" +", " ", text).strip()
     return re.sub(r"@ (\w)", lambda m: f"{'an' if m[1] in 'aeiou' else 'a'} {m[1]}", text)
@@ -140,4 +140,4 @@ def describe(labels: ClipLabels, wording: int | np.random.Generator = 0) -> str:
         frame = outer[pick][1]
         variant, pick = divmod(rest, len(inner))
         parts = [_sentence(inner[pick][1], thing, background, variant) for thing in labels.objects]
-    return _finish(frame.format(*parts, background=background))
+    return finish(frame.format(*parts, background=background))

@@ -65,6 +65,19 @@ def _path(rng: np.random.Generator, motion: str, u: np.ndarray, unit: int) -> tu
     return still, "", -1.0
 
 
+def find_room(
+    path: Float[np.ndarray, "t 2"],
+    low: Float[np.ndarray, "t 2"],
+    high: Float[np.ndarray, "t 2"],
+    config: ShapeWorldConfig,
+) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, " 2"]]:
+    """Least and greatest first centre (x, y) for which an object that reaches `low` and `high` pixels from its centre
+    stays inside the frame all along `path`; there is none where the former exceeds the latter."""
+    margin = MARGIN * min(config.height, config.width)
+    frame = np.array([config.width, config.height], dtype=np.float64)
+    return (low - path).max(axis=0) + margin, (frame - high - path).min(axis=0) - margin
+
+
 def draw_track(
     rng: np.random.Generator,
     *,
@@ -77,7 +90,6 @@ def draw_track(
 ) -> Track:
     """A random track of `motion` that acts from frame `start` to `stop - 1` and stays wholly inside the frame."""
     unit = min(config.height, config.width)
-    frame = np.array([config.width, config.height], dtype=np.float64)
     u = progress(config.num_frames, start, stop)
     while True:
         jitter = rng.uniform(1 - SIZE_JITTER, 1 + SIZE_JITTER)
@@ -90,8 +102,7 @@ def draw_track(
             angle = u * rng.choice([-1.0, 1.0]) * rng.uniform(*TURN)
         path, wall, hit = _path(rng, motion, u, unit)
         low, high = extents(shape, radius, angle)
-        first_low = (low - path).max(axis=0) + MARGIN * unit
-        first_high = (frame - high - path).min(axis=0) - MARGIN * unit
+        first_low, first_high = find_room(path, low, high, config)
         if np.all(first_low <= first_high):
             break  # otherwise this path is too long for this frame: draw another
     first = rng.uniform(first_low, first_high)

@@ -30,10 +30,11 @@ ORDERED_SHARE = 0.4
 MIN_ORDERED_FRAMES = 12
 MIN_WINDING_FRAMES = 8
 PLACEMENT_TRIES = 40
+GAP = 2 / 64  # of the shorter side, between two objects
 _START = {"grow": "starts growing", "shrink": "starts shrinking", "rotate": "starts turning"}
 
 
-def _draw_words(rng: np.random.Generator, count: int, motions: tuple[str, ...]) -> list[dict[str, str]]:
+def draw_words(rng: np.random.Generator, count: int, motions: tuple[str, ...]) -> list[dict[str, str]]:
     """Shape, colour, motion and size of `count` objects of different colours."""
     sizes = list(SIZES) if count == 1 else list(SIZES)[:2]  # two large ones leave no room to move
     colours = rng.permutation(list(COLOURS))[:count]
@@ -47,7 +48,7 @@ def _draw_words(rng: np.random.Generator, count: int, motions: tuple[str, ...]) 
     return words
 
 
-def _apart(tracks: list[Track], words: list[dict[str, str]], gap: float) -> bool:
+def are_apart(tracks: list[Track], words: list[dict[str, str]], gap: float) -> bool:
     """Whether no two objects ever come closer than `gap` pixels."""
     for i, first in enumerate(tracks):
         for j, second in enumerate(tracks[:i]):
@@ -70,6 +71,23 @@ def _events(objects: tuple[ObjectLabels, ...], tracks: list[Track]) -> tuple[Eve
         if thing.stop < len(thing.radius):
             events.append(Event(frame=thing.stop - 1, object=number, name="stops"))
     return tuple(sorted(events, key=lambda event: event.frame))
+
+
+def clip_generator(config: ShapeWorldConfig, index: int, stream: int) -> np.random.Generator:
+    """Streams of different splits, indices or purposes share nothing, by construction of SeedSequence.
+
+    Raises IndexError for a negative index.
+    """
+    if index < 0:
+        raise IndexError(f"clip index must not be negative, got {index}")
+    key = (SPLITS.index(config.split), int(index), stream)
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(config.seed, spawn_key=key)))
+
+
+def draw_background(rng: np.random.Generator, config: ShapeWorldConfig) -> BackgroundLabels:
+    return BackgroundLabels(
+        kind=str(rng.choice(config.backgrounds)), tone=str(rng.choice(list(TONES))), seed=int(rng.integers(2**31))
+    )
 
 
 class ShapeWorld:
@@ -96,18 +114,12 @@ class ShapeWorld:
         config = self.config
         count = 2 if config.max_objects == 2 and rng.random() < PAIR_SHARE else 1
         ordered = count == 2 and config.num_frames >= MIN_ORDERED_FRAMES and rng.random() < ORDERED_SHARE
-        background = BackgroundLabels(
-            kind=str(rng.choice(config.backgrounds)), tone=str(rng.choice(list(TONES))), seed=int(rng.integers(2**31))
-        )
+        background = draw_background(rng, config)
         objects, tracks = self._draw_objects(rng, count, ordered)
         return ClipLabels(objects=objects, background=background, events=_events(objects, tracks), ordered=ordered)
 
     def _generator(self, index: int, stream: int) -> np.random.Generator:
-        """Streams of different splits, indices or purposes share nothing, by construction of SeedSequence."""
-        if index < 0:
-            raise IndexError(f"clip index must not be negative, got {index}")
-        key = (SPLITS.index(self.config.split), int(index), stream)
-        return np.random.Generator(np.random.PCG64(np.random.SeedSequence(self.config.seed, spawn_key=key)))
+        return clip_generator(self.config, index, stream)
 
     def _draw_objects(
         self, rng: np.random.Generator, count: int, ordered: bool
@@ -120,20 +132,21 @@ class ShapeWorld:
         if ordered:
             motions = tuple(motion for motion in MOTIONS if motion != "still")
             spans = [(0, frames // 2 + 1), (frames // 2, frames)]
-        gap = 2 / 64 * min(self.config.height, self.config.width)
+        gap = GAP * min(self.config.height, self.config.width)
         while True:
-            words = _draw_words(rng, count, motions)
+            words = draw_words(rng, count, motions)
             for _ in range(PLACEMENT_TRIES):
                 tracks = [
                     draw_track(rng, shape=w["shape"], size=w["size"], motion=w["motion"], start=start, stop=stop,
                                config=self.config)
                     for w, (start, stop) in zip(words, spans, strict=True)
                 ]  # fmt: skip
-                if _apart(tracks, words, gap):
-                    return tuple(map(_label, words, tracks, spans)), tracks
+                if are_apart(tracks, words, gap):
+                    return tuple(map(label_track, words, tracks, spans)), tracks
 
 
-def _label(words: dict[str, str], track: Track, span: tuple[int, int]) -> ObjectLabels:
+def label_track(words: dict[str, str], track: Track, span: tuple[int, int]) -> ObjectLabels:
+    """An object of these words (shape, colour, size, motion) that acts from frame span[0] to span[1] - 1."""
     start, stop = span
     return ObjectLabels(
         **words,

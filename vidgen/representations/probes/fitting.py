@@ -87,12 +87,12 @@ def losses(said: Float[Tensor, "g b o"], target: Tensor, goal: str) -> Float[Ten
     return measure(said, target.expand_as(said), reduction="none").mean((1, 2))
 
 
-def draw_batches(n: int, steps: int, seed: int) -> Iterator[Int[Tensor, " b"]]:
+def draw_batches(n: int, steps: int, seed: int, size: int = BATCH) -> Iterator[Int[Tensor, " b"]]:
     """Row numbers of `steps` batches, epoch by epoch in an order of its own."""
     generator, left = sample_generator(seed, "batches of a probe"), []
     for _ in range(steps):
         if not left:
-            left = list(torch.randperm(n, generator=generator).split(BATCH))
+            left = list(torch.randperm(n, generator=generator).split(size))
         yield left.pop(0)
 
 

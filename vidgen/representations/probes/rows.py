@@ -10,12 +10,13 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 
 from vidgen.errors import VidgenError
-from vidgen.representations.baselines import PIXEL_BASELINES, RANDOM, SHUFFLED, base_of, twin_of
+from vidgen.representations.baselines import OF_NETWORKS, PIXEL_BASELINES, SHUFFLED, base_of, twin_of
 from vidgen.representations.extractor import parse_key
 from vidgen.representations.probes.catalogue import MAJORITY, PROBES
 from vidgen.representations.probes.metrics import METRICS, difference_interval
 from vidgen.representations.probes.selecting import Probe, ProbeScore, choose_and_score
 from vidgen.representations.probes.task import ProbeTask, task_of
+from vidgen.representations.views import VIEWS
 
 if TYPE_CHECKING:
     from vidgen.representations.bank import FeatureBank
@@ -60,15 +61,16 @@ def probe_rows(
 
 
 def chosen_keys(bank: FeatureBank, taps: Sequence[str] | None) -> list[str]:
-    """The bank's keys, or those of `taps` (taps or keys) and of what they are held against."""
+    """The bank's keys, or those of `taps` (taps or keys) and of what they are held against; none of views of clips."""
+    keys = [key for key in bank.keys if not key.startswith(tuple(VIEWS))]
     if taps is None:
-        return bank.keys
+        return keys
     for tap in taps:
         if not any(tap in names_of(key) for key in bank.keys):
             bank.find_key(tap)  # raises, with what is there
-    twins = {twin_of(tap, prefix) for prefix in (RANDOM, SHUFFLED) for tap in taps}
+    twins = {twin_of(tap, prefix) for prefix in OF_NETWORKS for tap in taps}
     wanted = {*taps, *twins, LATENTS, *PIXEL_BASELINES}
-    return [key for key in bank.keys if wanted & names_of(key)]
+    return [key for key in keys if wanted & names_of(key)]
 
 
 def names_of(key: str) -> set[str]:
@@ -106,7 +108,7 @@ def is_model(tap: str) -> bool:
 
 def pool_of(bank: FeatureBank, tap: str) -> str | None:
     """The bank's pool for what comes from a network; pixels are not pooled."""
-    if not is_model(tap) and not base_of(tap).startswith((RANDOM, SHUFFLED)):
+    if not is_model(tap) and not base_of(tap).startswith(OF_NETWORKS):
         return "none"
     pool = bank.meta.get("pool")
     return pool.get(tap.partition("/")[0]) if isinstance(pool, dict) else pool  # a joined bank's may differ

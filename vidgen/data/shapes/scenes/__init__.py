@@ -1,0 +1,4 @@
+from vidgen.data.shapes.scenes.scene_world import SCENES, SceneClip, SceneWorld
+from vidgen.data.shapes.scenes.violations import VIOLATIONS, Quartet, draw_quartet
+
+__all__ = ["SCENES", "VIOLATIONS", "Quartet", "SceneClip", "SceneWorld", "draw_quartet"]

@@ -1,0 +1,55 @@
+"""A tap of a model with the layers before it free to be trained, and the model itself left as it is."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vidgen.representations.extractor import POOLS, FeatureExtractor, device_of, evaluating, parse_key, up_to_last
+
+
+class Backbone:
+    """One tap of a copy of a pipeline or tokenizer.
+
+    For a tap of the denoiser the denoiser is trained, on latents of the tokenizer as it is; for one of the tokenizer
+    the tokenizer. The noise of a clip is a function of (seed, id), as in `FeatureExtractor`; so is everything else.
+    """
+
+    def __init__(self, model: Any, key: str, *, pool: str, seed: int, prompt: str) -> None:
+        self.tap, level = parse_key(key)
+        self.pool, self.of_denoiser = pool, self.tap.startswith("dit.")
+        if isinstance(model, nn.Module):
+            self.model = self.trained = copy.deepcopy(model)
+        else:
+            self.model, part = copy.copy(model), "transformer" if self.of_denoiser else "vae"
+            self.trained = copy.deepcopy(getattr(model, part))
+            setattr(self.model, part, self.trained)
+        self.trained.float().requires_grad_(True)
+        levels = (0.0,) if level is None else (level,)
+        self.extractor = FeatureExtractor(self.model, [self.tap], levels, pool, seed, prompt)
+
+    @torch.no_grad()
+    def prepare(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b c t h w"]:
+        """What `__call__` takes: the clips' latents, or the clips themselves."""
+        if not self.of_denoiser:
+            return video
+        with evaluating(self.model):
+            return self.extractor.tokenizer.encode(video.to(device_of(self.extractor.tokenizer))).latents.float().cpu()
+
+    def __call__(self, inputs: Float[Tensor, "b c t h w"], ids: Sequence[str]) -> Float[Tensor, "b d"]:
+        """Pooled features, their axes flattened, with gradients where those are on."""
+        with evaluating(self.model):
+            if self.of_denoiser:
+                ((_, x),) = self.extractor.walk_denoiser(inputs, ids)
+            else:
+                name = self.tap.removeprefix("tokenizer.")
+                walk = self.trained.walk(inputs.to(device_of(self.trained)))
+                ((_, x),) = up_to_last(walk, [name])
+                x = rearrange(x, "b c t h w -> b t h w c")
+        return rearrange(POOLS[self.pool](x.float()), "b ... -> b (...)").cpu()
