@@ -14,6 +14,8 @@ from vidgen.lora import adapters
 from vidgen.lora.adapters import STACKS, load_lora
 from vidgen.lora.names import Place, places_of_keys, with_aliases
 from vidgen.models.text import TextEncoding
+from vidgen.tokenizers.model import VideoTokenizer
+from vidgen.tokenizers.presets import PRESETS
 
 RANK, ALPHA, SCALE = 3, 6.0, 0.7
 # Names of layers of a block of ours, and where they lie: the layer, and which of how many equal parts of its rows.
@@ -228,6 +230,24 @@ def test_biases_kernels_and_plain_differences(wan, draw, write):
         torch.testing.assert_close(value - before[name], change, rtol=0, atol=1e-6)
     lora.unload()
     assert same(wan, before)
+
+
+def test_a_tokenizer_is_a_network_like_any_other(draw, write):
+    torch.manual_seed(0)
+    tokenizer = VideoTokenizer(PRESETS["tiny"]).eval().requires_grad_(False)
+    before, strides = snapshot(tokenizer), {n: v.stride() for n, v in tokenizer.state_dict().items()}
+    generator, video = torch.Generator().manual_seed(1), torch.rand(1, 3, 5, 16, 16) * 2 - 1
+    name = "decoder.conv_in"
+    weight = tokenizer.get_submodule(name).weight
+    down, up = torch.randn(2, *weight.shape[1:], generator=generator), torch.randn(len(weight), 2, generator=generator)
+    lora = load_lora(tokenizer, write({}, **{f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}), 0.1)
+    merged = copy.deepcopy(tokenizer)
+    change = torch.einsum("or,r...->o...", up, down)
+    merged.get_submodule(name).weight.copy_(before[f"{name}.weight"] + 0.1 * change)
+    torch.testing.assert_close(tokenizer(video), merged(video), rtol=0, atol=1e-5)
+    assert strides == {n: v.stride() for n, v in tokenizer.state_dict().items()}
+    lora.unload()
+    assert same(tokenizer, before)
 
 
 def test_what_breaks_off_leaves_nothing(wan, draw, write, shapes, monkeypatch):
