@@ -11,17 +11,16 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from vidgen.errors import VidgenError
-from vidgen.locations import find_model
-from vidgen.lora.factors import TrainedLoRA
 from vidgen.loss_weights import prediction_weight
 from vidgen.models.text import ByteTextConfig, ByteTextEncoder, TransformersTextEncoder
 from vidgen.models.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.noise import TimeDistribution, draw_normal, sample_generator
 from vidgen.paths import PARAMETRISATIONS, PATHS, expand_level, network_input
-from vidgen.pretrained import config_from_dict, read_json
+from vidgen.pretrained import config_from_dict
 from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline, load_pipeline
 from vidgen.tokenizers.loading import load_tokenizer
 from vidgen.train.config import DiffusionRecipe
+from vidgen.train.diffusion_lora import make_lora
 from vidgen.train.latents import CachedLatents
 from vidgen.train.sources import VALIDATION_SEED_OFFSET, rng_of
 from vidgen.train.task import Task
@@ -46,17 +45,6 @@ def build_networks(recipe: DiffusionRecipe, latent_channels: int) -> tuple[Video
         encoder = ByteTextEncoder(config_from_dict(ByteTextConfig, text, "recipe key `text_model`"))
     sizes = {"latent_channels": latent_channels, "text_width": encoder.width}
     return VideoDiT(config_from_dict(VideoDiTConfig, {**recipe.model, **sizes}, "recipe key `model`")), encoder
-
-
-def check_base(recipe: DiffusionRecipe, time: TimeDistribution) -> None:
-    """Raises VidgenError where a LoRA would learn something else than the model predicts that it is for: its file does
-    not say what that is."""
-    said = read_json(find_model(recipe.init_from) / "scheduler" / "scheduler_config.json")
-    for key, own in (("parametrisation", recipe.parametrisation), ("path", time.path)):
-        if said.get(key, own) != own:
-            raise VidgenError(
-                f"init_from={recipe.init_from}: its {key} is {said[key]}, not {own}; a LoRA needs the same"
-            )
 
 
 def draw_given(b: int, frames: int, share: float, generator: torch.Generator) -> Bool[Tensor, "b t"]:
@@ -93,10 +81,7 @@ class DiffusionTask(Task):
         if recipe.train_text and isinstance(self.text_encoder, ByteTextEncoder):
             trained["text_encoder"] = self.text_encoder
         if recipe.lora_rank:
-            check_base(recipe, self.time)
-            torch.manual_seed(recipe.seed)
-            alpha = recipe.lora_alpha or float(recipe.lora_rank)
-            trained = {"lora": TrainedLoRA(self.transformer, recipe.lora_rank, alpha)}
+            trained = {"lora": make_lora(self.transformer, recipe, self.time.path)}
         self.model = nn.ModuleDict(trained).requires_grad_(True)
         self.dataset = CachedLatents(
             self.tokenizer, recipe.data, seed=recipe.seed, count=recipe.cached_clips, cache=recipe.cache

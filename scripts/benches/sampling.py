@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vidgen.models.text import TextEncoding
 from vidgen.roof import synchroniser
-from vidgen.samplers.pipeline import VideoPipeline, load_pipeline
+from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline, load_pipeline
 from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.memory import measure_peak
+from vidgen.scripts.benches.peers import RATIO, RATIO_T
 from vidgen.scripts.benches.rows import BenchSettings, Row, make_row
 from vidgen.scripts.benches.timing import Timing, alternate
 from vidgen.scripts.benches.work import count_gflops
@@ -44,6 +47,22 @@ def open_model(work: SamplingWork) -> VideoPipeline:
         for block in pipe.transformer.blocks:
             block.compile()
     return pipe
+
+
+def as_pipeline(
+    network: nn.Module, text: TextEncoding, empty: TextEncoding, latents: tuple[int, int, int]
+) -> VideoPipeline:
+    """A pipeline around a network alone, for clips of that many latents (t, h, w): every prompt is `text`, none is
+    `empty`, and nothing is decoded."""
+    (t, h, w), channels = latents, network.config.latent_channels
+
+    def encode(prompts: list[str]) -> TextEncoding:
+        rows = [text if prompt else empty for prompt in prompts]
+        return TextEncoding(tokens=torch.cat([r.tokens for r in rows]), mask=torch.cat([r.mask for r in rows]))
+
+    vae = SimpleNamespace(config=SimpleNamespace(ratio=RATIO, ratio_t=RATIO_T, latent_channels=channels))
+    size = {"num_frames": 1 + RATIO_T * (t - 1), "height": RATIO * h, "width": RATIO * w}
+    return VideoPipeline(vae, network, encode, SchedulerConfig(**size))
 
 
 def latent_shape(pipe: VideoPipeline) -> tuple[int, int, int, int]:

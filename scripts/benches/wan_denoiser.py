@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -21,11 +20,10 @@ from torch import Tensor, nn
 from vidgen.models.text import TextEncoding
 from vidgen.pretrained import find_checkpoint
 from vidgen.roof import synchroniser
-from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline
 from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.memory import ProcessDied, measure_peak
 from vidgen.scripts.benches.rows import BenchSettings, Row, make_row
-from vidgen.scripts.benches.sampling import a_share
+from vidgen.scripts.benches.sampling import a_share, as_pipeline
 from vidgen.scripts.benches.timing import alternate
 from vidgen.scripts.benches.work import count_gflops
 
@@ -33,7 +31,7 @@ Load = Callable[..., nn.Module]  # (folder, dtype=, device=)
 PREPARE = "vidgen.scripts.benches.wan_denoiser:prepare_alone"
 TITLE = "WanTransformer3DModel"
 TEXT_TOKENS, SCALE, STEPS, LEVEL = 512, 5.0, 2, 0.5
-RATIO_T, RATIO, CHANNELS = 4, 8, 16  # of the autoencoder whose latents it works on, which has no part here
+CHANNELS = 16
 # Wan 2.1's 1.3B with 4 of its 30 blocks; and a narrow one.
 FULL = {
     "num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 8960, "num_layers": 4, "text_dim": 4096,
@@ -122,22 +120,9 @@ def prepare(work: WanPass, network: nn.Module) -> Callable[[], Tensor]:
         return torch.inference_mode()(run if work.steps else partial(pass_of_peer, network, x, level, text.tokens))
     if not work.steps:
         return torch.inference_mode()(lambda: network(x, level, text=text))
-    pipe = as_pipeline(network, text, other)
-    t, h, w = work.size
-    size = {"num_frames": 1 + RATIO_T * (t - 1), "height": RATIO * h, "width": RATIO * w}
+    pipe = as_pipeline(network, text, other, work.size)
     settings = {"num_inference_steps": work.steps, "guidance_scale": SCALE, "output_type": "latent"}
-    return lambda: pipe("a prompt", latents=x, **size, **settings).latents
-
-
-def as_pipeline(network: nn.Module, text: TextEncoding, other: TextEncoding) -> VideoPipeline:
-    """Our pipeline around the network: prompts are these two texts, and nothing is decoded."""
-    ratios = SimpleNamespace(ratio=RATIO, ratio_t=RATIO_T, latent_channels=CHANNELS)
-
-    def encode(prompts: list[str]) -> TextEncoding:
-        rows = [text if prompt else other for prompt in prompts]
-        return TextEncoding(tokens=torch.cat([r.tokens for r in rows]), mask=torch.cat([r.mask for r in rows]))
-
-    return VideoPipeline(SimpleNamespace(config=ratios), network, encode, SchedulerConfig())
+    return lambda: pipe("a prompt", latents=x, **settings).latents
 
 
 def pass_of_peer(network: nn.Module, x: Tensor, level: Tensor, tokens: Tensor) -> Tensor:

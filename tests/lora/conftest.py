@@ -108,3 +108,15 @@ def shapes(wan) -> dict[str, tuple[int, int]]:
     """The layers of Wan that files here are about, by diffusers' names."""
     names = [f"blocks.{block}.{layer}" for block in (0, 1) for layer in PUBLISHED]
     return {name: tuple(wan.get_submodule(name).weight.shape) for name in names}
+
+
+@pytest.fixture
+def snapshot() -> Callable[[nn.Module], dict[str, Tensor]]:
+    """All that a network has, by name."""
+    return lambda network: {name: value.clone() for name, value in network.state_dict().items()}
+
+
+@pytest.fixture
+def same() -> Callable[[nn.Module, dict[str, Tensor]], bool]:
+    """Whether a network is as it was, bit for bit."""
+    return lambda network, before: all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

@@ -71,6 +71,7 @@ def test_where_nothing_compiles_a_note_says_so(vidgen, model: Path, monkeypatch)
 @dataclass(frozen=True, kw_only=True)
 class Shape:
     patch: tuple[int, int, int] = (1, 2, 2)
+    latent_channels: int = 16
 
 
 class Wrapped(nn.Module):
