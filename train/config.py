@@ -134,10 +134,11 @@ class TokenizerRecipe(LoopConfig):
 class DiffusionRecipe(LoopConfig):
     """Task `diffusion`: a VideoDiT and, where `text_model` is set, a text encoder trained with it.
 
-    Latents of `cached_clips` clips are encoded once by `tokenizer` and kept in `cache`, keyed by the tokenizer's
-    hash and the data. `time` is the TimeDistribution that the checkpoint carries to the sampler, path included;
-    `weighting` is one of vidgen.loss_weights, "none" for the plain error of what is predicted. `train_text` false
-    keeps the text encoder as it is.
+    `preset` names a size of VideoDiT (vidgen.models.video_dit_presets; empty: the defaults), `model` overrides fields
+    of its config. Latents of `cached_clips` clips are encoded once by `tokenizer` and kept in `cache`, keyed by the
+    tokenizer's hash and the data. `time` is the TimeDistribution that the checkpoint carries to the sampler, path
+    included; `weighting` is one of vidgen.loss_weights, "none" for the plain error of what is predicted. `train_text`
+    false keeps the text encoder as it is.
 
     Shares of the clips: `drop_text` without their caption, `per_frame_noise` with a noise level of its own for each
     latent frame, `given_frames` with some latent frames clean, from which the others are made (images to video,
@@ -150,6 +151,7 @@ class DiffusionRecipe(LoopConfig):
     tokenizer: str = "default"
     cache: str = ""
     cached_clips: int = 20000
+    preset: str = ""
     model: dict[str, Any] = field(default_factory=dict)
     text_model: dict[str, Any] = field(default_factory=dict)
     parametrisation: str = "flow"

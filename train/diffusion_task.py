@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from torch import Tensor, nn
 from vidgen.errors import VidgenError
 from vidgen.loss_weights import prediction_weight
 from vidgen.models.text import ByteTextConfig, ByteTextEncoder, TransformersTextEncoder
-from vidgen.models.video_dit import VideoDiT, VideoDiTConfig
+from vidgen.models.video_dit import VideoDiT
+from vidgen.models.video_dit_config import VideoDiTConfig
+from vidgen.models.video_dit_presets import find_preset
 from vidgen.noise import TimeDistribution, draw_normal, sample_generator
 from vidgen.paths import PARAMETRISATIONS, PATHS, expand_level, network_input
 from vidgen.pretrained import config_from_dict
@@ -44,7 +47,14 @@ def build_networks(recipe: DiffusionRecipe, latent_channels: int) -> tuple[Video
     else:
         encoder = ByteTextEncoder(config_from_dict(ByteTextConfig, text, "recipe key `text_model`"))
     sizes = {"latent_channels": latent_channels, "text_width": encoder.width}
-    return VideoDiT(config_from_dict(VideoDiTConfig, {**recipe.model, **sizes}, "recipe key `model`")), encoder
+    preset = asdict(find_preset(recipe.preset)) if recipe.preset else {}
+    config = config_from_dict(VideoDiTConfig, {**preset, **recipe.model, **sizes}, "recipe key `model`")
+    if config.labels:
+        raise VidgenError(
+            f"recipe key `model`: clips of task diffusion have no {config.labels[0]}; leave classes, tasks, frame_rate "
+            "and frame_size out"
+        )
+    return VideoDiT(config), encoder
 
 
 def draw_given(b: int, frames: int, share: float, generator: torch.Generator) -> Bool[Tensor, "b t"]:

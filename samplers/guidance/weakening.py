@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @contextmanager
 def identity_attention(transformer: VideoDiT, blocks: Iterable[int]) -> Iterator[None]:
     """Within it, self-attention of these blocks gives each position its own value and nothing of others."""
-    layers: list[Attention] = [transformer.blocks[i].attention for i in blocks]
+    layers: list[Attention] = [layer for i in blocks for layer in transformer.blocks[i].self_attention]
     try:
         for layer in layers:
             layer.identity = True

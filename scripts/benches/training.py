@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from vidgen.operations import count_gflops
 from vidgen.roof import synchroniser
 from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.memory import measure_peak
 from vidgen.scripts.benches.rows import BenchSettings, Row, make_row
 from vidgen.scripts.benches.timing import alternate
-from vidgen.scripts.benches.work import count_gflops
 from vidgen.train.loop import Trainer
 from vidgen.train.recipe_files import load_recipe
 from vidgen.train.tokenizer_task import TokenizerTask

@@ -5,22 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
-
 from vidgen.tokenizers.memory.measuring import LiveBytes
 
 TOLERANCE = 0.1  # of the operations: what counts as matched
 STEPS = (16, 8, 4, 2, 1)  # widths that are multiples of the first are kindest to the hardware
 START = 32
-
-
-def count_gflops(work: Callable[[], object]) -> float:
-    """Floating point operations of convolutions, products and attention, in 10^9; a multiply-add is two."""
-    # Attention in its plain form: fused kernels for the CPU are not in the counter's list, and count as nothing.
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        work()
-    return counter.get_total_flops() / 1e9
 
 
 def count_bytes(work: Callable[[], object]) -> int:

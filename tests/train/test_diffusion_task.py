@@ -8,7 +8,7 @@ from vidgen.paths import EDMPath, FlowPath, expand_level
 from vidgen.samplers.pipeline import load_pipeline
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
-from vidgen.train.diffusion_task import DiffusionTask, draw_given
+from vidgen.train.diffusion_task import DiffusionTask, build_networks, draw_given
 from vidgen.train.latents import CachedLatents
 from vidgen.train.loop import train
 from vidgen.train.recipe_files import load_recipe
@@ -60,6 +60,42 @@ def test_path_and_weighting_reach_loss_and_sampler(recipe):
     pipe = load_pipeline(str(train(recipe)))
     assert isinstance(pipe.path, EDMPath) and pipe.scheduler.time() == task.time
     assert pipe("a star", num_inference_steps=2).frames[0].shape == (5, 16, 16, 3)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"attention": "swapped", "window": [0, 1, 1], "qk_norm": "rms_norm_across_heads"},
+        {"text_attention": "joint", "text_mlp": True},
+    ],
+)
+def test_recipes_say_size_and_attention(recipe, settings):
+    recipe.preset, recipe.model = "S", {"depth": 2, "width": 32, "head_dim": 16, **settings}
+    task = DiffusionTask(recipe)
+    model = task.transformer
+    assert model.config.width == 32 and model.config.latent_channels == 4 and model.config.text_width == 16
+    assert {name: list(value) if isinstance(value := getattr(model.config, name), tuple) else value
+            for name in settings} == settings  # fmt: skip
+    batch = {"latents": torch.randn(2, 4, 2, 2, 2), "captions": ["a star", ""]}
+    loss, _ = task.loss(batch, torch.Generator().manual_seed(0))
+    loss.backward()
+    assert loss.isfinite() and model.patch_out.weight.grad.any()
+    recipe.model = {}
+    assert build_networks(recipe, 4)[0].config.width == 384
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ({"attention": "all"}, "attention 'all' is unknown"),
+        ({"attentoin": "full"}, "recipe key `model`: unknown keys attentoin"),
+        ({"classes": 10}, "clips of task diffusion have no class_id; leave classes, tasks"),
+    ],
+)
+def test_a_model_that_cannot_be_trained_is_one_line(recipe, model, says):
+    recipe.model = model
+    with pytest.raises(VidgenError, match=rf"^[^\n]*{says}[^\n]*$"):
+        build_networks(recipe, 4)
 
 
 def test_training_goes_on_from_a_pipeline(recipe, tmp_path):

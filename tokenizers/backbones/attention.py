@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.models.attention import find_attention
+from vidgen.models.attention_spans import over_windows
 from vidgen.models.layers import Attention
 from vidgen.models.positions import WAVELENGTHS, rotate
 from vidgen.tokenizers.backbones.convolutions import Stream
@@ -52,18 +53,6 @@ class FrameAttention(nn.Module):
         return x + rearrange(y, "(b t) (h w) c -> b c t h w", b=b, h=h)
 
 
-def cut_windows(length: int, window: int, offset: int) -> list[tuple[int, int, int]]:
-    """An axis with window borders at offset, offset + window, ...: (start, stop, size of the windows in between).
-
-    Windows at the ends are smaller where the axis cuts them, so that any length works without padding or masks:
-    three stretches at most.
-    """
-    first = min(offset, length)
-    whole = first + (length - first) // window * window
-    stretches = [(0, first, first), (first, whole, window), (whole, length, length - whole)]
-    return [stretch for stretch in stretches if stretch[1] > stretch[0]]
-
-
 class WindowAttention(nn.Module):
     """Residual attention within windows of `window` x `window` positions of a frame, with rotary positions.
 
@@ -86,8 +75,9 @@ class WindowAttention(nn.Module):
         q, k, v = self.attention.project(rearrange(self.norm(x), "b t h w d -> (b t) (h w) d"))
         angles = self._angles(h, w, x.device)
         q, k = rotate(q, angles), rotate(k, angles)
-        y = self._attend(torch.stack([q, k, v]), h, w)
-        return x + rearrange(self.attention.out(y), "(b t) h w d -> b t h w d", b=b)
+        cut = {"grid": (1, h, w), "window": (1, self.window, self.window), "offset": (0, self.offset, self.offset)}
+        y = self.attention.join(over_windows(find_attention(self.attention.backend), q, k, v, **cut))
+        return x + rearrange(y, "(b t) (h w) d -> b t h w d", b=b, h=h)
 
     def _angles(self, h: int, w: int, device: torch.device) -> Float[Tensor, "hw p"]:
         """Half of the pairs turn with the row, half with the column; counted from the window's border, not the
@@ -98,21 +88,6 @@ class WindowAttention(nn.Module):
         )
         angles = torch.cat([rows[:, None].expand(-1, w, -1), cols[None].expand(h, -1, -1)], dim=-1)
         return rearrange(angles, "h w p -> (h w) p")
-
-    def _attend(self, qkv: Float[Tensor, "s n heads hw d"], h: int, w: int) -> Float[Tensor, "n h w e"]:
-        attend = find_attention(self.attention.backend)
-        qkv = rearrange(qkv, "s n k (h w) d -> s n k h w d", h=h)
-        lines = []
-        for top, bottom, p in cut_windows(h, self.window, self.offset):
-            line = []
-            for left, right, r in cut_windows(w, self.window, self.offset):
-                part = qkv[..., top:bottom, left:right, :]
-                grid = {"p": p, "r": r, "j": (right - left) // r}
-                part = rearrange(part, "s n k (i p) (j r) d -> s (n i j) k (p r) d", **grid)
-                pattern = "(n i j) k (p r) d -> n (i p) (j r) (k d)"
-                line.append(rearrange(attend(*part), pattern, n=qkv.shape[1], **grid))
-            lines.append(torch.cat(line, dim=2))
-        return torch.cat(lines, dim=1)
 
 
 class CausalAttention(nn.Module):

@@ -1,14 +1,16 @@
-"""Attention by name: the plain formula, PyTorch's fused kernels, or xformers; equal within rounding."""
+"""Attention by name: the plain formula, PyTorch's fused kernels, flex attention, or xformers; equal within rounding."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vidgen.errors import VidgenError
 
@@ -44,6 +46,51 @@ def sdpa_attention(q: Heads, k: Heads, v: Heads, mask: Mask | None = None) -> He
     return F.scaled_dot_product_attention(q, k, v, attn_mask=over_heads(mask))
 
 
+def flash_attention(q: Heads, k: Heads, v: Heads, mask: Mask | None = None) -> Heads:
+    """PyTorch's flash kernel (Dao 2023) and no other; on a GPU it takes no mask, and what has one is left to the
+    memory-efficient kernel (Rabe & Staats 2021)."""
+    if q.is_meta:
+        return torch.empty_like(q)
+    masked = mask is not None and q.device.type != "cpu"
+    try:
+        with sdpa_kernel(SDPBackend.EFFICIENT_ATTENTION if masked else SDPBackend.FLASH_ATTENTION):
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=over_heads(mask))
+    except RuntimeError as error:
+        if "kernel" not in str(error):
+            raise
+        kind = str(q.dtype).removeprefix("torch.")
+        raise VidgenError(
+            f"attention 'flash' has no kernel for heads of {q.shape[-1]} channels in {kind} on {q.device.type}; choose "
+            "'sdpa', or run in bfloat16"
+        ) from None
+
+
+@cache
+def flex_kernel(compiled: bool) -> Callable[..., Heads]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention) if compiled else flex_attention
+
+
+def flex_attention(q: Heads, k: Heads, v: Heads, mask: Mask | None = None) -> Heads:
+    """PyTorch's flex attention (Dong et al. 2024), compiled on a GPU. On a CPU it runs as it is: a reference, with all
+    scores in memory and without a backward pass."""
+    if q.is_meta:
+        return torch.empty_like(q)
+    on_cpu = q.device.type == "cpu"
+    if on_cpu and torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
+        raise VidgenError("attention 'flex' has no backward pass on a CPU; choose 'auto' to train there")
+    change = None
+    if mask is not None:
+        seen = mask.expand(q.shape[0], *mask.shape[1:])
+
+        def change(score: Tensor, b: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            place = seen[b, j] if seen.ndim == 2 else seen[b, i, j]
+            return torch.where(place, score, float("-inf")) if seen.dtype == torch.bool else score + place
+
+    return flex_kernel(not on_cpu)(q, k, v, score_mod=change)
+
+
 def xformers_attention(q: Heads, k: Heads, v: Heads, mask: Mask | None = None) -> Heads:
     try:
         import xformers.ops
@@ -68,6 +115,8 @@ ATTENTION: dict[str, Callable[..., Heads]] = {
     "auto": auto_attention,
     "plain": plain_attention,
     "sdpa": sdpa_attention,
+    "flash": flash_attention,
+    "flex": flex_attention,
     "xformers": xformers_attention,
 }
 

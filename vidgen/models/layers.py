@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.models.attention import Heads, Mask, find_attention
+from vidgen.models.attention_spans import Span
 from vidgen.models.blockwise import add_gated, normed_heads, scale_and_shift, worth_blocks
 from vidgen.models.positions import Rotary, turn
 
@@ -24,7 +25,7 @@ def sinusoidal(t: Float[Tensor, ...], width: int, scale: float = 1000.0) -> Floa
 
 def settle(y: Tensor, x: Tensor) -> Tensor:
     """`y` in the precision of `x`, where tables in float32 have raised it; autocast has its own rules."""
-    return y if torch.is_autocast_enabled(x.device.type) else y.to(x.dtype)
+    return y if y.dtype == x.dtype or torch.is_autocast_enabled(x.device.type) else y.to(x.dtype)
 
 
 def modulate(
@@ -107,9 +108,14 @@ class Attention(nn.Module):
         context: Float[Tensor, "b m e"] | None = None,
         mask: Mask | None = None,
         rotary: Rotary | None = None,
+        span: Span | None = None,
     ) -> Float[Tensor, "b n d"]:
+        """`span` says which positions attend to each other, None that all do; masks are for all."""
         q, k, v = self.project(x, context, rotary)
-        return self.join(v if self.identity else find_attention(self.backend)(q, k, v, mask))
+        if self.identity:
+            return self.join(v)
+        attend = find_attention(self.backend)
+        return self.join(attend(q, k, v, mask) if span is None else span(attend, q, k, v))
 
     def heads(self, y: Float[Tensor, "b n w"]) -> Heads:
         return rearrange(y, "b n (k d) -> b k n d", d=self.head_dim)

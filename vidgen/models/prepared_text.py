@@ -1,4 +1,4 @@
-"""Text as the blocks of a VideoDiT read it: keys and values that are made once and serve every step."""
+"""Text as the blocks of a VideoDiT read it: tokens, or keys and values that are made once and serve every step."""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ from vidgen.models.attention import Heads, Mask
 from vidgen.models.text import TextEncoding
 
 
+class TextTokens(NamedTuple):
+    """Tokens in the width that attention reads, and which of them may be seen (None: all)."""
+
+    tokens: Float[Tensor, "b l d"]
+    mask: Mask | None
+
+
 class TextHeads(NamedTuple):
     """Keys and values of one block's cross-attention, and which of them may be seen (None: all)."""
 
@@ -27,30 +34,28 @@ class TextHeads(NamedTuple):
 class PreparedText:
     """What `VideoDiT.prepare_text` makes of a TextEncoding; of use to the model that made it alone.
 
-    `blocks`: keys and values of each block. `pooled`: the text as one vector, where the model takes it.
+    `blocks`: what each block reads. `pooled`: the text as one vector, where the model takes it.
     """
 
-    blocks: tuple[TextHeads, ...]
+    blocks: tuple[TextHeads | TextTokens, ...]
     pooled: Float[Tensor, "b d"] | None
 
 
 def silent_padding(text: TextEncoding, length: int) -> TextEncoding:
     """The text with zeros for its padding. VidgenError if it has more than `length` tokens."""
-    longest = int(text.mask.sum(1).max())
-    if longest > length:
+    if text.tokens.shape[1] > length and (longest := int(text.mask.sum(1).max())) > length:
         raise VidgenError(f"prompt of {longest} tokens is too long, {length} at most")
     kept = text.mask[:, :length]
     return TextEncoding(tokens=text.tokens[:, :length] * kept[..., None], mask=kept)
 
 
-def fill(text: TextEncoding, length: int) -> TextEncoding:
+def fill(text: TextEncoding, length: int) -> TextTokens:
     """The text filled up to `length` tokens with zeros, all of which are seen."""
-    text = silent_padding(text, length)
-    tokens = F.pad(text.tokens, (0, 0, 0, length - text.tokens.shape[1]))
-    return TextEncoding(tokens=tokens, mask=torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device))
+    tokens = silent_padding(text, length).tokens
+    return TextTokens(F.pad(tokens, (0, 0, 0, length - tokens.shape[1])), None)
 
 
-def fill_once(text: TextEncoding, length: int) -> tuple[Float[Tensor, "b m d"], Float[Tensor, "b m"]]:
+def fill_once(text: TextEncoding, length: int) -> TextTokens:
     """Tokens with one zero for all that `fill` adds, and a bias of the scores that makes attention to them the same.
 
     Equal keys with equal values weigh as one of them whose score is raised by the logarithm of their number.
@@ -58,4 +63,4 @@ def fill_once(text: TextEncoding, length: int) -> tuple[Float[Tensor, "b m d"], 
     text = silent_padding(text, length)
     there = text.mask.to(torch.promote_types(text.tokens.dtype, torch.float32))
     bias = torch.cat([there, length - there.sum(1, keepdim=True)], dim=1).log()
-    return F.pad(text.tokens, (0, 0, 0, 1)), bias
+    return TextTokens(F.pad(text.tokens, (0, 0, 0, 1)), bias)

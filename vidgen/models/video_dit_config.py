@@ -6,14 +6,25 @@ from dataclasses import dataclass
 
 from vidgen.errors import VidgenError
 
-QK_NORMS = ("layer_norm", "rms_norm_across_heads")
+# What a field of names may be.
+CHOICES = {
+    "attention": ("full", "factorised", "divided", "swapped"),
+    "text_attention": ("cross", "joint"),
+    "qk_norm": ("layer_norm", "rms_norm_across_heads"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoDiTConfig:
     """Shape of a VideoDiT; `patch` is (t, h, w) in latent cells, the feed-forward's width `mlp_ratio` times `width`.
 
-    Conditions, 0 for none: `text_width` is the width of text tokens, `feature_channels` that of one vector a patch.
+    Conditions, 0 or false for none: `text_width` is the width of text tokens, `feature_channels` that of one vector a
+    patch; `classes`, `tasks`, `frame_rate` and `frame_size` are labels of a clip, see `ClipLabels`.
+
+    attention: "full"; "factorised" over frames and over time in turns, block by block; "divided" over time and then
+    over frames in every block; "swapped" within windows between the two, see `SwappedAttention`.
+    window: cells (t, h, w) of windows of full and swapped attention, 0 being the whole axis.
+    text_attention: "cross", or "joint" with the patches, where text tokens have weights of their own (MM-DiT).
 
     Where published networks differ:
     qk_norm: of queries and keys, "layer_norm" of each head, or "rms_norm_across_heads".
@@ -35,6 +46,13 @@ class VideoDiTConfig:
     mlp_ratio: float = 4
     text_width: int = 192
     feature_channels: int = 0
+    classes: int = 0
+    tasks: int = 0
+    frame_rate: bool = False
+    frame_size: bool = False
+    attention: str = "full"
+    window: tuple[int, int, int] = (0, 0, 0)
+    text_attention: str = "cross"
     qk_norm: str = "layer_norm"
     norm_eps: float = 1e-5
     fused_qkv: bool = False
@@ -50,16 +68,34 @@ class VideoDiTConfig:
             raise VidgenError(f"width {self.width} must be a multiple of head_dim {self.head_dim}, and that of 8")
         if self.patch[0] != 1:
             raise VidgenError(f"patch {self.patch}: a noise level per latent frame needs patches of one frame")
-        if self.qk_norm not in QK_NORMS:
-            raise VidgenError(f"qk_norm {self.qk_norm!r} is unknown; choose one of {', '.join(QK_NORMS)}")
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise VidgenError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(known)}")
+        if len(self.window) != 3 or min(self.window) < 0:
+            raise VidgenError(f"window {self.window} is not three sizes (t, h, w) in patches, 0 for a whole axis")
+        if any(self.window) and self.attention not in ("full", "swapped"):
+            raise VidgenError(f"window {self.window} is for full and swapped attention, not for {self.attention}")
+        if self.text_attention == "joint" and (self.attention != "full" or any(self.window)):
+            raise VidgenError("joint text needs full attention without windows: text belongs to no frame and no place")
         if self.rope_theta and self.rope_theta <= 1.0:
             raise VidgenError(f"rope_theta {self.rope_theta} is not above 1; 10000 is usual, 0 is our own wavelengths")
-        if (self.text_mlp or self.text_length) and not self.text_width:
-            raise VidgenError("text_mlp and text_length say how text is read, and text_width 0 is a model without text")
-        if self.text_length < 0:
-            raise VidgenError(f"text_length {self.text_length} is below 0; 0 hides what texts are filled up with")
+        if not self.text_width and (self.text_mlp or self.text_length or self.text_attention == "joint"):
+            raise VidgenError(
+                "text_mlp, text_length and joint text_attention say how text is read, and text_width 0 is no text"
+            )
+        if min(self.text_length, self.classes, self.tasks) < 0:
+            raise VidgenError(
+                f"text_length {self.text_length}, classes {self.classes}, tasks {self.tasks}: 0 or more, 0 for none"
+            )
 
     @property
     def mlp_width(self) -> int:
         """Width between the two layers of a feed-forward."""
         return round(self.mlp_ratio * self.width)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the labels that the model takes."""
+        has = {"class_id": self.classes, "task_id": self.tasks}
+        has |= {"frame_rate": self.frame_rate, "frame_size": self.frame_size}
+        return tuple(name for name, value in has.items() if value)

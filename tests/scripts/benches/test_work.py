@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from vidgen.errors import VidgenError
+from vidgen.operations import count_gflops
 from vidgen.scripts.benches import race
 from vidgen.scripts.benches.machine import Machine, look_at_machine
 from vidgen.scripts.benches.peers import (
@@ -25,7 +26,7 @@ from vidgen.scripts.benches.peers import (
 )
 from vidgen.scripts.benches.race import Race, Sizes
 from vidgen.scripts.benches.rows import BenchSettings
-from vidgen.scripts.benches.work import TOLERANCE, count_bytes, count_gflops, count_long, match_width
+from vidgen.scripts.benches.work import TOLERANCE, count_bytes, count_long, match_width
 from vidgen.scripts.benches.workloads import Workload, moving_frames, prepare
 from vidgen.tokenizers.loading import load_tokenizer
 from vidgen.tokenizers.model import TokenizerConfig, VideoTokenizer

@@ -6,13 +6,13 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
+from vidgen.models.attention_spans import cut_windows
 from vidgen.models.positions import rotate
 from vidgen.tokenizers.backbones.attention import (
     QUERY_FRAMES,
     CausalAttention,
     FrameAttention,
     WindowAttention,
-    cut_windows,
     rotary_angles,
 )
 from vidgen.tokenizers.backbones.convolutions import Stream
