@@ -106,11 +106,13 @@ class Prompting:
     def denoiser(self, branches: Sequence[Branch]) -> Denoiser:
         """The denoiser of one branch, or of several that run in one pass: shown their inputs, one after the other."""
         network = branches[0].network or self.network
+        text = branches[0].text if len(branches) == 1 else join_rows(branch.text for branch in branches)
+        if hasattr(network, "prepare_text"):  # what of it no step changes is made once
+            text = network.prepare_text(text)
         if self.caching is not None:
             network = CachedNetwork(network, self.caching)
         if branches[0].blocks:
             network = perturbed_attention(network, self.network, branches[0].blocks)
-        text = branches[0].text if len(branches) == 1 else join_rows(branch.text for branch in branches)
         denoise = make_denoiser(network, self.path, self.parametrisation, text=text)
         if len(branches) > 1 or branches[0].view is None:
             return denoise

@@ -12,7 +12,7 @@ from vidgen.models.dit_blocks import SwappedAttention
 from vidgen.models.positions import rotary_table, turn
 from vidgen.models.text import TextEncoding
 from vidgen.models.video_dit import VideoDiT, VideoDiTConfig
-from vidgen.samplers.guidance import identity_attention
+from vidgen.samplers.guidance.weakening import identity_attention
 
 SMALL = VideoDiTConfig(latent_channels=4, width=32, depth=3, head_dim=16, text_width=24)
 KINDS = {
@@ -63,7 +63,7 @@ def test_what_all_kinds_keep(kind, tmp_path):
         alone = TextEncoding(tokens=text.tokens[:1, :3], mask=text.mask[:1, :3])
         assert torch.allclose(model(x[:1], t[:1], alone), out[:1], atol=1e-12)
         taps = list(model.walk(x, t, text))
-    assert [name for name, _ in taps] == [*(tap.name for tap in model.feature_info), "out"]
+    assert [name for name, _ in taps] == ["patches", *(tap.name for tap in model.feature_info), "out"]
     assert {hidden.shape for _, hidden in taps[:-1]} == {(2, 3, 2, 3, 32)}
     model.save_pretrained(tmp_path / "dit")
     again = VideoDiT.from_pretrained(tmp_path / "dit")
