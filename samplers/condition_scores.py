@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, UInt8
+from torch import Tensor
 
-from vidgen.data.frames import to_tensor
+from vidgen.data.frames import to_tensor, to_uint8
 from vidgen.data.shapes import COLOURS, ShapeClip, ShapeWorld, render
 from vidgen.data.shapes.outlines import REACH
 from vidgen.errors import VidgenError
@@ -19,7 +21,9 @@ from vidgen.metrics import mean_interval
 from vidgen.metrics.fidelity import decibels
 from vidgen.noise import sample_generator
 from vidgen.samplers.adherence import Asked, Progress, score_clips
+from vidgen.samplers.degradations import Blur, Degradation, Gaps, Greying, Reduction
 from vidgen.samplers.pipeline import VideoPipeline
+from vidgen.samplers.restoration import restore
 
 Video = UInt8[np.ndarray, "T h w 3"]
 STRENGTH = 0.7  # of video to video, unless said otherwise: enough noise for another colour
@@ -27,10 +31,12 @@ STRENGTH = 0.7  # of video to video, unless said otherwise: enough noise for ano
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What a clip is made from: arguments of the pipeline's call, and the pixels that these ask to be kept."""
+    """What a clip is made from: arguments of the pipeline's call, and the pixels that these ask to be kept; or what is
+    left of it after a degradation."""
 
     given: dict[str, Any] = field(default_factory=dict)
     kept: Bool[np.ndarray, "T h w"]
+    degradation: Degradation | None = None
 
 
 def keep_frames(video: Video, *places: int | slice) -> Bool[np.ndarray, "T h w"]:
@@ -87,6 +93,15 @@ def editing_case(clip: ShapeClip, world: ShapeWorld, ratio_t: int, strength: flo
     return Case(given=given, kept=keep_frames(clip.video))
 
 
+def filling_case(clip: ShapeClip, world: ShapeWorld, ratio_t: int, strength: float) -> Case:
+    kept = outside_of_objects(clip)
+    return Case(kept=kept, degradation=Gaps(torch.from_numpy(~kept)))
+
+
+def restoring(degradation: Degradation) -> Callable[[ShapeClip, ShapeWorld, int, float], Case]:
+    return lambda clip, world, ratio_t, strength: Case(kept=keep_frames(clip.video), degradation=degradation)
+
+
 def text_case(clip: ShapeClip, world: ShapeWorld, ratio_t: int, strength: float) -> Case:
     return Case(kept=keep_frames(clip.video))
 
@@ -99,6 +114,10 @@ CONDITIONS: dict[str, Callable[[ShapeClip, ShapeWorld, int, float], Case]] = {
     "continuation": continuation_case,  # of the first half
     "inpainting": inpainting_case,  # of what the objects go through
     "video_to_video": editing_case,  # from the same clip in another colour
+    "filling": filling_case,  # of the same gaps as "inpainting", by restoration
+    "super_resolution": restoring(Reduction(4)),
+    "deblurring": restoring(Blur(1.5)),
+    "colourising": restoring(Greying()),
 }
 
 
@@ -108,6 +127,11 @@ def masked_psnr(video: Video, truth: Video, where: Bool[np.ndarray, "T h w"]) ->
         return None
     error = (video[where].astype(np.float64) - truth[where]) / 127.5
     return float(decibels(torch.tensor(np.square(error).mean())))
+
+
+def degrade(video: Video, degradation: Degradation) -> Tensor:
+    """What is left of a clip, in the 256 levels that a file has."""
+    return ((degradation.apply(to_tensor(video)[None]) + 1.0) * 127.5).round() / 127.5 - 1.0
 
 
 @torch.inference_mode()
@@ -132,18 +156,25 @@ def score_condition(
 
     Adds to `summarise`, as mean, 95% interval and number of clips: `kept_psnr` of what is given against the clip,
     `ceiling_psnr` of the same pixels as the tokenizer codes them, and `rest_psnr` of all others. That is low where
-    a prompt leaves open what happens; of an edit it is how close the result comes to what was to be made.
+    a prompt leaves open what happens; of an edit it is how close the result comes to what was to be made, and of a
+    restoration it stands beside `degraded_psnr`, that of A^+ y.
     The noise of clip i is a function of (seed, i) alone, and that of `score_generation`.
     """
-    found: dict[str, list[float]] = {"kept_psnr": [], "ceiling_psnr": [], "rest_psnr": []}
+    found: dict[str, list[float]] = {name: [] for name in ("kept_psnr", "ceiling_psnr", "degraded_psnr", "rest_psnr")}
 
     def clips() -> Iterator[Video]:
         for i in range(n):
             clip = world[i]
             case = CONDITIONS[name](clip, world, pipe.vae.config.ratio_t, strength)
             generator = [sample_generator(seed, i)]
-            video = pipe(clip.caption, generator=generator, **case.given, **settings).frames[0]
-            measured = {"kept_psnr": masked_psnr(video, clip.video, case.kept)}
+            measured, call = {}, partial(pipe, clip.caption, **case.given)
+            if case.degradation is not None:
+                left = degrade(clip.video, case.degradation)
+                call = partial(restore, pipe, clip.caption, left, case.degradation)
+                plain = to_uint8(case.degradation.invert(left)[0].clamp(-1.0, 1.0))
+                measured["degraded_psnr"] = masked_psnr(plain, clip.video, ~case.kept)
+            video = call(generator=generator, **settings).frames[0]
+            measured["kept_psnr"] = masked_psnr(video, clip.video, case.kept)
             if case.kept.any():
                 measured["ceiling_psnr"] = masked_psnr(reconstruct(pipe, clip.video), clip.video, case.kept)
             measured["rest_psnr"] = masked_psnr(video, clip.video, ~case.kept)

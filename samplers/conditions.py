@@ -33,14 +33,15 @@ class Conditions:
     `latents`: clean, one clip for all (n = 1) or one a clip. `known`: the cells that stay as they are there. The others
     begin as noise, or with `strength` below 1 as these latents at that noise level (Meng et al. 2022, SDEdit).
     `context_noise`: the level at which the network is shown known frames; a little of it hides the small errors of
-    frames that were themselves sampled (Chen et al. 2024). Raises VidgenError for a level
-    that is none.
+    frames that were themselves sampled (Chen et al. 2024). `correct`, if there is one, puts every estimate x0 right,
+    by what is known of a clip in another way than cell by cell. Raises VidgenError for a level that is none.
     """
 
     latents: Float[Tensor, "n c t h w"]
     known: Bool[Tensor, "t h w"]
     strength: float = 1.0
     context_noise: float = 0.0
+    correct: Callable[[Clip], Clip] | None = None
 
     def __post_init__(self) -> None:
         check_strength(self.strength)
@@ -127,9 +128,10 @@ def sample_given(
     if given.strength >= levels[0]:
         x = torch.where(known, x, plain)  # on some paths a trace of the data is left at the noisiest level
     partly = known & ~given.frames.to(known.device)[:, None, None]
+    put_right = denoise if given.correct is None else lambda x, t: given.correct(denoise(x, t))
 
     def replaced(x: Clip, t: Tensor) -> Clip:
-        return torch.where(partly, z, denoise(x, t))
+        return torch.where(partly, z, put_right(x, t))
 
-    out = solver(replaced if bool(partly.any()) else denoise, x, times, path, generator=generator, callback=callback)
+    out = solver(replaced if bool(partly.any()) else put_right, x, times, path, generator=generator, callback=callback)
     return torch.where(known, z, out)

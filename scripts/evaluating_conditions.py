@@ -37,7 +37,8 @@ def conditions(
 
     text: the prompt alone. image: with the first frame; first_last: and the last, as a still; continuation: with the
     first half; inpainting: with all but the boxes that objects move in; video_to_video: from the clip in another
-    colour. Example: vidgen evaluate conditions --model default --n 24
+    colour; filling, super_resolution, deblurring, colourising: restored from what is left of it.
+    Example: vidgen evaluate conditions --model default --n 24
     """
     from vidgen.samplers.adherence import held_out_world
     from vidgen.samplers.condition_scores import choose_conditions, score_condition
@@ -61,15 +62,29 @@ def show(report: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(report | {"peak_mb": peak_memory_mb()})
         return
-    columns = ("condition", ">kept dB", ">as coded dB", ">rest dB", ">colour", ">shape", ">motion", ">all", ">95%")
+    columns = (
+        "condition",
+        ">kept dB",
+        ">as coded dB",
+        ">degraded dB",
+        ">rest dB",
+        ">colour",
+        ">shape",
+        ">motion",
+        ">all",
+        ">95%",
+    )
     lines = []
     for row in report["rows"]:
-        found = [describe_mean(row[key]) for key in ("kept_psnr", "ceiling_psnr", "rest_psnr")]
+        found = [describe_mean(row[key]) for key in ("kept_psnr", "ceiling_psnr", "degraded_psnr", "rest_psnr")]
         shares = [f"{row[key]:.3f}" for key in ("colour", "shape", "motion", "all")]
         low, high = row["ci"]["all"]
         lines.append((row["condition"], *found, *shares, f"{low:.2f} - {high:.2f}"))
     print_table(f"conditions of {report['model']}, {report['n']} clips each", columns, lines)
-    print(f"kept: what was given; as coded: the same by the tokenizer alone; rest: all other pixels{describe_memory()}")
+    print(
+        "kept: what was given; as coded: that by the tokenizer alone; degraded: what was to be restored; rest: all else"
+    )
+    print(f"PSNR ± half of its 95% interval{describe_memory()}")
 
 
 def describe_mean(found: dict[str, Any] | None) -> str:

@@ -17,6 +17,7 @@ from vidgen.scripts import (
     evaluate,
     extract,
     probe,
+    restore,
     retrieve,
     sample,
     schedule,
@@ -39,6 +40,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": lambda t: t.replace("_", "-")},
 )
 app.command("sample")(sample.sample)
+app.command("restore")(restore.restore)
 app.command("train")(train.train)
 app.add_typer(tokenizer.app, name="tokenizer")
 app.command("extract")(extract.extract)

@@ -1,5 +1,7 @@
 """Scores of conditions: what is given is what the name says; kept pixels come out as the tokenizer codes them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,13 +18,21 @@ from vidgen.samplers.condition_scores import (
     recoloured,
     score_condition,
 )
+from vidgen.samplers.pipeline import VideoPipeline
 
-FAST = dict(num_frames=5, height=16, width=16, num_inference_steps=2)
+FAST = dict(num_inference_steps=2)
 
 
 @pytest.fixture(scope="module")
 def world():
     return ShapeWorld(ShapeWorldConfig(height=16, width=16, num_frames=5, split="held_out"))
+
+
+@pytest.fixture(scope="module")
+def pipe(pipe):
+    """Clips of the world's size by default."""
+    scheduler = replace(pipe.scheduler, num_frames=5, height=16, width=16)
+    return VideoPipeline(pipe.vae, pipe.transformer, pipe.text_encoder, scheduler)
 
 
 def test_half_a_clip_is_whole_latent_frames():
@@ -66,6 +76,16 @@ def test_what_is_kept_scores_as_the_tokenizer_does(pipe, world, name):
         assert row["kept_psnr"]["mean"] == pytest.approx(row["ceiling_psnr"]["mean"], abs=0.05)
     assert (row["kept_psnr"] is None) == (name == "video_to_video")
     assert np.isfinite(row["rest_psnr"]["mean"]) and row["rest_psnr"]["n"] == 2
+
+
+@pytest.mark.parametrize("name", ["filling", "super_resolution", "colourising", "deblurring"])
+def test_restorations_are_held_against_what_was_left(pipe, world, name):
+    row = score_condition(pipe, world, name, 2, **FAST)
+    assert np.isfinite(row["degraded_psnr"]["mean"]) and np.isfinite(row["rest_psnr"]["mean"])
+    if name == "filling":  # whole pixels, which stay
+        assert row["kept_psnr"]["mean"] == 100.0 or row["kept_psnr"] is None
+    if name == "super_resolution":  # block means that stay as they are cannot be worse off by more than their detail
+        assert row["rest_psnr"]["mean"] > row["degraded_psnr"]["mean"] - 12
 
 
 def test_text_alone_is_the_adherence_of_generation(pipe, world):

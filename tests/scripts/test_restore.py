@@ -1,0 +1,69 @@
+"""`vidgen restore`: the restored clip is the function's own, and what does not fit is one line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vidgen.data.frames import to_tensor
+from vidgen.data.reading import read_video
+from vidgen.data.writing import write_video
+from vidgen.samplers.degradations import Blur, Gaps, Greying, Reduction
+from vidgen.samplers.pipeline import load_pipeline
+from vidgen.samplers.restoration import restore
+
+PROMPT = "a red circle moves right"
+
+
+@pytest.fixture
+def files(tmp_path: Path, waves, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """In the current folder: v.mkv of 6 frames at 8 fps and 16x16, small.mkv of 4x4, and m.png, white on its left."""
+    monkeypatch.chdir(tmp_path)
+    frames, mask = waves(6, 16, 16), np.zeros((1, 16, 16, 3), np.uint8)
+    mask[:, :, :8] = 255
+    for name, clip in (("v.mkv", frames), ("small.mkv", frames[:, ::4, ::4]), ("m.png", mask)):
+        write_video(np.ascontiguousarray(clip), name, fps=8)
+    return frames
+
+
+@pytest.mark.parametrize("task", ["super_resolution", "deblurring", "colourising", "inpainting"])
+def test_the_clip_is_the_functions_own(vidgen, model: Path, files: np.ndarray, task: str) -> None:
+    mask = torch.zeros(16, 16, dtype=torch.bool)
+    mask[:, :8] = True
+    x = to_tensor(files[:5])[None]
+    source, words, y, degradation = {
+        "super_resolution": ("small.mkv", ("--scale", 4), x[..., ::4, ::4], Reduction(4)),
+        "deblurring": ("v.mkv", ("--sigma", 0.8), x, Blur(0.8)),
+        "colourising": ("v.mkv", (), Greying().apply(x), Greying()),
+        "inpainting": ("v.mkv", ("--mask", "m.png"), Gaps(mask).apply(x), Gaps(mask)),
+    }[task]
+    words = ("--task", task, *words, "--prompt", PROMPT, "-o", "out.mkv", "--seed", 3, "--strength", 0.9)
+    ran = vidgen("restore", source, *words, "--model", model, "--json")
+    assert ran.status == 0, ran.err
+    assert "the first 5 frames are restored" in ran.err and json.loads(ran.out)["num_frames"] == 5
+    want = restore(load_pipeline(str(model)), PROMPT, y, degradation, seed=3, strength=0.9).frames[0]
+    assert np.array_equal(read_video("out.mkv").frames, want)
+
+
+BAD = {
+    "no clip": (("gone.mkv", "--task", "deblurring"), "gone.mkv: no such file or folder"),
+    "no mask": (("v.mkv", "--task", "inpainting"), "--mask says what inpainting is to fill"),
+    "a mask": (("v.mkv", "--task", "deblurring", "--mask", "m.png"), "--mask says what inpainting is to fill"),
+    "scale": (("v.mkv", "--task", "super_resolution", "--scale", 5), "--scale 5 does not divide 16x16"),
+    "sigma": (("v.mkv", "--task", "deblurring", "--sigma", 0), "the sigma of a blur is 0"),
+    "strength": (("v.mkv", "--task", "deblurring", "--strength", 2), "strength is 2.0; it must lie in (0, 1]"),
+    "size": (("v.mkv", "--task", "deblurring", "--height", 12), "height 12 is not a multiple of 8"),
+    "latents": (("v.mkv", "--task", "deblurring", "-o", "x.safetensors"), "restored clips are pixels"),
+    "mask length": (("v.mkv", "--task", "inpainting", "--mask", "three.mkv"), "three.mkv: 3 frames for a clip of 5"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_leaves_nothing(vidgen, model: Path, files: np.ndarray, case: str) -> None:
+    write_video(files[:3], "three.mkv", fps=8)
+    words, line = BAD[case]
+    before = set(Path().iterdir())
+    ran = vidgen("restore", *words, "--model", model)
+    assert ran.status == 2 and line in ran.err.splitlines()[-1] and set(Path().iterdir()) == before
