@@ -128,7 +128,7 @@ class VideoDiT(Pretrained):
         carried = None  # the text, where blocks change it
         for i, (block, words) in enumerate(zip(self.blocks, self.text_of_blocks(text), strict=True)):
             if self.joint:
-                x, carried = block(x, modulation, carried or words, rotary, grid)
+                x, carried = block(x, modulation, carried or words, rotary)
             else:
                 x = block(x, modulation, words, rotary, grid)
             yield f"blocks.{i}", rearrange(x, "b t (h w) d -> b t h w d", h=h)
