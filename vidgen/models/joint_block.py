@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.models.attention import Mask, find_attention
-from vidgen.models.attention_spans import Grid
 from vidgen.models.dit_blocks import make_attention
 from vidgen.models.layers import Attention, FeedForward, gated_sum, modulate
 from vidgen.models.positions import Rotary
@@ -62,7 +61,6 @@ class JointBlock(nn.Module):
         cond: Float[Tensor, "b f six d"],
         text: TextTokens,
         rotary: Rotary,
-        grid: Grid,
     ) -> tuple[Float[Tensor, "b t s d"], TextTokens]:
         """The patches, and the text as the next block reads it."""
         words = text.tokens[:, None]  # b 1 l d

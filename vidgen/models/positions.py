@@ -57,8 +57,8 @@ def rotary_table(
 ) -> Rotary:
     """Cosines and sines of `position_angles`, made once for each shape: every block of every step reads the same."""
     with torch.inference_mode(False):  # what is made in that mode could not be read where gradients are wanted
-        angles = position_angles(shape, pairs, device, theta)
-        return Rotary(angles.cos().to(dtype), angles.sin().to(dtype))
+        angles = position_angles(shape, pairs, "cpu" if device.type == "mps" else device, theta)  # mps has no float64
+        return Rotary(angles.cos().to(device, dtype), angles.sin().to(device, dtype))
 
 
 def turn(x: Float[Tensor, "b heads n d"], rotary: Rotary) -> Float[Tensor, "b heads n d"]:

@@ -133,7 +133,7 @@ class VideoDiT(Tapped, Pretrained):
             if known is not None:
                 break
             if self.joint:
-                x, carried = block(x, modulation, carried or words, rotary, grid)
+                x, carried = block(x, modulation, carried or words, rotary)
             else:
                 x = block(x, modulation, words, rotary, grid)
             known = yield f"blocks.{i}", rearrange(x, "b t (h w) d -> b t h w d", h=h)
