@@ -23,7 +23,7 @@ LINES = (
     re.compile(rf"SHA2?-?256 ?\((?P<name>.+)\) ?= ?(?P<sum>{DIGITS})"),
 )
 BLOCK = 2**22
-# What was found, by file: size, time of change, sum. A file of hundreds of gigabytes is read once a process.
+# What was found, by file: size, time of change, sum. A file is read for it once a process.
 _found: dict[Path, tuple[int, int, str]] = {}
 
 

@@ -118,6 +118,9 @@ class Settings:
         for key, kinds in types.items():
             if key in known and (not isinstance(known[key], kinds) or isinstance(known[key], bool) != (kinds is bool)):
                 raise VidgenError(f"{where}: {key}={known[key]!r} is not what peft writes there; the file is damaged")
+        numbers = [known.get("lora_alpha", 0), *known.get("alpha_pattern", {}).values()]
+        if not all(isinstance(value, int | float) and math.isfinite(value) for value in numbers):
+            raise VidgenError(f"{where}: an alpha that is no finite number; the file is damaged")
         return Settings(**{**known, "where": where})
 
 
