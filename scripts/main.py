@@ -16,6 +16,7 @@ from vidgen.scripts import (
     evaluate,
     extract,
     probe,
+    probe_dense,
     retrieve,
     sample,
     schedule,
@@ -42,6 +43,7 @@ app.command("train")(train.train)
 app.add_typer(tokenizer.app, name="tokenizer")
 app.command("extract")(extract.extract)
 app.command("probe")(probe.probe)
+app.command("probe-dense")(probe_dense.probe_dense)
 app.command("sweep")(sweep.sweep)
 app.command("retrieve")(retrieve.retrieve)
 app.add_typer(data.app, name="data")

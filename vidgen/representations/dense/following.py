@@ -64,14 +64,18 @@ def masks_to_cells(clips: Sequence[ClipLabels], grid: Grid) -> Cells:
     return rearrange(shares, "b o t h w -> b t h w o")
 
 
-def score_masks(found: Cells, clips: Sequence[ClipLabels], grid: Grid) -> Scores:
-    """j, f and their mean, of pixels that are given to what has the largest share in them."""
-    b, t = found.shape[:2]
+def read_masks(found: Cells, grid: Grid) -> Bool[np.ndarray, "b o t H W"]:
+    """Of every object, the pixels that it has the largest share in."""
+    b, t, *_, shown = found.shape
     shares = grid.to_pixels(rearrange(found, "b t h w o -> (b t o) h w"))
     said = rearrange(shares, "(b t o) h w -> b o t h w", b=b, t=t).argmax(1).numpy()
+    return said[:, None] == np.arange(1, shown)[:, None, None, None]
+
+
+def score_masks(found: Cells, clips: Sequence[ClipLabels], grid: Grid) -> Scores:
+    """j, f, and their mean."""
     truth = true_masks(clips, grid)[:, :, 1:]
-    objects = np.arange(1, truth.shape[1] + 1)[:, None, None, None]
-    mask, wanted = said[:, None, 1:] == objects, truth > 0.5
+    mask, wanted = read_masks(found, grid)[:, :, 1:], truth > 0.5
     there = np.isfinite(truth[..., 0, 0])
     j = np.where(there, region_similarity(mask, wanted), np.nan)
     f = np.where(there, boundary_measure(mask, wanted), np.nan)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import product
 from math import inf
 from typing import Any
@@ -17,7 +18,7 @@ from vidgen.errors import VidgenError
 from vidgen.metrics.intervals import mean_interval
 from vidgen.representations.baselines import RANDOM, random_like
 from vidgen.representations.dense.affinity import Affinity, propagate
-from vidgen.representations.dense.following import FOLLOWED, Scores
+from vidgen.representations.dense.following import FOLLOWED, Cells, Scores
 from vidgen.representations.dense.grids import (
     EXACT,
     STILL,
@@ -83,6 +84,7 @@ def dense_rows(
     batch_size: int = 8,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    found: Callable[[Found], None] | None = None,
 ) -> list[dict[str, Any]]:
     """A row for every task and tap (at every noise level), with the same model with random weights, raw pixels cut into
     the same cells, the first frame kept still, and exact masks on the same cells, which is the most that there is.
@@ -90,7 +92,7 @@ def dense_rows(
     tasks: "masks", "points" and "boxes" are given in the first frame and followed by affinity (see `propagate`), with
     the one of `settings` that is best on validation; "segmentation" is a linear map from cells to `classes`.
     clips: held-out clips to report on; as many to fit on, and half as many to choose on. num_frames, size: as in
-    `extract_source`.
+    `extract_source`. found: hears of all that is followed in the first held-out clips, to be looked at.
     A row has task, tap, noise_level, pool, kind, metric, validation, test, ci (95%, over clips), baseline, stride,
     choice, and other measures by name. Raises VidgenError for a task, tap or size that is not to be had.
     """
@@ -119,7 +121,7 @@ def dense_rows(
             if progress is not None:
                 progress(min(done, total), total)
 
-    rows = follow(maps_of, [task for task in tasks if task in FOLLOWED], settings)
+    rows = follow(maps_of, [task for task in tasks if task in FOLLOWED], settings, found)
     if "segmentation" in tasks:
         rows += segment(maps_of, classes, seed)
     return sorted(rows, key=lambda row: (tasks.index(row["task"]), row["baseline"]))
@@ -130,11 +132,32 @@ def check_length(maps: Mapping[str, FeatureMaps], num_frames: int) -> None:
         raise VidgenError(f"clips of {num_frames} frames are one frame of features: nothing moves; give --num-frames")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Values of cells in every frame of a batch of clips, and how they were carried there (None: not by features)."""
+
+    task: str
+    key: str
+    cells: Cells
+    labels: Sequence[ClipLabels]
+    grid: Grid
+    how: Affinity | None = None
+
+    @cached_property
+    def scores(self) -> Scores:
+        return FOLLOWED[self.task].score(self.cells, self.labels, self.grid)
+
+
 Batches = Callable[[str], Iterator[tuple[dict[str, FeatureMaps], list[ClipLabels]]]]
 Choice = tuple[Affinity | None, float]  # and its score on validation
 
 
-def follow(maps_of: Batches, tasks: Sequence[str], settings: Sequence[Affinity]) -> list[dict[str, Any]]:
+def follow(
+    maps_of: Batches,
+    tasks: Sequence[str],
+    settings: Sequence[Affinity],
+    found: Callable[[Found], None] | None = None,
+) -> list[dict[str, Any]]:
     """Rows of what is followed: every setting on validation, the best of them (the first of equals) on test."""
     if not tasks:
         return []
@@ -143,14 +166,12 @@ def follow(maps_of: Batches, tasks: Sequence[str], settings: Sequence[Affinity])
     grids: dict[str, Grid] = {}
     for maps, labels in maps_of("test"):
         wanted = {key: [(task, chosen[task, key][0]) for task in tasks] for key in maps}
-        for task, key, found, _ in carry(maps, labels, tasks, wanted):
-            tested.setdefault((task, key), []).append(found)
-        grids |= {key: one.grid for key, one in maps.items()}
-    grids |= {grid_key(name, grid): grid for grid in set(grids.values()) for name in (STILL, EXACT)}
-    return [
-        describe(task, key, parts, FOLLOWED[task].metric, chosen[task, key], grids[key])
-        for (task, key), parts in tested.items()
-    ]
+        for one in carry(maps, labels, tasks, wanted):
+            if found is not None and (one.task, one.key) not in tested:
+                found(one)
+            tested.setdefault((one.task, one.key), []).append(one.scores)
+            grids[one.key] = one.grid
+    return [describe(task, key, parts, chosen[task, key], grids[key]) for (task, key), parts in tested.items()]
 
 
 def choose(maps_of: Batches, tasks: Sequence[str], settings: Sequence[Affinity]) -> dict[tuple[str, str], Choice]:
@@ -158,8 +179,8 @@ def choose(maps_of: Batches, tasks: Sequence[str], settings: Sequence[Affinity])
     tried: dict[tuple[str, str, Affinity | None], list[Scores]] = {}
     for maps, labels in maps_of("validation"):
         wanted = {key: [(task, how) for how in settings for task in tasks] for key in maps}
-        for task, key, found, how in carry(maps, labels, tasks, wanted):
-            tried.setdefault((task, key, how), []).append(found)
+        for one in carry(maps, labels, tasks, wanted):
+            tried.setdefault((one.task, one.key, one.how), []).append(one.scores)
     chosen: dict[tuple[str, str], Choice] = {}
     for (task, key, how), parts in tried.items():
         kind = FOLLOWED[task]
@@ -175,28 +196,29 @@ def carry(
     labels: Sequence[ClipLabels],
     tasks: Sequence[str],
     wanted: Mapping[str, Sequence[tuple[str, Affinity]]],
-) -> Iterator[tuple[str, str, Scores, Affinity | None]]:
-    """(task, key, scores, setting) of a batch, as `wanted` by key; and of what needs no features."""
-    grids = {one.grid for one in maps.values()}
-    exact = {(task, grid): FOLLOWED[task].to_cells(labels, grid) for task in tasks for grid in grids}
+) -> Iterator[Found]:
+    """What is found in a batch of clips, as `wanted` by key; and what needs no features."""
+    grids = dict.fromkeys(one.grid for one in maps.values())
+    exact = {(task, grid): FOLLOWED[task].to_cells(labels, grid) for grid in grids for task in tasks}
     for key, one in maps.items():
         for how in dict.fromkeys(how for _, how in wanted[key]):
             # what has a setting in common goes along the same affinities, once
             together = [task for task, other in wanted[key] if other == how]
             first = [exact[task, one.grid][:, 0] for task in together]
-            found = propagate(one.x, torch.cat(first, dim=-1), how).split([part.shape[-1] for part in first], dim=-1)
-            for task, cells in zip(together, found, strict=True):
-                yield task, key, FOLLOWED[task].score(cells, labels, one.grid), how
+            parts = propagate(one.x, torch.cat(first, dim=-1), how).split([part.shape[-1] for part in first], dim=-1)
+            for task, cells in zip(together, parts, strict=True):
+                yield Found(task=task, key=key, cells=cells, labels=labels, grid=one.grid, how=how)
     for (task, grid), cells in exact.items():
         still = cells[:, :1].expand_as(cells)
-        yield task, grid_key(STILL, grid), FOLLOWED[task].score(still, labels, grid), None
-        yield task, grid_key(EXACT, grid), FOLLOWED[task].score(cells, labels, grid), None
+        yield Found(task=task, key=grid_key(STILL, grid), cells=still, labels=labels, grid=grid)
+        yield Found(task=task, key=grid_key(EXACT, grid), cells=cells, labels=labels, grid=grid)
 
 
-def describe(task: str, key: str, parts: Sequence[Scores], metric: str, choice: Choice, grid: Grid) -> dict[str, Any]:
+def describe(task: str, key: str, parts: Sequence[Scores], choice: Choice, grid: Grid) -> dict[str, Any]:
     """A row of results, as plain data."""
+    metric = FOLLOWED[task].metric
     scores = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    mean = mean_interval(scores[metric])
+    mean = mean_interval(scores[metric], (0.0, 1.0 if FOLLOWED[task].more else inf))
     tap, level = parse_grid_key(key)
     return {
         "task": task,
