@@ -15,8 +15,10 @@ from vidgen.scripts import (
     doctor,
     evaluate,
     extract,
+    index,
     probe,
     probe_dense,
+    provenance,
     retrieve,
     sample,
     schedule,
@@ -46,6 +48,8 @@ app.command("probe")(probe.probe)
 app.command("probe-dense")(probe_dense.probe_dense)
 app.command("sweep")(sweep.sweep)
 app.command("retrieve")(retrieve.retrieve)
+app.add_typer(index.app, name="index")
+app.command("provenance")(provenance.provenance)
 app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(schedule.app, name="schedule")

@@ -24,12 +24,14 @@ ALLOWED = {
 }
 # Distributions whose import name is not their own name.
 IMPORT_NAMES = {
+    "faiss-cpu": {"faiss"},
     "imageio[pyav]": {"imageio", "av"},
     "pillow": {"PIL"},
     "scikit-learn": {"sklearn"},
 }
-# Tools of the extra `test` that are run rather than imported.
-RUN_ONLY = {"pytest-xdist", "ruff", "setuptools"}
+# Of the extra `test`: tools that are run rather than imported, and what only our own code imports, where it is there.
+RUN_ONLY = {"faiss-cpu", "pytest-xdist", "ruff", "setuptools"}
+OPTIONAL = ("faiss", "gpu")
 
 
 def module_name(file: Path) -> str:
@@ -140,8 +142,8 @@ def test_imports_run_one_way(folder: str) -> None:
 
 def test_no_import_is_undeclared() -> None:
     required = declared("options", "install_requires")
-    gpu = declared("options.extras_require", "gpu")
-    known = set().union(*required.values(), *gpu.values())
+    optional = [imports for extra in OPTIONAL for imports in declared("options.extras_require", extra).values()]
+    known = set().union(*required.values(), *optional)
     missing = {name: files for name, files in third_party(sources(*ALLOWED)).items() if name not in known}
     assert not missing, f"imported, but not in setup.cfg: {missing}"
 
@@ -149,8 +151,8 @@ def test_no_import_is_undeclared() -> None:
 def test_no_declared_distribution_is_unused() -> None:
     used = set(third_party(sources(*ALLOWED)))
     required = declared("options", "install_requires")
-    gpu = declared("options.extras_require", "gpu")
-    unused = [name for name, imports in {**required, **gpu}.items() if not imports & used]
+    optional = {k: v for extra in OPTIONAL for k, v in declared("options.extras_require", extra).items()}
+    unused = [name for name, imports in {**required, **optional}.items() if not imports & used]
     assert not unused, f"in setup.cfg, but never imported: {unused}"
 
 
