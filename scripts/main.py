@@ -16,7 +16,10 @@ from vidgen.scripts import (
     doctor,
     evaluate,
     extract,
+    index,
     probe,
+    probe_dense,
+    provenance,
     restore,
     retrieve,
     sample,
@@ -45,9 +48,12 @@ app.command("train")(train.train)
 app.add_typer(tokenizer.app, name="tokenizer")
 app.command("extract")(extract.extract)
 app.command("probe")(probe.probe)
+app.command("probe-dense")(probe_dense.probe_dense)
 app.command("sweep")(sweep.sweep)
 app.command("retrieve")(retrieve.retrieve)
 app.add_typer(bank.app, name="bank")
+app.add_typer(index.app, name="index")
+app.command("provenance")(provenance.provenance)
 app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(schedule.app, name="schedule")

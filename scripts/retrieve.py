@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vidgen.errors import VidgenError
 from vidgen.scripts.options import JsonOption, SeedOption, parse_names, parse_numbers
+from vidgen.scripts.outputs import check_output
 from vidgen.scripts.probe import SkipOption
 from vidgen.scripts.reporting import print_json, print_table
+
+if TYPE_CHECKING:
+    from vidgen.representations.bank import FeatureBank
 
 
 def retrieve(
@@ -21,6 +25,9 @@ def retrieve(
     same_group: Annotated[bool, typer.Option("--same-group", help="Clips of the query's own group count too.")] = False,
     skip_unlabelled: SkipOption = False,
     query: Annotated[str | None, typer.Option(help="Show the clips nearest to the one with this id instead.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Draw some queries and what they find: hits green, others red.")
+    ] = None,
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
@@ -36,6 +43,8 @@ def retrieve(
     if not ks or min(ks) < 1:
         raise VidgenError(f"--k {k!r} is no list of whole numbers above 0; give some such as 1,5,10")
     opened, names = FeatureBank.load(bank), parse_names(taps) if taps else None
+    if sheet is not None:
+        draw_neighbours(opened, (names or opened.keys)[0], sheet, task, query, same_group)
     if query is not None:
         key = (names or opened.keys)[0]
         near = find_neighbours(opened, key, query, max(ks))
@@ -52,6 +61,19 @@ def retrieve(
         print_json({"rows": rows})
         return
     print_rows(f"retrieval in {bank}", rows)
+
+
+def draw_neighbours(
+    bank: FeatureBank, key: str, path: Path, task: str, query: str | None = None, same_group: bool = False
+) -> None:
+    """The contact sheet of one query, or of some."""
+    from vidgen.representations.search.clips import list_neighbours
+    from vidgen.scripts.neighbour_sheet import draw_sheet, neighbour_tiles
+
+    check_output(path)
+    queries = None if query is None else [query]
+    lines = list_neighbours(bank, bank.find_key(key), queries, task=task, same_group=same_group)
+    draw_sheet([neighbour_tiles(bank, bank, line, task) for line in lines], f"nearest by {key}: {task}", path)
 
 
 def print_rows(title: str, rows: list[dict[str, Any]]) -> None:

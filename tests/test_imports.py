@@ -24,13 +24,14 @@ ALLOWED = {
 }
 # Distributions whose import name is not their own name.
 IMPORT_NAMES = {
+    "faiss-cpu": {"faiss"},
     "imageio[pyav]": {"imageio", "av"},
     "pillow": {"PIL"},
     "scikit-learn": {"sklearn"},
 }
-EXTRAS = ("export", "gpu")  # of setup.cfg, for users
-# Tools of the extra `test` that are run rather than imported.
-RUN_ONLY = {"pytest-xdist", "ruff", "setuptools"}
+EXTRAS = ("export", "faiss", "gpu")  # of setup.cfg, for users
+# Of the extra `test`: tools that are run rather than imported, and what only our own code imports, where it is there.
+RUN_ONLY = {"faiss-cpu", "pytest-xdist", "ruff", "setuptools"}
 
 
 def module_name(file: Path) -> str:

@@ -1,0 +1,103 @@
+"""From features to pixels and back: which frames and which pixels a feature cell is of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vidgen.representations.baselines import RANDOM
+from vidgen.representations.extractor import FeatureExtractor, parse_key
+
+PIXELS, STILL, EXACT = "raw_pixels", "first_frame", "exact"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """`shape` (rows, columns) of cells of `stride` pixels each over clips of `size` (height, width), those at the lower
+    right perhaps reaching beyond; and for every feature frame the video frame in the middle of those that it is of."""
+
+    frames: tuple[int, ...]
+    shape: tuple[int, int]
+    stride: tuple[int, int]
+    size: tuple[int, int]
+
+    def to_cells(self, pixels: Float[Tensor, "*n H W"]) -> Float[Tensor, "*n h w"]:
+        """The mean over each cell."""
+        padded = self._pad(pixels)
+        h, w = self.shape
+        return padded.unflatten(-1, (w, -1)).unflatten(-3, (h, -1)).mean((-3, -1))
+
+    def to_pixels(self, cells: Float[Tensor, "n h w"]) -> Float[Tensor, "n H W"]:
+        """Interpolated linearly between the middles of cells."""
+        size = [n * step for n, step in zip(self.shape, self.stride, strict=True)]
+        grown = F.interpolate(cells[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+        return grown[:, : self.size[0], : self.size[1]]
+
+    def patches(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b t h w c"]:
+        """The grid's frames themselves: all pixels of a cell, one after the other."""
+        h, w = self.shape
+        shown = self._pad(video[:, :, list(self.frames)])
+        return rearrange(shown, "b c t (h p) (w q) -> b t h w (p q c)", h=h, w=w)
+
+    def _pad(self, pixels: Tensor) -> Tensor:
+        """The edge repeated until every cell is whole."""
+        for axis in (-2, -1):
+            n = self.size[axis]
+            if short := self.shape[axis] * self.stride[axis] - n:
+                edge = pixels.narrow(axis, n - 1, 1)
+                pixels = torch.cat([pixels, edge.repeat_interleave(short, axis)], axis)
+        return pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureMaps:
+    """Unpooled features of a batch of clips, and where their cells lie."""
+
+    x: Float[Tensor, "b t h w c"]
+    grid: Grid
+
+
+def read_maps(
+    extractors: Mapping[str, FeatureExtractor], video: Float[Tensor, "b 3 T H W"], ids: Sequence[int | str]
+) -> dict[str, FeatureMaps]:
+    """Maps by key of every extractor (its pool must be "none"), prefixed by its own key; and of raw pixels, cut into
+    the same cells, for each grid that occurs."""
+    maps: dict[str, FeatureMaps] = {}
+    for prefix, fx in extractors.items():
+        out = fx(video, ids)
+        strides = {info.name: info.stride[1:] for info in fx.feature_info}
+        for key, x in out.features.items():
+            frames, size = middle_frames(out.times[key][0].long()), (video.shape[3], video.shape[4])
+            shape, stride = (x.shape[2], x.shape[3]), strides[parse_key(key)[0]]
+            maps[prefix + key] = FeatureMaps(x=x.cpu(), grid=Grid(frames=frames, shape=shape, stride=stride, size=size))
+    for grid in dict.fromkeys(one.grid for one in maps.values()):
+        maps[grid_key(PIXELS, grid)] = FeatureMaps(x=grid.patches(video), grid=grid)
+    return maps
+
+
+def middle_frames(last: Int[Tensor, " t"]) -> tuple[int, ...]:
+    """For feature frames that end with the video frames `last`: the one in the middle of each one's frames."""
+    ends = last.tolist()
+    starts = [0, *(end + 1 for end in ends[:-1])]
+    return tuple(min((start + end) // 2, end) for start, end in zip(starts, ends, strict=True))
+
+
+def grid_key(name: str, grid: Grid) -> str:
+    """The key of what is only a matter of the grid, such as "raw_pixels/8x8"."""
+    return f"{name}/{grid.stride[0]}x{grid.stride[1]}"
+
+
+def parse_grid_key(key: str) -> tuple[str, float | None]:
+    """Tap and noise level of any key of `read_maps`; of what is only a matter of the grid, its name."""
+    name = key.partition("/")[0]
+    return (name, None) if name in (PIXELS, STILL, EXACT) else parse_key(key)
+
+
+def is_baseline(key: str) -> bool:
+    return key.startswith((RANDOM, PIXELS, STILL, EXACT))

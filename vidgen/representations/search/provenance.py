@@ -1,0 +1,156 @@
+"""Whether the original of an edited clip is found among others by its features (Black et al. 2023, VPN)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from vidgen.data.edits import EDITS, SPEED
+from vidgen.data.frames import fit_frame, to_tensor
+from vidgen.data.inspecting import reason_of
+from vidgen.data.manifests import ClipRecord, find_clips
+from vidgen.data.reading import VideoClip, read_video
+from vidgen.errors import VideoError, VidgenError
+from vidgen.representations.baselines import RANDOM, random_like, raw_pixels
+from vidgen.representations.extract import default_window
+from vidgen.representations.extractor import FeatureExtractor, parse_key
+from vidgen.representations.probes.metrics import wilson_interval
+from vidgen.representations.probes.rows import is_model
+from vidgen.representations.ranking import rank_query
+from vidgen.representations.retrieval import similarities
+
+ORIGINAL, KS = "original", (1, 5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditedClip:
+    """Windows of one clip, by edit, before they are resized; "original" is the clip itself. held: of the sped-up
+    window, how many frames at its end are the last one again, since the clip is too short."""
+
+    id: str
+    fps: float
+    windows: Mapping[str, UInt8[np.ndarray, "t h w 3"]]
+    held: int
+
+
+def edit_clips(
+    records: Sequence[ClipRecord], edits: Sequence[str], num_frames: int, fps: float | None, dropped: list[dict]
+) -> Iterator[EditedClip]:
+    """The first frames of every clip, and of each edit of it. What cannot be read, or is shorter, goes to `dropped`."""
+    for record in records:
+        try:
+            clip = read_video(
+                record.path, start=record.start, duration=record.duration, num_frames=SPEED * (num_frames - 1) + 1,
+                fps=fps, native_fps=record.fps, short="keep",
+            )  # fmt: skip
+            if len(clip.frames) < num_frames:
+                raise VideoError(f"{record.path}: {len(clip.frames)} frames, {num_frames} needed")
+        except VideoError as error:
+            dropped.append({"path": str(record.path), "reason": reason_of(error, record)})
+            continue
+        yield edit_clip(record.id, clip, edits, num_frames)
+
+
+def edit_clip(name: str, clip: VideoClip, edits: Sequence[str], num_frames: int) -> EditedClip:
+    windows = {ORIGINAL: clip.frames[:num_frames]}
+    for edit in edits:
+        # only what is sped up needs frames beyond the window
+        frames = EDITS[edit](clip.frames if edit == "speed" else windows[ORIGINAL], clip.fps)
+        windows[edit] = np.concatenate([frames, np.repeat(frames[-1:], max(0, num_frames - len(frames)), axis=0)])
+    held = max(0, num_frames - -(-len(clip.frames) // SPEED)) if "speed" in edits else 0
+    return EditedClip(id=name, fps=clip.fps, windows=windows, held=held)
+
+
+def find_originals(
+    model: Any,
+    source: str | os.PathLike,
+    *,
+    edits: Sequence[str] = tuple(EDITS),
+    taps: Sequence[str] = ("tokenizer.latents",),
+    noise_levels: Sequence[float] = (0.1,),
+    pool: str = "mean",
+    num_frames: int | None = None,
+    size: int | tuple[int, int] | None = None,
+    fps: float | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    made: Callable[[EditedClip], None] | None = None,
+) -> dict[str, Any]:
+    """Edits every clip of `source`, and looks for its original among all originals, by cosine of features.
+
+    taps, noise_levels, pool, num_frames, size, fps, limit: as in `extract_source`; windows are the clips' first frames.
+    Noise is drawn anew for an edited clip, as for one of unknown origin. made: hears of every clip and its edits.
+    Returns {"rows", "clips", "held", "dropped"}. A row has tap, noise_level, pool, edit, metric ("recall@1"), test, ci
+    (Wilson's, over clips), recall by k, median_rank and baseline; baselines are random weights, raw pixels and chance.
+    Raises VidgenError for edits, taps or a source that are not to be had, and where fewer than two clips can be used.
+    """
+    if unknown := [name for name in edits if name not in EDITS]:
+        raise VidgenError(f"edit {unknown[0]!r} is unknown; choose some of {', '.join(EDITS)}")
+    asked = {"taps": list(taps), "noise_levels": list(noise_levels), "pool": pool, "seed": seed}
+    extractors = {"": FeatureExtractor(model, **asked), RANDOM: FeatureExtractor(random_like(model, seed), **asked)}
+    window, records = default_window(model, num_frames, size, fps), find_clips(Path(source))[:limit]
+    dropped: list[dict[str, str]] = []
+    found: dict[str, dict[str, list[Tensor]]] = {}
+    held = count = 0
+    for count, clip in enumerate(edit_clips(records, edits, window["num_frames"], window["fps"], dropped), 1):
+        if made is not None:
+            made(clip)
+        names = list(clip.windows)
+        video = torch.stack([prepare(clip.windows[name], tuple(window["size"])) for name in names])
+        ids = [clip.id if name == ORIGINAL else f"{clip.id} {name}" for name in names]
+        features: dict[str, Tensor] = {}
+        for prefix, fx in extractors.items():
+            features |= {prefix + key: x for key, x in fx(video, ids).features.items()}
+        for key, x in (features | {"raw_pixels": raw_pixels(video)}).items():
+            for name, one in zip(names, x, strict=True):
+                found.setdefault(key, {}).setdefault(name, []).append(one.float().cpu().flatten())
+        held += clip.held > 0
+        if progress is not None:
+            progress(count, len(records))
+    if count < 2:
+        reasons = "; ".join(f"{Path(drop['path']).name}: {drop['reason']}" for drop in dropped[:3])
+        raise VidgenError(f"{source}: {count} clips can be used, and looking for one needs two or more ({reasons})")
+    rows = [
+        describe(key, edit, pool, *(torch.stack(parts[name]).numpy() for name in (ORIGINAL, edit)))
+        for key, parts in found.items()
+        for edit in edits
+    ]
+    alike = np.ones((count, 1), np.float32)  # all are ties: what is expected of a random order
+    rows += [describe("chance", edit, pool, alike, alike) for edit in edits]
+    return {"rows": rows, "clips": count, "held": held, "dropped": dropped}
+
+
+def prepare(frames: UInt8[np.ndarray, "t h w 3"], size: tuple[int, int]) -> Float[Tensor, "3 t h w"]:
+    return to_tensor(np.stack([fit_frame(frame, size) for frame in frames]))
+
+
+def describe(
+    key: str, edit: str, pool: str, originals: Float[np.ndarray, "n c"], edited: Float[np.ndarray, "n c"]
+) -> dict[str, Any]:
+    """The ranks of the originals, each clip's own being the only one that is right."""
+    n = len(originals)
+    scores = similarities(np.concatenate([originals, edited]), np.arange(n, 2 * n), np.arange(n))
+    ranked = [rank_query(one, np.arange(n) == i, KS) for i, one in enumerate(scores)]
+    recall = [float(np.mean([one.hits[i] for one in ranked])) for i in range(len(KS))]
+    tap, level = parse_key(key)
+    return {
+        "tap": tap,
+        "noise_level": level,
+        "pool": pool if tap.removeprefix(RANDOM) != "raw_pixels" else "none",
+        "edit": edit,
+        "metric": "recall@1",
+        "test": recall[0],
+        "ci": list(wilson_interval(recall[0], n)),
+        "recall": {str(k): value for k, value in zip(KS, recall, strict=True)},
+        "median_rank": float(np.median([one.first for one in ranked])),
+        "baseline": not is_model(tap),
+    }
