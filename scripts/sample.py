@@ -107,7 +107,7 @@ def sample(
     for path in outputs:
         check_output(path, folder=path.suffix == "")
 
-    from vidgen.samplers.pipeline import load_pipeline
+    from vidgen.samplers.loading import load_pipeline
     from vidgen.samplers.rollout import Windows
 
     where = find_device(device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +52,7 @@ class VideoTokenizer(Pretrained):
     """
 
     config_class = TokenizerConfig
+    streams: ClassVar[bool] = True
     latents_mean: Tensor
     latents_std: Tensor
 

@@ -17,7 +17,8 @@ from vidgen.models.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.noise import TimeDistribution, draw_normal, sample_generator
 from vidgen.paths import PARAMETRISATIONS, PATHS, expand_level, network_input
 from vidgen.pretrained import config_from_dict
-from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline, load_pipeline
+from vidgen.samplers.loading import load_pipeline
+from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline
 from vidgen.tokenizers.loading import load_tokenizer
 from vidgen.train.config import DiffusionRecipe
 from vidgen.train.latents import CachedLatents
