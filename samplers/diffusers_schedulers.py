@@ -57,7 +57,6 @@ SCALES: dict[str, Callable[[Any, int], tuple[Tensor, Tensor]]] = {
     "DPMSolverSinglestepScheduler": preserving_scale,
     "UniPCMultistepScheduler": preserving_scale,
     "DEISMultistepScheduler": preserving_scale,
-    "CogVideoXDDIMScheduler": discrete_scale,
     "DDIMScheduler": discrete_scale,
     "DDPMScheduler": discrete_scale,
 }

@@ -115,6 +115,8 @@ class SchedulerTimes:
                 scheduler.set_timesteps(n)
         except ValueError as error:
             raise VidgenError(f"{type(scheduler).__name__}: {str(error).splitlines()[0][:160]}") from None
+        if not torch.isfinite(scheduler.timesteps.float()).all():
+            raise VidgenError(f"{type(scheduler).__name__} makes no schedule of num_inference_steps={n}; take more")
         return current_levels(scheduler, s.kind.scale, s.noise_path)
 
     def to_dict(self) -> dict[str, Any]:

@@ -59,6 +59,11 @@ class CogVideoXDenoiser(PublishedDenoiser):
         grid, base = (x.shape[3] // p, x.shape[4] // q), (c.sample_height // p, c.sample_width // q)
         if c.patch_size_t is None:
             place = {"crops_coords": get_resize_crop_region_for_grid(grid, base[1], base[0])}
+        elif grid[0] > base[0] or grid[1] > base[1]:
+            raise VidgenError(
+                f"latents of {x.shape[3]}x{x.shape[4]} are larger than {c.sample_height}x{c.sample_width}, and this "
+                "CogVideoX 1.5 has no positions beyond; choose a smaller height or width"
+            )
         else:
             place = {"crops_coords": None, "grid_type": "slice", "max_size": base}
         return get_3d_rotary_pos_embed(
