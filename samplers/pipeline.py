@@ -228,7 +228,7 @@ class VideoPipeline:
 
         Of a tokenizer that does not stream, of all at once.
         """
-        at_once = 1 if self.vae.streams else latents.shape[2]
+        at_once = 1 if getattr(self.vae, "streams", True) else latents.shape[2]
         for z in latents.to(next(self.vae.parameters()).device).split(at_once, dim=2):
             x, state = self.vae.decode_chunk(z, state)
             levels = ((x[0].float().clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8)

@@ -114,6 +114,8 @@ def sample(
     pipe = load_pipeline(model, device=where, dtype=find_dtype(dtype, where))
     pipe.transformer.set_attention(attention)
     rate = fps or pipe.scheduler.fps
+    if hasattr(pipe.transformer, "frame_rate"):  # of models that are told how fast a clip plays
+        pipe.transformer.frame_rate = rate
     tale = None if story is None else read_story(story, rate)
     prompts = prompts if tale is None else [describe_story(tale)]
     pairs = [(text, copy) for text in prompts for copy in range(num_videos_per_prompt)]

@@ -41,17 +41,32 @@ def shaken(network: Any) -> Any:
     return network.eval()
 
 
-def make_wan(scheduler: Any, **settings: Any) -> Any:
-    from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
+def make_wan_transformer(**settings: Any) -> Any:
+    from diffusers import WanTransformer3DModel
 
-    transformer = WanTransformer3DModel(
-        num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=16, freq_dim=16,
-        ffn_dim=32, num_layers=2, rope_max_seq_len=32,
-    )  # fmt: skip
+    size = dict(num_attention_heads=2, attention_head_dim=12, out_channels=4, text_dim=16, freq_dim=16, ffn_dim=32)
+    return shaken(WanTransformer3DModel(**size, num_layers=2, rope_max_seq_len=32, **{"in_channels": 4, **settings}))
+
+
+def make_wan(scheduler: Any, transformer: Any = None, name: str = "WanPipeline", **settings: Any) -> Any:
+    import diffusers
+    from diffusers import AutoencoderKLWan
+
     stats = dict(latents_mean=[0.1, 0.2, -0.3, 0.4], latents_std=[1.0, 2.0, 0.5, 3.0])
     vae = AutoencoderKLWan(base_dim=4, z_dim=4, num_res_blocks=1, **stats)
     parts = dict(tokenizer=make_words(), text_encoder=shaken(make_text_encoder("UMT5")), vae=shaken(vae))
-    return WanPipeline(**parts, scheduler=scheduler, transformer=shaken(transformer), **settings)
+    transformer = transformer or make_wan_transformer()
+    return getattr(diffusers, name)(**parts, scheduler=scheduler, transformer=transformer, **settings)
+
+
+def make_eye() -> dict[str, Any]:
+    """CLIP's vision model and what it needs before it."""
+    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
+
+    size = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=3, num_attention_heads=2)
+    model = shaken(CLIPVisionModel(CLIPVisionConfig(**size, image_size=28, patch_size=14)))
+    edge = dict(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
+    return {"image_encoder": model, "image_processor": CLIPImageProcessor(**edge)}
 
 
 def make_cogvideox(scheduler: Any, **settings: Any) -> Any:
@@ -102,6 +117,20 @@ def make_pipeline(kind: str) -> Any:
     makers = {
         "wan": lambda: make_wan(flow(shift=3.0)),
         "wan-unipc": lambda: make_wan(UniPCMultistepScheduler(**unipc)),
+        "wan-two": lambda: make_wan(flow(shift=3.0), transformer_2=make_wan_transformer(), boundary_ratio=0.875),
+        "wan-image": lambda: make_wan(
+            flow(shift=3.0),
+            make_wan_transformer(in_channels=12, image_dim=16, added_kv_proj_dim=24),
+            "WanImageToVideoPipeline",
+            **make_eye(),
+        ),
+        "wan-image-two": lambda: make_wan(
+            flow(shift=3.0),
+            make_wan_transformer(in_channels=12),
+            "WanImageToVideoPipeline",
+            transformer_2=make_wan_transformer(in_channels=12),
+            boundary_ratio=0.875,
+        ),
         "wan-frames": lambda: make_wan(flow(shift=5.0), expand_timesteps=True),
         "cogvideox": lambda: make_cogvideox(CogVideoXDDIMScheduler(**vp, snr_shift_scale=3.0)),
         "cogvideox-rotary": lambda: make_cogvideox(CogVideoXDPMScheduler(**vp, snr_shift_scale=1.0), **rotary),

@@ -39,3 +39,12 @@ def load_tokenizer(name: str = "default", *, device: str = "cpu", dtype: torch.d
         rest = ", ".join(known for known in READERS if known != VideoTokenizer.__name__)
         raise VidgenError(f"{place} holds a {kind}, not a VideoTokenizer, nor a published class that is read: {rest}")
     return READERS[kind](place, dtype=dtype, device=device)
+
+
+def load_trainable(name: str, *, dtype: torch.dtype | None = None) -> VideoTokenizer:
+    """The tokenizer `name` as `load_tokenizer` finds it. Raises VidgenError if it is of a class of diffusers, which is
+    not trained here."""
+    found = load_tokenizer(name, dtype=dtype)
+    if not isinstance(found, VideoTokenizer):
+        raise VidgenError(f"{name} holds {found.config.name} of diffusers' class, which is not trained; name another")
+    return found

@@ -33,6 +33,8 @@ def build_networks(recipe: DiffusionRecipe, latent_channels: int) -> tuple[Video
     """
     if recipe.init_from:
         pipeline = load_pipeline(recipe.init_from, dtype=torch.float32, device=recipe.device)
+        if not isinstance(pipeline.transformer, VideoDiT):
+            raise VidgenError(f"init_from={recipe.init_from} is a published pipeline; only vidgen's own are trained on")
         if pipeline.transformer.config.latent_channels != latent_channels:
             raise VidgenError(f"init_from={recipe.init_from} is for latents of another tokenizer; name another")
         return pipeline.transformer, pipeline.text_encoder

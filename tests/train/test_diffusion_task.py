@@ -122,3 +122,9 @@ def test_a_text_encoder_can_be_kept(recipe):
     recipe.train_text = False
     task = DiffusionTask(recipe)
     assert set(task.model) == {"transformer"}
+
+
+def test_published_pipelines_are_not_trained_on(recipe, published):
+    recipe.init_from = str(published("wan")[0])
+    with pytest.raises(VidgenError, match="is a published pipeline; only vidgen's own are trained on"):
+        DiffusionTask(recipe)

@@ -84,8 +84,9 @@ class WholeClipTokenizer(nn.Module):
         check_video(video)
         padded = pad_clip(video.to(self.dtype), self.config.ratio_t, self.config.ratio, 0)
         found = self.network.encode(padded).latent_dist
-        shift = 2.0 * per_channel(self.latents_std, found.mean).log()
-        posterior = Gaussian(mean=self.normalise(found.mean), logvar=found.logvar - shift)
+        mean, logvar = self.widened(found.mean), self.widened(found.logvar)
+        logvar = logvar - 2.0 * per_channel(self.latents_std, logvar).log()
+        posterior = Gaussian(mean=self.normalise(mean).to(self.dtype), logvar=logvar.to(self.dtype))
         return Encoded(
             latents=posterior.sample(generator) if sample_posterior else posterior.mean,
             num_frames=video.shape[2],
@@ -124,7 +125,11 @@ class WholeClipTokenizer(nn.Module):
         """All frames of a whole clip's latents, uncropped. Raises VidgenError where it is to go on from a state."""
         if state is not None:
             raise VidgenError(f"{self.config.name} decodes a clip in one go: give all of its latents at once")
-        return self.frames_of(self.denormalise(latents.to(self.dtype))), True
+        return self.frames_of(self.denormalise(self.widened(latents)).to(self.dtype)), True
+
+    def widened(self, z: Tensor) -> Tensor:
+        """In float32 or better: statistics are not rounded with the weights."""
+        return z.to(torch.promote_types(self.dtype, torch.float32))
 
     def forward(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b 3 T H W"]:
         """decode(encode(video))."""
@@ -195,7 +200,7 @@ def read_cogvideox(
     size = {"latent_channels": c.latent_channels, "ratio_t": int(c.temporal_compression_ratio)}
     config = make_config("cogvideox", size, 2 ** (len(c.block_out_channels) - 1), c)
     network = draft.fill(dtype=dtype, device=device)
-    std = torch.full((c.latent_channels,), 1.0 / c.scaling_factor).to(device, network.dtype)
+    std = torch.full((c.latent_channels,), 1.0 / c.scaling_factor, device=device)
     return CogVideoXTokenizer(network, config, torch.zeros_like(std), std)
 
 
@@ -208,7 +213,8 @@ def read_ltx(place: str | os.PathLike, *, dtype: torch.dtype | None = None, devi
     size = {"latent_channels": c.latent_channels, "ratio_t": draft.network.temporal_compression_ratio}
     config = make_config("ltx", size, draft.network.spatial_compression_ratio, c)
     network = draft.fill(dtype=dtype, device=device)
-    return LTXTokenizer(network, config, network.latents_mean.clone(), network.latents_std / c.scaling_factor)
+    mean, std = network.latents_mean.float(), network.latents_std.float()
+    return LTXTokenizer(network, config, mean, std / c.scaling_factor)
 
 
 def make_config(family: str, size: dict[str, int], ratio: int, settings: Any) -> WholeClipConfig:

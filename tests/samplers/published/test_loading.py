@@ -53,7 +53,7 @@ def reshape(file: Path, name: str) -> None:
 SPOILT = {
     "unknown pipeline": (
         lambda f: change(f / "model_index.json", _class_name="MochiPipeline"),
-        "holds a MochiPipeline, which is not supported; VideoPipeline, WanPipeline, CogVideoXPipeline, LTXPipeline are",
+        "holds a MochiPipeline, which is not supported; VideoPipeline, WanPipeline, WanImageToVideoPipeline, ",
     ),
     "unknown transformer": (
         lambda f: change(f / "transformer" / "config.json", _class_name="MochiTransformer3DModel"),
@@ -65,7 +65,7 @@ SPOILT = {
     ),
     "unknown text encoder": (
         lambda f: change(f / "text_encoder" / "config.json", model_type="bert"),
-        "text_encoder holds a bert model; text encoders here are t5 and umt5",
+        "text_encoder holds a bert model; of its kind are read: t5, umt5",
     ),
     "unknown scheduler": (
         lambda f: change(f / "scheduler" / "scheduler_config.json", _class_name="DDIMScheduler"),
@@ -87,9 +87,13 @@ SPOILT = {
         lambda f: change(f / "transformer" / "config.json", num_layers="two"),
         "config.json makes no WanTransformer3DModel: ",
     ),
-    "two transformers": (
+    "one of two transformers": (
         lambda f: change(f / "model_index.json", transformer_2=["diffusers", "WanTransformer3DModel"]),
-        "a WanPipeline with transformer_2 is not supported",
+        "transformer_2 and boundary_ratio go together; model_index.json names one only",
+    ),
+    "another's parts": (
+        lambda f: change(f / "model_index.json", image_encoder=["transformers", "CLIPVisionModel"]),
+        "a WanPipeline with image_encoder is not supported",
     ),
     "an image beside the latents": (
         lambda f: change(f / "transformer" / "config.json", in_channels=12),
@@ -147,6 +151,13 @@ def test_transformers_that_want_an_image_are_refused(copied):
     save_file({**tensors, name: tensors[name].repeat(1, 3, 1, 1, 1)}, folder / "transformer" / UNET)
     change(folder / "transformer" / "config.json", in_channels=12)
     with pytest.raises(VidgenError, match="takes 12 channels and gives 4: it wants an image beside the latents"):
+        vidgen.load_pipeline(str(folder))
+
+
+def test_pipelines_for_images_need_a_transformer_that_takes_one(copied):
+    folder = copied("wan")
+    change(folder / "model_index.json", _class_name="WanImageToVideoPipeline")
+    with pytest.raises(VidgenError, match="the transformer of this WanImageToVideoPipeline takes no image"):
         vidgen.load_pipeline(str(folder))
 
 

@@ -9,10 +9,13 @@ from einops import rearrange
 
 import vidgen
 from vidgen.errors import VidgenError
+from vidgen.noise import draw_per_sample, sample_generator
+from vidgen.paths import add_noise
+from vidgen.representations.extractor import FeatureExtractor
 from vidgen.samplers.published.pipelines import PIPELINES
 from vidgen.samplers.rollout import rollout
 
-KINDS = ("wan", "wan-unipc", "wan-frames", "cogvideox", "cogvideox-rotary", "cogvideox-1.5", "ltx")
+KINDS = ("wan", "wan-unipc", "wan-frames", "wan-two", "cogvideox", "cogvideox-rotary", "cogvideox-1.5", "ltx")
 PROMPTS = ["a red circle moves right", "a  blue &amp;amp; square"]
 SIZE = dict(height=32, width=32, num_frames=9)
 FAST = dict(**SIZE, num_inference_steps=4, guidance_scale=4.0)
@@ -160,6 +163,29 @@ def test_an_image_is_the_first_frame_as_in_ltx(published, monkeypatch):
     wanted = theirs(image[None], PROMPTS[0], latents=to_theirs("ltx", start), output_type="latent", **FAST).frames
     found = pipe(PROMPTS[0], image=2 * image - 1, latents=z, output_type="latent", **FAST).latents
     assert (to_theirs("ltx", found) - wanted).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["wan", "cogvideox", "cogvideox-1.5", "ltx"])
+def test_features_are_the_outputs_of_the_classes_blocks(published, kind):
+    folder, theirs = published(kind)
+    pipe = vidgen.load_pipeline(str(folder))
+    video = torch.rand(2, 3, 9, 32, 32, generator=torch.Generator().manual_seed(4)) * 2 - 1
+    taps = ["tokenizer.latents", "dit.blocks.1"]
+    out = FeatureExtractor(pipe, taps, noise_levels=[0.3], pool="none", prompt=PROMPTS[0])(video, ids=["a", "b"])
+    latents = rearrange(out.features["tokenizer.latents"], "b t h w c -> b c t h w")
+    eps = draw_per_sample(latents.shape[1:], [sample_generator(0, name) for name in "ab"])
+    level = torch.full((2,), 0.3)
+    text, seen = pipe.text_encoder(PROMPTS[:1] * 2), []
+    block = getattr(pipe.transformer.network, pipe.transformer.blocks_name)[1]
+    hook = block.register_forward_hook(lambda module, args, kept: seen.append(kept))
+    with torch.no_grad():
+        pipe.transformer(add_noise(latents, eps, level, pipe.path), level, text)
+    hook.remove()
+    hidden = seen[0][0] if isinstance(seen[0], tuple) else seen[0]
+    found = out.features["dit.blocks.1@t=0.30"]
+    assert torch.allclose(found.flatten(1, 3), hidden, atol=1e-5)
+    whole = torch.tensor([[0.0, 4.0, 8.0]]) if kind != "cogvideox-1.5" else torch.tensor([[0.0, 8.0]])
+    assert torch.equal(out.times["dit.blocks.1@t=0.30"].float(), whole.expand(2, -1))
 
 
 @pytest.mark.parametrize("kind", ["wan", "cogvideox"])

@@ -98,6 +98,17 @@ def test_long_work_takes_the_clip_in_one_go(pair):
 
 
 @torch.no_grad()
+def test_statistics_are_not_rounded_with_the_weights(pair, published):
+    _, tokenizer, vae = pair
+    kind = "ltx" if "latents_mean" in dict(vae.named_buffers()) else "cogvideox"
+    rough = load_tokenizer(str(published(kind)[0]), dtype=torch.bfloat16)
+    assert rough.dtype == torch.bfloat16 and rough.latents_std.dtype == torch.float32
+    found, wanted = rough.encode(clip(9)).latents, tokenizer.encode(clip(9)).latents
+    assert found.dtype == torch.bfloat16 and (found.float() - wanted).abs().max() < 0.05 * wanted.abs().max()
+    assert rough.decode_chunk(found)[0].dtype == torch.bfloat16
+
+
+@torch.no_grad()
 def test_token_files(pair, tmp_path):
     _, tokenizer, _ = pair
     encoded = tokenizer.encode(clip(9))

@@ -14,11 +14,8 @@ import torch
 from torch import nn
 
 from vidgen.errors import VidgenError
-from vidgen.models.published.weights import Draft, WithoutWeights, check_shapes
+from vidgen.models.published.weights import Draft, draft_transformers
 from vidgen.models.text import TextEncoding
-from vidgen.pretrained import find_checkpoint
-
-WEIGHTS_NAME = "model.safetensors"  # as transformers calls them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,18 +43,22 @@ class PublishedTextEncoder(nn.Module):
 
     def forward(self, prompts: Sequence[str]) -> TextEncoding:
         """Text tokens; the mask is True on all that a denoiser is to attend to. Prompts that are too long are cut off,
-        with a warning."""
-        rule = self.rule
-        texts = [clean_prompt(prompt) for prompt in prompts] if rule.cleaned else list(prompts)
+        with a warning; of equal ones, such as the negative prompt of many clips, one is encoded."""
+        rule, device = self.rule, next(self.model.parameters()).device
+        given = [clean_prompt(prompt) for prompt in prompts] if rule.cleaned else list(prompts)
+        texts = list(dict.fromkeys(given))
         self._warn_of_long(texts)
         batch = self.tokenizer(
             texts, padding="max_length", max_length=rule.length, truncation=True, return_tensors="pt"
-        ).to(next(self.model.parameters()).device)
-        mask = batch["attention_mask"]
-        tokens = self.model(batch["input_ids"], attention_mask=mask if rule.masked else None).last_hidden_state
+        )
+        mask = batch["attention_mask"].to(device)
+        ids = batch["input_ids"].to(device)
+        tokens = self.model(ids, attention_mask=mask if rule.masked else None).last_hidden_state
         if rule.zeroed:
             tokens = tokens.masked_fill(mask[..., None] == 0, 0.0)
-        return TextEncoding(tokens=tokens, mask=torch.ones_like(mask).bool() if rule.attended else mask.bool())
+        rows = [texts.index(text) for text in given]
+        seen = torch.ones_like(mask) if rule.attended else mask
+        return TextEncoding(tokens=tokens[rows], mask=seen[rows].bool())
 
     def _warn_of_long(self, texts: Sequence[str]) -> None:
         for text in texts:
@@ -81,26 +82,10 @@ def clean_prompt(prompt: str) -> str:
 
 
 def draft_text_encoder(folder: Path, dtype: torch.dtype | None) -> Draft:
-    """The T5 or UMT5 encoder in a folder of transformers' layout, to be filled in `dtype`.
+    """The T5 or UMT5 encoder in a folder, to be filled in `dtype`; errors as `draft_transformers`."""
+    from transformers import T5EncoderModel, UMT5EncoderModel
 
-    Raises VidgenError for another model, a missing shard, and tensors that do not fit the config.
-    """
-    from transformers import AutoConfig, T5EncoderModel, UMT5EncoderModel
-
-    kinds = {"t5": T5EncoderModel, "umt5": UMT5EncoderModel}
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise VidgenError(f"{folder} holds no text encoder: {str(error).splitlines()[0][:160]}") from None
-    if config.model_type not in kinds:
-        raise VidgenError(f"{folder} holds a {config.model_type} model; text encoders here are {' and '.join(kinds)}")
-    kind = kinds[config.model_type]
-    with WithoutWeights():
-        network = kind(config)
-    checkpoint = find_checkpoint(folder, WEIGHTS_NAME)
-    check_shapes(network, checkpoint)
-    wide = kind._keep_in_fp32_modules if dtype is torch.float16 else ()  # their sums overflow it
-    return Draft(network=network, checkpoint=checkpoint, wide=frozenset(wide or ()))
+    return draft_transformers(folder, {"t5": T5EncoderModel, "umt5": UMT5EncoderModel}, dtype)
 
 
 def read_words(folder: Path) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch.overrides import TorchFunctionMode
 
 from vidgen.errors import VidgenError
 from vidgen.pretrained import CONFIG_NAME, Checkpoint, find_checkpoint, put, read_config
+
+TRANSFORMERS_NAME = "model.safetensors"  # of weights in transformers' layout
 
 
 class WithoutWeights(TorchFunctionMode):
@@ -28,18 +31,21 @@ class WithoutWeights(TorchFunctionMode):
 class Draft:
     """A network without weights, and the checkpoint that is known to fit it; nothing has been read yet.
 
-    `wide`: parts of names whose tensors stay in float32 where a narrower dtype is asked for.
+    `wide`: parts of names whose tensors stay in float32 where a narrower dtype is asked for. `prefix`: what stands
+    before every name in the checkpoint and not in the network.
     """
 
     network: nn.Module
     checkpoint: Checkpoint
     wide: frozenset[str] = frozenset()
+    prefix: str = ""
 
     def fill(self, *, dtype: torch.dtype | None, device: str) -> nn.Module:
         """The network with its weights, each put straight where it belongs; in evaluation mode, without gradients."""
         places, twins = self.network.state_dict(), tied_names(self.network)
         tensors: dict[str, torch.Tensor] = {}
-        for name, tensor in self.checkpoint.read():
+        for theirs, tensor in self.checkpoint.read():
+            name = theirs.removeprefix(self.prefix)
             narrow = dtype is not None and dtype.itemsize < 4 and not self.wide.isdisjoint(name.split("."))
             tensors[name] = put(tensor, places[name], torch.float32 if narrow else dtype, device)
         for names in twins:
@@ -57,11 +63,11 @@ def tied_names(network: nn.Module) -> list[list[str]]:
     return [group for group in names.values() if len(group) > 1]
 
 
-def check_shapes(network: nn.Module, checkpoint: Checkpoint) -> None:
+def check_shapes(network: nn.Module, checkpoint: Checkpoint, prefix: str = "") -> None:
     """Raises VidgenError unless the checkpoint has exactly the network's tensors; of one with several names, any."""
-    expected = {name: tuple(place.shape) for name, place in network.state_dict().items()}
+    expected = {prefix + name: tuple(place.shape) for name, place in network.state_dict().items()}
     for names in tied_names(network):
-        absent = [name for name in names if name not in checkpoint.homes]
+        absent = [prefix + name for name in names if prefix + name not in checkpoint.homes]
         for name in absent if len(absent) < len(names) else absent[1:]:
             del expected[name]
     checkpoint.check(expected)
@@ -91,3 +97,34 @@ def draft_diffusers(kind: type, place: Path) -> Draft:
     checkpoint = find_checkpoint(place)
     check_shapes(network, checkpoint)
     return Draft(network=network, checkpoint=checkpoint, wide=frozenset(kind._keep_in_fp32_modules or ()))
+
+
+def draft_transformers(
+    folder: Path, kinds: Mapping[str, type], dtype: torch.dtype | None, *, prefix: str = "", left_out: str = ""
+) -> Draft:
+    """The network of transformers in a folder, of the class that `kinds` has for its type, to be filled in `dtype`.
+
+    Names in the checkpoint may begin with `prefix` where the class does without; `left_out` is the last part of names
+    that are not read. Raises VidgenError for another type, a missing shard, and tensors that do not fit the config.
+    """
+    from transformers import AutoConfig
+
+    what = folder.name.replace("_", " ")
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise VidgenError(f"{folder} holds no {what}: {str(error).splitlines()[0][:160]}") from None
+    if config.model_type not in kinds:
+        raise VidgenError(f"{folder} holds a {config.model_type} model; of its kind are read: {', '.join(kinds)}")
+    kind = kinds[config.model_type]
+    with WithoutWeights():
+        network = kind(config)
+    checkpoint = find_checkpoint(folder, TRANSFORMERS_NAME)
+    homes = {name: home for name, home in checkpoint.homes.items() if name.rpartition(".")[2] != left_out}
+    checkpoint = replace(checkpoint, homes=homes)
+    own = any(name.startswith(prefix) for name in network.state_dict())
+    stripped = prefix if not own and all(name.startswith(prefix) for name in homes) else ""
+    check_shapes(network, checkpoint, stripped)
+    # Of these the sums overflow float16.
+    wide = frozenset(kind._keep_in_fp32_modules or ()) if dtype is torch.float16 else frozenset()
+    return Draft(network=network, checkpoint=checkpoint, wide=wide, prefix=stripped)
