@@ -86,6 +86,13 @@ def scheduler_levels(scheduler: Any, num_inference_steps: int, path: Path) -> Fl
     """
     scale = find_scale(scheduler)
     scheduler.set_timesteps(num_inference_steps)
+    return current_levels(scheduler, scale, path)
+
+
+def current_levels(
+    scheduler: Any, scale: Callable[[Any, int], tuple[Tensor, Tensor]], path: Path
+) -> Float[Tensor, " n_plus_1"]:
+    """The levels of `path` at which a scheduler's steps, as they are set, take their samples."""
     pairs = [scale(scheduler, i) for i in range(len(scheduler.timesteps) + 1)]
     levels = torch.stack([path.level(alpha, sigma) for alpha, sigma in pairs])
     if not bool((levels <= 1.0 + 1e-6).all()):  # of alpha = 0 on the EDM path, infinity

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,12 @@ from torch import Tensor
 from vidgen.atomic import written_aside
 from vidgen.denoiser import Denoiser
 from vidgen.errors import VidgenError
-from vidgen.locations import find_model
 from vidgen.models.text import TextEncoder
 from vidgen.models.text_cache import find_text_cache
 from vidgen.models.video_dit import VideoDiT
 from vidgen.noise import TimeDistribution, draw_per_sample, sample_generator
 from vidgen.paths import PARAMETRISATIONS, PATHS
-from vidgen.pretrained import config_from_dict, read_json
+from vidgen.paths import Path as NoisePath
 from vidgen.samplers.caching import Caching
 from vidgen.samplers.conditions import Conditions, hide_frames, sample_given
 from vidgen.samplers.given_frames import Footage, Mask, Picture, read_conditions
@@ -64,6 +62,15 @@ class SchedulerConfig:
     width: int = 64
     fps: float = 8.0
 
+    def make_path(self) -> NoisePath:
+        """The path of this name. Raises VidgenError if it, or the parametrisation, is unknown."""
+        if self.path not in PATHS or self.parametrisation not in PARAMETRISATIONS:
+            raise VidgenError(
+                f"path {self.path!r} with parametrisation {self.parametrisation!r} is unknown; known are "
+                f"{', '.join(PATHS)} with {', '.join(PARAMETRISATIONS)}"
+            )
+        return PATHS[self.path]()
+
     def time(self) -> TimeDistribution:
         return TimeDistribution(**{f.name: getattr(self, f.name) for f in fields(TimeDistribution)})
 
@@ -81,17 +88,13 @@ class VideoPipeline:
     """Text to video. `vae` is a tokenizer, `transformer` a denoising network, `text_encoder` maps prompts to tokens.
 
     `text_cache` keeps encoded prompts on disk, if the encoder is large; set another, or None for none.
+    `scheduler` is a SchedulerConfig, or what stands in its place for a published model: a PublishedSchedule.
     """
 
-    def __init__(self, vae: Any, transformer: VideoDiT, text_encoder: TextEncoder, scheduler: SchedulerConfig) -> None:
+    def __init__(self, vae: Any, transformer: VideoDiT, text_encoder: TextEncoder, scheduler: Any) -> None:
         self.vae, self.transformer, self.text_encoder, self.scheduler = vae, transformer, text_encoder, scheduler
         self.text_cache = find_text_cache(text_encoder)
-        if scheduler.path not in PATHS or scheduler.parametrisation not in PARAMETRISATIONS:
-            raise VidgenError(
-                f"path {scheduler.path!r} with parametrisation {scheduler.parametrisation!r} is unknown; known are "
-                f"{', '.join(PATHS)} with {', '.join(PARAMETRISATIONS)}"
-            )
-        self.path = PATHS[scheduler.path]()
+        self.path = scheduler.make_path()
 
     @torch.inference_mode()
     def __call__(
@@ -168,6 +171,7 @@ class VideoPipeline:
         streams = {"generator": generator, "callback": callback_on_step_end}
         solver = sampler if callable(sampler) else SAMPLERS[sampler]
         latents = sample_given(solver, denoise, latents, times, self.path, given, **streams)
+        latents = latents[:, :, -self.latent_frames(size[0]) :]
         clips = self.decode(latents, *size) if output_type == "np" else None
         return PipelineOutput(frames=clips, latents=latents.cpu(), fps=s.fps)
 
@@ -203,7 +207,11 @@ class VideoPipeline:
         return self.denoiser(prompts, "", Guidance(scale=1.0), tokens=0)
 
     def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """(c, t, h, w) of one clip's latents. VidgenError for a size that tokenizer and patch cannot make."""
+        """(c, t, h, w) of one clip's latents as they are sampled: where a patch holds several latent frames, some more
+        stand before them to fill the first one, and are dropped in the end.
+
+        Raises VidgenError for a size that tokenizer and patch cannot make.
+        """
         config = self.vae.config
         multiple = config.ratio * self.transformer.config.patch[1]
         if num_frames < 1:
@@ -212,8 +220,13 @@ class VideoPipeline:
             if value < multiple or value % multiple:
                 near = max(multiple, round(value / multiple) * multiple)
                 raise VidgenError(f"{axis} {value} is not a multiple of {multiple}, which this model needs; try {near}")
-        t = 1 + -(-(num_frames - 1) // config.ratio_t)
+        t = self.latent_frames(num_frames)
+        t += -t % self.transformer.config.patch[0]
         return config.latent_channels, t, height // config.ratio, width // config.ratio
+
+    def latent_frames(self, num_frames: int) -> int:
+        """The latent frames that the tokenizer has for so many frames."""
+        return 1 + -(-(num_frames - 1) // self.vae.config.ratio_t)
 
     def tokens_of(self, shape: tuple[int, int, int, int]) -> int:
         """Tokens of one frame of latents (c, t, h, w)."""
@@ -240,8 +253,12 @@ class VideoPipeline:
     def decode_onwards(
         self, latents: Float[Tensor, "1 c t h w"], state: Any = None
     ) -> Iterator[tuple[UInt8[np.ndarray, "k H W 3"], Any]]:
-        """(uint8 frames, the tokenizer's state after them) of one latent frame after the other; None starts a clip."""
-        for z in latents.to(next(self.vae.parameters()).device).split(1, dim=2):
+        """(uint8 frames, the tokenizer's state after them) of one latent frame after the other; None starts a clip.
+
+        Of a tokenizer that does not stream, of all at once.
+        """
+        at_once = 1 if getattr(self.vae, "streams", True) else latents.shape[2]
+        for z in latents.to(next(self.vae.parameters()).device).split(at_once, dim=2):
             x, state = self.vae.decode_chunk(z, state)
             levels = ((x[0].float().clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8)
             yield levels.permute(1, 2, 3, 0).cpu().numpy(), state
@@ -261,29 +278,3 @@ class VideoPipeline:
             (target / "scheduler" / "scheduler_config.json").write_text(text + "\n", encoding="utf-8")
             index["scheduler"] = [SchedulerConfig.__module__, "SchedulerConfig"]
             (target / INDEX_NAME).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-
-
-def load_component(folder: Path, entry: Any, dtype: torch.dtype | None, device: str) -> Any:
-    """One part of a pipeline, of the class that model_index.json names; only vidgen's own classes are loaded."""
-    if not (isinstance(entry, list) and len(entry) == 2 and str(entry[0]).split(".")[0] == "vidgen"):
-        raise VidgenError(f"{folder}: class {entry} of model_index.json is not one of vidgen's; not supported")
-    try:
-        component = getattr(import_module(entry[0]), entry[1])
-    except (ImportError, AttributeError):
-        raise VidgenError(f"{folder}: class {entry[1]} is not in {entry[0]}; saved by another version?") from None
-    return component.from_pretrained(folder, dtype=dtype, device=device)
-
-
-def load_pipeline(
-    name: str = "default", *, device: str = "cpu", dtype: torch.dtype | None = torch.float32
-) -> VideoPipeline:
-    """The pipeline `name`: "default", a folder with model_index.json, or a hub id. VidgenError if it is not whole."""
-    folder = find_model(name)
-    index = read_json(folder / INDEX_NAME)
-    missing = [part for part in ("vae", "transformer", "text_encoder", "scheduler") if part not in index]
-    if missing:
-        raise VidgenError(f"{folder / INDEX_NAME} names no {', '.join(missing)}; not a text-to-video pipeline")
-    path = folder / "scheduler" / "scheduler_config.json"
-    scheduler = config_from_dict(SchedulerConfig, read_json(path), str(path))
-    parts = [load_component(folder / n, index[n], dtype, device) for n in ("vae", "transformer", "text_encoder")]
-    return VideoPipeline(*parts, scheduler)

@@ -120,6 +120,11 @@ def rollout(
     if num_frames < 1:
         raise VidgenError(f"num_frames is {num_frames}; it must be 1 or more")
     wanted = 1 + -(-(num_frames - 1) // ratio_t)
+    if wanted > shape[1] and not getattr(pipe.vae, "streams", True):
+        raise VidgenError(
+            f"a clip of {num_frames} frames is made window by window, and {pipe.vae.config.name} decodes in one go: "
+            f"{size[0]} frames at most, or more in a window"
+        )
     overlap = windows.overlap_of(shape[1]) if wanted > shape[1] else 0
     stream = generator or sample_generator(seed, 0)
     given = read_conditions(pipe.vae, size, image=image, video=video)

@@ -61,6 +61,8 @@ def make_planner(tokenizer: VideoTokenizer, limit: int | None, task: Task) -> Pl
 
     if limit is None:
         return plan_by_pixels
+    if not tokenizer.streams:
+        raise VidgenError(f"--max-memory: {tokenizer.config.name} takes a clip in one go; shorten or shrink the clip")
 
     import torch
 

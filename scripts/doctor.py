@@ -97,7 +97,7 @@ def has_codec(name: str, mode: Literal["r", "w"]) -> bool:
 
 def look_at_models() -> Iterator[Finding]:
     from vidgen.locations import SHIPPED
-    from vidgen.samplers.pipeline import load_pipeline
+    from vidgen.samplers.loading import load_pipeline
 
     folders = sorted(path for path in SHIPPED.glob("*") if path.is_dir()) if SHIPPED.is_dir() else []
     if not folders:

@@ -75,7 +75,7 @@ def generation(
     Prompt i has noise of its own, fixed by --seed. Example: vidgen evaluate generation --model default --n 200
     """
     from vidgen.samplers.adherence import held_out_prompts, held_out_world, score_generation
-    from vidgen.samplers.pipeline import load_pipeline
+    from vidgen.samplers.loading import load_pipeline
 
     where = find_device(device)
     precision = find_dtype(dtype, where)

@@ -43,7 +43,7 @@ def conditions(
     from vidgen.samplers.adherence import held_out_world
     from vidgen.samplers.condition_scores import choose_conditions, score_condition
     from vidgen.samplers.conditions import check_strength
-    from vidgen.samplers.pipeline import load_pipeline
+    from vidgen.samplers.loading import load_pipeline
 
     check_strength(strength)
     names = choose_conditions(parse_names(only or ""))

@@ -67,7 +67,7 @@ def distance(
     from vidgen.representations.extractor import FeatureExtractor
     from vidgen.samplers.adherence import held_out_world
     from vidgen.samplers.feature_distance import score_distance
-    from vidgen.samplers.pipeline import load_pipeline
+    from vidgen.samplers.loading import load_pipeline
     from vidgen.scripts.extract import choose_taps, open_model
 
     where = find_device(device)

@@ -48,7 +48,7 @@ def steps(
     Example: vidgen evaluate steps --n 96 --evaluations 4,8,16,32,64 --plot steps.png --json steps.json
     """
     from vidgen.samplers.adherence import held_out_prompts, held_out_world
-    from vidgen.samplers.pipeline import load_pipeline
+    from vidgen.samplers.loading import load_pipeline
     from vidgen.samplers.solvers import SAMPLERS
     from vidgen.samplers.step_scores import cheapest, plan_efforts, score_efforts
 

@@ -49,7 +49,7 @@ def surprise(
     from vidgen.data.shapes import ShapeWorldConfig
     from vidgen.data.shapes.scenes import VIOLATIONS
     from vidgen.representations.surprise import Noise, measure_surprise
-    from vidgen.samplers.pipeline import load_pipeline
+    from vidgen.samplers.loading import load_pipeline
 
     names = list(VIOLATIONS) if violations.strip() == "all" else parse_names(violations)
     noise, where = Noise(levels=levels, draws=draws, seed=seed), find_device(device)

@@ -34,7 +34,8 @@ def open_model(name: str, device: str, dtype: Dtype) -> Any:
     """The pipeline of that name, or the tokenizer where the folder holds no more. VidgenError if there is none."""
     from vidgen.locations import find_model
     from vidgen.pretrained import read_config
-    from vidgen.samplers.pipeline import INDEX_NAME, load_pipeline
+    from vidgen.samplers.loading import load_pipeline
+    from vidgen.samplers.pipeline import INDEX_NAME
     from vidgen.tokenizers.diffusion.model import DiffusionTokenizer
     from vidgen.tokenizers.loading import load_tokenizer
 

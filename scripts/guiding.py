@@ -79,7 +79,7 @@ class GuidanceWords:
         if not name or not equals or not value:
             raise VidgenError(f"--guidance-option {text!r} is no NAME=VALUE; give one such as norm_limit=2.5")
         if name == "weaker":
-            from vidgen.samplers.pipeline import load_pipeline
+            from vidgen.samplers.loading import load_pipeline
 
             return name, load_pipeline(value, device=device, dtype=dtype).transformer
         numbers = parse_numbers(value, f"--guidance-option {name}")

@@ -84,7 +84,7 @@ def restore(
 
     from vidgen.data.writing import write_video
     from vidgen.samplers.conditions import check_strength
-    from vidgen.samplers.pipeline import load_pipeline
+    from vidgen.samplers.loading import load_pipeline
     from vidgen.samplers.restoration import restore as restore_clip
 
     check_strength(strength)

@@ -132,7 +132,7 @@ def sample(
     loras = find_loras(lora)
 
     from vidgen.models.text_cache import find_text_cache
-    from vidgen.samplers.pipeline import load_pipeline
+    from vidgen.samplers.loading import load_pipeline
     from vidgen.samplers.rollout import Windows
     from vidgen.scripts.sampling_memory import check_sampling
 
@@ -151,6 +151,8 @@ def sample(
     put_on(pipe, loras)
     pipe.text_cache = find_text_cache(pipe.text_encoder, text_cache)
     rate = fps or pipe.scheduler.fps
+    if hasattr(pipe.transformer, "frame_rate"):  # of models that are told how fast a clip plays
+        pipe.transformer.frame_rate = rate
     tale = None if story is None else read_story(story, rate)
     prompts = prompts if tale is None else [describe_story(tale)]
     pairs = [(text, copy) for text in prompts for copy in range(num_videos_per_prompt)]

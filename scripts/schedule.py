@@ -46,13 +46,15 @@ def show(
             raise VidgenError(f"--plot {plot}: no picture is known for {plot.suffix!r}; use {', '.join(PLOTS)}")
         check_output(plot)
 
-    from vidgen.samplers.pipeline import load_pipeline
+    from vidgen.samplers.loading import load_pipeline
 
     pipe = load_pipeline(model)
     s = pipe.scheduler
     size = (num_frames or s.num_frames, height or s.height, width or s.width)
     report = {"model": model, **describe_schedule(pipe, size, num_inference_steps or s.num_inference_steps)}
     if plot is not None:
+        if not report["quantiles"]:
+            raise VidgenError(f"--plot draws the levels of training, and {model} says nothing of them; leave it out")
         from vidgen.scripts.schedule_plot import draw_schedule
 
         draw_schedule(report, plot)
@@ -66,10 +68,13 @@ def describe_schedule(pipe: VideoPipeline, size: tuple[int, int, int], steps: in
     """Everything that `show` prints, for clips of `size` (frames, height, width)."""
     import torch
 
+    from vidgen.noise import TimeDistribution
+
     s, shape = pipe.scheduler, pipe.latent_shape(*size)
     time = pipe.time_for(shape)
     u = torch.tensor(QUANTILES, dtype=torch.float64)
-    levels = zip(QUANTILES, time.quantile(u), strict=True)
+    trained = isinstance(time, TimeDistribution)  # of a published model it is not said
+    levels = zip(QUANTILES, time.quantile(u), strict=True) if trained else ()
     return {
         "path": s.path,
         "parametrisation": s.parametrisation,
@@ -96,16 +101,25 @@ def print_schedule(report: dict[str, Any]) -> None:
     time = report["time"]
     size = f"{report['num_frames']} frames of {report['height']}x{report['width']}"
     print(f"{report['model']}: predicts {report['parametrisation']} on the {report['path']} path")
-    shape = {"logit_normal": ("mean", "std"), "log_normal": ("mean", "std"), "mode": ("mode_scale",), "uniform": ()}
-    parts = [f"{key} {time[key]:g}" for key in (*shape[time["density"]], "shift", "highest")]
     tokens = f"{report['latent_frames']} latent frames of {report['tokens_per_frame']} tokens"
-    print(f"{time['density']}, {', '.join(parts)}; for {size}, {tokens}")
+    print(f"{describe_time(time)}; for {size}, {tokens}")
     for title, first, rows in (
         ("training: shares of draws below a level", "share", report["quantiles"]),
         (f"sampling: {len(report['steps']) - 1} steps of {report['sampler']}", "step", report["steps"]),
     ):
+        if not rows:
+            continue
         key = "u" if first == "share" else "step"
         print_table(title, (f">{first}", ">t", ">alpha", ">sigma", ">log SNR"), [cells(row, key) for row in rows])
+
+
+def describe_time(time: dict[str, Any]) -> str:
+    """A time distribution, or a published scheduler, in words."""
+    if "scheduler" in time:
+        return f"diffusers' {time['scheduler']}; the levels of training are not said"
+    shape = {"logit_normal": ("mean", "std"), "log_normal": ("mean", "std"), "mode": ("mode_scale",), "uniform": ()}
+    parts = [f"{key} {time[key]:g}" for key in (*shape[time["density"]], "shift", "highest")]
+    return f"{time['density']}, {', '.join(parts)}"
 
 
 def cells(row: dict[str, Any], first: str) -> tuple[str, ...]:

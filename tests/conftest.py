@@ -5,9 +5,11 @@ import os
 # pytest-xdist runs a process a core: threads of their own would only wait for each other. Set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import runpy  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from fractions import Fraction  # noqa: E402
 from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
 
 import av  # noqa: E402
 import numpy as np  # noqa: E402
@@ -45,6 +47,23 @@ def read_numbers(frames: np.ndarray) -> list[int]:
     columns = (np.arange(8) + 0.5) * frames.shape[2] / 8
     bits = frames[:, frames.shape[1] // 2, columns.astype(int)].mean(axis=-1) > 127
     return (bits @ (1 << np.arange(8))).tolist()
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Any]]:
+    """`published("wan")`: a small random pipeline of diffusers, as a folder that it saved and as it is; see
+    `make_pipeline` for the kinds. Do not write to the folder."""
+    make = runpy.run_path(str(Path(__file__).with_name("published_pipelines.py")))["make_pipeline"]
+    made: dict[str, tuple[Path, Any]] = {}
+
+    def find(kind: str) -> tuple[Path, Any]:
+        if kind not in made:
+            folder, pipeline = tmp_path_factory.mktemp("published") / kind, make(kind)
+            pipeline.save_pretrained(folder)
+            made[kind] = folder, pipeline
+        return made[kind]
+
+    return find
 
 
 @pytest.fixture

@@ -125,7 +125,7 @@ def late():
     found = imported(source, "vidgen.samplers.pipeline", typing_only=False)
     assert found == {
         *("typing", "torch.nn", "einops", "vidgen", "vidgen.samplers", "vidgen.data", "vidgen.noise"),
-        *("vidgen.tokenizers.loading", "vidgen.samplers.pipeline"),
+        *("vidgen.tokenizers.loading", "vidgen.samplers.loading"),
     }
     assert "numpy" in imported(source, "vidgen.samplers.pipeline", typing_only=True)
 

@@ -7,7 +7,16 @@ import torch
 
 from vidgen.denoiser import make_denoiser
 from vidgen.errors import VidgenError
-from vidgen.paths import PARAMETRISATIONS, PATHS, EDMPath, add_noise, convert_prediction, expand_level, network_input
+from vidgen.paths import (
+    PARAMETRISATIONS,
+    PATHS,
+    EDMPath,
+    TablePath,
+    add_noise,
+    convert_prediction,
+    expand_level,
+    network_input,
+)
 
 T = torch.tensor([0.05, 0.3, 0.8, 0.97], dtype=torch.float64)
 
@@ -41,6 +50,23 @@ def test_edm_steps_are_the_papers_but_for_sigma_min():
     root = 80.0 ** (1 / 7) + i / (n - 1) * (0.002 ** (1 / 7) - 80.0 ** (1 / 7))
     ours = path.sigma(1.0 - i / (n - 1))
     assert (ours - root**7).abs().max() < 0.0021 and path.input_scale(torch.tensor(1.0)) == pytest.approx(1 / 6401**0.5)
+
+
+@pytest.mark.parametrize("zero_snr", [True, False])
+def test_a_table_is_met_at_its_entries_and_inverted_between_them(zero_snr):
+    from diffusers import DDIMScheduler
+
+    kept = DDIMScheduler(beta_schedule="scaled_linear", rescale_betas_zero_snr=zero_snr).alphas_cumprod.double()
+    path = TablePath(alphas=tuple(kept.sqrt().tolist()))
+    k = torch.arange(1, 1001, dtype=torch.float64) / 1000
+    assert torch.allclose(path.alpha(k), kept.sqrt(), atol=1e-12)
+    assert torch.allclose(path.sigma(k), (1 - kept).sqrt(), atol=1e-12)
+    ends = torch.tensor([0.0, 1.0])
+    assert path.alpha(ends)[0] == 1.0 and path.sigma(ends)[0] == 0.0 and (path.alpha(ends)[1] == 0.0) == zero_snr
+    t = torch.linspace(0.0, 1.0, 777, dtype=torch.float64)
+    assert torch.allclose(path.alpha(t) ** 2 + path.sigma(t) ** 2, torch.ones_like(t))
+    assert torch.allclose(path.level(3.0 * path.alpha(t), 3.0 * path.sigma(t)), t, atol=1e-10)
+    assert (path.sigma(t).diff() > 0).all() and path.alpha(t.float()).dtype == torch.float32
 
 
 @pytest.mark.parametrize("name", PATHS)
@@ -103,6 +129,9 @@ def test_gain_is_the_derivative_of_x0(kind):
 def test_impossible_paths_are_refused():
     with pytest.raises(VidgenError, match="0 < sigma_min < sigma_max"):
         dataclasses.replace(EDMPath(), sigma_min=100.0)
+    for alphas in ((), (0.5, 0.5), (1.0, 0.5), (0.5, -0.1)):
+        with pytest.raises(VidgenError, match="alphas is no path"):
+            TablePath(alphas=alphas)
 
 
 @pytest.mark.parametrize("t", [torch.tensor(0.5), torch.full((2,), 0.5), torch.full((2, 3), 0.5)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -12,19 +13,22 @@ from vidgen.pretrained import read_config, read_json
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.published.wan import CLASS_NAME as WAN
 from vidgen.tokenizers.published.wan import read_wan
+from vidgen.tokenizers.published.whole_clip import COGVIDEOX, LTX, read_cogvideox, read_ltx
 
 # By the class that a config names: docs/published_weights.md lists them.
-READERS: dict[str, Callable[..., VideoTokenizer]] = {
+READERS: dict[str, Callable[..., Any]] = {
     VideoTokenizer.__name__: VideoTokenizer.from_pretrained,
     WAN: read_wan,
+    COGVIDEOX: read_cogvideox,
+    LTX: read_ltx,
 }
 
 
-def load_tokenizer(name: str = "default", *, device: str = "cpu", dtype: torch.dtype | None = None) -> VideoTokenizer:
+def load_tokenizer(name: str = "default", *, device: str = "cpu", dtype: torch.dtype | None = None) -> Any:
     """The tokenizer `name`: "default", a folder of a tokenizer or of a whole pipeline, one safetensors file, a hub id.
 
-    Raises VidgenError if there is none, if it is of a class that is not supported, or if its weights do not fit its
-    config.
+    A VideoTokenizer, or a WholeClipTokenizer, which has its interface but does not stream. Raises VidgenError if there
+    is none, if it is of a class that is not supported, or if its weights do not fit its config.
     """
     place = find_model(name, part="vae")
     if (place / "model_index.json").is_file():
@@ -35,3 +39,12 @@ def load_tokenizer(name: str = "default", *, device: str = "cpu", dtype: torch.d
         rest = ", ".join(known for known in READERS if known != VideoTokenizer.__name__)
         raise VidgenError(f"{place} holds a {kind}, not a VideoTokenizer, nor a published class that is read: {rest}")
     return READERS[kind](place, dtype=dtype, device=device)
+
+
+def load_trainable(name: str, *, dtype: torch.dtype | None = None) -> VideoTokenizer:
+    """The tokenizer `name` as `load_tokenizer` finds it. Raises VidgenError if it is of a class of diffusers, which is
+    not trained here."""
+    found = load_tokenizer(name, dtype=dtype)
+    if not isinstance(found, VideoTokenizer):
+        raise VidgenError(f"{name} holds {found.config.name} of diffusers' class, which is not trained; name another")
+    return found

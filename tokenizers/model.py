@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +55,7 @@ class VideoTokenizer(Tapped, Pretrained):
     """
 
     config_class = TokenizerConfig
+    streams: ClassVar[bool] = True
     latents_mean: Tensor
     latents_std: Tensor
 

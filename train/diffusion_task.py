@@ -20,7 +20,8 @@ from vidgen.models.video_dit_presets import find_preset
 from vidgen.noise import TimeDistribution, draw_normal, sample_generator
 from vidgen.paths import PARAMETRISATIONS, PATHS, expand_level, network_input
 from vidgen.pretrained import config_from_dict
-from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline, load_pipeline
+from vidgen.samplers.loading import load_pipeline
+from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline
 from vidgen.tokenizers.loading import load_tokenizer
 from vidgen.train.config import DiffusionRecipe
 from vidgen.train.diffusion_lora import make_lora
@@ -36,6 +37,8 @@ def build_networks(recipe: DiffusionRecipe, latent_channels: int) -> tuple[Video
     """
     if recipe.init_from:
         pipeline = load_pipeline(recipe.init_from, dtype=torch.float32, device=recipe.device)
+        if not isinstance(pipeline.transformer, VideoDiT):
+            raise VidgenError(f"init_from={recipe.init_from} is a published pipeline; only vidgen's own are trained on")
         if pipeline.transformer.config.latent_channels != latent_channels:
             raise VidgenError(f"init_from={recipe.init_from} is for latents of another tokenizer; name another")
         return pipeline.transformer, pipeline.text_encoder

@@ -17,7 +17,7 @@ from vidgen.tokenizers.keyframes.comparing import decode_ways
 from vidgen.tokenizers.keyframes.config import KeyframeConfig
 from vidgen.tokenizers.keyframes.model import KeyframeTokenizer
 from vidgen.tokenizers.keyframes.rates import stored_bpp
-from vidgen.tokenizers.loading import load_tokenizer
+from vidgen.tokenizers.loading import load_trainable
 from vidgen.train.config import KeyframeRecipe
 from vidgen.train.latent_statistics import SMALLEST_SPREAD, clip_batches
 from vidgen.train.loss_config import QUANTIZER_WEIGHTS
@@ -35,7 +35,7 @@ def build_keyframe_tokenizer(recipe: KeyframeRecipe) -> KeyframeTokenizer:
         return KeyframeTokenizer.from_pretrained(recipe.init_from, dtype=torch.float32)
     config, pictures = config_from_dict(KeyframeConfig, recipe.model, "model"), None
     if recipe.key:
-        pictures = load_tokenizer(recipe.key, dtype=torch.float32)
+        pictures = load_trainable(recipe.key, dtype=torch.float32)
         config = config_from_dict(KeyframeConfig, {**recipe.model, "key": pictures.config}, "model")
     torch.manual_seed(recipe.seed)
     model = KeyframeTokenizer(config)

@@ -17,7 +17,7 @@ from torch import Tensor
 from vidgen.errors import VidgenError
 from vidgen.metrics import psnr
 from vidgen.tokenizers.config import TokenizerConfig
-from vidgen.tokenizers.loading import load_tokenizer
+from vidgen.tokenizers.loading import load_trainable
 from vidgen.tokenizers.model import Encoded, VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
 from vidgen.train.config import TokenizerRecipe
@@ -34,7 +34,7 @@ from vidgen.train.task import Metrics, Task
 def build_tokenizer(recipe: TokenizerRecipe) -> VideoTokenizer:
     """The recipe's tokenizer: weights of `init_from` if set, else freshly drawn from the recipe's seed."""
     if recipe.init_from:
-        return load_tokenizer(recipe.init_from, dtype=torch.float32)
+        return load_trainable(recipe.init_from, dtype=torch.float32)
     config = change_preset(recipe.preset, recipe.model, "model")
     torch.manual_seed(recipe.seed)
     return VideoTokenizer(config)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vidgen.paths import FlowPath as FlowPath
     from vidgen.representations.bank import FeatureBank as FeatureBank
     from vidgen.representations.extractor import FeatureExtractor as FeatureExtractor
-    from vidgen.samplers.pipeline import load_pipeline as load_pipeline
+    from vidgen.samplers.loading import load_pipeline as load_pipeline
     from vidgen.samplers.solvers import SAMPLERS as SAMPLERS
     from vidgen.tokenizers.bottlenecks import BOTTLENECKS as BOTTLENECKS
     from vidgen.tokenizers.loading import load_tokenizer as load_tokenizer
@@ -43,7 +43,7 @@ _PUBLIC = {
     "VideoDiT": "vidgen.models.video_dit",
     "VideoTokenizer": "vidgen.tokenizers.model",
     "load_lora": "vidgen.lora.adapters",
-    "load_pipeline": "vidgen.samplers.pipeline",
+    "load_pipeline": "vidgen.samplers.loading",
     "load_tokenizer": "vidgen.tokenizers.loading",
 }
 

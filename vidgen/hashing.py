@@ -29,7 +29,9 @@ def model_hash(model: Any) -> str:
     parts = {name: _module_hash(part) for name, part in modules.items() if isinstance(part, nn.Module)}
     if not parts:
         raise ValueError(f"{type(model).__name__} is neither a module nor a pipeline of {', '.join(PARTS)}")
-    return json_hash({**parts, "path": type(getattr(model, "path", None)).__name__})
+    path = getattr(model, "path", None)
+    name, chosen = type(path).__name__, _chosen(path)
+    return json_hash({**parts, "path": [name, chosen] if chosen else name})
 
 
 def _chosen(config: Any) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -103,6 +104,54 @@ class EDMPath:
 
     def input_scale(self, t: Tensor) -> Tensor:
         return 1.0 / (1.0 + self.sigma(t) ** 2).sqrt()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TablePath:
+    """Variance preserving, with alpha given at t = 1/n, 2/n, ..., 1: that of a network trained on n noise levels.
+
+    What others call timestep k is level (k + 1) / n; t = 0 is clean data. Between two entries the angle
+    atan2(sigma, alpha) is linear in t. Raises VidgenError unless alpha falls from below 1 to 0 or more.
+    """
+
+    alphas: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        falls = all(a > b for a, b in zip((1.0, *self.alphas), self.alphas, strict=False))
+        if not self.alphas or not falls or self.alphas[-1] < 0.0:
+            raise VidgenError(
+                f"a table of {len(self.alphas)} alphas is no path: they must fall from below 1 to 0 or more"
+            )
+
+    @cached_property
+    def _angles(self) -> Float[Tensor, "two n_plus_1"]:
+        """At each entry the angle from data, and what is left of it to noise: at the ends one of them is 0 exactly."""
+        alpha = torch.tensor((1.0, *self.alphas), dtype=torch.float64)
+        from_data = torch.acos(alpha)
+        return torch.stack([from_data, torch.where(alpha == 0, 0.0, 0.5 * math.pi - from_data)])
+
+    def _angle(self, t: Tensor, end: int) -> Tensor:
+        """The angle from one of the ends at level t, in float64."""
+        angles = self._angles[end].to(t.device)
+        place = t.double().clamp(0.0, 1.0) * len(self.alphas)
+        low = place.floor().long().clamp(max=len(self.alphas) - 1)
+        return torch.lerp(angles[low], angles[low + 1], place - low)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return self._angle(t, 1).sin().to(t.dtype)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return self._angle(t, 0).sin().to(t.dtype)
+
+    def level(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        angles = self._angles[0].to(alpha.device)
+        angle = torch.atan2(sigma.double(), alpha.double()).clamp(max=angles[-1])
+        high = torch.searchsorted(angles, angle).clamp(min=1)
+        share = (angle - angles[high - 1]) / (angles[high] - angles[high - 1])
+        return ((high - 1 + share) / len(self.alphas)).to(torch.promote_types(alpha.dtype, sigma.dtype))
+
+    def input_scale(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
 
 
 PATHS: dict[str, Callable[[], Path]] = {"flow": FlowPath, "cosine": CosinePath, "edm": EDMPath}

@@ -106,14 +106,14 @@ def opened(path: Path) -> Iterator[Any]:
         raise VidgenError(f"{path} is not a whole safetensors file ({error}); fetch or save it again") from None
 
 
-def find_checkpoint(place: Path) -> Checkpoint:
-    """The tensors of a file, or of a folder: those of its one file, or of the shards that its index names.
+def find_checkpoint(place: Path, name: str = WEIGHTS_NAME) -> Checkpoint:
+    """The tensors of a file, or of a folder: those of its one file `name`, or of the shards that its index names.
 
     Raises VidgenError for a file or shard that is missing or damaged.
     """
-    index = place / INDEX_NAME
-    if place.is_file() or (place / WEIGHTS_NAME).is_file() or not index.is_file():
-        file = place if place.is_file() else place / WEIGHTS_NAME
+    index = place / f"{name}.index.json"
+    if place.is_file() or (place / name).is_file() or not index.is_file():
+        file = place if place.is_file() else place / name
         return Checkpoint(where=file, homes=_homes([file]))
     listed = read_json(index).get("weight_map")
     if not isinstance(listed, dict) or not all(isinstance(n, str) and Path(n).name == n for n in listed.values()):

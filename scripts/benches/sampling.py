@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from vidgen.models.text import TextEncoding
 from vidgen.roof import synchroniser
-from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline, load_pipeline
+from vidgen.samplers.loading import load_pipeline
+from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline
 from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.memory import measure_peak
 from vidgen.scripts.benches.peers import RATIO, RATIO_T

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vidgen.pretrained import WEIGHTS_NAME
-from vidgen.samplers.pipeline import load_pipeline
+from vidgen.samplers.loading import load_pipeline
 from vidgen.tokenizers.files.token_files import read_tokens
 
 PROMPT = "a red circle moves right"

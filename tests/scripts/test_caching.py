@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from vidgen.samplers.caching import Caching
-from vidgen.samplers.pipeline import load_pipeline
+from vidgen.samplers.loading import load_pipeline
 from vidgen.tokenizers.files.token_files import read_tokens
 
 PROMPT = "a red circle moves right"

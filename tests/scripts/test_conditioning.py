@@ -11,7 +11,7 @@ import torch
 from vidgen.data.reading import read_video
 from vidgen.data.writing import write_video
 from vidgen.models.video_dit import VideoDiT
-from vidgen.samplers.pipeline import load_pipeline
+from vidgen.samplers.loading import load_pipeline
 from vidgen.samplers.rollout import Windows, rollout
 from vidgen.samplers.solvers.stepping import SamplingError
 from vidgen.tokenizers.files.token_files import read_tokens

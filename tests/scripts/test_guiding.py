@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vidgen.samplers.guidance import Guidance
-from vidgen.samplers.pipeline import load_pipeline
+from vidgen.samplers.loading import load_pipeline
 from vidgen.tokenizers.files.token_files import read_tokens
 
 PROMPT = "a red circle moves right"

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vidgen.errors import VidgenError
-from vidgen.samplers.pipeline import load_pipeline
+from vidgen.samplers.loading import load_pipeline
 from vidgen.scripts.loras import Wanted, parse_lora
 from vidgen.tokenizers.files.token_files import read_tokens
 

@@ -11,7 +11,7 @@ from vidgen.data.frames import to_tensor
 from vidgen.data.reading import read_video
 from vidgen.data.writing import write_video
 from vidgen.samplers.degradations import Blur, Gaps, Greying, Reduction
-from vidgen.samplers.pipeline import load_pipeline
+from vidgen.samplers.loading import load_pipeline
 from vidgen.samplers.restoration import restore
 
 PROMPT = "a red circle moves right"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vidgen.models.text import TextEncoding
-from vidgen.samplers.pipeline import load_pipeline
+from vidgen.samplers.loading import load_pipeline
 from vidgen.scripts import sampling_memory
 from vidgen.scripts.sampling_memory import HEADROOM, TEXT_TOKENS, pass_bytes
 from vidgen.tokenizers.memory.measuring import LiveBytes

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from vidgen.samplers.convergence import measure_orders
-from vidgen.samplers.pipeline import load_pipeline
+from vidgen.samplers.loading import load_pipeline
 from vidgen.samplers.solvers import ORDERS, SAMPLERS
 
 

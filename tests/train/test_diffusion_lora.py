@@ -9,7 +9,8 @@ from vidgen.lora.factors import TrainedLoRA
 from vidgen.lora.files import find_lora, read_lora
 from vidgen.models.text import ByteTextConfig, ByteTextEncoder
 from vidgen.models.video_dit import VideoDiT, VideoDiTConfig
-from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline, load_pipeline
+from vidgen.samplers.loading import load_pipeline
+from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
 from vidgen.train.diffusion_task import DiffusionTask

@@ -5,7 +5,7 @@ import torch
 
 from vidgen.errors import VidgenError
 from vidgen.paths import EDMPath, FlowPath, expand_level
-from vidgen.samplers.pipeline import load_pipeline
+from vidgen.samplers.loading import load_pipeline
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
 from vidgen.train.diffusion_task import DiffusionTask, build_networks, draw_given
@@ -158,3 +158,9 @@ def test_a_text_encoder_can_be_kept(recipe):
     recipe.train_text = False
     task = DiffusionTask(recipe)
     assert set(task.model) == {"transformer"}
+
+
+def test_published_pipelines_are_not_trained_on(recipe, published):
+    recipe.init_from = str(published("wan")[0])
+    with pytest.raises(VidgenError, match="is a published pipeline; only vidgen's own are trained on"):
+        DiffusionTask(recipe)

@@ -20,7 +20,7 @@ Indices = Int[Tensor, "1 t h w"] | Int[Tensor, "1 t h w q"]
 
 def codebook_size(tokenizer: VideoTokenizer) -> int:
     """How many symbols a token has, in one codebook; 0 for a continuous tokenizer."""
-    return int(getattr(tokenizer.bottleneck, "codebook_size", 0) or 0)
+    return int(getattr(getattr(tokenizer, "bottleneck", None), "codebook_size", 0) or 0)
 
 
 def symbol_streams(pieces: Sequence[Indices]) -> Int[np.ndarray, "q n"]:

@@ -52,8 +52,8 @@ class Author:
 
     @classmethod
     def of(cls, tokenizer: nn.Module) -> Author:
-        size = codebook_size(tokenizer) if hasattr(tokenizer, "bottleneck") else 0
-        return cls(name=tokenizer.config.name, hash=tokenizer_hash(tokenizer), codebook_size=size)
+        hashed = tokenizer_hash(tokenizer)
+        return cls(name=tokenizer.config.name, hash=hashed, codebook_size=codebook_size(tokenizer))
 
 
 class TokenWriter:

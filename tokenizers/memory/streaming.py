@@ -18,6 +18,7 @@ from vidgen.tokenizers.memory.tiling import TiledState, decode_tiled, encode_til
 from vidgen.tokenizers.model import VideoTokenizer, check_video
 
 CHUNK_PIXELS = 2**20  # of all frames of a chunk together: some hundred MB of activations
+WHOLE = 2**31  # latent frames: more than a clip has
 Frames = Iterable[UInt8[np.ndarray, "h w 3"]]
 
 
@@ -35,7 +36,10 @@ Planner = Callable[[VideoTokenizer, int, int], Plan]  # the plan for clips of a 
 
 
 def plan_by_pixels(tokenizer: VideoTokenizer, height: int, width: int) -> Plan:
-    """Whole frames, as many as hold `CHUNK_PIXELS` pixels; those of one latent frame at least."""
+    """Whole frames, as many as hold `CHUNK_PIXELS` pixels; those of one latent frame at least. All of a clip for a
+    tokenizer that does not stream."""
+    if not tokenizer.streams:
+        return Plan(latents=WHOLE)
     return Plan(latents=max(1, CHUNK_PIXELS // (height * width) // tokenizer.config.ratio_t))
 
 
@@ -73,6 +77,9 @@ def encode_step(
 ) -> tuple[Tokens, TiledState]:
     """`VideoTokenizer.encode_chunk` with the plan's tiles and with indices."""
     check_video(video)
+    if not tokenizer.streams:
+        latents, state = tokenizer.encode_chunk(video, state, last)
+        return Tokens(latents=latents), state
     if plan.tiles is None:
         hidden, state = tokenizer._encode_hidden(video, state, last)
         rows = hidden.shape[3]
@@ -119,6 +126,8 @@ def encode_stream(
 
 def first_latent_for(tokenizer: VideoTokenizer, frame: int) -> int:
     """The latent frame from which decoding must start for `frame` to come out exactly."""
+    if not tokenizer.streams:
+        return 0
     holder, context = -(-frame // tokenizer.config.ratio_t), decoder_context(tokenizer)
     # One at least: the first latent that a decoder sees gives one frame only.
     return 0 if context is None else max(0, holder - max(1, context))

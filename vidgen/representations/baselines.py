@@ -74,9 +74,10 @@ def hold_frame(
 def random_like(model: Any, seed: int = 0) -> Any:
     """A pipeline or tokenizer of the same architecture, freshly initialised; `model` is left as it is.
 
-    Networks are built anew from their config. Weights that training would start at zero (the gates and output of
-    adaLN-zero, without which every block is the identity) are drawn from N(0, 1 / fan_in), so that all layers act. A
-    part without a config, such as a text encoder of another library, is shared with `model`.
+    Networks are built anew from their config, those around another library's class by their `fresh`. Weights that
+    training would start at zero (the gates and output of adaLN-zero, without which every block is the identity) are
+    drawn from N(0, 1 / fan_in), so that all layers act. A part without a config, such as a text encoder of another
+    library, is shared with `model`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -91,7 +92,7 @@ def random_like(model: Any, seed: int = 0) -> Any:
 
 
 def _fresh(module: nn.Module) -> nn.Module:
-    fresh = type(module)(module.config)
+    fresh = module.fresh() if hasattr(module, "fresh") else type(module)(module.config)
     for weight in fresh.parameters():
         if weight.ndim > 1 and not weight.any():
             nn.init.normal_(weight, std=weight[0].numel() ** -0.5)

@@ -183,10 +183,8 @@ class FeatureExtractor:
     def _last_frames(self, info: TapInfo, count: int, num_frames: int) -> Tensor:
         """For each of `count` feature frames, the last video frame in it; tokenizers fill up what is cut short."""
         cell, step = self._known["tokenizer.latents"].stride[0], info.stride[0]
-        if info.space == "denoiser":
-            ends = (torch.arange(count) + 1) * step - cell
-        else:  # counted from the end, which all have in common: first frames fill a cell, or stand by themselves
-            ends = -(-(num_frames - 1) // cell) * cell - torch.arange(count).flip(0) * step
+        # Counted from the end, which all have in common: first frames fill a cell, or stand by themselves.
+        ends = -(-(num_frames - 1) // cell) * cell - torch.arange(count).flip(0) * step
         return ends.clamp(0, num_frames - 1)
 
     def _check_size(self, video: Tensor) -> None:

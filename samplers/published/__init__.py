@@ -1,0 +1,1 @@
+"""Pipelines of diffusers: their folders read, and their schedules."""

@@ -1,0 +1,1 @@
+"""Published denoisers and text encoders, through the classes of diffusers and transformers."""
