@@ -1,15 +1,19 @@
-"""`vidgen bench dit`: the denoiser alone and in sampling, as it comes and compiled."""
+"""`vidgen bench dit`: the denoiser alone and in sampling, as it comes and compiled; our sizes; Wan beside diffusers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+from vidgen.models.video_dit_presets import PRESETS
+from vidgen.published.wan_transformer import read_wan_transformer
 from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.rows import BenchSettings, Row
-from vidgen.scripts.benches.sampling import measure_model
+from vidgen.scripts.benches.sampling import PRESET, measure_model
+from vidgen.scripts.benches.wan_denoiser import measure_wan
 
-CASES = ("model", "compiled")
-PEERS = ()
+CASES = ("model", "compiled", "presets", "wan")
+PEERS = ("diffusers",)
 
 
 def measure(settings: BenchSettings, machine: Machine) -> Iterator[Row]:
@@ -17,3 +21,10 @@ def measure(settings: BenchSettings, machine: Machine) -> Iterator[Row]:
     cases = CASES if settings.only is None else settings.only
     if forms := tuple(case == "compiled" for case in ("model", "compiled") if case in cases):
         yield from measure_model(settings, machine, forms)
+    compiled = "compiled" in cases
+    if "presets" in cases:
+        for name in ("S",) if settings.quick else PRESETS:
+            yield from measure_model(replace(settings, model=f"{PRESET}{name}"), machine, (False, True)[: 1 + compiled])
+    if "wan" in cases:
+        peer = settings.peers is None or "diffusers" in settings.peers
+        yield from measure_wan(settings, machine, read_wan_transformer, with_peer=peer, compiled=compiled)

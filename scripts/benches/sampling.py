@@ -11,6 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from vidgen.models.text import TextEncoding
+from vidgen.models.video_dit import VideoDiT
+from vidgen.models.video_dit_presets import find_preset
+from vidgen.operations import count_gflops
 from vidgen.roof import synchroniser
 from vidgen.samplers.loading import load_pipeline
 from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline
@@ -19,13 +22,14 @@ from vidgen.scripts.benches.memory import measure_peak
 from vidgen.scripts.benches.peers import RATIO, RATIO_T
 from vidgen.scripts.benches.rows import BenchSettings, Row, make_row
 from vidgen.scripts.benches.timing import Timing, alternate
-from vidgen.scripts.benches.work import count_gflops
 from vidgen.scripts.failures import one_line
 from vidgen.scripts.reporting import note
 
 PREPARE = "vidgen.scripts.benches.sampling:prepare_alone"
 PROMPT, SCALE, LEVEL = "a red circle moves right", 4.0, 0.5
 QUICK_STEPS = 2
+PRESET = "preset:"  # before a name of VideoDiT's PRESETS: a network of that size with random weights
+PRESET_LATENTS, PRESET_TEXT = (5, 32, 32), 64  # as their operations are counted beside them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +47,26 @@ class SamplingWork:
 
 def open_model(work: SamplingWork) -> VideoPipeline:
     """The pipeline of the work. Compiled block by block: all blocks are one piece of code, which is compiled once."""
-    pipe = load_pipeline(work.model, device=work.device, dtype=getattr(torch, work.dtype))
+    if work.model.startswith(PRESET):
+        pipe = make_preset(work.model.removeprefix(PRESET), work.device, getattr(torch, work.dtype))
+    else:
+        pipe = load_pipeline(work.model, device=work.device, dtype=getattr(torch, work.dtype))
     if work.compiled:
         for block in pipe.transformer.blocks:
             block.compile()
     return pipe
+
+
+def make_preset(name: str, device: str, dtype: torch.dtype) -> VideoPipeline:
+    """A pipeline around a VideoDiT of that size with random weights, made where and in the precision that it has."""
+    with torch.device("meta"):
+        network = VideoDiT(find_preset(name)).to(dtype)
+    network = network.to_empty(device=device).eval().requires_grad_(False)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.02)
+    tokens = torch.randn(2, PRESET_TEXT, network.config.text_width, device=device).to(dtype)
+    mask = torch.ones(1, PRESET_TEXT, dtype=torch.bool, device=device)
+    return as_pipeline(network, *(TextEncoding(tokens=row[None], mask=mask) for row in tokens), PRESET_LATENTS)
 
 
 def as_pipeline(
@@ -137,7 +156,8 @@ def measure_model(settings: BenchSettings, machine: Machine, forms: tuple[bool, 
     shape = latent_shape(plain)
     tokens = plain.tokens_of(shape) * shape[1]
     for work, taken in times.items():
-        name = f"{'x'.join(map(str, shape[1:]))} latents{', compiled' * work.compiled}"
+        size = f"{work.model.removeprefix(PRESET)} " if work.model.startswith(PRESET) else ""
+        name = f"{size}{'x'.join(map(str, shape[1:]))} latents{', compiled' * work.compiled}"
         passes, found = 1.0, {"latents": list(shape), "tokens": tokens, "peak_mb": peak_of(work, settings)}
         if work.steps:
             name, passes = f"step {plain.scheduler.sampler} {name}", rows[work.compiled] / steps

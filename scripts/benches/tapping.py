@@ -23,7 +23,7 @@ from vidgen.scripts.benches.memory import measure_peak
 from vidgen.scripts.benches.peers import ClipSize
 from vidgen.scripts.benches.rows import BenchSettings, Row, make_row
 from vidgen.scripts.benches.timing import alternate
-from vidgen.scripts.benches.work import count_gflops
+from vidgen.operations import count_gflops
 from vidgen.scripts.extract import open_model
 
 PREPARE = "vidgen.scripts.benches.tapping:prepare_alone"

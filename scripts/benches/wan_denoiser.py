@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from vidgen.models.text import TextEncoding
+from vidgen.operations import count_gflops
 from vidgen.pretrained import find_checkpoint
 from vidgen.roof import synchroniser
 from vidgen.scripts.benches.machine import Machine
@@ -25,7 +26,6 @@ from vidgen.scripts.benches.memory import ProcessDied, measure_peak
 from vidgen.scripts.benches.rows import BenchSettings, Row, make_row
 from vidgen.scripts.benches.sampling import a_share, as_pipeline
 from vidgen.scripts.benches.timing import alternate
-from vidgen.scripts.benches.work import count_gflops
 
 Load = Callable[..., nn.Module]  # (folder, dtype=, device=)
 PREPARE = "vidgen.scripts.benches.wan_denoiser:prepare_alone"

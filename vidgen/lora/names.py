@@ -10,6 +10,8 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from vidgen.errors import VidgenError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
@@ -115,10 +117,25 @@ def with_aliases(table: dict[str, Place], class_name: str) -> dict[str, Place]:
     return found
 
 
+def published_places(network: nn.Module) -> dict[str, Place]:
+    """What LoRAs of a published model call the parameters of a network of ours that has its shape."""
+    from vidgen.models.video_dit import VideoDiT
+    from vidgen.published.wan_transformer import CLASS_NAME, WanTransformerConfig
+    from vidgen.published.wan_transformer_keys import match_keys
+
+    if not isinstance(network, VideoDiT):
+        return {}
+    try:
+        WanTransformerConfig.of(network.config)
+    except VidgenError:  # of a shape of its own
+        return {}
+    return with_aliases(places_of_keys(match_keys(network), network), CLASS_NAME)
+
+
 def find_places(network: nn.Module, names: Collection[str]) -> tuple[nn.Module, dict[str, Place]]:
     """The network that `names` speak of, and its table: `network`, or one that it holds, if that knows more of them."""
     tables = [
-        (module, with_aliases(dict(own_places(module)), type(module).__name__))
+        (module, published_places(module) | with_aliases(dict(own_places(module)), type(module).__name__))
         for module in (network, *network.children())
     ]
     return max(tables, key=lambda found: sum(name in found[1] for name in names))

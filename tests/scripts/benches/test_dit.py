@@ -15,7 +15,7 @@ from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.memory import Peak
 from vidgen.scripts.benches.rows import BenchSettings
 
-MACHINE = Machine(about={}, matmul_gflops={"float32": 10.0})
+MACHINE = Machine(about={}, matmul_gflops={"float32": 10.0}, conv_gflops={"float32": 10.0})
 QUICK = BenchSettings(dtype="float32", rounds=1, quick=True, memory=False)
 WORDS = ("bench", "dit", "--quick", "--no-memory", "--rounds", 2, "--dtype", "float32")
 
@@ -53,7 +53,7 @@ def test_solvers_with_more_evaluations_have_more_passes(model: Path, monkeypatch
 def test_compiled_blocks_take_their_turns(vidgen, model: Path, monkeypatch) -> None:
     compiled = []
     monkeypatch.setattr(nn.Module, "compile", lambda self, *_, **__: compiled.append(self))
-    ran = vidgen(*WORDS, "--model", model)
+    ran = vidgen(*WORDS, "--only", "model,compiled", "--model", model)
     assert ran.status == 0 and "pass 2x2x2 latents, compiled" in ran.out and "of its 2 passes" in ran.out
     assert len(compiled) == 2 and len(set(map(id, compiled))) == 2
 
@@ -63,9 +63,24 @@ def test_where_nothing_compiles_a_note_says_so(vidgen, model: Path, monkeypatch)
         raise RuntimeError("no C++ compiler")
 
     monkeypatch.setattr(nn.Module, "compile", lambda self, *_, **__: setattr(self, "_compiled_call_impl", fail))
-    ran = vidgen(*WORDS, "--model", model)
+    ran = vidgen(*WORDS, "--only", "model,compiled", "--model", model)
     assert ran.status == 0 and "left out, torch.compile does not run here: no C++ compiler" in ran.err
     assert "step euler" in ran.out and "compiled" not in ran.out
+
+
+def test_our_sizes_and_wan_beside_diffusers(vidgen, tmp_path: Path, monkeypatch) -> None:
+    from vidgen.scripts.benches import sampling
+
+    monkeypatch.setattr(sampling, "PRESET_LATENTS", (2, 4, 4))
+    ran = vidgen(*WORDS, "--only", "presets,wan", "--peer", "diffusers", "--json", tmp_path / "dit.json")
+    assert ran.status == 0, ran
+    rows = {row["name"]: row for row in json.loads((tmp_path / "dit.json").read_text())["rows"]}
+    wan = ["wan pass 2x4x4 latents", "wan step 2x4x4 latents"]
+    assert list(rows) == ["pass S 2x4x4 latents", "step euler S 2x4x4 latents", *wan]
+    for name in wan:
+        assert rows[name]["max_abs_diff"] < 1e-4 * rows[name]["std"] and rows[name]["ratio"] > 0
+    alone = vidgen(*WORDS, "--only", "wan", "--peers", "none", "--json")
+    assert json.loads(alone.out)["rows"][0]["peer_s"] is None
 
 
 @dataclass(frozen=True, kw_only=True)
