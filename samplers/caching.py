@@ -98,7 +98,7 @@ def cached_pass(
 
     Raises VidgenError for a network whose `walk` does not begin with its patches, or takes nothing in place of blocks.
     """
-    walk = network.walk(x, t, **conditions)
+    walk = network.walk(x, t, **conditions) if hasattr(network, "walk") else iter([("out", x)])
     name, base = next(walk)
     if name != "patches":
         raise VidgenError(f"{type(network).__name__} does not say what goes into its blocks; sample without caching")

@@ -14,7 +14,7 @@ from vidgen.errors import VidgenError
 from vidgen.models.text import TextEncoder, TextEncoding
 from vidgen.models.text_cache import TextCache
 from vidgen.paths import Path
-from vidgen.samplers.caching import CachedNetwork, Caching
+from vidgen.samplers.caching import CachedNetwork, Caching, take_rows
 from vidgen.samplers.guidance.catalogue import Guidance
 from vidgen.samplers.guidance.passes import View, batched, fits_batched
 from vidgen.samplers.guidance.weakening import perturbed_attention
@@ -28,12 +28,8 @@ def encode_prompts(encoder: TextEncoder, prompts: Sequence[str], cache: TextCach
     different = list(dict.fromkeys(prompts))
     text = encoder(different) if cache is None else cache.encode(encoder, different)
     check_stage(text.tokens[text.mask], "the text encoder gave", "run it in float32, or shorten the prompt")
-    return take_rows(text, [different.index(prompt) for prompt in prompts])
-
-
-def take_rows(text: TextEncoding, rows: Sequence[int] | Tensor) -> TextEncoding:
-    index = torch.as_tensor(rows, device=text.tokens.device)
-    return TextEncoding(tokens=text.tokens[index], mask=text.mask[index])
+    rows = [different.index(prompt) for prompt in prompts]
+    return take_rows(text, torch.tensor(rows, device=text.tokens.device))
 
 
 def join_rows(texts: Iterable[TextEncoding]) -> TextEncoding:
@@ -96,8 +92,10 @@ class Prompting:
                 raise VidgenError(f"the weaker network has {name} {has}, and this model {wanted}; take one of its kind")
 
     def perturbed_blocks(self, guidance: Guidance) -> tuple[int, ...]:
-        """Raises VidgenError for blocks that are not there."""
-        depth = len(self.network.blocks)
+        """Raises VidgenError for blocks that are not there, and for a network that has none of ours."""
+        depth = len(getattr(self.network, "blocks", ()))
+        if not depth:
+            raise VidgenError(f"{type(self.network).__name__} has no blocks to perturb; choose another guidance")
         blocks = tuple(guidance.options.get("blocks") or (depth // 2,))
         if any(block not in range(depth) for block in blocks):
             raise VidgenError(f"perturbed_attention in blocks {blocks}: this model's are 0 to {depth - 1}")

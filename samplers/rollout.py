@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vidgen.data.frames import to_tensor
+from vidgen.data.frames import Fit, fit_frame, to_tensor
 from vidgen.errors import VidgenError
 from vidgen.noise import sample_generator
-from vidgen.samplers.conditions import Conditions
+from vidgen.samplers.conditions import Conditions, check_strength
 from vidgen.samplers.given_frames import Footage, Picture, read_conditions
 from vidgen.samplers.pipeline import VideoPipeline
 
@@ -49,6 +49,34 @@ class Windows:
                 f"{f'choose 1 to {latent_frames - 1}' if latent_frames > 1 else 'make them longer'}"
             )
         return overlap
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """A clip of other resolution, or of another model, that every window starts from at noise level `strength`: what
+    is larger than the noise stays, and what is finer is made anew. `fit`: how its frames get to the clip's size."""
+
+    frames: UInt8[np.ndarray, "T h w 3"]
+    strength: float
+    fit: Fit = "crop"
+
+    def __post_init__(self) -> None:
+        check_strength(self.strength)
+
+    def latents(self, vae: Any, first: int, size: tuple[int, int, int]) -> Float[Tensor, "1 c t h w"]:
+        """Of the `size` (frames, height, width) of a window from frame `first` on; the last frame stands for those that
+        are not there."""
+        places = np.arange(first, first + size[0]).clip(max=len(self.frames) - 1)
+        frames = np.stack([fit_frame(frame, size[1:], self.fit) for frame in self.frames[places]])
+        return vae.encode(to_tensor(frames)[None].to(next(vae.parameters()).device)).latents
+
+    def under(self, given: Conditions | None, latents: Float[Tensor, "1 c t h w"]) -> Conditions:
+        """Conditions that start from these latents wherever nothing is known."""
+        if given is None:
+            known = torch.zeros(latents.shape[2:], dtype=torch.bool)
+            return Conditions(latents=latents, known=known, strength=self.strength)
+        z = torch.where(given.known.to(latents.device), given.latents.to(latents), latents)
+        return replace(given, latents=z, strength=self.strength)
 
 
 def read_story(prompt: str | Story) -> list[tuple[int, str]]:
@@ -102,6 +130,7 @@ def rollout(
     generator: torch.Generator | None = None,
     image: Picture | None = None,
     video: Footage | None = None,
+    draft: Draft | None = None,
     **settings: Any,
 ) -> Iterator[Piece]:
     """One clip of `num_frames`, in pieces: latents and frames of a window at a time, and no more in memory than that.
@@ -111,8 +140,11 @@ def rollout(
     decodes from all latents as one clip. The first window is `pipe(prompt, image=..., video=...)`; each is sampled
     whole and takes its noise from one stream, so a longer clip of the same seed begins with the shorter one.
     A prompt of a story (Villegas et al. 2022, Phenaki) holds from the first window whose new frames begin at its frame
-    or later. `settings` go to the pipeline's call. Raises VidgenError as that does, and for a story or
-    windows that do not go on.
+    or later. `draft` is a whole clip that this one refines: of a long one at low resolution, windows at high resolution
+    keep the course (two phases, as in Brooks et al. 2022, Generating Long Videos of Dynamic Scenes). It does not know
+    how the window before was refined, which costs some likeness across seams.
+    `settings` go to the pipeline's call. Raises VidgenError as that does, for a story or windows that do not go on, and
+    for a draft that is shorter than the clip.
     """
     story, s = read_story(prompt), pipe.scheduler
     size = (windows.num_frames or s.num_frames, height or s.height, width or s.width)
@@ -125,6 +157,8 @@ def rollout(
             f"a clip of {num_frames} frames is made window by window, and {pipe.vae.config.name} decodes in one go: "
             f"{size[0]} frames at most, or more in a window"
         )
+    if draft is not None and len(draft.frames) < num_frames:
+        raise VidgenError(f"the draft has {len(draft.frames)} frames, and the clip {num_frames}; ask for no more")
     overlap = windows.overlap_of(shape[1]) if wanted > shape[1] else 0
     stream = generator or sample_generator(seed, 0)
     given = read_conditions(pipe.vae, size, image=image, video=video)
@@ -132,6 +166,9 @@ def rollout(
     while done < wanted:
         start = 0 if done == 0 else 1 + (done - 1) * ratio_t
         holds = prompt_at(story, start)
+        if draft is not None:
+            first = max(done - shared, 0) * ratio_t  # the window's first latent frame is one frame, the last of its own
+            given = draft.under(given, draft.latents(pipe.vae, first, size))
         said = {"num_frames": size[0], "height": size[1], "width": size[2], "generator": [stream], "given": given}
         made = pipe(holds, **said, output_type="latent", **settings).latents
         new = made[:, :, shared : shared + wanted - done]

@@ -99,15 +99,20 @@ class Sources:
 
         shape, given = size[1:], {}
         count = min(size[0], windows.num_frames)
-        if size[0] > count and (self.changes_video or self.last_image is not None):
-            option = "--last-image" if self.last_image is not None else "a video that is changed"
+        if size[0] > count and (self.mask is not None or self.last_image is not None):
+            option = "--last-image" if self.last_image is not None else "a video with --mask"
             raise VidgenError(
                 f"{option} needs the clip in one go, and {size[0]} frames are longer than --window {count}"
             )
         for name, path in (("image", self.image), ("last_image", self.last_image)):
             if path is not None:
                 given[name] = next(frames_of(path, fps, shape, self.fit, 1))
-        if self.changes_video:
+        if self.changes_video and size[0] > count:
+            from vidgen.samplers.rollout import Draft
+
+            frames = np.stack(list(frames_of(self.video, fps, None, self.fit, size[0])))
+            given["draft"] = Draft(frames=frames, strength=self.strength, fit=self.fit)
+        elif self.changes_video:
             given |= {"video": np.stack(list(frames_of(self.video, fps, shape, self.fit, count)))}
             given |= {"strength": self.strength} if self.strength is not None else {}
         elif self.video is not None:

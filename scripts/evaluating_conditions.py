@@ -41,9 +41,9 @@ def conditions(
     Example: vidgen evaluate conditions --model default --n 24
     """
     from vidgen.samplers.adherence import held_out_world
-    from vidgen.samplers.condition_scores import choose_conditions, score_condition
     from vidgen.samplers.conditions import check_strength
     from vidgen.samplers.loading import load_pipeline
+    from vidgen.samplers.scoring.condition_scores import choose_conditions, score_condition
 
     check_strength(strength)
     names = choose_conditions(parse_names(only or ""))

@@ -24,7 +24,7 @@ from vidgen.scripts.options import (
 from vidgen.scripts.reporting import describe_memory, peak_memory_mb, print_json, print_table, progress
 
 if TYPE_CHECKING:
-    from vidgen.samplers.feature_distance import Features
+    from vidgen.samplers.scoring.feature_distance import Features
 
 BANK = "A bank of `vidgen extract`, of "
 BankOption = Annotated[Path | None, typer.Option("--real", metavar="BANK", help=BANK + "real clips.")]
@@ -58,7 +58,7 @@ def distance(
     if (real is None) != (generated is None):
         raise VidgenError("--real and --generated are banks that are compared with each other; give both, or neither")
     if real is not None and generated is not None:
-        from vidgen.samplers.feature_distance import compare_features
+        from vidgen.samplers.scoring.feature_distance import compare_features
 
         rows = compare_features(*read_banks(real, generated), seed=seed)
         show({"real": str(real), "generated": str(generated), "seed": seed, "rows": rows}, json)
@@ -66,8 +66,8 @@ def distance(
 
     from vidgen.representations.extractor import FeatureExtractor
     from vidgen.samplers.adherence import held_out_world
-    from vidgen.samplers.feature_distance import score_distance
     from vidgen.samplers.loading import load_pipeline
+    from vidgen.samplers.scoring.feature_distance import score_distance
     from vidgen.scripts.extract import choose_taps, open_model
 
     where = find_device(device)

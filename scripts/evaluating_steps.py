@@ -49,8 +49,8 @@ def steps(
     """
     from vidgen.samplers.adherence import held_out_prompts, held_out_world
     from vidgen.samplers.loading import load_pipeline
+    from vidgen.samplers.scoring.step_scores import cheapest, plan_efforts, score_efforts
     from vidgen.samplers.solvers import SAMPLERS
-    from vidgen.samplers.step_scores import cheapest, plan_efforts, score_efforts
 
     if output is not None:
         check_output(output)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vidgen.errors import VidgenError
 from vidgen.models.taps import TapInfo
 from vidgen.noise import draw_like, sample_generator
+from vidgen.operations import count_gflops
 from vidgen.paths import network_input
 from vidgen.representations.extractor import FeatureExtractor, list_taps
 from vidgen.roof import synchroniser
@@ -23,7 +24,6 @@ from vidgen.scripts.benches.memory import measure_peak
 from vidgen.scripts.benches.peers import ClipSize
 from vidgen.scripts.benches.rows import BenchSettings, Row, make_row
 from vidgen.scripts.benches.timing import alternate
-from vidgen.operations import count_gflops
 from vidgen.scripts.extract import open_model
 
 PREPARE = "vidgen.scripts.benches.tapping:prepare_alone"

@@ -12,11 +12,12 @@ from vidgen.models.text_cache import TextCache
 from vidgen.models.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.noise import draw_per_sample, sample_generator
 from vidgen.paths import FlowPath
+from vidgen.samplers.caching import take_rows
 from vidgen.samplers.conditions import Conditions, hide_frames
 from vidgen.samplers.guidance import GUIDANCE, Guidance, apg, cfg, cfg_zero, perturbed_attention
 from vidgen.samplers.guidance import passes as memory
 from vidgen.samplers.pipeline import VideoPipeline
-from vidgen.samplers.prompting import encode_prompts, join_rows, take_rows
+from vidgen.samplers.prompting import encode_prompts, join_rows
 from vidgen.samplers.solvers import SAMPLERS
 from vidgen.samplers.truths import ChainData
 
@@ -139,7 +140,7 @@ def test_every_prompt_is_encoded_once(pipe):
     text = pipe.text_encoder(["a star", "a red circle"])
     both = join_rows([text, pipe.text_encoder([""])])
     assert both.mask.sum(1).tolist() == [*text.mask.sum(1).tolist(), 2]
-    torch.testing.assert_close(take_rows(both, [2]).pooled(), pipe.text_encoder([""]).pooled())
+    torch.testing.assert_close(take_rows(both, torch.tensor([2])).pooled(), pipe.text_encoder([""]).pooled())
 
 
 def test_cached_prompts_give_the_same_clip(pipe, tmp_path):

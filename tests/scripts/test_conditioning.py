@@ -12,7 +12,7 @@ from vidgen.data.reading import read_video
 from vidgen.data.writing import write_video
 from vidgen.models.video_dit import VideoDiT
 from vidgen.samplers.loading import load_pipeline
-from vidgen.samplers.rollout import Windows, rollout
+from vidgen.samplers.rollout import Draft, Windows, rollout
 from vidgen.samplers.solvers.stepping import SamplingError
 from vidgen.tokenizers.files.token_files import read_tokens
 
@@ -75,6 +75,17 @@ def test_a_long_clip_is_a_rollout(vidgen, model: Path, files: np.ndarray) -> Non
     kept = read_tokens(Path("x.latents.safetensors"))
     torch.testing.assert_close(kept.latents, want)
     assert kept.num_frames == 15 and kept.extra["prompt"] == PROMPT
+
+
+def test_a_long_video_is_changed_window_by_window(vidgen, model: Path, files: np.ndarray, waves) -> None:
+    frames = waves(9, 8, 8)
+    write_video(frames, "low.mkv", fps=8)
+    words = ("--video", "low.mkv", "--strength", 0.5, "--num-frames", 9)
+    pieces = rollout(load_pipeline(str(model)), PROMPT, 9, draft=Draft(frames=frames, strength=0.5))
+    want = torch.cat([p.latents for p in pieces], dim=2)
+    torch.testing.assert_close(latents_of(vidgen, model, PROMPT, *words), want)
+    line = vidgen("sample", PROMPT, "-o", "y.mp4", "--model", model, *words[:-1], 13).error
+    assert "the draft has 9 frames, and the clip 13" in line and not Path("y.mp4").exists()
 
 
 def test_a_story(vidgen, model: Path, files: np.ndarray) -> None:

@@ -7,7 +7,7 @@ import torch
 from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig
 from vidgen.metrics.kernel_distance import kernel_distance
 from vidgen.representations.extractor import FeatureExtractor
-from vidgen.samplers.feature_distance import compare_features, extract_batches, real_batches, score_distance
+from vidgen.samplers.scoring.feature_distance import compare_features, extract_batches, real_batches, score_distance
 
 
 class Copier:

@@ -9,7 +9,8 @@ import torch
 from vidgen.data.shapes import COLOURS, ShapeWorld, ShapeWorldConfig, check, classify
 from vidgen.errors import VidgenError
 from vidgen.samplers.adherence import held_out_prompts, score_generation
-from vidgen.samplers.condition_scores import (
+from vidgen.samplers.pipeline import VideoPipeline
+from vidgen.samplers.scoring.condition_scores import (
     CONDITIONS,
     choose_conditions,
     half_of,
@@ -18,7 +19,6 @@ from vidgen.samplers.condition_scores import (
     recoloured,
     score_condition,
 )
-from vidgen.samplers.pipeline import VideoPipeline
 
 FAST = dict(num_inference_steps=2)
 

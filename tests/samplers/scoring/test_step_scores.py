@@ -8,8 +8,8 @@ from vidgen.errors import VidgenError
 from vidgen.paths import FlowPath
 from vidgen.samplers.adherence import held_out_prompts, score_generation
 from vidgen.samplers.schedules import schedule
+from vidgen.samplers.scoring.step_scores import ADAPTIVE, Counting, Effort, cheapest, plan_efforts, score_efforts
 from vidgen.samplers.solvers import EVALUATIONS, SAMPLERS
-from vidgen.samplers.step_scores import ADAPTIVE, Counting, Effort, cheapest, plan_efforts, score_efforts
 from vidgen.samplers.truths import GaussianData
 
 FAST = dict(num_frames=5, height=16, width=16, guidance_scale=2.0)
