@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from vidgen.errors import VidgenError
 from vidgen.free_memory import free_bytes
+from vidgen.models.positions import rotary_table
 from vidgen.models.text import TextEncoding
 from vidgen.room import describe_bytes
 from vidgen.tokenizers.memory.measuring import LiveBytes
@@ -55,6 +56,7 @@ def pass_bytes(network: torch.nn.Module, shape: Shape, batch: int) -> int:
         mask = torch.ones(batch, TEXT_TOKENS, dtype=torch.bool, device="meta")
         text = TextEncoding(tokens=tokens, mask=mask)
     levels = torch.empty(batch, device="meta")
+    rotary_table.cache_clear()  # a pass makes its own: it is counted whether or not another one left it behind
     with FusedAttention(), LiveBytes() as live:
         functional_call(network, shadow, (x, levels, text))
     return live.peak

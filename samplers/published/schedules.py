@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path as Folder
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from vidgen.errors import VidgenError
 from vidgen.models.published.adapter import Clock
+from vidgen.models.published.weights import known_settings, plain_settings
 from vidgen.paths import FlowPath, Path, TablePath
 from vidgen.pretrained import read_json
 from vidgen.samplers.diffusers_schedulers import PREDICTIONS, current_levels, discrete_scale, flow_scale
@@ -108,11 +108,10 @@ class SchedulerTimes:
             raise VidgenError(f"num_inference_steps is {n}; it must be 1 or more")
         s = self.schedule
         scheduler = copy.copy(s.scheduler)  # setting its steps changes it
+        even = {"sigmas": np.linspace(1.0, 1.0 / n, n), "mu": shift_for(scheduler, self.tokens)} if s.by_length else {}
         try:
-            if s.by_length:
-                scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / n, n), mu=shift_for(scheduler, self.tokens))
-            else:
-                scheduler.set_timesteps(n)
+            with np.errstate(invalid="ignore"):  # of too few steps to stretch; see below
+                scheduler.set_timesteps(**even) if even else scheduler.set_timesteps(n)
         except ValueError as error:
             raise VidgenError(f"{type(scheduler).__name__}: {str(error).splitlines()[0][:160]}") from None
         if not torch.isfinite(scheduler.timesteps.float()).all():
@@ -120,14 +119,16 @@ class SchedulerTimes:
         return current_levels(scheduler, s.kind.scale, s.noise_path)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"scheduler": type(self.schedule.scheduler).__name__, **dict(self.schedule.scheduler.config)}
+        scheduler = self.schedule.scheduler
+        return {"scheduler": type(scheduler).__name__, **plain_settings(scheduler.config)}
 
 
 def shift_for(scheduler: Any, tokens: int) -> float:
-    """mu, which grows linearly with the tokens of a clip between the two lengths that the scheduler names."""
-    c = scheduler.config
-    slope = (c.max_shift - c.base_shift) / (c.max_image_seq_len - c.base_image_seq_len)
-    return c.base_shift + slope * (tokens - c.base_image_seq_len)
+    """mu, which grows linearly with the tokens of a clip between two lengths; where the scheduler names none, those of
+    the pipeline."""
+    usual = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.5, "max_shift": 1.15}
+    shortest, longest, low, high = (scheduler.config.get(name, value) for name, value in usual.items())
+    return low + (high - low) / (longest - shortest) * (tokens - shortest)
 
 
 def read_schedule(
@@ -145,11 +146,10 @@ def read_schedule(
     if name not in kinds:
         raise VidgenError(f"{file} is of a {name}; of this pipeline {' and '.join(kinds)} are supported")
     cls = getattr(diffusers, name)
-    settings = {key: value for key, value in values.items() if not key.startswith("_")}
-    if unknown := sorted(set(settings) - set(inspect.signature(cls.__init__).parameters)):
-        raise VidgenError(f"{file}: the {name} that is installed knows no {', '.join(unknown)}")
     try:
-        scheduler = cls.from_config(settings)
+        scheduler = cls.from_config(known_settings(cls, values, file))
+    except VidgenError:
+        raise
     except (ValueError, TypeError, NotImplementedError) as error:
         raise VidgenError(f"{file} makes no {name}: {str(error).splitlines()[0][:160]}") from None
     c = scheduler.config

@@ -13,6 +13,8 @@ from vidgen.errors import VidgenError
 from vidgen.hashing import model_hash
 from vidgen.models.published.prompts import read_words
 from vidgen.pretrained import Checkpoint
+from vidgen.samplers.published.pipelines import PIPELINES
+from vidgen.samplers.published.schedules import KINDS
 
 UNET = "diffusion_pytorch_model.safetensors"
 
@@ -208,3 +210,8 @@ def test_a_published_pipeline_is_not_written_anew(published, tmp_path):
     with pytest.raises(VidgenError, match="copy the folder that it came from"):
         pipe.save_pretrained(tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_supported_is_in_the_docs():
+    text = (Path(__file__).resolve().parents[3] / "docs" / "published_weights.md").read_text()
+    assert all(f"`{name}`" in text for name in (*PIPELINES, *KINDS))

@@ -37,7 +37,7 @@ def draft_image_encoder(folder: Path, dtype: torch.dtype | None) -> Draft:
 
     # Published files have a part before all names, and some the numbers of positions, which the class makes itself.
     kinds = {"clip_vision_model": CLIPVisionModel}
-    return draft_transformers(folder, kinds, dtype, prefix="vision_model.", left_out="position_ids")
+    return draft_transformers(folder, kinds, dtype, prefix="vision_model.", left_out=(r"position_ids$",))
 
 
 def read_processor(folder: Path) -> Any:

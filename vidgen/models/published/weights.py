@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,9 +74,27 @@ def check_shapes(network: nn.Module, checkpoint: Checkpoint, prefix: str = "") -
     checkpoint.check(expected)
 
 
+def without(checkpoint: Checkpoint, kind: type, patterns: tuple[str, ...] = ()) -> Checkpoint:
+    """The checkpoint without tensors whose names match a pattern, or one of those that the class itself passes over."""
+    passed = [*patterns, *(getattr(kind, "_keys_to_ignore_on_load_unexpected", None) or ())]
+    homes = {name: home for name, home in checkpoint.homes.items() if not any(re.search(p, name) for p in passed)}
+    return replace(checkpoint, homes=homes)
+
+
 def plain_settings(config: Any) -> dict[str, Any]:
     """The settings of a class of diffusers, without what it notes for itself."""
     return {name: value for name, value in dict(config).items() if not name.startswith("_")}
+
+
+def known_settings(kind: type, config: Any, where: Path) -> dict[str, Any]:
+    """The settings in a config, all of which the class must know: what is passed over would be another network.
+
+    Raises VidgenError for others.
+    """
+    settings = plain_settings(config)
+    if unknown := sorted(set(settings) - set(inspect.signature(kind.__init__).parameters)):
+        raise VidgenError(f"{where}: the {kind.__name__} that is installed knows no {', '.join(unknown)}")
+    return settings
 
 
 def draft_diffusers(kind: type, place: Path) -> Draft:
@@ -86,26 +105,29 @@ def draft_diffusers(kind: type, place: Path) -> Draft:
     values, where = read_config(place), place / CONFIG_NAME if place.is_dir() else place
     if values.get("_class_name") != kind.__name__:
         raise VidgenError(f"{where} is of a {values.get('_class_name')}, not of a {kind.__name__}")
-    values = plain_settings(values)
-    if unknown := sorted(set(values) - set(inspect.signature(kind.__init__).parameters)):
-        raise VidgenError(f"{where}: the {kind.__name__} that is installed knows no {', '.join(unknown)}")
+    values = known_settings(kind, values, where)
     try:
         with WithoutWeights():
             network = kind.from_config(values)
     except (TypeError, ValueError, ArithmeticError, NotImplementedError, RuntimeError) as error:
         raise VidgenError(f"{where} makes no {kind.__name__}: {str(error).splitlines()[0][:160]}") from None
-    checkpoint = find_checkpoint(place)
+    checkpoint = without(find_checkpoint(place), kind)
     check_shapes(network, checkpoint)
     return Draft(network=network, checkpoint=checkpoint, wide=frozenset(kind._keep_in_fp32_modules or ()))
 
 
 def draft_transformers(
-    folder: Path, kinds: Mapping[str, type], dtype: torch.dtype | None, *, prefix: str = "", left_out: str = ""
+    folder: Path,
+    kinds: Mapping[str, type],
+    dtype: torch.dtype | None,
+    *,
+    prefix: str = "",
+    left_out: tuple[str, ...] = (),
 ) -> Draft:
     """The network of transformers in a folder, of the class that `kinds` has for its type, to be filled in `dtype`.
 
-    Names in the checkpoint may begin with `prefix` where the class does without; `left_out` is the last part of names
-    that are not read. Raises VidgenError for another type, a missing shard, and tensors that do not fit the config.
+    Names in the checkpoint may begin with `prefix` where the class does without; `left_out`: see `without`. Raises
+    VidgenError for another type, a missing shard, and tensors that do not fit the config.
     """
     from transformers import AutoConfig
 
@@ -119,11 +141,9 @@ def draft_transformers(
     kind = kinds[config.model_type]
     with WithoutWeights():
         network = kind(config)
-    checkpoint = find_checkpoint(folder, TRANSFORMERS_NAME)
-    homes = {name: home for name, home in checkpoint.homes.items() if name.rpartition(".")[2] != left_out}
-    checkpoint = replace(checkpoint, homes=homes)
+    checkpoint = without(find_checkpoint(folder, TRANSFORMERS_NAME), kind, left_out)
     own = any(name.startswith(prefix) for name in network.state_dict())
-    stripped = prefix if not own and all(name.startswith(prefix) for name in homes) else ""
+    stripped = prefix if not own and all(name.startswith(prefix) for name in checkpoint.homes) else ""
     check_shapes(network, checkpoint, stripped)
     # Of these the sums overflow float16.
     wide = frozenset(kind._keep_in_fp32_modules or ()) if dtype is torch.float16 else frozenset()
