@@ -11,6 +11,7 @@ import typer
 
 from vidgen.scripts import (
     bench,
+    concepts,
     data,
     doctor,
     evaluate,
@@ -23,6 +24,7 @@ from vidgen.scripts import (
     sample,
     schedule,
     solvers,
+    steer,
     sweep,
     tokenizer,
     train,
@@ -50,6 +52,8 @@ app.command("sweep")(sweep.sweep)
 app.command("retrieve")(retrieve.retrieve)
 app.add_typer(index.app, name="index")
 app.command("provenance")(provenance.provenance)
+app.command("steer")(steer.steer)
+app.command("concepts")(concepts.concepts)
 app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(schedule.app, name="schedule")
