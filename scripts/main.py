@@ -12,6 +12,7 @@ import typer
 from vidgen.scripts import (
     bank,
     bench,
+    concepts,
     data,
     doctor,
     evaluate,
@@ -25,6 +26,7 @@ from vidgen.scripts import (
     sample,
     schedule,
     solvers,
+    steer,
     sweep,
     tokenizer,
     train,
@@ -54,6 +56,8 @@ app.command("retrieve")(retrieve.retrieve)
 app.add_typer(bank.app, name="bank")
 app.add_typer(index.app, name="index")
 app.command("provenance")(provenance.provenance)
+app.command("steer")(steer.steer)
+app.command("concepts")(concepts.concepts)
 app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(schedule.app, name="schedule")
