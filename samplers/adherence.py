@@ -14,7 +14,8 @@ from torch import Tensor
 
 from vidgen.data.shapes import ClipLabels, ShapeWorld, ShapeWorldConfig, check
 from vidgen.noise import sample_generator
-from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline
+from vidgen.samplers.pipeline import VideoPipeline
+from vidgen.samplers.scheduler_config import SchedulerConfig
 
 MEASURES = ("colour", "shape", "motion", "all")
 Progress = Callable[[int], None]

@@ -11,9 +11,10 @@ import torch
 from vidgen.errors import VidgenError
 from vidgen.locations import find_model
 from vidgen.pretrained import config_from_dict, read_json
-from vidgen.samplers.pipeline import INDEX_NAME, SchedulerConfig, VideoPipeline
+from vidgen.samplers.pipeline import INDEX_NAME, VideoPipeline
 from vidgen.samplers.published.opening import open_published
 from vidgen.samplers.published.pipelines import PIPELINES
+from vidgen.samplers.scheduler_config import SchedulerConfig
 
 
 def load_component(folder: Path, entry: Any, dtype: torch.dtype | None, device: str) -> Any:

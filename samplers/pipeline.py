@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,57 +22,17 @@ from vidgen.models.text import TextEncoder
 from vidgen.models.text_cache import find_text_cache
 from vidgen.models.video_dit import VideoDiT
 from vidgen.noise import TimeDistribution, draw_per_sample, sample_generator
-from vidgen.paths import PARAMETRISATIONS, PATHS
-from vidgen.paths import Path as NoisePath
 from vidgen.samplers.caching import Caching
 from vidgen.samplers.conditions import Conditions, hide_frames, sample_given
 from vidgen.samplers.given_frames import Footage, Mask, Picture, read_conditions
 from vidgen.samplers.guidance.catalogue import Guidance, read_guidance
 from vidgen.samplers.guidance.passes import View
 from vidgen.samplers.prompting import Prompting, encode_prompts
+from vidgen.samplers.scheduler_config import SchedulerConfig
 from vidgen.samplers.solvers import SAMPLERS
 from vidgen.samplers.stages import check_stage
 
 INDEX_NAME = "model_index.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SchedulerConfig:
-    """How a denoiser was trained and is sampled: path, parametrisation, time distribution, and the call's defaults.
-
-    The time distribution's fields stand here under their own names.
-    """
-
-    path: str = "flow"
-    parametrisation: str = "flow"
-    density: str = "uniform"
-    mean: float = 0.0
-    std: float = 1.0
-    shift: float = 1.0
-    mode_scale: float = 1.29
-    base_tokens: int = 256
-    shift_per_token: float = 0.0
-    frames_power: float = 0.0
-    highest: float = 1.0
-    sampler: str = "euler"
-    num_inference_steps: int = 30
-    guidance_scale: float = 4.0
-    num_frames: int = 17
-    height: int = 64
-    width: int = 64
-    fps: float = 8.0
-
-    def make_path(self) -> NoisePath:
-        """The path of this name. Raises VidgenError if it, or the parametrisation, is unknown."""
-        if self.path not in PATHS or self.parametrisation not in PARAMETRISATIONS:
-            raise VidgenError(
-                f"path {self.path!r} with parametrisation {self.parametrisation!r} is unknown; known are "
-                f"{', '.join(PATHS)} with {', '.join(PARAMETRISATIONS)}"
-            )
-        return PATHS[self.path]()
-
-    def time(self) -> TimeDistribution:
-        return TimeDistribution(**{f.name: getattr(self, f.name) for f in fields(TimeDistribution)})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,8 @@ from vidgen.noise import TimeDistribution, draw_normal, sample_generator
 from vidgen.paths import PARAMETRISATIONS, PATHS, expand_level, network_input
 from vidgen.pretrained import config_from_dict
 from vidgen.samplers.loading import load_pipeline
-from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline
+from vidgen.samplers.pipeline import VideoPipeline
+from vidgen.samplers.scheduler_config import SchedulerConfig
 from vidgen.tokenizers.loading import load_tokenizer
 from vidgen.train.config import DiffusionRecipe
 from vidgen.train.diffusion_lora import make_lora

@@ -16,7 +16,8 @@ from vidgen.models.video_dit_presets import find_preset
 from vidgen.operations import count_gflops
 from vidgen.roof import synchroniser
 from vidgen.samplers.loading import load_pipeline
-from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline
+from vidgen.samplers.pipeline import VideoPipeline
+from vidgen.samplers.scheduler_config import SchedulerConfig
 from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.memory import measure_peak
 from vidgen.scripts.benches.peers import RATIO, RATIO_T

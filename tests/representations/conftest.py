@@ -6,7 +6,8 @@ import torch
 from vidgen.models.text import ByteTextConfig, ByteTextEncoder
 from vidgen.models.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.representations.baselines import random_like
-from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline
+from vidgen.samplers.pipeline import VideoPipeline
+from vidgen.samplers.scheduler_config import SchedulerConfig
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
 

@@ -6,8 +6,9 @@ from einops import rearrange
 
 from vidgen.errors import VidgenError
 from vidgen.noise import draw_per_sample, sample_generator
-from vidgen.representations.extractor import POOLS, FeatureExtractor, feature_key, list_taps, owners, parse_key
+from vidgen.representations.extractor import FeatureExtractor, feature_key, list_taps, parse_key
 from vidgen.representations.noising import PredictedNoise
+from vidgen.representations.pooling import POOLS, owners
 from vidgen.tokenizers.bottlenecks import BOTTLENECKS
 from vidgen.tokenizers.config import TokenizerConfig
 from vidgen.tokenizers.model import VideoTokenizer

@@ -5,7 +5,8 @@ import torch
 
 from vidgen.models.text import ByteTextConfig, ByteTextEncoder
 from vidgen.models.video_dit import VideoDiT, VideoDiTConfig
-from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline
+from vidgen.samplers.pipeline import VideoPipeline
+from vidgen.samplers.scheduler_config import SchedulerConfig
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
 

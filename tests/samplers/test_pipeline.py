@@ -8,7 +8,8 @@ from vidgen.errors import VidgenError
 from vidgen.noise import draw_per_sample, sample_generator
 from vidgen.paths import PATHS
 from vidgen.samplers.loading import load_pipeline
-from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline
+from vidgen.samplers.pipeline import VideoPipeline
+from vidgen.samplers.scheduler_config import SchedulerConfig
 from vidgen.samplers.solvers import SAMPLERS
 from vidgen.tokenizers.model import Encoded
 

@@ -12,8 +12,9 @@ from vidgen.errors import VidgenError
 from vidgen.models.text import TextEncoding
 from vidgen.paths import FlowPath
 from vidgen.samplers.degradations import Blur, Gaps, Greying, Reduction
-from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline
+from vidgen.samplers.pipeline import VideoPipeline
 from vidgen.samplers.restoration import restore
+from vidgen.samplers.scheduler_config import SchedulerConfig
 from vidgen.samplers.solvers.stepping import SamplingError
 from vidgen.samplers.truths import ChainData
 from vidgen.tokenizers.model import Encoded

@@ -13,8 +13,9 @@ from vidgen.models.text import TextEncoding
 from vidgen.noise import sample_generator
 from vidgen.paths import FlowPath
 from vidgen.samplers.image_first import sample_image_first
-from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline
+from vidgen.samplers.pipeline import VideoPipeline
 from vidgen.samplers.rollout import Draft, Windows, recode_context, rollout
+from vidgen.samplers.scheduler_config import SchedulerConfig
 from vidgen.samplers.truths import ChainData
 from vidgen.tokenizers.model import Encoded
 

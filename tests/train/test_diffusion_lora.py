@@ -10,7 +10,8 @@ from vidgen.lora.files import find_lora, read_lora
 from vidgen.models.text import ByteTextConfig, ByteTextEncoder
 from vidgen.models.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.samplers.loading import load_pipeline
-from vidgen.samplers.pipeline import SchedulerConfig, VideoPipeline
+from vidgen.samplers.pipeline import VideoPipeline
+from vidgen.samplers.scheduler_config import SchedulerConfig
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
 from vidgen.train.diffusion_task import DiffusionTask

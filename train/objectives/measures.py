@@ -19,7 +19,8 @@ from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig
 from vidgen.metrics import mean_interval, psnr, ssim
 from vidgen.representations.baselines import PIXEL_BASELINES
 from vidgen.representations.clip_rows import describe_row, open_clips
-from vidgen.representations.extractor import POOLS, FeatureExtractor
+from vidgen.representations.extractor import FeatureExtractor
+from vidgen.representations.pooling import POOLS
 from vidgen.representations.probes import MAJORITY, PROBES, Probe, ProbeTask, choose_and_score, make_task
 from vidgen.train.objectives.arms import ARMS, Plan, Tokenizer, decode_arm
 from vidgen.train.sources import split_records, to_float

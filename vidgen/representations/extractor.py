@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
-from einops import reduce
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.errors import VidgenError
@@ -19,16 +18,8 @@ from vidgen.models.taps import TapInfo, channels_last
 from vidgen.models.text import TextEncoding
 from vidgen.paths import expand_level
 from vidgen.representations.noising import Noising, PredictedNoise, RandomNoise, level_of, predict_by_denoiser
+from vidgen.representations.pooling import FRAME, POOLS, check_pool, owners
 
-# Pools of features (b, t, h, w, c); what is left of the axes is in the comment.
-POOLS: dict[str, Callable[[Tensor], Tensor]] = {
-    "none": lambda x: x,  # b t h w c
-    "mean": lambda x: reduce(x, "b t h w c -> b c", "mean"),
-    "max": lambda x: reduce(x, "b t h w c -> b c", "max"),
-    "temporal": lambda x: reduce(x, "b t h w c -> b h w c", "mean"),  # over time
-    "spatial": lambda x: reduce(x, "b t h w c -> b t c", "mean"),  # over space
-}
-FRAME = "frame"  # b T c: over space, and a row for every frame of the video, that of the feature frame it is part of
 NOISES = ("random", "predicted")
 
 
@@ -209,25 +200,6 @@ def find_noise(model: Any, noise: str | Noising, seed: int, prompt: str) -> Nois
     if noise == "predicted":
         return PredictedNoise(path=model.path, predict=predict_by_denoiser(model, prompt))
     raise VidgenError(f"noise {noise!r} is unknown; choose one of {', '.join(NOISES)}, or give a function")
-
-
-def check_pool(pool: str, taps: Sequence[TapInfo]) -> None:
-    """Raises VidgenError for a pool that is not there, and for numbers of codes, which have no mean."""
-    if pool == "attentive":
-        raise VidgenError(
-            "pool 'attentive' has weights that are learned: extract with 'none' and probe with 'attentive'"
-        )
-    if pool not in (*POOLS, FRAME):
-        raise VidgenError(f"pool {pool!r} is unknown; choose one of {', '.join((*POOLS, FRAME))}")
-    if pool != "none" and (codes := [info.name for info in taps if info.space == "codes"]):
-        raise VidgenError(f"{codes[0]} are numbers of codes, which have no {pool}; take pool 'none', or the latents")
-
-
-def owners(last: Int[Tensor, " t"], num_frames: int) -> Int[Tensor, " T"]:
-    """For each video frame the feature frame it is part of, `last` being the last video frame of each: the last of
-    those that are complete with the same one, where a first frame has several."""
-    first = torch.searchsorted(last, torch.arange(num_frames))
-    return torch.searchsorted(last, last[first], right=True) - 1
 
 
 def list_taps(model: Any) -> list[TapInfo]:

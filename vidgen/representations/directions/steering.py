@@ -15,7 +15,8 @@ from torch import Tensor
 from vidgen.data.frames import to_uint8
 from vidgen.errors import VidgenError
 from vidgen.representations.directions.finding import Direction
-from vidgen.representations.extractor import POOLS, device_of, evaluating
+from vidgen.representations.extractor import device_of, evaluating
+from vidgen.representations.pooling import POOLS
 
 LATENTS = "tokenizer.latents"  # the tap that can be decoded
 # How a pooled direction is spread over the latents (c, t, h, w) again.

@@ -11,7 +11,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidgen.representations.extractor import POOLS, FeatureExtractor, device_of, evaluating, parse_key, up_to_last
+from vidgen.representations.extractor import FeatureExtractor, device_of, evaluating, parse_key, up_to_last
+from vidgen.representations.pooling import POOLS
 
 
 class Backbone:
