@@ -2,8 +2,8 @@
 
 Names say bottleneck, ratios in time and space, channels or codes, and then what else sets a tokenizer apart. All are
 measured by one command, at a small equal budget: vidgen tokenizer compare compare_presets --out DIR
-PSNR and coded bits a pixel of held-out natural clips after 100 steps from scratch, and the seconds that those took on two
-cores: what a choice costs, and how fast it starts to learn. docs/measurements.md has the whole table.
+PSNR and coded bits a pixel of held-out natural clips after 100 steps from scratch, and the seconds that those took on
+two cores: what a choice costs, and how fast it starts to learn. docs/measurements.md has the whole table.
 """
 
 from typing import Any
@@ -22,45 +22,45 @@ WAN: dict[str, Any] = {
 
 PRESETS: dict[str, TokenizerConfig] = {
     # Bottlenecks, at 4x8x8
-    "kl_causal_4x8x8_16ch": TokenizerConfig(),  # the shipped default; 21.94 dB, 0.1809 b/px, 45 s
-    "ae_causal_4x8x8_16ch": TokenizerConfig(bottleneck="ae"),  # 21.92 dB, 0.1763 b/px, 47 s
-    "vq_causal_4x8x8_8k": TokenizerConfig(
+    "kl_causal_4x8x8_16ch": TokenizerConfig(),  # the shipped default; 21.94 dB, 0.181 b/px, 45 s
+    "ae_causal_4x8x8_16ch": TokenizerConfig(bottleneck="ae"),  # 21.92 dB, 0.176 b/px, 47 s
+    "vq_causal_4x8x8_8k": TokenizerConfig(  # 20.92 dB, 0.042 b/px, 62 s
         bottleneck="vq", latent_channels=8, codebook_size=8192
-    ),  # 20.92 dB, 0.0415 b/px, 62 s
-    "fsq_causal_4x8x8_64k": TokenizerConfig(**CODES_64K),  # 20.64 dB, 0.0428 b/px, 46 s
-    "lfq_causal_4x8x8_256k": TokenizerConfig(bottleneck="lfq", latent_channels=18),  # 20.23 dB, 0.0711 b/px, 48 s
-    "bsq_causal_4x8x8_256k": TokenizerConfig(bottleneck="bsq", latent_channels=18),  # 19.54 dB, 0.0743 b/px, 47 s
-    "residual_causal_4x8x8_4x1k": TokenizerConfig(  # of vq; 21.42 dB, 0.1568 b/px, 47 s
+    ),
+    "fsq_causal_4x8x8_64k": TokenizerConfig(**CODES_64K),  # 20.64 dB, 0.043 b/px, 46 s
+    "lfq_causal_4x8x8_256k": TokenizerConfig(bottleneck="lfq", latent_channels=18),  # 20.23 dB, 0.071 b/px, 48 s
+    "bsq_causal_4x8x8_256k": TokenizerConfig(bottleneck="bsq", latent_channels=18),  # 19.54 dB, 0.074 b/px, 47 s
+    "residual_causal_4x8x8_4x1k": TokenizerConfig(  # of vq; 21.42 dB, 0.157 b/px, 47 s
         bottleneck="residual", latent_channels=8, codebook_size=1024, quantizers=4
     ),
-    "residual_causal_4x8x8_4x1k_fsq": TokenizerConfig(  # of fsq; 19.77 dB, 0.1202 b/px, 44 s
+    "residual_causal_4x8x8_4x1k_fsq": TokenizerConfig(  # of fsq; 19.77 dB, 0.120 b/px, 44 s
         bottleneck="residual", latent_channels=4, levels=(8, 5, 5, 5), quantizers=4
     ),
     # Ratios
-    "kl_causal_1x8x8_4ch": TokenizerConfig(
+    "kl_causal_1x8x8_4ch": TokenizerConfig(  # a latent a frame; 22.76 dB, 0.143 b/px, 125 s
         patch_t=1, latent_channels=4
-    ),  # a latent a frame; 22.76 dB, 0.1429 b/px, 125 s
-    "kl_causal_2x8x8_8ch": TokenizerConfig(patch_t=2, latent_channels=8),  # 22.59 dB, 0.1538 b/px, 74 s
-    "kl_causal_4x4x4_4ch": TokenizerConfig(patch=2, latent_channels=4),  # 23.66 dB, 0.1708 b/px, 150 s
-    "kl_causal_4x16x16_16ch": TokenizerConfig(
+    ),
+    "kl_causal_2x8x8_8ch": TokenizerConfig(patch_t=2, latent_channels=8),  # 22.59 dB, 0.154 b/px, 74 s
+    "kl_causal_4x4x4_4ch": TokenizerConfig(patch=2, latent_channels=4),  # 23.66 dB, 0.171 b/px, 150 s
+    "kl_causal_4x16x16_16ch": TokenizerConfig(  # 20.33 dB, 0.051 b/px, 57 s
         widths=(96, 144, 192), temporal=(False, False)
-    ),  # 20.33 dB, 0.0510 b/px, 57 s
-    "kl_causal_8x8x8_16ch": TokenizerConfig(temporal=(True,)),  # 21.36 dB, 0.1083 b/px, 46 s
-    "kl_causal_8x16x16_16ch": TokenizerConfig(
+    ),
+    "kl_causal_8x8x8_16ch": TokenizerConfig(temporal=(True,)),  # 21.36 dB, 0.108 b/px, 46 s
+    "kl_causal_8x16x16_16ch": TokenizerConfig(  # 19.89 dB, 0.031 b/px, 60 s
         widths=(96, 144, 192), temporal=(False, True)
-    ),  # 19.89 dB, 0.0308 b/px, 60 s
-    "kl_causal_8x32x32_128ch": TokenizerConfig(  # 18.16 dB, 0.0782 b/px, 78 s
+    ),
+    "kl_causal_8x32x32_128ch": TokenizerConfig(  # 18.16 dB, 0.078 b/px, 78 s
         latent_channels=128, widths=(96, 144, 192, 288), temporal=(False, False, True)
     ),
-    "fsq_causal_8x16x16_64k": TokenizerConfig(  # 18.19 dB, 0.0056 b/px, 63 s
+    "fsq_causal_8x16x16_64k": TokenizerConfig(  # 18.19 dB, 0.006 b/px, 63 s
         widths=(96, 144, 192), temporal=(False, True), **CODES_64K
     ),
     # Front end and layers
-    "kl_causal_4x8x8_16ch_patch": TokenizerConfig(front_end="patch"),  # no wavelets; 22.14 dB, 0.1831 b/px, 46 s
-    "kl_causal_4x8x8_16ch_full": TokenizerConfig(convolution="full"),  # 21.66 dB, 0.1785 b/px, 83 s
-    "kl_causal_4x8x8_16ch_attention": TokenizerConfig(attention=True),  # 22.00 dB, 0.1796 b/px, 57 s
+    "kl_causal_4x8x8_16ch_patch": TokenizerConfig(front_end="patch"),  # no wavelets; 22.14 dB, 0.183 b/px, 46 s
+    "kl_causal_4x8x8_16ch_full": TokenizerConfig(convolution="full"),  # 21.66 dB, 0.178 b/px, 83 s
+    "kl_causal_4x8x8_16ch_attention": TokenizerConfig(attention=True),  # 22.00 dB, 0.180 b/px, 57 s
     # One stage of patches as large as the ratios, as OmniTokenizer and C-ViViT have it
-    "kl_causal_4x8x8_16ch_transformer": TokenizerConfig(  # 23.21 dB, 0.1727 b/px, 198 s
+    "kl_causal_4x8x8_16ch_transformer": TokenizerConfig(  # 23.21 dB, 0.173 b/px, 198 s
         backbone="transformer", patch=8, widths=(384,), temporal=(), encoder_blocks=4, decoder_blocks=6
     ),
     # Wan's autoencoders, untrained; tokenizers/published reads their checkpoints
