@@ -14,6 +14,7 @@ from vidgen.paths import add_noise
 from vidgen.representations.extractor import FeatureExtractor
 from vidgen.samplers.published.pipelines import PIPELINES
 from vidgen.samplers.rollout import rollout
+from vidgen.samplers.solvers import SAMPLERS
 
 KINDS = ("wan", "wan-unipc", "wan-frames", "wan-two", "cogvideox", "cogvideox-rotary", "cogvideox-1.5", "ltx")
 PROMPTS = ["a red circle moves right", "a  blue &amp;amp; square"]
@@ -80,6 +81,17 @@ def test_a_stochastic_scheduler_is_followed_but_for_its_noise(published, monkeyp
     found = pipe(PROMPTS[0], latents=z, output_type="latent", **FAST).latents
     assert pipe.scheduler.sampler == "dpmpp_2m_sde"
     assert (to_theirs("cogvideox", found) - wanted).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["wan-unipc", "cogvideox"])
+def test_every_sampler_of_ours_runs_them(published, kind):
+    pipe = vidgen.load_pipeline(str(published(kind)[0]))
+    made = [
+        pipe(PROMPTS[0], sampler=name, output_type="latent", **{**FAST, "num_inference_steps": 2}).latents
+        for name in SAMPLERS
+    ]
+    assert all(z.isfinite().all() and z.std() < 10.0 for z in made)
+    assert all((z - made[0]).abs().max() > 1e-3 for z in made[1:])
 
 
 @pytest.mark.parametrize("kind", ["wan", "cogvideox", "ltx"])
