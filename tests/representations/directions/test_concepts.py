@@ -81,7 +81,8 @@ def write_bank(folder):
         BankRow(
             id=str(i), split="train" if i < 300 else "test", label="up" if X[i, 0] > 0.3 else "down",
             labels={"heat": "hot" if X[i, 0] + 0.3 * rng.normal() > 0.6 else "cold", "rare": "yes" if i < 3 else "no",
-                    "parity": "odd" if i % 2 else "even", "weight": f"{X[i, 2]:.3f}"},
+                    "parity": "odd" if i % 2 else "even", "scarce": "yes" if i % 66 == 65 else "no",
+                    "weight": f"{X[i, 2]:.3f}"},
         )
         for i in range(400)
     ]  # fmt: skip
@@ -104,6 +105,8 @@ def test_concepts_of_a_bank(tmp_path):
         (("label", "up", ["weight"]), "no words 'weight'"),
         (("label", "sideways", ["heat"]), "'label' is never 'sideways'"),
         (("weight", "1", ["heat"]), "has no classes"),
+        (("scarce", "yes", ["heat"]), "fewer than 8 clips show scarce=yes"),
+        (("label", "up", []), "fewer than 8 clips show any concept in"),
     ):
         with pytest.raises(VidgenError, match=line):
             concept_rows(bank, "tokenizer.latents", *words)

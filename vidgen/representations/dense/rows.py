@@ -86,8 +86,9 @@ def dense_rows(
     progress: Callable[[int, int], None] | None = None,
     found: Callable[[Found], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """A row for every task and tap (at every noise level), with the same model with random weights, raw pixels cut into
-    the same cells, the first frame kept still, and exact masks on the same cells, which is the most that there is.
+    """A row for every task and tap (at every noise level), and for what it is held against: the same with random
+    weights, raw pixels cut into the same cells, the first frame kept still, and the truth on the same cells ("exact"),
+    which shows what is lost to their size.
 
     tasks: "masks", "points" and "boxes" are given in the first frame and followed by affinity (see `propagate`), with
     the one of `settings` that is best on validation; "segmentation" is a linear map from cells to `classes`.

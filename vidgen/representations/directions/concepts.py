@@ -140,8 +140,10 @@ def concept_rows(
         for word in values_of(cells):
             concepts.setdefault(f"{column}={word}", read_labels(bank, column, word)[0] == 1)
     enough = {name: rows for name, has in concepts.items() if len(rows := np.flatnonzero(has)) >= LEAST}
-    if len(enough) < 2:
-        raise VidgenError(f"no concept in {', '.join(columns)} has {LEAST} clips; extract more of them")
+    itself = f"{task}={value}"
+    if itself not in enough or len(enough) < 2:
+        few = itself if itself not in enough else f"any concept in {', '.join(columns)}"
+        raise VidgenError(f"fewer than {LEAST} clips show {few}; extract more of them")
     tests: dict[int, ConceptTest] = {}
     found = []
     for name, rows in enough.items():
@@ -150,7 +152,7 @@ def concept_rows(
         one = test(rows)
         found.append({
             "concept": name, **asdict(one),
-            "significant": one.p < LEVEL / (len(enough) - 1), "clips": len(rows), "baseline": name == f"{task}={value}",
+            "significant": one.p < LEVEL / (len(enough) - 1), "clips": len(rows), "baseline": name == itself,
             "features": key, "task": task, "value": value, "accuracy": accuracy,
         })  # fmt: skip
     return sorted(found, key=lambda row: (not row["baseline"], row["p"]))
