@@ -98,7 +98,7 @@ class ConceptTest:
 
 def logit_gradients(fitted: Estimator, X: Float[np.ndarray, "m c"], value: Any) -> Float[np.ndarray, "m c"]:
     """Of the logit of class `value` of a standardised perceptron with one hidden layer of ReLU, by X as it is."""
-    scaler, mlp = fitted[0], fitted[-1]
+    scaler, mlp = fitted[-2], fitted[-1]
     (first, last), (bias, _) = mlp.coefs_, mlp.intercepts_
     number = list(mlp.classes_).index(value)
     # of two classes there is one logit, that of the second

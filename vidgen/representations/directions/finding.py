@@ -43,7 +43,7 @@ class Direction:
 
 def weights_of(fitted: Estimator) -> Float[np.ndarray, " c"]:
     """Of a standardised linear estimator of two classes, or of a number: the weights of features as they are."""
-    scaler, linear = fitted[0], fitted[-1]
+    scaler, linear = fitted[-2], fitted[-1]
     return np.ravel(linear.coef_) / scaler.scale_
 
 

@@ -13,20 +13,15 @@ DECAYS = (1.0, 1e-2, 1e-4)
 HIDDEN, ROUNDS = 256, 300
 
 
-def standardised(estimator: Estimator) -> Estimator:
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    return make_pipeline(StandardScaler(), estimator)
-
-
-def in_float64(estimator: Estimator) -> Estimator:
-    """The same on float64 features: normal equations square the condition number, which float32 does not bear."""
+def standardised(estimator: Estimator, *, wide: bool = False) -> Estimator:
+    """The estimator behind a StandardScaler; `wide`: on float64 features, for normal equations, which square the
+    condition number. float32 does not bear that."""
     import numpy as np
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import FunctionTransformer
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-    return make_pipeline(FunctionTransformer(np.asarray, kw_args={"dtype": np.float64}), estimator)
+    widen = [FunctionTransformer(np.asarray, kw_args={"dtype": np.float64})] if wide else []
+    return make_pipeline(*widen, StandardScaler(), estimator)
 
 
 def make_knn(k: int, goal: str, seed: int) -> Estimator:
@@ -53,7 +48,7 @@ def make_ridge(penalty: float, goal: str, seed: int) -> Estimator:
     from sklearn.linear_model import Ridge, RidgeClassifier
 
     kind = Ridge if goal == "regression" else RidgeClassifier
-    return in_float64(standardised(kind(alpha=penalty)))
+    return standardised(kind(alpha=penalty), wide=True)
 
 
 def make_centroid(_: Any, goal: str, seed: int) -> Estimator:
