@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -23,10 +24,10 @@ from vidgen.samplers.stages import check_stage
 Network = Callable[..., Tensor]  # (x, t, text=...) -> prediction
 
 
-def encode_prompts(encoder: TextEncoder, prompts: Sequence[str], cache: TextCache | None = None) -> TextEncoding:
-    """A row a prompt; prompts that are there several times are encoded once, those in the `cache` not at all."""
+def encode_prompts(encoder: TextEncoder, prompts: Sequence[str], kept: TextCache | None = None) -> TextEncoding:
+    """A row a prompt; prompts that are there several times are encoded once, those that are `kept` not at all."""
     different = list(dict.fromkeys(prompts))
-    text = encoder(different) if cache is None else cache.encode(encoder, different)
+    text = encoder(different) if kept is None else kept.encode(encoder, different)
     check_stage(text.tokens[text.mask], "the text encoder gave", "run it in float32, or shorten the prompt")
     rows = [different.index(prompt) for prompt in prompts]
     return take_rows(text, torch.tensor(rows, device=text.tokens.device))
@@ -41,6 +42,12 @@ def join_rows(texts: Iterable[TextEncoding]) -> TextEncoding:
         tokens=torch.cat([F.pad(text.tokens, (0, 0, 0, n)) for text, n in zip(texts, missing, strict=True)]),
         mask=torch.cat([F.pad(text.mask, (0, n)) for text, n in zip(texts, missing, strict=True)]),
     )
+
+
+def postponed(make: Callable[[], Denoiser]) -> Denoiser:
+    """The denoiser of `make`, made when it is first run: in one pass over all its text is not prepared twice."""
+    made = cache(make)
+    return lambda x, t: made()(x, t)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +125,7 @@ class Prompting:
 
     def guided(self, guidance: Guidance, scale: float, tokens: int) -> Denoiser:
         """The guided denoiser of clips that have `tokens` each. VidgenError for guidance that cannot be had."""
-        cond = self.denoiser([self.branch("cond", guidance)])
+        cond = postponed(lambda: self.denoiser([self.branch("cond", guidance)]))
         if self.hide is None and "blind" in guidance.method.others:  # no frames are given: their term is 0
             guidance = replace(guidance, name="cfg", options={})
         if scale <= 1.0 and guidance.options.get("image_scale", 1.0) <= 1.0:
@@ -129,7 +136,7 @@ class Prompting:
         if self.in_one_pass(branches, guidance, tokens):
             views = [branch.view or (lambda x, t: (x, t)) for branch in branches]
             options["both"] = batched(self.denoiser(branches), len(branches), views)
-        others = [self.denoiser([branch]) for branch in branches[1:]]
+        others = [postponed(partial(self.denoiser, [branch])) for branch in branches[1:]]
         return method.rule(cond, *others, scale, guidance.interval, **options)
 
     def in_one_pass(self, branches: Sequence[Branch], guidance: Guidance, tokens: int) -> bool:

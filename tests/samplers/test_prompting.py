@@ -181,3 +181,12 @@ def test_options_that_are_none_are_named(pipe, weaker):
     other = VideoDiT(VideoDiTConfig(latent_channels=3, width=16, depth=1, head_dim=16, text_width=16))
     with pytest.raises(VidgenError, match="the weaker network has latent_channels 3, and this model 4"):
         pipe("a star", guidance=Guidance(name="autoguidance", options={"weaker": other}), **FAST)
+
+
+@pytest.mark.parametrize(("passes", "times"), [("batched", 1), ("sequential", 2)])
+def test_text_is_prepared_once_for_each_pass(pipe, monkeypatch, passes, times):
+    prepare, seen = pipe.transformer.prepare_text, []
+    monkeypatch.setattr(pipe.transformer, "prepare_text", lambda text: seen.append(len(text.mask)) or prepare(text))
+    size = {"num_frames": 5, "height": 32, "width": 16, "num_inference_steps": 3, "output_type": "latent"}
+    pipe("a star", guidance_scale=4.0, guidance_passes=passes, **size)
+    assert seen == [2 // times] * times
