@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vidgen.representations.bank import FeatureBank
-from vidgen.representations.baselines import OF_NETWORKS
+from vidgen.representations.baselines import OF_NETWORKS, base_of
 from vidgen.representations.extract import extract_source
 from vidgen.representations.extractor import feature_key, list_taps, parse_key
 from vidgen.representations.probes import probe_rows
@@ -115,4 +115,4 @@ def key_of(row: dict[str, Any]) -> str:
 
 
 def of_network(row: dict[str, Any]) -> bool:
-    return is_model(row["tap"]) or row["tap"].startswith(OF_NETWORKS)
+    return is_model(row["tap"]) or base_of(row["tap"]).startswith(OF_NETWORKS)

@@ -62,7 +62,7 @@ def probe_rows(
 
 def chosen_keys(bank: FeatureBank, taps: Sequence[str] | None) -> list[str]:
     """The bank's keys, or those of `taps` (taps or keys) and of what they are held against; none of views of clips."""
-    keys = [key for key in bank.keys if not key.startswith(tuple(VIEWS))]
+    keys = [key for key in bank.keys if not base_of(key).startswith(tuple(VIEWS))]
     if taps is None:
         return keys
     for tap in taps:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from vidgen.errors import VidgenError
 from vidgen.metrics import mean_interval
-from vidgen.representations.baselines import SHUFFLED
+from vidgen.representations.baselines import SHUFFLED, twin_of
 from vidgen.representations.probes.catalogue import MAJORITY
 from vidgen.representations.probes.estimators import (
     INVERSE_PENALTIES,
@@ -194,7 +194,7 @@ def few_shot_rows(
     for key, (score, each) in scores.items():
         row = describe(bank, key, kind, asked, score) | {"shots": setting.shots, "ways": ways}
         row |= {"queries": setting.queries, "episodes": len(each)}
-        if (twin := scores.get(SHUFFLED + key)) is not None:
+        if (twin := scores.get(twin_of(key, SHUFFLED))) is not None:
             gain = mean_interval(each - twin[1])
             row |= {"temporal_gain": gain.mean, "temporal_gain_ci": list(gain.interval or (-1.0, 1.0))}
         rows.append(row | ({"pool": None} if key == "majority" else {}))

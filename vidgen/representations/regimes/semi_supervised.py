@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vidgen.errors import VidgenError
+from vidgen.representations.baselines import twin_of
 from vidgen.representations.extractor import parse_key
 from vidgen.representations.probes.catalogue import MAJORITY
 from vidgen.representations.probes.metrics import METRICS, bootstrap_interval, difference_interval
@@ -89,7 +90,7 @@ def mean_loss(said: Float[Tensor, "g n k"], targets: Int[Tensor, "g n"]) -> Floa
 def read_views(bank: FeatureBank, key: str, rows: Int[np.ndarray, " k"], ids: Sequence[str]) -> Views:
     """Standardised on `rows`, what is learned from, and turned to their first 256 principal components where there are
     more features."""
-    found = [bank.X(prefix + key) for prefix in ("", WEAK, STRONG)]
+    found = [bank.X(name) for name in (key, twin_of(key, WEAK), twin_of(key, STRONG))]
     for X in found:
         check_finite(X, ids)
     mean, std = found[0][rows].mean(0), found[0][rows].std(0)
@@ -170,7 +171,7 @@ def semi_supervised_rows(
     if labels_per_class < 1:
         raise VidgenError(f"{labels_per_class} labels of a class teach nothing; give 1 or more")
     asked = task_of(bank, seed, name=task, goal="class", skip_unlabelled=skip_unlabelled)
-    keys = [key for key in chosen_keys(bank, taps) if {WEAK + key, STRONG + key} <= set(bank.keys)]
+    keys = [key for key in chosen_keys(bank, taps) if {twin_of(key, view) for view in (WEAK, STRONG)} <= set(bank.keys)]
     seen = {*keys, *(parse_key(key)[0] for key in keys)}
     lacking = [repr(tap) for tap in taps or () if tap not in seen]
     if lacking or not keys:
