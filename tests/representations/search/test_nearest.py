@@ -100,3 +100,11 @@ def test_faiss_finds_what_exact_search_finds(tmp_path):
     assert stored.ntotal == 2000 and new.exists() and not old.exists()
     again = open_faiss(new, lambda: pytest.fail("built twice"), scale, len(X))
     np.testing.assert_array_equal(search_faiss(again, scale, queries, 5).rows, every.rows)
+
+
+def test_rows_may_lie_in_a_file(tmp_path):
+    gallery = np.eye(5, dtype=np.float32)
+    np.save(tmp_path / "g.npy", gallery)
+    mapped, scale = np.load(tmp_path / "g.npy", mmap_mode="r"), Scale(mean=np.zeros(5), std=np.ones(5))
+    found = search_exactly(lambda: in_blocks(mapped, 2), scale, gallery[[3]], 1)
+    assert found.rows.tolist() == [[3]] and found.cosines.tolist() == [[1.0]]
