@@ -1,23 +1,15 @@
 """Restoration: what is left of a clip is found again in the result; nothing lost is the clip, nothing left is plain
 sampling."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
 from vidgen.data.frames import to_tensor
 from vidgen.errors import VidgenError
-from vidgen.models.text import TextEncoding
-from vidgen.paths import FlowPath
 from vidgen.samplers.degradations import Blur, Gaps, Greying, Reduction
-from vidgen.samplers.pipeline import VideoPipeline
 from vidgen.samplers.restoration import restore
-from vidgen.samplers.scheduler_config import SchedulerConfig
 from vidgen.samplers.solvers.stepping import SamplingError
-from vidgen.samplers.truths import ChainData
-from vidgen.tokenizers.model import Encoded
 
 FAST = dict(num_inference_steps=2, guidance_scale=1.0)
 MASK = torch.zeros(32, 16, dtype=torch.bool)
@@ -49,42 +41,10 @@ def test_nothing_lost_is_the_clip_itself(pipe, waves):
     torch.testing.assert_close(out.latents, pipe.vae.encode(to_tensor(frames)[None]).latents, atol=1e-3, rtol=1e-3)
 
 
-class Pixels(torch.nn.Module):
-    """A tokenizer that is none: latents are eight times the pixels, so that those of a chain fit into [-1, 1]."""
-
-    config = SimpleNamespace(ratio=1, ratio_t=1, latent_channels=3)
-
-    def __init__(self):
-        super().__init__()
-        self.scale = torch.nn.Parameter(torch.tensor(8.0))
-
-    def encode(self, video):
-        return Encoded(latents=video * self.scale, num_frames=video.shape[2], height=1, width=1)
-
-    def decode_chunk(self, z, state):
-        return z / self.scale, state
-
-
-class ChainModel(torch.nn.Module):
-    config = SimpleNamespace(patch=(1, 1, 1))
-
-    def __init__(self):
-        super().__init__()
-        self.unused = torch.nn.Parameter(torch.zeros(1))
-
-    def forward(self, x, t, text):
-        return ChainData(correlation=0.8).denoiser(FlowPath())(x, t)
-
-
-def say_nothing(prompts):
-    return TextEncoding(tokens=torch.zeros(len(prompts), 1, 1), mask=torch.ones(len(prompts), 1).bool())
-
-
-def test_independent_pixels_are_restored_exactly_where_they_are_left():
+def test_independent_pixels_are_restored_exactly_where_they_are_left(chain_pipe):
     # Every pixel is a chain of its own, so a gap learns nothing from beside it: what is left is as it was, and what is
     # lost is as the model makes it without any clip.
-    scheduler = SchedulerConfig(parametrisation="x0", num_frames=3, height=16, width=16, sampler="heun")
-    pipe = VideoPipeline(Pixels(), ChainModel(), say_nothing, scheduler)
+    pipe = chain_pipe(16)
     mask = torch.zeros(16, 16, dtype=torch.bool)
     mask[:, 8:] = True
     clip = 0.1 * torch.randn(1, 3, 3, 16, 16, generator=torch.Generator().manual_seed(0))

@@ -1,7 +1,6 @@
 """Long clips: windows that follow each other as the data do, pieces that are one clip, memory for one window."""
 
 import gc
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,15 +8,10 @@ import torch
 
 from vidgen.data.frames import fit_frame, to_tensor
 from vidgen.errors import VidgenError
-from vidgen.models.text import TextEncoding
 from vidgen.noise import sample_generator
-from vidgen.paths import FlowPath
 from vidgen.samplers.image_first import sample_image_first
-from vidgen.samplers.pipeline import VideoPipeline
 from vidgen.samplers.rollout import Draft, Windows, recode_context, rollout
-from vidgen.samplers.scheduler_config import SchedulerConfig
 from vidgen.samplers.truths import ChainData
-from vidgen.tokenizers.model import Encoded
 
 FAST = dict(height=16, width=16, num_inference_steps=2, guidance_scale=1.0)
 WINDOWS = Windows(num_frames=13, overlap=2)  # 4 latent frames, 2 of them new
@@ -28,44 +22,10 @@ def together(pieces):
     return torch.cat([p.latents for p in pieces], dim=2), np.concatenate([p.frames for p in pieces]), pieces
 
 
-class Pixels(torch.nn.Module):
-    """A tokenizer that is none: latents are eight times the pixels, so that those of a chain fit into [-1, 1]."""
-
-    config = SimpleNamespace(ratio=1, ratio_t=1, latent_channels=3)
-
-    def __init__(self):
-        super().__init__()
-        self.scale = torch.nn.Parameter(torch.tensor(8.0))
-
-    def encode(self, video):
-        return Encoded(latents=video * self.scale, num_frames=video.shape[2], height=1, width=1)
-
-    def decode_chunk(self, z, state):
-        return z / self.scale, state
-
-
-class ChainModel(torch.nn.Module):
-    """The ideal denoiser of a chain as a network that predicts x0."""
-
-    config = SimpleNamespace(patch=(1, 1, 1))
-
-    def __init__(self):
-        super().__init__()
-        self.unused = torch.nn.Parameter(torch.zeros(1))
-
-    def forward(self, x, t, text):
-        return ChainData(correlation=0.8).denoiser(FlowPath())(x, t)
-
-
-def say_nothing(prompts):
-    return TextEncoding(tokens=torch.zeros(len(prompts), 1, 1), mask=torch.ones(len(prompts), 1).bool())
-
-
 @pytest.mark.parametrize("overlap", [1, 2])
-def test_a_rollout_of_a_chain_is_the_chain(overlap):
+def test_a_rollout_of_a_chain_is_the_chain(overlap, chain_pipe):
     # The future of a chain depends on its last frame alone, so windows lose nothing.
-    scheduler = SchedulerConfig(parametrisation="x0", num_frames=3, height=32, width=32, sampler="heun")
-    pipe = VideoPipeline(Pixels(), ChainModel(), say_nothing, scheduler)
+    pipe = chain_pipe(32)
     latents, _, _ = together(
         rollout(pipe, "", 9, windows=Windows(overlap=overlap), num_inference_steps=16, guidance_scale=1.0)
     )
@@ -154,12 +114,11 @@ def test_image_first_gives_the_clip_its_own_first_frame(pipe):
     torch.testing.assert_close(both[1:], alone, atol=1e-5, rtol=0)
 
 
-def test_a_draft_of_a_chain_is_refined_to_the_chain():
+def test_a_draft_of_a_chain_is_refined_to_the_chain(chain_pipe):
     # What a true clip becomes at noise level s, denoised, is a true clip again, and the nearer to the draft the less s.
     # Exactly so in the first window; later ones begin with frames that were refined, which the draft knows nothing of,
     # so that neighbours across a seam are less alike than they should be, the more so the less the draft was changed.
-    scheduler = SchedulerConfig(parametrisation="x0", num_frames=3, height=32, width=32, sampler="heun")
-    pipe = VideoPipeline(Pixels(), ChainModel(), say_nothing, scheduler)
+    pipe = chain_pipe(32)
     settings = {"windows": Windows(overlap=1), "num_inference_steps": 16, "guidance_scale": 1.0}
     _, frames, _ = together(rollout(pipe, "", 5, **settings))
     coded, near = to_tensor(frames) * 8, []
