@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from vidgen.errors import VidgenError
+from vidgen.finite import is_finite
 
 
 def check_stage(x: Tensor, what: str, advice: str) -> Tensor:
     """x. Raises VidgenError, `what` having given it, if there is NaN or infinity in it."""
-    if not bool(torch.isfinite(x).all()):
+    if not is_finite(x):
         raise VidgenError(f"{what} NaN or infinity; {advice}")
     return x

@@ -22,6 +22,7 @@ from vidgen.tokenizers.backbones.networks import BACKBONES
 from vidgen.tokenizers.bottlenecks import BottleneckOutput, Gaussian, Quantizer
 from vidgen.tokenizers.config import TokenizerConfig
 from vidgen.tokenizers.encoding_taps import encoding_taps
+from vidgen.tokenizers.normalising import Normalising, per_channel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ class StreamState:
     pending: Float[Tensor, "b c p H W"] | None = None
 
 
-class VideoTokenizer(Tapped, Pretrained):
+class VideoTokenizer(Normalising, Tapped, Pretrained):
     """Causal video autoencoder on pixels (b, 3, T, H, W) in [-1, 1] and latents (b, c, t, h, w), normalised.
 
     t = 1 + ceil((T - 1) / ratio_t): the first frame has a latent of its own (it stands `ratio_t` times in its patch,
@@ -223,12 +224,6 @@ class VideoTokenizer(Tapped, Pretrained):
 
     # Latent statistics
 
-    def normalise(self, z: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        return (z - per_channel(self.latents_mean, z)) / per_channel(self.latents_std, z)
-
-    def denormalise(self, z: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        return z * per_channel(self.latents_std, z) + per_channel(self.latents_mean, z)
-
     def _normalise_posterior(self, out: BottleneckOutput) -> Gaussian | None:
         if out.posterior is None:
             return None
@@ -281,7 +276,3 @@ def pad_clip(
     lead = ratio_t - 1 if lead is None else lead
     head, tail = frames[:, :, :1].expand(-1, -1, lead, -1, -1), frames[:, :, -1:].expand(-1, -1, short, -1, -1)
     return torch.cat([head, frames, tail], dim=2)
-
-
-def per_channel(v: Float[Tensor, " c"], like: Tensor) -> Float[Tensor, "1 c 1 1 1"]:
-    return v.to(like.dtype)[None, :, None, None, None]

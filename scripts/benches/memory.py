@@ -56,6 +56,17 @@ def measure_peak(target: str, **settings: Any) -> Peak:
     return Peak(**json.loads(done.stdout.splitlines()[-1]))
 
 
+def measure_peaks(target: str, settings: dict[str, dict[str, Any]]) -> tuple[dict[str, float], str]:
+    """By the names of `settings` the peaks of their work, MiB, and what is to be said of those that died."""
+    peaks, notes = {}, []
+    for name, values in settings.items():
+        try:
+            peaks[name] = measure_peak(target, **values).peak_mb
+        except ProcessDied as error:
+            notes.append(str(error))
+    return peaks, "; ".join(notes)
+
+
 def peak_bytes() -> int:
     """The most that this process held.
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vidgen.roof import synchroniser
 from vidgen.scripts.benches.machine import Machine
-from vidgen.scripts.benches.memory import ProcessDied, measure_peak
+from vidgen.scripts.benches.memory import measure_peaks
 from vidgen.scripts.benches.peers import RATIO_T, ClipSize, decode_peer, encode_peer, work_of_ours
 from vidgen.scripts.benches.rows import BenchSettings, Row, make_row
 from vidgen.scripts.benches.timing import alternate
@@ -154,7 +154,7 @@ def measure_work(
     outs.clear()
     ways = ("encode", "decode") if ours.way == "both" else (ours.way,)
     found: dict[str, Any] = {"frames": ours.clip.frames, "fps": ours.clip.frames / times["ours"].median}
-    notes = []
+    note = ""
     if "contiguous" in works:
         found |= {
             "peer": times["contiguous"],
@@ -165,13 +165,11 @@ def measure_work(
             "peer_channels_last_s": times["channels_last_3d"].median,
         }
     if settings.memory:
-        for key, name in (("peak_mb", "ours"), ("peer_peak_mb", "contiguous")):
-            if name in works:
-                try:
-                    found[key] = measure_peak(PREPARE, **asdict(works[name])).peak_mb
-                except ProcessDied as error:
-                    notes.append(str(error))
+        sides = {"peak_mb": "ours", "peer_peak_mb": "contiguous"}
+        alone = {key: asdict(works[name]) for key, name in sides.items() if name in works}
+        peaks, note = measure_peaks(PREPARE, alone)
+        found |= peaks
     gflops = sum(work_of_ours(networks["ours"], way, ours.clip) for way in ways)
     found["conv_fraction"] = gflops / times["ours"].median / machine.conv_gflops[ours.dtype]
     roof = machine.matmul_gflops[ours.dtype]
-    return make_row(ours.name, times["ours"], gflops=gflops, roof=roof, note="; ".join(notes), **found)
+    return make_row(ours.name, times["ours"], gflops=gflops, roof=roof, note=note, **found)

@@ -22,7 +22,7 @@ from vidgen.operations import count_gflops
 from vidgen.pretrained import find_checkpoint
 from vidgen.roof import synchroniser
 from vidgen.scripts.benches.machine import Machine
-from vidgen.scripts.benches.memory import ProcessDied, measure_peak
+from vidgen.scripts.benches.memory import measure_peaks
 from vidgen.scripts.benches.rows import BenchSettings, Row, make_row
 from vidgen.scripts.benches.sampling import a_share, as_pipeline
 from vidgen.scripts.benches.timing import alternate
@@ -189,7 +189,7 @@ def measure_work(
     t, h, w = ours.size
     tokens = t * (h // 2) * (w // 2)
     found: dict[str, Any] = {"tokens": tokens, "tokens_per_s": tokens / times["ours"].median}
-    notes = []
+    note = ""
     if "peer" in works:
         found |= {
             "peer": times["peer"],
@@ -200,11 +200,8 @@ def measure_work(
             "peer_autocast": False,
         }
     if settings.memory:
-        for key, name in (("peak_mb", "ours"), ("peer_peak_mb", "peer")):
-            if name in works:
-                try:
-                    found[key] = measure_peak(PREPARE, **asdict(works[name])).peak_mb
-                except ProcessDied as error:
-                    notes.append(str(error))
+        sides = {"peak_mb": "ours", "peer_peak_mb": "peer"}
+        peaks, note = measure_peaks(PREPARE, {key: asdict(works[side]) for key, side in sides.items() if side in works})
+        found |= peaks
     roof, passes = machine.matmul_gflops[ours.dtype], 2 if ours.steps else 1
-    return make_row(ours.name, times["ours"], gflops=passes * gflops, roof=roof, note="; ".join(notes), **found)
+    return make_row(ours.name, times["ours"], gflops=passes * gflops, roof=roof, note=note, **found)

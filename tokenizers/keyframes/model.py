@@ -24,7 +24,8 @@ from vidgen.tokenizers.keyframes.codes import (
 from vidgen.tokenizers.keyframes.config import KeyframeConfig
 from vidgen.tokenizers.keyframes.motion_networks import FrameSynthesiser, MotionDecoder, MotionEncoder
 from vidgen.tokenizers.keyframes.warping import spread, warp
-from vidgen.tokenizers.model import Encoded, VideoTokenizer, check_video, pad_space, per_channel
+from vidgen.tokenizers.model import Encoded, VideoTokenizer, check_video, pad_space
+from vidgen.tokenizers.normalising import per_channel
 
 PIXELS_AT_ONCE = 2**20  # of all frames that go through together: some hundred MB of activations
 

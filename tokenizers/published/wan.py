@@ -11,7 +11,7 @@ import torch
 
 from vidgen.errors import VidgenError
 from vidgen.pretrained import config_from_dict, read_config
-from vidgen.published.checkpoints import read_tensors, write_checkpoint
+from vidgen.published.checkpoints import make_empty, read_tensors, write_checkpoint
 from vidgen.tokenizers.backbones.convolutional import FrontEnd
 from vidgen.tokenizers.config import TokenizerConfig, is_count
 from vidgen.tokenizers.model import VideoTokenizer
@@ -119,12 +119,7 @@ def read_wan(place: str | os.PathLike, *, dtype: torch.dtype | None = None, devi
     """
     place = Path(place)
     config = config_from_dict(WanConfig, read_config(place), str(place))
-    config.check(str(place))
-    try:
-        with torch.device("meta"):
-            model = VideoTokenizer(config.to_ours())
-    except VidgenError as error:
-        raise VidgenError(f"{place}: {error}") from None
+    model = make_empty(config, VideoTokenizer, place)
     tensors = read_tensors(model, match_keys(model), place, dtype=dtype, device=device)
     kind = dtype or tensors["encoder.conv_in.weight"].dtype
     for name, values in (("latents_mean", config.latents_mean), ("latents_std", config.latents_std)):

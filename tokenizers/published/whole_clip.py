@@ -21,7 +21,8 @@ from vidgen.errors import VidgenError
 from vidgen.models.published.weights import draft_diffusers, plain_settings
 from vidgen.models.taps import TapInfo
 from vidgen.tokenizers.bottlenecks import Gaussian
-from vidgen.tokenizers.model import Encoded, check_video, pad_clip, per_channel
+from vidgen.tokenizers.model import Encoded, check_video, pad_clip
+from vidgen.tokenizers.normalising import Normalising, per_channel
 
 COGVIDEOX, LTX = "AutoencoderKLCogVideoX", "AutoencoderKLLTXVideo"
 DECODE_SEED = 0  # of the noise that some of LTX-Video's decoders add inside: the same latents give the same frames
@@ -45,7 +46,7 @@ class Waiting:
     frames: Float[Tensor, "b 3 k H W"]
 
 
-class WholeClipTokenizer(nn.Module):
+class WholeClipTokenizer(Normalising, nn.Module):
     """An autoencoder of diffusers with the tokenizers' interface: latents are normalised, T frames are
     1 + ceil((T - 1) / ratio_t) latent frames.
 
@@ -134,12 +135,6 @@ class WholeClipTokenizer(nn.Module):
     def forward(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b 3 T H W"]:
         """decode(encode(video))."""
         return self.decode(self.encode(video))
-
-    def normalise(self, z: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        return (z - per_channel(self.latents_mean, z)) / per_channel(self.latents_std, z)
-
-    def denormalise(self, z: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        return z * per_channel(self.latents_std, z) + per_channel(self.latents_mean, z)
 
     @property
     def feature_info(self) -> list[TapInfo]:

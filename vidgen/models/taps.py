@@ -69,6 +69,12 @@ class Tapped:
         return found if intermediates_only else (out, found)
 
 
+def block_taps(config: Any) -> list[TapInfo]:
+    """One tap for each of a transformer's `depth` blocks; strides are in latent cells, not pixels."""
+    kind = {"width": config.width, "stride": config.patch, "space": "denoiser", "causal": False}
+    return [TapInfo(name=f"blocks.{i}", **kind) for i in range(config.depth)]
+
+
 def choose_indices(count: int, indices: int | Sequence[int] | None) -> list[int]:
     """Numbers of taps, rising: see `Tapped.forward_intermediates`. VidgenError for one that is not among `count`."""
     if indices is None:

@@ -20,7 +20,7 @@ from vidgen.models.joint_block import JointBlock
 from vidgen.models.layers import Attention, modulate, settle, sinusoidal
 from vidgen.models.positions import rotary_table
 from vidgen.models.prepared_text import PreparedText, TextHeads, TextTokens, fill, fill_once
-from vidgen.models.taps import TapInfo, Tapped
+from vidgen.models.taps import TapInfo, Tapped, block_taps
 from vidgen.models.text import TextEncoding
 from vidgen.models.video_dit_config import VideoDiTConfig
 from vidgen.pretrained import Pretrained
@@ -218,9 +218,5 @@ class VideoDiT(Tapped, Pretrained):
 
     @property
     def feature_info(self) -> list[TapInfo]:
-        """One tap a block; strides are in latent cells, not pixels."""
-        c = self.config
-        return [
-            TapInfo(name=f"blocks.{i}", width=c.width, stride=c.patch, space="denoiser", causal=False)
-            for i in range(c.depth)
-        ]
+        """See `block_taps`."""
+        return block_taps(self.config)

@@ -4,19 +4,40 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vidgen.atomic import written_aside
+from vidgen.errors import VidgenError
 from vidgen.pretrained import CONFIG_NAME, WEIGHTS_NAME, find_checkpoint, put
 from vidgen.published.keys import Key
 
+Model = TypeVar("Model", bound=nn.Module)
 HALF = (torch.bfloat16, torch.float16)
+
+
+class Config(Protocol):
+    """A published model's settings: `check` refuses those that ours has not, `to_ours` says the rest in our words."""
+
+    def check(self, where: str) -> None: ...
+
+    def to_ours(self) -> Any: ...
+
+
+def make_empty(config: Config, kind: Callable[[Any], Model], place: Path) -> Model:
+    """The model of a published config, without memory for its weights. Raises VidgenError, naming `place`, if ours
+    cannot be made so."""
+    config.check(str(place))
+    try:
+        with torch.device("meta"):
+            return kind(config.to_ours())
+    except VidgenError as error:
+        raise VidgenError(f"{place}: {error}") from None
 
 
 def read_tensors(

@@ -18,7 +18,7 @@ from vidgen.errors import VidgenError
 from vidgen.models.video_dit import VideoDiT
 from vidgen.models.video_dit_config import VideoDiTConfig
 from vidgen.pretrained import config_from_dict, read_config
-from vidgen.published.checkpoints import read_tensors, write_checkpoint
+from vidgen.published.checkpoints import make_empty, read_tensors, write_checkpoint
 from vidgen.published.wan_transformer_keys import match_keys
 
 CLASS_NAME = "WanTransformer3DModel"
@@ -148,12 +148,7 @@ def read_wan_transformer(
     if values.get("_class_name") not in (None, CLASS_NAME):
         raise VidgenError(f"{place} holds a {values['_class_name']}, not a {CLASS_NAME}")
     config = config_from_dict(WanTransformerConfig, values, str(place))
-    config.check(str(place))
-    try:
-        with torch.device("meta"):
-            model = VideoDiT(config.to_ours())
-    except VidgenError as error:
-        raise VidgenError(f"{place}: {error}") from None
+    model = make_empty(config, VideoDiT, place)
     tensors = read_tensors(model, match_keys(model), place, dtype=dtype, device=device)
     model.load_state_dict(tensors, strict=True, assign=True)
     return model.eval().requires_grad_(False)

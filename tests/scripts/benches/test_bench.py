@@ -51,7 +51,7 @@ def test_wan_on_the_same_weights(vidgen, tmp_path: Path) -> None:
 
 
 def test_the_memory_of_wan_is_that_of_a_process_of_its_own(monkeypatch) -> None:
-    from vidgen.scripts.benches import published
+    from vidgen.scripts.benches import memory, published
     from vidgen.scripts.benches.machine import Machine
     from vidgen.scripts.benches.memory import Peak
     from vidgen.scripts.benches.rows import BenchSettings
@@ -62,7 +62,7 @@ def test_the_memory_of_wan_is_that_of_a_process_of_its_own(monkeypatch) -> None:
             assert published.prepare_alone(**values)().shape == (1, 3, 1, 32, 32)
         return Peak(peak_mb=200.0 if values["peer"] else 100.0, before_mb=0.0)
 
-    monkeypatch.setattr(published, "measure_peak", measure)
+    monkeypatch.setattr(memory, "measure_peak", measure)
     machine = Machine(about={}, matmul_gflops={"float32": 1.0}, conv_gflops={"float32": 1.0})
     settings = BenchSettings(dtype="float32", rounds=1)
     rows = list(published.measure_wan(replace(settings, quick=True), machine, with_peer=True))

@@ -10,7 +10,7 @@ from diffusers import WanTransformer3DModel
 from torch import nn
 
 from vidgen.samplers.loading import load_pipeline
-from vidgen.scripts.benches import wan_denoiser
+from vidgen.scripts.benches import memory, wan_denoiser
 from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.memory import Peak
 from vidgen.scripts.benches.rows import BenchSettings
@@ -122,7 +122,7 @@ def test_wan_alone_and_its_memory(monkeypatch) -> None:
         assert wan_denoiser.prepare_alone(**values)().shape == (1, 16, 2, 4, 4)
         return Peak(peak_mb=100.0, before_mb=0.0)
 
-    monkeypatch.setattr(wan_denoiser, "measure_peak", measure)
+    monkeypatch.setattr(memory, "measure_peak", measure)
     settings = BenchSettings(dtype="float32", rounds=1, quick=True)
     rows = list(wan_denoiser.measure_wan(settings, MACHINE, read_wrapped, with_peer=False, compiled=False))
     assert [(row.peak_mb, row.peer_s, row.max_abs_diff) for row in rows] == [(100.0, None, None)] * 2

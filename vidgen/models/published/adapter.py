@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from vidgen.errors import VidgenError
 from vidgen.models.attention import find_attention
-from vidgen.models.taps import TapInfo
+from vidgen.models.taps import TapInfo, block_taps
 from vidgen.models.text import TextEncoding
 
 SLACK = 1e-3  # of a timestep: levels in float32 miss a whole one by a tenth of that
@@ -202,9 +202,5 @@ class PublishedDenoiser(nn.Module):
 
     @property
     def feature_info(self) -> list[TapInfo]:
-        """One tap a block; strides are in latent cells, not pixels."""
-        c = self.config
-        return [
-            TapInfo(name=f"blocks.{i}", width=c.width, stride=c.patch, space="denoiser", causal=False)
-            for i in range(c.depth)
-        ]
+        """See `block_taps`."""
+        return block_taps(self.config)
