@@ -100,6 +100,17 @@ print("loaded:", sorted(set({HEAVY!r}) & set(sys.modules)))
     assert python("-c", code, cwd=ROOT).stdout.splitlines()[-1] == "loaded: []"
 
 
+def test_loading_and_sampling_leave_the_compiler_out() -> None:
+    """It takes a second and 140 MiB, and arithmetic on tensors without memory would import it."""
+    code = """
+import sys, vidgen
+pipe = vidgen.load_pipeline("default")
+pipe("a red circle moves right", num_inference_steps=1)
+print("loaded:", [name for name in ("torch._dynamo", "sympy", "sklearn", "diffusers") if name in sys.modules])
+"""
+    assert python("-c", code, cwd=ROOT).stdout.splitlines()[-1] == "loaded: []"
+
+
 @pytest.mark.parametrize("name", vidgen._PUBLIC)
 def test_public_names_resolve(name: str) -> None:
     assert getattr(vidgen, name) is getattr(importlib.import_module(vidgen._PUBLIC[name]), name)

@@ -20,6 +20,7 @@ from vidgen.atomic import written_aside
 from vidgen.checksums import check_sums
 from vidgen.errors import VidgenError
 from vidgen.room import check_weights
+from vidgen.weightless import WithoutWeights
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
@@ -166,7 +167,13 @@ def put(tensor: torch.Tensor, like: torch.Tensor, dtype: torch.dtype | None, dev
     stayed in a mapped file would keep in memory all that was read of the file.
     """
     wanted = dtype if dtype and tensor.is_floating_point() else tensor.dtype
-    return torch.empty_like(like, dtype=wanted, device=device).copy_(tensor)
+    return room_like(like, wanted, device).copy_(tensor)
+
+
+def room_like(like: torch.Tensor, dtype: torch.dtype, device: str) -> torch.Tensor:
+    """An empty tensor that lies in memory as the dense `like` does. (`empty_like` of one without memory would import
+    half of torch's compiler.)"""
+    return torch.empty_strided(like.shape, like.stride(), dtype=dtype, device=device)
 
 
 class Pretrained(nn.Module):
@@ -207,7 +214,7 @@ class Pretrained(nn.Module):
         if values.get("_class_name") != cls.__name__:
             raise VidgenError(f"{folder} holds a {values.get('_class_name')}, not a {cls.__name__}")
         config = config_from_dict(cls.config_class, values, str(folder / CONFIG_NAME))
-        with torch.device("meta"):  # no time spent on random weights that are replaced at once
+        with WithoutWeights():
             model = cls(config)
         places, checkpoint = model.state_dict(), find_checkpoint(folder)
         checkpoint.check({name: tuple(place.shape) for name, place in places.items()})

@@ -20,13 +20,18 @@ from vidgen.tokenizers.backbones.blocks import MakeBlock
 from vidgen.tokenizers.backbones.convolutions import CausalConv3d, ChannelNorm, Stream
 from vidgen.tokenizers.backbones.resampling import Downsample, Upsample
 
+# Tables are worked out here even for a model that is made on `meta`, to be loaded: arithmetic there would import all of
+# torch's compiler, a second and 140 MiB.
+TABLES = "cpu"
+
 
 def haar_matrix(n: int) -> Float[Tensor, "n n"]:
     """Orthonormal Haar packet of `n` = 2^k samples: every row has entries +-n^-1/2 (Haar 1910; Walsh order 2^k)."""
     if n < 1 or n & (n - 1):
         raise ValueError(f"a Haar front end needs patch sizes that are powers of two, not {n}")
-    step = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64) / 2**0.5
-    return reduce(torch.kron, [step] * (n.bit_length() - 1), torch.ones(1, 1, dtype=torch.float64))
+    exact = {"dtype": torch.float64, "device": TABLES}
+    step = torch.tensor([[1.0, 1.0], [1.0, -1.0]], **exact) / 2**0.5
+    return reduce(torch.kron, [step] * (n.bit_length() - 1), torch.ones(1, 1, **exact))
 
 
 class FrontEnd(nn.Module):
@@ -47,7 +52,7 @@ class FrontEnd(nn.Module):
             time, space = haar_matrix(patch_t), haar_matrix(patch)
             self.register_buffer("basis", torch.kron(time, torch.kron(space, space)))
         else:
-            self.register_buffer("basis", torch.eye(size, dtype=torch.float64))
+            self.register_buffer("basis", torch.eye(size, dtype=torch.float64, device=TABLES))
 
     def forward(self, x: Float[Tensor, "b c T H W"]) -> Float[Tensor, "b d t h w"]:
         axes = {"p": self.patch_t, "q": self.patch, "r": self.patch}

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from vidgen.atomic import written_aside
 from vidgen.errors import VidgenError
-from vidgen.pretrained import CONFIG_NAME, WEIGHTS_NAME, find_checkpoint, put
+from vidgen.pretrained import CONFIG_NAME, WEIGHTS_NAME, find_checkpoint, put, room_like
 from vidgen.published.keys import Key
+from vidgen.weightless import WithoutWeights
 
 Model = TypeVar("Model", bound=nn.Module)
 HALF = (torch.bfloat16, torch.float16)
@@ -34,7 +35,7 @@ def make_empty(config: Config, kind: Callable[[Any], Model], place: Path) -> Mod
     cannot be made so."""
     config.check(str(place))
     try:
-        with torch.device("meta"):
+        with WithoutWeights():
             return kind(config.to_ours())
     except VidgenError as error:
         raise VidgenError(f"{place}: {error}") from None
@@ -43,7 +44,7 @@ def make_empty(config: Config, kind: Callable[[Any], Model], place: Path) -> Mod
 def read_tensors(
     model: nn.Module, keys: Iterable[Key], place: Path, *, dtype: torch.dtype | None = None, device: str = "cpu"
 ) -> dict[str, Tensor]:
-    """By our names the tensors of the checkpoint at `place`, laid out as those of `model`, which may be on `meta`.
+    """By our names the tensors of the checkpoint at `place`, laid out as those of `model`, which may be without weights.
 
     Each goes from the mapped file straight to where it is used. Raises VidgenError, before one is read, if a tensor is
     missing, unexpected or of another shape, or if all together are more than the free memory holds.
@@ -59,7 +60,7 @@ def read_tensors(
             tensors[key.ours] = put(key.to_ours(tensor, like.shape), like, kind, device)
             continue
         if key.ours not in tensors:
-            tensors[key.ours] = torch.empty_like(like, dtype=kind or tensor.dtype, device=device)
+            tensors[key.ours] = room_like(like, kind or tensor.dtype, device)
         part = tensors[key.ours][key.rows]
         part.copy_(key.to_ours(tensor, part.shape))
     return tensors

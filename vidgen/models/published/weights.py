@@ -11,21 +11,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from vidgen.errors import VidgenError
 from vidgen.pretrained import CONFIG_NAME, Checkpoint, find_checkpoint, put, read_config
+from vidgen.weightless import WithoutWeights
 
 TRANSFORMERS_NAME = "model.safetensors"  # of weights in transformers' layout
-
-
-class WithoutWeights(TorchFunctionMode):
-    """Within it, what is made to be filled later (`torch.empty`, the weights of layers) takes no memory; what is
-    computed at once, such as tables of positions that no checkpoint holds, is there."""
-
-    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        device = {"device": "meta"} if func is torch.empty else {}
-        return func(*args, **{**(kwargs or {}), **device})
 
 
 @dataclass(frozen=True, kw_only=True)
