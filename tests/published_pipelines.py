@@ -34,6 +34,10 @@ def make_text_encoder(name: str) -> Any:
     return getattr(transformers, f"{name}EncoderModel")(config)
 
 
+# Settings that all of Wan's published text-to-video models share, and heads that a VideoDiT has too.
+NATIVE = {"freq_dim": 256, "attention_head_dim": 16}
+
+
 def shaken(network: Any) -> Any:
     """The network, none of its weights at zero or one."""
     for value in network.parameters():
@@ -44,8 +48,10 @@ def shaken(network: Any) -> Any:
 def make_wan_transformer(**settings: Any) -> Any:
     from diffusers import WanTransformer3DModel
 
-    size = dict(num_attention_heads=2, attention_head_dim=12, out_channels=4, text_dim=16, freq_dim=16, ffn_dim=32)
-    return shaken(WanTransformer3DModel(**size, num_layers=2, rope_max_seq_len=32, **{"in_channels": 4, **settings}))
+    """Not of `NATIVE` settings, it is one that is not read into a VideoDiT."""
+    size = dict(num_attention_heads=2, out_channels=4, text_dim=16, ffn_dim=32, num_layers=2, rope_max_seq_len=32)
+    rest = dict(attention_head_dim=12, in_channels=4, freq_dim=16)
+    return shaken(WanTransformer3DModel(**size, **{**rest, **settings}))
 
 
 def make_wan(scheduler: Any, transformer: Any = None, name: str = "WanPipeline", **settings: Any) -> Any:
@@ -117,6 +123,14 @@ def make_pipeline(kind: str) -> Any:
     makers = {
         "wan": lambda: make_wan(flow(shift=3.0)),
         "wan-unipc": lambda: make_wan(UniPCMultistepScheduler(**unipc)),
+        "wan-native": lambda: make_wan(UniPCMultistepScheduler(**unipc), make_wan_transformer(**NATIVE)),
+        "wan-native-frames": lambda: make_wan(flow(shift=5.0), make_wan_transformer(**NATIVE), expand_timesteps=True),
+        "wan-native-two": lambda: make_wan(
+            flow(shift=3.0),
+            make_wan_transformer(**NATIVE),
+            transformer_2=make_wan_transformer(**NATIVE),
+            boundary_ratio=0.875,
+        ),
         "wan-two": lambda: make_wan(flow(shift=3.0), transformer_2=make_wan_transformer(), boundary_ratio=0.875),
         "wan-image": lambda: make_wan(
             flow(shift=3.0),

@@ -79,9 +79,13 @@ class Checkpoint:
 
     def check_room(self, dtype: torch.dtype | None, device: str) -> None:
         """Raises VidgenError if the tensors, in `dtype`, are more than the memory that is free on `device`."""
-        slices = (file.get_slice(name) for _, names, file in self._files() for name in names)
-        sizes = ((math.prod(part.get_shape()), DTYPES.get(part.get_dtype(), torch.uint8)) for part in slices)
-        check_weights(self.where, sizes, dtype, device)
+        check_weights(self.where, self.sizes(), dtype, device)
+
+    def sizes(self) -> Iterator[tuple[int, torch.dtype]]:
+        """Of every tensor its number of elements, and how it is stored."""
+        for _, names, file in self._files():
+            for part in map(file.get_slice, names):
+                yield math.prod(part.get_shape()), DTYPES.get(part.get_dtype(), torch.uint8)
 
     def read(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Every tensor with its name, one after the other; of a file that is mapped, not copied."""

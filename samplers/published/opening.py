@@ -11,8 +11,9 @@ import torch
 from vidgen.errors import VidgenError
 from vidgen.models.published.images import ImageEncoder, draft_image_encoder, read_processor
 from vidgen.models.published.prompts import PublishedTextEncoder, draft_text_encoder, read_words
-from vidgen.models.published.weights import Draft, draft_diffusers
+from vidgen.models.published.weights import Draft
 from vidgen.pretrained import read_config
+from vidgen.room import check_weights
 from vidgen.samplers.pipeline import VideoPipeline
 from vidgen.samplers.published.image_to_video import ImageToVideoPipeline
 from vidgen.samplers.published.pipelines import PIPELINES, PipelineKind
@@ -25,7 +26,8 @@ def open_published(folder: Path, index: dict[str, Any], *, dtype: torch.dtype | 
     """The pipeline of diffusers in `folder`, whose model_index.json is `index`.
 
     All configs, and names and shapes of all tensors, are looked at before any of them is read; the weights go straight
-    to their place in `dtype`. Raises VidgenError for parts that are missing, damaged or not supported.
+    to their place in `dtype`. Raises VidgenError for parts that are missing, damaged or not supported, and for more
+    weights than the free memory holds.
     """
     name = index["_class_name"]
     kind = PIPELINES[name]
@@ -38,9 +40,9 @@ def open_published(folder: Path, index: dict[str, Any], *, dtype: torch.dtype | 
         found = read_config(folder / part).get("_class_name")
         if found != cls:
             raise VidgenError(f"{folder / part} holds a {found}; a {name} with {cls} is supported")
-    drafts = {part: draft_diffusers(denoiser.network_class, folder / part) for part in transformers}
+    drafts = {part: denoiser.draft(folder / part) for part in transformers}
     vae_config = read_config(folder / "vae")
-    defaults = kind.defaults(index, dict(drafts["transformer"].network.config), vae_config)
+    defaults = kind.defaults(index, drafts["transformer"].network.config, vae_config)
     schedule = read_schedule(folder, kind.schedulers, defaults, by_length=kind.by_length)
     drafts["text_encoder"] = draft_text_encoder(folder / "text_encoder", dtype)
     words, processor = read_words(folder / "tokenizer"), None
@@ -50,11 +52,13 @@ def open_published(folder: Path, index: dict[str, Any], *, dtype: torch.dtype | 
     # The side folders do not import each other, so this one is found by its name.
     vae = import_module("vidgen.tokenizers.loading").load_tokenizer(str(folder / "vae"), dtype=dtype, device=device)
     settings = kind.settings(index, vae, defaults)
-    made = [denoiser(drafts[part].network, schedule.clock, **settings) for part in transformers]
+    made = [denoiser.around(drafts[part].network, schedule.clock, **settings) for part in transformers]
     check_fit(folder, made[0], vae, drafts["text_encoder"])
     if len(made) == 2:
         made = [import_module(module).TwoWanDenoisers(*made, index["boundary_ratio"])]
     from_image = is_from_image(folder, name, made[0], processor is not None)
+    sizes = (size for draft in drafts.values() for size in draft.checkpoint.sizes())
+    check_weights(folder, sizes, dtype, device)
     filled = {part: draft.fill(dtype=dtype, device=device) for part, draft in drafts.items()}
     parts = (vae, made[0], PublishedTextEncoder(filled["text_encoder"], words, kind.prompts), schedule)
     if not from_image:

@@ -16,9 +16,9 @@ Settings = dict[str, Any]
 class PipelineKind:
     """How a class of pipelines is put together.
 
-    `denoiser` is ours, "module:class". `defaults(index, transformer's config, autoencoder's config)` are those of a
-    call, `settings(index, tokenizer, defaults)` what the denoiser takes besides. `optional`: keys of the index that may
-    be there.
+    `denoiser` is ours, "module:class". `defaults(index, config of the transformer that was made, autoencoder's
+    config)` are those of a call, `settings(index, tokenizer, defaults)` what the denoiser takes besides. `optional`:
+    keys of the index that may be there.
     """
 
     denoiser: str
@@ -60,7 +60,8 @@ def ltx_settings(index: Settings, vae: Any, defaults: CallDefaults) -> Settings:
 WAN = PipelineKind(
     denoiser="vidgen.models.published.wan:WanDenoiser",
     autoencoder="AutoencoderKLWan",
-    prompts=PromptRule(length=512, masked=True, zeroed=True, cleaned=True),
+    # Its transformers attend to the padding, which is zeros, whatever the mask says.
+    prompts=PromptRule(length=512, masked=True, zeroed=True, attended=False, cleaned=True),
     schedulers=FLOW,
     defaults=wan_defaults,
     settings=lambda index, vae, defaults: {"frame_levels": bool(index.get("expand_timesteps"))},

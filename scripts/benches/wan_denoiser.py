@@ -31,6 +31,7 @@ Load = Callable[..., nn.Module]  # (folder, dtype=, device=)
 PREPARE = "vidgen.scripts.benches.wan_denoiser:prepare_alone"
 TITLE = "WanTransformer3DModel"
 TEXT_TOKENS, SCALE, STEPS, LEVEL = 512, 5.0, 2, 0.5
+PROMPTS = (512, 64)  # tokens that are words: as many as there can be, and those of a prompt of a few sentences
 CHANNELS = 16
 # Wan 2.1's 1.3B with 4 of its 30 blocks; and a narrow one.
 FULL = {
@@ -44,8 +45,9 @@ FULL_SIZE, QUICK_SIZE = (5, 32, 32), (2, 4, 4)  # of latents
 
 @dataclass(frozen=True, kw_only=True)
 class WanPass:
-    """One pass over a clip of `size` latents, or with `steps`, so many steps with guidance; by what `load` (its module
-    and name) makes of the folder, or where that is empty, by diffusers' class; blocks `compiled` or not."""
+    """One pass over a clip of `size` latents, or with `steps`, so many steps with guidance, with a text of which `words`
+    tokens are words and the rest zeros; by what `load` (its module and name) makes of the folder, or where that is empty, by
+    diffusers' class; blocks `compiled` or not."""
 
     folder: str
     size: tuple[int, int, int]
@@ -54,12 +56,14 @@ class WanPass:
     dtype: str
     load: str = ""
     steps: int = 0
+    words: int = TEXT_TOKENS
     compiled: bool = False
 
     @property
     def name(self) -> str:
         what = "step" if self.steps else "pass"
-        return f"wan {what} {'x'.join(map(str, self.size))} latents{', compiled' * self.compiled}"
+        size = "x".join(map(str, self.size))
+        return f"wan {what} {size} latents, {self.words} words{', compiled' * self.compiled}"
 
 
 def save_random(folder: Path, dtype: str, *, quick: bool) -> None:
@@ -103,11 +107,12 @@ def build(work: WanPass) -> nn.Module:
 
 
 def draw(work: WanPass) -> tuple[Tensor, TextEncoding, TextEncoding]:
-    """Noise in the place of latents, and two texts of as many tokens as Wan's have."""
+    """Noise in the place of latents, and two texts of as many tokens as Wan's have, those after `words` zero."""
     torch.manual_seed(0)
     x = torch.randn(1, CHANNELS, *work.size, device=work.device)
     tokens = torch.randn(2, TEXT_TOKENS, work.text_width, device=work.device).to(getattr(torch, work.dtype))
-    mask = torch.ones(1, TEXT_TOKENS, dtype=torch.bool, device=work.device)
+    mask = (torch.arange(TEXT_TOKENS, device=work.device) < work.words)[None]
+    tokens = tokens * mask[..., None]
     return x, *(TextEncoding(tokens=row[None], mask=mask) for row in tokens)
 
 
@@ -119,6 +124,8 @@ def prepare(work: WanPass, network: nn.Module) -> Callable[[], Tensor]:
         run = partial(sample_peer, network, x, text.tokens, other.tokens, work.steps)
         return torch.inference_mode()(run if work.steps else partial(pass_of_peer, network, x, level, text.tokens))
     if not work.steps:
+        if hasattr(network, "prepare_text"):  # as in a run, where it is done once
+            text = network.prepare_text(text)
         return torch.inference_mode()(lambda: network(x, level, text=text))
     pipe = as_pipeline(network, text, other, work.size)
     settings = {"num_inference_steps": work.steps, "guidance_scale": SCALE, "output_type": "latent"}
@@ -168,10 +175,11 @@ def measure_wan(
             sides = {"ours": ours, **({"peer": replace(ours, load="")} if with_peer else {})}
             networks = {name: build(work) for name, work in sides.items()}
             plain = networks["ours"] if not form else build(start)
-            gflops = count_gflops(prepare(start, plain))
-            for steps in (0, STEPS):
-                works = {name: replace(work, steps=steps) for name, work in sides.items()}
-                yield measure_work(works, networks, gflops, settings, machine)
+            for words in PROMPTS:
+                gflops = count_gflops(prepare(replace(start, words=words), plain))
+                for steps in (0, STEPS):
+                    works = {name: replace(work, steps=steps, words=words) for name, work in sides.items()}
+                    yield measure_work(works, networks, gflops, settings, machine)
 
 
 def measure_work(

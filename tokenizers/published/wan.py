@@ -11,7 +11,7 @@ import torch
 
 from vidgen.errors import VidgenError
 from vidgen.pretrained import config_from_dict, read_config
-from vidgen.published.checkpoints import make_empty, read_tensors, write_checkpoint
+from vidgen.published.checkpoints import draft_keyed, make_empty, write_checkpoint
 from vidgen.tokenizers.backbones.convolutional import FrontEnd
 from vidgen.tokenizers.config import TokenizerConfig, is_count
 from vidgen.tokenizers.model import VideoTokenizer
@@ -115,12 +115,14 @@ def read_wan(place: str | os.PathLike, *, dtype: torch.dtype | None = None, devi
     """The tokenizer of an AutoencoderKLWan in a folder or a single file, in evaluation mode and without gradients.
 
     Latents are normalised by the config's `latents_mean` and `latents_std`. Raises VidgenError, before a tensor is
-    read, if a setting is not supported or a tensor is missing, unexpected or of another shape.
+    read, if a setting is not supported, a tensor is missing, unexpected or of another shape, or memory is short.
     """
     place = Path(place)
     config = config_from_dict(WanConfig, read_config(place), str(place))
     model = make_empty(config, VideoTokenizer, place)
-    tensors = read_tensors(model, match_keys(model), place, dtype=dtype, device=device)
+    draft = draft_keyed(model, match_keys(model), place)
+    draft.checkpoint.check_room(dtype, device)
+    tensors = draft.read(dtype=dtype, device=device)
     kind = dtype or tensors["encoder.conv_in.weight"].dtype
     for name, values in (("latents_mean", config.latents_mean), ("latents_std", config.latents_std)):
         tensors[name] = torch.tensor(values, dtype=torch.float64).to(device, kind)

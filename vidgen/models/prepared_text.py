@@ -56,11 +56,15 @@ def fill(text: TextEncoding, length: int) -> TextTokens:
 
 
 def fill_once(text: TextEncoding, length: int) -> TextTokens:
-    """Tokens with one zero for all that `fill` adds, and a bias of the scores that makes attention to them the same.
+    """As many tokens as the longest text has, with one zero for all that `fill` adds, and a bias of the scores that
+    makes attention to them the same.
 
     Equal keys with equal values weigh as one of them whose score is raised by the logarithm of their number.
     """
     text = silent_padding(text, length)
+    used = text.mask.any(0).nonzero()
+    last = int(used[-1]) + 1 if len(used) else 0
+    text = TextEncoding(tokens=text.tokens[:, :last], mask=text.mask[:, :last])
     there = text.mask.to(torch.promote_types(text.tokens.dtype, torch.float32))
     bias = torch.cat([there, length - there.sum(1, keepdim=True)], dim=1).log()
     return TextTokens(F.pad(text.tokens, (0, 0, 0, 1)), bias)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from vidgen.atomic import written_aside
 from vidgen.errors import VidgenError
-from vidgen.pretrained import CONFIG_NAME, WEIGHTS_NAME, find_checkpoint, put, room_like
+from vidgen.pretrained import CONFIG_NAME, WEIGHTS_NAME, Checkpoint, find_checkpoint, put, room_like
 from vidgen.published.keys import Key
 from vidgen.weightless import WithoutWeights
 
@@ -41,29 +42,41 @@ def make_empty(config: Config, kind: Callable[[Any], Model], place: Path) -> Mod
         raise VidgenError(f"{place}: {error}") from None
 
 
-def read_tensors(
-    model: nn.Module, keys: Iterable[Key], place: Path, *, dtype: torch.dtype | None = None, device: str = "cpu"
-) -> dict[str, Tensor]:
-    """By our names the tensors of the checkpoint at `place`, laid out as those of `model`, which may be without weights.
+@dataclass(frozen=True, kw_only=True)
+class KeyedDraft:
+    """A network of ours, perhaps without weights, and the published checkpoint that is known to fit it by the key map
+    `keys` (by their names); nothing has been read yet."""
 
-    Each goes from the mapped file straight to where it is used. Raises VidgenError, before one is read, if a tensor is
-    missing, unexpected or of another shape, or if all together are more than the free memory holds.
-    """
-    places, checkpoint, known = model.state_dict(), find_checkpoint(place), {key.name: key for key in keys}
-    checkpoint.check({key.name: key.shape for key in known.values()})
-    checkpoint.check_room(dtype, device)
-    tensors: dict[str, Tensor] = {}
-    for name, tensor in checkpoint.read():
-        key = known[name]
-        like, kind = places[key.ours], torch.float32 if key.wide and dtype in HALF else dtype
-        if key.rows is None:
-            tensors[key.ours] = put(key.to_ours(tensor, like.shape), like, kind, device)
-            continue
-        if key.ours not in tensors:
-            tensors[key.ours] = room_like(like, kind or tensor.dtype, device)
-        part = tensors[key.ours][key.rows]
-        part.copy_(key.to_ours(tensor, part.shape))
-    return tensors
+    network: nn.Module
+    keys: dict[str, Key]
+    checkpoint: Checkpoint
+
+    def read(self, *, dtype: torch.dtype | None, device: str) -> dict[str, Tensor]:
+        """The tensors by our names, laid out as the network's; each goes from the mapped file straight to its place."""
+        places, tensors = self.network.state_dict(), {}
+        for name, tensor in self.checkpoint.read():
+            key = self.keys[name]
+            like, kind = places[key.ours], torch.float32 if key.wide and dtype in HALF else dtype
+            if key.rows is None:
+                tensors[key.ours] = put(key.to_ours(tensor, like.shape), like, kind, device)
+                continue
+            if key.ours not in tensors:
+                tensors[key.ours] = room_like(like, kind or tensor.dtype, device)
+            part = tensors[key.ours][key.rows]
+            part.copy_(key.to_ours(tensor, part.shape))
+        return tensors
+
+    def fill(self, *, dtype: torch.dtype | None, device: str) -> nn.Module:
+        """The network with its weights, in evaluation mode and without gradients."""
+        self.network.load_state_dict(self.read(dtype=dtype, device=device), strict=True, assign=True)
+        return self.network.eval().requires_grad_(False)
+
+
+def draft_keyed(network: nn.Module, keys: Iterable[Key], place: Path) -> KeyedDraft:
+    """Raises VidgenError if a tensor of the checkpoint at `place` is missing, unexpected or of another shape."""
+    draft = KeyedDraft(network=network, keys={key.name: key for key in keys}, checkpoint=find_checkpoint(place))
+    draft.checkpoint.check({key.name: key.shape for key in draft.keys.values()})
+    return draft
 
 
 def write_checkpoint(

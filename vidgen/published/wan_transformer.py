@@ -11,14 +11,15 @@ import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from vidgen.errors import VidgenError
 from vidgen.models.video_dit import VideoDiT
 from vidgen.models.video_dit_config import VideoDiTConfig
-from vidgen.pretrained import config_from_dict, read_config
-from vidgen.published.checkpoints import make_empty, read_tensors, write_checkpoint
+from vidgen.pretrained import CONFIG_NAME, config_from_dict, read_config
+from vidgen.published.checkpoints import KeyedDraft, draft_keyed, make_empty, write_checkpoint
 from vidgen.published.wan_transformer_keys import match_keys
 
 CLASS_NAME = "WanTransformer3DModel"
@@ -134,24 +135,41 @@ SIZES = {
 }
 
 
+def is_native(values: dict[str, Any]) -> bool:
+    """Whether a config is of a text-to-video transformer that is read here."""
+    try:
+        config = config_from_dict(WanTransformerConfig, values, CONFIG_NAME)
+        config.check(CONFIG_NAME)
+        config.to_ours()
+    except VidgenError:
+        return False
+    return values.get("_class_name") in (None, CLASS_NAME)
+
+
+def draft_wan_transformer(place: Path) -> KeyedDraft:
+    """The VideoDiT of a WanTransformer3DModel in a folder or a single file, before its weights are read.
+
+    Raises VidgenError if a setting is not supported or a tensor is missing, unexpected or of another shape.
+    """
+    values = read_config(place)
+    if values.get("_class_name") not in (None, CLASS_NAME):
+        raise VidgenError(f"{place} holds a {values['_class_name']}, not a {CLASS_NAME}")
+    config = config_from_dict(WanTransformerConfig, values, str(place))
+    model = make_empty(config, VideoDiT, place)
+    return draft_keyed(model, match_keys(model), place)
+
+
 def read_wan_transformer(
     place: str | os.PathLike, *, dtype: torch.dtype | None = None, device: str = "cpu"
 ) -> VideoDiT:
     """The VideoDiT of a WanTransformer3DModel in a folder or a single file, in evaluation mode and without gradients.
 
     In half precision the noise level's embedding and the tables of modulations stay in float32, as diffusers keeps
-    them. Raises VidgenError, before a tensor is read, if a setting is not supported or a tensor is missing, unexpected
-    or of another shape.
+    them. Raises VidgenError, before a tensor is read, as `draft_wan_transformer`, and if memory is short.
     """
-    place = Path(place)
-    values = read_config(place)
-    if values.get("_class_name") not in (None, CLASS_NAME):
-        raise VidgenError(f"{place} holds a {values['_class_name']}, not a {CLASS_NAME}")
-    config = config_from_dict(WanTransformerConfig, values, str(place))
-    model = make_empty(config, VideoDiT, place)
-    tensors = read_tensors(model, match_keys(model), place, dtype=dtype, device=device)
-    model.load_state_dict(tensors, strict=True, assign=True)
-    return model.eval().requires_grad_(False)
+    draft = draft_wan_transformer(Path(place))
+    draft.checkpoint.check_room(dtype, device)
+    return draft.fill(dtype=dtype, device=device)
 
 
 def write_wan_transformer(model: VideoDiT, folder: str | os.PathLike, *, dtype: torch.dtype | None = None) -> None:

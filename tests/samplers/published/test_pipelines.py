@@ -1,22 +1,30 @@
 """Folders of diffusers: the same weights, noise, steps and guidance give what diffusers' own pipelines give."""
 
+import copy
 import inspect
 
 import numpy as np
 import pytest
 import torch
 from einops import rearrange
+from safetensors.torch import save_file
 
 import vidgen
 from vidgen.errors import VidgenError
+from vidgen.models.published.native import NativeWanDenoiser
 from vidgen.noise import draw_per_sample, sample_generator
 from vidgen.paths import add_noise
 from vidgen.representations.extractor import FeatureExtractor
+from vidgen.samplers.caching import Caching
 from vidgen.samplers.published.pipelines import PIPELINES
 from vidgen.samplers.rollout import rollout
 from vidgen.samplers.solvers import SAMPLERS
 
-KINDS = ("wan", "wan-unipc", "wan-frames", "wan-two", "cogvideox", "cogvideox-rotary", "cogvideox-1.5", "ltx")
+NATIVE = ("wan-native", "wan-native-frames", "wan-native-two")
+KINDS = (
+    *("wan", "wan-unipc", "wan-frames", "wan-two", *NATIVE),
+    *("cogvideox", "cogvideox-rotary", "cogvideox-1.5", "ltx"),
+)
 PROMPTS = ["a red circle moves right", "a  blue &amp;amp; square"]
 SIZE = dict(height=32, width=32, num_frames=9)
 FAST = dict(**SIZE, num_inference_steps=4, guidance_scale=4.0)
@@ -83,6 +91,60 @@ def test_a_stochastic_scheduler_is_followed_but_for_its_noise(published, monkeyp
     assert (to_theirs("cogvideox", found) - wanted).abs().max() < 1e-4
 
 
+@torch.no_grad()
+def test_native_features_are_the_outputs_of_the_classes_blocks(published):
+    folder, theirs = published("wan-native")
+    pipe = vidgen.load_pipeline(str(folder))
+    assert isinstance(pipe.transformer, NativeWanDenoiser)
+    x, level, text = draw(pipe, 2), torch.tensor([0.3, 0.7]), pipe.text_encoder(PROMPTS)
+    seen = []
+    hooks = [block.register_forward_hook(lambda _, __, out: seen.append(out)) for block in theirs.transformer.blocks]
+    wanted = theirs.transformer(x, 1000 * level, text.tokens).sample
+    for hook in hooks:
+        hook.remove()
+    for words in (text, pipe.transformer.prepare_text(text)):
+        walked = dict(pipe.transformer.walk(x, level, words))
+        assert list(walked) == ["patches", "blocks.0", "blocks.1", "out"]
+        assert (walked["out"] - wanted).abs().max() < 1e-4
+        for i, hidden in enumerate(seen):
+            assert (walked[f"blocks.{i}"].flatten(1, 3) - hidden).abs().max() < 1e-4
+    assert [info.name for info in pipe.transformer.feature_info] == ["blocks.0", "blocks.1"]
+    twin = pipe.transformer.fresh().eval()
+    assert twin.config == pipe.transformer.config and twin(x, level, text).shape == x.shape
+
+
+def test_native_transformers_take_guidance_and_caching_of_ours(published):
+    pipe = vidgen.load_pipeline(str(published("wan-native")[0]))
+    z = draw(pipe, 1)
+    settings = dict(latents=z, output_type="latent", **FAST)
+    plain, perturbed = (pipe(PROMPTS[0], guidance=name, **settings).latents for name in ("cfg", "perturbed_attention"))
+    assert perturbed.isfinite().all() and (perturbed - plain).abs().max() > 1e-3
+    caching = Caching(bound=0.9)
+    pipe(PROMPTS[0], caching=caching, **settings)
+    assert caching.passes.skipped > 0
+    two = vidgen.load_pipeline(str(published("wan-native-two")[0])).transformer
+    text = two.prepare_text(pipe.text_encoder(PROMPTS[:1]))
+    for level in (0.95, 0.5, 0.95):
+        t = torch.tensor([level])
+        assert torch.allclose(two(z, t, text), two(z, t, text.text), atol=1e-5)
+
+
+@torch.no_grad()
+def test_loras_of_the_class_fit_the_native_transformer(published, tmp_path):
+    folder, theirs = published("wan-native")
+    pipe, generator = vidgen.load_pipeline(str(folder)), torch.Generator().manual_seed(5)
+    factors = {"lora_A": torch.randn(2, 32, generator=generator), "lora_B": torch.randn(32, 2, generator=generator)}
+    layer = "blocks.1.attn1.to_q"
+    save_file({f"transformer.{layer}.{name}.weight": f for name, f in factors.items()}, tmp_path / "style.safetensors")
+    vidgen.load_lora(pipe.transformer, tmp_path / "style.safetensors", scale=0.5)
+    changed = copy.deepcopy(theirs.transformer)
+    changed.get_submodule(layer).weight += 0.5 * factors["lora_B"] @ factors["lora_A"]
+    x, level, text = draw(pipe, 1), torch.tensor([0.4]), pipe.text_encoder(PROMPTS[:1])
+    wanted = changed(x, 1000 * level, text.tokens).sample
+    assert (pipe.transformer(x, level, text) - wanted).abs().max() < 1e-4
+    assert (wanted - theirs.transformer(x, 1000 * level, text.tokens).sample).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("kind", ["wan-unipc", "cogvideox"])
 def test_every_sampler_of_ours_runs_them(published, kind):
     pipe = vidgen.load_pipeline(str(published(kind)[0]))
@@ -108,7 +170,8 @@ def test_prompts_are_padded_and_masked_as_diffusers_does_it(published, kind):
         else:
             found = encoder(prompts)
         assert torch.equal(found.tokens, tokens)
-        mask = rest[0] if kind == "ltx" else torch.ones(tokens.shape[:2])
+        # Wan's transformers attend to the zeros of the padding; the mask is of use to ours, which has one for all.
+        mask = tokens.any(-1) if kind == "wan" else rest[0] if kind == "ltx" else torch.ones(tokens.shape[:2])
         assert torch.equal(found.mask, mask.bool())
 
 
@@ -142,10 +205,11 @@ def test_defaults_are_those_of_the_pipelines_call(published, kind):
     assert kind != "ltx" or pipe.scheduler.fps == wanted["frame_rate"].default
 
 
-def test_an_image_is_the_first_frame_as_in_wan_2_2(published):
+@pytest.mark.parametrize("kind", ["wan-frames", "wan-native-frames"])
+def test_an_image_is_the_first_frame_as_in_wan_2_2(published, kind):
     from diffusers import WanImageToVideoPipeline
 
-    folder, theirs = published("wan-frames")
+    folder, theirs = published(kind)
     pipe = vidgen.load_pipeline(str(folder))
     parts = {name: part for name, part in theirs.components.items() if name != "transformer_2"}
     theirs = WanImageToVideoPipeline(**parts, expand_timesteps=True)
@@ -200,7 +264,7 @@ def test_features_are_the_outputs_of_the_classes_blocks(published, kind):
     assert torch.equal(out.times["dit.blocks.1@t=0.30"].float(), whole.expand(2, -1))
 
 
-@pytest.mark.parametrize("kind", ["wan", "cogvideox"])
+@pytest.mark.parametrize("kind", ["wan", "wan-native", "cogvideox"])
 def test_frames_are_not_given_where_all_share_a_level(published, kind):
     pipe = vidgen.load_pipeline(str(published(kind)[0]))
     with pytest.raises(VidgenError, match="one noise level for all frames of a clip, so no frames can be given"):

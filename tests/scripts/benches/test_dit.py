@@ -75,7 +75,7 @@ def test_our_sizes_and_wan_beside_diffusers(vidgen, tmp_path: Path, monkeypatch)
     ran = vidgen(*WORDS, "--only", "presets,wan", "--peer", "diffusers", "--json", tmp_path / "dit.json")
     assert ran.status == 0, ran
     rows = {row["name"]: row for row in json.loads((tmp_path / "dit.json").read_text())["rows"]}
-    wan = ["wan pass 2x4x4 latents", "wan step 2x4x4 latents"]
+    wan = [f"wan {what} 2x4x4 latents, {words} words" for words in (512, 64) for what in ("pass", "step")]
     assert list(rows) == ["pass S 2x4x4 latents", "step euler S 2x4x4 latents", *wan]
     for name in wan:
         assert rows[name]["max_abs_diff"] < 1e-4 * rows[name]["std"] and rows[name]["ratio"] > 0
@@ -106,11 +106,13 @@ def read_wrapped(folder, *, dtype, device):
 
 def test_wan_from_one_file_gives_one_result() -> None:
     rows = list(wan_denoiser.measure_wan(QUICK, MACHINE, read_wrapped, with_peer=True, compiled=False))
-    one, step = (row.to_json() for row in rows)
-    assert (one["name"], step["name"]) == ("wan pass 2x4x4 latents", "wan step 2x4x4 latents")
-    assert one["max_abs_diff"] == 0.0 and one["std"] > 0.01
+    one, step, short, _ = found = [row.to_json() for row in rows]
+    assert [row["name"] for row in found[:3]] == [
+        f"wan {what} 2x4x4 latents, {words} words" for what, words in (("pass", 512), ("step", 512), ("pass", 64))
+    ]
+    assert one["max_abs_diff"] == short["max_abs_diff"] == 0.0 and one["std"] > 0.01
     assert step["max_abs_diff"] < 1e-4 * step["std"]  # the same levels and guidance, by other arithmetic
-    for row in (one, step):
+    for row in found:
         assert row["ratio"] == pytest.approx(row["peer_s"] / row["ours_s"], rel=1e-3) and row["note"] == ""
         assert row["tokens_per_s"] == pytest.approx(8 / row["ours_s"], rel=1e-4)
     assert step["gflops"] == pytest.approx(2 * one["gflops"], rel=1e-4)
@@ -125,7 +127,7 @@ def test_wan_alone_and_its_memory(monkeypatch) -> None:
     monkeypatch.setattr(memory, "measure_peak", measure)
     settings = BenchSettings(dtype="float32", rounds=1, quick=True)
     rows = list(wan_denoiser.measure_wan(settings, MACHINE, read_wrapped, with_peer=False, compiled=False))
-    assert [(row.peak_mb, row.peer_s, row.max_abs_diff) for row in rows] == [(100.0, None, None)] * 2
+    assert [(row.peak_mb, row.peer_s, row.max_abs_diff) for row in rows] == [(100.0, None, None)] * 4
 
 
 def test_the_measured_wan_has_the_layers_of_the_published_one() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -17,8 +18,11 @@ from torch import Tensor, nn
 
 from vidgen.errors import VidgenError
 from vidgen.models.attention import find_attention
+from vidgen.models.prepared_text import PreparedText
+from vidgen.models.published.weights import Draft, draft_diffusers
 from vidgen.models.taps import TapInfo, block_taps
 from vidgen.models.text import TextEncoding
+from vidgen.published.checkpoints import KeyedDraft
 
 SLACK = 1e-3  # of a timestep: levels in float32 miss a whole one by a tenth of that
 # Our names of attention -> diffusers' names of what does the same; None is its default.
@@ -104,6 +108,16 @@ class PublishedDenoiser(nn.Module):
         super().__init__()
         self.network, self.config, self.clock = network, config, clock
 
+    @classmethod
+    def draft(cls, place: Path) -> Draft | KeyedDraft:
+        """The network in a folder before its weights are read; see `draft_diffusers` for the errors."""
+        return draft_diffusers(cls.network_class, place)
+
+    @classmethod
+    def around(cls, network: nn.Module, clock: Clock, **settings: Any) -> PublishedDenoiser:
+        """The adapter for a network that `draft` made."""
+        return cls(network, clock, **settings)
+
     def arguments(self, x: Tensor, t: Tensor, text: TextEncoding) -> dict[str, Any]:
         """What the class's forward takes for latents that are in its dtype and timesteps (b,), or (b, t) of frames."""
         raise NotImplementedError
@@ -152,8 +166,16 @@ class PublishedDenoiser(nn.Module):
     def _call(self, x: Tensor, t: Tensor, text: TextEncoding | None) -> tuple[Tensor, dict[str, Any]]:
         """The latents as they go in, and the arguments of the class's forward. Where patches hold several frames, the
         first one is repeated before itself to fill its patch."""
+        t = self.check(x, t, text)
+        lead = -x.shape[2] % self.config.patch[0]
+        x = torch.cat([x[:, :, :1]] * lead + [x], dim=2).to(self.network.dtype)
+        text = TextEncoding(tokens=text.tokens.to(x.dtype), mask=text.mask)
+        return x, self.arguments(x, self.clock(t), text)
+
+    def check(self, x: Tensor, t: Tensor, text: TextEncoding | PreparedText | None) -> Float[Tensor, b * f]:
+        """The levels, (b,) where all frames have one. Raises VidgenError for what the network does not take."""
         c, name = self.config, type(self.network).__name__
-        if text is None or text.tokens.shape[-1] != c.text_width:
+        if not isinstance(text, PreparedText) and (text is None or text.tokens.shape[-1] != c.text_width):
             found = "none" if text is None else f"one of width {text.tokens.shape[-1]}"
             raise VidgenError(f"{name} takes a text of width {c.text_width}; it was given {found}")
         if x.ndim != 5 or x.shape[1] != c.latent_channels or x.shape[3] % c.patch[1] or x.shape[4] % c.patch[2]:
@@ -168,10 +190,7 @@ class PublishedDenoiser(nn.Module):
                 f"this {name} has one noise level for all frames of a clip, so no frames can be given to it: "
                 "leave out image, last_image, a video to go on from, and clips longer than a window"
             )
-        lead = -x.shape[2] % c.patch[0]
-        x = torch.cat([x[:, :, :1]] * lead + [x], dim=2).to(self.network.dtype)
-        text = TextEncoding(tokens=text.tokens.to(x.dtype), mask=text.mask)
-        return x, self.arguments(x, self.clock(t), text)
+        return t
 
     def set_attention(self, name: str) -> None:
         """Chooses the attention of every layer: "auto" (diffusers' choice), "plain", "sdpa" or "xformers".

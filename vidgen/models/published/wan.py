@@ -1,9 +1,10 @@
-"""Wan's transformers (2.1, and 2.2 with one or two of them): diffusers' class WanTransformer3DModel."""
+"""Wan's transformers (2.1, and 2.2 with one or two of them): diffusers' class WanTransformer3DModel, or a VideoDiT."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,10 +13,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.errors import VidgenError
+from vidgen.models.prepared_text import PreparedText
 from vidgen.models.published.adapter import Clock, DenoiserConfig, PublishedDenoiser
-from vidgen.models.published.weights import plain_settings
+from vidgen.models.published.native import NativeWanDenoiser
+from vidgen.models.published.weights import Draft, plain_settings
 from vidgen.models.taps import TapInfo
 from vidgen.models.text import TextEncoding
+from vidgen.models.video_dit import VideoDiT
+from vidgen.pretrained import read_config
+from vidgen.published.checkpoints import KeyedDraft
+from vidgen.published.wan_transformer import draft_wan_transformer, is_native
 
 
 class WanDenoiser(PublishedDenoiser):
@@ -28,6 +35,16 @@ class WanDenoiser(PublishedDenoiser):
 
     network_class = WanTransformer3DModel
     blocks_name = "blocks"
+
+    @classmethod
+    def draft(cls, place: Path) -> Draft | KeyedDraft:
+        """Natively what is read so, the transformers that make video from text; the others as diffusers' class."""
+        return draft_wan_transformer(place) if is_native(read_config(place)) else super().draft(place)
+
+    @classmethod
+    def around(cls, network: nn.Module, clock: Clock, **settings: Any) -> PublishedDenoiser:
+        """A NativeWanDenoiser for a VideoDiT."""
+        return (NativeWanDenoiser if isinstance(network, VideoDiT) else cls)(network, clock, **settings)
 
     def __init__(self, network: nn.Module, clock: Clock, *, frame_levels: bool = False) -> None:
         c = network.config
@@ -70,10 +87,25 @@ class WanDenoiser(PublishedDenoiser):
         return out
 
 
+class TextOfTwo:
+    """A text, prepared for each of two denoisers when it is first run with it; one that prepares none gets it as it is.
+
+    A run is long in the one and then in the other, so the keys and values of the first are let go.
+    """
+
+    def __init__(self, text: TextEncoding) -> None:
+        self.text, self.owner, self.prepared = text, None, text
+
+    def of(self, denoiser: nn.Module) -> TextEncoding | PreparedText:
+        if self.owner is not denoiser and hasattr(denoiser, "prepare_text"):
+            self.owner, self.prepared = denoiser, denoiser.prepare_text(self.text)
+        return self.prepared
+
+
 class TwoWanDenoisers(nn.Module):
     """Wan 2.2's two transformers: `high` where the timestep is `boundary` (a share of all) or more, `low` below."""
 
-    def __init__(self, high: WanDenoiser, low: WanDenoiser, boundary: float) -> None:
+    def __init__(self, high: PublishedDenoiser, low: PublishedDenoiser, boundary: float) -> None:
         super().__init__()
         if high.config != low.config:
             raise VidgenError("the two transformers have different settings; they do not belong together")
@@ -81,17 +113,23 @@ class TwoWanDenoisers(nn.Module):
         self.config, self.beside_channels = high.config, high.beside_channels
 
     def forward(
-        self, x: Float[Tensor, "b c t h w"], t: Float[Tensor, " b"], text: TextEncoding | None = None
+        self, x: Float[Tensor, "b c t h w"], t: Float[Tensor, " b"], text: TextEncoding | TextOfTwo | None = None
     ) -> Float[Tensor, "b c t h w"]:
         """The prediction of the transformer that the level belongs to. ValueError for levels of both in one batch."""
-        return self._at(t)(x, t, text)
+        part = self._at(t)
+        return part(x, t, text.of(part) if isinstance(text, TextOfTwo) else text)
 
     def walk(
-        self, x: Float[Tensor, "b c t h w"], t: Float[Tensor, " b"], text: TextEncoding | None = None
+        self, x: Float[Tensor, "b c t h w"], t: Float[Tensor, " b"], text: TextEncoding | TextOfTwo | None = None
     ) -> Iterator[tuple[str, Tensor]]:
-        return self._at(t).walk(x, t, text)
+        part = self._at(t)
+        return part.walk(x, t, text.of(part) if isinstance(text, TextOfTwo) else text)
 
-    def _at(self, t: Tensor) -> WanDenoiser:
+    def prepare_text(self, text: TextEncoding) -> TextOfTwo:
+        """See `NativeWanDenoiser.prepare_text`."""
+        return TextOfTwo(text)
+
+    def _at(self, t: Tensor) -> PublishedDenoiser:
         noisy = self.high.clock(t) >= self.boundary * self.high.clock.steps
         if bool(noisy.all()):
             return self.high
