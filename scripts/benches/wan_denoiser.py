@@ -45,9 +45,9 @@ FULL_SIZE, QUICK_SIZE = (5, 32, 32), (2, 4, 4)  # of latents
 
 @dataclass(frozen=True, kw_only=True)
 class WanPass:
-    """One pass over a clip of `size` latents, or with `steps`, so many steps with guidance, with a text of which `words`
-    tokens are words and the rest zeros; by what `load` (its module and name) makes of the folder, or where that is empty, by
-    diffusers' class; blocks `compiled` or not."""
+    """One pass over a clip of `size` latents, or with `steps`, so many steps with guidance. Of the text, `words` tokens
+    are words and the rest zeros. It is run by what `load` (its module and name) makes of the folder, or where that is
+    empty, by diffusers' class; blocks `compiled` or not."""
 
     folder: str
     size: tuple[int, int, int]
