@@ -36,6 +36,13 @@ def test_half_of_the_free_memory_may_go(monkeypatch, free, fits):
     assert fits_batched(None, 100, CPU) is fits
 
 
+@pytest.mark.parametrize(("device", "fits"), [("cpu", False), ("cuda", True)])
+def test_large_passes_gain_nothing_on_a_cpu(monkeypatch, device, fits):
+    monkeypatch.setattr(passes, "free_bytes", lambda device: 2**40)
+    monkeypatch.setattr(passes, "activation_bytes", lambda network, tokens: 2**20 * tokens)
+    assert fits_batched(None, 65, torch.device(device)) is fits and fits_batched(None, 64, torch.device(device))
+
+
 def test_views_are_what_each_estimate_is_shown():
     both = batched(lambda x, t: x * t[:, None], 2, [lambda x, t: (x, t), lambda x, t: (-x, 2 * t)])
     x = torch.tensor([[1.0], [3.0]])
