@@ -80,6 +80,8 @@ class VideoTokenizer(Normalising, Tapped, Pretrained):
 
     @property
     def dtype(self) -> torch.dtype:
+        """Of the latents. Encoder and decoder run each in the precision of its own weights: after
+        `tokenizer.decoder.float()`, what is encoded in bfloat16 is decoded in float32."""
         return self.latents_mean.dtype
 
     # Encoding
@@ -131,7 +133,7 @@ class VideoTokenizer(Normalising, Tapped, Pretrained):
     def _encode_hidden(self, video: Tensor, state: StreamState | None, last: bool) -> tuple[Tensor, StreamState]:
         """The bottleneck's input (b, d, t, h, w) for the latents that are complete with these frames."""
         n, f, lead = self.config.ratio_t, self.config.ratio, self.config.lead
-        frames, absent = pad_space(video.to(self.dtype), f), 0
+        frames, absent = pad_space(video.to(dtype_of(self.encoder)), f), 0
         if state is None:
             state = StreamState(cache={})
             absent = n - 1 - lead  # of the first latent's frames, those that are not even made up
@@ -146,12 +148,11 @@ class VideoTokenizer(Normalising, Tapped, Pretrained):
         pending = frames[:, :, ready:].clone() if ready < frames.shape[2] else None
         if ready == 0:
             b, _, _, h, w = frames.shape
-            return frames.new_zeros(b, self.bottleneck.channels_in, 0, h // f, w // f), StreamState(
-                cache=state.cache, pending=pending
-            )
+            none = frames.new_zeros(b, self.bottleneck.channels_in, 0, h // f, w // f, dtype=self.dtype)
+            return none, StreamState(cache=state.cache, pending=pending)
         stream = Stream(past=state.cache)
         x = self.front_end(frames[:, :, :ready]).contiguous(memory_format=torch.channels_last_3d)
-        hidden = self._checked("encoder", x, self.encoder(x, stream), state)
+        hidden = self._checked("encoder", x, self.encoder(x, stream), state).to(self.dtype)
         return hidden, StreamState(cache=stream.next, pending=pending)
 
     # Decoding
@@ -175,7 +176,8 @@ class VideoTokenizer(Normalising, Tapped, Pretrained):
     ) -> tuple[Float[Tensor, "b 3 F H W"], StreamState]:
         """Frames of these latents: 1 for a clip's first latent, `ratio_t` for each later one, uncropped."""
         stream = Stream(past=state.cache if state else {})
-        z = self.denormalise(latents.to(self.dtype)).contiguous(memory_format=torch.channels_last_3d)
+        z = self.denormalise(latents.to(self.dtype)).to(dtype_of(self.decoder))
+        z = z.contiguous(memory_format=torch.channels_last_3d)
         x = self.front_end.inverse(self._checked("decoder", z, self.decoder(z, stream), state))
         if state is None:
             x = x[:, :, self.config.lead :]
@@ -240,16 +242,20 @@ class VideoTokenizer(Normalising, Tapped, Pretrained):
     def walk(self, video: Float[Tensor, "b 3 T H W"]) -> Iterator[tuple[str, Float[Tensor, "b c t h w"]]]:
         """Every intermediate of encoding with the name of its tap, lazily: stop iterating and the rest is not run."""
         check_video(video)
-        frames = pad_clip(video.to(self.dtype), self.config.ratio_t, self.config.ratio, self.config.lead)
+        frames = pad_clip(video.to(dtype_of(self.encoder)), self.config.ratio_t, self.config.ratio, self.config.lead)
         x = self.front_end(frames).contiguous(memory_format=torch.channels_last_3d)
         for name, h in self.encoder.walk(x, Stream()):  # noqa: B007 (the last one is the bottleneck's input)
             yield name, h
-        out = self.bottleneck(h)
+        out = self.bottleneck(h.to(self.dtype))
         if out.posterior is not None:
             yield "posterior.logvar", self._normalise_posterior(out).logvar
         if out.indices is not None:
             yield "indices", rearrange(out.indices, "b t h w ... -> b (...) t h w")
         yield "latents", self.normalise(out.latents)
+
+
+def dtype_of(network: nn.Module) -> torch.dtype:
+    return next(network.parameters()).dtype
 
 
 def check_video(video: Tensor) -> None:

@@ -1,5 +1,6 @@
 """The front end is orthogonal, the posterior is a posterior, saving and loading is the identity, features are lazy."""
 
+import copy
 import dataclasses
 import math
 
@@ -117,3 +118,22 @@ def test_unknown_settings_are_refused():
         TokenizerConfig(bottleneck="magic")
     with pytest.raises(VidgenError, match="convolution kind"):
         VideoTokenizer(dataclasses.replace(PRESETS["tiny"], convolution="wavelet"))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("settings", [{}, {"bottleneck": "fsq", "levels": (8, 8, 8, 5)}], ids=["kl", "fsq"])
+def test_encoder_and_decoder_each_in_a_precision_of_its_own(settings):
+    torch.manual_seed(0)
+    exact = VideoTokenizer(dataclasses.replace(PRESETS["tiny"], **settings)).eval()
+    mixed = copy.deepcopy(exact)
+    mixed.encoder.bfloat16()
+    video = torch.rand(1, 3, 9, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    encoded, wanted = mixed.encode(video), exact.encode(video).latents
+    assert encoded.latents.dtype == dict(mixed.walk(video))["latents"].dtype == torch.float32
+    close = (encoded.latents - wanted).abs() < 0.05 * wanted.std()
+    assert close.float().mean() > 0.95 and not torch.equal(encoded.latents, wanted)  # codes may turn over
+    assert torch.equal(mixed.decode(encoded), exact.decode(encoded))
+    first, state = mixed.encode_chunk(video[:, :, :5])
+    rest, _ = mixed.encode_chunk(video[:, :, 5:], state, last=True)
+    streamed = torch.cat([first, rest], dim=2)
+    assert ((streamed - encoded.latents).abs() < 0.05 * wanted.std()).float().mean() > 0.95
