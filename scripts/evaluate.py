@@ -1,6 +1,6 @@
 """`vidgen evaluate`: how often clips show what their prompts ask for, by the synthetic world's checker.
 
-`conditions`, `distance` and `steps` have files of their own.
+`conditions`, `distance`, `rollout`, `steps` and `surprise` have files of their own.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from vidgen.errors import VidgenError
 from vidgen.scripts.caching import CacheBoundOption, CacheByOption, describe_passes, read_caching
 from vidgen.scripts.evaluating_conditions import conditions
 from vidgen.scripts.evaluating_distance import distance
+from vidgen.scripts.evaluating_rollouts import rollouts
 from vidgen.scripts.evaluating_steps import steps
 from vidgen.scripts.evaluating_surprise import surprise
 from vidgen.scripts.evaluating_tokenizers import JsonToFile
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 app.command()(conditions)
 app.command()(distance)
+app.command("rollout")(rollouts)
 app.command(cls=JsonToFile)(steps)
 app.command()(surprise)
 

@@ -14,8 +14,8 @@ Estimates = Callable[[Tensor, Tensor], tuple[Tensor, ...]]  # (x, t) -> several 
 View = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (x, t) -> what a denoiser is shown of them
 PASSES = ("auto", "batched", "sequential")
 FREE_SHARE = 0.5  # of the free memory may go to a batched pass: other processes, and the estimate, need room
-# Bytes of a pass from which two passes are as fast as one over both: measured on two cores, from VideoDiT's S to a Wan of
-# 1,536 channels; up to 5 MiB one is 1.2 to 1.4 times as fast, from 80 MiB 1.04 to 0.92.
+# Bytes of a pass from which two passes are as fast as one over both. Measured on two cores, from VideoDiT's S to a Wan
+# of 1,536 channels: up to 5 MiB one is 1.2 to 1.4 times as fast, from 80 MiB 1.04 to 0.92.
 LARGE_ON_CPU = 64 * 2**20
 # Numbers a token that are held at once, over in- plus out-width of the widest layer. Of a `VideoDiT` 1.5 to 2 are
 # measured; others may have no wide layer for modulation.

@@ -109,3 +109,16 @@ def test_distance_of_a_model_and_of_banks(vidgen, model: Path, tmp_path: Path) -
     words = ("--num-frames", 5, "--size", 16)
     assert vidgen("extract", model / "vae", tmp_path / "x", "-o", tmp_path / "other", *words).status == 0
     assert "of another model" in vidgen("evaluate", "distance", *banks[:2], "--generated", tmp_path / "other").error
+
+
+def test_rollouts_are_checked_and_drawn(vidgen, model: Path, tmp_path: Path) -> None:
+    words = ("evaluate", "rollout", "--model", model, "--n", 2, "--seconds", 1.5, "--prompts", 2)
+    report = json.loads(vidgen(*words, "--plot", tmp_path / "x.png", "--json").out)
+    assert (
+        report["num_frames"] == 12 and len(report["stories"]) == 2 and [s["scene"] for s in report["scenes"]] == [0, 1]
+    )
+    assert {"overlap", "context_noise", "drift", "windows", "peak_mb", "sampler"} <= set(report)
+    assert (tmp_path / "x.png").stat().st_size > 10_000
+    assert "the last window under each prompt" in vidgen(*words).out
+    assert "4 frames are too few for 2 scenes" in vidgen(*words[:6], "--seconds", 0.5, "--prompts", 2).error
+    assert "no picture format" in vidgen(*words, "--plot", "x.txt").error
