@@ -12,6 +12,7 @@ def draw_steps(report: dict[str, Any], path: Path) -> None:
     """Writes a .png, .svg or .pdf; evaluations on a log axis, 95% intervals as bars. No display is needed."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import ScalarFormatter
 
     figure = Figure(figsize=(7.2, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
@@ -25,6 +26,7 @@ def draw_steps(report: dict[str, Any], path: Path) -> None:
         places = [row["evaluations"] * spread for row in rows]
         axes.errorbar(places, shares, yerr=bars, marker=".", capsize=2, elinewidth=0.7, label=name)
     axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("evaluations of the denoiser a clip")
     axes.set_ylabel("clips with colour, shape and motion as asked")
