@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +19,7 @@ from vidgen.scripts.options import (
     find_dtype,
     parse_names,
 )
+from vidgen.scripts.outputs import check_plot
 from vidgen.scripts.reporting import describe_memory, peak_memory_mb, print_json, print_table, progress
 
 
@@ -29,6 +32,9 @@ def conditions(
     guidance_scale: GuidanceScaleOption = None,
     sampler: Annotated[str | None, typer.Option(help="Default: the model's.")] = None,
     seed: SeedOption = 0,
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", help="Draw the first clip of each into a .png, .svg or .pdf.")
+    ] = None,
     device: DeviceOption = "auto",
     dtype: Annotated[Dtype, typer.Option("--dtype", help="Precision of the networks.")] = "float32",
     json: JsonOption = False,
@@ -45,15 +51,25 @@ def conditions(
     from vidgen.samplers.loading import load_pipeline
     from vidgen.samplers.scoring.condition_scores import choose_conditions, score_condition
 
+    if sheet is not None:
+        check_plot(sheet)
     check_strength(strength)
     names = choose_conditions(parse_names(only or ""))
     where = find_device(device)
     pipe = load_pipeline(model, device=where, dtype=find_dtype(dtype, where))
     world, rows = held_out_world(pipe.scheduler), []
+    if sheet is not None:
+        from vidgen.scripts.condition_sheet import ConditionSheet
+
+        drawn = ConditionSheet()
     settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale, "sampler": sampler}
     for name in names:
         with progress(name, n) as moved:
-            rows.append(score_condition(pipe, world, name, n, seed=seed, strength=strength, progress=moved, **settings))
+            told = {"seed": seed, "strength": strength, "progress": moved}
+            looked = {} if sheet is None else {"look": partial(drawn.add, name)}
+            rows.append(score_condition(pipe, world, name, n, **told, **looked, **settings))
+    if sheet is not None:
+        drawn.draw(sheet, model)
     used = {name: getattr(pipe.scheduler, name) if value is None else value for name, value in settings.items()}
     show({"model": model, "n": n, "seed": seed, "strength": strength, **used, "rows": rows}, json)
 

@@ -26,6 +26,7 @@ from vidgen.samplers.pipeline import VideoPipeline
 from vidgen.samplers.restoration import restore
 
 Video = UInt8[np.ndarray, "T h w 3"]
+Look = Callable[[Video, Video, Video], None]  # the world's clip, what is given of it, what comes out
 STRENGTH = 0.7  # of video to video, unless said otherwise: enough noise for another colour
 
 
@@ -121,6 +122,13 @@ CONDITIONS: dict[str, Callable[[ShapeClip, ShapeWorld, int, float], Case]] = {
 }
 
 
+def show_given(clip: ShapeClip, case: Case) -> Video:
+    """What the model is given to see, on grey; of an edit, the whole clip that it starts from."""
+    given = case.given.get("video") if "strength" in case.given else clip.video
+    seen = case.kept if "strength" not in case.given else np.ones_like(case.kept)
+    return np.where(seen[..., None], given, np.uint8(128))
+
+
 def masked_psnr(video: Video, truth: Video, where: Bool[np.ndarray, "T h w"]) -> float | None:
     """PSNR of the pixels `where`, in dB; None if there are none."""
     if not where.any():
@@ -150,6 +158,7 @@ def score_condition(
     seed: int = 0,
     strength: float = STRENGTH,
     progress: Progress | None = None,
+    look: Look | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """One clip for each of the world's first n, made from its prompt and from what CONDITIONS[name] gives of it.
@@ -158,7 +167,7 @@ def score_condition(
     `ceiling_psnr` of the same pixels as the tokenizer codes them, and `rest_psnr` of all others. That is low where
     a prompt leaves open what happens; of an edit it is how close the result comes to what was to be made, and of a
     restoration it stands beside `degraded_psnr`, that of A^+ y.
-    The noise of clip i is a function of (seed, i) alone, and that of `score_generation`.
+    The noise of clip i is a function of (seed, i) alone, and that of `score_generation`. `look` is shown the first.
     """
     found: dict[str, list[float]] = {name: [] for name in ("kept_psnr", "ceiling_psnr", "degraded_psnr", "rest_psnr")}
 
@@ -167,12 +176,12 @@ def score_condition(
             clip = world[i]
             case = CONDITIONS[name](clip, world, pipe.vae.config.ratio_t, strength)
             generator = [sample_generator(seed, i)]
-            measured, call = {}, partial(pipe, clip.caption, **case.given)
+            measured, call, shown = {}, partial(pipe, clip.caption, **case.given), show_given(clip, case)
             if case.degradation is not None:
                 left = degrade(clip.video, case.degradation)
                 call = partial(restore, pipe, clip.caption, left, case.degradation)
-                plain = to_uint8(case.degradation.invert(left)[0].clamp(-1.0, 1.0))
-                measured["degraded_psnr"] = masked_psnr(plain, clip.video, ~case.kept)
+                shown = to_uint8(case.degradation.invert(left)[0].clamp(-1.0, 1.0))
+                measured["degraded_psnr"] = masked_psnr(shown, clip.video, ~case.kept)
             video = call(generator=generator, **settings).frames[0]
             measured["kept_psnr"] = masked_psnr(video, clip.video, case.kept)
             if case.kept.any():
@@ -181,6 +190,8 @@ def score_condition(
             for measure, value in measured.items():
                 if value is not None:
                     found[measure].append(value)
+            if look is not None and i == 0:
+                look(clip.video, shown, video)
             yield video
 
     asked = [Asked(caption=caption, labels=labels) for caption, labels in map(world.sample_prompt, range(n))]

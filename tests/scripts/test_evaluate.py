@@ -56,12 +56,13 @@ def test_a_bad_file_of_prompts_is_one_line(vidgen, model: Path, tmp_path: Path, 
     assert str(path) in vidgen("evaluate", "generation", "--model", model, "--prompts", path).error
 
 
-def test_conditions_have_a_row_each(vidgen, model: Path) -> None:
+def test_conditions_have_a_row_each(vidgen, model: Path, tmp_path: Path) -> None:
     words = ("evaluate", "conditions", "--model", model, "--n", 1, "--only", "image,video_to_video")
     report = json.loads(vidgen(*words, "--json").out)
     assert [row["condition"] for row in report["rows"]] == ["image", "video_to_video"] and report["strength"] == 0.7
-    table = vidgen(*words).out
-    assert "conditions of" in table and "as coded dB" in table
+    table = vidgen(*words, "--sheet", tmp_path / "sheet.png").out
+    assert "conditions of" in table and "as coded dB" in table and (tmp_path / "sheet.png").stat().st_size > 5_000
+    assert "no picture format" in vidgen(*words, "--sheet", "x.txt").error
 
 
 @pytest.mark.parametrize(

@@ -114,3 +114,14 @@ def test_unknown_conditions_are_named():
     assert choose_conditions([]) == list(CONDITIONS) and choose_conditions(["image"]) == ["image"]
     with pytest.raises(VidgenError, match="condition 'magic' is unknown; choose of text, image, first_last"):
         choose_conditions(["image", "magic"])
+
+
+def test_the_first_clip_is_shown_with_what_is_given_of_it(pipe, world):
+    looks = []
+    for name in ("image", "video_to_video", "colourising"):
+        score_condition(pipe, world, name, 2, look=lambda *clips: looks.append(clips), **FAST)
+    assert len(looks) == 3
+    truth, given, made = looks[0]
+    assert np.array_equal(truth, world[0].video) and made.shape == truth.shape
+    assert np.array_equal(given[0], truth[0]) and (given[1:] == 128).all()
+    assert not (looks[1][1] == 128).all() and np.ptp(looks[2][1].astype(int), axis=-1).max() <= 1  # grey
