@@ -57,6 +57,6 @@ def draw_rollout(report: dict[str, Any], path: Path) -> None:
             axes.axvline(scene[0] / fps, color="black", linewidth=0.8, linestyle=":")
     above.legend(fontsize=8)
     lines = [*below.get_lines()[:2], *beside.get_lines()]
-    below.legend(lines, [line.get_label() for line in lines], fontsize=8)
+    below.legend(lines, [line.get_label() for line in lines], fontsize=8, loc="lower right")
     with written_aside(path) as aside:
         figure.savefig(aside, dpi=150)
