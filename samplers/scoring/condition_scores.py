@@ -14,7 +14,7 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from vidgen.data.frames import to_tensor, to_uint8
-from vidgen.data.shapes import COLOURS, ShapeClip, ShapeWorld, render
+from vidgen.data.shapes import COLOURS, ShapeClip, ShapeWorld, describe_unnamed, portray, render
 from vidgen.data.shapes.outlines import REACH
 from vidgen.errors import VidgenError
 from vidgen.metrics import mean_interval
@@ -106,7 +106,13 @@ def text_case(clip: ShapeClip, world: ShapeWorld, ratio_t: int, strength: float)
     return Case(kept=keep_frames(clip.video))
 
 
-# By name: of a clip of the world, what is given. The prompt is always the clip's own.
+def reference_case(clip: ShapeClip, world: ShapeWorld, ratio_t: int, strength: float) -> Case:
+    rng = np.random.default_rng(clip.labels.background.seed)
+    return Case(given={"reference": portray(clip.labels, rng, world.config).video[0]}, kept=keep_frames(clip.video))
+
+
+# By name: of a clip of the world, what is given. The prompt is the clip's own, without the words for colour, shape and
+# size where it is one of UNNAMED.
 CONDITIONS: dict[str, Callable[[ShapeClip, ShapeWorld, int, float], Case]] = {
     "text": text_case,
     "image": image_case,
@@ -114,11 +120,20 @@ CONDITIONS: dict[str, Callable[[ShapeClip, ShapeWorld, int, float], Case]] = {
     "continuation": continuation_case,  # of the first half
     "inpainting": inpainting_case,  # of what the objects go through
     "video_to_video": editing_case,  # from the same clip in another colour
+    "reference": reference_case,  # a picture of its object in another clip
+    "no_reference": text_case,  # the same words alone: chance
     "filling": filling_case,  # of the same gaps as "inpainting", by restoration
     "super_resolution": restoring(Reduction(4)),
     "deblurring": restoring(Blur(1.5)),
     "colourising": restoring(Greying()),
 }
+UNNAMED = ("reference", "no_reference")
+
+
+def ask(world: ShapeWorld, index: int, name: str) -> Asked:
+    """The prompt for clip `index` under a condition, and the labels that what is made of it is checked against."""
+    caption, labels = world.sample_prompt(index)
+    return Asked(caption=describe_unnamed(labels) if name in UNNAMED else caption, labels=labels)
 
 
 def masked_psnr(video: Video, truth: Video, where: Bool[np.ndarray, "T h w"]) -> float | None:
@@ -152,7 +167,7 @@ def score_condition(
     progress: Progress | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
-    """One clip for each of the world's first n, made from its prompt and from what CONDITIONS[name] gives of it.
+    """One clip for each of the world's first n, made from what `ask` says and CONDITIONS[name] gives of it.
 
     Adds to `summarise`, as mean, 95% interval and number of clips: `kept_psnr` of what is given against the clip,
     `ceiling_psnr` of the same pixels as the tokenizer codes them, and `rest_psnr` of all others. That is low where
@@ -160,17 +175,18 @@ def score_condition(
     restoration it stands beside `degraded_psnr`, that of A^+ y.
     The noise of clip i is a function of (seed, i) alone, and that of `score_generation`.
     """
-    found: dict[str, list[float]] = {name: [] for name in ("kept_psnr", "ceiling_psnr", "degraded_psnr", "rest_psnr")}
+    found: dict[str, list[float]] = {key: [] for key in ("kept_psnr", "ceiling_psnr", "degraded_psnr", "rest_psnr")}
+    asked = [ask(world, i, name) for i in range(n)]
 
     def clips() -> Iterator[Video]:
         for i in range(n):
             clip = world[i]
             case = CONDITIONS[name](clip, world, pipe.vae.config.ratio_t, strength)
-            generator = [sample_generator(seed, i)]
-            measured, call = {}, partial(pipe, clip.caption, **case.given)
+            prompt, generator = asked[i].caption, [sample_generator(seed, i)]
+            measured, call = {}, partial(pipe, prompt, **case.given)
             if case.degradation is not None:
                 left = degrade(clip.video, case.degradation)
-                call = partial(restore, pipe, clip.caption, left, case.degradation)
+                call = partial(restore, pipe, prompt, left, case.degradation)
                 plain = to_uint8(case.degradation.invert(left)[0].clamp(-1.0, 1.0))
                 measured["degraded_psnr"] = masked_psnr(plain, clip.video, ~case.kept)
             video = call(generator=generator, **settings).frames[0]
@@ -183,7 +199,6 @@ def score_condition(
                     found[measure].append(value)
             yield video
 
-    asked = [Asked(caption=caption, labels=labels) for caption, labels in map(world.sample_prompt, range(n))]
     report = score_clips(clips(), asked, progress)
     means = {name: asdict(mean_interval(values)) if values else None for name, values in found.items()}
     return {"condition": name, **means, **report}
@@ -194,3 +209,8 @@ def choose_conditions(names: Sequence[str]) -> list[str]:
     if unknown := [name for name in names if name not in CONDITIONS]:
         raise VidgenError(f"condition {unknown[0]!r} is unknown; choose of {', '.join(CONDITIONS)}")
     return list(names) or list(CONDITIONS)
+
+
+def served_conditions(pipe: VideoPipeline) -> list[str]:
+    """All that the model serves: without those of reference images where it reads none."""
+    return [name for name in CONDITIONS if pipe.image_prompt is not None or name not in UNNAMED]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from vidgen.data.shapes.scenes import VIOLATIONS
+from vidgen.samplers.scoring.condition_scores import CONDITIONS
 
 
 def test_generation_reports_every_measure(vidgen, model: Path) -> None:
@@ -62,6 +63,16 @@ def test_conditions_have_a_row_each(vidgen, model: Path) -> None:
     assert [row["condition"] for row in report["rows"]] == ["image", "video_to_video"] and report["strength"] == 0.7
     table = vidgen(*words).out
     assert "conditions of" in table and "as coded dB" in table
+
+
+def test_conditions_of_reference_images_need_a_model_that_reads_them(vidgen, model: Path, monkeypatch) -> None:
+    line = vidgen("evaluate", "conditions", "--model", model, "--n", 1, "--only", "reference").error
+    assert "this model has no image_prompt" in line
+    for name in set(CONDITIONS) - {"text", "reference", "no_reference"}:
+        monkeypatch.delitem(CONDITIONS, name)
+    ran = vidgen("evaluate", "conditions", "--model", model, "--n", 1, "--json")
+    assert [row["condition"] for row in json.loads(ran.out)["rows"]] == ["text"]
+    assert "has no image_prompt to read reference images with; left out: reference, no_reference" in ran.err
 
 
 @pytest.mark.parametrize(
