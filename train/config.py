@@ -145,7 +145,8 @@ class DiffusionRecipe(LoopConfig):
     continuation, frames between), `reference` with a picture of what they show beside their caption, by an image prompt
     encoder of shape `image_model`. What the picture makes unnecessary is left out of the captions of those clips, but
     for `whole_captions` of them. `part` "image_prompt" trains that encoder alone, by what the denoiser of `init_from`,
-    kept as it is with its text encoder, says to the whole caption.
+    kept as it is with its text encoder, says to the whole caption; `match_weight` weighs beside it how well pictures
+    are told apart by what they show in words.
 
     `lora_rank` above 0 trains a LoRA of that rank on the denoiser of `init_from`, and nothing else; `final` is then its
     file, for `vidgen sample --lora`. `lora_alpha` scales it by alpha / rank; 0 is the rank.
@@ -167,6 +168,7 @@ class DiffusionRecipe(LoopConfig):
     part: str = "all"
     reference: float = 0.0
     whole_captions: float = 0.2
+    match_weight: float = 0.1
     image_model: dict[str, Any] = field(default_factory=dict)
     lora_rank: int = 0
     lora_alpha: float = 0.0

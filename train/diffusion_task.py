@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vidgen.errors import VidgenError
 from vidgen.loss_weights import prediction_weight
 from vidgen.models.image_prompt import ImagePromptConfig, ImagePromptEncoder, beside_text
-from vidgen.models.text import ByteTextConfig, ByteTextEncoder, TransformersTextEncoder
+from vidgen.models.text import ByteTextConfig, ByteTextEncoder, TextEncoding, TransformersTextEncoder
 from vidgen.models.video_dit import VideoDiT
 from vidgen.models.video_dit_config import VideoDiTConfig
 from vidgen.models.video_dit_presets import find_preset
@@ -28,6 +28,7 @@ from vidgen.tokenizers.loading import load_tokenizer
 from vidgen.train.config import DiffusionRecipe
 from vidgen.train.diffusion_lora import check_same_prediction, make_lora
 from vidgen.train.latents import CachedClip, CachedLatents
+from vidgen.train.picture_matching import PictureMatching
 from vidgen.train.sources import VALIDATION_SEED_OFFSET, rng_of
 from vidgen.train.task import Task
 
@@ -95,6 +96,7 @@ class DiffusionTask(Task):
 
     Of an image prompt encoder that is trained alone the target is what the same denoiser predicts from the whole
     caption: in the mean over clips that is the other loss's best answer too, and has none of the noise's variance.
+    Beside it `PictureMatching` teaches it to tell apart what differs in a few pixels only, such as shapes.
     """
 
     def __init__(self, recipe: DiffusionRecipe) -> None:
@@ -118,7 +120,9 @@ class DiffusionTask(Task):
             trained["image_prompt"] = self.image_prompt
         if recipe.part == "image_prompt":
             check_same_prediction(recipe, self.time.path, "an image prompt encoder")
-            trained = {"image_prompt": self.image_prompt}
+            torch.manual_seed(recipe.seed)
+            matching = PictureMatching(self.text_encoder.width).to(recipe.device)  # for training alone: not exported
+            trained = {"image_prompt": self.image_prompt, "matching": matching}
         if recipe.lora_rank:
             trained = {"lora": make_lora(self.transformer, recipe, self.time.path)}
         self.model = nn.ModuleDict(trained).requires_grad_(True)
@@ -144,7 +148,8 @@ class DiffusionTask(Task):
     def gather(self, samples: list[CachedClip]) -> dict[str, Any]:
         batch = {"latents": torch.stack([s.latents for s in samples]), "captions": [s.caption for s in samples]}
         if self.recipe.reference:
-            batch |= {"pictures": torch.stack([s.picture for s in samples]), "beside": [s.beside for s in samples]}
+            batch["pictures"] = torch.stack([s.picture for s in samples])
+            batch |= {"beside": [s.beside for s in samples], "shows": [s.shows for s in samples]}
         return batch
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -165,8 +170,26 @@ class DiffusionTask(Task):
             pairs = zip(captions, batch["beside"], shown & left_out, strict=True)
             said = [beside if short else caption for caption, beside, short in pairs]
         said = ["" if drop else caption for drop, caption in zip(dropped, said, strict=True)]
-        teacher = captions if self.recipe.part == "image_prompt" else None
-        return self.denoising_loss(x0, said, t, eps, pictures, shown, teacher).mean(), {}
+        tokens = None if pictures is None else self.image_prompt(pictures.to(self.recipe.device))
+        text = self.encode(said, tokens, shown)
+        if self.recipe.part != "image_prompt":
+            return self.denoising_loss(x0, text, t, eps).mean(), {}
+        with torch.no_grad():
+            teacher, shows = self.encode(captions), self.encode(batch["shows"])
+        distance = self.denoising_loss(x0, text, t, eps, teacher).mean()
+        matching = self.model["matching"](tokens, shows, batch["shows"])
+        loss = distance + self.recipe.match_weight * matching
+        return loss, {"distance": distance.item(), "matching": matching.item()}
+
+    def encode(
+        self,
+        captions: list[str],
+        tokens: Float[Tensor, "b n d"] | None = None,
+        shown: Bool[Tensor, " b"] | None = None,
+    ) -> TextEncoding:
+        """The captions, beside tokens of pictures in the clips that are `shown` theirs (None: all)."""
+        text = self.text_encoder(captions)
+        return text if tokens is None else beside_text(text, tokens, shown)
 
     def time_of(self, latents: Tensor) -> TimeDistribution:
         """The time distribution for clips of this size."""
@@ -175,30 +198,26 @@ class DiffusionTask(Task):
 
     def denoising_loss(
         self,
-        x0: Tensor,
-        captions: list[str],
-        t: Tensor,
-        eps: Tensor,
-        pictures: Float[Tensor, "b c 1 h w"] | None = None,
-        shown: Bool[Tensor, " b"] | None = None,
-        teacher: list[str] | None = None,
+        x0: Float[Tensor, "b c t h w"],
+        text: TextEncoding | list[str],
+        t: Float[Tensor, b * f],
+        eps: Float[Tensor, "b c t h w"],
+        teacher: TextEncoding | None = None,
     ) -> Float[Tensor, " b"]:
         """Weighted mean squared error of the prediction over the frames that have noise, one value a clip.
 
-        `pictures` are latents of what stands beside the captions, in the clips that are `shown` theirs (None: all).
-        `teacher`: captions whose prediction is the target, in place of the clip's own.
+        `text` may be captions as they are. The target is the clip's own, or what is predicted from the text `teacher`.
         """
+        text = self.encode(text) if isinstance(text, list) else text
         x0, t, eps = (v.to(self.recipe.device) for v in (x0, t, eps))
         level = expand_level(t, x0)
         alpha, sigma = self.path.alpha(level), self.path.sigma(level)
-        x, text = network_input(x0, eps, t, self.path), self.text_encoder(captions)
-        if pictures is not None:
-            text = beside_text(text, self.image_prompt(pictures.to(self.recipe.device)), shown)
+        x = network_input(x0, eps, t, self.path)
         prediction = self.transformer(x, t, text)
         target = self.target(x0, eps, alpha, sigma)
         if teacher is not None:
             with torch.no_grad():
-                target = self.transformer(x, t, self.text_encoder(teacher)).float()
+                target = self.transformer(x, t, teacher).float()
         weight = prediction_weight(self.recipe.weighting, self.recipe.parametrisation, alpha, sigma)
         noisy = (sigma > 0).expand(len(x0), 1, x0.shape[2], 1, 1)  # nothing hints at the noise of the other frames
         weight = torch.where(noisy, weight, torch.zeros_like(sigma))
@@ -227,8 +246,9 @@ class DiffusionTask(Task):
             for first in range(0, len(latents), self.recipe.batch_size):
                 part = slice(first, first + self.recipe.batch_size)
                 t = torch.full((len(latents[part]),), level)
-                some = None if pictures is None else pictures[part]
-                losses.append(self.denoising_loss(latents[part], captions[part], t, eps[part], some))
+                tokens = None if pictures is None else self.image_prompt(pictures[part].to(self.recipe.device))
+                text = self.encode(captions[part], tokens)
+                losses.append(self.denoising_loss(latents[part], text, t, eps[part]))
             metrics[f"loss@t={level:.3f}"] = torch.cat(losses).mean().item()
         return {"loss": sum(metrics.values()) / len(metrics), **metrics}
 

@@ -36,13 +36,14 @@ PICTURE_SLOT = 2**31 + 1  # the slot, of no clip, whose random numbers draw pict
 
 
 class CachedClip(NamedTuple):
-    """An item: a clip's latents and caption; latents of a picture of what it shows, and what there is to say beside it
-    (None and "" where there are no pictures)."""
+    """An item: a clip's latents and caption; latents of a picture of what it shows, what there is to say beside it, and
+    what it shows in words (None and "" where there are no pictures)."""
 
     latents: Float[Tensor, "c t h w"]
     caption: str
     picture: Float[Tensor, "c 1 h w"] | None = None
     beside: str = ""
+    shows: str = ""
 
 
 def cache_key(tokenizer: torch.nn.Module, data: DataConfig, part: str, seed: int, count: int) -> str:
@@ -156,7 +157,8 @@ class CachedLatents(Dataset):
         if self.pictures is None:
             return CachedClip(latents, self.caption(index, rng))
         beside = self.beside(index, copy.deepcopy(rng))  # in the same wording
-        return CachedClip(latents, self.caption(index, rng), self.pictures[index].float(), beside)
+        caption = self.caption(index, rng)
+        return CachedClip(latents, caption, self.pictures[index].float(), beside, self.shows(index))
 
     def caption(self, index: int, rng: np.random.Generator) -> str:
         row = self.rows[index]
@@ -166,6 +168,13 @@ class CachedLatents(Dataset):
         """The caption without the words that a picture makes unnecessary, where it is known which these are."""
         row = self.rows[index]
         return describe_unnamed(ClipLabels.from_dict(row["labels"]), rng) if "labels" in row else row["caption"]
+
+    def shows(self, index: int) -> str:
+        """The picture in words: names of the world's objects, else the caption."""
+        row = self.rows[index]
+        if "labels" not in row:
+            return row["caption"]
+        return " and ".join(f"{thing['colour']} {thing['shape']}" for thing in row["labels"]["objects"])
 
 
 def read_tensor(folder: Path, name: str) -> Tensor:

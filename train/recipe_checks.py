@@ -58,6 +58,8 @@ def check_reference(recipe: DiffusionRecipe, path: Path) -> None:
     for name in ("reference", "whole_captions"):
         if not 0.0 <= (share := getattr(recipe, name)) <= 1.0:
             raise VidgenError(f"{path}: {name}={share:g} is a share of the clips: 0 to 1")
+    if recipe.match_weight < 0:
+        raise VidgenError(f"{path}: match_weight={recipe.match_weight:g} must be 0 or more")
     if recipe.part not in ("all", "image_prompt"):
         raise VidgenError(f"{path}: part {recipe.part!r}: choose 'all' or 'image_prompt'")
     if recipe.part == "image_prompt" and not (recipe.init_from and recipe.reference):

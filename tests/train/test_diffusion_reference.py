@@ -1,6 +1,7 @@
 """Reference images in training: pictures of the same thing elsewhere, kept beside the clips; the encoder alone learns
 to say what the words left out."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -21,6 +22,7 @@ from vidgen.tokenizers.presets import PRESETS
 from vidgen.train.diffusion_task import DiffusionTask
 from vidgen.train.latents import CachedLatents, draw_picture
 from vidgen.train.loop import Trainer
+from vidgen.train.picture_matching import PictureMatching
 from vidgen.train.recipe_files import load_recipe
 from vidgen.train.sources import Mixture
 
@@ -55,14 +57,14 @@ def load(words, *changes):
 def test_only_the_encoder_is_trained_and_the_pipeline_has_it(words, tmp_path):
     recipe, base = load(words), load_pipeline(str(tmp_path / "base"))
     task = DiffusionTask(recipe)
-    before = {name: p.clone() for name, p in task.model.named_parameters()}
-    assert set(task.model) == {"image_prompt"}
+    before = {name: p.clone() for name, p in task.image_prompt.named_parameters()}
+    assert set(task.model) == {"image_prompt", "matching"}  # the latter is not exported
     trainer = Trainer(task, recipe)
     made = load_pipeline(str(trainer.fit()))
     for name in ("transformer", "text_encoder", "vae"):
         own, kept = (getattr(pipe, name).state_dict() for pipe in (made, base))
         assert all(torch.equal(own[key], value) for key, value in kept.items())
-    assert all((p - before[name]).abs().max() > 0 for name, p in task.model.named_parameters())
+    assert all((p - before[name]).abs().max() > 0 for name, p in task.image_prompt.named_parameters())
     with trainer.averaged():  # what is exported is the average
         mean = {name: p.clone() for name, p in task.image_prompt.state_dict().items()}
     assert all(torch.equal(mean[name], p) for name, p in made.image_prompt.state_dict().items())
@@ -111,10 +113,12 @@ class Colourist(nn.Module):
 def test_the_encoder_learns_to_say_what_the_words_left_out(words):
     """With a picture and the words for the motion alone a clip gets the colour that the caption would have named: of
     each of two pictures its own."""
-    task = DiffusionTask(load(words, "cached_clips=2", "whole_captions=0", "seed=10"))  # a blue and a red one
+    changes = ("cached_clips=2", "whole_captions=0", "match_weight=0", "seed=10")  # a blue and a red one
+    task = DiffusionTask(load(words, *changes))
     torch.manual_seed(0)
     shape = ImagePromptConfig(latent_channels=4, text_width=4, tokens=2, width=16, depth=1, head_dim=16)
     task.transformer, task.text_encoder, task.image_prompt = Painter(), Colourist(), ImagePromptEncoder(shape)
+    task.model["matching"] = PictureMatching(4)
     optimizer = torch.optim.Adam(task.image_prompt.parameters(), lr=0.01)
     data = task.dataset
     labels = [ClipLabels.from_dict(row["labels"]) for row in data.rows]
@@ -123,6 +127,7 @@ def test_the_encoder_learns_to_say_what_the_words_left_out(words):
         "pictures": data.pictures.float(),
         "captions": [describe(each) for each in labels],
         "beside": [describe_unnamed(each) for each in labels],
+        "shows": ["blue", "red"],
     }
     for step in range(60):
         loss, _ = task.loss(batch, torch.Generator().manual_seed(step))
@@ -139,6 +144,20 @@ def test_the_encoder_learns_to_say_what_the_words_left_out(words):
         clip = pipe(describe_unnamed(each), reference=picture, **said).latents[0]
         assert (clip - colour[:, None, None, None]).abs().max() < 0.1
         assert not pipe(describe_unnamed(each), **said).latents.any()
+
+
+def test_pictures_are_matched_with_different_texts():
+    matching = PictureMatching(4)
+    with torch.no_grad():
+        for layer in (matching.of_picture, matching.of_text):
+            layer.weight.copy_(torch.eye(4)), layer.bias.zero_()
+        matching.log_scale.fill_(3.0)
+    words, axes = ["red", "blue", "red"], torch.eye(4)[[0, 1, 0]]
+    text = TextEncoding(tokens=axes[:, None], mask=torch.ones(3, 1, dtype=torch.bool))
+    sure = matching(7.0 * axes[:, None].expand(-1, 2, -1), text, words)  # of two texts, as equal ones are one
+    assert sure.item() == pytest.approx(math.log(1.0 + math.exp(-math.exp(3.0))), abs=1e-6)
+    blank = matching(torch.eye(4)[[3, 3, 3], None], text, words)
+    assert blank.item() == pytest.approx(math.log(2.0), abs=1e-6)
 
 
 def test_with_the_denoiser_all_are_trained(words):
@@ -172,6 +191,7 @@ def test_pictures_are_added_to_a_cache_that_has_none(words, tmp_path):
     assert torch.equal(one.latents, two.latents) and one.caption == two.caption and one.picture is None
     row = next(i for i in range(4) if torch.equal(new.latents[i].float(), two.latents))
     assert torch.equal(two.picture, new.pictures[row].float()) and two.beside != two.caption
+    assert two.shows in two.caption and two.shows not in two.beside
     assert not torch.allclose(two.picture, two.latents[:, :1], atol=0.1)  # not the first frame
     (folder / "pictures.safetensors").write_bytes(b"half")
     with pytest.raises(VidgenError, match="is damaged .*; remove it, and it is made again"):
@@ -190,7 +210,7 @@ def test_of_files_the_picture_is_one_of_the_clips_frames(words, tmp_path, waves)
     ])).latents  # fmt: skip
     item = task.dataset[(0, 0)]
     assert (frames - item.picture).abs().flatten(1).amax(1).min() < 0.05
-    assert item.caption == item.beside == "water"
+    assert item.caption == item.beside == item.shows == "water"
 
 
 @pytest.mark.parametrize(
@@ -198,6 +218,7 @@ def test_of_files_the_picture_is_one_of_the_clips_frames(words, tmp_path, waves)
     [
         ("reference=1.5", "reference=1.5 is a share of the clips"),
         ("whole_captions=-1", "whole_captions=-1 is a share"),
+        ("match_weight=-1", "match_weight=-1 must be 0 or more"),
         ("part=decoder", "part 'decoder': choose 'all' or 'image_prompt'"),
         ("reference=0", "part=image_prompt needs a trained model and clips with a picture"),
         ("init_from=''", "part=image_prompt needs a trained model"),

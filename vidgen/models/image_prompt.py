@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ class ImagePromptConfig:
     text_width: int = 128
     tokens: int = 8
     width: int = 128
-    depth: int = 2
+    depth: int = 1
     head_dim: int = 32
 
     def __post_init__(self) -> None:
@@ -51,6 +52,7 @@ class ImagePromptEncoder(Pretrained):
         super().__init__(config)
         width = config.width
         self.near = nn.Conv2d(config.latent_channels, width, 3, padding=1)
+        self.far = nn.Conv2d(width, width, 3, padding=1)
         self.place = nn.Linear(config.head_dim, width)
         self.queries = nn.Parameter(torch.randn(config.tokens, width))
         self.blocks = nn.ModuleList([TextBlock(width, config.head_dim) for _ in range(config.depth)])
@@ -64,6 +66,7 @@ class ImagePromptEncoder(Pretrained):
             )
         grid = (1, *latents.shape[3:])
         cells = self.near(latents[:, :, 0].to(weight.dtype))
+        cells = cells + self.far(F.gelu(cells))
         places = torch.cat(rotary_table(grid, c.head_dim // 2, 0.0, weight.device, weight.dtype), dim=-1)
         x = rearrange(cells, "b d h w -> b (h w) d") + self.place(places)
         x = torch.cat([repeat(self.queries, "n d -> b n d", b=len(x)), x], dim=1)
