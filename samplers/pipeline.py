@@ -18,6 +18,7 @@ from torch import Tensor
 from vidgen.atomic import written_aside
 from vidgen.denoiser import Denoiser
 from vidgen.errors import VidgenError
+from vidgen.models.image_prompt import ImagePromptEncoder
 from vidgen.models.text import TextEncoder
 from vidgen.models.text_cache import find_text_cache
 from vidgen.models.video_dit import VideoDiT
@@ -28,6 +29,7 @@ from vidgen.samplers.given_frames import Footage, Mask, Picture, read_conditions
 from vidgen.samplers.guidance.catalogue import Guidance, read_guidance
 from vidgen.samplers.guidance.passes import View
 from vidgen.samplers.prompting import Prompting, encode_prompts
+from vidgen.samplers.reference_pictures import Reference, encode_reference, prompts_with
 from vidgen.samplers.scheduler_config import SchedulerConfig
 from vidgen.samplers.solvers import SAMPLERS
 from vidgen.samplers.stages import check_stage
@@ -45,14 +47,23 @@ class PipelineOutput:
 
 
 class VideoPipeline:
-    """Text to video. `vae` is a tokenizer, `transformer` a denoising network, `text_encoder` maps prompts to tokens.
+    """Text to video. `vae` is a tokenizer, `transformer` a denoising network, `text_encoder` maps prompts to tokens,
+    and `image_prompt`, where there is one, pictures to tokens beside them.
 
     `text_cache` keeps encoded prompts on disk, if the encoder is large; set another, or None for none.
     `scheduler` is a SchedulerConfig, or what stands in its place for a published model: a PublishedSchedule.
     """
 
-    def __init__(self, vae: Any, transformer: VideoDiT, text_encoder: TextEncoder, scheduler: Any) -> None:
+    def __init__(
+        self,
+        vae: Any,
+        transformer: VideoDiT,
+        text_encoder: TextEncoder,
+        scheduler: Any,
+        image_prompt: ImagePromptEncoder | None = None,
+    ) -> None:
         self.vae, self.transformer, self.text_encoder, self.scheduler = vae, transformer, text_encoder, scheduler
+        self.image_prompt = image_prompt
         self.text_cache = find_text_cache(text_encoder)
         self.path = scheduler.make_path()
 
@@ -77,6 +88,7 @@ class VideoPipeline:
         seed: int = 0,
         generator: Sequence[torch.Generator] | None = None,
         latents: Float[Tensor, "b c t h w"] | None = None,
+        reference: Reference | None = None,
         image: Picture | None = None,
         last_image: Picture | None = None,
         video: Footage | None = None,
@@ -93,10 +105,13 @@ class VideoPipeline:
         one a clip, takes the place of the seed. `latents` replaces the first noise, and leaves what stochastic samplers
         draw later as it is; `output_type` "latent" skips decoding. `callback_on_step_end(step, x, x0)` may raise to
         stop. `image` to `strength` say what is known of the clips: see `read_conditions`; `given` says it in latents.
+        `reference`, a picture or several, shows what the prompt's words leave open: none of the clip's frames, but what
+        is in them should look like it. All clips of a call share it; the negative prompt stands without it.
         `guidance` is one of GUIDANCE, or a whole `Guidance`; `guidance_scale` to `guidance_passes` replace its fields.
         `sampler` is one of SAMPLERS, or a function like those, such as `scheduler_solver` gives. `caching` skips passes
         that little has changed since, and counts them.
-        Raises VidgenError for sizes that the model cannot make, unknown samplers and guidance, and prompts too long.
+        Raises VidgenError for sizes that the model cannot make, unknown samplers and guidance, prompts too long, and a
+        reference where there is no `image_prompt` to read it.
         """
         s = self.scheduler
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
@@ -111,6 +126,9 @@ class VideoPipeline:
         said = {"interval": guidance_interval, "rescale": guidance_rescale, "passes": guidance_passes}
         guidance = read_guidance(guidance, scale=guidance_scale, **said)
         shape = self.latent_shape(*size)
+        shown = None
+        if reference is not None:
+            shown = encode_reference(self.image_prompt, self.vae, reference, (s.height, s.width))
         rows = [p for p in prompts for _ in range(num_videos_per_prompt)]
         if generator is None:
             generator = [sample_generator(seed, k) for _ in prompts for k in range(num_videos_per_prompt)]
@@ -127,7 +145,7 @@ class VideoPipeline:
         latents = latents.to(next(self.transformer.parameters()).device)
         hide = hide_frames(given, latents, times[0], self.path)
         tokens = self.tokens_of(shape) * shape[1]
-        denoise = self.denoiser(rows, negative_prompt, guidance, tokens, hide, caching)
+        denoise = self.denoiser(rows, negative_prompt, guidance, tokens, hide, caching, shown)
         streams = {"generator": generator, "callback": callback_on_step_end}
         solver = sampler if callable(sampler) else SAMPLERS[sampler]
         latents = sample_given(solver, denoise, latents, times, self.path, given, **streams)
@@ -143,16 +161,17 @@ class VideoPipeline:
         tokens: int,
         hide: View | None = None,
         caching: Caching | None = None,
+        shown: Float[Tensor, "n d"] | None = None,
     ) -> Denoiser:
-        """The guided denoiser for these prompts, of clips that have `tokens` each. Raises VidgenError for a negative
-        prompt where guidance leads away from something else."""
+        """The guided denoiser for these prompts, of clips that have `tokens` each, with what `encode_reference` made of
+        pictures. Raises VidgenError for a negative prompt where guidance leads away from something else."""
         if negative_prompt and "uncond" not in guidance.method.others:
             raise VidgenError(f"guidance {guidance.name!r} does not lead away from a prompt; leave negative_prompt out")
         prompting = Prompting(
             network=self.transformer,
             path=self.path,
             parametrisation=self.scheduler.parametrisation,
-            text=encode_prompts(self.text_encoder, prompts, self.text_cache),
+            text=prompts_with(shown, encode_prompts(self.text_encoder, prompts, self.text_cache)),
             negative=cache(
                 lambda: encode_prompts(self.text_encoder, [negative_prompt] * len(prompts), self.text_cache)
             ),
@@ -226,6 +245,8 @@ class VideoPipeline:
     def save_pretrained(self, folder: str | os.PathLike, *, dtype: torch.dtype | None = None) -> None:
         """Writes the whole pipeline in diffusers' layout: model_index.json and a folder a component, all or nothing."""
         parts = {"vae": self.vae, "transformer": self.transformer, "text_encoder": self.text_encoder}
+        if self.image_prompt is not None:
+            parts["image_prompt"] = self.image_prompt
         Path(folder).parent.mkdir(parents=True, exist_ok=True)
         with written_aside(folder) as target:
             target.mkdir()

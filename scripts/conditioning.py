@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,6 +37,10 @@ MaskOption = Annotated[
     Path | None,
     typer.Option("--mask", metavar="FILE", help="Image or video: black is kept of the video, white is made anew."),
 ]
+ReferenceOption = Annotated[
+    list[Path] | None,
+    typer.Option("--reference", metavar="FILE", help="What it shows looks like this picture; several: once for each."),
+]
 PictureFitOption = Annotated[Fit, typer.Option("--fit", help="How images, videos and masks get to the clip's size.")]
 StoryOption = Annotated[
     Path | None,
@@ -63,12 +67,13 @@ class Sources:
     last_image: Path | None = None
     video: Path | None = None
     mask: Path | None = None
+    reference: Sequence[Path] = ()
     strength: float | None = None
     fit: Any = "crop"
 
     def checked(self) -> Sources:
         """Itself. VidgenError for what can be told without a model: no such file, strength, a mask without a video."""
-        for path in (self.image, self.last_image, self.video, self.mask):
+        for path in (self.image, self.last_image, self.video, self.mask, *self.reference):
             if path is not None and not path.exists():
                 raise VideoError(f"{path}: no such file or folder; check the path")
         if self.strength is not None and not 0.0 < self.strength <= 1.0:
@@ -107,6 +112,9 @@ class Sources:
         for name, path in (("image", self.image), ("last_image", self.last_image)):
             if path is not None:
                 given[name] = next(frames_of(path, fps, shape, self.fit, 1))
+        if self.reference:  # at the size that the model was made for, whatever the clip's
+            usual = pipe.scheduler.height, pipe.scheduler.width
+            given["reference"] = [next(frames_of(path, fps, usual, self.fit, 1)) for path in self.reference]
         if self.changes_video and size[0] > count:
             from vidgen.samplers.rollout import Draft
 

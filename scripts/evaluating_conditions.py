@@ -20,7 +20,7 @@ from vidgen.scripts.options import (
     parse_names,
 )
 from vidgen.scripts.outputs import check_plot
-from vidgen.scripts.reporting import describe_memory, peak_memory_mb, print_json, print_table, progress
+from vidgen.scripts.reporting import describe_memory, note, peak_memory_mb, print_json, print_table, progress
 
 
 def conditions(
@@ -43,20 +43,27 @@ def conditions(
 
     text: the prompt alone. image: with the first frame; first_last: and the last, as a still; continuation: with the
     first half; inpainting: with all but the boxes that objects move in; video_to_video: from the clip in another
-    colour; filling, super_resolution, deblurring, colourising: restored from what is left of it.
+    colour; reference: with a picture of its object elsewhere, the prompt saying its motion alone; no_reference: that
+    prompt alone; filling, super_resolution, deblurring, colourising: restored from what is left of it.
     Example: vidgen evaluate conditions --model default --n 24
     """
     from vidgen.samplers.adherence import held_out_world
     from vidgen.samplers.conditions import check_strength
     from vidgen.samplers.loading import load_pipeline
-    from vidgen.samplers.scoring.condition_scores import choose_conditions, score_condition
+    from vidgen.samplers.scoring.condition_scores import choose_conditions, score_condition, served_conditions
 
     if sheet is not None:
         check_plot(sheet)
     check_strength(strength)
-    names = choose_conditions(parse_names(only or ""))
+    chosen = parse_names(only or "")
+    names = choose_conditions(chosen)
     where = find_device(device)
     pipe = load_pipeline(model, device=where, dtype=find_dtype(dtype, where))
+    if not chosen:
+        served = served_conditions(pipe)
+        if left_out := [name for name in names if name not in served]:
+            note(f"{model} has no image_prompt to read reference images with; left out: {', '.join(left_out)}")
+        names = served
     world, rows = held_out_world(pipe.scheduler), []
     if sheet is not None:
         from vidgen.scripts.condition_sheet import ConditionSheet

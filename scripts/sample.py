@@ -18,6 +18,7 @@ from vidgen.scripts.conditioning import (
     MaskOption,
     OverlapOption,
     PictureFitOption,
+    ReferenceOption,
     Sources,
     StoryOption,
     StrengthOption,
@@ -88,6 +89,7 @@ def sample(
     video: VideoOption = None,
     strength: StrengthOption = None,
     mask: MaskOption = None,
+    reference: ReferenceOption = None,
     fit: PictureFitOption = "crop",
     story: StoryOption = None,
     window: WindowOption = None,
@@ -117,7 +119,8 @@ def sample(
     """
     started = time.perf_counter()
     check_rate(fps)
-    sources = Sources(image=image, last_image=last_image, video=video, mask=mask, strength=strength, fit=fit).checked()
+    pictures = {"image": image, "last_image": last_image, "reference": tuple(reference or ())}
+    sources = Sources(**pictures, video=video, mask=mask, strength=strength, fit=fit).checked()
     if story is not None and (prompt or prompts_file):
         raise VidgenError("--story has the prompts; leave PROMPT and --prompts-file out")
     if story is not None and sources.changes_video:

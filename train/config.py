@@ -142,7 +142,11 @@ class DiffusionRecipe(LoopConfig):
 
     Shares of the clips: `drop_text` without their caption, `per_frame_noise` with a noise level of its own for each
     latent frame, `given_frames` with some latent frames clean, from which the others are made (images to video,
-    continuation, frames between).
+    continuation, frames between), `reference` with a picture of what they show beside their caption, by an image prompt
+    encoder of shape `image_model`. What the picture makes unnecessary is left out of the captions of those clips, but
+    for `whole_captions` of them. `part` "image_prompt" trains that encoder alone, by what the denoiser of `init_from`,
+    kept as it is with its text encoder, says to the whole caption; `match_weight` weighs beside it how well pictures
+    are told apart by what they show in words.
 
     `lora_rank` above 0 trains a LoRA of that rank on the denoiser of `init_from`, and nothing else; `final` is then its
     file, for `vidgen sample --lora`. `lora_alpha` scales it by alpha / rank; 0 is the rank.
@@ -161,6 +165,11 @@ class DiffusionRecipe(LoopConfig):
     drop_text: float = 0.1
     per_frame_noise: float = 0.0
     given_frames: float = 0.0
+    part: str = "all"
+    reference: float = 0.0
+    whole_captions: float = 0.2
+    match_weight: float = 0.1
+    image_model: dict[str, Any] = field(default_factory=dict)
     lora_rank: int = 0
     lora_alpha: float = 0.0
     validation_levels: int = 8

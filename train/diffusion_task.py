@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from einops import reduce
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vidgen.errors import VidgenError
 from vidgen.loss_weights import prediction_weight
-from vidgen.models.text import ByteTextConfig, ByteTextEncoder, TransformersTextEncoder
+from vidgen.models.image_prompt import ImagePromptConfig, ImagePromptEncoder, beside_text
+from vidgen.models.text import ByteTextConfig, ByteTextEncoder, TextEncoding, TransformersTextEncoder
 from vidgen.models.video_dit import VideoDiT
 from vidgen.models.video_dit_config import VideoDiTConfig
 from vidgen.models.video_dit_presets import find_preset
@@ -25,14 +26,18 @@ from vidgen.samplers.pipeline import VideoPipeline
 from vidgen.samplers.scheduler_config import SchedulerConfig
 from vidgen.tokenizers.loading import load_tokenizer
 from vidgen.train.config import DiffusionRecipe
-from vidgen.train.diffusion_lora import make_lora
-from vidgen.train.latents import CachedLatents
+from vidgen.train.diffusion_lora import check_same_prediction, make_lora
+from vidgen.train.latents import CachedClip, CachedLatents
+from vidgen.train.picture_matching import PictureMatching
 from vidgen.train.sources import VALIDATION_SEED_OFFSET, rng_of
 from vidgen.train.task import Task
 
 
-def build_networks(recipe: DiffusionRecipe, latent_channels: int) -> tuple[VideoDiT, nn.Module]:
-    """The transformer and its text encoder: those of the pipeline `init_from`, or new ones from the recipe's seed.
+def build_networks(
+    recipe: DiffusionRecipe, latent_channels: int
+) -> tuple[VideoDiT, nn.Module, ImagePromptEncoder | None]:
+    """The transformer, its text encoder and, where clips have pictures, its image prompt encoder: those of the pipeline
+    `init_from`, or new ones from the recipe's seed.
 
     `text_model.pretrained` names a folder of transformers' T5, UMT5 or CLIP, which is used as it is.
     """
@@ -42,7 +47,8 @@ def build_networks(recipe: DiffusionRecipe, latent_channels: int) -> tuple[Video
             raise VidgenError(f"init_from={recipe.init_from} is a published pipeline; only vidgen's own are trained on")
         if pipeline.transformer.config.latent_channels != latent_channels:
             raise VidgenError(f"init_from={recipe.init_from} is for latents of another tokenizer; name another")
-        return pipeline.transformer, pipeline.text_encoder
+        pictures = pipeline.image_prompt or make_image_prompt(recipe, latent_channels, pipeline.text_encoder.width)
+        return pipeline.transformer, pipeline.text_encoder, pictures
     text = dict(recipe.text_model)
     pretrained = text.pop("pretrained", None)
     torch.manual_seed(recipe.seed)
@@ -58,7 +64,17 @@ def build_networks(recipe: DiffusionRecipe, latent_channels: int) -> tuple[Video
             f"recipe key `model`: clips of task diffusion have no {config.labels[0]}; leave classes, tasks, frame_rate "
             "and frame_size out"
         )
-    return VideoDiT(config), encoder
+    return VideoDiT(config), encoder, make_image_prompt(recipe, latent_channels, encoder.width)
+
+
+def make_image_prompt(recipe: DiffusionRecipe, latent_channels: int, text_width: int) -> ImagePromptEncoder | None:
+    """A new one from the recipe's seed; None where no clip has a picture."""
+    if not recipe.reference:
+        return None
+    torch.manual_seed(recipe.seed)
+    sizes = {"latent_channels": latent_channels, "text_width": text_width}
+    config = config_from_dict(ImagePromptConfig, {**recipe.image_model, **sizes}, "recipe key `image_model`")
+    return ImagePromptEncoder(config).to(recipe.device)
 
 
 def draw_given(b: int, frames: int, share: float, generator: torch.Generator) -> Bool[Tensor, "b t"]:
@@ -76,7 +92,12 @@ def draw_given(b: int, frames: int, share: float, generator: torch.Generator) ->
 
 
 class DiffusionTask(Task):
-    """The denoising loss w(t) |prediction - target|^2 at levels drawn from the recipe's TimeDistribution."""
+    """The denoising loss w(t) |prediction - target|^2 at levels drawn from the recipe's TimeDistribution.
+
+    Of an image prompt encoder that is trained alone the target is what the same denoiser predicts from the whole
+    caption: in the mean over clips that is the other loss's best answer too, and has none of the noise's variance.
+    Beside it `PictureMatching` teaches it to tell apart what differs in a few pixels only, such as shapes.
+    """
 
     def __init__(self, recipe: DiffusionRecipe) -> None:
         self.recipe = recipe
@@ -89,16 +110,30 @@ class DiffusionTask(Task):
         prediction_weight(recipe.weighting, recipe.parametrisation, torch.ones(1), torch.ones(1))  # a name it knows
         dtype = torch.bfloat16 if recipe.autocast == "bfloat16" else torch.float32
         self.tokenizer = load_tokenizer(recipe.tokenizer, dtype=dtype, device=recipe.device)
-        self.transformer, self.text_encoder = build_networks(recipe, self.tokenizer.config.latent_channels)
+        networks = build_networks(recipe, self.tokenizer.config.latent_channels)
+        self.transformer, self.text_encoder, self.image_prompt = networks
         trained: dict[str, nn.Module] = {"transformer": self.transformer}
         # Published encoders stay as they are.
         if recipe.train_text and isinstance(self.text_encoder, ByteTextEncoder):
             trained["text_encoder"] = self.text_encoder
+        if recipe.reference:
+            trained["image_prompt"] = self.image_prompt
+        if recipe.part == "image_prompt":
+            check_same_prediction(recipe, self.time.path, "an image prompt encoder")
+            torch.manual_seed(recipe.seed)
+            matching = PictureMatching(self.text_encoder.width).to(recipe.device)  # for training alone: not exported
+            trained = {"image_prompt": self.image_prompt, "matching": matching}
         if recipe.lora_rank:
             trained = {"lora": make_lora(self.transformer, recipe, self.time.path)}
         self.model = nn.ModuleDict(trained).requires_grad_(True)
+        pictures = recipe.reference > 0
         self.dataset = CachedLatents(
-            self.tokenizer, recipe.data, seed=recipe.seed, count=recipe.cached_clips, cache=recipe.cache
+            self.tokenizer,
+            recipe.data,
+            seed=recipe.seed,
+            count=recipe.cached_clips,
+            cache=recipe.cache,
+            pictures=pictures,
         )
         self.held_out = CachedLatents(
             self.tokenizer,
@@ -107,46 +142,103 @@ class DiffusionTask(Task):
             count=recipe.data.validation_clips,
             part="validation",
             cache=recipe.cache,
+            pictures=pictures,
         )
 
-    def gather(self, samples: list[tuple[Tensor, str]]) -> dict[str, Any]:
-        return {"latents": torch.stack([z for z, _ in samples]), "captions": [caption for _, caption in samples]}
+    def gather(self, samples: list[CachedClip]) -> dict[str, Any]:
+        batch = {"latents": torch.stack([s.latents for s in samples]), "captions": [s.caption for s in samples]}
+        if self.recipe.reference:
+            batch["pictures"] = torch.stack([s.picture for s in samples])
+            batch |= {"beside": [s.beside for s in samples], "shows": [s.shows for s in samples]}
+        return batch
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         x0, captions = batch["latents"], batch["captions"]
         b, frames, time = x0.shape[0], x0.shape[2], self.time_of(x0)
         dropped = torch.rand(b, generator=generator) < self.recipe.drop_text
-        captions = ["" if drop else caption for drop, caption in zip(dropped, captions, strict=True)]
         t = time.sample((b, 1), generator).expand(b, frames)
         if self.recipe.per_frame_noise > 0:  # diffusion forcing (Chen et al. 2024): a level of its own for each frame
             own = torch.rand(b, 1, generator=generator) < self.recipe.per_frame_noise
             t = torch.where(own, time.sample((b, frames), generator), t)
         if self.recipe.given_frames > 0:
             t = t.masked_fill(draw_given(b, frames, self.recipe.given_frames, generator), 0.0)
-        loss = self.denoising_loss(x0, captions, t, draw_normal(x0.shape, generator))
-        return loss.mean(), {}
+        eps = draw_normal(x0.shape, generator)
+        said, pictures, shown = captions, batch.get("pictures"), None
+        if pictures is not None:
+            shown, whole = torch.rand(2, b, generator=generator)
+            shown, left_out = shown < self.recipe.reference, whole >= self.recipe.whole_captions
+            pairs = zip(captions, batch["beside"], shown & left_out, strict=True)
+            said = [beside if short else caption for caption, beside, short in pairs]
+        said = ["" if drop else caption for drop, caption in zip(dropped, said, strict=True)]
+        tokens = None if pictures is None else self.image_prompt(pictures.to(self.recipe.device))
+        text = self.encode(said, tokens, shown)
+        if self.recipe.part != "image_prompt":
+            return self.denoising_loss(x0, text, t, eps).mean(), {}
+        with torch.no_grad():
+            teacher, shows = self.encode(captions), self.encode(batch["shows"])
+        distance = self.denoising_loss(x0, text, t, eps, teacher).mean()
+        matching = self.model["matching"](tokens, shows, batch["shows"])
+        loss = distance + self.recipe.match_weight * matching
+        return loss, {"distance": distance.item(), "matching": matching.item()}
+
+    def encode(
+        self,
+        captions: list[str],
+        tokens: Float[Tensor, "b n d"] | None = None,
+        shown: Bool[Tensor, " b"] | None = None,
+    ) -> TextEncoding:
+        """The captions, beside tokens of pictures in the clips that are `shown` theirs (None: all)."""
+        text = self.text_encoder(captions)
+        return text if tokens is None else beside_text(text, tokens, shown)
 
     def time_of(self, latents: Tensor) -> TimeDistribution:
         """The time distribution for clips of this size."""
         _, p, q = self.transformer.config.patch
         return self.time.for_size((latents.shape[3] // p) * (latents.shape[4] // q), latents.shape[2])
 
-    def denoising_loss(self, x0: Tensor, captions: list[str], t: Tensor, eps: Tensor) -> Tensor:
-        """Weighted mean squared error of the prediction over the frames that have noise, one value a clip (b,)."""
+    def denoising_loss(
+        self,
+        x0: Float[Tensor, "b c t h w"],
+        text: TextEncoding | list[str],
+        t: Float[Tensor, b * f],
+        eps: Float[Tensor, "b c t h w"],
+        teacher: TextEncoding | None = None,
+    ) -> Float[Tensor, " b"]:
+        """Weighted mean squared error of the prediction over the frames that have noise, one value a clip.
+
+        `text` may be captions as they are. The target is the clip's own, or what is predicted from the text `teacher`.
+        """
+        text = self.encode(text) if isinstance(text, list) else text
         x0, t, eps = (v.to(self.recipe.device) for v in (x0, t, eps))
         level = expand_level(t, x0)
         alpha, sigma = self.path.alpha(level), self.path.sigma(level)
-        prediction = self.transformer(network_input(x0, eps, t, self.path), t, self.text_encoder(captions))
+        x = network_input(x0, eps, t, self.path)
+        prediction = self.transformer(x, t, text)
+        target = self.target(x0, eps, alpha, sigma)
+        if teacher is not None:
+            with torch.no_grad():
+                target = self.transformer(x, t, teacher).float()
         weight = prediction_weight(self.recipe.weighting, self.recipe.parametrisation, alpha, sigma)
         noisy = (sigma > 0).expand(len(x0), 1, x0.shape[2], 1, 1)  # nothing hints at the noise of the other frames
         weight = torch.where(noisy, weight, torch.zeros_like(sigma))
-        error = weight * (prediction.float() - self.target(x0, eps, alpha, sigma)).square()
+        error = weight * (prediction.float() - target).square()
         return reduce(error, "b c t h w -> b t", "mean").sum(1) / noisy.flatten(1).sum(1)
 
     def validate(self) -> dict[str, float]:
+        """`measure` of held-out clips; where they have pictures, with these and what there is to say beside them, and
+        the loss of the same words alone and of whole captions, between which it should lie."""
+        rows, seed = range(len(self.held_out.rows)), self.recipe.seed
+        captions = [self.held_out.caption(i, rng_of(seed, i)) for i in rows]
+        if self.held_out.pictures is None:
+            return self.measure(captions)
+        beside = [self.held_out.beside(i, rng_of(seed, i)) for i in rows]
+        others = {"loss_without_picture": self.measure(beside), "loss_whole_caption": self.measure(captions)}
+        found = self.measure(beside, self.held_out.pictures.float())
+        return {**found, **{name: other["loss"] for name, other in others.items()}}
+
+    def measure(self, captions: list[str], pictures: Float[Tensor, "n c 1 h w"] | None = None) -> dict[str, float]:
         """The loss of held-out clips at fixed, equally probable noise levels with fixed noise, and its mean."""
-        latents, rows = self.held_out.latents.float(), range(len(self.held_out.rows))
-        captions = [self.held_out.caption(i, rng_of(self.recipe.seed, i)) for i in rows]
+        latents = self.held_out.latents.float()
         eps = draw_normal(latents.shape, sample_generator(self.recipe.seed, "validation"))
         metrics = {}
         for level in self.time_of(latents).stratified(self.recipe.validation_levels).tolist():
@@ -154,12 +246,14 @@ class DiffusionTask(Task):
             for first in range(0, len(latents), self.recipe.batch_size):
                 part = slice(first, first + self.recipe.batch_size)
                 t = torch.full((len(latents[part]),), level)
-                losses.append(self.denoising_loss(latents[part], captions[part], t, eps[part]))
+                tokens = None if pictures is None else self.image_prompt(pictures[part].to(self.recipe.device))
+                text = self.encode(captions[part], tokens)
+                losses.append(self.denoising_loss(latents[part], text, t, eps[part]))
             metrics[f"loss@t={level:.3f}"] = torch.cat(losses).mean().item()
         return {"loss": sum(metrics.values()) / len(metrics), **metrics}
 
     def export(self, folder: Path) -> None:
-        """Writes a whole pipeline: the tokenizer, the denoiser and the text encoder, with the time distribution; or the
+        """Writes a whole pipeline: the tokenizer, the denoiser and its encoders, with the time distribution; or the
         LoRA where that is what was trained."""
         data, dtype = self.recipe.data, torch.bfloat16 if self.recipe.autocast == "bfloat16" else None
         if "lora" in self.model:
@@ -173,5 +267,5 @@ class DiffusionTask(Task):
             width=data.size[1],
             fps=data.fps,
         )
-        pipeline = VideoPipeline(self.tokenizer, self.transformer, self.text_encoder, scheduler)
+        pipeline = VideoPipeline(self.tokenizer, self.transformer, self.text_encoder, scheduler, self.image_prompt)
         pipeline.save_pretrained(folder, dtype=dtype)

@@ -34,6 +34,7 @@ def check_recipe(recipe: LoopConfig, path: Path) -> None:
             raise VidgenError(f"{path}: task diffusion takes clips of one length: leave num_frames of its sources at 0")
     if isinstance(recipe, DiffusionRecipe):
         check_lora(recipe, path)
+        check_reference(recipe, path)
     if isinstance(recipe, TokenizerRecipe):
         check_tokenizer_recipe(recipe, path)
     if isinstance(recipe, KeyframeRecipe):
@@ -50,6 +51,24 @@ def check_lora(recipe: DiffusionRecipe, path: Path) -> None:
         raise VidgenError(f"{path}: lora_rank={recipe.lora_rank} needs a trained model: set init_from, e.g. to default")
     if recipe.lora_rank and recipe.optimizer.kind != "adamw":
         raise VidgenError(f"{path}: a LoRA is trained with optimizer.kind=adamw, not {recipe.optimizer.kind}")
+
+
+def check_reference(recipe: DiffusionRecipe, path: Path) -> None:
+    """Raises VidgenError for shares that are none, and for an image prompt encoder with nothing to learn from."""
+    for name in ("reference", "whole_captions"):
+        if not 0.0 <= (share := getattr(recipe, name)) <= 1.0:
+            raise VidgenError(f"{path}: {name}={share:g} is a share of the clips: 0 to 1")
+    if recipe.match_weight < 0:
+        raise VidgenError(f"{path}: match_weight={recipe.match_weight:g} must be 0 or more")
+    if recipe.part not in ("all", "image_prompt"):
+        raise VidgenError(f"{path}: part {recipe.part!r}: choose 'all' or 'image_prompt'")
+    if recipe.part == "image_prompt" and not (recipe.init_from and recipe.reference):
+        raise VidgenError(
+            f"{path}: part=image_prompt needs a trained model and clips with a picture: set init_from, e.g. to "
+            "default, and reference, e.g. to 1"
+        )
+    if recipe.lora_rank and recipe.reference:
+        raise VidgenError(f"{path}: a LoRA is trained without pictures: set reference=0, or lora_rank=0")
 
 
 def check_guard(guard: GuardConfig, path: Path) -> None:

@@ -11,7 +11,10 @@ SHIPPED = Path(__file__).parent / "weights"
 
 
 # Folders of a pipeline in diffusers' layout; what is asked for one part needs no other's gigabytes.
-PIPELINE_PARTS = ("vae", "transformer", "transformer_2", "text_encoder", "text_encoder_2", "image_encoder", "tokenizer")
+PIPELINE_PARTS = (
+    *("vae", "transformer", "transformer_2", "text_encoder", "text_encoder_2", "image_encoder", "image_prompt"),
+    "tokenizer",
+)
 
 
 def is_offline() -> bool:

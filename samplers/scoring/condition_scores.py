@@ -14,7 +14,7 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from vidgen.data.frames import to_tensor, to_uint8
-from vidgen.data.shapes import COLOURS, ShapeClip, ShapeWorld, render
+from vidgen.data.shapes import COLOURS, ShapeClip, ShapeWorld, describe_unnamed, portray, render
 from vidgen.data.shapes.outlines import REACH
 from vidgen.errors import VidgenError
 from vidgen.metrics import mean_interval
@@ -107,7 +107,13 @@ def text_case(clip: ShapeClip, world: ShapeWorld, ratio_t: int, strength: float)
     return Case(kept=keep_frames(clip.video))
 
 
-# By name: of a clip of the world, what is given. The prompt is always the clip's own.
+def reference_case(clip: ShapeClip, world: ShapeWorld, ratio_t: int, strength: float) -> Case:
+    rng = np.random.default_rng(clip.labels.background.seed)
+    return Case(given={"reference": portray(clip.labels, rng, world.config).video[0]}, kept=keep_frames(clip.video))
+
+
+# By name: of a clip of the world, what is given. The prompt is the clip's own, without the words for colour, shape and
+# size where it is one of UNNAMED.
 CONDITIONS: dict[str, Callable[[ShapeClip, ShapeWorld, int, float], Case]] = {
     "text": text_case,
     "image": image_case,
@@ -115,15 +121,28 @@ CONDITIONS: dict[str, Callable[[ShapeClip, ShapeWorld, int, float], Case]] = {
     "continuation": continuation_case,  # of the first half
     "inpainting": inpainting_case,  # of what the objects go through
     "video_to_video": editing_case,  # from the same clip in another colour
+    "reference": reference_case,  # a picture of its object in another clip
+    "no_reference": text_case,  # the same words alone: chance
     "filling": filling_case,  # of the same gaps as "inpainting", by restoration
     "super_resolution": restoring(Reduction(4)),
     "deblurring": restoring(Blur(1.5)),
     "colourising": restoring(Greying()),
 }
+UNNAMED = ("reference", "no_reference")
+
+
+def ask(world: ShapeWorld, index: int, name: str) -> Asked:
+    """The prompt for clip `index` under a condition, and the labels that what is made of it is checked against."""
+    caption, labels = world.sample_prompt(index)
+    return Asked(caption=describe_unnamed(labels) if name in UNNAMED else caption, labels=labels)
 
 
 def show_given(clip: ShapeClip, case: Case) -> Video:
     """What the model is given to see, on grey; of an edit, the whole clip that it starts from."""
+    if "reference" in case.given:
+        grey = np.full_like(clip.video, 128)
+        grey[0] = case.given["reference"]
+        return grey
     given = case.given.get("video") if "strength" in case.given else clip.video
     seen = case.kept if "strength" not in case.given else np.ones_like(case.kept)
     return np.where(seen[..., None], given, np.uint8(128))
@@ -161,7 +180,7 @@ def score_condition(
     look: Look | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
-    """One clip for each of the world's first n, made from its prompt and from what CONDITIONS[name] gives of it.
+    """One clip for each of the world's first n, made from what `ask` says and CONDITIONS[name] gives of it.
 
     Adds to `summarise`, as mean, 95% interval and number of clips: `kept_psnr` of what is given against the clip,
     `ceiling_psnr` of the same pixels as the tokenizer codes them, and `rest_psnr` of all others. That is low where
@@ -169,17 +188,18 @@ def score_condition(
     restoration it stands beside `degraded_psnr`, that of A^+ y.
     The noise of clip i is a function of (seed, i) alone, and that of `score_generation`. `look` is shown the first.
     """
-    found: dict[str, list[float]] = {name: [] for name in ("kept_psnr", "ceiling_psnr", "degraded_psnr", "rest_psnr")}
+    found: dict[str, list[float]] = {key: [] for key in ("kept_psnr", "ceiling_psnr", "degraded_psnr", "rest_psnr")}
+    asked = [ask(world, i, name) for i in range(n)]
 
     def clips() -> Iterator[Video]:
         for i in range(n):
             clip = world[i]
             case = CONDITIONS[name](clip, world, pipe.vae.config.ratio_t, strength)
-            generator = [sample_generator(seed, i)]
-            measured, call, shown = {}, partial(pipe, clip.caption, **case.given), show_given(clip, case)
+            prompt, generator = asked[i].caption, [sample_generator(seed, i)]
+            measured, call, shown = {}, partial(pipe, prompt, **case.given), show_given(clip, case)
             if case.degradation is not None:
                 left = degrade(clip.video, case.degradation)
-                call = partial(restore, pipe, clip.caption, left, case.degradation)
+                call = partial(restore, pipe, prompt, left, case.degradation)
                 shown = to_uint8(case.degradation.invert(left)[0].clamp(-1.0, 1.0))
                 measured["degraded_psnr"] = masked_psnr(shown, clip.video, ~case.kept)
             video = call(generator=generator, **settings).frames[0]
@@ -194,7 +214,6 @@ def score_condition(
                 look(clip.video, shown, video)
             yield video
 
-    asked = [Asked(caption=caption, labels=labels) for caption, labels in map(world.sample_prompt, range(n))]
     report = score_clips(clips(), asked, progress)
     means = {name: asdict(mean_interval(values)) if values else None for name, values in found.items()}
     return {"condition": name, **means, **report}
@@ -205,3 +224,8 @@ def choose_conditions(names: Sequence[str]) -> list[str]:
     if unknown := [name for name in names if name not in CONDITIONS]:
         raise VidgenError(f"condition {unknown[0]!r} is unknown; choose of {', '.join(CONDITIONS)}")
     return list(names) or list(CONDITIONS)
+
+
+def served_conditions(pipe: VideoPipeline) -> list[str]:
+    """All that the model serves: without those of reference images where it reads none."""
+    return [name for name in CONDITIONS if pipe.image_prompt is not None or name not in UNNAMED]

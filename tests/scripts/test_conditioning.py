@@ -10,6 +10,7 @@ import torch
 
 from vidgen.data.reading import read_video
 from vidgen.data.writing import write_video
+from vidgen.models.image_prompt import ImagePromptConfig, ImagePromptEncoder
 from vidgen.models.video_dit import VideoDiT
 from vidgen.samplers.loading import load_pipeline
 from vidgen.samplers.rollout import Draft, Windows, rollout
@@ -49,6 +50,23 @@ def test_the_clip_is_the_pipelines_own(vidgen, model: Path, files: np.ndarray, c
     }[case]
     want = load_pipeline(str(model))(PROMPT, output_type="latent", **given).latents
     torch.testing.assert_close(latents_of(vidgen, model, PROMPT, *words), want)
+
+
+def test_reference_images(vidgen, model: Path, files: np.ndarray) -> None:
+    pipe = load_pipeline(str(model))
+    torch.manual_seed(0)
+    shape = ImagePromptConfig(latent_channels=4, text_width=16, tokens=2, width=16, depth=1, head_dim=16)
+    pipe.image_prompt = ImagePromptEncoder(shape).eval().requires_grad_(False)
+    pipe.save_pretrained("sighted")
+    words = ("--reference", "a.png", "--reference", "v.mkv")  # of a video the first frame
+    want = pipe(PROMPT, reference=[files[0], files[0]], output_type="latent").latents
+    torch.testing.assert_close(latents_of(vidgen, Path("sighted"), PROMPT, *words), want)
+    long = ("--reference", "b.png", "--image", "a.png", "--num-frames", 9)
+    pieces = rollout(pipe, PROMPT, 9, reference=files[4], image=files[0])
+    want = torch.cat([piece.latents for piece in pieces], dim=2)
+    torch.testing.assert_close(latents_of(vidgen, Path("sighted"), PROMPT, *long), want)
+    line = vidgen("sample", PROMPT, "-o", "y.mp4", "--model", model, *words).error
+    assert "this model has no image_prompt to read reference images with" in line and not Path("y.mp4").exists()
 
 
 def test_pictures_are_brought_to_the_clips_size(vidgen, model: Path, files: np.ndarray) -> None:
@@ -152,6 +170,8 @@ def test_a_rollout_that_breaks_off_keeps_what_it_has(vidgen, model: Path, files:
 BAD = {
     "no image": (("--image", "gone.png"), "gone.png: no such file or folder"),
     "not an image": (("--image", "file.txt"), "file.txt"),
+    "no reference": (("--reference", "gone.png"), "gone.png: no such file or folder"),
+    "not a reference": (("--reference", "file.txt"), "file.txt"),
     "strength": (("--video", "v.mkv", "--strength", 1.5), "--strength 1.5 must lie in (0, 1]"),
     "strength alone": (("--strength", 0.5), "--strength says what becomes of a video; name it with --video"),
     "mask alone": (("--mask", "m.png"), "--mask says what becomes of a video; name it with --video"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from vidgen.data.shapes.scenes import VIOLATIONS
+from vidgen.samplers.scoring.condition_scores import CONDITIONS
 
 
 def test_generation_reports_every_measure(vidgen, model: Path) -> None:
@@ -63,6 +64,16 @@ def test_conditions_have_a_row_each(vidgen, model: Path, tmp_path: Path) -> None
     table = vidgen(*words, "--sheet", tmp_path / "sheet.png").out
     assert "conditions of" in table and "as coded dB" in table and (tmp_path / "sheet.png").stat().st_size > 5_000
     assert "no picture format" in vidgen(*words, "--sheet", "x.txt").error
+
+
+def test_conditions_of_reference_images_need_a_model_that_reads_them(vidgen, model: Path, monkeypatch) -> None:
+    line = vidgen("evaluate", "conditions", "--model", model, "--n", 1, "--only", "reference").error
+    assert "this model has no image_prompt" in line
+    few = {name: CONDITIONS[name] for name in ("text", "reference", "no_reference")}
+    monkeypatch.setattr("vidgen.samplers.scoring.condition_scores.CONDITIONS", few)
+    ran = vidgen("evaluate", "conditions", "--model", model, "--n", 1, "--json")
+    assert [row["condition"] for row in json.loads(ran.out)["rows"]] == ["text"]
+    assert "has no image_prompt to read reference images with; left out: reference, no_reference" in ran.err
 
 
 @pytest.mark.parametrize(

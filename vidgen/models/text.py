@@ -55,14 +55,14 @@ class ByteTextConfig:
 
 
 class TextBlock(nn.Module):
-    """Pre-norm transformer block."""
+    """Pre-norm transformer block; `mask` None: every position sees all."""
 
     def __init__(self, width: int, head_dim: int) -> None:
         super().__init__()
         self.norm1, self.attention = nn.LayerNorm(width), Attention(width, head_dim)
         self.norm2, self.mlp = nn.LayerNorm(width), FeedForward(width)
 
-    def forward(self, x: Float[Tensor, "b l d"], mask: Bool[Tensor, "b l"]) -> Float[Tensor, "b l d"]:
+    def forward(self, x: Float[Tensor, "b l d"], mask: Bool[Tensor, "b l"] | None) -> Float[Tensor, "b l d"]:
         x = x + self.attention(self.norm1(x), mask=mask)
         return x + self.mlp(self.norm2(x))
 

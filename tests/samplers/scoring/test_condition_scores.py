@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from vidgen.data.shapes import COLOURS, ShapeWorld, ShapeWorldConfig, check, classify
+from vidgen.data.shapes import COLOURS, ShapeWorld, ShapeWorldConfig, check, classify, describe_unnamed
 from vidgen.errors import VidgenError
+from vidgen.models.image_prompt import ImagePromptConfig, ImagePromptEncoder
 from vidgen.samplers.adherence import held_out_prompts, score_generation
 from vidgen.samplers.pipeline import VideoPipeline
 from vidgen.samplers.scoring.condition_scores import (
@@ -18,6 +19,7 @@ from vidgen.samplers.scoring.condition_scores import (
     outside_of_objects,
     recoloured,
     score_condition,
+    served_conditions,
 )
 
 FAST = dict(num_inference_steps=2)
@@ -93,6 +95,33 @@ def test_text_alone_is_the_adherence_of_generation(pipe, world):
     plain = score_generation(pipe, held_out_prompts(world, 2), seed=3, **FAST)
     assert [clip["seen"] for clip in row["clips"]] == [clip["seen"] for clip in plain["clips"]]
     assert row["kept_psnr"] is None and row["ceiling_psnr"] is None
+
+
+def test_reference_images_stand_for_the_words_that_are_left_out(pipe, world, monkeypatch):
+    torch.manual_seed(0)
+    shape = ImagePromptConfig(latent_channels=4, text_width=16, width=16, depth=1, head_dim=16)
+    parts = (pipe.vae, pipe.transformer, pipe.text_encoder, pipe.scheduler)
+    sighted, seen = VideoPipeline(*parts, ImagePromptEncoder(shape).eval().requires_grad_(False)), []
+    assert set(served_conditions(sighted)) == set(CONDITIONS)
+    assert set(CONDITIONS) - set(served_conditions(pipe)) == {"reference", "no_reference"}
+    monkeypatch.setattr(
+        VideoPipeline, "__call__", lambda self, prompt, _made=VideoPipeline.__call__, **given: (
+            seen.append((prompt, given.get("reference"))) or _made(self, prompt, **given)
+        ),
+    )  # fmt: skip
+    rows = {name: score_condition(sighted, world, name, 2, **FAST) for name in ("reference", "no_reference")}
+    labels = [world.sample_labels(i) for i in range(2)]
+    prompts = [describe_unnamed(each) for each in labels]
+    assert [prompt for prompt, _ in seen] == 2 * prompts
+    for row in rows.values():
+        assert [clip["prompt"] for clip in row["clips"]] == prompts
+        assert [clip["asked"][0][0] for clip in row["clips"]] == [each.objects[0].colour for each in labels]
+        assert row["kept_psnr"] is None
+    for each, (_, picture) in zip(labels, seen[:2], strict=True):
+        assert [thing.colour for thing in classify(picture[None])] == [each.objects[0].colour]
+    assert all(picture is None for _, picture in seen[2:])
+    with pytest.raises(VidgenError, match="this model has no image_prompt"):
+        score_condition(pipe, world, "reference", 1, **FAST)
 
 
 def test_the_world_itself_would_score_one(pipe):

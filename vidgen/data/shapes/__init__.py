@@ -16,6 +16,7 @@ from vidgen.data.shapes.labels import (
     ShapeClip,
     ShapeWorldConfig,
 )
+from vidgen.data.shapes.portraits import describe_unnamed, portray
 from vidgen.data.shapes.render import render
 from vidgen.data.shapes.tasks import label_tasks
 from vidgen.data.shapes.world import ShapeWorld
@@ -39,6 +40,8 @@ __all__ = [
     "check",
     "classify",
     "describe",
+    "describe_unnamed",
     "label_tasks",
+    "portray",
     "render",
 ]

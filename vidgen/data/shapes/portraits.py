@@ -1,0 +1,63 @@
+"""Pictures of a clip's objects in other clips, and captions that leave unsaid what such a picture shows."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+
+from vidgen.data.shapes.captions import describe
+from vidgen.data.shapes.labels import MOTIONS, ROUND_SHAPES, ClipLabels, ObjectLabels, ShapeClip, ShapeWorldConfig
+from vidgen.data.shapes.motions import Track, draw_track
+from vidgen.data.shapes.render import render
+from vidgen.data.shapes.world import GAP, PLACEMENT_TRIES, are_apart, draw_background, label_track
+
+PORTRAIT_FRAMES = 9  # of the clip that a picture is a frame of: enough for every motion
+RESIZING = ("grow", "shrink")
+# What an object is called where its looks are left to a picture. The first misleads a denoiser that has read the
+# others' words in captions of shapes the least: its loss without a picture is the lowest.
+NAMES = ("something", "a thing", "a shape", "an object")
+
+
+def draw_moment(rng: np.random.Generator, thing: ObjectLabels, config: ShapeWorldConfig) -> Track:
+    """One frame of another clip of this object: of any motion but its own that leaves its size as its word says."""
+    others = [m for m in MOTIONS if m not in (thing.motion, *RESIZING)]
+    others = [m for m in others if m != "rotate" or thing.shape not in ROUND_SHAPES]
+    motion, moment = str(rng.choice(others)), int(rng.integers(config.num_frames))
+    said = {"shape": thing.shape, "size": thing.size, "motion": motion, "start": 0, "stop": config.num_frames}
+    track = draw_track(rng, **said, config=config)
+    one = slice(moment, moment + 1)
+    return Track(position=track.position[one], radius=track.radius[one], angle=track.angle[one])
+
+
+def portray(labels: ClipLabels, rng: np.random.Generator, config: ShapeWorldConfig) -> ShapeClip:
+    """A picture, as a clip of one frame, of the objects of `labels`: the same colours, shapes and sizes, elsewhere in
+    the frame, over another background; turned, where they were caught turning.
+
+    Of `config` the frame's size and the backgrounds count.
+    """
+    config = replace(config, num_frames=PORTRAIT_FRAMES)
+    # One frame shows no motion.
+    words = [{"shape": o.shape, "colour": o.colour, "size": o.size, "motion": "still"} for o in labels.objects]
+    background, gap = draw_background(rng, config), GAP * min(config.height, config.width)
+    for _ in range(100 * PLACEMENT_TRIES):
+        tracks = [draw_moment(rng, thing, config) for thing in labels.objects]
+        if are_apart(tracks, words, gap):
+            break
+    else:
+        raise ValueError(f"{len(tracks)} objects do not fit beside each other in {config.height}x{config.width}")
+    objects = tuple(label_track(w, track, (0, 1)) for w, track in zip(words, tracks, strict=True))
+    shown = ClipLabels(objects=objects, background=background)
+    return ShapeClip(video=render(shown, config), caption=describe(shown), labels=shown)
+
+
+def describe_unnamed(labels: ClipLabels, wording: int | np.random.Generator = 0) -> str:
+    """A true caption that says what happens, and of no object its colour, shape and size: "something moves right".
+
+    wording: as for `describe`; a generator also draws the name, one of NAMES.
+    """
+    objects = [replace(thing, colour="", shape="thing", size="") for thing in labels.objects]
+    text = describe(replace(labels, objects=tuple(objects)), wording)
+    name = str(wording.choice(NAMES)) if isinstance(wording, np.random.Generator) else NAMES[0]
+    return re.sub(r"\b(a|the) thing\b", name, text)
