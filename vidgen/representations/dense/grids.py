@@ -12,6 +12,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from vidgen.errors import VidgenError
 from vidgen.representations.baselines import RANDOM
 from vidgen.representations.extractor import FeatureExtractor, parse_key
 
@@ -72,12 +73,16 @@ def read_maps(
     prompts: Sequence[str] | None = None,
 ) -> dict[str, FeatureMaps]:
     """Maps by key of every extractor (its pool must be "none"), prefixed by its own key; and of raw pixels, cut into
-    the same cells, for each grid that occurs. prompts: one a clip, in place of the extractor's."""
+    the same cells, for each grid that occurs. prompts: one a clip, in place of the extractor's. Raises VidgenError,
+    naming the clip, for features that are not finite."""
     maps: dict[str, FeatureMaps] = {}
     for prefix, fx in extractors.items():
         out = fx(video, ids, prompts=prompts)
         strides = {info.name: info.stride[1:] for info in fx.feature_info}
         for key, x in out.features.items():
+            for name, finite in zip(ids, torch.isfinite(x).flatten(1).all(1).tolist(), strict=True):
+                if not finite:
+                    raise VidgenError(f"features {prefix}{key} of clip {name!r} are not finite; leave the tap out")
             frames, size = middle_frames(out.times[key][0].long()), (video.shape[3], video.shape[4])
             shape, stride = (x.shape[2], x.shape[3]), strides[parse_key(key)[0]]
             maps[prefix + key] = FeatureMaps(x=x.cpu(), grid=Grid(frames=frames, shape=shape, stride=stride, size=size))
