@@ -53,7 +53,7 @@ def probe_dense(
     clips: Annotated[int, typer.Option(min=2, help="Held-out clips to report on, and as many to fit on.")] = 50,
     max_objects: Annotated[int, typer.Option(min=1, max=2, help="Moving shapes in a clip.")] = 2,
     slots: Annotated[int, typer.Option(min=2, help="Slots in a frame, and clusters of k-means.")] = 4,
-    slot_steps: Annotated[int, typer.Option(min=1, help="Steps that slots are trained for.")] = 400,
+    slot_steps: Annotated[int, typer.Option(min=1, help="Steps that slots are trained for.")] = 500,
     num_frames: ClipLengthOption = None,
     size: SizeOption = None,
     top_k: Annotated[str, typer.Option(help="Matches that count; of several, the best on validation.")] = "1,5,10",

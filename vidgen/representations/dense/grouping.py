@@ -22,7 +22,7 @@ from vidgen.representations.dense.reducing import fit_reductions
 from vidgen.representations.dense.slots import SlotSettings, follow_slots, train_slots
 from vidgen.representations.probes.metrics import Metric, bootstrap_interval, share
 
-CHANNELS = 64  # that are kept of features
+CHANNELS = 16  # that are kept of features: of more, slots learn little in so few steps
 STARTS = 3  # of k-means
 
 

@@ -25,9 +25,9 @@ class SlotSettings:
     count: int = 4
     width: int = 64
     iterations: int = 3
-    steps: int = 400
+    steps: int = 500
     batch: int = 16
-    rate: float = 6e-3
+    rate: float = 2e-3
     starts: int = 2
 
     def __post_init__(self) -> None:
