@@ -1,4 +1,5 @@
-"""`vidgen probe-dense`: what single cells of a model's features know: masks, points and boxes followed, segments."""
+"""`vidgen probe-dense`: what single cells of a model's features know: masks, points and boxes followed, segments, what
+text names, slots."""
 
 from __future__ import annotations
 
@@ -31,12 +32,19 @@ MEASURES = {
     "points": ("error_px", "near"),
     "boxes": ("iou", "middle_px"),
     "segmentation": ("miou",),
+    "expressions": ("iou", "picked", "wrong_iou"),
+    "slots": ("fg_ari",),
 }
+# Rows of one tap may differ in these: a column each.
+KINDS = {"expressions": ("told",), "slots": ("kind",)}
+FOLLOWED = ("masks", "points", "boxes")
 
 
 def probe_dense(
     model: Annotated[str, typer.Argument(help="A pipeline or tokenizer: a shipped name, a folder or a hub id.")],
-    tasks: Annotated[str, typer.Option(help="Of masks, points, boxes and segmentation.")] = ",".join(MEASURES),
+    tasks: Annotated[
+        str, typer.Option(help="Of masks, points, boxes, segmentation, expressions and slots.")
+    ] = "masks,points,boxes,segmentation",
     taps: TapsOption = "all",
     noise_levels: NoiseLevelsOption = "0.1",
     classes: Annotated[
@@ -44,6 +52,8 @@ def probe_dense(
     ] = "colour",
     clips: Annotated[int, typer.Option(min=2, help="Held-out clips to report on, and as many to fit on.")] = 50,
     max_objects: Annotated[int, typer.Option(min=1, max=2, help="Moving shapes in a clip.")] = 2,
+    slots: Annotated[int, typer.Option(min=2, help="Slots in a frame, and clusters of k-means.")] = 4,
+    slot_steps: Annotated[int, typer.Option(min=1, help="Steps that slots are trained for.")] = 500,
     num_frames: ClipLengthOption = None,
     size: SizeOption = None,
     top_k: Annotated[str, typer.Option(help="Matches that count; of several, the best on validation.")] = "1,5,10",
@@ -60,22 +70,27 @@ def probe_dense(
     json: JsonOption = False,
 ) -> None:
     """Follow masks, points and boxes through clips of moving shapes by the affinity of features, and segment them by a
-    linear map, against exact labels; with random weights, raw pixels and the first frame kept still beside it.
+    linear map, against exact labels; find what a text names, and group cells by slots without labels; with random
+    weights, raw pixels and the first frame kept still beside it.
 
     Example: vidgen probe-dense default --tasks masks,points --taps tokenizer.latents --size 128
     """
-    frame, levels = parse_size(size), parse_numbers(noise_levels, "--noise-levels")
+    frame, levels, names = parse_size(size), parse_numbers(noise_levels, "--noise-levels"), parse_names(tasks)
     if picture is not None:
         check_output(picture)
+        if not set(names) & set(FOLLOWED):
+            raise VidgenError(
+                f"--picture shows what is followed; add {', '.join(FOLLOWED)} to --tasks, or leave it out"
+            )
 
-    from vidgen.representations.dense import dense_rows
+    from vidgen.representations.dense import SlotSettings, dense_rows
     from vidgen.scripts.dense_plot import draw_dense
 
     opened, found = open_model(model, device, dtype), []
     with progress(model, None) as moved:
         rows = dense_rows(
             opened,
-            parse_names(tasks),
+            names,
             taps=choose_taps(opened, taps),
             noise_levels=levels,
             settings=parse_settings(top_k, temperature, context, radius),
@@ -84,6 +99,7 @@ def probe_dense(
             num_frames=num_frames,
             size=frame,
             max_objects=max_objects,
+            slots=SlotSettings(count=slots, steps=slot_steps),
             batch_size=batch_size,
             seed=seed,
             progress=moved,
@@ -120,15 +136,17 @@ def parse_settings(top_k: str, temperature: str, context: str, radius: str) -> l
 
 def print_rows(model: str, task: str, rows: list[dict[str, Any]]) -> None:
     first, *others = MEASURES[task]
-    columns = ("features", ">noise", ">cells", f">{first}", ">95% interval", *(f">{name}" for name in others), "")
+    kinds = KINDS.get(task, ())
+    scores = (f">{first}", ">95% interval", *(f">{name}" for name in others))
+    columns = ("features", *kinds, ">noise", ">cells", *scores, "")
     cells = []
     for row in rows:
         level = "" if row["noise_level"] is None else f"{row['noise_level']:.2f}"
         low, high = row["ci"]
-        more = [f"{row[name]:.3f}" for name in others]
         size = "x".join(map(str, row["stride"]))
-        scores = (f"{row['test']:.3f}", f"{low:.3f} - {high:.3f}", *more)
-        cells.append((row["tap"], level, f"{size} px", *scores, "baseline" if row["baseline"] else ""))
+        numbers = (f"{row['test']:.3f}", f"{low:.3f} - {high:.3f}", *(f"{row[name]:.3f}" for name in others))
+        which = (row["tap"], *(row[kind] for kind in kinds))
+        cells.append((*which, level, f"{size} px", *numbers, "baseline" if row["baseline"] else ""))
     print_table(f"{task} by features of {model}", columns, cells)
 
 

@@ -281,3 +281,18 @@ def test_models_and_clips_that_do_not_fit(pipeline, video):
     assert FeatureExtractor(pipeline)(odd[:, :, :1, :9]).features["tokenizer.latents"].shape == (3, 4)
     with pytest.raises(ValueError, match="2 ids for 3 clips"):
         FeatureExtractor(pipeline)(video, ids=["a", "b"])
+    with pytest.raises(ValueError, match="1 prompts for 3 clips"):
+        FeatureExtractor(pipeline)(video, prompts=["a"])
+
+
+def test_each_clip_may_have_a_prompt_of_its_own(pipeline, video):
+    said = ["a red circle", "", "a star that is blue and grows"]
+    together = FeatureExtractor(pipeline, BOTH, pool="none")(video, ids=["a", "b", "c"], prompts=said)
+    for i, prompt in enumerate(said):
+        alone = FeatureExtractor(pipeline, BOTH, pool="none", prompt=prompt)(video[i : i + 1], ids=["abc"[i]])
+        for key, x in alone.features.items():
+            torch.testing.assert_close(together.features[key][i], x[0], rtol=1e-4, atol=1e-5)
+    plain = FeatureExtractor(pipeline, BOTH, pool="none")(video, ids=["a", "b", "c"])
+    pairs = zip(together.features["dit.blocks.1@t=0.10"], plain.features["dit.blocks.1@t=0.10"], strict=True)
+    same = [torch.allclose(told, null, rtol=1e-4, atol=1e-5) for told, null in pairs]
+    assert same == [False, True, False]

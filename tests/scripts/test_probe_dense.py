@@ -25,6 +25,14 @@ def test_rows_and_picture(vidgen, model: Path, tmp_path: Path) -> None:
     assert "boxes by features of" in table and "middle_px" in table and "2 held-out clips" in table
 
 
+def test_text_and_slots(vidgen, model: Path) -> None:
+    words = ("--tasks", "expressions,slots", "--slots", 3, "--slot-steps", 2)
+    ran = vidgen("probe-dense", model, *SMALL, *words)
+    assert ran.status == 0, ran.err
+    assert "expressions by features of" in ran.out and "wrong_iou" in ran.out and "told" in ran.out
+    assert "slots by features of" in ran.out and "k-means" in ran.out and "fg_ari" in ran.out
+
+
 @pytest.mark.parametrize(
     "words, line",
     [
@@ -33,8 +41,17 @@ def test_rows_and_picture(vidgen, model: Path, tmp_path: Path) -> None:
         (("--radius", "far"), "--radius 'far' is not a list of numbers"),
         (("--top-k", ""), "need a value each"),
         (("--picture", "nowhere/x.png"), "nowhere does not exist"),
+        (
+            ("--tasks", "expressions", "--picture", "x.png"),
+            "--picture shows what is followed; add masks, points, boxes",
+        ),
         (("--taps", "dit.blocks.7"), "tap 'dit.blocks.7' is not there"),
     ],
 )
 def test_bad_input_is_one_line(vidgen, model: Path, words: tuple, line: str) -> None:
     assert line in vidgen("probe-dense", model, *SMALL, *words).error
+
+
+def test_expressions_need_a_denoiser(vidgen, model: Path) -> None:
+    line = "the task 'expressions' needs a text-to-video denoiser, and VideoTokenizer has none"
+    assert line in vidgen("probe-dense", model / "vae", "--tasks", "expressions").error

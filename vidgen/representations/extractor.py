@@ -95,22 +95,26 @@ class FeatureExtractor:
         video: Float[Tensor, "b 3 T H W"],
         ids: Sequence[int | str] | None = None,
         times: Float[Tensor, "b T"] | None = None,
+        prompts: Sequence[str] | None = None,
     ) -> FeatureOutput:
         """Features of clips in [-1, 1], of any length and size that the tokenizer takes.
 
         ids: one a clip, for its noise; None takes a hash of its pixels. times: of every frame, in seconds; None counts
-        frames. Raises VidgenError for clips that the tokenizer or the denoiser's patches cannot take.
+        frames. prompts: one a clip, that the taps of the denoiser are conditioned on; None takes the extractor's for
+        all. Noise that is predicted is the extractor's prompt's in any case. Raises VidgenError for clips that the
+        tokenizer or the denoiser's patches cannot take.
         """
         ids = [content_id(clip) for clip in video] if ids is None else list(ids)
-        if len(ids) != len(video):
-            raise ValueError(f"{len(ids)} ids for {len(video)} clips")
+        for name, given in (("ids", ids), ("prompts", prompts)):
+            if given is not None and len(given) != len(video):
+                raise ValueError(f"{len(given)} {name} for {len(video)} clips")
         if times is None:
             times = torch.arange(video.shape[2], dtype=torch.float64).expand(len(video), -1)
         if self._wanted("dit"):
             self._check_size(video)
         features, when = {}, {}
         with evaluating(self.model):
-            for key, x in self._walk(video, ids):
+            for key, x in self._walk(video, ids, prompts):
                 last = self._last_frames(self._known[parse_key(key)[0]], x.shape[1], video.shape[2])
                 if self.pool == FRAME:
                     owner = owners(last, video.shape[2])
@@ -119,7 +123,9 @@ class FeatureExtractor:
                     features[key], when[key] = POOLS[self.pool](x.float()), times[:, last]
         return FeatureOutput(features={k: features[k] for k in self.keys}, times={k: when[k] for k in self.keys})
 
-    def _walk(self, video: Tensor, ids: Sequence[int | str]) -> Iterator[tuple[str, Float[Tensor, "b t h w c"]]]:
+    def _walk(
+        self, video: Tensor, ids: Sequence[int | str], prompts: Sequence[str] | None
+    ) -> Iterator[tuple[str, Float[Tensor, "b t h w c"]]]:
         """(key, features) of every tap asked for, as the model gets to them."""
         plain, noisy, latents = self._wanted("tokenizer"), self._wanted("dit"), None
         walk = self.tokenizer.walk(video.to(device_of(self.tokenizer)))
@@ -130,16 +136,14 @@ class FeatureExtractor:
                 key = f"tokenizer.{name}"
                 yield key, channels_last(x, self._known[key])
         if noisy:
-            yield from self.walk_denoiser(latents, ids)
+            yield from self.walk_denoiser(latents, ids, prompts)
 
     def walk_denoiser(
-        self, latents: Float[Tensor, "b c t h w"], ids: Sequence[int | str]
+        self, latents: Float[Tensor, "b c t h w"], ids: Sequence[int | str], prompts: Sequence[str] | None = None
     ) -> Iterator[tuple[str, Float[Tensor, "b t h w c"]]]:
         """(key, features) of the denoiser's taps for clean latents; with gradients, where those are on."""
         noisy, x0 = self._wanted("dit"), latents.to(device_of(self.denoiser), torch.float32)
-        text = TextEncoding(
-            tokens=self._text.tokens.expand(len(ids), -1, -1), mask=self._text.mask.expand(len(ids), -1)
-        )
+        text = self._text_of(ids, prompts)
         draws = self.ensemble if self.noise.random else 1
         drawn = [self.noise(x0, self.noise_levels, ids, draw) for draw in range(draws)]
         for i, level in enumerate(self.noise_levels):
@@ -165,6 +169,14 @@ class FeatureExtractor:
     def _wanted(self, part: str) -> list[str]:
         """The names, within a part of the model, of the taps asked for."""
         return [tap.removeprefix(f"{part}.") for tap in self.taps if tap.startswith(f"{part}.")]
+
+    def _text_of(self, ids: Sequence[int | str], prompts: Sequence[str] | None) -> TextEncoding:
+        """Every clip's own prompt, or the extractor's for all."""
+        if prompts is not None:
+            with torch.no_grad():
+                return self.model.text_encoder(list(prompts))
+        tokens, mask = self._text.tokens, self._text.mask
+        return TextEncoding(tokens=tokens.expand(len(ids), -1, -1), mask=mask.expand(len(ids), -1))
 
     @cached_property
     def _text(self) -> TextEncoding:

@@ -6,8 +6,10 @@ import torch
 from einops import rearrange
 
 from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig
+from vidgen.errors import VidgenError
 from vidgen.representations.dense.following import FOLLOWED, boxes_to_cells, read_boxes, stack
-from vidgen.representations.dense.grids import Grid, middle_frames
+from vidgen.representations.dense.grids import Grid, middle_frames, read_maps
+from vidgen.representations.extractor import FeatureExtractor
 
 CLIPS = [ShapeWorld(ShapeWorldConfig(max_objects=2)).sample_labels(index) for index in range(4)]
 PIXELS = Grid(frames=(0, 2, 6, 16), shape=(64, 64), stride=(1, 1), size=(64, 64))  # a cell a pixel
@@ -67,6 +69,21 @@ def test_cells_are_means_and_reach_beyond_the_edge():
     video = torch.rand(2, 3, 1, 6, 10)
     patches = rearrange(grid.patches(video), "b t h w (p q c) -> b c t (h p) (w q)", p=4, q=4)
     assert torch.equal(patches[..., :6, :10], video)
+
+
+def test_features_that_are_not_finite_are_named(pipeline):
+    extract = FeatureExtractor(pipeline.vae, pool="none")
+
+    class Broken:
+        feature_info = extract.feature_info
+
+        def __call__(self, *given, **more):
+            out = extract(*given, **more)
+            out.features["tokenizer.latents"][1, 0, 0, 0, 0] = torch.nan
+            return out
+
+    with pytest.raises(VidgenError, match=r"features random\.tokenizer\.latents of clip 'b' are not finite"):
+        read_maps({"": extract, "random.": Broken()}, torch.zeros(2, 3, 5, 32, 32), ["a", "b"])
 
 
 def test_the_frame_in_the_middle():

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from vidgen.errors import VidgenError
 from vidgen.representations.baselines import RANDOM
 from vidgen.representations.extractor import FeatureExtractor, parse_key
 
-PIXELS, STILL, EXACT = "raw_pixels", "first_frame", "exact"
+OF_GRIDS = PIXELS, STILL, EXACT, BLOCKS = "raw_pixels", "first_frame", "exact", "blocks"
+HALF = 0.5  # from which share of it on a cell is an object's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,21 +67,33 @@ class FeatureMaps:
 
 
 def read_maps(
-    extractors: Mapping[str, FeatureExtractor], video: Float[Tensor, "b 3 T H W"], ids: Sequence[int | str]
+    extractors: Mapping[str, FeatureExtractor],
+    video: Float[Tensor, "b 3 T H W"],
+    ids: Sequence[int | str],
+    prompts: Sequence[str] | None = None,
 ) -> dict[str, FeatureMaps]:
     """Maps by key of every extractor (its pool must be "none"), prefixed by its own key; and of raw pixels, cut into
-    the same cells, for each grid that occurs."""
+    the same cells, for each grid that occurs. prompts: one a clip, in place of the extractor's. Raises VidgenError,
+    naming the clip, for features that are not finite."""
     maps: dict[str, FeatureMaps] = {}
     for prefix, fx in extractors.items():
-        out = fx(video, ids)
+        out = fx(video, ids, prompts=prompts)
         strides = {info.name: info.stride[1:] for info in fx.feature_info}
         for key, x in out.features.items():
+            for name, finite in zip(ids, torch.isfinite(x).flatten(1).all(1).tolist(), strict=True):
+                if not finite:
+                    raise VidgenError(f"features {prefix}{key} of clip {name!r} are not finite; leave the tap out")
             frames, size = middle_frames(out.times[key][0].long()), (video.shape[3], video.shape[4])
             shape, stride = (x.shape[2], x.shape[3]), strides[parse_key(key)[0]]
             maps[prefix + key] = FeatureMaps(x=x.cpu(), grid=Grid(frames=frames, shape=shape, stride=stride, size=size))
     for grid in dict.fromkeys(one.grid for one in maps.values()):
         maps[grid_key(PIXELS, grid)] = FeatureMaps(x=grid.patches(video), grid=grid)
     return maps
+
+
+def inside(shares: Float[np.ndarray, "b t h w o"], limit: float = HALF) -> Bool[np.ndarray, "b t h w o"]:
+    """Cells that so large a share of is an object's, or the largest of the frame where none has it."""
+    return shares >= np.minimum(limit, shares.max((2, 3), keepdims=True))
 
 
 def middle_frames(last: Int[Tensor, " t"]) -> tuple[int, ...]:
@@ -96,8 +111,8 @@ def grid_key(name: str, grid: Grid) -> str:
 def parse_grid_key(key: str) -> tuple[str, float | None]:
     """Tap and noise level of any key of `read_maps`; of what is only a matter of the grid, its name."""
     name = key.partition("/")[0]
-    return (name, None) if name in (PIXELS, STILL, EXACT) else parse_key(key)
+    return (name, None) if name in OF_GRIDS else parse_key(key)
 
 
 def is_baseline(key: str) -> bool:
-    return key.startswith((RANDOM, PIXELS, STILL, EXACT))
+    return key.startswith((RANDOM, *OF_GRIDS))

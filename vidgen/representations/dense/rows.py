@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from itertools import product
 from math import inf
 from typing import Any
@@ -12,66 +12,32 @@ from typing import Any
 import numpy as np
 import torch
 
-from vidgen.data.frames import to_tensor
-from vidgen.data.shapes import ClipLabels, ShapeWorld, ShapeWorldConfig
+from vidgen.data.shapes import ClipLabels
 from vidgen.errors import VidgenError
 from vidgen.metrics.intervals import mean_interval
 from vidgen.representations.baselines import RANDOM, random_like
 from vidgen.representations.dense.affinity import Affinity, propagate
+from vidgen.representations.dense.describing import describe
+from vidgen.representations.dense.expressions import are_told_apart, check_text, ground
 from vidgen.representations.dense.following import FOLLOWED, Cells, Scores
-from vidgen.representations.dense.grids import (
-    EXACT,
-    STILL,
-    FeatureMaps,
-    Grid,
-    grid_key,
-    is_baseline,
-    parse_grid_key,
-    read_maps,
-)
+from vidgen.representations.dense.grids import EXACT, STILL, FeatureMaps, Grid, grid_key
+from vidgen.representations.dense.grouping import group
+from vidgen.representations.dense.reading import Reader
+from vidgen.representations.dense.scenes import Scenes
 from vidgen.representations.dense.segmenting import SEGMENTED, segment
+from vidgen.representations.dense.slots import SlotSettings
 from vidgen.representations.extract import default_window
 from vidgen.representations.extractor import FeatureExtractor
 
-TASKS = (*FOLLOWED, "segmentation")
+USUAL = (*FOLLOWED, "segmentation")
+TASKS = (*USUAL, "expressions", "slots")
 SETTINGS = tuple(Affinity(top_k=k, temperature=t, radius=r) for k, t, r in product((1, 5, 10), (0.05, 0.2), (None, 2)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scenes:
-    """Clips of the synthetic world in three parts that share none: to fit on, to choose on, and held out."""
-
-    num_frames: int
-    height: int
-    width: int
-    fps: int
-    counts: Mapping[str, int]  # by part: "train", "validation", "test"
-    max_objects: int = 2
-    batch_size: int = 8
-
-    def batches(self, part: str) -> Iterator[tuple[torch.Tensor, list[str], list[ClipLabels]]]:
-        """(clips (b, 3, T, H, W), ids, labels) of a part."""
-        try:
-            world = ShapeWorld(
-                ShapeWorldConfig(
-                    height=self.height, width=self.width, num_frames=self.num_frames, fps=self.fps,
-                    max_objects=self.max_objects, split="held_out" if part == "test" else "train",
-                )
-            )  # fmt: skip
-        except ValueError as error:
-            raise VidgenError(f"no such world can be made: {error}") from None
-        first = self.counts["train"] if part == "validation" else 0
-        numbers = range(first, first + self.counts[part])
-        for start in range(0, len(numbers), self.batch_size):
-            chosen = numbers[start : start + self.batch_size]
-            clips = [world[i] for i in chosen]
-            video = torch.stack([to_tensor(clip.video) for clip in clips])
-            yield video, [f"{part} {i}" for i in chosen], [clip.labels for clip in clips]
+SLOTS = SlotSettings()
 
 
 def dense_rows(
     model: Any,
-    tasks: Sequence[str] = TASKS,
+    tasks: Sequence[str] = USUAL,
     *,
     taps: Sequence[str] = ("tokenizer.latents",),
     noise_levels: Sequence[float] = (0.1,),
@@ -81,6 +47,7 @@ def dense_rows(
     num_frames: int | None = None,
     size: int | tuple[int, int] | None = None,
     max_objects: int = 2,
+    slots: SlotSettings = SLOTS,
     batch_size: int = 8,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -91,46 +58,60 @@ def dense_rows(
     which shows what is lost to their size.
 
     tasks: "masks", "points" and "boxes" are given in the first frame and followed by affinity (see `propagate`), with
-    the one of `settings` that is best on validation; "segmentation" is a linear map from cells to `classes`.
+    the one of `settings` that is best on validation; "segmentation" is a linear map from cells to `classes`;
+    "expressions" are masks of the object that a text names (see `ground`) and "slots" groups found without labels (see
+    `group`), both in clips of two objects, whatever `max_objects`.
     clips: held-out clips to report on; as many to fit on, and half as many to choose on. num_frames, size: as in
     `extract_source`. found: hears of all that is followed in the first held-out clips, to be looked at.
     A row has task, tap, noise_level, pool, kind, metric, validation, test, ci (95%, over clips), baseline, stride,
-    choice, and other measures by name. Raises VidgenError for a task, tap or size that is not to be had.
+    choice, and other measures by name. Raises VidgenError for a task, tap or size that is not to be had,
+    and for expressions of a model without a text-to-video denoiser.
     """
     if unknown := [task for task in tasks if task not in TASKS]:
         raise VidgenError(f"dense task {unknown[0]!r} is unknown; choose some of {', '.join(TASKS)}")
     if classes not in SEGMENTED:
         raise VidgenError(f"classes {classes!r} are unknown; choose one of {', '.join(SEGMENTED)}")
+    if "expressions" in tasks:
+        check_text(model)
     window = default_window(model, num_frames, size, None)
     scenes = Scenes(
         num_frames=window["num_frames"], height=window["size"][0], width=window["size"][1],
         fps=round(window["fps"] or 8), counts={"train": clips, "validation": max(2, clips // 2), "test": clips},
         max_objects=max_objects, batch_size=batch_size,
     )  # fmt: skip
-    asked = {"taps": list(taps), "noise_levels": list(noise_levels), "pool": "none", "seed": seed}
-    extractors = {"": FeatureExtractor(model, **asked), RANDOM: FeatureExtractor(random_like(model, seed), **asked)}
-    parts = ["validation", "test"] + (["train"] if "segmentation" in tasks else [])
-    total, done = sum(scenes.counts[part] for part in parts), 0
-
-    def maps_of(part: str) -> Iterator[tuple[dict[str, FeatureMaps], list[ClipLabels]]]:
-        nonlocal done
-        for video, ids, labels in scenes.batches(part):
-            maps = read_maps(extractors, video, ids)
-            check_length(maps, scenes.num_frames)
-            yield maps, labels
-            done += len(ids)
-            if progress is not None:
-                progress(min(done, total), total)
-
-    rows = follow(maps_of, [task for task in tasks if task in FOLLOWED], settings, found)
+    twin = random_like(model, seed)
+    reader = Reader(
+        extractors=extractors_of(model, twin, taps, noise_levels, seed),
+        prompted=extractors_of(model, twin, [tap for tap in taps if tap.startswith("dit.")], noise_levels, seed),
+        total=sum(scenes.counts[part] for parts in parts_of(tasks) for part in parts), progress=progress,
+    )  # fmt: skip
+    rows = follow(partial(reader.read_moving, scenes), [task for task in tasks if task in FOLLOWED], settings, found)
     if "segmentation" in tasks:
-        rows += segment(maps_of, classes, seed)
+        rows += segment(partial(reader.read_moving, scenes), classes, seed)
+    pairs = replace(scenes, max_objects=2, keep=are_told_apart)
+    if "expressions" in tasks:
+        encoders = {"": model.text_encoder, RANDOM: twin.text_encoder}
+        rows += ground(partial(reader.read_told, pairs), encoders, seed)
+    if "slots" in tasks:
+        rows += group(partial(reader.read, pairs), slots, seed)
     return sorted(rows, key=lambda row: (tasks.index(row["task"]), row["baseline"]))
 
 
-def check_length(maps: Mapping[str, FeatureMaps], num_frames: int) -> None:
-    if min(one.x.shape[1] for one in maps.values()) < 2:
-        raise VidgenError(f"clips of {num_frames} frames are one frame of features: nothing moves; give --num-frames")
+def extractors_of(
+    model: Any, twin: Any, taps: Sequence[str], noise_levels: Sequence[float], seed: int
+) -> dict[str, FeatureExtractor]:
+    """Of the model, and of the same with random weights; none for no taps."""
+    asked = {"taps": list(taps), "noise_levels": list(noise_levels), "pool": "none", "seed": seed}
+    return {prefix: FeatureExtractor(one, **asked) for prefix, one in (("", model), (RANDOM, twin)) if taps}
+
+
+def parts_of(tasks: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The parts that are read, once for what is followed and once for every other task."""
+    if any(task in FOLLOWED for task in tasks):
+        yield "validation", "test"
+    for task in tasks:
+        if task not in FOLLOWED:
+            yield "train", "validation", "test"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +153,7 @@ def follow(
                 found(one)
             tested.setdefault((one.task, one.key), []).append(one.scores)
             grids[one.key] = one.grid
-    return [describe(task, key, parts, chosen[task, key], grids[key]) for (task, key), parts in tested.items()]
+    return [row_of(task, key, parts, chosen[task, key], grids[key]) for (task, key), parts in tested.items()]
 
 
 def choose(maps_of: Batches, tasks: Sequence[str], settings: Sequence[Affinity]) -> dict[tuple[str, str], Choice]:
@@ -215,25 +196,13 @@ def carry(
         yield Found(task=task, key=grid_key(EXACT, grid), cells=cells, labels=labels, grid=grid)
 
 
-def describe(task: str, key: str, parts: Sequence[Scores], choice: Choice, grid: Grid) -> dict[str, Any]:
-    """A row of results, as plain data."""
+def row_of(task: str, key: str, parts: Sequence[Scores], choice: Choice, grid: Grid) -> dict[str, Any]:
     metric = FOLLOWED[task].metric
     scores = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     mean = mean_interval(scores[metric], (0.0, 1.0 if FOLLOWED[task].more else inf))
-    tap, level = parse_grid_key(key)
-    return {
-        "task": task,
-        "tap": tap,
-        "noise_level": level,
-        "pool": "none",
-        "kind": "affinity",
-        "metric": metric,
-        "validation": choice[1],
-        "test": mean.mean,
-        "ci": list(mean.interval or (mean.mean, mean.mean)),
-        "baseline": is_baseline(key),
-        "stride": list(grid.stride),
-        "clips": mean.n,
-        "choice": None if choice[0] is None else asdict(choice[0]),
-        **{name: float(values.mean()) for name, values in scores.items() if name != metric},
-    }
+    return describe(
+        task, key, grid, kind="affinity", metric=metric, validation=choice[1], test=mean.mean,
+        ci=mean.interval or (mean.mean, mean.mean), clips=mean.n,
+        choice=None if choice[0] is None else asdict(choice[0]),
+        others={name: float(values.mean()) for name, values in scores.items() if name != metric},
+    )  # fmt: skip

@@ -12,7 +12,8 @@ from jaxtyping import Float, Int
 
 from vidgen.data.shapes.labels import COLOURS, SHAPES, ClipLabels
 from vidgen.data.shapes.masks import render_masks
-from vidgen.representations.dense.grids import EXACT, FeatureMaps, Grid, grid_key, is_baseline, parse_grid_key
+from vidgen.representations.dense.describing import describe
+from vidgen.representations.dense.grids import EXACT, FeatureMaps, Grid, grid_key
 from vidgen.representations.probes.estimators import make_linear
 from vidgen.representations.probes.metrics import Metric, bootstrap_interval
 
@@ -96,11 +97,11 @@ def segment(
         scores = [metric(validation.counts([say(x) for x in validation.X], metric)) for say in tried]
         best = int(np.argmax(scores))
         counts = test.counts([tried[best](x) for x in test.X], metric)
-        rows.append(describe(key, metric, counts, scores[best], PENALTIES[best], test.grid, classes, seed))
+        rows.append(row_of(key, metric, counts, scores[best], PENALTIES[best], test.grid, classes, seed))
         grids[test.grid] = validation, test
     for grid, (validation, test) in grids.items():
         score, counts = metric(validation.counts(validation.shares, metric)), test.counts(test.shares, metric)
-        rows.append(describe(grid_key(EXACT, grid), metric, counts, score, None, grid, classes, seed))
+        rows.append(row_of(grid_key(EXACT, grid), metric, counts, score, None, grid, classes, seed))
     return rows
 
 
@@ -120,7 +121,7 @@ def fit_cells(train: Collected, penalty: float, seed: int) -> Callable[[np.ndarr
     return say
 
 
-def describe(
+def row_of(
     key: str,
     metric: Metric,
     counts: Float[np.ndarray, "m s"],
@@ -130,21 +131,8 @@ def describe(
     classes: str,
     seed: int,
 ) -> dict[str, Any]:
-    """A row of results, as plain data."""
-    tap, level = parse_grid_key(key)
-    return {
-        "task": "segmentation",
-        "tap": tap,
-        "noise_level": level,
-        "pool": "none",
-        "kind": "linear",
-        "metric": metric.name,
-        "validation": validation,
-        "test": metric(counts),
-        "ci": list(bootstrap_interval(metric, counts, np.arange(len(counts)), seed)),
-        "baseline": is_baseline(key),
-        "stride": list(grid.stride),
-        "clips": len(counts),
-        "choice": choice,
-        "classes": classes,
-    }
+    return describe(
+        "segmentation", key, grid, kind="linear", metric=metric.name, validation=validation, test=metric(counts),
+        ci=bootstrap_interval(metric, counts, np.arange(len(counts)), seed), clips=len(counts), choice=choice,
+        others={"classes": classes},
+    )  # fmt: skip
