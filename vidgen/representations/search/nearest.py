@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 
 from vidgen.atomic import written_aside
@@ -59,15 +60,33 @@ class Nearest:
 def search_exactly(blocks: Blocks, scale: Scale, queries: Float[np.ndarray, "q c"], k: int) -> Nearest:
     """In the memory of one block and its scores."""
     asked, start = scale(queries), 0
-    rows, cosines = np.empty((len(asked), 0), np.int64), np.empty((len(asked), 0), np.float32)
+    best = [(np.empty(0, np.float32), np.empty(0, np.int64))] * len(asked)
     for block in blocks():
-        scores = np.round(asked @ scale(block).T, DIGITS)
-        numbers = np.broadcast_to(np.arange(start, start + len(block)), scores.shape)
-        cosines, rows = np.concatenate([cosines, scores], axis=1), np.concatenate([rows, numbers], axis=1)
-        order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
-        cosines, rows = np.take_along_axis(cosines, order, 1), np.take_along_axis(rows, order, 1)
+        found = leading(asked @ scale(block).T, k)
+        best = [merge(old, (cosines, start + columns), k) for old, (cosines, columns) in zip(best, found, strict=True)]
         start += len(block)
-    return Nearest(rows=rows, cosines=cosines)
+    return Nearest(rows=np.stack([rows for _, rows in best]), cosines=np.stack([cosines for cosines, _ in best]))
+
+
+def leading(
+    scores: Float[np.ndarray, "q m"], k: int
+) -> Iterator[tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]]:
+    """Of each query the rounded scores of columns that may be among its k best, and these columns in their order: the
+    k largest and all that rounding makes equal to the last of them. (Sorting everything takes twenty times as long.)"""
+    last = torch.from_numpy(scores).topk(min(k, scores.shape[1]), dim=1).values[:, -1:].numpy()
+    queries, columns = np.nonzero(scores >= last - 10.0**-DIGITS)
+    ends = np.searchsorted(queries, np.arange(len(scores) + 1))
+    for row, start, end in zip(scores, ends, ends[1:], strict=False):
+        yield np.round(row[columns[start:end]], DIGITS), columns[start:end]
+
+
+def merge(
+    one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray], k: int
+) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """The k best of both, scores and rows; of equals those that come earlier."""
+    cosines, rows = (np.concatenate(parts) for parts in zip(one, other, strict=True))
+    order = np.argsort(-cosines, kind="stable")[:k]
+    return cosines[order], rows[order]
 
 
 def choose_backend(backend: Backend, count: int) -> Literal["exact", "faiss"]:
