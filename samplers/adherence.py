@@ -119,12 +119,11 @@ def score_clips(
 
 def summarise(rows: Sequence[dict[str, Any]], seconds: float) -> dict[str, Any]:
     """{"n", "colour", "shape", "motion", "all", "ci": {each: [low, high]}, "seconds_per_clip", "clips": rows}."""
-    n = len(rows)
+    return {"n": len(rows), **shares(rows), "seconds_per_clip": seconds / len(rows), "clips": list(rows)}
+
+
+def shares(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """{"colour", "shape", "motion", "all", "ci": {each: [low, high]}} of what the checker said of clips."""
     counts = {m: sum(row[m] for row in rows) for m in MEASURES}
-    return {
-        "n": n,
-        **{m: counts[m] / n for m in MEASURES},
-        "ci": {m: list(wilson_interval(counts[m], n)) for m in MEASURES},
-        "seconds_per_clip": seconds / n,
-        "clips": list(rows),
-    }
+    intervals = {m: list(wilson_interval(counts[m], len(rows))) for m in MEASURES}
+    return {**{m: counts[m] / len(rows) for m in MEASURES}, "ci": intervals}

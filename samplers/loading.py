@@ -48,6 +48,6 @@ def load_pipeline(
         raise VidgenError(f"{folder / INDEX_NAME} names no {', '.join(missing)}; not a text-to-video pipeline")
     path = folder / "scheduler" / "scheduler_config.json"
     scheduler = config_from_dict(SchedulerConfig, read_json(path), str(path))
-    names = ("vae", "transformer", "text_encoder", *(name for name in ("image_prompt",) if name in index))
+    names = [name for name in ("vae", "transformer", "text_encoder", "image_prompt") if name in index]
     parts = {name: load_component(folder / name, index[name], dtype, device) for name in names}
     return VideoPipeline(**parts, scheduler=scheduler)

@@ -29,7 +29,7 @@ from vidgen.scripts.guiding import (
     GuidanceWords,
 )
 from vidgen.scripts.options import DeviceOption, Dtype, JsonOption, ModelOption, SeedOption, find_device, find_dtype
-from vidgen.scripts.reporting import describe_memory, peak_memory_mb, print_json, print_table, progress
+from vidgen.scripts.reporting import describe_memory, peak_memory_mb, print_json, print_table, progress, settings_used
 
 if TYPE_CHECKING:
     from vidgen.samplers.adherence import Asked
@@ -95,7 +95,7 @@ def generation(
     with progress(model, len(asked)) as moved:
         sizes = {"seed": seed, "batch_size": batch_size}
         report = score_generation(pipe, asked, progress=moved, guidance=guiding, caching=caching, **sizes, **settings)
-    used = {name: getattr(pipe.scheduler, name) if value is None else value for name, value in settings.items()}
+    used = settings_used(pipe.scheduler, settings)
     used |= {"guidance": words.to_dict(), **describe_passes(caching)}
     show("generation", {"model": model, "seed": seed, **used, **report}, json)
 

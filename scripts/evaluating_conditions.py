@@ -20,7 +20,15 @@ from vidgen.scripts.options import (
     parse_names,
 )
 from vidgen.scripts.outputs import check_plot
-from vidgen.scripts.reporting import describe_memory, note, peak_memory_mb, print_json, print_table, progress
+from vidgen.scripts.reporting import (
+    describe_memory,
+    note,
+    peak_memory_mb,
+    print_json,
+    print_table,
+    progress,
+    settings_used,
+)
 
 
 def conditions(
@@ -77,7 +85,7 @@ def conditions(
             rows.append(score_condition(pipe, world, name, n, **told, **looked, **settings))
     if sheet is not None:
         drawn.draw(sheet, model)
-    used = {name: getattr(pipe.scheduler, name) if value is None else value for name, value in settings.items()}
+    used = settings_used(pipe.scheduler, settings)
     show({"model": model, "n": n, "seed": seed, "strength": strength, **used, "rows": rows}, json)
 
 

@@ -21,7 +21,7 @@ from vidgen.scripts.options import (
     find_dtype,
     parse_numbers,
 )
-from vidgen.scripts.reporting import describe_memory, peak_memory_mb, print_json, print_table, progress
+from vidgen.scripts.reporting import describe_memory, peak_memory_mb, print_json, print_table, progress, settings_used
 
 if TYPE_CHECKING:
     from vidgen.samplers.scoring.feature_distance import Features
@@ -80,7 +80,7 @@ def distance(
         world = held_out_world(pipe.scheduler)
         sizes = {"seed": seed, "batch_size": batch_size}
         rows = score_distance(pipe, extractor, world, n, progress=moved, **sizes, **settings)
-    used = {name: getattr(pipe.scheduler, name) if value is None else value for name, value in settings.items()}
+    used = settings_used(pipe.scheduler, settings)
     show({"model": model, "features": features, "n": n, "seed": seed, **used, "rows": rows}, json)
 
 

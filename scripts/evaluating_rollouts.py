@@ -11,7 +11,7 @@ from vidgen.scripts.conditioning import ContextNoiseOption, OverlapOption
 from vidgen.scripts.guiding import GuidanceScaleOption
 from vidgen.scripts.options import DeviceOption, Dtype, JsonOption, ModelOption, SeedOption, find_device, find_dtype
 from vidgen.scripts.outputs import check_plot
-from vidgen.scripts.reporting import describe_memory, peak_memory_mb, print_json, print_table, progress
+from vidgen.scripts.reporting import describe_memory, peak_memory_mb, print_json, print_table, progress, settings_used
 
 
 def rollouts(
@@ -56,7 +56,7 @@ def rollouts(
         ):
             stories.append(row)
             moved(len(stories))
-    used = {name: getattr(pipe.scheduler, name) if value is None else value for name, value in settings.items()}
+    used = settings_used(pipe.scheduler, settings)
     report = {
         "model": model, "n": n, "seed": seed, **used, "num_frames": num_frames, "fps": fps, "scenes_asked": prompts,
         "window_frames": world.config.num_frames, "overlap": overlap, "context_noise": context_noise,

@@ -80,3 +80,8 @@ def peak_memory_mb() -> float | None:
 def describe_memory() -> str:
     peak = peak_memory_mb()
     return "" if peak is None else f", peak memory {peak:.0f} MiB"
+
+
+def settings_used(scheduler: Any, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a call as they were used: those that are None are the scheduler's own of that name."""
+    return {name: getattr(scheduler, name) if value is None else value for name, value in settings.items()}

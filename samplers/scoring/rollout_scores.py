@@ -14,7 +14,7 @@ from vidgen.data.shapes import ClipLabels, ShapeWorld, check
 from vidgen.errors import VidgenError
 from vidgen.metrics.drift import describe_drift, measure_segment
 from vidgen.noise import sample_generator
-from vidgen.samplers.adherence import MEASURES, wilson_interval
+from vidgen.samplers.adherence import MEASURES, shares
 from vidgen.samplers.pipeline import VideoPipeline
 from vidgen.samplers.rollout import Windows, rollout
 
@@ -96,21 +96,15 @@ def score_stories(
 def summarise_stories(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Over stories: `windows`, of every window in time the share that is as asked; `scenes`, of the last window of each
     scene that share with its 95% interval; `drift`, medians of the last window against the first."""
-    by_window = [
-        {"scene": same[0]["scene"], "start": same[0]["start"]}
-        | {m: sum(window[m] for window in same) / len(rows) for m in MEASURES}
+    found = [
+        {"scene": same[0]["scene"], "start": same[0]["start"], **shares(same)}
         for same in zip(*(row["windows"] for row in rows), strict=True)
     ]
-    last = {window["scene"]: place for place, window in enumerate(by_window)}
-    scenes = []
-    for number, place in sorted(last.items()):
-        counts = {m: sum(row["windows"][place][m] for row in rows) for m in MEASURES}
-        shares = {m: count / len(rows) for m, count in counts.items()}
-        intervals = {m: list(wilson_interval(count, len(rows))) for m, count in counts.items()}
-        scenes.append({"scene": number, "start": by_window[place]["start"], **shares, "ci": intervals})
-    found = {name: [row["drift"][name] for row in rows] for name in ("colour", "contrast", "sharpness")}
+    by_window = [{name: value for name, value in window.items() if name != "ci"} for window in found]
+    scenes = list({window["scene"]: window for window in found}.values())  # the last of each
+    drifts = {name: [row["drift"][name] for row in rows] for name in ("colour", "contrast", "sharpness")}
     medians = {
         name: float(np.median(known)) if (known := [v for v in values if v is not None]) else None
-        for name, values in found.items()
+        for name, values in drifts.items()
     }
     return {"windows": by_window, "scenes": scenes, "drift": medians}

@@ -1,4 +1,14 @@
+from collections.abc import Callable
+
 import pytest
+import torch
+
+from vidgen.models.text import ByteTextConfig, ByteTextEncoder
+from vidgen.models.video_dit import VideoDiT, VideoDiTConfig
+from vidgen.samplers.pipeline import VideoPipeline
+from vidgen.samplers.scheduler_config import SchedulerConfig
+from vidgen.tokenizers.model import VideoTokenizer
+from vidgen.tokenizers.presets import PRESETS
 
 TINY_TOKENIZER = [
     "preset=tiny", "steps=6", "batch_size=2", "log_every=1", "validate_every=3", "checkpoint_every=2",
@@ -10,3 +20,24 @@ TINY_TOKENIZER = [
 def tokenizer_recipe(tmp_path):
     """(recipe name, overrides) of a tokenizer run of seconds, to be passed to `load_recipe`."""
     return "tokenizer_default", [*TINY_TOKENIZER, f"out={tmp_path / 'run'}"]
+
+
+@pytest.fixture
+def tiny_base(tmp_path) -> Callable[[SchedulerConfig], list[str]]:
+    """Saves a tiny pipeline, none of whose layers is zero, as `base`; overrides of a recipe that goes on from there."""
+
+    def save(scheduler: SchedulerConfig) -> list[str]:
+        torch.manual_seed(0)
+        parts = (
+            VideoTokenizer(PRESETS["tiny"]),
+            VideoDiT(VideoDiTConfig(latent_channels=4, width=32, depth=2, head_dim=16, text_width=16)),
+            ByteTextEncoder(ByteTextConfig(width=16, depth=1, head_dim=16)),
+        )
+        for parameter in parts[1].parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.1)
+        VideoPipeline(*parts, scheduler).save_pretrained(tmp_path / "base")
+        places = {"init_from": "base", "tokenizer": "base", "cache": "cache", "out": "run"}
+        return [f"{key}={tmp_path / name}" for key, name in places.items()]
+
+    return save

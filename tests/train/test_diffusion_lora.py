@@ -10,10 +10,7 @@ from vidgen.lora.files import find_lora, read_lora
 from vidgen.models.text import ByteTextConfig, ByteTextEncoder
 from vidgen.models.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.samplers.loading import load_pipeline
-from vidgen.samplers.pipeline import VideoPipeline
 from vidgen.samplers.scheduler_config import SchedulerConfig
-from vidgen.tokenizers.model import VideoTokenizer
-from vidgen.tokenizers.presets import PRESETS
 from vidgen.train.diffusion_task import DiffusionTask
 from vidgen.train.loop import Trainer
 from vidgen.train.recipe_files import load_recipe
@@ -26,20 +23,9 @@ SMALL = [
 
 
 @pytest.fixture
-def words(tmp_path) -> list[str]:
-    """Overrides of a recipe on a tiny pipeline, none of whose layers is zero."""
-    torch.manual_seed(0)
-    parts = (
-        VideoTokenizer(PRESETS["tiny"]),
-        VideoDiT(VideoDiTConfig(latent_channels=4, width=32, depth=2, head_dim=16, text_width=16)),
-        ByteTextEncoder(ByteTextConfig(width=16, depth=1, head_dim=16)),
-    )
-    for parameter in parts[1].parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.1)
-    VideoPipeline(*parts, SchedulerConfig()).save_pretrained(tmp_path / "base")
-    places = {"init_from": "base", "tokenizer": "base", "cache": "cache", "out": "run"}
-    return [*SMALL, *(f"{key}={tmp_path / name}" for key, name in places.items())]
+def words(tiny_base) -> list[str]:
+    """Overrides of a recipe on a tiny pipeline."""
+    return [*SMALL, *tiny_base(SchedulerConfig())]
 
 
 def run(network) -> torch.Tensor:
