@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.denoiser import Denoiser
-from vidgen.noise import Generators, draw_like
-from vidgen.paths import Path, expand_level
-from vidgen.samplers.solvers.catalogue import SAMPLERS, STOCHASTIC
+from vidgen.diffusion.denoiser import Denoiser
+from vidgen.diffusion.noise import Generators, draw_like
+from vidgen.diffusion.paths import Path, expand_level
+from vidgen.samplers.solvers.registry import SAMPLERS, STOCHASTIC
 from vidgen.samplers.solvers.runge_kutta import RK4, angle_slope, combine, path_angle, path_radius
 from vidgen.samplers.solvers.stepping import Callback, Clip, Times
 

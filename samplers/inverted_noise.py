@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.paths import expand_level
+from vidgen.diffusion.paths import expand_level
 from vidgen.samplers.inversion import NEAR_CLEAN, invert
-from vidgen.samplers.solvers.catalogue import SAMPLERS
+from vidgen.samplers.solvers.registry import SAMPLERS
 
 Latents = Float[Tensor, "b c t h w"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.noise import TimeDistribution
+from vidgen.diffusion.noise import TimeDistribution
 
 
 def schedule(num_inference_steps: int, *, shift: float = 1.0) -> Float[Tensor, " n_plus_1"]:

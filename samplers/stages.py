@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from vidgen.checkpoints.finite import is_finite
 from vidgen.errors import VidgenError
-from vidgen.finite import is_finite
 
 
 def check_stage(x: Tensor, what: str, advice: str) -> Tensor:

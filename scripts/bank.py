@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from vidgen.errors import VidgenError
-from vidgen.scripts.options import JsonOption
-from vidgen.scripts.outputs import check_output
-from vidgen.scripts.reporting import print_json, print_table
+from vidgen.scripts.cli.options import JsonOption
+from vidgen.scripts.cli.outputs import check_output
+from vidgen.scripts.cli.printing import print_json, print_table
 
 if TYPE_CHECKING:
     from vidgen.representations.bank import FeatureBank
@@ -74,7 +74,7 @@ def join(
         raise VidgenError("join takes two banks or more, each once, with names of their own or without any")
 
     from vidgen.representations.bank import FeatureBank
-    from vidgen.representations.joining import join_features, join_rows
+    from vidgen.representations.merge import join_features, join_rows
 
     opened = {name: FeatureBank.load(folder) for name, folder in named.items()}
     if all("=" in text for text in banks):
@@ -110,7 +110,7 @@ def export(
     check_output(output)
 
     from vidgen.representations.bank import FeatureBank
-    from vidgen.representations.exporting import EXPORTS
+    from vidgen.representations.export import EXPORTS
 
     opened = FeatureBank.load(bank)
     EXPORTS[kind](opened, output)

@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vidgen.errors import VidgenError
-from vidgen.scripts.options import DeviceOption, Dtype, JsonOption, ModelOption, find_device, find_dtype, parse_names
-from vidgen.scripts.outputs import check_output
-from vidgen.scripts.reporting import note, print_json, print_table, progress, write_report
+from vidgen.scripts.cli.options import (
+    DeviceOption,
+    Dtype,
+    JsonOption,
+    ModelOption,
+    find_device,
+    find_dtype,
+    parse_names,
+)
+from vidgen.scripts.cli.outputs import check_output
+from vidgen.scripts.cli.printing import note, print_json, print_table, progress, write_report
 
 if TYPE_CHECKING:
     from vidgen.scripts.benches.rows import BenchSettings

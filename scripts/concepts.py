@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from vidgen.scripts.options import JsonOption, SeedOption, parse_names
-from vidgen.scripts.reporting import print_json, print_table
+from vidgen.scripts.cli.options import JsonOption, SeedOption, parse_names
+from vidgen.scripts.cli.printing import print_json, print_table
 
 
 def concepts(
@@ -29,7 +29,7 @@ def concepts(
     Example: vidgen concepts bank --task motion --value grow --concepts size,colour
     """
     from vidgen.representations.bank import FeatureBank
-    from vidgen.representations.directions import concept_rows
+    from vidgen.representations.steering import concept_rows
 
     opened = FeatureBank.load(bank)
     key = opened.keys[0] if tap is None else opened.find_key(tap)

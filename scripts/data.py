@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from vidgen.errors import VidgenError
-from vidgen.scripts.options import FpsOption, JsonOption, SeedOption, SizeOption, check_rate, parse_size
-from vidgen.scripts.outputs import check_output
-from vidgen.scripts.reporting import print_json, print_table, progress
+from vidgen.scripts.cli.options import FpsOption, JsonOption, SeedOption, SizeOption, check_rate, parse_size
+from vidgen.scripts.cli.outputs import check_output
+from vidgen.scripts.cli.printing import print_json, print_table, progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +41,7 @@ def inspect(
     """
     check_rate(fps)
 
-    from vidgen.data.inspecting import inspect_source
+    from vidgen.data.validation import inspect_source
 
     with progress(source.name, None) as moved:
         report = inspect_source(
@@ -126,7 +126,7 @@ def synthesize(
 
 def write_clips(world: ShapeWorld | SceneWorld, count: int, output: Path) -> None:
     """The first `count` clips of the world as a folder of clips, captions and labels."""
-    from vidgen.atomic import written_aside
+    from vidgen.checkpoints.atomic import written_aside
     from vidgen.data.shapes import label_tasks
     from vidgen.data.shapes.scenes import SceneClip
     from vidgen.data.writing import write_video

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Literal
 
 from vidgen.errors import VidgenError
-from vidgen.roof import matmul_rate
-from vidgen.scripts.options import JsonOption, has_fast_bfloat16
-from vidgen.scripts.reporting import print_json
+from vidgen.profiling.roofline import matmul_rate
+from vidgen.scripts.cli.options import JsonOption, has_fast_bfloat16
+from vidgen.scripts.cli.printing import print_json
 
 Status = Literal["ok", "warn"]
 MIN_FREE_GB = 2.0
@@ -96,8 +96,8 @@ def has_codec(name: str, mode: Literal["r", "w"]) -> bool:
 
 
 def look_at_models() -> Iterator[Finding]:
-    from vidgen.locations import SHIPPED
-    from vidgen.samplers.loading import load_pipeline
+    from vidgen.checkpoints.hub import SHIPPED
+    from vidgen.pipelines.loading import load_pipeline
 
     folders = sorted(path for path in SHIPPED.glob("*") if path.is_dir()) if SHIPPED.is_dir() else []
     if not folders:
@@ -125,7 +125,7 @@ def look_at_disk() -> Iterator[Finding]:
 def look_at_hub() -> Iterator[Finding]:
     from huggingface_hub import constants
 
-    from vidgen.locations import is_offline
+    from vidgen.checkpoints.hub import is_offline
 
     cached = "offline (HF_HUB_OFFLINE): models by hub id come from the cache only"
     found = cached if is_offline() else "models may be fetched"

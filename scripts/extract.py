@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from vidgen.errors import VidgenError
-from vidgen.scripts.options import (
+from vidgen.scripts.cli.options import (
     ClipLengthOption,
     DeviceOption,
     Dtype,
@@ -27,17 +27,17 @@ from vidgen.scripts.options import (
     parse_numbers,
     parse_size,
 )
-from vidgen.scripts.reporting import describe_memory, note, peak_memory_mb, print_json, progress
+from vidgen.scripts.cli.printing import describe_memory, note, peak_memory_mb, print_json, progress
 
 
 def open_model(name: str, device: str, dtype: Dtype) -> Any:
     """The pipeline of that name, or the tokenizer where the folder holds no more. VidgenError if there is none."""
-    from vidgen.locations import find_model
-    from vidgen.pretrained import read_config
-    from vidgen.samplers.loading import load_pipeline
-    from vidgen.samplers.pipeline import INDEX_NAME
-    from vidgen.tokenizers.diffusion.model import DiffusionTokenizer
-    from vidgen.tokenizers.loading import load_tokenizer
+    from vidgen.checkpoints.hub import find_model
+    from vidgen.checkpoints.pretrained import read_config
+    from vidgen.pipelines.loading import load_pipeline
+    from vidgen.pipelines.tokenizer_loading import load_tokenizer
+    from vidgen.pipelines.video import INDEX_NAME
+    from vidgen.tokenizers.diffusion_decoder.model import DiffusionTokenizer
 
     where = find_device(device)
     folder, settings = find_model(name), {"device": where, "dtype": find_dtype(dtype, where)}

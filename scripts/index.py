@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from vidgen.errors import VidgenError
+from vidgen.scripts.cli.options import DeviceOption, Dtype, JsonOption, ModelOption
+from vidgen.scripts.cli.outputs import check_output
+from vidgen.scripts.cli.printing import note, print_json, print_table, progress
 from vidgen.scripts.extract import open_model
-from vidgen.scripts.options import DeviceOption, Dtype, JsonOption, ModelOption
-from vidgen.scripts.outputs import check_output
-from vidgen.scripts.reporting import note, print_json, print_table, progress
 
 if TYPE_CHECKING:
     from vidgen.representations.bank import FeatureBank
@@ -80,7 +80,7 @@ def search(
         bank = FeatureBank.load(query) if is_bank else extract_queries(opened, query, model, scratch, device, dtype)
         lines = opened.neighbours(bank, k, backend)
     if sheet is not None:
-        from vidgen.scripts.neighbour_sheet import draw_sheet, neighbour_tiles
+        from vidgen.scripts.plots.neighbour_sheet import draw_sheet, neighbour_tiles
 
         draw_sheet(
             [neighbour_tiles(bank, opened.bank, line) for line in lines], f"nearest by {opened.key} in {index}", sheet
@@ -109,7 +109,7 @@ def extract_queries(
 ) -> FeatureBank:
     """Features of the source as the index has them. Raises VidgenError where none of it can be read, or the model is
     another one."""
-    from vidgen.hashing import model_hash
+    from vidgen.checkpoints.hashing import model_hash
     from vidgen.representations.bank import FeatureBank
     from vidgen.representations.extract import extract_source
 

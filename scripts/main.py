@@ -15,7 +15,6 @@ from vidgen.scripts import (
     concepts,
     data,
     doctor,
-    evaluate,
     extract,
     index,
     probe,
@@ -28,11 +27,12 @@ from vidgen.scripts import (
     solvers,
     steer,
     sweep,
-    tokenizer,
     train,
 )
-from vidgen.scripts.evaluating_tokenizers import JsonToFile
-from vidgen.scripts.failures import FAILED, INTERRUPTED, explain, one_line
+from vidgen.scripts.cli.errors import FAILED, INTERRUPTED, explain, one_line
+from vidgen.scripts.evaluate import app as evaluate
+from vidgen.scripts.tokenizer import app as tokenizer
+from vidgen.scripts.tokenizer.evaluate import JsonToFile
 
 OFFLINE = "--offline"
 app = typer.Typer(

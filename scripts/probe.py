@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from vidgen.errors import VidgenError
-from vidgen.scripts.options import JsonOption, SeedOption, parse_names
-from vidgen.scripts.outputs import check_output
-from vidgen.scripts.regimes import (
+from vidgen.scripts.cli.options import JsonOption, SeedOption, parse_names
+from vidgen.scripts.cli.outputs import check_output
+from vidgen.scripts.cli.printing import print_json, print_table
+from vidgen.scripts.cli.probe_protocols import (
     EpisodesOption,
     FineTuneOption,
     LabelsOption,
@@ -20,7 +21,6 @@ from vidgen.scripts.regimes import (
     WaysOption,
     find_tables,
 )
-from vidgen.scripts.reporting import print_json, print_table
 
 Kind = Literal["knn", "linear", "ridge", "centroid", "mlp", "attentive", "lstm"]
 Goal = Literal["class", "multilabel", "regression"]
@@ -77,7 +77,7 @@ def probe(
     tables = find_tables(bank, kind, parse_names(taps) if taps else None, regime, asked)
     page = None if report is None else write_page(bank, next(iter(tables.values())), asked, report)
     if best and fine_tune is None:
-        from vidgen.representations.sweep import best_rows
+        from vidgen.representations.probes.sweep import best_rows
 
         tables = {title: best_rows(rows) for title, rows in tables.items()}
     if json:

@@ -10,8 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from vidgen.errors import VidgenError
-from vidgen.scripts.extract import choose_taps, open_model
-from vidgen.scripts.options import (
+from vidgen.scripts.cli.options import (
     ClipLengthOption,
     DeviceOption,
     Dtype,
@@ -24,8 +23,9 @@ from vidgen.scripts.options import (
     parse_numbers,
     parse_size,
 )
-from vidgen.scripts.outputs import check_output
-from vidgen.scripts.reporting import print_json, print_table, progress
+from vidgen.scripts.cli.outputs import check_output
+from vidgen.scripts.cli.printing import print_json, print_table, progress
+from vidgen.scripts.extract import choose_taps, open_model
 
 MEASURES = {
     "masks": ("j_and_f", "j", "f"),
@@ -84,7 +84,7 @@ def probe_dense(
             )
 
     from vidgen.representations.dense import SlotSettings, dense_rows
-    from vidgen.scripts.dense_plot import draw_dense
+    from vidgen.scripts.plots.dense import draw_dense
 
     opened, found = open_model(model, device, dtype), []
     with progress(model, None) as moved:

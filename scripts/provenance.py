@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vidgen.scripts.extract import choose_taps, open_model
-from vidgen.scripts.options import (
+from vidgen.scripts.cli.options import (
     ClipLengthOption,
     DeviceOption,
     Dtype,
@@ -24,8 +23,9 @@ from vidgen.scripts.options import (
     parse_numbers,
     parse_size,
 )
-from vidgen.scripts.outputs import check_output
-from vidgen.scripts.reporting import note, print_json, print_table, progress
+from vidgen.scripts.cli.outputs import check_output
+from vidgen.scripts.cli.printing import note, print_json, print_table, progress
+from vidgen.scripts.extract import choose_taps, open_model
 
 if TYPE_CHECKING:
     from vidgen.representations.search.provenance import EditedClip
@@ -62,7 +62,7 @@ def provenance(
     if write is not None:
         check_output(write, folder=True)
 
-    from vidgen.data.edits import EDITS
+    from vidgen.data.transforms import EDITS
     from vidgen.representations.search.provenance import find_originals
 
     opened = open_model(model, device, dtype)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from vidgen.errors import VideoError, VidgenError
-from vidgen.scripts.conditioning import NEW_FROM, PictureFitOption, frames_of
-from vidgen.scripts.guiding import GuidanceScaleOption
-from vidgen.scripts.options import (
+from vidgen.scripts.cli.conditioning import NEW_FROM, PictureFitOption, frames_of
+from vidgen.scripts.cli.guidance import GuidanceScaleOption
+from vidgen.scripts.cli.options import (
     DeviceOption,
     Dtype,
     JsonOption,
@@ -22,13 +22,13 @@ from vidgen.scripts.options import (
     find_device,
     find_dtype,
 )
-from vidgen.scripts.outputs import check_frames, check_output, output_kind
-from vidgen.scripts.reporting import describe_memory, note, peak_memory_mb, print_json, progress
+from vidgen.scripts.cli.outputs import check_frames, check_output, output_kind
+from vidgen.scripts.cli.printing import describe_memory, note, peak_memory_mb, print_json, progress
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vidgen.samplers.degradations import Degradation
+    from vidgen.samplers.conditioning.degradations import Degradation
 
 Task = Literal["super_resolution", "deblurring", "colourising", "inpainting"]
 
@@ -83,9 +83,9 @@ def restore(
             raise VideoError(f"{path}: no such file or folder; check the path")
 
     from vidgen.data.writing import write_video
-    from vidgen.samplers.conditions import check_strength
-    from vidgen.samplers.loading import load_pipeline
-    from vidgen.samplers.restoration import restore as restore_clip
+    from vidgen.pipelines.loading import load_pipeline
+    from vidgen.pipelines.restoration import restore as restore_clip
+    from vidgen.samplers.conditioning.inpainting import check_strength
 
     check_strength(strength)
     where = find_device(device)
@@ -147,7 +147,7 @@ def read_degraded(
     import torch
 
     from vidgen.data.frames import to_tensor
-    from vidgen.samplers.degradations import Blur, Gaps, Greying, Reduction
+    from vidgen.samplers.conditioning.degradations import Blur, Gaps, Greying, Reduction
 
     if task == "super_resolution" and (size[0] % scale or size[1] % scale):
         raise VidgenError(f"--scale {scale} does not divide {size[0]}x{size[1]}; choose --height and --width")

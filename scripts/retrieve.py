@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vidgen.errors import VidgenError
-from vidgen.scripts.options import JsonOption, SeedOption, parse_names, parse_numbers
-from vidgen.scripts.outputs import check_output
+from vidgen.scripts.cli.options import JsonOption, SeedOption, parse_names, parse_numbers
+from vidgen.scripts.cli.outputs import check_output
+from vidgen.scripts.cli.printing import print_json, print_table
 from vidgen.scripts.probe import SkipOption
-from vidgen.scripts.reporting import print_json, print_table
 
 if TYPE_CHECKING:
     from vidgen.representations.bank import FeatureBank
@@ -37,7 +37,7 @@ def retrieve(
     other. Example: vidgen retrieve bank --task motion; vidgen retrieve bank --taps tokenizer.latents --query 00003.mp4
     """
     from vidgen.representations.bank import FeatureBank
-    from vidgen.representations.retrieval import find_neighbours, retrieve_rows
+    from vidgen.representations.search.retrieval import find_neighbours, retrieve_rows
 
     ks = [int(n) for n in parse_numbers(k, "--k")]
     if not ks or min(ks) < 1:
@@ -68,7 +68,7 @@ def draw_neighbours(
 ) -> None:
     """The contact sheet of one query, or of some."""
     from vidgen.representations.search.clips import list_neighbours
-    from vidgen.scripts.neighbour_sheet import draw_sheet, neighbour_tiles
+    from vidgen.scripts.plots.neighbour_sheet import draw_sheet, neighbour_tiles
 
     check_output(path)
     queries = None if query is None else [query]

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from vidgen.errors import VidgenError
-from vidgen.scripts.caching import CacheBoundOption, CacheByOption, describe_passes, read_caching
-from vidgen.scripts.conditioning import (
+from vidgen.scripts.cli.conditioning import (
     ContextNoiseOption,
     ImageOption,
     LastImageOption,
@@ -27,7 +26,7 @@ from vidgen.scripts.conditioning import (
     describe_story,
     read_story,
 )
-from vidgen.scripts.guiding import (
+from vidgen.scripts.cli.guidance import (
     GuidanceIntervalOption,
     GuidanceOption,
     GuidancePassesOption,
@@ -36,9 +35,8 @@ from vidgen.scripts.guiding import (
     GuidanceSettingOption,
     GuidanceWords,
 )
-from vidgen.scripts.loras import LoraOption, describe_loras, find_loras, put_on
-from vidgen.scripts.making_clips import Job, Run, finish, generate, make_long
-from vidgen.scripts.options import (
+from vidgen.scripts.cli.lora import LoraOption, describe_loras, find_loras, put_on
+from vidgen.scripts.cli.options import (
     DeviceOption,
     Dtype,
     JsonOption,
@@ -47,8 +45,10 @@ from vidgen.scripts.options import (
     find_device,
     find_dtype,
 )
-from vidgen.scripts.outputs import check_frames, check_output, output_kind, plan_outputs
-from vidgen.scripts.reporting import describe_memory, peak_memory_mb, print_json
+from vidgen.scripts.cli.outputs import check_frames, check_output, output_kind, plan_outputs
+from vidgen.scripts.cli.printing import describe_memory, peak_memory_mb, print_json
+from vidgen.scripts.cli.step_cache import CacheBoundOption, CacheByOption, describe_passes, read_caching
+from vidgen.scripts.sample_jobs import Job, Run, finish, generate, make_long
 
 if TYPE_CHECKING:
     pass
@@ -134,10 +134,10 @@ def sample(
         check_output(path, folder=path.suffix == "")
     loras = find_loras(lora)
 
-    from vidgen.models.text_cache import find_text_cache
-    from vidgen.samplers.loading import load_pipeline
-    from vidgen.samplers.rollout import Windows
-    from vidgen.scripts.sampling_memory import check_sampling
+    from vidgen.models.text.cache import find_text_cache
+    from vidgen.pipelines.loading import load_pipeline
+    from vidgen.pipelines.rollout import Windows
+    from vidgen.scripts.cli.sampling_memory import check_sampling
 
     where = find_device(device)
     words = GuidanceWords(

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vidgen.errors import VidgenError
-from vidgen.scripts.options import JsonOption
-from vidgen.scripts.outputs import check_output
-from vidgen.scripts.reporting import print_json, print_table
+from vidgen.scripts.cli.options import JsonOption
+from vidgen.scripts.cli.outputs import check_output
+from vidgen.scripts.cli.printing import print_json, print_table
 
 if TYPE_CHECKING:
-    from vidgen.paths import Path as NoisePath
-    from vidgen.samplers.pipeline import VideoPipeline
+    from vidgen.diffusion.paths import Path as NoisePath
+    from vidgen.pipelines.video import VideoPipeline
 
 app = typer.Typer(help="Noise levels of training and sampling.", no_args_is_help=True)
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -46,7 +46,7 @@ def show(
             raise VidgenError(f"--plot {plot}: no picture is known for {plot.suffix!r}; use {', '.join(PLOTS)}")
         check_output(plot)
 
-    from vidgen.samplers.loading import load_pipeline
+    from vidgen.pipelines.loading import load_pipeline
 
     pipe = load_pipeline(model)
     s = pipe.scheduler
@@ -55,7 +55,7 @@ def show(
     if plot is not None:
         if not report["quantiles"]:
             raise VidgenError(f"--plot draws the levels of training, and {model} says nothing of them; leave it out")
-        from vidgen.scripts.schedule_plot import draw_schedule
+        from vidgen.scripts.plots.schedule import draw_schedule
 
         draw_schedule(report, plot)
     if json:
@@ -68,7 +68,7 @@ def describe_schedule(pipe: VideoPipeline, size: tuple[int, int, int], steps: in
     """Everything that `show` prints, for clips of `size` (frames, height, width)."""
     import torch
 
-    from vidgen.noise import TimeDistribution
+    from vidgen.diffusion.noise import TimeDistribution
 
     s, shape = pipe.scheduler, pipe.latent_shape(*size)
     time = pipe.time_for(shape)

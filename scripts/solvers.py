@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from vidgen.errors import VidgenError
-from vidgen.scripts.options import JsonOption, parse_names
-from vidgen.scripts.reporting import print_json, print_table, progress
+from vidgen.scripts.cli.options import JsonOption, parse_names
+from vidgen.scripts.cli.printing import print_json, print_table, progress
 
 app = typer.Typer(help="Solvers, measured where the truth is known.", no_args_is_help=True)
 OnlyOption = Annotated[str | None, typer.Option("--only", help="Only these, as euler,unipc.")]
@@ -20,7 +20,7 @@ def orders(only: OnlyOption = None, json: JsonOption = False) -> None:
 
     Example: vidgen solvers orders --only heun,unipc
     """
-    from vidgen.samplers.convergence import measure_orders
+    from vidgen.samplers.evaluation.convergence import measure_orders
 
     rows, names = [], chosen(only)
     with progress("solvers", len(names)) as moved:
@@ -56,8 +56,8 @@ def matrix(
     Of the mean, the standard deviation and the cube root of the third moment the largest error counts; the mixture's
     standard deviation is about 1. Example: vidgen solvers matrix --steps 16
     """
-    from vidgen.paths import PARAMETRISATIONS
-    from vidgen.samplers.convergence import moment_matrix
+    from vidgen.diffusion.paths import PARAMETRISATIONS
+    from vidgen.samplers.evaluation.convergence import moment_matrix
 
     rows, names = [], chosen(only)
     with progress("solvers", len(names)) as moved:

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from vidgen.errors import VidgenError
+from vidgen.scripts.cli.options import DeviceOption, Dtype, JsonOption, ModelOption, SeedOption, parse_numbers
+from vidgen.scripts.cli.outputs import check_output, output_kind
+from vidgen.scripts.cli.printing import print_json, print_table
 from vidgen.scripts.extract import open_model
-from vidgen.scripts.options import DeviceOption, Dtype, JsonOption, ModelOption, SeedOption, parse_numbers
-from vidgen.scripts.outputs import check_output, output_kind
-from vidgen.scripts.reporting import print_json, print_table
 
 if TYPE_CHECKING:
     import numpy as np
 
     from vidgen.representations.bank import FeatureBank
-    from vidgen.representations.directions import Direction
+    from vidgen.representations.steering import Direction
 
 
 def steer(
@@ -56,13 +56,13 @@ def steer(
     output_kind(output, None)
     check_output(output, folder=output.suffix == "")
 
+    from vidgen.checkpoints.hashing import model_hash
     from vidgen.data.frames import to_tensor
     from vidgen.data.reading import read_video
     from vidgen.data.writing import write_video
-    from vidgen.hashing import model_hash
     from vidgen.representations.bank import FeatureBank
-    from vidgen.representations.directions.steering import LATENTS
-    from vidgen.representations.directions.steering import steer as add_and_decode
+    from vidgen.representations.steering.steer import LATENTS
+    from vidgen.representations.steering.steer import steer as add_and_decode
 
     held = FeatureBank.load(bank)
     key, window = held.find_key(LATENTS), held.meta.get("preprocessing", {})
@@ -74,7 +74,7 @@ def steer(
     if by == "neighbours":
         direction = to_neighbours(held, key, tokenizer, video, neighbours, task, value)
     else:
-        from vidgen.representations.directions import find_direction
+        from vidgen.representations.steering import find_direction
 
         direction = find_direction(held, key, task, value, way=by, seed=seed)
     made = add_and_decode(tokenizer, video, direction, found_at, held.meta.get("pool", "none"))
@@ -100,8 +100,8 @@ def to_neighbours(
     bank: FeatureBank, key: str, tokenizer: Any, video: Any, count: int, task: str | None, value: str | None
 ) -> Direction:
     """From the clip to the mean of its nearest in the bank, of those with the label where one is given."""
-    from vidgen.representations.directions.finding import direction_to_neighbours, read_labels
-    from vidgen.representations.directions.steering import encode_pooled
+    from vidgen.representations.steering.directions import direction_to_neighbours, read_labels
+    from vidgen.representations.steering.steer import encode_pooled
 
     X: np.ndarray = bank.X(key)
     name = f"{count} nearest"

@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vidgen.scripts.extract import choose_taps, open_model
-from vidgen.scripts.options import (
+from vidgen.scripts.cli.options import (
     ClipLengthOption,
     DeviceOption,
     Dtype,
@@ -25,9 +24,10 @@ from vidgen.scripts.options import (
     parse_numbers,
     parse_size,
 )
-from vidgen.scripts.outputs import check_output
+from vidgen.scripts.cli.outputs import check_output
+from vidgen.scripts.cli.printing import note, print_json, progress
+from vidgen.scripts.extract import choose_taps, open_model
 from vidgen.scripts.probe import GoalOption, KindOption, SkipOption, TaskOption, print_rows
-from vidgen.scripts.reporting import note, print_json, progress
 
 REPORT, PICTURE, BANKS = "sweep.json", "sweep.png", "banks"
 
@@ -67,9 +67,9 @@ def sweep(
     frame, levels, pooled = parse_size(size), parse_numbers(noise_levels, "--noise-levels"), parse_names(pools)
     output.mkdir(exist_ok=True) if output.parent.is_dir() else check_output(output, folder=True)
 
-    from vidgen.atomic import written_aside
-    from vidgen.representations.sweep import sweep_source
-    from vidgen.scripts.sweep_plot import draw_sweep
+    from vidgen.checkpoints.atomic import written_aside
+    from vidgen.representations.probes.sweep import sweep_source
+    from vidgen.scripts.plots.sweep import draw_sweep
 
     opened = open_model(model, device, dtype)
     with progress(source.name, None) as moved:

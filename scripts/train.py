@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vidgen.errors import VidgenError
-from vidgen.scripts.options import JsonOption, find_device
-from vidgen.scripts.reporting import note, print_json, print_table
+from vidgen.scripts.cli.options import JsonOption, find_device
+from vidgen.scripts.cli.printing import note, print_json, print_table
 
 if TYPE_CHECKING:
     from vidgen.train.config import LoopConfig
@@ -75,10 +75,10 @@ def print_recipe(config: LoopConfig, as_json: bool) -> None:
 
 def run_recipe(config: LoopConfig, as_json: bool) -> None:
     """Trains to the end and says where the model is; on Ctrl-C says where it stands."""
-    from vidgen.train.loop import open_run
-    from vidgen.train.loop import train as train_loop
-    from vidgen.train.running.checkpoints import checkpoint_steps
-    from vidgen.train.running.processes import is_first
+    from vidgen.train.runtime.checkpoints import checkpoint_steps
+    from vidgen.train.runtime.distributed import is_first
+    from vidgen.train.runtime.loop import open_run
+    from vidgen.train.runtime.loop import train as train_loop
 
     run = Path(config.out)
     if is_first() and (done := checkpoint_steps(run)):

@@ -49,11 +49,33 @@ def read_numbers(frames: np.ndarray) -> list[int]:
     return (bits @ (1 << np.arange(8))).tolist()
 
 
+def load_fixtures(name: str) -> dict[str, Any]:
+    """The names of fixtures/NAME.py, imported when a test first needs them: collecting tests stays quick."""
+    return runpy.run_path(str(Path(__file__).with_name("fixtures") / f"{name}.py"))
+
+
+@pytest.fixture(scope="session")
+def tiny_pipelines() -> dict[str, Any]:
+    return load_fixtures("tiny_pipelines")
+
+
+@pytest.fixture(scope="session")
+def pipe(tiny_pipelines: dict[str, Any]) -> Any:
+    """A small pipeline with random weights, none of them zero."""
+    return tiny_pipelines["make_random"]()
+
+
+@pytest.fixture
+def chain_pipe(tiny_pipelines: dict[str, Any]) -> Callable[[int], Any]:
+    """`chain_pipe(side)`: a pipeline whose clips are chains in time at every pixel: what it should make is known."""
+    return tiny_pipelines["make_chain"]
+
+
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Any]]:
     """`published("wan")`: a small random pipeline of diffusers, as a folder that it saved and as it is; see
     `make_pipeline` for the kinds. Do not write to the folder."""
-    make = runpy.run_path(str(Path(__file__).with_name("published_pipelines.py")))["make_pipeline"]
+    make = load_fixtures("published_pipelines")["make_pipeline"]
     made: dict[str, tuple[Path, Any]] = {}
 
     def find(kind: str) -> tuple[Path, Any]:

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 import vidgen
+from vidgen.checkpoints.hub import SHIPPED
 from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig, check
-from vidgen.locations import SHIPPED
 from vidgen.metrics import psnr
-from vidgen.samplers.adherence import held_out_prompts, held_out_world, score_generation
-from vidgen.train.sources import to_float
+from vidgen.samplers.evaluation.adherence import held_out_prompts, held_out_world, score_generation
+from vidgen.train.data.sources import to_float
 
 
 @pytest.fixture(scope="module")

@@ -114,7 +114,8 @@ from typing import TYPE_CHECKING
 import torch.nn as nn
 from . import solvers
 from ..data import reading
-from vidgen import load_tokenizer, noise
+from vidgen import (load_tokenizer)
+from vidgen.diffusion import noise
 import vidgen
 if TYPE_CHECKING:
     import numpy
@@ -122,12 +123,12 @@ def late():
     from einops import rearrange
     return vidgen.load_pipeline
 """
-    found = imported(source, "vidgen.samplers.pipeline", typing_only=False)
+    found = imported(source, "vidgen.pipelines.video", typing_only=False)
     assert found == {
-        *("typing", "torch.nn", "einops", "vidgen", "vidgen.samplers", "vidgen.data", "vidgen.noise"),
-        *("vidgen.tokenizers.loading", "vidgen.samplers.loading"),
+        *("typing", "torch.nn", "einops", "vidgen", "vidgen.samplers", "vidgen.data", "vidgen.diffusion.noise"),
+        *("vidgen.pipelines.tokenizer_loading", "vidgen.pipelines.loading"),
     }
-    assert "numpy" in imported(source, "vidgen.samplers.pipeline", typing_only=True)
+    assert "numpy" in imported(source, "vidgen.pipelines.video", typing_only=True)
 
 
 @pytest.mark.parametrize("folder", ALLOWED)

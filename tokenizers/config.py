@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from vidgen.errors import VidgenError
-from vidgen.tokenizers.backbones.networks import BACKBONE_SETTINGS, BACKBONES
+from vidgen.tokenizers.backbones.registry import BACKBONE_SETTINGS, BACKBONES
 from vidgen.tokenizers.bottlenecks import build_bottleneck, describe_size
 
 FRONT_ENDS = ("patch", "haar")

@@ -12,17 +12,17 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from vidgen.checkpoints.finite import check_output
+from vidgen.checkpoints.pretrained import Pretrained
 from vidgen.errors import VidgenError
-from vidgen.finite import check_output
-from vidgen.models.taps import TapInfo, Tapped
-from vidgen.pretrained import Pretrained
+from vidgen.models.feature_layers import TapInfo, Tapped
 from vidgen.tokenizers.backbones.convolutional import FrontEnd
 from vidgen.tokenizers.backbones.convolutions import Stream, initialise, name_layers
-from vidgen.tokenizers.backbones.networks import BACKBONES
+from vidgen.tokenizers.backbones.registry import BACKBONES
 from vidgen.tokenizers.bottlenecks import BottleneckOutput, Gaussian, Quantizer
 from vidgen.tokenizers.config import TokenizerConfig
-from vidgen.tokenizers.encoding_taps import encoding_taps
-from vidgen.tokenizers.normalising import Normalising, per_channel
+from vidgen.tokenizers.feature_layers import encoding_taps
+from vidgen.tokenizers.normalization import Normalising, per_channel
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from vidgen.train.loss_config import AdversarialConfig, TokenizerLossConfig
 
 @dataclass
 class OptimizerConfig:
-    """`kind` "adamw", or "muon" for the matrices of transformer blocks (see train/running/optimizers.py).
+    """`kind` "adamw", or "muon" for the matrices of transformer blocks (see train/runtime/optimizers.py).
 
     Linear warm-up over `warmup` steps, then cosine decay to `final_lr` of the peak at the last step.
     """
@@ -134,11 +134,11 @@ class TokenizerRecipe(LoopConfig):
 class DiffusionRecipe(LoopConfig):
     """Task `diffusion`: a VideoDiT and, where `text_model` is set, a text encoder trained with it.
 
-    `preset` names a size of VideoDiT (vidgen.models.video_dit_presets; empty: the defaults), `model` overrides fields
+    `preset` names a size of VideoDiT (vidgen.models.dit.presets; empty: the defaults), `model` overrides fields
     of its config. Latents of `cached_clips` clips are encoded once by `tokenizer` and kept in `cache`, keyed by the
     tokenizer's hash and the data. `time` is the TimeDistribution that the checkpoint carries to the sampler, path
-    included; `weighting` is one of vidgen.loss_weights, "none" for the plain error of what is predicted. `train_text`
-    false keeps the text encoder as it is.
+    included; `weighting` is one of vidgen.diffusion.loss_weighting, "none" for the plain error of
+    what is predicted. `train_text` false keeps the text encoder as it is.
 
     Shares of the clips: `drop_text` without their caption, `per_frame_noise` with a noise level of its own for each
     latent frame, `given_frames` with some latent frames clean, from which the others are made (images to video,

@@ -5,18 +5,18 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vidgen.lora.adapters import load_lora as load_lora
-    from vidgen.models.video_dit import VideoDiT as VideoDiT
-    from vidgen.noise import TimeDistribution as TimeDistribution
-    from vidgen.paths import CosinePath as CosinePath
-    from vidgen.paths import EDMPath as EDMPath
-    from vidgen.paths import FlowPath as FlowPath
+    from vidgen.diffusion.noise import TimeDistribution as TimeDistribution
+    from vidgen.diffusion.paths import CosinePath as CosinePath
+    from vidgen.diffusion.paths import EDMPath as EDMPath
+    from vidgen.diffusion.paths import FlowPath as FlowPath
+    from vidgen.lora.loading import load_lora as load_lora
+    from vidgen.models.dit.video_dit import VideoDiT as VideoDiT
+    from vidgen.pipelines.loading import load_pipeline as load_pipeline
+    from vidgen.pipelines.tokenizer_loading import load_tokenizer as load_tokenizer
     from vidgen.representations.bank import FeatureBank as FeatureBank
     from vidgen.representations.extractor import FeatureExtractor as FeatureExtractor
-    from vidgen.samplers.loading import load_pipeline as load_pipeline
     from vidgen.samplers.solvers import SAMPLERS as SAMPLERS
     from vidgen.tokenizers.bottlenecks import BOTTLENECKS as BOTTLENECKS
-    from vidgen.tokenizers.loading import load_tokenizer as load_tokenizer
     from vidgen.tokenizers.model import VideoTokenizer as VideoTokenizer
 
 __version__ = "0.1.0"
@@ -33,18 +33,18 @@ if os.path.isfile(os.path.join(_CHECKOUT, "setup.cfg")) and _CHECKOUT not in __p
 # Public name -> module that defines it. Strings, because the core imports none of the side folders.
 _PUBLIC = {
     "BOTTLENECKS": "vidgen.tokenizers.bottlenecks",
-    "CosinePath": "vidgen.paths",
-    "EDMPath": "vidgen.paths",
+    "CosinePath": "vidgen.diffusion.paths",
+    "EDMPath": "vidgen.diffusion.paths",
     "FeatureBank": "vidgen.representations.bank",
     "FeatureExtractor": "vidgen.representations.extractor",
-    "FlowPath": "vidgen.paths",
+    "FlowPath": "vidgen.diffusion.paths",
     "SAMPLERS": "vidgen.samplers.solvers",
-    "TimeDistribution": "vidgen.noise",
-    "VideoDiT": "vidgen.models.video_dit",
+    "TimeDistribution": "vidgen.diffusion.noise",
+    "VideoDiT": "vidgen.models.dit.video_dit",
     "VideoTokenizer": "vidgen.tokenizers.model",
-    "load_lora": "vidgen.lora.adapters",
-    "load_pipeline": "vidgen.samplers.loading",
-    "load_tokenizer": "vidgen.tokenizers.loading",
+    "load_lora": "vidgen.lora.loading",
+    "load_pipeline": "vidgen.pipelines.loading",
+    "load_tokenizer": "vidgen.pipelines.tokenizer_loading",
 }
 
 

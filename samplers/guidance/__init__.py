@@ -1,7 +1,7 @@
-from vidgen.samplers.guidance.catalogue import GUIDANCE, Guidance
-from vidgen.samplers.guidance.passes import batched, sequential
+from vidgen.samplers.guidance.batched import batched, sequential
+from vidgen.samplers.guidance.perturbed_attention import perturbed_attention
+from vidgen.samplers.guidance.registry import GUIDANCE, Guidance
 from vidgen.samplers.guidance.rules import apg, away_from, cfg, cfg_zero, text_image_cfg
-from vidgen.samplers.guidance.weakening import perturbed_attention
 
 __all__ = [
     "GUIDANCE",

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.denoiser import Denoiser
-from vidgen.paths import PARAMETRISATIONS, FlowPath, Path, expand_level
-from vidgen.samplers.guidance.passes import Estimates, sequential
+from vidgen.diffusion.denoiser import Denoiser
+from vidgen.diffusion.paths import PARAMETRISATIONS, FlowPath, Path, expand_level
+from vidgen.samplers.guidance.batched import Estimates, sequential
 
 Clip = Float[Tensor, "b c t h w"]
 Interval = tuple[float, float]  # of noise levels t, both ends included

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.denoiser import Denoiser
-from vidgen.noise import Generators
-from vidgen.paths import Path, expand_level
+from vidgen.diffusion.denoiser import Denoiser
+from vidgen.diffusion.noise import Generators
+from vidgen.diffusion.paths import Path, expand_level
 from vidgen.samplers.solvers.stepping import Callback, Clip, Evaluate, Times, march
 
 

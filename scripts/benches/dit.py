@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from vidgen.models.video_dit_presets import PRESETS
-from vidgen.published.wan_transformer import read_wan_transformer
+from vidgen.models.dit.presets import PRESETS
+from vidgen.pipelines.wan.transformer import read_wan_transformer
 from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.rows import BenchSettings, Row
 from vidgen.scripts.benches.sampling import PRESET, measure_model

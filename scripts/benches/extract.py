@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vidgen.scripts.benches.bank_reading import measure_bank
+from vidgen.scripts.benches.bank import measure_bank
+from vidgen.scripts.benches.features import measure_taps
 from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.rows import BenchSettings, Row
-from vidgen.scripts.benches.searching import measure_search
-from vidgen.scripts.benches.tapping import measure_taps
+from vidgen.scripts.benches.search import measure_search
 
 CASES = ("taps", "search", "bank")
 PEERS = ("hooks", "sklearn", "faiss")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vidgen.roof import convolution_rate, matmul_rate
+from vidgen.profiling.roofline import convolution_rate, matmul_rate
 
 SLICES = 8  # the roof is the best of so many short measurements: what else the machine does only ever lowers it
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from vidgen.errors import VidgenError
-from vidgen.scripts.budgets import resident_bytes
-from vidgen.scripts.failures import one_line
-from vidgen.scripts.reporting import peak_memory_mb
+from vidgen.scripts.cli.errors import one_line
+from vidgen.scripts.cli.memory import resident_bytes
+from vidgen.scripts.cli.printing import peak_memory_mb
 
 MODULE = "vidgen.scripts.benches.memory"
 

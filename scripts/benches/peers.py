@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.errors import VidgenError
-from vidgen.operations import count_gflops
+from vidgen.profiling.flops import count_gflops
 from vidgen.scripts.benches.work import count_bytes, count_long, match_width
 from vidgen.tokenizers.model import VideoTokenizer
 

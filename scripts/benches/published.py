@@ -12,14 +12,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from vidgen.roof import synchroniser
+from vidgen.pipelines.tokenizer_loading import load_tokenizer
+from vidgen.profiling.roofline import synchroniser
 from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.memory import measure_peaks
 from vidgen.scripts.benches.peers import RATIO_T, ClipSize, decode_peer, encode_peer, work_of_ours
 from vidgen.scripts.benches.rows import BenchSettings, Row, make_row
 from vidgen.scripts.benches.timing import alternate
 from vidgen.scripts.benches.workloads import LAYOUTS, in_layout
-from vidgen.tokenizers.loading import load_tokenizer
 from vidgen.tokenizers.model import Encoded
 
 PREPARE = "vidgen.scripts.benches.published:prepare_alone"

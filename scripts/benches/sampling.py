@@ -10,21 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vidgen.models.text import TextEncoding
-from vidgen.models.video_dit import VideoDiT
-from vidgen.models.video_dit_presets import find_preset
-from vidgen.operations import count_gflops
-from vidgen.roof import synchroniser
-from vidgen.samplers.loading import load_pipeline
-from vidgen.samplers.pipeline import VideoPipeline
-from vidgen.samplers.scheduler_config import SchedulerConfig
+from vidgen.models.dit.presets import find_preset
+from vidgen.models.dit.video_dit import VideoDiT
+from vidgen.models.text.encoders import TextEncoding
+from vidgen.pipelines.loading import load_pipeline
+from vidgen.pipelines.scheduler_config import SchedulerConfig
+from vidgen.pipelines.video import VideoPipeline
+from vidgen.profiling.flops import count_gflops
+from vidgen.profiling.roofline import synchroniser
 from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.memory import measure_peak
 from vidgen.scripts.benches.peers import RATIO, RATIO_T
 from vidgen.scripts.benches.rows import BenchSettings, Row, make_row
 from vidgen.scripts.benches.timing import Timing, alternate
-from vidgen.scripts.failures import one_line
-from vidgen.scripts.reporting import note
+from vidgen.scripts.cli.errors import one_line
+from vidgen.scripts.cli.printing import note
 
 PREPARE = "vidgen.scripts.benches.sampling:prepare_alone"
 PROMPT, SCALE, LEVEL = "a red circle moves right", 4.0, 0.5

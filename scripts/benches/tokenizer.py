@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vidgen.errors import VidgenError
+from vidgen.scripts.benches.comparison import Race, Sizes
 from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.peers import PEERS as AUTOENCODERS
 from vidgen.scripts.benches.peers import ClipSize
 from vidgen.scripts.benches.published import measure_wan
-from vidgen.scripts.benches.race import Race, Sizes
 from vidgen.scripts.benches.rows import BenchSettings, Row
 from vidgen.scripts.benches.training import TrainingCase, measure_training
 

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vidgen.operations import count_gflops
-from vidgen.roof import synchroniser
+from vidgen.profiling.flops import count_gflops
+from vidgen.profiling.roofline import synchroniser
 from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.memory import measure_peak
 from vidgen.scripts.benches.rows import BenchSettings, Row, make_row
 from vidgen.scripts.benches.timing import alternate
-from vidgen.train.loop import Trainer
 from vidgen.train.recipe_files import load_recipe
-from vidgen.train.tokenizer_task import TokenizerTask
+from vidgen.train.runtime.loop import Trainer
+from vidgen.train.tasks.tokenizer import TokenizerTask
 
 WARMUP = 2
 STEPS = 10**6  # of the schedule: far more than are made

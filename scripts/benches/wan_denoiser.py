@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vidgen.models.text import TextEncoding
-from vidgen.operations import count_gflops
-from vidgen.pretrained import find_checkpoint
-from vidgen.roof import synchroniser
+from vidgen.checkpoints.pretrained import find_checkpoint
+from vidgen.models.text.encoders import TextEncoding
+from vidgen.profiling.flops import count_gflops
+from vidgen.profiling.roofline import synchroniser
 from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.memory import measure_peaks
 from vidgen.scripts.benches.rows import BenchSettings, Row, make_row

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from vidgen.tokenizers.memory.measuring import LiveBytes
+from vidgen.profiling.live_memory import LiveBytes
 
 TOLERANCE = 0.1  # of the operations: what counts as matched
 STEPS = (16, 8, 4, 2, 1)  # widths that are multiples of the first are kindest to the hardware

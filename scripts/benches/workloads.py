@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from vidgen.pipelines.tokenizer_loading import load_tokenizer
 from vidgen.scripts.benches.peers import RATIO_T, ClipSize, PeerShape, Way, build_peer, decode_peer, encode_peer
-from vidgen.tokenizers.loading import load_tokenizer
-from vidgen.tokenizers.memory.streaming import decode_stream, encode_stream
 from vidgen.tokenizers.model import Encoded, VideoTokenizer
+from vidgen.tokenizers.streaming.chunks import decode_stream, encode_stream
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last_3d": torch.channels_last_3d}
 

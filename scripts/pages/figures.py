@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from vidgen.scripts.sweep_plot import draw_grid, grid_of
+from vidgen.scripts.plots.sweep import draw_grid, grid_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vidgen.atomic import written_aside
+from vidgen.checkpoints.atomic import written_aside
 from vidgen.errors import VidgenError
 from vidgen.representations.extractor import feature_key
 from vidgen.representations.probes import PROBES, ProbeTask, choose_and_score
 from vidgen.representations.probes.rows import features_for, is_model
+from vidgen.representations.probes.sweep import best_rows
 from vidgen.representations.probes.task import read_cell
-from vidgen.representations.retrieval import similarities
-from vidgen.representations.sweep import best_rows
+from vidgen.representations.search.retrieval import similarities
 from vidgen.scripts.pages import figures, markup
-from vidgen.scripts.pages.moving import ClipShelf
-from vidgen.scripts.sweep_plot import best_row
+from vidgen.scripts.pages.clip_shelf import ClipShelf
+from vidgen.scripts.plots.sweep import best_row
 
 if TYPE_CHECKING:
     from vidgen.representations.bank import FeatureBank

@@ -10,7 +10,7 @@ from diffusers import WanTransformer3DModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vidgen.models.video_dit import VideoDiT, VideoDiTConfig
+from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
 
 Matrices = dict[str, tuple[Tensor, Tensor]]  # down and up by diffusers' name of a layer
 # Of a block: diffusers' names, and those that Wan was published with.

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from vidgen.errors import VidgenError
-from vidgen.lora.adapters import load_lora
 from vidgen.lora.files import find_lora, read_lora
+from vidgen.lora.loading import load_lora
 
 Q, K = "blocks.0.attention.to_q", "blocks.1.attention.to_k"
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from diffusers import WanTransformer3DModel
 
-from vidgen.lora.adapters import STACKS, load_lora
-from vidgen.lora.names import WAN, rename
-from vidgen.models.text import TextEncoding
-from vidgen.published.wan_transformer import read_wan_transformer
+from vidgen.lora.key_names import WAN, rename
+from vidgen.lora.loading import STACKS, load_lora
+from vidgen.models.text.encoders import TextEncoding
+from vidgen.pipelines.wan.transformer import read_wan_transformer
 
 
 @pytest.fixture

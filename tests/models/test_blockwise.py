@@ -8,7 +8,7 @@ from torch import nn
 from vidgen.models import blockwise
 from vidgen.models.blockwise import add_gated, normed_heads, scale_and_shift, worth_blocks
 from vidgen.models.layers import Attention, gated_sum, modulate
-from vidgen.models.positions import rotary_table, turn
+from vidgen.models.rope import rotary_table, turn
 
 SHAPE = (2, 3, 5, 24)  # b t s d
 

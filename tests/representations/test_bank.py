@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from vidgen.checkpoints.hashing import json_hash, model_hash
 from vidgen.errors import VidgenError
-from vidgen.hashing import json_hash, model_hash
 from vidgen.representations.bank import BankRow, BankWriter, FeatureBank
 
 META = {"model_hash": "abc", "seed": 0, "pool": "mean", "noise_levels": (0.0, 0.1)}

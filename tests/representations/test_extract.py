@@ -18,7 +18,7 @@ from vidgen.representations.bank import FeatureBank
 from vidgen.representations.baselines import frame_differences, random_like, raw_pixels, shuffle_frames, single_frame
 from vidgen.representations.extract import extract_source
 from vidgen.representations.extractor import FeatureExtractor
-from vidgen.representations.sweep import best_rows, sweep_source
+from vidgen.representations.probes.sweep import best_rows, sweep_source
 
 TAPS = ["tokenizer.latents", "dit.blocks.2"]
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from einops import rearrange
 
+from vidgen.diffusion.noise import draw_per_sample, sample_generator
 from vidgen.errors import VidgenError
-from vidgen.noise import draw_per_sample, sample_generator
 from vidgen.representations.extractor import FeatureExtractor, feature_key, list_taps, parse_key
 from vidgen.representations.noising import PredictedNoise
 from vidgen.representations.pooling import POOLS, owners

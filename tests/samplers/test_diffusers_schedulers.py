@@ -4,12 +4,12 @@ import diffusers
 import pytest
 import torch
 
+from vidgen.diffusion.noise import sample_generator
+from vidgen.diffusion.paths import PATHS
 from vidgen.errors import VidgenError
-from vidgen.noise import sample_generator
-from vidgen.paths import PATHS
 from vidgen.samplers.diffusers_schedulers import SCALES, scheduler_levels, scheduler_solver
+from vidgen.samplers.evaluation.closed_forms import GaussianData
 from vidgen.samplers.solvers import SAMPLERS
-from vidgen.samplers.truths import GaussianData
 
 # diffusers 0.42 with NumPy 2
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from vidgen.paths import PATHS, FlowPath
+from vidgen.diffusion.paths import PATHS, FlowPath
+from vidgen.samplers.evaluation.closed_forms import GaussianData
 from vidgen.samplers.inversion import invert, log_likelihood
 from vidgen.samplers.schedules import schedule
 from vidgen.samplers.solvers import SAMPLERS, STOCHASTIC
-from vidgen.samplers.truths import GaussianData
 
 DATA = GaussianData()
 ENDS = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from vidgen.paths import PATHS, FlowPath
+from vidgen.diffusion.paths import PATHS, FlowPath
 from vidgen.representations.extractor import FeatureExtractor
+from vidgen.samplers.evaluation.closed_forms import GaussianData
 from vidgen.samplers.inverted_noise import InvertedNoise
 from vidgen.samplers.solvers import SAMPLERS
-from vidgen.samplers.truths import GaussianData
 
 DATA = GaussianData()
 LEVELS = [0.6, 0.0, 0.25, 0.0005]

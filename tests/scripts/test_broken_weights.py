@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vidgen.pretrained import WEIGHTS_NAME
-from vidgen.samplers.loading import load_pipeline
+from vidgen.checkpoints.pretrained import WEIGHTS_NAME
+from vidgen.pipelines.loading import load_pipeline
 from vidgen.tokenizers.files.token_files import read_tokens
 
 PROMPT = "a red circle moves right"

@@ -9,9 +9,9 @@ import pytest
 
 from vidgen.errors import VidgenError
 from vidgen.scripts import doctor
-from vidgen.scripts.failures import explain
+from vidgen.scripts.cli.errors import explain
+from vidgen.scripts.cli.options import parse_names, parse_numbers, parse_size
 from vidgen.scripts.main import app, main
-from vidgen.scripts.options import parse_names, parse_numbers, parse_size
 
 ROOT = Path(__file__).resolve().parents[2]
 VERBS = (

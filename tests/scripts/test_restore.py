@@ -10,9 +10,9 @@ import torch
 from vidgen.data.frames import to_tensor
 from vidgen.data.reading import read_video
 from vidgen.data.writing import write_video
-from vidgen.samplers.degradations import Blur, Gaps, Greying, Reduction
-from vidgen.samplers.loading import load_pipeline
-from vidgen.samplers.restoration import restore
+from vidgen.pipelines.loading import load_pipeline
+from vidgen.pipelines.restoration import restore
+from vidgen.samplers.conditioning.degradations import Blur, Gaps, Greying, Reduction
 
 PROMPT = "a red circle moves right"
 

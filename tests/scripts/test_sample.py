@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vidgen.data.reading import read_video
-from vidgen.samplers.loading import load_pipeline
-from vidgen.samplers.pipeline import VideoPipeline
+from vidgen.pipelines.loading import load_pipeline
+from vidgen.pipelines.video import VideoPipeline
 from vidgen.tokenizers.files.token_files import read_tokens
 
 PROMPT = "a red circle moves right"

@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vidgen.samplers.convergence import measure_orders
-from vidgen.samplers.loading import load_pipeline
+from vidgen.pipelines.loading import load_pipeline
+from vidgen.samplers.evaluation.convergence import measure_orders
 from vidgen.samplers.solvers import ORDERS, SAMPLERS
 
 
@@ -42,7 +42,7 @@ def test_text_and_picture(vidgen, model, tmp_path):
 
 
 def test_orders_are_measured(vidgen, monkeypatch):
-    monkeypatch.setattr("vidgen.samplers.convergence.STEPS", (16, 32))
+    monkeypatch.setattr("vidgen.samplers.evaluation.convergence.STEPS", (16, 32))
     report = json.loads(vidgen("solvers", "orders", "--only", "midpoint", "--json").out)
     assert {row["path"] for row in report["rows"]} == {"flow", "cosine", "edm"}
     assert all(abs(row["measured"] - ORDERS["midpoint"]) < 0.25 for row in report["rows"])

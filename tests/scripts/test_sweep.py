@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from vidgen.representations.bank import FeatureBank
-from vidgen.scripts.sweep_plot import grid_of
+from vidgen.scripts.plots.sweep import grid_of
 
 
 def test_synthetic_labels_become_tasks_and_a_sweep_becomes_a_picture(vidgen, model: Path, tmp_path: Path) -> None:

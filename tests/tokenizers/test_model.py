@@ -89,7 +89,7 @@ def test_loading_is_strict(tmp_path):
 
 
 def test_failed_save_leaves_the_old_model(tmp_path, monkeypatch):
-    import vidgen.pretrained as pretrained
+    import vidgen.checkpoints.pretrained as pretrained
 
     tokenizer = VideoTokenizer(PRESETS["tiny"])
     tokenizer.save_pretrained(tmp_path / "tok")

@@ -3,10 +3,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from vidgen.models.text import ByteTextConfig, ByteTextEncoder
-from vidgen.models.video_dit import VideoDiT, VideoDiTConfig
-from vidgen.samplers.pipeline import VideoPipeline
-from vidgen.samplers.scheduler_config import SchedulerConfig
+from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
+from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder
+from vidgen.pipelines.scheduler_config import SchedulerConfig
+from vidgen.pipelines.video import VideoPipeline
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
 

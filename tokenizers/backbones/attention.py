@@ -13,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.models.attention import find_attention
-from vidgen.models.attention_spans import over_windows
+from vidgen.models.attention_patterns import over_windows
 from vidgen.models.layers import Attention
-from vidgen.models.positions import WAVELENGTHS, rotate
+from vidgen.models.rope import WAVELENGTHS, rotate
 from vidgen.tokenizers.backbones.convolutions import Stream
 
 QUERY_FRAMES = 32  # frames of queries at once: the scores of a long chunk are never held together

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from vidgen.diffusion.noise import draw_normal
 from vidgen.errors import VidgenError
-from vidgen.noise import draw_normal
 
 LARGEST_CODEBOOK = 2**62  # indices are int64
 

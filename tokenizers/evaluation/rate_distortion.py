@@ -16,12 +16,12 @@ from torch import Tensor
 from vidgen.data.frames import to_tensor
 from vidgen.data.video_codecs import CODECS, Codec, compress, decompress
 from vidgen.errors import VidgenError
+from vidgen.metrics.clip_metrics import ClipMeter, ClipScore
+from vidgen.metrics.entropy_coding import RANGE_BITS, adaptive_bits, entropy, interpolate_rate
 from vidgen.metrics.intervals import METHOD, mean_interval
-from vidgen.metrics.meter import ClipMeter, ClipScore
-from vidgen.metrics.rates import RANGE_BITS, adaptive_bits, entropy, interpolate_rate
 from vidgen.tokenizers.evaluation.token_usage import codebook_size, symbol_streams
-from vidgen.tokenizers.memory.streaming import decode_stream, encode_tokens
 from vidgen.tokenizers.model import VideoTokenizer
+from vidgen.tokenizers.streaming.chunks import decode_stream, encode_tokens
 
 PIECE = 16  # frames that are compared at once
 RATES = {

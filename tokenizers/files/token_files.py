@@ -20,8 +20,8 @@ from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from vidgen.checkpoints.hashing import model_hash
 from vidgen.errors import VidgenError
-from vidgen.hashing import model_hash
 from vidgen.tokenizers.files.index_packing import unpack_indices
 
 FORMAT = "vidgen tokens 1"

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from vidgen.atomic import written_aside
+from vidgen.checkpoints.atomic import written_aside
+from vidgen.checkpoints.hashing import json_hash
 from vidgen.data.manifests import ClipRecord
-from vidgen.data.tars import archive_of
+from vidgen.data.webdataset import archive_of
 from vidgen.errors import VidgenError
-from vidgen.hashing import json_hash
 
 INDEX_NAME = "index.jsonl"
 

@@ -17,11 +17,11 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from vidgen.atomic import written_aside
+from vidgen.checkpoints.atomic import written_aside
 from vidgen.tokenizers.evaluation.token_usage import codebook_size
 from vidgen.tokenizers.files.index_packing import bits_for, pack_indices
 from vidgen.tokenizers.files.token_files import FORMAT, tokenizer_hash
-from vidgen.tokenizers.memory.streaming import Tokens
+from vidgen.tokenizers.streaming.chunks import Tokens
 
 COPIED_AT_ONCE = 2**22  # bytes
 DTYPE_NAMES = {

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.errors import VidgenError
-from vidgen.pretrained import config_from_dict
 from vidgen.tokenizers.bottlenecks import build_bottleneck, describe_size
 from vidgen.tokenizers.config import TokenizerConfig
 

@@ -9,8 +9,8 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vidgen.checkpoints.pretrained import Pretrained
 from vidgen.errors import VidgenError
-from vidgen.pretrained import Pretrained
 from vidgen.tokenizers.bottlenecks import BottleneckOutput, Quantizer
 from vidgen.tokenizers.keyframes.block_matching import match_blocks
 from vidgen.tokenizers.keyframes.codes import (
@@ -25,7 +25,7 @@ from vidgen.tokenizers.keyframes.config import KeyframeConfig
 from vidgen.tokenizers.keyframes.motion_networks import FrameSynthesiser, MotionDecoder, MotionEncoder
 from vidgen.tokenizers.keyframes.warping import spread, warp
 from vidgen.tokenizers.model import Encoded, VideoTokenizer, check_video, pad_space
-from vidgen.tokenizers.normalising import per_channel
+from vidgen.tokenizers.normalization import per_channel
 
 PIXELS_AT_ONCE = 2**20  # of all frames that go through together: some hundred MB of activations
 

@@ -9,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidgen.metrics.rates import RANGE_BITS, adaptive_bits, entropy
+from vidgen.metrics.entropy_coding import RANGE_BITS, adaptive_bits, entropy
 from vidgen.tokenizers.bottlenecks import Quantizer
 from vidgen.tokenizers.evaluation.rate_distortion import OperatingPoint, code_tokens, round_latents
 from vidgen.tokenizers.evaluation.token_usage import symbol_streams

@@ -18,9 +18,9 @@ from vidgen.train.losses.discriminators import (
     hinge_generator,
     r1_penalty,
 )
-from vidgen.train.running.guards import check_finite
-from vidgen.train.running.processes import average_gradients, averaged
-from vidgen.train.task import Metrics, autocast
+from vidgen.train.runtime.distributed import average_gradients, averaged
+from vidgen.train.runtime.divergence import check_finite
+from vidgen.train.tasks.task import Metrics, autocast
 
 
 class Plateau:

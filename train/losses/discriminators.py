@@ -10,7 +10,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidgen.train.running import processes
+from vidgen.train.runtime import distributed
 
 WIDEST = 8  # times the first layer's width
 GROUP = 8  # channels that a GroupNorm takes together
@@ -103,8 +103,8 @@ class LeCam(nn.Module):
     @torch.no_grad()
     def follow(self, real: Float[Tensor, "*n"], fake: Float[Tensor, "*n"]) -> None:
         """Moves the anchors towards the means of these logits, over all processes."""
-        if processes.count() > 1:
-            means = processes.averaged({"real": real.mean().item(), "fake": fake.mean().item()})
+        if distributed.count() > 1:
+            means = distributed.averaged({"real": real.mean().item(), "fake": fake.mean().item()})
             real, fake = real.new_tensor(means["real"]), fake.new_tensor(means["fake"])
         self.real.lerp_(real.mean(), 1.0 - self.decay)
         self.fake.lerp_(fake.mean(), 1.0 - self.decay)

@@ -9,7 +9,7 @@ _HOME = {
     "find_clips": "manifests",
     "to_tensor": "frames",
     "to_uint8": "frames",
-    "inspect_source": "inspecting",
+    "inspect_source": "validation",
     "VideoClip": "reading",
     "iter_frames": "reading",
     "probe_video": "reading",

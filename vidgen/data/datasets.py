@@ -13,9 +13,9 @@ import torch
 from torch.utils.data import Dataset
 
 from vidgen.data.frames import Fit, check_size, to_tensor
-from vidgen.data.inspecting import Decode, Measured, check_length, measure_clip, reason_of
 from vidgen.data.manifests import ClipRecord, find_clips
 from vidgen.data.reading import read_video
+from vidgen.data.validation import Decode, Measured, check_length, measure_clip, reason_of
 from vidgen.errors import VideoError, VidgenError
 
 Windows = Literal["head", "centre", "random"]

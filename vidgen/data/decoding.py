@@ -15,7 +15,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from vidgen.data.frames import composite_on_black
 from vidgen.data.sources import Shown, Timeline, VideoInfo, explain_refusal
-from vidgen.data.tars import archive_of, open_bytes
+from vidgen.data.webdataset import archive_of, open_bytes
 from vidgen.errors import VideoError
 
 # What FFmpeg's bindings raise on damaged input: their own errors, and Python's for numbers that make no sense.

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps, ImageSequence
 
 from vidgen.data.frames import composite_on_black
 from vidgen.data.sources import Shown, Timeline, VideoInfo, check_readable, explain_refusal
-from vidgen.data.tars import open_bytes
+from vidgen.data.webdataset import open_bytes
 from vidgen.errors import VideoError
 
 IMAGE_SUFFIXES = {".png", ".apng", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"}

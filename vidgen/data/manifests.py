@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vidgen.data.images import IMAGE_SUFFIXES, numbered_frames
-from vidgen.data.tars import is_tar, list_samples, open_bytes
+from vidgen.data.webdataset import is_tar, list_samples, open_bytes
 from vidgen.errors import VidgenError
 
 VIDEO_SUFFIXES = {

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Float64
 
-from vidgen.data.tars import archive_of, open_bytes
+from vidgen.data.webdataset import archive_of, open_bytes
 from vidgen.errors import VideoError
 
 LFS_MAGIC = b"version https://git-lfs"

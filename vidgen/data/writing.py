@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from vidgen.atomic import scratch_beside, written_aside
+from vidgen.checkpoints.atomic import scratch_beside, written_aside
 from vidgen.data.frames import to_uint8
 from vidgen.errors import VidgenError
 

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vidgen.checksums import check_sums
+from vidgen.checkpoints.checksums import check_sums
+from vidgen.checkpoints.hub import find_model
+from vidgen.checkpoints.pretrained import opened, read_json
 from vidgen.errors import VidgenError
-from vidgen.locations import find_model
-from vidgen.pretrained import opened, read_json
 
 FILE_NAMES = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")  # peft's, diffusers'
 CONFIG_NAME = "adapter_config.json"

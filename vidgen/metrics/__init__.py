@@ -1,10 +1,10 @@
 """Metrics of clips against clips, rates of symbols, and intervals of means."""
 
+from vidgen.metrics.clip_metrics import ClipMeter, ClipScore
+from vidgen.metrics.entropy_coding import adaptive_bits, entropy, interpolate_rate
 from vidgen.metrics.fidelity import MS_SSIM_SMALLEST, PSNR_CEILING, SSIM_SMALLEST, ms_ssim, psnr, ssim
 from vidgen.metrics.intervals import Mean, mean_interval
-from vidgen.metrics.meter import ClipMeter, ClipScore
 from vidgen.metrics.perceptual import LPIPS_SMALLEST, FrameLPIPS, find_lpips
-from vidgen.metrics.rates import adaptive_bits, entropy, interpolate_rate
 
 __all__ = [
     "LPIPS_SMALLEST",

@@ -14,7 +14,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.models.positions import Rotary
+from vidgen.models.rope import Rotary
 
 # Numbers that are worked on at once: with what is made of them they stay in a core's cache. A guess, not measured.
 BLOCK = 2**17

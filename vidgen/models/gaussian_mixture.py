@@ -10,7 +10,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidgen.noise import draw_normal
+from vidgen.diffusion.noise import draw_normal
 
 # Log-variances are held in this range: a component on a single training token would otherwise shrink without end, as
 # the likelihood of a mixture has no bound.

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.models.attention import Heads, Mask, find_attention
-from vidgen.models.attention_spans import Span
+from vidgen.models.attention_patterns import Span
 from vidgen.models.blockwise import add_gated, normed_heads, scale_and_shift, worth_blocks
-from vidgen.models.positions import Rotary, turn
+from vidgen.models.rope import Rotary, turn
 
 
 def sinusoidal(t: Float[Tensor, ...], width: int, scale: float = 1000.0) -> Float[Tensor, "... width"]:

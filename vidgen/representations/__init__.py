@@ -1,0 +1,1 @@
+"""Features of video: the extractor, banks of features, and what is done with them."""

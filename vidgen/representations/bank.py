@@ -20,9 +20,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vidgen.atomic import written_aside
+from vidgen.checkpoints.atomic import written_aside
+from vidgen.checkpoints.hashing import json_hash
 from vidgen.errors import VidgenError
-from vidgen.hashing import json_hash
 from vidgen.representations.extractor import feature_key, parse_key
 
 META_NAME, SHARD, LAYOUT = "bank.json", "shard", 1

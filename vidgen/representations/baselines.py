@@ -13,7 +13,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidgen.noise import sample_generator
+from vidgen.diffusion.noise import sample_generator
 
 # Before the keys of the same taps with random weights, of clips whose frames are in random order, and of clips that
 # hold their first frame.

@@ -9,13 +9,13 @@ from typing import Any, Literal
 
 import torch
 
+from vidgen.checkpoints.hashing import json_hash, model_hash
 from vidgen.data.manifests import ClipRecord, find_clips
 from vidgen.errors import VidgenError
-from vidgen.hashing import json_hash, model_hash
 from vidgen.representations.bank import BankWriter
-from vidgen.representations.clip_rows import batches, single_windows, sliding_windows
+from vidgen.representations.clip_windows import batches, single_windows, sliding_windows
+from vidgen.representations.feature_sets import FeatureVariants
 from vidgen.representations.noising import Noising
-from vidgen.representations.variants import FeatureVariants
 
 Windows = Literal["head", "centre", "random", "sliding"]
 

@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vidgen.diffusion.paths import expand_level
 from vidgen.errors import VidgenError
-from vidgen.models.taps import TapInfo, channels_last
-from vidgen.models.text import TextEncoding
-from vidgen.paths import expand_level
+from vidgen.models.feature_layers import TapInfo, channels_last
+from vidgen.models.text.encoders import TextEncoding
 from vidgen.representations.noising import Noising, PredictedNoise, RandomNoise, level_of, predict_by_denoiser
 from vidgen.representations.pooling import FRAME, POOLS, check_pool, owners
 

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.noise import draw_per_sample, sample_generator
-from vidgen.paths import Path, add_noise, expand_level
+from vidgen.diffusion.noise import draw_per_sample, sample_generator
+from vidgen.diffusion.paths import Path, add_noise, expand_level
 
 Latents = Float[Tensor, "b c t h w"]
 

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from vidgen.errors import VidgenError
-from vidgen.models.taps import TapInfo
+from vidgen.models.feature_layers import TapInfo
 
 # Pools of features (b, t, h, w, c); what is left of the axes is in the comment.
 POOLS: dict[str, Callable[[Tensor], Tensor]] = {

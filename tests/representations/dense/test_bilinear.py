@@ -6,7 +6,7 @@ from einops import rearrange
 from sklearn.linear_model import Ridge
 
 from vidgen.representations.dense.bilinear import BilinearRidge, apply_bilinear
-from vidgen.representations.dense.reducing import fit_reduction
+from vidgen.representations.dense.pca import fit_reduction
 
 
 def draw(*shape, seed=0):

@@ -11,7 +11,7 @@ from vidgen.errors import VidgenError
 from vidgen.representations.dense import Affinity, dense_rows
 from vidgen.representations.dense.grids import FeatureMaps, Grid
 from vidgen.representations.dense.rows import follow
-from vidgen.representations.dense.segmenting import count_overlap, mean_overlap, segment, true_shares
+from vidgen.representations.dense.segmentation import count_overlap, mean_overlap, segment, true_shares
 
 WORLD = ShapeWorld(ShapeWorldConfig(num_frames=5))
 GRID = Grid(frames=tuple(range(5)), shape=(8, 8), stride=(8, 8), size=(64, 64))

@@ -6,11 +6,11 @@ import torch
 
 from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig
 from vidgen.representations.dense import SlotSettings, dense_rows
-from vidgen.representations.dense.expressions import are_told_apart
-from vidgen.representations.dense.following import masks_to_cells
 from vidgen.representations.dense.grids import FeatureMaps, Grid, inside
-from vidgen.representations.dense.grouping import FG_ARI, cluster, count_ari, cut_blocks, foreground_ari, group
+from vidgen.representations.dense.object_discovery import FG_ARI, cluster, count_ari, cut_blocks, foreground_ari, group
+from vidgen.representations.dense.referring_expressions import are_told_apart
 from vidgen.representations.dense.slots import SlotAttention, SlotModel, follow_slots, train_slots
+from vidgen.representations.dense.tracking import masks_to_cells
 
 SMALL = SlotSettings(count=3, width=32, steps=150, batch=8, rate=8e-3, starts=1)
 

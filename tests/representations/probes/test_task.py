@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vidgen.errors import VidgenError
-from vidgen.representations.probes.selecting import validation_folds
+from vidgen.representations.probes.selection import validation_folds
 from vidgen.representations.probes.task import make_task, read_column
 
 

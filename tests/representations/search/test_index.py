@@ -10,9 +10,9 @@ import torch
 from vidgen.data.writing import write_video
 from vidgen.errors import VidgenError
 from vidgen.representations.bank import BankRow, BankWriter, FeatureBank
-from vidgen.representations.retrieval import find_neighbours
 from vidgen.representations.search import StoredIndex, grow_index, list_neighbours, path_of, show_clip
 from vidgen.representations.search import index as indexing
+from vidgen.representations.search.retrieval import find_neighbours
 
 META = {
     "keys": ["tokenizer.latents", "dit.blocks.0@t=0.10"], "taps": ["tokenizer.latents", "dit.blocks.0"],

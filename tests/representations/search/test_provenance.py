@@ -6,8 +6,8 @@ from scipy.stats import rankdata
 
 from vidgen.data.writing import write_video
 from vidgen.errors import VidgenError
-from vidgen.representations.retrieval import similarities
 from vidgen.representations.search.provenance import describe, find_originals
+from vidgen.representations.search.retrieval import similarities
 
 
 @pytest.fixture

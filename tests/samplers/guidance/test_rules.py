@@ -4,11 +4,12 @@ import pytest
 import torch
 from einops import rearrange
 
-from vidgen.denoiser import make_denoiser
+from vidgen.diffusion.denoiser import make_denoiser
+from vidgen.diffusion.paths import PARAMETRISATIONS, FlowPath, expand_level
+from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.models.layers import Attention
-from vidgen.models.text import TextEncoding
-from vidgen.models.video_dit import VideoDiT, VideoDiTConfig
-from vidgen.paths import PARAMETRISATIONS, FlowPath, expand_level
+from vidgen.models.text.encoders import TextEncoding
+from vidgen.samplers.evaluation.closed_forms import GaussianData
 from vidgen.samplers.guidance import (
     GUIDANCE,
     apg,
@@ -19,11 +20,10 @@ from vidgen.samplers.guidance import (
     perturbed_attention,
     text_image_cfg,
 )
+from vidgen.samplers.guidance.perturbed_attention import identity_attention
 from vidgen.samplers.guidance.rules import project, rescaled
-from vidgen.samplers.guidance.weakening import identity_attention
 from vidgen.samplers.schedules import schedule
 from vidgen.samplers.solvers import SAMPLERS
-from vidgen.samplers.truths import GaussianData
 
 PATH = FlowPath()
 T = torch.tensor(0.6, dtype=torch.float64)

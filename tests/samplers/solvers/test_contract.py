@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from vidgen.noise import TimeDistribution, sample_generator
-from vidgen.paths import PATHS, FlowPath
+from vidgen.diffusion.noise import TimeDistribution, sample_generator
+from vidgen.diffusion.paths import PATHS, FlowPath
+from vidgen.samplers.evaluation.closed_forms import GaussianData
 from vidgen.samplers.schedules import schedule
 from vidgen.samplers.solvers import SAMPLERS, STOCHASTIC, SamplingError
-from vidgen.samplers.truths import GaussianData
 
 DATA, PATH = GaussianData(), FlowPath()
 IDEAL = DATA.denoiser(PATH)

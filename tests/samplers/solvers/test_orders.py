@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from vidgen.paths import PARAMETRISATIONS, PATHS
-from vidgen.samplers.convergence import (
+from vidgen.diffusion.paths import PARAMETRISATIONS, PATHS
+from vidgen.samplers.evaluation.closed_forms import GaussianData, through_network
+from vidgen.samplers.evaluation.convergence import (
     even_steps,
     fitted_order,
     inner_ends,
@@ -14,7 +15,6 @@ from vidgen.samplers.convergence import (
     moment_error,
 )
 from vidgen.samplers.solvers import EVALUATIONS, ORDERS, SAMPLERS, STOCHASTIC
-from vidgen.samplers.truths import GaussianData, through_network
 
 # Large enough for the leading term of the error, small enough not to reach rounding.
 STEPS = {"rk45": (24, 48), "dpmpp_3m": (40, 80), "unipc": (40, 80), "euler_ancestral": (40, 80)}

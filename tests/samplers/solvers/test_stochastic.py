@@ -4,11 +4,11 @@ import pytest
 import torch
 from scipy.stats import ks_2samp
 
-from vidgen.noise import sample_generator
-from vidgen.paths import PATHS, FlowPath
+from vidgen.diffusion.noise import sample_generator
+from vidgen.diffusion.paths import PATHS, FlowPath
+from vidgen.samplers.evaluation.closed_forms import GaussianData, MixtureData
 from vidgen.samplers.schedules import schedule
 from vidgen.samplers.solvers import SAMPLERS, STOCHASTIC, SamplingError
-from vidgen.samplers.truths import GaussianData, MixtureData
 
 DATA, PATH = GaussianData(), FlowPath()
 IDEAL = DATA.denoiser(PATH)

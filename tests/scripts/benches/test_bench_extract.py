@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from vidgen.representations.bank import FeatureBank
-from vidgen.scripts.benches import bank_reading, tapping
+from vidgen.scripts.benches import bank as bank_bench
+from vidgen.scripts.benches import features
 from vidgen.scripts.benches.peers import ClipSize
 from vidgen.scripts.extract import open_model
 
@@ -43,25 +44,25 @@ def test_the_table_says_what_a_row_is_about(vidgen, model: Path) -> None:
 
 
 def test_memory_is_that_of_processes_of_their_own(model: Path) -> None:
-    work = tapping.TapWork(
+    work = features.TapWork(
         model=str(model), tap="dit.blocks.0", batch=2, clip=ClipSize(frames=5, height=16, width=16), device="cpu",
         dtype="float32",
     )  # fmt: skip
-    values = json.loads(json.dumps(tapping.asdict(work)))
-    alone = tapping.prepare_alone(**values)()
+    values = json.loads(json.dumps(features.asdict(work)))
+    alone = features.prepare_alone(**values)()
     opened = open_model(str(model), "cpu", "float32")
-    assert torch.equal(alone, tapping.prepare(work, opened)()) and alone.shape == (2, 32)
-    hooked = tapping.prepare(tapping.replace(work, form="hooks"), opened)
-    assert len(tapping.layers_of(work, opened)) == len(opened.vae.encoder.layers) + 2
+    assert torch.equal(alone, features.prepare(work, opened)()) and alone.shape == (2, 32)
+    hooked = features.prepare(features.replace(work, form="hooks"), opened)
+    assert len(features.layers_of(work, opened)) == len(opened.vae.encoder.layers) + 2
     torch.testing.assert_close(hooked(), alone, rtol=1e-4, atol=1e-5)
 
 
 def test_a_bank_is_read_whole_and_not_at_once(tmp_path: Path) -> None:
-    size = bank_reading.write_bank(tmp_path / "bank", 0.05)
+    size = bank_bench.write_bank(tmp_path / "bank", 0.05)
     bank = FeatureBank.load(tmp_path / "bank")
     assert size == len(bank) * 8 * 4096 * 4 and bank.num_shards > 1
     truth = sum(float(bank.X(key).sum(dtype="float64")) for key in bank.keys)
-    assert bank_reading.prepare_alone(str(tmp_path / "bank"))() == pytest.approx(truth)
+    assert bank_bench.prepare_alone(str(tmp_path / "bank"))() == pytest.approx(truth)
 
 
 def test_a_disk_without_room_is_one_line(vidgen, model: Path) -> None:

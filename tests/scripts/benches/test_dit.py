@@ -9,7 +9,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import nn
 
-from vidgen.samplers.loading import load_pipeline
+from vidgen.pipelines.loading import load_pipeline
 from vidgen.scripts.benches import memory, wan_denoiser
 from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.memory import Peak

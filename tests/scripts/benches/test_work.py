@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from vidgen.errors import VidgenError
-from vidgen.operations import count_gflops
-from vidgen.scripts.benches import race
+from vidgen.pipelines.tokenizer_loading import load_tokenizer
+from vidgen.profiling.flops import count_gflops
+from vidgen.scripts.benches import comparison
+from vidgen.scripts.benches.comparison import Race, Sizes
 from vidgen.scripts.benches.machine import Machine, look_at_machine
 from vidgen.scripts.benches.peers import (
     PEERS,
@@ -24,11 +26,9 @@ from vidgen.scripts.benches.peers import (
     work_of_ours,
     work_of_peer,
 )
-from vidgen.scripts.benches.race import Race, Sizes
 from vidgen.scripts.benches.rows import BenchSettings
 from vidgen.scripts.benches.work import TOLERANCE, count_bytes, count_long, match_width
 from vidgen.scripts.benches.workloads import Workload, moving_frames, prepare
-from vidgen.tokenizers.loading import load_tokenizer
 from vidgen.tokenizers.model import TokenizerConfig, VideoTokenizer
 
 CLIP = ClipSize(frames=5, height=32, width=32)
@@ -128,7 +128,7 @@ def test_workloads_do_whole_clips_and_say_what_was_dropped(tokenizer) -> None:
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """No time spent on matching."""
     shape = PeerShape(name="wan", channels=16, encoder=4, decoder=4)
-    monkeypatch.setattr(race, "fit_peer", lambda *_: shape)
+    monkeypatch.setattr(comparison, "fit_peer", lambda *_: shape)
 
 
 def make_race(**settings) -> Race:
@@ -147,7 +147,7 @@ def test_a_peer_that_takes_too_much_gets_less_and_it_is_said(narrow, monkeypatch
     found = make_race(memory=False)
     work = Workload(way="encode", clip=CLIP, device="cpu", dtype="float32", peer=found.shapes["wan"])
     assert found.bounded(work, 0.001).clip == LONG
-    monkeypatch.setattr(race, "free_bytes", lambda device: 1000)
+    monkeypatch.setattr(comparison, "free_bytes", lambda device: 1000)
     assert found.bounded(work, 0.001).clip == CLIP
 
 
@@ -162,14 +162,14 @@ def test_a_peer_that_does_not_run_has_a_row_that_says_why(narrow, monkeypatch) -
 
 
 def test_peaks_are_compared_and_a_peer_without_one_is_named(narrow, monkeypatch) -> None:
-    def measure(target: str, **values) -> race.ProcessDied:
+    def measure(target: str, **values) -> comparison.ProcessDied:
         work = Workload.from_json(values)
-        assert target == race.PREPARE
+        assert target == comparison.PREPARE
         if work.peer is not None:
-            raise race.ProcessDied("killed by signal 9")
+            raise comparison.ProcessDied("killed by signal 9")
         return type("Peak", (), {"peak_mb": 100.0 + work.clip.frames, "work_mb": 10.0 + work.clip.frames})
 
-    monkeypatch.setattr(race, "measure_peak", measure)
+    monkeypatch.setattr(comparison, "measure_peak", measure)
     short, long = (row.to_json() for row in make_race(peers=("wan",)).rows("decode"))
     assert short["peak_mb"] == 105.0 and "peak_ratio" not in short
     assert (long["peak_mb"], long["base_peak_mb"], long["base_frames"]) == (108.0, 105.0, 5)

@@ -15,7 +15,7 @@ from PIL import Image
 from vidgen.data.writing import write_video
 from vidgen.representations.bank import BankRow, BankWriter, FeatureBank
 from vidgen.scripts.pages import markup
-from vidgen.scripts.pages.moving import ClipShelf
+from vidgen.scripts.pages.clip_shelf import ClipShelf
 
 VOID = {"meta", "img"}
 KEYS = ("tokenizer.latents", "dit.blocks.0@t=0.10", "dit.blocks.0@t=0.40", "shuffled.dit.blocks.0@t=0.10", "raw_pixels")

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
-from vidgen.models.attention_spans import cut_windows
-from vidgen.models.positions import rotate
+from vidgen.models.attention_patterns import cut_windows
+from vidgen.models.rope import rotate
 from vidgen.tokenizers.backbones.attention import (
     QUERY_FRAMES,
     CausalAttention,

@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 import torch
 
+from vidgen.checkpoints.hashing import _chosen
 from vidgen.errors import VidgenError
-from vidgen.hashing import _chosen
 from vidgen.tokenizers.backbones.convolutions import Stream
-from vidgen.tokenizers.backbones.networks import BACKBONES
+from vidgen.tokenizers.backbones.registry import BACKBONES
 from vidgen.tokenizers.model import TokenizerConfig, VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
 

@@ -12,10 +12,9 @@ from vidgen.data.frames import to_tensor
 from vidgen.data.manifests import find_clips
 from vidgen.data.video_codecs import CODECS, decompress, has_codec
 from vidgen.metrics import psnr
-from vidgen.metrics.rates import RANGE_BITS, entropy
+from vidgen.metrics.entropy_coding import RANGE_BITS, entropy
 from vidgen.tokenizers.bottlenecks import BOTTLENECKS
 from vidgen.tokenizers.evaluation import rate_distortion
-from vidgen.tokenizers.evaluation.evaluating import evaluate
 from vidgen.tokenizers.evaluation.protocols import ClipProtocol
 from vidgen.tokenizers.evaluation.rate_distortion import (
     Sweep,
@@ -27,6 +26,7 @@ from vidgen.tokenizers.evaluation.rate_distortion import (
     round_latents,
     summarise_rates,
 )
+from vidgen.tokenizers.evaluation.reconstruction import evaluate
 
 
 def test_rates_of_rounded_latents() -> None:

@@ -15,12 +15,12 @@ from vidgen.tokenizers.files import token_writing
 from vidgen.tokenizers.files.index_packing import bits_for, pack_indices, unpack_indices
 from vidgen.tokenizers.files.token_files import open_tokens, read_tokens, tokenizer_hash
 from vidgen.tokenizers.files.token_writing import Author, write_tokens, writing_tokens
-from vidgen.tokenizers.memory import streaming
-from vidgen.tokenizers.memory.receptive_fields import decoder_context
-from vidgen.tokenizers.memory.streaming import Plan
-from vidgen.tokenizers.memory.tiles import ExactTiles
 from vidgen.tokenizers.model import Encoded, TokenizerConfig, VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
+from vidgen.tokenizers.streaming import chunks
+from vidgen.tokenizers.streaming.chunks import Plan
+from vidgen.tokenizers.streaming.halos import decoder_context
+from vidgen.tokenizers.streaming.tiles import ExactTiles
 
 
 @pytest.fixture(scope="module")
@@ -95,24 +95,24 @@ def test_nothing_is_left_where_writing_fails(tokenizer, encoded: Encoded, tmp_pa
 
 @pytest.mark.parametrize("pixels", [1, 18 * 26 * 4, 18 * 26 * 8, 10**9])
 def test_streams_of_frames_equal_the_whole_clip(tokenizer, frames, encoded: Encoded, monkeypatch, pixels: int) -> None:
-    monkeypatch.setattr(streaming, "CHUNK_PIXELS", pixels)
+    monkeypatch.setattr(chunks, "CHUNK_PIXELS", pixels)
     double = copy.deepcopy(tokenizer).double()
-    latents = torch.cat(list(streaming.encode_stream(double, iter(frames))), dim=2)
+    latents = torch.cat(list(chunks.encode_stream(double, iter(frames))), dim=2)
     video = to_tensor(frames)[None].double()
     whole = double.encode(video)
     torch.testing.assert_close(latents, whole.latents, rtol=0, atol=1e-10)
     decoded = double.decode(whole).float().clamp(-1.0, 1.0)[0]
     size = {"num_frames": 11, "height": 18, "width": 26}
-    streamed = torch.cat(list(streaming.decode_stream(double, latents, **size)), dim=1)
+    streamed = torch.cat(list(chunks.decode_stream(double, latents, **size)), dim=1)
     torch.testing.assert_close(streamed, decoded, rtol=0, atol=1e-6)
-    pairs = list(streaming.reconstruct_stream(double, iter(frames)))
+    pairs = list(chunks.reconstruct_stream(double, iter(frames)))
     assert len(pairs) == {1: 4, 18 * 26 * 4: 4, 18 * 26 * 8: 2, 10**9: 1}[pixels]
     torch.testing.assert_close(torch.cat([x for x, _ in pairs], dim=1), video[0].float(), rtol=0, atol=0)
     torch.testing.assert_close(torch.cat([y for _, y in pairs], dim=1), decoded, rtol=0, atol=1e-6)
 
 
 def test_a_stream_reads_no_further_than_it_must(tokenizer, monkeypatch) -> None:
-    monkeypatch.setattr(streaming, "CHUNK_PIXELS", 1)
+    monkeypatch.setattr(chunks, "CHUNK_PIXELS", 1)
     read = []
 
     def endless():
@@ -120,7 +120,7 @@ def test_a_stream_reads_no_further_than_it_must(tokenizer, monkeypatch) -> None:
             read.append(1)
             yield np.zeros((8, 8, 3), np.uint8)
 
-    pieces = streaming.reconstruct_stream(tokenizer, endless())
+    pieces = chunks.reconstruct_stream(tokenizer, endless())
     most = 0
     for _ in range(20):
         original, made = next(pieces)
@@ -146,7 +146,7 @@ def any_tokenizer(request) -> VideoTokenizer:
 
 def write_in_pieces(path: Path, tokenizer: VideoTokenizer, frames: np.ndarray, plan: Plan) -> Path:
     with writing_tokens(path, Author.of(tokenizer)) as writer:
-        for tokens in streaming.encode_tokens(tokenizer, iter(frames), lambda *_: plan):
+        for tokens in chunks.encode_tokens(tokenizer, iter(frames), lambda *_: plan):
             writer.add(tokens)
         writer.finish(num_frames=len(frames), height=frames.shape[1], width=frames.shape[2], fps=8)
     return path
@@ -183,7 +183,7 @@ def test_a_part_is_that_part_of_the_whole(any_tokenizer, tmp_path: Path, plan: P
             return tokens.for_tokenizer(any_tokenizer, low, high)
 
         def decode(start: int, stop: int) -> torch.Tensor:
-            parts = streaming.decode_stream(any_tokenizer, read, **size, start=start, stop=stop, plan=lambda *_: plan)
+            parts = chunks.decode_stream(any_tokenizer, read, **size, start=start, stop=stop, plan=lambda *_: plan)
             return torch.cat(list(parts), dim=1)
 
         whole = decode(0, 70)
@@ -201,7 +201,7 @@ def test_no_part_is_refused(tokenizer, encoded: Encoded) -> None:
     for start, stop in ((3, 3), (0, 12), (-1, 2), (11, 12)):
         with pytest.raises(ValueError, match="no part of a clip of 11"):
             size = {"num_frames": 11, "height": 18, "width": 26}
-            list(streaming.decode_stream(tokenizer, encoded.latents, **size, start=start, stop=stop))
+            list(chunks.decode_stream(tokenizer, encoded.latents, **size, start=start, stop=stop))
 
 
 @pytest.mark.parametrize("bits", range(1, 19))

@@ -9,7 +9,7 @@ from torch import nn
 
 from vidgen.train.loss_config import AdversarialConfig
 from vidgen.train.losses.adversarial import Adversary, Plateau
-from vidgen.train.running.guards import Derailment
+from vidgen.train.runtime.divergence import Derailment
 
 
 def adversary(**settings) -> Adversary:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from vidgen.data.shapes import ClipLabels
 from vidgen.errors import VidgenError
-from vidgen.representations.dense.expressions import Told, name_object
 from vidgen.representations.dense.grids import FeatureMaps, read_maps
+from vidgen.representations.dense.referring_expressions import Told, name_object
 from vidgen.representations.dense.scenes import Scenes
 from vidgen.representations.extractor import FeatureExtractor
 

@@ -16,16 +16,16 @@ from vidgen.data.shapes import ClipLabels
 from vidgen.errors import VidgenError
 from vidgen.metrics.intervals import mean_interval
 from vidgen.representations.baselines import RANDOM, random_like
-from vidgen.representations.dense.affinity import Affinity, propagate
-from vidgen.representations.dense.describing import describe
-from vidgen.representations.dense.expressions import are_told_apart, check_text, ground
-from vidgen.representations.dense.following import FOLLOWED, Cells, Scores
 from vidgen.representations.dense.grids import EXACT, STILL, FeatureMaps, Grid, grid_key
-from vidgen.representations.dense.grouping import group
+from vidgen.representations.dense.label_propagation import Affinity, propagate
+from vidgen.representations.dense.object_discovery import group
 from vidgen.representations.dense.reading import Reader
+from vidgen.representations.dense.referring_expressions import are_told_apart, check_text, ground
+from vidgen.representations.dense.results import describe
 from vidgen.representations.dense.scenes import Scenes
-from vidgen.representations.dense.segmenting import SEGMENTED, segment
+from vidgen.representations.dense.segmentation import SEGMENTED, segment
 from vidgen.representations.dense.slots import SlotSettings
+from vidgen.representations.dense.tracking import FOLLOWED, Cells, Scores
 from vidgen.representations.extract import default_window
 from vidgen.representations.extractor import FeatureExtractor
 

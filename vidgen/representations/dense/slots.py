@@ -10,7 +10,7 @@ from einops import einsum, rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vidgen.noise import draw_normal, sample_generator
+from vidgen.diffusion.noise import draw_normal, sample_generator
 
 EPS = 1e-8
 SHARP = 1.5  # standard deviation of a query's and a key's channels at the start

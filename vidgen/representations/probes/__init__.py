@@ -1,6 +1,6 @@
-from vidgen.representations.probes.catalogue import MAJORITY, PROBES
+from vidgen.representations.probes.registry import MAJORITY, PROBES
 from vidgen.representations.probes.rows import probe_rows
-from vidgen.representations.probes.selecting import Probe, ProbeScore, choose_and_score
+from vidgen.representations.probes.selection import Probe, ProbeScore, choose_and_score
 from vidgen.representations.probes.task import ProbeTask, make_task, task_of
 
 __all__ = [

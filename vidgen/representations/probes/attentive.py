@@ -9,7 +9,7 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidgen.noise import draw_normal, sample_generator
+from vidgen.diffusion.noise import draw_normal, sample_generator
 
 # V-JEPA 2's grid (Assran et al. 2025), and before it a rate for sets of a few hundred clips, where steps are few.
 RATES, DECAYS = (2e-2, 5e-3, 3e-3, 1e-3, 3e-4, 1e-4), (0.01, 0.1, 0.4, 0.8)

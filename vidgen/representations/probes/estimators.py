@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vidgen.representations.probes.selecting import Estimator
+from vidgen.representations.probes.selection import Estimator
 
 NEIGHBOURS = (1, 3, 5, 10, 20)
 INVERSE_PENALTIES = (1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)  # from much to little, so that much wins among equals

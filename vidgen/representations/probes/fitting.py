@@ -13,7 +13,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vidgen.noise import sample_generator
+from vidgen.diffusion.noise import sample_generator
 
 EPOCHS, LEAST_STEPS, BATCH = 20, 200, 64
 Setting = tuple[float, float]  # learning rate and weight decay

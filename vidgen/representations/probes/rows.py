@@ -10,13 +10,13 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 
 from vidgen.errors import VidgenError
+from vidgen.representations.augmentations import VIEWS
 from vidgen.representations.baselines import OF_NETWORKS, PIXEL_BASELINES, SHUFFLED, base_of, twin_of
 from vidgen.representations.extractor import parse_key
-from vidgen.representations.probes.catalogue import MAJORITY, PROBES
 from vidgen.representations.probes.metrics import METRICS, difference_interval
-from vidgen.representations.probes.selecting import Probe, ProbeScore, choose_and_score
+from vidgen.representations.probes.registry import MAJORITY, PROBES
+from vidgen.representations.probes.selection import Probe, ProbeScore, choose_and_score
 from vidgen.representations.probes.task import ProbeTask, task_of
-from vidgen.representations.views import VIEWS
 
 if TYPE_CHECKING:
     from vidgen.representations.bank import FeatureBank

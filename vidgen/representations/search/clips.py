@@ -12,8 +12,8 @@ from jaxtyping import UInt8
 from vidgen.data.reading import read_video
 from vidgen.errors import VidgenError
 from vidgen.representations.bank import BankRow, FeatureBank
-from vidgen.representations.probes.selecting import check_finite
-from vidgen.representations.retrieval import Search, make_search, similarities
+from vidgen.representations.probes.selection import check_finite
+from vidgen.representations.search.retrieval import Search, make_search, similarities
 
 
 def path_of(bank: FeatureBank, row: BankRow) -> str:

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from vidgen.atomic import written_aside
+from vidgen.checkpoints.atomic import written_aside
 from vidgen.errors import VidgenError
-from vidgen.representations.retrieval import DIGITS, unit
+from vidgen.representations.search.retrieval import DIGITS, unit
 
 Backend = Literal["auto", "exact", "faiss"]
 Blocks = Callable[[], Iterable[Float[np.ndarray, "m c"]]]  # all rows in their order, in pieces, as often as called

@@ -13,19 +13,19 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vidgen.data.edits import EDITS, SPEED
 from vidgen.data.frames import fit_frame, to_tensor
-from vidgen.data.inspecting import reason_of
 from vidgen.data.manifests import ClipRecord, find_clips
 from vidgen.data.reading import VideoClip, read_video
+from vidgen.data.transforms import EDITS, SPEED
+from vidgen.data.validation import reason_of
 from vidgen.errors import VideoError, VidgenError
 from vidgen.representations.baselines import RANDOM, random_like, raw_pixels
 from vidgen.representations.extract import default_window
 from vidgen.representations.extractor import FeatureExtractor, parse_key
 from vidgen.representations.probes.metrics import wilson_interval
 from vidgen.representations.probes.rows import is_model
-from vidgen.representations.ranking import rank_query
-from vidgen.representations.retrieval import similarities
+from vidgen.representations.search.ranking import rank_query
+from vidgen.representations.search.retrieval import similarities
 
 ORIGINAL, KS = "original", (1, 5)
 

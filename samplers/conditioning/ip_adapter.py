@@ -1,0 +1,65 @@
+"""Reference images: pictures of what a clip shows, which are none of its frames, as tokens beside the prompt's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from vidgen.data.frames import fit_frame
+from vidgen.data.reading import iter_frames
+from vidgen.errors import VidgenError
+from vidgen.models.ip_adapter import ImagePromptEncoder, beside_text
+from vidgen.models.text.encoders import TextEncoding
+from vidgen.samplers.conditioning.frames import Picture, read_picture
+from vidgen.samplers.stages import check_stage
+
+Shown = Picture | str | os.PathLike  # a picture, or the path of its file
+Reference = Shown | Sequence[Shown]
+
+
+def read_reference(reference: Reference, size: tuple[int, int]) -> list[Float[Tensor, "3 h w"]]:
+    """The pictures at `size` (height, width): files and uint8 arrays of any size are fitted to it by "crop".
+
+    Raises VidgenError for an empty list, for files without a picture, and for arrays and tensors that are none.
+    """
+    pictures: list[Any] = list(reference) if isinstance(reference, (list, tuple)) else [reference]
+    if not pictures:
+        raise VidgenError("reference is an empty list; give a picture, or leave reference out")
+    frames = []
+    for number, picture in enumerate(pictures):
+        if isinstance(picture, (str, os.PathLike)):
+            picture = next(frame for _, frame in iter_frames(picture, size=size, fit="crop"))
+        elif isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.shape[2:] == (3,):
+            picture = fit_frame(picture, size, "crop")
+        frames.append(read_picture(picture, (1, *size), f"reference image {number}"))
+    return frames
+
+
+def encode_reference(
+    encoder: ImagePromptEncoder | None, vae: Any, reference: Reference, size: tuple[int, int]
+) -> Float[Tensor, "n d"]:
+    """Tokens of the pictures, one picture's after the other's, each coded by itself at `size`.
+
+    Raises VidgenError without an encoder, and as `read_reference`.
+    """
+    if encoder is None:
+        raise VidgenError(
+            "this model has no image_prompt to read reference images with; leave reference out, or train one: "
+            "vidgen train diffusion_default_reference"
+        )
+    pictures = torch.stack(read_reference(reference, size))[:, :, None]
+    latents = vae.encode(pictures.to(next(vae.parameters()).device)).latents
+    tokens = check_stage(encoder(latents), "the image prompt encoder gave", "run it in float32")
+    return rearrange(tokens, "k n d -> (k n) d")
+
+
+def prompts_with(shown: Float[Tensor, "n d"] | None, text: TextEncoding) -> TextEncoding:
+    """The prompts, each beside the same pictures' tokens; None leaves them as they are."""
+    return text if shown is None else beside_text(text, shown.expand(len(text.mask), -1, -1))

@@ -1,0 +1,1 @@
+"""What models and solvers are worth, measured on held-out clips and on closed forms."""

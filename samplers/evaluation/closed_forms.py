@@ -1,0 +1,150 @@
+"""Data whose ideal denoiser is known in closed form: what solvers, guidance and likelihood are measured against."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vidgen.diffusion.denoiser import Denoiser, make_denoiser
+from vidgen.diffusion.paths import PARAMETRISATIONS, Path, expand_level
+from vidgen.samplers.solvers.stepping import Clip
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianData:
+    """Every number of a clip is N(mean, std^2), independent of the others; `std` may be one for each channel."""
+
+    mean: float = 0.4
+    std: float | Float[Tensor, "1 c 1 1 1"] = 0.6
+
+    def marginal(self, t: Tensor, path: Path) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of x_t."""
+        alpha, sigma = path.alpha(t), path.sigma(t)
+        return alpha * self.mean, ((alpha * self.std) ** 2 + sigma**2).sqrt()
+
+    def denoiser(self, path: Path) -> Denoiser:
+        """E[x0 | x_t], which is linear in x_t."""
+
+        def denoise(x: Clip, t: Tensor) -> Clip:
+            level = expand_level(t, x)
+            mean, std = self.marginal(level, path)
+            return self.mean + path.alpha(level) * self.std**2 / std**2 * (x - mean)
+
+        return denoise
+
+    def carry(self, x: Clip, t: Tensor, s: Tensor, path: Path) -> Clip:
+        """Where the probability flow carries x_t at level s: quantiles are kept."""
+        (mean_t, std_t), (mean_s, std_s) = (self.marginal(expand_level(v, x), path) for v in (t, s))
+        return mean_s + std_s / std_t * (x - mean_t)
+
+    def log_density(self, x: Clip) -> Float[Tensor, " b"]:
+        """ln p(x0) of whole clips, in nats."""
+        z = (x - self.mean) / self.std
+        return (-0.5 * z**2 - torch.as_tensor(self.std).log() - 0.5 * math.log(2.0 * math.pi)).flatten(1).sum(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainData:
+    """Frames of a stationary Gaussian chain of mean 0 and variance 1, in every channel and position its own: frames i
+    and j have covariance correlation^|i - j|, and given one frame, what follows does not depend on what was before."""
+
+    correlation: float = 0.8
+
+    def covariance(self, frames: int) -> Float[Tensor, "t t"]:
+        place = torch.arange(frames, dtype=torch.float64)
+        return self.correlation ** (place[:, None] - place).abs()
+
+    def denoiser(self, path: Path) -> Denoiser:
+        """E[x0 | x_t] for any levels, clean frames included: with C the covariance, C A (A C A + S^2)^-1 x_t."""
+
+        def denoise(x: Clip, t: Tensor) -> Clip:
+            level = expand_level(t, x)[:, 0, :, 0, 0].expand(len(x), x.shape[2])
+            alpha, sigma, c = path.alpha(level), path.sigma(level), self.covariance(x.shape[2]).to(x)
+            seen = alpha[:, :, None] * c * alpha[:, None] + torch.diag_embed(sigma**2)
+            gain = torch.linalg.solve(seen, alpha[:, :, None] * c)  # its transpose, both being symmetric
+            return torch.einsum("b s t, b c s h w -> b c t h w", gain, x)
+
+        return denoise
+
+    def conditional(self, frames: int, given: dict[int, float]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
+        """Mean and covariance of the other frames, where `given` are known."""
+        c, known = self.covariance(frames), sorted(given)
+        free = [k for k in range(frames) if k not in given]
+        gain = torch.linalg.solve(c[known][:, known], c[known][:, free]).T
+        mean = gain @ torch.tensor([given[k] for k in known], dtype=torch.float64)
+        return mean, c[free][:, free] - gain @ c[known][:, free]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureData:
+    """Every number of a clip is drawn from a mixture of Gaussians, independent of the others."""
+
+    weights: tuple[float, ...] = (0.3, 0.5, 0.2)
+    means: tuple[float, ...] = (-1.2, 0.3, 1.4)
+    stds: tuple[float, ...] = (0.25, 0.35, 0.15)
+
+    def _columns(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return tuple(like.new_tensor(values) for values in (self.weights, self.means, self.stds))
+
+    def denoiser(self, path: Path) -> Denoiser:
+        """E[x0 | x_t]: each component's own, weighted by how probable the component is given x_t."""
+
+        def denoise(x: Clip, t: Tensor) -> Clip:
+            level, x = expand_level(t, x)[..., None], x[..., None]
+            weights, means, stds = self._columns(x)
+            alpha, variance = path.alpha(level), (path.alpha(level) * stds) ** 2 + path.sigma(level) ** 2
+            offset = x - alpha * means
+            share = (weights.log() - 0.5 * variance.log() - 0.5 * offset**2 / variance).softmax(-1)
+            return (share * (means + alpha * stds**2 / variance * offset)).sum(-1)
+
+        return denoise
+
+    def moments(self) -> tuple[float, float, float]:
+        """Mean, standard deviation, and cube root of the third central moment: all in the data's unit."""
+        parts = list(zip(self.weights, self.means, self.stds, strict=True))
+        mean = sum(w * m for w, m, _ in parts)
+        variance = sum(w * (s**2 + (m - mean) ** 2) for w, m, s in parts)
+        third = sum(w * ((m - mean) ** 3 + 3.0 * (m - mean) * s**2) for w, m, s in parts)
+        return mean, variance**0.5, math.copysign(abs(third) ** (1 / 3), third)
+
+    def draw(self, n: int, generator: torch.Generator) -> Float[Tensor, " n"]:
+        weights, means, stds = self._columns(torch.empty(0, dtype=torch.float64))
+        which = torch.multinomial(weights, n, replacement=True, generator=generator)
+        return means[which] + stds[which] * torch.randn(n, dtype=torch.float64, generator=generator)
+
+
+def moments_of(x: Tensor) -> tuple[float, float, float]:
+    """The moments of `MixtureData.moments`, of numbers."""
+    mean = x.mean()
+    third = ((x - mean) ** 3).mean().item()
+    return mean.item(), x.std(correction=0).item(), math.copysign(abs(third) ** (1 / 3), third)
+
+
+def predicting(denoise: Denoiser, path: Path, parametrisation: str) -> Callable[[Clip, Tensor], Tensor]:
+    """A network whose prediction is what an ideal denoiser says, as one of PARAMETRISATIONS."""
+    target = PARAMETRISATIONS[parametrisation].target
+
+    def network(scaled: Clip, t: Tensor) -> Tensor:
+        level = expand_level(t, scaled)
+        x, alpha, sigma = scaled / path.input_scale(level), path.alpha(level), path.sigma(level)
+        x0 = denoise(x, t)
+        return target(x0, (x - alpha * x0) / sigma, alpha, sigma)
+
+    return network
+
+
+def through_network(denoise: Denoiser, path: Path, parametrisation: str) -> Denoiser:
+    """The same denoiser by way of a network's prediction of that kind."""
+    return make_denoiser(predicting(denoise, path, parametrisation), path, parametrisation)
+
+
+def even_normal(shape: tuple[int, ...]) -> Float[Tensor, ...]:
+    """Numbers at evenly spaced quantiles of N(0, 1), in float64: the distribution without the error of drawing."""
+    n = math.prod(shape)
+    u = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    return (math.sqrt(2.0) * torch.erfinv(2.0 * u - 1.0)).reshape(shape)

@@ -1,0 +1,43 @@
+"""Denoisers made weaker on purpose: what perturbed-attention guidance leads away from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from vidgen.models.layers import Attention
+
+if TYPE_CHECKING:
+    from vidgen.models.dit.video_dit import VideoDiT
+
+
+@contextmanager
+def identity_attention(transformer: VideoDiT, blocks: Iterable[int]) -> Iterator[None]:
+    """Within it, self-attention of these blocks gives each position its own value and nothing of others."""
+    layers: list[Attention] = [layer for i in blocks for layer in transformer.blocks[i].self_attention]
+    try:
+        for layer in layers:
+            layer.identity = True
+        yield
+    finally:
+        for layer in layers:
+            layer.identity = False
+
+
+def perturbed_attention(
+    run: Callable[..., Tensor], transformer: VideoDiT, blocks: Iterable[int]
+) -> Callable[..., Tensor]:
+    """A denoiser or network made weak by `identity_attention` in these blocks (Ahn et al. 2024).
+
+    `run` runs `transformer`. One pass at a time: the blocks are switched for all that run meanwhile.
+    """
+    blocks = list(blocks)
+
+    def weak(*inputs: Any, **conditions: Any) -> Tensor:
+        with identity_attention(transformer, blocks):
+            return run(*inputs, **conditions)
+
+    return weak

@@ -1,1 +1,0 @@
-"""Pipelines of diffusers: their folders read, and their schedules."""

@@ -1,1 +1,0 @@
-"""What models and solvers are worth, measured on held-out clips."""

@@ -1,0 +1,173 @@
+"""Features at a tap: ours, beside one bare pass of the model, and beside a loop that keeps what every layer gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from einops import reduce
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vidgen.diffusion.noise import draw_like, sample_generator
+from vidgen.diffusion.paths import network_input
+from vidgen.errors import VidgenError
+from vidgen.models.feature_layers import TapInfo
+from vidgen.profiling.flops import count_gflops
+from vidgen.profiling.roofline import synchroniser
+from vidgen.representations.extractor import FeatureExtractor, list_taps
+from vidgen.scripts.benches.machine import Machine
+from vidgen.scripts.benches.memory import measure_peak
+from vidgen.scripts.benches.peers import ClipSize
+from vidgen.scripts.benches.rows import BenchSettings, Row, make_row
+from vidgen.scripts.benches.timing import alternate
+from vidgen.scripts.extract import open_model
+
+PREPARE = "vidgen.scripts.benches.features:prepare_alone"
+LEVEL = 0.1  # of noise
+Form = Literal["ours", "bare", "hooks"]
+TITLES = {"bare": "one bare pass", "hooks": "every layer kept"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TapWork:
+    """A batch of clips to features at one tap, pooled; "bare": the pass alone, nothing taken from it; "hooks": the
+    whole pass with a hook on every layer, all of which are kept until the tap is picked."""
+
+    model: str
+    tap: str
+    form: Form = "ours"
+    batch: int
+    clip: ClipSize
+    device: str
+    dtype: str
+
+    @property
+    def denoises(self) -> bool:
+        return self.tap.startswith("dit.")
+
+
+def open_for(work: TapWork) -> Any:
+    return open_model(work.model, work.device, work.dtype)
+
+
+def prepare(work: TapWork, model: Any) -> Callable[[], Tensor]:
+    """The work, ready to be run any number of times, with its clips made."""
+    generator = sample_generator(0, "clips")
+    shape = (work.batch, 3, work.clip.frames, work.clip.height, work.clip.width)
+    video = (torch.rand(shape, generator=generator) * 2 - 1).to(work.device)
+    if work.form == "ours":
+        fx = FeatureExtractor(model, [work.tap], [LEVEL])
+        ids = names_of(work)
+        return lambda: next(iter(fx(video, ids).features.values()))
+    run = pass_of(work, model, video)
+    return torch.no_grad()(
+        partial(run_with_hooks, run, layers_of(work, model), work.tap) if work.form == "hooks" else run
+    )
+
+
+def names_of(work: TapWork) -> list[str]:
+    return [str(i) for i in range(work.batch)]
+
+
+def pass_of(work: TapWork, model: Any, video: Float[Tensor, "b 3 T H W"]) -> Callable[[], Tensor]:
+    """One pass through the tokenizer's encoder, and where the tap is of the denoiser, on through that."""
+    tokenizer = getattr(model, "vae", model)
+    if not work.denoises:
+        return lambda: tokenizer.encode(video).latents
+    t = torch.full((work.batch,), LEVEL, device=video.device)
+    text = model.text_encoder([""] * work.batch)
+    x0 = tokenizer.encode(video).latents.float()
+    eps = draw_like(x0, [sample_generator(0, name) for name in names_of(work)])  # the extractor's own
+    return lambda: model.transformer(
+        network_input(tokenizer.encode(video).latents.float(), eps, t, model.path), t, text
+    )
+
+
+def layers_of(work: TapWork, model: Any) -> dict[str, nn.Module]:
+    """Every layer that has a tap, by the tap's name."""
+    tokenizer = getattr(model, "vae", model)
+    encoder = getattr(tokenizer, "tokenizer", tokenizer).encoder  # one with a diffusion decoder has another inside
+    found = {f"tokenizer.encoder.layers.{i}": layer for i, layer in enumerate(encoder.layers)}
+    if work.denoises:
+        found |= {f"dit.blocks.{i}": block for i, block in enumerate(model.transformer.blocks)}
+    return found
+
+
+def run_with_hooks(run: Callable[[], Tensor], layers: dict[str, nn.Module], tap: str) -> Tensor:
+    """The plain way to features: all outputs kept, and then one of them averaged."""
+    kept: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        return lambda module, given, out: kept.__setitem__(name, out)
+
+    hooks = [layer.register_forward_hook(keep(name)) for name, layer in layers.items()]
+    try:
+        run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    out = kept[tap].float()
+    return out.flatten(1, -2).mean(1) if tap.startswith("dit.") else reduce(out, "b c t h w -> b c", "mean")
+
+
+def prepare_alone(**values: Any) -> Callable[[], Tensor]:
+    """The work with a model of its own: for a process that measures memory."""
+    work = TapWork(**{**values, "clip": ClipSize(**values["clip"])})
+    return prepare(work, open_for(work))
+
+
+def choose_work(settings: BenchSettings, infos: list[TapInfo]) -> list[tuple[TapWork, Form]]:
+    """Ours and what it is held against: the last tap of either part against a bare pass, the middle one against
+    keeping every layer."""
+    parts = {
+        part: [info.name for info in infos if info.name.startswith(prefix)]
+        for part, prefix in (("tokenizer", "tokenizer.encoder.layers."), ("denoiser", "dit.blocks."))
+    }
+    if not parts["tokenizer"]:
+        raise VidgenError(f"{settings.model} has no layers to tap; give a pipeline or a tokenizer of ours")
+    size = ClipSize(frames=5, height=32, width=32) if settings.quick else ClipSize(frames=17, height=64, width=64)
+    start = {"model": settings.model, "device": settings.device, "dtype": settings.dtype, "clip": size}
+    start["batch"] = 2 if settings.quick else 8
+    pairs = [("tokenizer.latents", "bare")]
+    pairs += [(parts["denoiser"][-1], "bare")] if parts["denoiser"] else []
+    pairs += [(taps[len(taps) // 2], "hooks") for taps in parts.values() if taps]
+    return [(TapWork(tap=tap, **start), form) for tap, form in pairs]
+
+
+def measure_taps(settings: BenchSettings, machine: Machine) -> Iterator[Row]:
+    """A row for each tap and what it is held against."""
+    model = open_model(settings.model, settings.device, settings.dtype)
+    for work, form in choose_work(settings, list_taps(model)):
+        yield measure_pair(work, replace(work, form=form), model, settings, machine)
+
+
+def measure_pair(ours: TapWork, other: TapWork, model: Any, settings: BenchSettings, machine: Machine) -> Row:
+    """Times both in turns; overhead is what ours takes more than a bare pass, of that pass."""
+    with_hooks = other.form == "hooks"
+    if with_hooks and settings.peers is not None and "hooks" not in settings.peers:
+        runs = {"ours": prepare(ours, model)}
+    else:
+        runs = {"ours": prepare(ours, model), "other": prepare(other, model)}
+    outs = {name: run() for name, run in runs.items()}
+    gflops = count_gflops(runs["ours"])
+    times = alternate(runs, rounds=settings.rounds, settle=synchroniser(ours.device))
+    found: dict[str, Any] = {"clips_per_s": ours.batch / times["ours"].median, "clips": ours.batch}
+    said = f"{found['clips_per_s']:.1f} clips/s"
+    if "other" in times:
+        found["peer"] = times["other"]
+        if with_hooks:
+            found["max_abs_diff"] = (outs["ours"].float() - outs["other"].float()).abs().max().item()
+        else:
+            found["overhead"] = times["ours"].median / times["other"].median - 1.0
+            said += f", {found['overhead']:+.1%} of a bare pass"
+    if settings.memory:
+        peak = measure_peak(PREPARE, **asdict(ours))
+        found |= {"peak_mb": peak.peak_mb, "work_mb": peak.work_mb}
+        if "other" in times:
+            found["peer_peak_mb"] = measure_peak(PREPARE, **asdict(other)).peak_mb
+    name = f"{ours.tap} {ours.batch} x {ours.clip}" + (f", {TITLES[other.form]}" if "other" in times else "")
+    return make_row(name, times["ours"], gflops=gflops, roof=machine.matmul_gflops[ours.dtype], said=said, **found)

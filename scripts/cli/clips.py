@@ -1,0 +1,150 @@
+"""Clips named on the command line: which part of them, their frames one by one, and where results of each go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vidgen.errors import VideoError, VidgenError
+from vidgen.scripts.cli.outputs import check_output
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vidgen.data.manifests import ClipRecord
+
+MAX_FPS = 1000.0  # the most that a written file can have
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """Which part of a clip, at which size; see the options of the same names."""
+
+    size: tuple[int, int] | None = None
+    fit: Any = "crop"
+    num_frames: int | None = None
+    fps: float | None = None
+    max_seconds: float | None = None
+    lenient: bool = False
+
+    def checked(self) -> Cut:
+        """Itself; VidgenError for a window that holds nothing."""
+        if self.max_seconds is not None and not self.max_seconds > 0:
+            raise VidgenError(f"--max-seconds {self.max_seconds:g} leaves nothing; give more than 0")
+        return self
+
+
+@dataclass(kw_only=True)
+class OpenedClip:
+    """Frames of one clip as they are decoded. count and size say what came so far, problems what was wrong."""
+
+    path: Path
+    fps: float
+    expected: int | None
+    lenient: bool
+    frames: Iterator[np.ndarray]
+    count: int = 0
+    size: tuple[int, int] = (0, 0)
+    problems: list[str] = field(default_factory=list)
+
+    def counted(self, moved: Callable[[int], None] = lambda done: None) -> Iterator[np.ndarray]:
+        """The frames; `moved` hears the count. VideoError where they break off, unless lenient and there are some."""
+        try:
+            for frame in self.frames:
+                self.count, self.size = self.count + 1, frame.shape[:2]
+                moved(self.count)
+                yield frame
+        except VideoError as error:
+            line = str(error).replace("strict=False", "--lenient")
+            if not self.lenient or not self.count:
+                raise VideoError(line) from error
+            self.problems.append(f"{self.path}: only {self.count} frames: {line.removeprefix(f'{self.path}: ')}")
+
+
+def open_frames(path: Path, cut: Cut, record: ClipRecord | None = None) -> OpenedClip:
+    """Opens a clip, or the part of it that a manifest's record names. Raises VideoError if it is none."""
+    from vidgen.data.reading import iter_frames, probe_video
+
+    start, duration = (record.start, record.duration) if record else (0.0, None)
+    native = record.fps if record else None
+    info = probe_video(path, native or cut.fps)
+    if cut.max_seconds is not None:
+        duration = cut.max_seconds if duration is None else min(duration, cut.max_seconds)
+    shown = iter_frames(
+        path, start=start, duration=duration, fps=cut.fps, size=cut.size, fit=cut.fit, native_fps=native
+    )
+    fps = min(cut.fps or info.fps, MAX_FPS)
+    expected = round((duration if duration is not None else info.duration) * fps) or None
+    if cut.num_frames is not None:
+        expected = cut.num_frames if expected is None else min(expected, cut.num_frames)
+    frames = (frame for _, frame in islice(shown, cut.num_frames))
+    return OpenedClip(path=path, fps=fps, expected=expected, lenient=cut.lenient, frames=frames)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipJob:
+    """One clip of a source and the file that its result goes to, if any."""
+
+    record: ClipRecord
+    output: Path | None
+
+
+def default_output(path: Path, suffix: str) -> Path:
+    """NAME + `suffix` in the current folder, or NAME_2 + `suffix` if that is taken."""
+    stem, tries = path.stem.removesuffix(".latents"), 1
+    target = Path(stem + suffix)
+    while target.exists():
+        tries += 1
+        target = Path(f"{stem}_{tries}{suffix}")
+    return target
+
+
+def find_records(source: Path) -> tuple[list[ClipRecord], bool]:
+    """The clips of a file, folder or manifest, and whether the source is more than one clip."""
+    from vidgen.data.manifests import MANIFEST_SUFFIXES, find_clips
+
+    if not source.exists():
+        raise VideoError(f"{source}: no such file or folder; check the path")
+    records = find_clips(source)
+    if source.is_file() and source.suffix.lower() not in MANIFEST_SUFFIXES:
+        return records, False
+    return records, [record.path for record in records] != [source]
+
+
+def check_folder(source: Path, output: Path | None) -> None:
+    """Raises VidgenError now unless the results of the many clips of `source` can go into the folder `output`."""
+    if output is None:
+        raise VidgenError(f"{source}: holds many clips, whose results need a folder; name it with -o")
+    if output.exists() and not output.is_dir():
+        raise VidgenError(f"{output}: is a file, and the results of a folder need a folder; name another")
+    check_output(output / "x" if output.is_dir() else output)
+
+
+def list_jobs(source: Path, output: Path | None) -> tuple[list[ClipJob], bool]:
+    """The clips of a file, folder or manifest, with an output each, and whether the source is more than one clip.
+
+    A folder's results go into the folder `output`, made if need be, under the clips' own names as .mp4.
+    """
+    records, many = find_records(source)
+    if output is None:
+        return [ClipJob(record=record, output=None) for record in records], many
+    if not many:
+        check_output(output, folder=output.suffix == "")
+        return [ClipJob(record=records[0], output=output)], False
+    check_folder(source, output)
+    paths = place(records, output)
+    return [ClipJob(record=record, output=path) for record, path in zip(records, paths, strict=True)], True
+
+
+def place(records: list[ClipRecord], folder: Path) -> list[Path]:
+    """A path in `folder` for every record: its id with .mp4; the old suffix stays where two would collide."""
+    names = [Path(record.id.replace("#", "-")) for record in records]
+    safe = [Path(*[part for part in name.parts if part not in ("..", "/")]) for name in names]
+    short = [name.with_suffix(".mp4") for name in safe]
+    return [
+        folder / (s if short.count(s) == 1 else name.with_name(f"{name.name}.mp4"))
+        for s, name in zip(short, safe, strict=True)
+    ]

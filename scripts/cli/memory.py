@@ -1,0 +1,102 @@
+"""`--max-memory`: what its words mean, and the plan that keeps within it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vidgen.errors import VidgenError
+from vidgen.scripts.cli.printing import note, peak_memory_mb
+
+if TYPE_CHECKING:
+    from vidgen.tokenizers.model import VideoTokenizer
+    from vidgen.tokenizers.streaming.chunks import Plan, Planner
+    from vidgen.tokenizers.streaming.memory_plan import Task
+
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory",
+        metavar="4GB",
+        help="Choose chunks and tiles to stay within this: of the process, or with --device cuda of the GPU.",
+    ),
+]
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+# What a process takes beside the plan, guessed on the safe side and not measured one by one: threads, kernels' code and
+# buffers of their own; and, a pixel of a frame, what writing a video holds (x264 looks 40 frames ahead). Reading has
+# begun before anything is planned, and counts as there already.
+RUNTIME_BYTES = 96 * 2**20
+CODEC_BYTES: dict[Task, int] = {"encode": 16, "decode": 128, "reconstruct": 144}
+
+
+def parse_bytes(text: str | None, option: str = "--max-memory") -> int | None:
+    """ "4GB", "512MiB" or "1.5e9" in bytes; None stays None. Raises VidgenError for anything else."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?(?:[eE]\+?\d+)?)\s*([KMGT]?I?)B?\s*", text, re.IGNORECASE)
+    unit = _UNITS.get(match[2].upper()) if match else None
+    count = int(float(match[1]) * unit) if unit else 0
+    if not 0 < count < 2**60:
+        raise VidgenError(f"{option} {text!r} is not an amount of memory; give some such as 4GB or 800MB")
+    return count
+
+
+def resident_bytes() -> int:
+    """What this process holds in memory now; where the system does not say, the most that it has held."""
+    try:
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * resource.getpagesize()
+    except (ImportError, OSError, IndexError, ValueError):
+        return round((peak_memory_mb() or 0) * 2**20)
+
+
+def make_planner(tokenizer: VideoTokenizer, limit: int | None, task: Task) -> Planner:
+    """The function that plans a clip of some size: the default one, or one that keeps `limit` bytes."""
+    from vidgen.tokenizers.streaming.chunks import plan_by_pixels
+
+    if limit is None:
+        return plan_by_pixels
+    if not tokenizer.streams:
+        raise VidgenError(f"--max-memory: {tokenizer.config.name} takes a clip in one go; shorten or shrink the clip")
+
+    import torch
+
+    from vidgen.tokenizers.streaming.memory_plan import MemoryModel, plan_for_memory
+
+    model, plans = MemoryModel(tokenizer), {}
+    device = tokenizer.latents_mean.device
+
+    def plan(_: VideoTokenizer, height: int, width: int) -> Plan:
+        if (height, width) in plans:
+            return plans[height, width]
+        if device.type == "cuda":
+            others = torch.cuda.memory_allocated(device) - model.weights
+        else:
+            others = resident_bytes() - model.weights + RUNTIME_BYTES + CODEC_BYTES[task] * height * width
+        chosen = plan_for_memory(
+            tokenizer, height, width, max_bytes=limit, task=task, reserved=max(0, others), model=model
+        )
+        note(f"{height}x{width}: {describe_plan(chosen, limit)}")
+        plans[height, width] = chosen
+        return chosen
+
+    return plan
+
+
+def describe_plan(plan: Plan, limit: int) -> str:
+    """A plan in words."""
+    from vidgen.checkpoints.memory import describe_bytes
+    from vidgen.tokenizers.streaming.tiles import BlendedTiles
+
+    within = f"at most {describe_bytes(plan.peak_bytes)} of {describe_bytes(limit)}"
+    if plan.tiles is None:
+        return f"whole frames, {plan.latents} latent frames at a time, {within}"
+    tiles = f"tiles of {plan.tiles.rows}x{plan.tiles.cols} latent cells, {within}"
+    if isinstance(plan.tiles, BlendedTiles):
+        return f"blended {tiles}; blending approximates, since this model attends beyond a tile"
+    return f"exact {tiles}"

@@ -1,0 +1,124 @@
+"""Whether clips can be sampled and decoded in the memory that is free: looked at before any work, with what could."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
+
+from vidgen.checkpoints.free_memory import free_bytes
+from vidgen.checkpoints.memory import describe_bytes
+from vidgen.errors import VidgenError
+from vidgen.models.rope import rotary_table
+from vidgen.models.text.encoders import TextEncoding
+from vidgen.profiling.live_memory import LiveBytes
+from vidgen.tokenizers.model import VideoTokenizer
+from vidgen.tokenizers.streaming.chunks import Plan
+from vidgen.tokenizers.streaming.memory_plan import HEADROOM, MemoryModel, plan_for_memory
+
+if TYPE_CHECKING:
+    from vidgen.pipelines.video import VideoPipeline
+
+Shape = tuple[int, int, int, int]  # of one clip's latents
+TEXT_TOKENS = 512  # as long as texts get
+# Float32 numbers that a pass holds at most: of each token by the network's width, of each pixel of a latent frame's
+# frames. Where so many fit several times over, there is nothing to look at.
+PER_TOKEN, PER_PIXEL, PLENTY = 64, 1000, 4
+
+
+class FusedAttention(TorchFunctionMode):
+    """Attention on `meta` as fused kernels have it, without the matrix of scores that it is worked out with there."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if func is F.scaled_dot_product_attention and args and args[0].is_meta:
+            return torch.empty_like(args[0])
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def pass_bytes(network: torch.nn.Module, shape: Shape, batch: int) -> int:
+    """The most bytes of tensors that one pass over `batch` clips of latents makes and holds at one time.
+
+    Counted as `MemoryModel` does: on tensors that have shapes and no data.
+    """
+    named = chain(network.named_parameters(), network.named_buffers())
+    shadow = {name: value.to("meta") for name, value in named}
+    x = torch.empty(batch, *shape, device="meta")
+    width = network.config.text_width
+    text = None
+    if width:
+        tokens = torch.empty(batch, TEXT_TOKENS, width, device="meta", dtype=next(network.parameters()).dtype)
+        mask = torch.ones(batch, TEXT_TOKENS, dtype=torch.bool, device="meta")
+        text = TextEncoding(tokens=tokens, mask=mask)
+    levels = torch.empty(batch, device="meta")
+    rotary_table.cache_clear()  # a pass makes its own: it is counted whether or not another one left it behind
+    with FusedAttention(), LiveBytes() as live:
+        functional_call(network, shadow, (x, levels, text))
+    return live.peak
+
+
+def check_sampling(pipe: VideoPipeline, size: tuple[int, int, int], batch: int, *, long: bool, decodes: bool) -> None:
+    """Raises VidgenError, saying what would fit, where `batch` clips of `size` (frames, height, width) at once, or
+    decoding them one after the other, take more memory than is free on the pipeline's device. `long`: the size is that
+    of a window."""
+    device = next(pipe.transformer.parameters()).device
+    free = free_bytes(str(device))
+    if free is None:
+        return
+    check_passes(pipe, size, batch, free, "--window" if long else "--num-frames")
+    if decodes and isinstance(pipe.vae, VideoTokenizer):
+        check_decoding(pipe.vae, size, free)
+
+
+def check_passes(pipe: VideoPipeline, size: tuple[int, int, int], batch: int, free: int, length: str) -> None:
+    """See `check_sampling`; `length` names the option. Networks that do not run without data are not judged."""
+    shape = pipe.latent_shape(*size)
+    tokens = pipe.tokens_of(shape) * shape[1] + TEXT_TOKENS
+    if PLENTY * 4 * PER_TOKEN * pipe.transformer.config.width * tokens * batch <= free:
+        return
+
+    def needed(clips: int, latent_frames: int) -> int:
+        c, _, h, w = shape
+        return round(HEADROOM * pass_bytes(pipe.transformer, (c, latent_frames, h, w), clips))
+
+    try:
+        asked = needed(batch, shape[1])
+    except (NotImplementedError, RuntimeError):  # a branch on numbers, of which there are none here
+        return
+    if asked <= free:
+        return
+    clips = bisect_right(range(1, batch), free, key=lambda n: needed(n, shape[1]))
+    frames = 0 if clips else bisect_right(range(1, shape[1]), free, key=lambda n: needed(1, n))
+    advice = "not even one frame of that size would fit; make it smaller"
+    if clips:
+        advice = f"--batch-size {clips} would fit"
+    elif frames:
+        most = 1 + (frames - 1) * pipe.vae.config.ratio_t
+        advice = f"{length} {most}{' with --batch-size 1' * (batch > 1)} would fit"
+    what = f"{batch} clips at once" if batch > 1 else "a clip"
+    raise VidgenError(
+        f"sampling {what} of {'x'.join(map(str, size))} takes {describe_bytes(asked)} beside the weights, and "
+        f"{describe_bytes(free)} are free; {advice}"
+    )
+
+
+def check_decoding(vae: VideoTokenizer, size: tuple[int, int, int], free: int) -> None:
+    """See `check_sampling`; a latent frame is decoded at a time."""
+    _, height, width = size
+    if PLENTY * 4 * PER_PIXEL * vae.config.ratio_t * height * width <= free:
+        return
+    model = MemoryModel(vae)
+    needed = model.peak("decode", height, width, Plan(latents=1)) - model.weights
+    if needed <= free:
+        return
+    plan_for_memory(vae, height, width, max_bytes=free + model.weights, task="decode", model=model)
+    raise VidgenError(
+        f"decoding frames of {height}x{width} takes {describe_bytes(needed)}, and {describe_bytes(free)} are free; in "
+        "tiles they would fit: add --output-type latent, then `vidgen tokenizer decode FILE --max-memory "
+        f"{describe_bytes(free + model.weights)}`"
+    )

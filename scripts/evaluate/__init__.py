@@ -1,0 +1,1 @@
+"""`vidgen evaluate ...`: one file a verb."""

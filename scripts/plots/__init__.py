@@ -1,0 +1,1 @@
+"""Plots and contact sheets that verbs draw."""

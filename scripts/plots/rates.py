@@ -1,0 +1,36 @@
+"""The picture of `vidgen tokenizer evaluate --rate-distortion`: PSNR over bits per pixel, tokenizer and codecs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vidgen.checkpoints.atomic import written_aside
+
+
+def draw_rates(report: dict[str, Any], path: Path) -> None:
+    """Writes the mean curves of a report to a .png, .svg or .pdf; rates on a log axis. No display is needed."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rates = report["rate_distortion"]
+    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for name, curve in rates["codecs"].items():
+        axes.plot([p["bpp"] for p in curve], [p["psnr"] for p in curve], marker=".", label=name)
+    points = sorted(rates["points"], key=lambda point: point["coded_bpp"])
+    psnr = [p["psnr"] for p in points]
+    coded = axes.plot([p["coded_bpp"] for p in points], psnr, "s-", color="black", label="tokenizer, coded")
+    axes.plot([p["raw_bpp"] for p in points], psnr, "s", color=coded[0].get_color(), mfc="none", label="tokenizer, raw")
+    for point in points:
+        place = (point["coded_bpp"], point["psnr"])
+        axes.annotate(point["name"], place, textcoords="offset points", xytext=(4, -10), fontsize=7)
+    axes.set_xscale("log")
+    axes.set_xlabel("bits per pixel")
+    axes.set_ylabel("PSNR, dB (RGB)")
+    axes.set_title(f"{report['model']} ({report['tokenizer']}), {len(report['clips'])} clips", fontsize=10)
+    axes.grid(True, which="both", alpha=0.3)
+    axes.legend(fontsize=8)
+    with written_aside(path) as aside:
+        figure.savefig(aside, dpi=150)

@@ -1,0 +1,1 @@
+"""`vidgen tokenizer ...`: one file a verb."""

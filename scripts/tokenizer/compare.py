@@ -1,0 +1,63 @@
+"""`vidgen tokenizer compare`: train variants of a tokenizer for one budget, and tabulate them on held-out clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vidgen.scripts.cli.options import JsonOption, find_device, parse_names
+from vidgen.scripts.cli.outputs import check_output
+from vidgen.scripts.cli.printing import note, print_json, print_table
+
+
+def compare(
+    comparison: Annotated[str, typer.Argument(metavar="FILE", help="A comparison's YAML file, or a shipped name.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="For every variant, as steps=100 device=cuda.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for runs, results.json and table.md.")
+    ] = ...,
+    clips: Annotated[
+        Path | None, typer.Option("--clips", metavar="DIR", help="Clips to train and measure on, for the file's own.")
+    ] = None,
+    only: Annotated[str | None, typer.Option("--only", metavar="A,B", help="These variants, of the file's.")] = None,
+    report_file: Annotated[
+        Path | None, typer.Option("-o", "--report", help="Write the JSON to this file too; so does --json FILE.json.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Train every variant of a comparison file for the same steps on the same clips, and measure them on others.
+
+    The same command goes on after a stop, and leaves finished variants alone.
+    Example: vidgen tokenizer compare compare_bottlenecks --out runs/bottlenecks
+    """
+    if report_file is not None:
+        check_output(report_file)
+
+    from vidgen.train.ablations.run import RESULTS, TABLE, write_json
+    from vidgen.train.ablations.run import compare as compare_variants
+    from vidgen.train.ablations.variants import load_comparison
+
+    found = load_comparison(comparison, out, clips=clips, overrides=settings or [])
+    find_device(found.recipe.device)
+    report = compare_variants(found, out, only=parse_names(only or ""), say=note)
+    if report_file is not None:
+        write_json(report_file, report)
+    elif json:
+        print_json(report)
+    if not json:
+        show(report)
+        print(f"{out / TABLE}, {out / RESULTS}: {len(report['variants'])} variants")
+
+
+def show(report: dict[str, Any]) -> None:
+    """The table, narrower than the one in the file: without intervals and what is the same for all."""
+    from vidgen.train.ablations.table import COLUMNS, describe_budget, table_rows
+
+    rows = [[cell.split(" [")[0] for cell in row] for row in table_rows(report)]
+    columns = [name if k < 2 else f">{name}" for k, name in enumerate(COLUMNS)]
+    print_table("held-out clips", columns, rows)
+    print(describe_budget(report))

@@ -1,0 +1,83 @@
+"""`vidgen tokenizer compare-objectives`: reconstruction against denoising at equal budget, by decoding and probes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vidgen.errors import VidgenError
+from vidgen.scripts.cli.options import DeviceOption, JsonOption, SeedOption, check_rate, find_device, has_fast_bfloat16
+from vidgen.scripts.cli.printing import note, print_json, print_table
+
+
+def compare_objectives(
+    clips: Annotated[Path, typer.Argument(metavar="DIR", help="Clips to train on; some are held out for decoding.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder of the runs and tables; continued if there.")
+    ] = Path("runs/objectives"),
+    labelled: Annotated[
+        Path | None, typer.Option("--labelled", help="Clips with labels, to probe features on: a manifest or folder.")
+    ] = None,
+    fps: Annotated[float, typer.Option("--fps", help="Rate that labelled clips are taken at.")] = 12.5,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps of every arm.")] = 600,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 8,
+    preset: Annotated[str, typer.Option("--preset", help="The tokenizer whose encoder is trained.")] = (
+        "kl_causal_4x8x8_16ch"
+    ),
+    width: Annotated[int, typer.Option("--width", min=8, help="Width of the denoiser.")] = 192,
+    depth: Annotated[int, typer.Option("--depth", min=1, help="Blocks of the denoiser.")] = 6,
+    head_dim: Annotated[int, typer.Option("--head-dim", min=8, help="Width of its attention heads.")] = 48,
+    num_frames: Annotated[int, typer.Option("--num-frames", min=2)] = 17,
+    size: Annotated[int, typer.Option("--size", min=16, help="Height and width of clips.")] = 64,
+    hold_out: Annotated[int, typer.Option("--hold-out", min=2, help="Every N-th file is kept for decoding.")] = 4,
+    shapes: Annotated[int, typer.Option("--shapes", min=50, help="Synthetic clips that probes learn from.")] = 300,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Train one encoder by reconstruction, by regression through a denoiser's network, and by denoising; compare.
+
+    Example: vidgen tokenizer compare-objectives clips --labelled actions.csv -o runs/objectives
+    """
+    check_rate(fps)
+    for path in (clips, labelled):
+        if path is not None and not path.exists():
+            raise VidgenError(f"{path}: no such file or folder; check the path")
+    where = find_device(device)
+
+    from vidgen.train.ablations.objective_report import NAME, budget_rows, decoding_rows, probe_rows
+    from vidgen.train.ablations.objective_report import compare_objectives as compare
+    from vidgen.train.ablations.objective_variants import Plan
+
+    plan = Plan(
+        clips=clips,
+        out=output,
+        labelled=labelled,
+        fps=fps,
+        steps=steps,
+        batch_size=batch_size,
+        seed=seed,
+        preset=preset,
+        width=width,
+        depth=depth,
+        head_dim=head_dim,
+        num_frames=num_frames,
+        size=size,
+        hold_out=hold_out,
+        shapes=shapes,
+        autocast="bfloat16" if has_fast_bfloat16(where) else "float32",
+        device=where,
+    )
+    report = compare(plan, say=note)
+    if json:
+        print_json(report)
+        return
+    for title, (columns, rows) in {
+        "budget": budget_rows(report),
+        "decoding of held-out clips": decoding_rows(report),
+        "accuracy of probes": probe_rows(report),
+    }.items():
+        print_table(title, (columns[0], *(f">{name}" for name in columns[1:])), rows)
+    print(f"{output / NAME}.json and {NAME}.md: written")

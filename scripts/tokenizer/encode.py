@@ -1,0 +1,110 @@
+"""Clips to token files: one, or all of a folder with an index, continued where an earlier run stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vidgen.errors import VideoError, VidgenError
+from vidgen.scripts.cli.clips import Cut, OpenedClip, open_frames
+from vidgen.scripts.cli.printing import note, progress
+
+if TYPE_CHECKING:
+    from vidgen.data.manifests import ClipRecord
+    from vidgen.tokenizers.files.token_writing import Author
+    from vidgen.tokenizers.model import VideoTokenizer
+    from vidgen.tokenizers.streaming.chunks import Planner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writer:
+    """What every clip of a run is encoded with; `model` is the name that the tokenizer was asked for by."""
+
+    tokenizer: VideoTokenizer
+    author: Author
+    model: str
+    planner: Planner
+
+
+def encode_clip(writer: Writer, opened: OpenedClip, target: Path) -> dict[str, Any]:
+    """Writes the tokens of an opened clip as its frames come, and returns what there is to say of them.
+
+    Raises VidgenError, with nothing written, if the clip cannot be read or the file not be written.
+    """
+    from vidgen.tokenizers.files.token_writing import writing_tokens
+    from vidgen.tokenizers.streaming.chunks import encode_tokens
+
+    started = time.perf_counter()
+    with progress(opened.path.name, opened.expected) as moved, writing_tokens(target, writer.author) as tokens:
+        for piece in encode_tokens(writer.tokenizer, opened.counted(moved), writer.planner):
+            tokens.add(piece)
+        if not opened.count:
+            raise VideoError(f"{opened.path}: no frames in the part asked for; ask for another")
+        height, width = opened.size
+        said = {"source": opened.path.name, "model": writer.model}
+        size = {"num_frames": opened.count, "height": height, "width": width, "fps": opened.fps}
+        tokens.finish(**size, extra=said)
+    for problem in opened.problems:
+        note(f"warning: {problem}")
+    shape = {"indices" if tokens.bits else "latents": list(tokens.shape)}
+    return {"path": str(target), "source": str(opened.path), **size, **shape} | {
+        "bits": tokens.payload,
+        "bytes": target.stat().st_size,
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+
+
+def encode_folder(writer: Writer, records: list[ClipRecord], folder: Path, cut: Cut) -> dict[str, Any]:
+    """Writes the tokens of every clip below `folder`, with an index; clips that are there already are left alone.
+
+    Returns {"path", "index", "encoded", "kept", "failed": [{"path", "reason"}], "clips": rows of the index}. Raises
+    VidgenError if no clip can be used.
+    """
+    from vidgen.tokenizers.files.token_folders import TokenIndex, TokenRow, hash_source, place
+
+    made = not folder.exists()
+    folder.mkdir(exist_ok=True)
+    index, failed, kept, done = TokenIndex(folder), [], 0, []
+    settings = dataclasses.asdict(cut) | {"dtype": str(writer.tokenizer.dtype)}
+    names = place([record.id for record in records], ".safetensors")
+    for record, name in zip(records, names, strict=True):
+        target = folder / name
+        try:
+            source_hash = hash_source(record, writer.author.hash, settings)
+            if index.holds(name, source_hash):
+                kept += 1
+            else:
+                opened = open_frames(record.path, cut, record)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                row = encode_clip(writer, opened, target)
+                index.add(
+                    TokenRow(
+                        path=name,
+                        source=str(record.path),
+                        frames=row["num_frames"],
+                        hash=source_hash,
+                        tokenizer_hash=writer.author.hash,
+                        **{key: row[key] for key in ("fps", "height", "width", "bytes", "bits")},
+                    )
+                )
+            done.append(name)
+        except VidgenError as error:
+            failed.append({"path": str(record.path), "reason": str(error)})
+            note(f"left out: {error}")
+    if not done:
+        if made:
+            _remove_empty(folder)
+        raise VidgenError(f"{folder}: none of {len(records)} clips can be used; see `vidgen data inspect`")
+    index.save()
+    report = {"path": str(folder), "index": str(index.file), "encoded": len(done) - kept, "kept": kept}
+    return report | {"failed": failed, "clips": [dataclasses.asdict(index.rows[name]) for name in done]}
+
+
+def _remove_empty(folder: Path) -> None:
+    """Takes away folders below and including `folder` that hold nothing."""
+    for path in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True) + [folder]:
+        if not any(path.iterdir()):
+            path.rmdir()

@@ -1,0 +1,70 @@
+"""One clip through a tokenizer and back: to a file if wanted, with its PSNR, piece by piece."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from math import log10
+from typing import TYPE_CHECKING, Any
+
+from vidgen.scripts.cli.clips import ClipJob, Cut, open_frames
+from vidgen.scripts.cli.printing import progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vidgen.tokenizers.model import VideoTokenizer
+    from vidgen.tokenizers.streaming.chunks import Planner
+
+
+class ErrorSum:
+    """Mean squared error of a clip whose frames come in pieces."""
+
+    def __init__(self) -> None:
+        self.total, self.count = 0.0, 0
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        for a, b in zip(x.unbind(1), y.unbind(1), strict=True):  # in float64, a frame at a time
+            self.total += (a.double() - b.double()).square().sum().item()
+        self.count += x.numel()
+
+    def psnr(self) -> float:
+        """Peak signal-to-noise ratio in dB of pixels in [-1, 1], as `vidgen.metrics.psnr` of the whole clip."""
+        from vidgen.metrics import PSNR_CEILING
+
+        mse = self.total / self.count
+        return min(PSNR_CEILING, 10.0 * log10(4.0 / mse)) if mse > 0 else PSNR_CEILING
+
+
+def reconstruct_clip(
+    tokenizer: VideoTokenizer, job: ClipJob, cut: Cut, side_by_side: bool, planner: Planner
+) -> dict[str, Any]:
+    """Encodes and decodes one clip, writes it if the job names a file, and returns its row of the report.
+
+    Raises VidgenError, with nothing written, if the clip cannot be read or the file not be written.
+    """
+    import torch
+
+    from vidgen.data.writing import write_video
+    from vidgen.tokenizers.streaming.chunks import reconstruct_stream
+
+    started, error = time.perf_counter(), ErrorSum()
+    opened = open_frames(job.record.path, cut, job.record)
+
+    def pieces() -> Iterator[Tensor]:
+        with progress(job.record.path.name, opened.expected) as moved:
+            for original, result in reconstruct_stream(tokenizer, opened.counted(moved), planner):
+                error.add(original, result)
+                for x, y in zip(original.split(1, dim=1), result.split(1, dim=1), strict=True):
+                    yield torch.cat([x, y], dim=3) if side_by_side else y
+
+    if job.output is not None:
+        job.output.parent.mkdir(parents=True, exist_ok=True)
+        write_video(pieces(), job.output, fps=opened.fps)
+    else:
+        for _ in pieces():
+            pass
+    height, width = opened.size
+    row = {"path": str(job.record.path), "frames": opened.count, "height": height, "width": width}
+    row |= {"psnr": round(error.psnr(), 3), "seconds": round(time.perf_counter() - started, 2)}
+    return row | {"output": str(job.output) if job.output else None, "note": "; ".join(opened.problems)}

@@ -1,0 +1,69 @@
+"""The report on a data set: counts that are known beforehand, and plain JSON."""
+
+import json
+
+import pytest
+
+from vidgen.data import ClipRecord, inspect_source, write_video
+from vidgen.data.validation import measure_clip
+from vidgen.errors import VidgenError
+
+
+def test_report_counts_what_is_there(tmp_path, make_video, numbered, waves):
+    make_video(numbered(20), "even.mp4", fps=10)
+    make_video(numbered(5), "uneven.mkv", stamps=[0, 100, 200, 700, 800])
+    make_video(waves(3, 32, 64), "turned.mov", rotation=90)
+    write_video(waves(6, 10, 12), tmp_path / "walk", fps=8)
+    (tmp_path / "empty.mp4").touch()
+    calls = []
+    report = inspect_source(tmp_path, fps=None, progress=lambda done, total: calls.append((done, total)))
+    assert json.loads(json.dumps(report)) == report
+    assert calls == [(k, 5) for k in range(1, 6)]
+    assert report["kept"] == 4 and report["frames"] == 20 + 5 + 3 + 6
+    assert report["dropped"] == [
+        {"path": str(tmp_path / "empty.mp4"), "reason": "the file is empty (0 bytes); copy or download it again"}
+    ]
+    rows = {row["id"]: row for row in report["clips"]}
+    assert (rows["even.mp4"]["frames"], rows["even.mp4"]["fps"], rows["even.mp4"]["seconds"]) == (20, 10, 2)
+    assert not rows["even.mp4"]["vfr"] and rows["even.mp4"]["warnings"] == []
+    assert rows["uneven.mkv"]["vfr"] and "variable frame rate" in rows["uneven.mkv"]["warnings"][0]
+    assert (rows["turned.mov"]["width"], rows["turned.mov"]["height"]) == (32, 64)
+    assert (rows["walk"]["frames"], rows["walk"]["codec"]) == (6, "png")
+    assert report["hours"] == pytest.approx(sum(row["seconds"] for row in report["clips"]) / 3600)
+
+
+@pytest.mark.parametrize("decode", ["full", "first"])
+@pytest.mark.parametrize(
+    "fps, num_frames, kept, counted",
+    [(None, 20, 1, 20), (None, 21, 0, 20), (5, 10, 1, 10), (5, 11, 0, 10), (30, 60, 1, 60), (30, 61, 0, 60)],
+)
+def test_windows_too_long_are_dropped_with_both_numbers(
+    tmp_path, make_video, numbered, decode, fps, num_frames, kept, counted
+):
+    make_video(numbered(20), "clip.mp4", fps=10)
+    report = inspect_source(tmp_path, num_frames=num_frames, fps=fps, decode=decode)
+    assert report["kept"] == kept
+    if not kept:
+        rate = f" at {fps} fps" if fps else ""
+        assert report["dropped"][0]["reason"] == f"{counted} frames{rate}, {num_frames} needed"
+
+
+def test_full_decoding_finds_damage_that_the_first_frame_hides(tmp_path, make_video, waves):
+    path = make_video(waves(40, 96, 128), options={"crf": "10"}, faststart=True)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
+    report = inspect_source(path)
+    assert report["kept"] == 0 and "frames decoded" in report["dropped"][0]["reason"]
+    assert inspect_source(path, decode="first")["kept"] == 1
+
+
+def test_parts_of_a_file(make_video, numbered):
+    path = make_video(numbered(30), fps=10)
+    measured = measure_clip(ClipRecord(path=path, id="part", start=1.0, duration=0.5))
+    assert len(measured.timeline.times) == 5 and measured.timeline.end == 1.5
+    assert [measured.starts(n, None) for n in (1, 5, 6)] == [5, 1, 0]
+    assert measured.available(4) == 2 and measured.available(40) == 20
+
+
+def test_nothing_to_inspect(tmp_path):
+    with pytest.raises(VidgenError, match="no clips"):
+        inspect_source(tmp_path)

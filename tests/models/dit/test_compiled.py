@@ -1,0 +1,30 @@
+"""Blocks compiled one by one: whole, one graph for all of a kind, and none anew from step to step."""
+
+import torch
+
+from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
+from vidgen.models.text.encoders import TextEncoding
+
+SMALL = VideoDiTConfig(
+    latent_channels=4, width=32, depth=4, head_dim=16, text_width=8, text_mlp=True, text_length=6, final_table=True,
+    attention="factorised", qk_norm="rms_norm_across_heads", rope_theta=100.0,
+)  # fmt: skip
+
+
+def test_a_sampling_run_compiles_each_kind_of_block_once():
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    model = VideoDiT(SMALL).eval().requires_grad_(False)
+    torch.nn.init.normal_(model.patch_out.weight, std=0.1)
+    x, t = torch.randn(2, 4, 3, 4, 6), torch.rand(2, 3)
+    text = TextEncoding(tokens=torch.randn(2, 5, 8), mask=torch.tensor([[True, True, False, False, False], [True] * 5]))
+    with torch.inference_mode():
+        ready = model.prepare_text(text)
+        plain = model(x, t, ready)
+        for block in model.blocks:
+            block.compile(backend="eager", fullgraph=True)
+        torch._dynamo.utils.counters.clear()
+        assert torch.allclose(model(x, t, ready), plain, atol=1e-5)
+        for _ in range(2):
+            model(torch.randn_like(x), torch.rand(2, 3), ready)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2  # over frames, and over time

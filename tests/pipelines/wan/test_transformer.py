@@ -1,0 +1,214 @@
+"""Wan's transformers against diffusers' own class on the same random weights: output, taps, files, and what is fast."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import WanTransformer3DModel
+from safetensors.torch import load_file, save_file
+
+from vidgen.checkpoints.pretrained import WEIGHTS_NAME
+from vidgen.errors import VidgenError
+from vidgen.models.dit.video_dit import VideoDiT
+from vidgen.models.text.encoders import TextEncoding
+from vidgen.pipelines.wan.transformer import SIZES, TEXT_LENGTH, read_wan_transformer, write_wan_transformer
+from vidgen.pipelines.wan.transformer_keys import match_keys
+
+# Heads of 16 channels: four pairs turn with time and two with each side. The feed-forward is no multiple of the width.
+SMALL = dict(
+    num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, text_dim=12, ffn_dim=72, num_layers=2
+)
+LEVELS = {"a clip": torch.tensor([0.25, 0.875]), "a frame": torch.tensor([[0.5, 0.0, 1.0], [0.125, 0.75, 0.625]])}
+
+
+def make_peer() -> WanTransformer3DModel:
+    torch.manual_seed(0)
+    peer = WanTransformer3DModel(**SMALL).eval().requires_grad_(False)
+    for value in peer.parameters():  # norms and biases start as ones and zeros
+        value.add_(0.1 * torch.randn_like(value))
+    return peer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    made = tmp_path_factory.mktemp("wan") / "transformer"
+    make_peer().save_pretrained(made)
+    return made
+
+
+def inputs(dtype: torch.dtype) -> tuple[torch.Tensor, TextEncoding]:
+    """Latents of three frames of 2x3 patches, and two texts, the second of which is shorter."""
+    g = torch.Generator().manual_seed(1)
+    x = torch.randn(2, 4, 3, 4, 6, generator=g, dtype=torch.float64).to(dtype)
+    tokens = torch.randn(2, 7, 12, generator=g, dtype=torch.float64).to(dtype)
+    mask = torch.ones(2, 7, dtype=torch.bool)
+    mask[1, 4:] = False
+    return x, TextEncoding(tokens=tokens, mask=mask)
+
+
+def run_peer(peer: WanTransformer3DModel, x: torch.Tensor, t: torch.Tensor, text: TextEncoding) -> torch.Tensor:
+    """As its pipelines run it: levels in thousandths, one a token where frames have their own, text and zeros."""
+    tokens = torch.zeros(len(x), TEXT_LENGTH, text.tokens.shape[2], dtype=x.dtype)
+    tokens[:, : text.tokens.shape[1]] = text.tokens * text.mask[..., None]
+    steps = 1000 * (t.repeat_interleave(6, dim=1) if t.ndim == 2 else t)
+    return peer(x, steps, tokens, return_dict=False)[0]
+
+
+@pytest.mark.parametrize("levels", LEVELS)
+def test_equal_in_float64(folder, levels, monkeypatch):
+    # It rounds to float32 between its layers whatever the dtype; without that, what is left is rounding.
+    monkeypatch.setattr(torch.Tensor, "float", lambda self: self)
+    peer, model = make_peer().double(), read_wan_transformer(folder, dtype=torch.float64)
+    (x, text), t = inputs(torch.float64), LEVELS[levels].double()
+    wanted = run_peer(peer, x, t, text)
+    assert wanted.std() > 0.1 and (model(x, t, text) - wanted).abs().max() < 1e-9
+    assert (model(x, t, model.prepare_text(text)) - wanted).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("levels", LEVELS)
+def test_equal_in_float32_block_by_block(folder, levels):
+    peer, model, seen = make_peer(), read_wan_transformer(folder), []
+    for block in peer.blocks:
+        block.register_forward_hook(lambda _, __, out: seen.append(out))
+    x, text = inputs(torch.float32)
+    wanted = run_peer(peer, x, LEVELS[levels], text)
+    found = dict(model.walk(x, LEVELS[levels], model.prepare_text(text)))
+    assert list(found) == ["patches", "blocks.0", "blocks.1", "out"] and (found["out"] - wanted).abs().max() < 1e-4
+    for i, hidden in enumerate(seen):
+        assert found[f"blocks.{i}"].shape == (2, 3, 2, 3, 32)
+        assert (found[f"blocks.{i}"].flatten(1, 3) - hidden).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("blocks", [True, False])
+def test_bfloat16_is_as_near_to_the_exact_result_as_its_own(folder, blocks, monkeypatch):
+    monkeypatch.setattr("vidgen.models.blockwise.BLOCK", 100 if blocks else 1 << 20)
+    peer = make_peer().bfloat16()
+    for name, module in peer.named_modules():  # what from_pretrained leaves in float32, where accelerate is there
+        if name.rpartition(".")[2] in peer._keep_in_fp32_modules:
+            module.float()
+    for value in (peer.scale_shift_table, *(block.scale_shift_table for block in peer.blocks)):
+        value.data = value.data.float()
+    model, exact = read_wan_transformer(folder, dtype=torch.bfloat16), read_wan_transformer(folder, dtype=torch.float64)
+    errors = []
+    for levels in LEVELS.values():
+        x, text = inputs(torch.bfloat16)
+        wide = replace(text, tokens=text.tokens.double())
+        wanted = exact(x.double(), levels.double(), wide)
+        with torch.no_grad():
+            ours = model(x, levels, model.prepare_text(text))
+            theirs = run_peer(peer, x, levels, text)
+        assert ours.dtype == torch.bfloat16
+        errors.append([(out - wanted).square().mean() for out in (ours, theirs)])
+    ours, theirs = torch.tensor(errors).mean(0)
+    assert ours <= 1.1 * theirs < 1e-3, (ours, theirs)
+
+
+def test_weights_go_straight_to_their_place_and_what_must_be_exact_stays_wide(folder):
+    model = read_wan_transformer(folder, dtype=torch.bfloat16)
+    wide = {name for name, value in model.state_dict().items() if value.dtype == torch.float32}
+    assert wide == {name for name in model.state_dict() if name.startswith("level.") or "table" in name}
+    kept = read_wan_transformer(folder)
+    assert {value.dtype for value in kept.state_dict().values()} == {torch.float32}
+    assert not model.training and not any(p.requires_grad for p in model.parameters())
+
+
+def test_shards_and_a_single_file_are_the_same_model(folder, tmp_path):
+    make_peer().save_pretrained(tmp_path / "parts", max_shard_size="20KB")
+    assert len(list((tmp_path / "parts").glob("*.safetensors"))) > 1
+    config = (folder / "config.json").read_text()
+    save_file(load_file(folder / WEIGHTS_NAME), tmp_path / "one.safetensors", metadata={"config": config})
+    whole = read_wan_transformer(folder).state_dict()
+    for place in (tmp_path / "parts", tmp_path / "one.safetensors"):
+        again = read_wan_transformer(place).state_dict()
+        assert whole.keys() == again.keys() and all(torch.equal(whole[k], again[k]) for k in whole)
+
+
+def test_written_back_it_is_the_same_checkpoint(folder, tmp_path):
+    write_wan_transformer(read_wan_transformer(folder), tmp_path / "again")
+    before, after = load_file(folder / WEIGHTS_NAME), load_file(tmp_path / "again" / WEIGHTS_NAME)
+    assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
+    configs = [json.loads((place / "config.json").read_text()) for place in (folder, tmp_path / "again")]
+    made, again = ({k: v for k, v in config.items() if k != "_diffusers_version"} for config in configs)
+    assert again == made
+    WanTransformer3DModel.from_config(configs[1]).load_state_dict(after, strict=True)
+
+
+def test_saved_as_a_video_dit_it_is_the_same(folder, tmp_path):
+    model = read_wan_transformer(folder)
+    model.save_pretrained(tmp_path / "ours")
+    again = VideoDiT.from_pretrained(tmp_path / "ours")
+    (x, text), t = inputs(torch.float32), LEVELS["a frame"]
+    assert again.config == model.config and torch.equal(again(x, t, text), model(x, t, text))
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_the_published_sizes_have_its_tensors(name):
+    config = SIZES[name]
+    settings = {k: v for k, v in vars(config).items() if v is not None}
+    with torch.device("meta"):
+        peer = WanTransformer3DModel(**{**settings, "num_layers": 2})
+        keys = match_keys(VideoDiT(replace(config, num_layers=2).to_ours()))
+    assert {key.name: key.shape for key in keys} == {k: tuple(v.shape) for k, v in peer.state_dict().items()}
+    assert config.to_ours().mlp_width == config.ffn_dim and type(config).of(config.to_ours()) == config
+
+
+def test_separate_products_are_the_same_network(folder, tmp_path):
+    fused = read_wan_transformer(folder, dtype=torch.float64)
+    model = VideoDiT(replace(fused.config, fused_qkv=False)).double().eval()
+    state = fused.state_dict()
+    for name in [name for name in state if "to_qkv" in name]:
+        q, kv = state.pop(name).split([32, 64])
+        state |= {name.replace("to_qkv", "to_q"): q, name.replace("to_qkv", "to_kv"): kv}
+    model.load_state_dict(state)
+    (x, text), t = inputs(torch.float64), LEVELS["a clip"].double()
+    assert torch.allclose(model(x, t, text), fused(x, t, text), atol=1e-12)
+    write_wan_transformer(model, tmp_path / "out", dtype=torch.float32)
+    before, after = load_file(folder / WEIGHTS_NAME), load_file(tmp_path / "out" / WEIGHTS_NAME)
+    assert all(torch.equal(before[k], after[k]) for k in before)
+
+
+def test_text_of_another_length_changes_nothing_and_too_long_is_refused(folder):
+    model, (x, text) = read_wan_transformer(folder), inputs(torch.float32)
+    t = LEVELS["a clip"]
+    cut = TextEncoding(tokens=text.tokens[1:, :4], mask=text.mask[1:, :4])
+    assert torch.allclose(model(x[1:], t[1:], cut), model(x, t, text)[1:], atol=1e-5)
+    full = TextEncoding(tokens=torch.randn(1, 512, 12), mask=torch.ones(1, 512, dtype=torch.bool))
+    assert torch.allclose(model(x[:1], t[:1], full), model(x[:1], t[:1], model.prepare_text(full)), atol=1e-5)
+    long = TextEncoding(tokens=torch.zeros(1, 513, 12), mask=torch.ones(1, 513, dtype=torch.bool))
+    with pytest.raises(VidgenError, match="prompt of 513 tokens is too long, 512 at most"):
+        model(x[:1], t[:1], long)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        (dict(image_dim=1280), "image_dim=1280 is not supported, only None"),
+        (dict(qk_norm=None), "qk_norm=None is not supported"),
+        (dict(patch_size=[2, 2, 2]), r"patch_size=\(2, 2, 2\) is not supported"),
+        (dict(in_channels=36), "in_channels=36 with out_channels=4 is not supported"),
+        (dict(ffn_dim="wide"), "ffn_dim='wide' is not a whole number from 1"),
+        (dict(ffn_dim=80), r"has shape \(72,\), the config asks for \(80,\)"),
+        (dict(attention_head_dim=12), "head_dim 12, and that of 8"),
+        (dict(num_layers=3), r"missing \['blocks.2"),
+        (dict(eps=0), "eps=0 is not a number above 0"),
+        (dict(magic=1), "unknown keys magic"),
+        (dict(_class_name="LTXVideoTransformer3DModel"), "holds a LTXVideoTransformer3DModel, not a Wan"),
+    ],
+)
+def test_settings_that_do_not_fit_are_one_line(folder, changed, says, tmp_path):
+    copy = tmp_path / "transformer"
+    copy.mkdir()
+    (copy / WEIGHTS_NAME).symlink_to(folder / WEIGHTS_NAME)
+    values = json.loads((folder / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**values, **changed}))
+    with pytest.raises(VidgenError, match=rf"^{copy}[^\n]*({says})[^\n]*$"):
+        read_wan_transformer(copy)
+
+
+def test_another_network_cannot_be_written_as_wan(folder, tmp_path):
+    config = replace(read_wan_transformer(folder).config, rope_theta=0.0, pooled_text=True)
+    says = "cannot be written as WanTransformer3DModel: rope_theta=0.0, not 10000.0, pooled_text=True, not False"
+    with pytest.raises(VidgenError, match=says):
+        write_wan_transformer(VideoDiT(config), tmp_path / "out")

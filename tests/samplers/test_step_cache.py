@@ -1,0 +1,179 @@
+"""Caching of passes: bound 0 is none, what does not change is exact, and every clip and estimate decides for itself."""
+
+import pytest
+import torch
+from torch import nn
+
+from vidgen.errors import VidgenError
+from vidgen.models.text.encoders import TextEncoding
+from vidgen.samplers.step_cache import KINDS, CachedNetwork, Caching, cached_pass, relative_change, take_rows
+
+FAST = dict(num_frames=9, height=32, width=16, num_inference_steps=6, guidance_scale=3.0, output_type="latent")
+PROMPTS = ["a star", "a red circle moves right"]
+
+
+class Toy(nn.Module):
+    """Blocks after the first add what does not depend on x: caching them is exact, whatever the bound."""
+
+    def walk(self, x, t, text=None):
+        h = x.movedim(1, -1)
+        known = yield "patches", h
+        for i in range(3):
+            if known is not None:
+                break
+            h = h + (h.sin() if i == 0 else float(i))
+            known = yield f"blocks.{i}", h
+        h = h if known is None else known
+        yield "out", h.movedim(-1, 1)
+
+    def forward(self, x, t, text=None):
+        *_, (_, out) = self.walk(x, t, text)
+        return out
+
+
+def clips(*seeds):
+    return torch.cat([torch.randn(1, 4, 3, 4, 4, generator=torch.Generator().manual_seed(s)) for s in seeds])
+
+
+LEVELS = torch.tensor([0.5, 0.5])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("passes", ["batched", "sequential"])
+def test_bound_zero_is_no_caching_bit_for_bit(pipe, kind, passes):
+    caching, settings = Caching(bound=0.0, kind=kind), {"guidance_passes": passes, **FAST}
+    out = pipe(PROMPTS, caching=caching, **settings).latents
+    assert torch.equal(out, pipe(PROMPTS, **settings).latents)
+    assert (caching.passes.run, caching.passes.skipped) == (2 * 2 * 6, 0)
+
+
+@pytest.mark.parametrize(("kind", "blocks"), [("first_block", [0]), ("step", [])])
+def test_what_does_not_change_is_not_run_again(pipe, kind, blocks):
+    network, text = pipe.transformer, pipe.text_encoder(PROMPTS)
+    cached = CachedNetwork(network, Caching(bound=0.1, kind=kind))
+    with torch.inference_mode():
+        first = cached(clips(0, 1), LEVELS, text=text)
+        calls = []
+        hooks = [b.register_forward_hook(lambda *_, i=i: calls.append(i)) for i, b in enumerate(network.blocks)]
+        second = cached(clips(0, 1), LEVELS, text=text)
+        for hook in hooks:
+            hook.remove()
+        assert calls == blocks and torch.equal(first, network(clips(0, 1), LEVELS, text))
+    torch.testing.assert_close(second, first, rtol=1e-5, atol=1e-6)
+
+
+def test_blocks_that_add_the_same_are_cached_exactly():
+    toy, caching = Toy(), Caching(bound=0.9)
+    cached = CachedNetwork(toy, caching)
+    for share in (0.0, 0.1, 0.3):
+        x = clips(0, 1) + share * clips(2, 3)
+        torch.testing.assert_close(cached(x, LEVELS), toy(x, LEVELS))
+    assert str(caching.passes) == "4 of 6 passes skipped"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_row_decides_for_itself(pipe, kind):
+    network, text = pipe.transformer, pipe.text_encoder(PROMPTS)
+    before, after = clips(0, 1), torch.cat([clips(0), clips(5)])  # the first is as before, the second another one
+    with torch.inference_mode():
+        out, state, _ = cached_pass(network, kind, 0.1, None, before, LEVELS, text=text)
+        out, state, whole = cached_pass(network, kind, 0.1, state, after, LEVELS, text=text)
+        assert whole.tolist() == [False, True]
+        torch.testing.assert_close(out, network(after, LEVELS, text), rtol=1e-4, atol=1e-5)
+        _, state, whole = cached_pass(network, kind, 0.1, state, after, LEVELS, text=text)
+        assert whole.tolist() == [False, False]  # the second was remembered
+    per_frame = torch.tensor([[0.0, 0.5, 0.5]] * 2)
+    with torch.inference_mode():
+        _, state, _ = cached_pass(network, kind, 0.1, None, before, per_frame, text=text)
+        out, _, whole = cached_pass(network, kind, 0.1, state, after, per_frame, text=text)
+        assert whole.tolist() == [False, True]
+        torch.testing.assert_close(out, network(after, per_frame, text), rtol=1e-4, atol=1e-5)
+
+
+class Linear(Toy):
+    """The first block doubles its input, so that changes of residual and of input are one and the same."""
+
+    def walk(self, x, t, text=None):
+        h = x.movedim(1, -1)
+        known = yield "patches", h
+        if known is None:
+            h = 2 * h
+            known = yield "blocks.0", h
+        yield "out", (h if known is None else known).movedim(-1, 1)
+
+
+def test_a_step_is_run_when_the_changes_add_up():
+    cached = CachedNetwork(Linear(), Caching(bound=0.1, kind="step"))
+    found = []
+    for scale in (1.0, 1.06, 1.0, 1.06, 1.0):  # never more than 6% away from the first one
+        before = cached.caching.passes.run
+        cached(scale * clips(0), LEVELS[:1])
+        found.append(cached.caching.passes.run > before)
+    assert found == [True, False, True, False, True]
+    cached = CachedNetwork(Linear(), Caching(bound=0.1))
+    for scale in (1.0, 1.06, 1.0, 1.06, 1.0, 1.12, 1.15):
+        cached(scale * clips(0), LEVELS[:1])
+    assert cached.caching.passes.run == 2  # the first, and that at 12%
+
+
+def test_given_frames_do_not_hide_what_changes():
+    old = torch.ones(1, 3, 2, 2, 4)
+    new = old.clone()
+    new[:, 2] += 0.3
+    torch.testing.assert_close(relative_change(new, old), torch.tensor([0.3]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_clips_do_not_depend_on_batch_or_passes_and_a_larger_bound_skips_more(pipe, kind):
+    errors, skips = [], []
+    plain = pipe(PROMPTS, **FAST).latents
+    for bound in (0.05, 0.6):
+        found = []
+        for passes in ("batched", "sequential"):
+            caching = Caching(bound=bound, kind=kind)
+            found.append((pipe(PROMPTS, caching=caching, guidance_passes=passes, **FAST).latents, caching.passes))
+        assert found[0][1] == found[1][1]  # each estimate and clip, whatever it is run with
+        torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-4, atol=1e-4)
+        alone = pipe(PROMPTS[1], caching=Caching(bound=bound, kind=kind), **FAST).latents
+        torch.testing.assert_close(alone[0], found[0][0][1], rtol=1e-4, atol=1e-4)
+        errors.append((found[0][0] - plain).norm() / plain.norm())
+        skips.append(found[0][1].skipped)
+    assert skips[0] < skips[1] and errors[0] <= errors[1] < 0.5
+
+
+def test_conditions_of_some_rows():
+    text = TextEncoding(tokens=torch.arange(6.0).reshape(3, 2, 1), mask=torch.ones(3, 2).bool())
+    some = take_rows(text, torch.tensor([2]))
+    assert some.tokens.flatten().tolist() == [4.0, 5.0] and some.mask.shape == (1, 2)
+    assert take_rows((torch.arange(3), None), torch.tensor([1])) == (torch.tensor([1]), None)
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ({"bound": 1.5}, "the bound of caching is 1.5; it is a relative change"),
+        ({"bound": -0.1}, "the bound of caching is -0.1"),
+        ({"bound": 0.1, "kind": "magic"}, "caching 'magic' is unknown; choose one of first_block, step"),
+    ],
+)
+def test_what_is_no_caching_is_named(said, line):
+    with pytest.raises(VidgenError, match=line):
+        Caching(**said)
+
+
+def test_networks_that_cannot_skip_are_named():
+    class Mute(Toy):
+        def walk(self, x, t, text=None):
+            yield "blocks.0", x
+
+    class Deaf(Toy):
+        def walk(self, x, t, text=None):
+            for name in ("patches", "blocks.0", "blocks.1", "out"):
+                yield name, x.movedim(1, -1)
+
+    with pytest.raises(VidgenError, match="Mute does not say what goes into its blocks; sample without caching"):
+        CachedNetwork(Mute(), Caching(bound=0.1))(clips(0), LEVELS[:1])
+    deaf = CachedNetwork(Deaf(), Caching(bound=0.1))
+    deaf(clips(0), LEVELS[:1])
+    with pytest.raises(VidgenError, match="Deaf cannot leave blocks out; sample without caching"):
+        deaf(clips(0), LEVELS[:1])

@@ -1,0 +1,55 @@
+"""Guidance on the command line: the clip is the pipeline's own; one line for what is no guidance."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from vidgen.pipelines.loading import load_pipeline
+from vidgen.samplers.guidance import Guidance
+from vidgen.tokenizers.files.token_files import read_tokens
+
+PROMPT = "a red circle moves right"
+
+
+@pytest.mark.parametrize("case", ["apg", "autoguidance"])
+def test_the_clip_is_the_pipelines_own(vidgen, model: Path, tmp_path: Path, case: str) -> None:
+    pipe, out = load_pipeline(str(model)), tmp_path / "x.safetensors"
+    words, guidance = {
+        "apg": (
+            ("--guidance-option", "norm_limit=0.5", "--guidance_interval", "0.2,1", "--guidance-rescale", 0.3),
+            Guidance(name="apg", interval=(0.2, 1.0), rescale=0.3, options={"norm_limit": 0.5}),
+        ),
+        "autoguidance": (
+            ("--guidance-option", f"weaker={model}"),
+            Guidance(name="autoguidance", options={"weaker": pipe.transformer}),
+        ),
+    }[case]
+    ran = vidgen("sample", PROMPT, "-o", out, "--model", model, "--guidance", case, *words)
+    assert ran.status == 0, ran.err
+    want = pipe(PROMPT, guidance=guidance, output_type="latent").latents
+    torch.testing.assert_close(read_tokens(out).latents, want, atol=1e-5, rtol=1e-5)
+
+
+def test_evaluation_says_how_it_was_guided(vidgen, model: Path) -> None:
+    words = ("--guidance", "perturbed_attention", "--guidance-option", "blocks=0,1", "--n", 1, "--json")
+    report = json.loads(vidgen("evaluate", "generation", "--model", model, *words).out)
+    assert report["guidance"]["name"] == "perturbed_attention" and report["guidance"]["options"] == ["blocks=0,1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("--guidance", "magic"), "guidance 'magic' is unknown; choose one of cfg, rescale"),
+        (("--guidance-interval", "1"), "guidance_interval is (1.0,); two noise levels are wanted"),
+        (("--guidance-interval", "a,b"), "--guidance-interval 'a,b' is not a list of numbers"),
+        (("--guidance-option", "eta"), "--guidance-option 'eta' is no NAME=VALUE"),
+        (("--guidance-option", "eta=1"), "guidance 'cfg' has no option 'eta'; it has none"),
+        (("--guidance", "autoguidance"), "autoguidance leads away from a weaker network"),
+        (("--guidance-passes", "few"), "guidance_passes 'few' is unknown"),
+    ],
+)
+def test_bad_input_is_one_line(vidgen, model: Path, tmp_path: Path, words: tuple, line: str) -> None:
+    assert line in vidgen("sample", PROMPT, "-o", tmp_path / "x.mp4", "--model", model, *words).error
+    assert not list(tmp_path.iterdir())

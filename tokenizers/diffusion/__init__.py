@@ -1,1 +1,0 @@
-"""A tokenizer whose decoder is a denoiser conditioned on its features."""

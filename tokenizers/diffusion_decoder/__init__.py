@@ -1,0 +1,1 @@
+"""A tokenizer whose decoder is a diffusion model."""

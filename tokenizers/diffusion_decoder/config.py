@@ -1,0 +1,107 @@
+"""The settings of a diffusion tokenizer, saved beside its weights, and its name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import ceil
+
+from vidgen.checkpoints.pretrained import config_from_dict
+from vidgen.diffusion.noise import TimeDistribution
+from vidgen.errors import VidgenError
+from vidgen.models.dit.video_dit import VideoDiTConfig
+from vidgen.tokenizers.config import TokenizerConfig
+
+CONTINUOUS = ("ae", "kl")
+# Not "eps": at pure noise alpha is 0, and no x0 follows from what the noise is, where sampling has to start.
+PREDICTED = ("x0", "flow", "v")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionTokenizerConfig:
+    """Shape of a DiffusionTokenizer.
+
+    `tokenizer` gives encoder and bottleneck; what it says of a decoder is not used. The denoiser, a VideoDiT of
+    `width`, `depth` and `head_dim`, works on patches of `patch_t` frames and `patch` x `patch` pixels, `window` frames
+    of patches at once. `hold_first` is the share of training clips whose first frame is given clean, as long clips are
+    decoded: window by window, each from the last frame of the one before; 0 decodes their windows independently.
+    `parametrisation` is what the denoiser predicts; "x0" by default, since the noise of a patch has more numbers than
+    the network is wide (Li & He 2025). `time` is how noise levels are spread, in training and in decoding.
+    """
+
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    patch_t: int = 4
+    patch: int = 8
+    width: int = 192
+    depth: int = 6
+    head_dim: int = 48
+    window: int = 5
+    hold_first: float = 0.2
+    parametrisation: str = "x0"
+    # Uniform: a logit-normal density vanishes at pure noise, where sampling starts and features alone say anything.
+    time: TimeDistribution = field(default_factory=lambda: TimeDistribution(shift=3.0))
+    num_inference_steps: int = 8
+
+    def __post_init__(self) -> None:
+        for name, kind in (("tokenizer", TokenizerConfig), ("time", TimeDistribution)):
+            if isinstance(value := getattr(self, name), dict):  # as JSON and recipes have them
+                object.__setattr__(self, name, config_from_dict(kind, value, f"key `{name}` of a diffusion tokenizer"))
+        inner = self.tokenizer
+        if inner.bottleneck not in CONTINUOUS:
+            raise VidgenError(
+                f"bottleneck {inner.bottleneck!r}: features of a diffusion tokenizer are continuous; choose one of "
+                f"{', '.join(CONTINUOUS)}"
+            )
+        if min(self.patch_t, self.patch) < 1 or inner.ratio_t % self.patch_t or inner.ratio % self.patch:
+            raise VidgenError(
+                f"patches of {self.patch_t} frames and {self.patch} pixels do not divide the cell of a feature, "
+                f"{inner.ratio_t} frames and {inner.ratio} pixels: set patch_t and patch to divisors"
+            )
+        if self.parametrisation not in PREDICTED:
+            raise VidgenError(f"parametrisation {self.parametrisation!r}: choose one of {', '.join(PREDICTED)}")
+        if self.time.path != "flow":
+            raise VidgenError(f"path {self.time.path!r} of key `time`: a diffusion tokenizer has the flow path only")
+        if self.window < 2 or not 0.0 <= self.hold_first < 1.0 or self.num_inference_steps < 1:
+            raise VidgenError(
+                f"window={self.window}, hold_first={self.hold_first}, num_inference_steps={self.num_inference_steps}: "
+                f"window needs 2 or more, hold_first a share in [0, 1), num_inference_steps 1 or more"
+            )
+        self.denoiser  # noqa: B018 (its own checks)
+
+    @property
+    def latent_channels(self) -> int:
+        return self.tokenizer.latent_channels
+
+    @property
+    def ratio_t(self) -> int:
+        return self.tokenizer.ratio_t
+
+    @property
+    def ratio(self) -> int:
+        return self.tokenizer.ratio
+
+    @property
+    def patches_per_feature(self) -> tuple[int, int, int]:
+        """Patches (t, h, w) that one feature stands for."""
+        return self.ratio_t // self.patch_t, self.ratio // self.patch, self.ratio // self.patch
+
+    @property
+    def denoiser(self) -> VideoDiTConfig:
+        """The denoiser's own config: patches are its cells, each with the features of its place."""
+        return VideoDiTConfig(
+            latent_channels=3 * self.patch_t * self.patch**2,
+            patch=(1, 1, 1),
+            width=self.width,
+            depth=self.depth,
+            head_dim=self.head_dim,
+            text_width=0,
+            feature_channels=self.latent_channels,
+        )
+
+    @property
+    def name(self) -> str:
+        return f"{self.tokenizer.name}_diffusion"
+
+
+def patch_frames(num_frames: int, patch_t: int) -> int:
+    """Frames of patches that hold `num_frames` frames: the first frame has a patch of its own."""
+    return 1 + ceil((num_frames - 1) / patch_t)

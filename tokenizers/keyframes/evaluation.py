@@ -1,0 +1,144 @@
+"""Evaluation of a key frame tokenizer on clips: three ways to decode, and bits of key frames and of motion apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidgen.data.frames import to_tensor
+from vidgen.data.manifests import ClipRecord
+from vidgen.data.motion_vectors import MotionVectors, read_motion_vectors, towards_keys
+from vidgen.errors import VideoError, VidgenError
+from vidgen.metrics.clip_metrics import ClipMeter
+from vidgen.metrics.intervals import METHOD, mean_interval
+from vidgen.tokenizers.evaluation.protocols import ClipProtocol, open_windows
+from vidgen.tokenizers.evaluation.reconstruction import average, measure_each
+from vidgen.tokenizers.keyframes.ablation import decode_ways
+from vidgen.tokenizers.keyframes.codes import join_codes
+from vidgen.tokenizers.keyframes.model import PIXELS_AT_ONCE, KeyframeTokenizer
+from vidgen.tokenizers.keyframes.rates import code_parts, vector_bits
+
+WAYS = ("repeated", "vectors", "learned")
+MEASURES = ("psnr", "ssim", "rest_psnr", "temporal_psnr", "flicker")
+Motion = Literal["matched", "file"]
+
+
+def evaluate_keyframes(
+    tokenizer: KeyframeTokenizer,
+    records: Sequence[ClipRecord],
+    protocol: ClipProtocol,
+    *,
+    motion: Motion = "matched",
+    step: float = 0.5,
+    progress: Callable[[int], None] = lambda done: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Measures the first window of every clip, in memory that grows with its tokens only.
+
+    motion: "matched" to the pixels, or the vectors in the "file", which needs frames as the file has them. step:
+    continuous latents are rounded to multiples of so many standard deviations, before they are decoded and counted.
+    A clip that cannot be used is said and listed in "dropped". Raises VidgenError if none is left.
+
+    Returns plain data: "ways" {way: {metric: mean}}, "ci" alike, "gain" (learned less vectors, PSNR, dB: "mean", "ci"),
+    "bits_per_pixel" {"key" and "motion": {"raw", "entropy", "coded"}, "vectors": {"coded"}}, "clips", "dropped".
+    """
+    if motion == "file" and (protocol.size or protocol.max_side or protocol.fps or protocol.near_fps):
+        raise VidgenError("motion of the file fits the frames that it has: leave size and frame rate as they are")
+    rows, dropped = measure_each(
+        records, lambda record: evaluate_clip(tokenizer, record, protocol, motion, step), progress, say
+    )
+    return summarise(rows) | {"step": step, "motion": motion, "clips": rows, "dropped": dropped}
+
+
+@torch.inference_mode()
+def evaluate_clip(
+    tokenizer: KeyframeTokenizer, record: ClipRecord, protocol: ClipProtocol, motion: Motion, step: float
+) -> dict[str, Any]:
+    """The row of one clip. Raises VideoError if it cannot be read, or brings no motion where the file should."""
+    opened, gop = open_windows(record, protocol), tokenizer.config.gop
+    vectors = read_fields(record, gop) if motion == "file" else None
+    meters = {way: ClipMeter(chunk=gop, multiscale=False) for way in WAYS}
+    codes, fields, done, device = [], [], 0, tokenizer.motion_mean.device
+    for piece in stack_groups(next(iter(opened.windows)), gop):
+        frames = piece.shape[2]
+        given = None if vectors is None else fields_of(vectors, done, frames, piece, record).to(device)
+        ways = decode_ways(tokenizer, piece.to(device), given, step)
+        for way, meter in meters.items():
+            meter.add(piece[0], getattr(ways, way)[0].cpu())
+        moving = [k for k in range(frames) if (done + k) % gop]
+        fields.append(ways.field[:, :, moving])
+        codes.append(replace(ways.codes, losses={}))
+        done += frames
+    whole = join_codes(codes, gop)
+    pixels = done * whole.height * whole.width
+    row = {"path": str(record.path), "frames": done, "height": whole.height, "width": whole.width}
+    scores = {way: meter.score() for way, meter in meters.items()}
+    row |= {way: {name: average([getattr(score, name)]) for name in MEASURES} for way, score in scores.items()}
+    bits = {
+        part: {"raw": point.raw_bits, "entropy": point.entropy_bits, "coded": point.coded_bits}
+        for part, point in code_parts(tokenizer, whole, step).items()
+    } | {"vectors": {"coded": vector_bits(torch.cat(fields, dim=2))}}
+    row["bits_per_pixel"] = {
+        part: {name: round(value / pixels, 6) for name, value in rates.items()} for part, rates in bits.items()
+    }
+    return row | {"note": "; ".join(opened.notes)}
+
+
+def stack_groups(frames: Any, gop: int) -> Iterator[Tensor]:
+    """(1, 3, k, h, w) pieces of whole groups, so many as go through at once; the last one may end within a group."""
+    frames = iter(frames)
+    first = next(frames, None)
+    while first is not None:
+        count = max(1, PIXELS_AT_ONCE // (first.shape[0] * first.shape[1]) // gop) * gop
+        stacked = np.stack([first, *islice(frames, count - 1)])
+        yield to_tensor(stacked)[None]
+        first = next(frames, None)
+
+
+def read_fields(record: ClipRecord, gop: int) -> tuple[MotionVectors, np.ndarray]:
+    """The vectors of a clip's file and their fields to key frames. Raises VideoError for a part of a file."""
+    if record.start:
+        raise VideoError(f"{record.path}: motion of the file is read from its beginning, not from {record.start:g} s")
+    vectors = read_motion_vectors(record.path)
+    return vectors, towards_keys(vectors, gop)
+
+
+def fields_of(
+    vectors: tuple[MotionVectors, np.ndarray], first: int, count: int, like: Tensor, record: ClipRecord
+) -> Tensor:
+    """The fields (1, 2, count, i, j) of frames from `first` on. Raises VideoError where the file has others."""
+    motion, fields = vectors
+    padded = (motion.height - like.shape[3], motion.width - like.shape[4])  # files pad odd sizes by one
+    if len(fields) < first + count or not set(padded) <= {0, 1}:
+        raise VideoError(
+            f"{record.path}: vectors of {len(fields)} frames of {motion.height}x{motion.width} do not fit frames "
+            f"{first} to {first + count} of {like.shape[3]}x{like.shape[4]}"
+        )
+    part = torch.from_numpy(fields[first : first + count])
+    return part.movedim(-1, 0)[None]
+
+
+def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Means over clips, each counting once, with intervals."""
+    means: dict[str, Any] = {way: {} for way in WAYS}
+    intervals: dict[str, Any] = {way: {} for way in WAYS}
+    for way in WAYS:
+        for name in MEASURES:
+            values = [row[way][name] for row in rows if row[way][name] is not None]
+            if values:
+                found = mean_interval(values)
+                means[way][name], intervals[way][name] = round(found.mean, 4), found.interval
+    gain = mean_interval([row["learned"]["psnr"] - row["vectors"]["psnr"] for row in rows])
+    parts = rows[0]["bits_per_pixel"]
+    rates = {
+        part: {name: float(np.mean([row["bits_per_pixel"][part][name] for row in rows])) for name in parts[part]}
+        for part in parts
+    }
+    gained = {"mean": round(gain.mean, 4), "ci": gain.interval}
+    return {"ways": means, "ci": intervals, "ci_method": METHOD, "gain": gained, "bits_per_pixel": rates}

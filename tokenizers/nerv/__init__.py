@@ -1,0 +1,1 @@
+"""NeRV: one clip as the weights of a small network (an implicit neural representation)."""

@@ -1,0 +1,113 @@
+"""Files of fitted clips: safetensors with coded weights, coded embeddings and ranges, and a line of settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from vidgen.checkpoints.atomic import written_aside
+from vidgen.errors import VidgenError
+from vidgen.tokenizers.nerv.clip import ClipFit
+from vidgen.tokenizers.nerv.network import ClipDecoder, ClipFitConfig
+from vidgen.tokenizers.nerv.quantization import QuantisedTensor, check_bits, code_symbols, decode_symbols
+
+FORMAT = "vidgen clip fit 1"
+ENTRY = "clip_fit"  # of the metadata: a JSON object
+LARGEST_HEADER = 2**20  # bytes
+
+
+def write_fit(fit: ClipFit, path: str | os.PathLike) -> Path:
+    """Writes a fitted clip, all or nothing; nothing but weights, embeddings and ranges is in its tensors."""
+    weights, embeddings = fit.symbols()
+    tensors = [*fit.weights.values(), fit.embeddings]
+    stored = {
+        "weights": torch.frombuffer(bytearray(code_symbols(weights)), dtype=torch.uint8),
+        "embeddings": torch.frombuffer(bytearray(code_symbols(embeddings)), dtype=torch.uint8),
+        "ranges": torch.tensor([[t.low, t.step] for t in tensors], dtype=torch.float32),
+    }
+    said = {
+        "format": FORMAT,
+        "num_frames": fit.num_frames,
+        "fps": fit.fps,
+        "bits": fit.bits,
+        "config": dataclasses.asdict(fit.config),
+        "source": fit.source,
+    }
+    with written_aside(path) as aside:
+        # One entry: safetensors writes several in an order of chance, and the same fit should be the same file.
+        save_file(stored, aside, {ENTRY: json.dumps(said, separators=(",", ":"))})
+    return Path(path)
+
+
+def is_fit(path: str | os.PathLike) -> bool:
+    """Whether a file's header says that it holds a fitted clip, be the rest there or not."""
+    try:
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size)) if size <= LARGEST_HEADER else {}
+        return json.loads(header["__metadata__"][ENTRY])["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def read_fit(path: str | os.PathLike) -> ClipFit:
+    """The fitted clip in a file. Raises VidgenError for one that is missing, of another kind, damaged or cut short."""
+    path = Path(path)
+    if not path.is_file():
+        raise VidgenError(f"{path}: no such file; `vidgen tokenizer fit` makes files of fitted clips")
+    try:
+        with safe_open(path, framework="pt") as file:
+            if not is_fit(path):
+                raise VidgenError(f"{path}: not a fitted clip; make one with `vidgen tokenizer fit`")
+            said = (file.metadata() or {})[ENTRY]
+            stored = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from None
+    try:
+        return _parse(json.loads(said), stored)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, reason: object) -> VidgenError:
+    said = " ".join(str(reason).split())[:160]
+    return VidgenError(f"{path}: not a whole fitted clip ({said}); fit the clip again")
+
+
+def _parse(said: dict[str, Any], stored: dict[str, Any]) -> ClipFit:
+    """Raises KeyError, TypeError or ValueError for what is missing or makes no sense."""
+    config = ClipFitConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in said["config"].items()})
+    num_frames, fps, bits = int(said["num_frames"]), float(said["fps"]), check_bits(int(said["bits"]))
+    if num_frames < 1 or not 0 < fps <= 1e6:
+        raise ValueError(f"{num_frames} frames at {fps} fps")
+    with torch.device("meta"):
+        shapes = {name: tuple(value.shape) for name, value in ClipDecoder(config).state_dict().items()}
+    grid = (num_frames, config.embedding, *config.grid)
+    ranges = stored["ranges"]
+    if tuple(ranges.shape) != (len(shapes) + 1, 2) or ranges.dtype != torch.float32 or not ranges.isfinite().all():
+        raise ValueError(f"ranges {tuple(ranges.shape)} of {len(shapes) + 1} tensors")
+    sizes = [prod(shape) for shape in shapes.values()]
+    symbols = decode_symbols(stored["weights"].numpy().tobytes(), sum(sizes))
+    parts = np.split(symbols, np.cumsum(sizes)[:-1])
+    parts.append(decode_symbols(stored["embeddings"].numpy().tobytes(), prod(grid)))
+    tensors = [
+        QuantisedTensor(codes=torch.from_numpy(part.copy()).reshape(shape), low=low, step=step)
+        for part, shape, (low, step) in zip(parts, [*shapes.values(), grid], ranges.tolist(), strict=True)
+    ]
+    return ClipFit(
+        config=config,
+        fps=fps,
+        bits=bits,
+        weights=dict(zip(shapes, tensors, strict=False)),
+        embeddings=tensors[-1],
+        source=str(said.get("source", "")),
+    )

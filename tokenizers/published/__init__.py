@@ -1,1 +1,0 @@
-"""Published autoencoders on our backbone: their checkpoints read, and written back."""

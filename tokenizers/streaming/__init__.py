@@ -1,0 +1,1 @@
+"""Clips of any length and size in bounded memory: chunks, halos, tiles, memory plans."""

@@ -1,0 +1,196 @@
+"""Clips of any length through a tokenizer, chunk by chunk from an iterator, in memory that does not grow with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from vidgen.data.frames import to_tensor
+from vidgen.tokenizers.model import VideoTokenizer, check_video
+from vidgen.tokenizers.streaming.halos import decoder_context
+from vidgen.tokenizers.streaming.tiles import Tiles
+from vidgen.tokenizers.streaming.tiling import TiledState, decode_tiled, encode_tiled
+
+CHUNK_PIXELS = 2**20  # of all frames of a chunk together: some hundred MB of activations
+WHOLE = 2**31  # latent frames: more than a clip has
+Frames = Iterable[UInt8[np.ndarray, "h w 3"]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How a clip goes through: `latents` latent frames a chunk, each frame in `tiles`, or whole. `peak_bytes` is what
+    that takes at most, where it was worked out."""
+
+    latents: int
+    tiles: Tiles | None = None
+    peak_bytes: int | None = None
+
+
+Planner = Callable[[VideoTokenizer, int, int], Plan]  # the plan for clips of a height and width
+
+
+def plan_by_pixels(tokenizer: VideoTokenizer, height: int, width: int) -> Plan:
+    """Whole frames, as many as hold `CHUNK_PIXELS` pixels; those of one latent frame at least. All of a clip for a
+    tokenizer that does not stream."""
+    if not tokenizer.streams:
+        return Plan(latents=WHOLE)
+    return Plan(latents=max(1, CHUNK_PIXELS // (height * width) // tokenizer.config.ratio_t))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """Some latent frames of a clip: normalised latents, and of a discrete tokenizer the indices that they stand for."""
+
+    latents: Float[Tensor, "1 c t h w"]
+    indices: Int[Tensor, "1 t h w"] | Int[Tensor, "1 t h w q"] | None = None
+
+
+def stack_chunks(
+    frames: Frames, tokenizer: VideoTokenizer, plan: Planner = plan_by_pixels
+) -> Iterator[tuple[Float[Tensor, "1 3 k h w"], bool, Plan]]:
+    """Chunks of whole latent frames (1 + n * ratio_t frames, then n * ratio_t each), whether each is the last, and
+    the clip's plan. One frame is read ahead, to know."""
+    frames = iter(frames)
+    first = next(frames, None)
+    if first is None:
+        return
+    chosen, rate = plan(tokenizer, *first.shape[:2]), tokenizer.config.ratio_t
+    ahead, count = [first], 1 + (chosen.latents - 1) * rate
+    while ahead:
+        waiting = [*ahead, *islice(frames, count - 1)]
+        ahead, count = list(islice(frames, 1)), chosen.latents * rate
+        stacked = np.stack(waiting)
+        del waiting
+        # Nameless, and so no longer held here when the next chunk is made.
+        yield to_tensor(stacked)[None].to(tokenizer.latents_mean.device), not ahead, chosen
+        del stacked
+
+
+def encode_step(
+    tokenizer: VideoTokenizer, video: Float[Tensor, "1 3 k H W"], state: TiledState | None, last: bool, plan: Plan
+) -> tuple[Tokens, TiledState]:
+    """`VideoTokenizer.encode_chunk` with the plan's tiles and with indices."""
+    check_video(video)
+    if not tokenizer.streams:
+        latents, state = tokenizer.encode_chunk(video, state, last)
+        return Tokens(latents=latents), state
+    if plan.tiles is None:
+        hidden, state = tokenizer._encode_hidden(video, state, last)
+        rows = hidden.shape[3]
+    else:
+        hidden, state = encode_tiled(tokenizer, video, state, last, plan.tiles)
+        rows = max(1, plan.tiles.rows * plan.tiles.cols // hidden.shape[4])
+    # Bottlenecks work position by position; in strips, the distances to a codebook stay small.
+    outs = [tokenizer.bottleneck(strip) for strip in hidden.split(rows, dim=3)]
+    latents = tokenizer.normalise(torch.cat([out.latents for out in outs], dim=3))
+    indices = None if outs[0].indices is None else torch.cat([out.indices for out in outs], dim=2)
+    return Tokens(latents=latents, indices=indices), state
+
+
+def decode_step(
+    tokenizer: VideoTokenizer, latents: Float[Tensor, "1 c k h w"], state: TiledState | None, plan: Plan
+) -> tuple[Float[Tensor, "1 3 F H W"], TiledState]:
+    """`VideoTokenizer.decode_chunk` with the plan's tiles."""
+    if plan.tiles is None:
+        return tokenizer.decode_chunk(latents, state)
+    return decode_tiled(tokenizer, latents, state, plan.tiles)
+
+
+def to_pixels(x: Float[Tensor, "3 k H W"]) -> Float[Tensor, "3 k H W"]:
+    """Decoded frames in float32, in [-1, 1]; `x` itself is clamped."""
+    return x.clamp_(-1.0, 1.0).float()
+
+
+@torch.inference_mode()
+def encode_tokens(tokenizer: VideoTokenizer, frames: Frames, plan: Planner = plan_by_pixels) -> Iterator[Tokens]:
+    """The clip's latents and indices, in pieces as they become complete; together they equal those of `encode`."""
+    state = None
+    for chunk, last, chosen in stack_chunks(frames, tokenizer, plan):
+        tokens, state = encode_step(tokenizer, chunk, state, last, chosen)
+        del chunk
+        yield tokens
+
+
+def encode_stream(
+    tokenizer: VideoTokenizer, frames: Frames, plan: Planner = plan_by_pixels
+) -> Iterator[Float[Tensor, "1 c t h w"]]:
+    """The latents of `encode_tokens`."""
+    return (tokens.latents for tokens in encode_tokens(tokenizer, frames, plan))
+
+
+def first_latent_for(tokenizer: VideoTokenizer, frame: int) -> int:
+    """The latent frame from which decoding must start for `frame` to come out exactly."""
+    if not tokenizer.streams:
+        return 0
+    holder, context = -(-frame // tokenizer.config.ratio_t), decoder_context(tokenizer)
+    # One at least: the first latent that a decoder sees gives one frame only.
+    return 0 if context is None else max(0, holder - max(1, context))
+
+
+Latents = Float[Tensor, "1 c t h w"] | Callable[[int, int], Float[Tensor, "1 c k h w"]]
+
+
+@torch.inference_mode()
+def decode_stream(
+    tokenizer: VideoTokenizer,
+    latents: Latents,
+    *,
+    num_frames: int,
+    height: int,
+    width: int,
+    start: int = 0,
+    stop: int | None = None,
+    plan: Planner = plan_by_pixels,
+) -> Iterator[Float[Tensor, "3 k H W"]]:
+    """Frames `start` to `stop` (None: `num_frames`) of the clip of `latents`, in [-1, 1], some at a time.
+
+    latents: those of the whole clip, or a function (first, stop) that reads some of its latent frames. Of a part, no
+    more are read and decoded than it and the decoder's memory of the past need; its frames are those that decoding
+    the whole gives. Raises ValueError for a part that is empty or reaches out of the clip.
+    """
+    rate, stop = tokenizer.config.ratio_t, num_frames if stop is None else stop
+    if not 0 <= start < stop <= num_frames:
+        raise ValueError(f"frames {start} to {stop} are no part of a clip of {num_frames}")
+    read = latents if callable(latents) else lambda a, b: latents[:, :, a:b]
+    chosen, end = plan(tokenizer, height, width), 1 + -(-(stop - 1) // rate)
+    first, state = first_latent_for(tokenizer, start), None
+    at = first * rate  # the frame that comes next: a latent's last frame, for the first one decoded
+    for low in range(first, end, chosen.latents):
+        z = read(low, min(low + chosen.latents, end)).to(tokenizer.latents_mean.device)
+        x, state = decode_step(tokenizer, z, state, chosen)
+        frames = to_pixels(x[0, :, max(0, start - at) : max(0, stop - at), :height, :width])
+        at += x.shape[2]
+        del x
+        if frames.shape[1]:
+            yield frames
+        del frames
+
+
+@torch.inference_mode()
+def reconstruct_tokens(
+    tokenizer: VideoTokenizer, frames: Frames, plan: Planner = plan_by_pixels
+) -> Iterator[tuple[Float[Tensor, "3 k h w"], Float[Tensor, "3 k h w"], Tokens]]:
+    """(original, reconstruction, the tokens in between), pixels in [-1, 1], some frames at a time, in order."""
+    state = decoding = None
+    for chunk, last, chosen in stack_chunks(frames, tokenizer, plan):
+        tokens, state = encode_step(tokenizer, chunk, state, last, chosen)
+        x, decoding = decode_step(tokenizer, tokens.latents, decoding, chosen)
+        _, _, k, height, width = chunk.shape
+        x = to_pixels(x[0, :, :k, :height, :width])
+        yield chunk[0], x, tokens
+        del chunk, x, tokens
+
+
+def reconstruct_stream(
+    tokenizer: VideoTokenizer, frames: Frames, plan: Planner = plan_by_pixels
+) -> Iterator[tuple[Float[Tensor, "3 k h w"], Float[Tensor, "3 k h w"]]]:
+    """The pairs (original, reconstruction) of `reconstruct_tokens`; together they are the clip."""
+    for original, x, tokens in reconstruct_tokens(tokenizer, frames, plan):
+        yield original, x
+        del original, x, tokens  # not held while the next chunk is made

@@ -1,0 +1,1 @@
+"""Several trainings at one budget, and their table."""

@@ -1,0 +1,198 @@
+"""The arms of the comparison: one encoder, the same clips in the same order, three objectives; and what each costs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vidgen.pipelines.tokenizer_loading import load_tokenizer
+from vidgen.samplers.solvers import SAMPLERS
+from vidgen.tokenizers.diffusion_decoder.config import patch_frames
+from vidgen.tokenizers.diffusion_decoder.model import DiffusionTokenizer
+from vidgen.tokenizers.model import VideoTokenizer
+from vidgen.train.config import LoopConfig, SourceConfig
+from vidgen.train.recipe_files import load_recipe
+from vidgen.train.runtime.checkpoints import checkpoint_steps
+from vidgen.train.runtime.loop import train
+from vidgen.train.runtime.runs import open_run
+from vidgen.train.tasks.tokenizer import build_tokenizer
+
+Tokenizer = VideoTokenizer | DiffusionTokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What all arms share. `clips` to train on, every `hold_out`-th file kept for decoding; `out` holds the runs.
+
+    `labelled`, a manifest or folder with labels, is probed at `fps` (None: the clips' own); of the synthetic world
+    `shapes` clips are learned from, a third as many choose, and two thirds as many are reported on. Decoding is
+    measured on `windows` windows of each held-out file. `width`, `depth` and `head_dim` are the denoiser's.
+    """
+
+    clips: Path
+    out: Path
+    labelled: Path | None = None
+    fps: float | None = 12.5
+    steps: int = 600
+    batch_size: int = 8
+    lr: float = 6e-4
+    bottleneck: float = 1e-4
+    seed: int = 0
+    preset: str = "kl_causal_4x8x8_16ch"
+    width: int = 192
+    depth: int = 6
+    head_dim: int = 48
+    num_frames: int = 17
+    size: int = 64
+    hold_out: int = 4
+    windows: int = 4
+    shapes: int = 300
+    autocast: str = "bfloat16"
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One objective: the recipe that trains it, and at how many steps its decoder is measured (1: in one go)."""
+
+    recipe: str
+    about: str
+    decode_steps: tuple[int, ...] = (1,)
+
+
+# Regression has the networks of denoising and the objective of reconstruction: it tells the two apart.
+ARMS: dict[str, Arm] = {
+    "reconstruction": Arm(recipe="tokenizer_natural", about="convolutional decoder, squared error of pixels"),
+    "regression": Arm(
+        recipe="diffusion_tokenizer", about="the denoiser's network at pure noise alone, squared error of pixels"
+    ),
+    "denoising": Arm(
+        recipe="diffusion_tokenizer", about="denoiser at all noise levels, squared error", decode_steps=(1, 2, 4, 8, 16)
+    ),
+}
+
+
+def make_recipe(name: str, plan: Plan) -> LoopConfig:
+    """The recipe of an arm: what is not the objective is the same for all of them."""
+    settings = [
+        f"preset={plan.preset}",
+        f"steps={plan.steps}",
+        f"batch_size={plan.batch_size}",
+        f"seed={plan.seed}",
+        f"autocast={plan.autocast}",
+        f"device={plan.device}",
+        f"optimizer={{lr: {plan.lr}, warmup: {max(1, plan.steps // 20)}, ema_decay: 0.99, weight_decay: 0.01}}",
+        f"validate_every={plan.steps}",
+        f"checkpoint_every={max(1, plan.steps // 4)}",
+        f"log_every={max(1, min(10, plan.steps // 10))}",
+        "keep_checkpoints=1",
+        f"data.num_frames={plan.num_frames}",
+        f"data.size=[{plan.size},{plan.size}]",
+        "data.validation_clips=16",
+    ]
+    if name == "reconstruction":
+        settings.append(f"loss={{l1: 0.0, l2: 1.0, gradient: 0.0, bottleneck: {plan.bottleneck}}}")
+    else:
+        shape = {"width": plan.width, "depth": plan.depth, "head_dim": plan.head_dim, "hold_first": 0.0}
+        settings += [f"model.{key}={value}" for key, value in shape.items()]
+        settings += [f"objective={name}", f"bottleneck={plan.bottleneck}"]
+    recipe = load_recipe(ARMS[name].recipe, settings)
+    # Not as text: a path may hold what means something in YAML.
+    recipe.out = str(plan.out / name)
+    recipe.data.sources = [
+        SourceConfig(kind="clips", path=str(plan.clips), short_side=2 * plan.size, hold_out=plan.hold_out)
+    ]
+    return recipe
+
+
+def train_arm(name: str, plan: Plan) -> Path:
+    """The folder of the arm's trained tokenizer; what is trained already is not trained again."""
+    recipe = make_recipe(name, plan)
+    final = open_run(recipe) / "final"
+    if checkpoint_steps(Path(recipe.out))[-1:] == [plan.steps] and final.is_dir():
+        return final
+    return train(recipe)
+
+
+def load_arm(name: str, folder: Path, device: str) -> Tokenizer:
+    """A trained arm in float32, whatever its weights were stored in."""
+    if name == "reconstruction":
+        return load_tokenizer(str(folder), device=device, dtype=torch.float32)
+    return DiffusionTokenizer.from_pretrained(folder, device=device, dtype=torch.float32)
+
+
+def encoder_of(model: Tokenizer) -> VideoTokenizer:
+    """The part of a model that encodes."""
+    return model.tokenizer if isinstance(model, DiffusionTokenizer) else model
+
+
+def measure_cost(name: str, model: Tokenizer, plan: Plan) -> dict[str, Any]:
+    """Parameters of encoder and decoder, operations (GFLOP, a multiplication and an addition being two) of one clip
+    through each, and of training on it, taken as three times both; seconds that the run's steps took."""
+    video = torch.zeros(1, 3, plan.num_frames, plan.size, plan.size, device=plan.device)
+    inner = encoder_of(model)
+    front = sum(count_parameters(part) for part in (inner.encoder, inner.bottleneck))
+    encoded = model.encode(video)
+    if isinstance(model, DiffusionTokenizer):
+        model.denoiser.set_attention("plain")  # of which every product is counted
+        frames = patch_frames(plan.num_frames, model.config.patch_t)
+        x = model.patches(video)[:, :, :frames]
+        decode = count_operations(lambda: model.predict(x, torch.ones(1, device=plan.device), encoded.latents))
+        model.denoiser.set_attention("auto")
+    else:
+        decode = count_operations(lambda: model.decode(encoded))
+    encode = count_operations(lambda: model.encode(video))
+    return {
+        "arm": name,
+        "about": ARMS[name].about,
+        "encoder_parameters": front,
+        "decoder_parameters": count_parameters(model) - front,
+        "encode_gflop": round(encode, 3),
+        "decode_gflop_a_step": round(decode, 3),
+        "train_gflop_a_clip": round(3 * (encode + decode), 3),
+        "clips_seen": plan.steps * plan.batch_size,
+        "seconds": seconds_of(plan.out / name, plan),
+    }
+
+
+def count_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def count_operations(run: Any) -> float:
+    """GFLOP of convolutions and matrix products in a forward pass."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops() / 1e9
+
+
+def seconds_of(run: Path, plan: Plan) -> float | None:
+    """Seconds of all training steps, by the rates in the log (a run that was stopped has several starts)."""
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    rates = [row["clips_per_s"] for row in map(json.loads, lines) if "clips_per_s" in row]
+    if not rates:
+        return None
+    return round(plan.steps * plan.batch_size * sum(1.0 / rate for rate in rates) / len(rates), 1)
+
+
+def random_arm(plan: Plan) -> Tokenizer:
+    """The encoder as every arm has it before its first step."""
+    recipe = make_recipe("reconstruction", plan)
+    return build_tokenizer(recipe).to(plan.device).eval().requires_grad_(False)
+
+
+def decode_arm(model: Tokenizer, video: Tensor, steps: int, seed: int) -> Tensor:
+    """Clips through an arm and back, in [-1, 1]."""
+    with torch.no_grad():
+        encoded = model.encode(video)
+        if isinstance(model, DiffusionTokenizer):
+            out = model.decode(encoded, SAMPLERS["euler"], seed=seed, num_inference_steps=steps)
+        else:
+            out = model.decode(encoded)
+    return out.float().clamp(-1.0, 1.0)

@@ -1,1 +1,0 @@
-"""Variants of a tokenizer trained for one budget and measured on the same held-out clips."""

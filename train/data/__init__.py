@@ -1,0 +1,1 @@
+"""What training reads: sources of clips, and the cache of their latents."""

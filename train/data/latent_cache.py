@@ -1,0 +1,190 @@
+"""Latents encoded once and kept: a cache keyed by the tokenizer's hash and the data, refused for any other.
+
+Beside the clips there may be a picture for each, of what it shows: a frame of another clip where the synthetic world
+can make one, else any frame of its own. A cache that was made without them is given them.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from vidgen.checkpoints.atomic import written_aside
+from vidgen.checkpoints.hashing import model_hash
+from vidgen.data.shapes import ClipLabels, ShapeWorldConfig, describe, describe_unnamed, portray
+from vidgen.errors import VidgenError
+from vidgen.train.config import DataConfig
+from vidgen.train.data.sources import Mixture, Sample, collate, rng_of, to_float
+
+ENCODE_BATCH = 16
+PICTURE_BATCH = 64
+PICTURE_SLOT = 2**31 + 1  # the slot, of no clip, whose random numbers draw pictures
+
+
+class CachedClip(NamedTuple):
+    """An item: a clip's latents and caption; latents of a picture of what it shows, what there is to say beside it, and
+    what it shows in words (None and "" where there are no pictures)."""
+
+    latents: Float[Tensor, "c t h w"]
+    caption: str
+    picture: Float[Tensor, "c 1 h w"] | None = None
+    beside: str = ""
+    shows: str = ""
+
+
+def cache_key(tokenizer: torch.nn.Module, data: DataConfig, part: str, seed: int, count: int) -> str:
+    """A hash of all that the cached latents depend on."""
+    recipe = {
+        **dataclasses.asdict(data),
+        "workers": 0,
+        "validation_clips": 0,
+        "part": part,
+        "seed": seed,
+        "count": count,
+    }
+    return hashlib.sha256((model_hash(tokenizer) + json.dumps(recipe, sort_keys=True)).encode()).hexdigest()[:16]
+
+
+def encode_clips(
+    tokenizer: torch.nn.Module, mixture: Mixture, count: int
+) -> tuple[Float[Tensor, "n c t h w"], list[dict]]:
+    """Latents (float16) of clips 0 .. count - 1 of a mixture, with what each one's captions are made from."""
+    parameter = next(tokenizer.parameters())
+    latents, rows = [], []
+    with torch.inference_mode():
+        for first in tqdm(range(0, count, ENCODE_BATCH), desc="encoding clips", unit="batch", disable=None):
+            samples = [mixture[(0, i)] for i in range(first, min(first + ENCODE_BATCH, count))]
+            video = collate(samples)["video"].to(parameter.device, parameter.dtype)
+            latents.append(tokenizer.encode(video).latents.to("cpu", torch.float16))
+            rows += [caption_row(sample) for sample in samples]
+    return torch.cat(latents).contiguous(), rows  # convolutions leave them channels-last, which files do not know
+
+
+def draw_picture(index: int, row: dict, mixture: Mixture, size: tuple[int, int]) -> Float[Tensor, "3 h w"]:
+    """A picture of what clip `index` shows, `row` being what its captions are made from."""
+    rng = rng_of(mixture.seed, PICTURE_SLOT, index)
+    if "labels" in row:
+        world = ShapeWorldConfig(height=size[0], width=size[1])
+        return to_float(portray(ClipLabels.from_dict(row["labels"]), rng, world).video)[:, 0]
+    video = mixture[(0, index)].video
+    return video[:, int(rng.integers(video.shape[1]))]
+
+
+def encode_pictures(
+    tokenizer: torch.nn.Module, mixture: Mixture, rows: Sequence[dict], size: tuple[int, int]
+) -> Float[Tensor, "n c 1 h w"]:
+    """Latents (float16) of a picture for each clip of a mixture, coded as clips of one frame."""
+    parameter, latents = next(tokenizer.parameters()), []
+    with torch.inference_mode():
+        for first in tqdm(range(0, len(rows), PICTURE_BATCH), desc="encoding pictures", unit="batch", disable=None):
+            numbers = range(first, min(first + PICTURE_BATCH, len(rows)))
+            pictures = torch.stack([draw_picture(i, rows[i], mixture, size) for i in numbers])[:, :, None]
+            encoded = tokenizer.encode(pictures.to(parameter.device, parameter.dtype))
+            latents.append(encoded.latents.to("cpu", torch.float16))
+    return torch.cat(latents).contiguous()
+
+
+def caption_row(sample: Sample) -> dict:
+    """The labels, where the synthetic world gave them (a new wording at every visit), else the caption."""
+    return {"labels": sample.labels.to_dict()} if sample.labels is not None else {"caption": sample.caption}
+
+
+class CachedLatents(Dataset):
+    """Latents and captions, and with `pictures` a picture for each; item (step, slot) is a function of the seed, the
+    step and the slot.
+
+    Raises VidgenError where the cache file is damaged.
+    """
+
+    def __init__(
+        self,
+        tokenizer: torch.nn.Module,
+        data: DataConfig,
+        *,
+        seed: int,
+        count: int,
+        part: str = "train",
+        cache: str = "",
+        pictures: bool = False,
+    ) -> None:
+        self.seed, self.pictures, size = seed, None, tuple(data.size)
+        if not cache:
+            mixture = Mixture(data, seed, part)
+            self.latents, self.rows = encode_clips(tokenizer, mixture, count)
+            if pictures:
+                self.pictures = encode_pictures(tokenizer, mixture, self.rows, size)
+            return
+        folder = Path(cache) / f"latents-{cache_key(tokenizer, data, part, seed, count)}"
+        if not folder.is_dir():
+            latents, rows = encode_clips(tokenizer, Mixture(data, seed, part), count)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with written_aside(folder) as target:
+                target.mkdir()
+                save_file({"latents": latents}, target / "latents.safetensors")
+                (target / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+        self.latents = read_tensor(folder, "latents")
+        try:
+            lines = (folder / "captions.jsonl").read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise damaged(folder, error) from None
+        self.rows = [json.loads(line) for line in lines]
+        if pictures:
+            file = folder / "pictures.safetensors"
+            if not file.exists():
+                made = encode_pictures(tokenizer, Mixture(data, seed, part), self.rows, size)
+                with written_aside(file) as target:
+                    save_file({"pictures": made}, target)
+            self.pictures = read_tensor(folder, "pictures")
+
+    def __getitem__(self, key: tuple[int, int]) -> CachedClip:
+        rng = rng_of(self.seed, *key)
+        index = int(rng.integers(len(self.rows)))
+        latents = self.latents[index].float()
+        if self.pictures is None:
+            return CachedClip(latents, self.caption(index, rng))
+        beside = self.beside(index, copy.deepcopy(rng))  # in the same wording
+        caption = self.caption(index, rng)
+        return CachedClip(latents, caption, self.pictures[index].float(), beside, self.shows(index))
+
+    def caption(self, index: int, rng: np.random.Generator) -> str:
+        row = self.rows[index]
+        return describe(ClipLabels.from_dict(row["labels"]), rng) if "labels" in row else row["caption"]
+
+    def beside(self, index: int, rng: np.random.Generator) -> str:
+        """The caption without the words that a picture makes unnecessary, where it is known which these are."""
+        row = self.rows[index]
+        return describe_unnamed(ClipLabels.from_dict(row["labels"]), rng) if "labels" in row else row["caption"]
+
+    def shows(self, index: int) -> str:
+        """The picture in words: names of the world's objects, else the caption."""
+        row = self.rows[index]
+        if "labels" not in row:
+            return row["caption"]
+        return " and ".join(f"{thing['colour']} {thing['shape']}" for thing in row["labels"]["objects"])
+
+
+def read_tensor(folder: Path, name: str) -> Tensor:
+    """The tensor of this name in the file of this name. Raises VidgenError where it is damaged."""
+    try:
+        with safe_open(folder / f"{name}.safetensors", framework="pt") as file:
+            return file.get_tensor(name)
+    except (OSError, SafetensorError) as error:
+        raise damaged(folder, error) from None
+
+
+def damaged(folder: Path, error: Exception) -> VidgenError:
+    return VidgenError(f"{folder} is damaged ({error}); remove it, and it is made again")

@@ -1,1 +1,0 @@
-"""The comparison of objectives: reconstruction against denoising, all else being equal."""

@@ -1,0 +1,228 @@
+"""Saving and loading in diffusers' folder layout: config.json beside safetensors; strict, and never half-written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from vidgen.checkpoints.atomic import written_aside
+from vidgen.checkpoints.checksums import check_sums
+from vidgen.checkpoints.empty_weights import WithoutWeights
+from vidgen.checkpoints.memory import check_weights
+from vidgen.errors import VidgenError
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
+INDEX_NAME = f"{WEIGHTS_NAME}.index.json"
+# By safetensors' words, for the room that is needed; whatever else there may be takes a byte at least.
+DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "I64": torch.int64,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+}  # fmt: skip
+T = TypeVar("T", bound="Pretrained")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from `path`, or one line that says what is wrong with it."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise VidgenError(f"{path} is missing: not a model folder; check the path") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise VidgenError(f"{path} cannot be read as JSON ({error}); the model folder is damaged") from None
+    if not isinstance(values, dict):
+        raise VidgenError(f"{path} holds a {type(values).__name__}, not an object; the model folder is damaged")
+    return values
+
+
+def config_from_dict(config_class: type, values: dict[str, Any], where: str) -> Any:
+    """A config dataclass from JSON values; names in `_lowercase` are the layout's own, others must be fields."""
+    fields = {f.name for f in dataclasses.fields(config_class)}
+    values = {k: v for k, v in values.items() if not k.startswith("_")}
+    if unknown := sorted(set(values) - fields):
+        raise VidgenError(f"{where}: unknown keys {', '.join(unknown)}; {config_class.__name__} knows {sorted(fields)}")
+    try:
+        return config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    except TypeError as error:
+        raise VidgenError(f"{where}: a value of the wrong type ({error}); see {config_class.__name__}") from None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Tensors on disk: the file of each by its name. `where` is what errors call the whole."""
+
+    where: Path
+    homes: dict[str, Path]
+
+    def check(self, expected: Mapping[str, tuple[int, ...]]) -> None:
+        """Raises VidgenError, before any tensor is read, unless names and shapes are those expected."""
+        missing, extra = sorted(set(expected) - set(self.homes)), sorted(set(self.homes) - set(expected))
+        if missing or extra:
+            problem = f"missing {missing[:3]}" if missing else f"unexpected {extra[:3]}"
+            raise VidgenError(f"{self.where}: {problem} ({len(missing)} missing, {len(extra)} unexpected); wrong model")
+        for path, names, file in self._files():
+            for name in names:
+                shape = tuple(file.get_slice(name).get_shape())
+                if shape != tuple(expected[name]):
+                    raise VidgenError(f"{path}: {name} has shape {shape}, the config asks for {tuple(expected[name])}")
+
+    def check_room(self, dtype: torch.dtype | None, device: str) -> None:
+        """Raises VidgenError if the tensors, in `dtype`, are more than the memory that is free on `device`."""
+        check_weights(self.where, self.sizes(), dtype, device)
+
+    def sizes(self) -> Iterator[tuple[int, torch.dtype]]:
+        """Of every tensor its number of elements, and how it is stored."""
+        for _, names, file in self._files():
+            for part in map(file.get_slice, names):
+                yield math.prod(part.get_shape()), DTYPES.get(part.get_dtype(), torch.uint8)
+
+    def read(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Every tensor with its name, one after the other; of a file that is mapped, not copied."""
+        for _, names, file in self._files():
+            for name in names:
+                yield name, file.get_tensor(name)
+
+    def _files(self) -> Iterator[tuple[Path, list[str], Any]]:
+        for path in sorted(set(self.homes.values())):
+            with opened(path) as file:
+                yield path, sorted(name for name, home in self.homes.items() if home == path), file
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """A safetensors file. Raises VidgenError if it is missing or not whole."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except FileNotFoundError:
+        raise VidgenError(f"{path} is missing; the model folder is incomplete") from None
+    except (SafetensorError, OSError) as error:
+        raise VidgenError(f"{path} is not a whole safetensors file ({error}); fetch or save it again") from None
+
+
+def find_checkpoint(place: Path, name: str = WEIGHTS_NAME) -> Checkpoint:
+    """The tensors of a file, or of a folder: those of its one file `name`, or of the shards that its index names.
+
+    Raises VidgenError for a file or shard that is missing or damaged.
+    """
+    index = place / f"{name}.index.json"
+    if place.is_file() or (place / name).is_file() or not index.is_file():
+        file = place if place.is_file() else place / name
+        return Checkpoint(where=file, homes=_homes([file]))
+    listed = read_json(index).get("weight_map")
+    if not isinstance(listed, dict) or not all(isinstance(n, str) and Path(n).name == n for n in listed.values()):
+        raise VidgenError(f"{index} has no weight_map of file names; the model folder is damaged")
+    shards = sorted(set(listed.values()))
+    if absent := [name for name in shards if not (place / name).is_file()]:
+        raise VidgenError(f"{index}: shard {absent[0]} is missing ({len(absent)} of {len(shards)} are); fetch it again")
+    homes = _homes([place / name for name in shards])
+    if lost := sorted(name for name, shard in listed.items() if homes.get(name) != place / shard):
+        raise VidgenError(f"{index}: {lost[0]} is not in {listed[lost[0]]} as it says; the model folder is damaged")
+    return Checkpoint(where=index, homes=homes)
+
+
+def _homes(files: list[Path]) -> dict[str, Path]:
+    """The file of each tensor. Raises VidgenError for a file that is damaged, or not the one that was published."""
+    check_sums(files)
+    homes: dict[str, Path] = {}
+    for path in files:
+        with opened(path) as file:
+            homes.update(dict.fromkeys(file.keys(), path))
+    return homes
+
+
+def read_config(place: Path) -> dict[str, Any]:
+    """The config of a model in a folder; of a single file, which has it in its header or beside it.
+
+    Raises VidgenError if there is none.
+    """
+    if not place.is_file():
+        return read_json(place / CONFIG_NAME)
+    with opened(place) as file:
+        text = (file.metadata() or {}).get("config")
+    if text is None and not (place.parent / CONFIG_NAME).is_file():
+        raise VidgenError(f"{place} has no config in its header and no {CONFIG_NAME} beside it; put the model's there")
+    if text is None:
+        return read_json(place.parent / CONFIG_NAME)
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError:
+        values = None
+    if not isinstance(values, dict):
+        raise VidgenError(f"{place}: the config in its header is no JSON object; the file is damaged")
+    return values
+
+
+def put(tensor: torch.Tensor, like: torch.Tensor, dtype: torch.dtype | None, device: str) -> torch.Tensor:
+    """`tensor` on `device`, in `dtype` if it has a fraction, and laid out in memory as `like` is.
+
+    Straight there: nothing wider or elsewhere is made on the way. It is a copy in any case, since one tensor that
+    stayed in a mapped file would keep in memory all that was read of the file.
+    """
+    wanted = dtype if dtype and tensor.is_floating_point() else tensor.dtype
+    return room_like(like, wanted, device).copy_(tensor)
+
+
+def room_like(like: torch.Tensor, dtype: torch.dtype, device: str) -> torch.Tensor:
+    """An empty tensor that lies in memory as the dense `like` does. (`empty_like` of one without memory would import
+    half of torch's compiler.)"""
+    return torch.empty_strided(like.shape, like.stride(), dtype=dtype, device=device)
+
+
+class Pretrained(nn.Module):
+    """A model with a frozen config dataclass, saved as config.json + safetensors and loaded strictly.
+
+    Subclasses set `config_class` and take the config as their one constructor argument.
+    """
+
+    config_class: ClassVar[type]
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+
+    def save_pretrained(self, folder: str | os.PathLike, *, dtype: torch.dtype | None = None) -> None:
+        """Writes config.json and the weights (in `dtype` if given) to `folder`, all or nothing."""
+        tensors = {
+            k: v.detach().to("cpu", dtype if v.is_floating_point() else None) for k, v in self.state_dict().items()
+        }
+        Path(folder).parent.mkdir(parents=True, exist_ok=True)
+        with written_aside(folder) as target:
+            target.mkdir()
+            save_file({k: v.clone().contiguous() for k, v in tensors.items()}, target / WEIGHTS_NAME)
+            config = {"_class_name": type(self).__name__, **dataclasses.asdict(self.config)}
+            (target / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(
+        cls: type[T], folder: str | os.PathLike, *, dtype: torch.dtype | None = None, device: str = "cpu"
+    ) -> T:
+        """The model in `folder`, in evaluation mode and without gradients (`requires_grad_(True)` to train it on).
+
+        `folder` may also be a single safetensors file with a config, see `read_config`. Raises VidgenError if the
+        folder, a key or a shape is not as the class needs it, before a tensor is read.
+        """
+        folder = Path(folder)
+        values = read_config(folder)
+        if values.get("_class_name") != cls.__name__:
+            raise VidgenError(f"{folder} holds a {values.get('_class_name')}, not a {cls.__name__}")
+        config = config_from_dict(cls.config_class, values, str(folder / CONFIG_NAME))
+        with WithoutWeights():
+            model = cls(config)
+        places, checkpoint = model.state_dict(), find_checkpoint(folder)
+        checkpoint.check({name: tuple(place.shape) for name, place in places.items()})
+        checkpoint.check_room(dtype, device)
+        tensors = {name: put(tensor, places[name], dtype, device) for name, tensor in checkpoint.read()}
+        model.load_state_dict(tensors, strict=True, assign=True)
+        return model.eval().requires_grad_(False)

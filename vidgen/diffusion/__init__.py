@@ -1,0 +1,1 @@
+"""Probability paths, prediction types, noise and its distribution over levels, loss weighting."""

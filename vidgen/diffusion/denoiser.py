@@ -1,0 +1,34 @@
+"""A denoiser is a function (x_t, t) -> x0: network, parametrisation and path, with the conditions closed over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from vidgen.diffusion.paths import PARAMETRISATIONS, Path, expand_level
+
+
+class Denoiser(Protocol):
+    """The estimate of x0 given x_t at noise level t, (b,) or per frame (b, t)."""
+
+    def __call__(self, x: Float[Tensor, "b c t h w"], t: Float[Tensor, b * f]) -> Float[Tensor, "b c t h w"]: ...
+
+
+def make_denoiser(network: Callable[..., Tensor], path: Path, parametrisation: str, **conditions: object) -> Denoiser:
+    """The denoiser of `network(x, t, **conditions)`, whose output is of the kind `parametrisation` names.
+
+    The network runs in whatever dtype it has, on x times the path's input scale; x0 is computed in float32 or better.
+    """
+    to_x0 = PARAMETRISATIONS[parametrisation].to_x0
+
+    def denoise(x: Tensor, t: Tensor) -> Tensor:
+        level = expand_level(t, x)
+        per_frame = level.reshape(x.shape[0], -1)  # on the device and in the precision of x
+        t = per_frame if t.ndim == 2 else per_frame.squeeze(1)
+        prediction = network(path.input_scale(level) * x, t, **conditions)
+        return to_x0(prediction.to(level.dtype), x, path.alpha(level), path.sigma(level))
+
+    return denoise

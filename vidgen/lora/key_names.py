@@ -1,0 +1,141 @@
+"""What LoRA files call the layers of a network: its own names, diffusers', and those that it was published under."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from vidgen.errors import VidgenError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a name in a LoRA file points: a parameter, or `rows` of one that holds several (outputs of fused layers).
+
+    Where a reader of published checkpoints lays a tensor otherwise than they do, `shape` is the one that it has there,
+    and `fit` what the reader does to it, such as another order of rows. That must be linear: it is done to the change.
+    """
+
+    parameter: str
+    rows: slice | None = None
+    shape: tuple[int, ...] | None = None
+    fit: Callable[[Tensor], Tensor] | None = None
+
+
+class CheckpointKey(Protocol):
+    """What a reader's key map says of a tensor `name` of theirs: our tensor that it is, or these rows of it."""
+
+    ours: str
+    name: str
+    shape: tuple[int, ...]
+    rows: slice | None
+
+    def to_ours(self, tensor: Tensor, shape: tuple[int, ...]) -> Tensor: ...
+
+
+# Layers that hold several, by the last part of their name, and what these are called alone; in order of rows.
+FUSED = {"to_kv": ("to_k", "to_v"), "to_qkv": ("to_q", "to_k", "to_v")}
+
+Renames = tuple[tuple[str, str], ...]  # patterns and what takes their place, all of them tried in order
+
+# diffusers' names -> those of the files that Wan was published in.
+WAN: Renames = (
+    (r"\battn1\b", "self_attn"),
+    (r"\battn2\b", "cross_attn"),
+    (r"\bto_([qkv])$", r"\1"),
+    (r"\bto_out\.0$", "o"),
+    (r"\badd_([kv])_proj$", r"\1_img"),
+    (r"\bnorm_added_k$", "norm_k_img"),
+    (r"^(blocks\.\d+)\.norm2$", r"\1.norm3"),
+    (r"^(blocks\.\d+)\.ffn\.net\.0\.proj$", r"\1.ffn.0"),
+    (r"^(blocks\.\d+)\.ffn\.net\.2$", r"\1.ffn.2"),
+    (r"^condition_embedder\.(text|time)_embedder\.linear_1$", r"\1_embedding.0"),
+    (r"^condition_embedder\.(text|time)_embedder\.linear_2$", r"\1_embedding.2"),
+    (r"^condition_embedder\.time_proj$", "time_projection.1"),
+    (r"^condition_embedder\.image_embedder\.norm1$", "img_emb.proj.0"),
+    (r"^condition_embedder\.image_embedder\.ff\.net\.0\.proj$", "img_emb.proj.1"),
+    (r"^condition_embedder\.image_embedder\.ff\.net\.2$", "img_emb.proj.3"),
+    (r"^condition_embedder\.image_embedder\.norm2$", "img_emb.proj.4"),
+    (r"^proj_out$", "head.head"),
+)
+LTX: Renames = (
+    (r"^proj_in$", "patchify_proj"),
+    (r"^time_embed\b", "adaln_single"),
+    (r"\bnorm_([qk])$", r"\1_norm"),
+)
+# By the class that the left-hand names are of.
+ALIASES: dict[str, Renames] = {"WanTransformer3DModel": WAN, "LTXVideoTransformer3DModel": LTX}
+
+
+def rename(name: str, renames: Renames) -> str:
+    for pattern, replacement in renames:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def own_places(network: nn.Module) -> Iterator[tuple[str, Place]]:
+    """The network's own names of its weights and biases, and of what some of its layers hold fused."""
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        layer, _, kind = name.rpartition(".")
+        if kind not in ("weight", "bias"):
+            continue
+        yield name, Place(parameter=name)
+        above, dot, last = layer.rpartition(".")
+        parts = FUSED.get(last, ())
+        for k, alone in enumerate(parts):
+            size = parameter.shape[0] // len(parts)
+            yield f"{above}{dot}{alone}.{kind}", Place(parameter=name, rows=slice(k * size, (k + 1) * size))
+
+
+def places_of_keys(keys: Iterable[CheckpointKey], network: nn.Module) -> dict[str, Place]:
+    """The key map by which a reader makes `network` out of a published checkpoint, as names for LoRAs of the latter."""
+    parameters, table = dict(network.named_parameters()), {}
+    for key in keys:
+        if key.ours in parameters:
+            whole = parameters[key.ours]
+            ours = tuple((whole if key.rows is None else whole[key.rows]).shape)
+            fit = partial(key.to_ours, shape=ours)
+            table[key.name] = Place(parameter=key.ours, rows=key.rows, shape=tuple(key.shape), fit=fit)
+    return table
+
+
+def with_aliases(table: dict[str, Place], class_name: str) -> dict[str, Place]:
+    """The table with all that diffusers' class of that name is called elsewhere, and with underscores for dots in the
+    names of layers, as some trainers write them."""
+    found = dict(table)
+    split = [(*name.rpartition(".")[::2], place) for name, place in table.items()]
+    split += [(rename(layer, ALIASES.get(class_name, ())), kind, place) for layer, kind, place in split]
+    for layer, kind, place in split:
+        found.setdefault(f"{layer}.{kind}", place)
+    for layer, kind, place in split:
+        found.setdefault(f"{layer.replace('.', '_')}.{kind}", place)
+    return found
+
+
+def published_places(network: nn.Module) -> dict[str, Place]:
+    """What LoRAs of a published model call the parameters of a network of ours that has its shape."""
+    from vidgen.models.dit.video_dit import VideoDiT
+    from vidgen.pipelines.wan.transformer import CLASS_NAME, WanTransformerConfig
+    from vidgen.pipelines.wan.transformer_keys import match_keys
+
+    if not isinstance(network, VideoDiT):
+        return {}
+    try:
+        WanTransformerConfig.of(network.config)
+    except VidgenError:  # of a shape of its own
+        return {}
+    return with_aliases(places_of_keys(match_keys(network), network), CLASS_NAME)
+
+
+def find_places(network: nn.Module, names: Collection[str]) -> tuple[nn.Module, dict[str, Place]]:
+    """The network that `names` speak of, and its table: `network`, or one that it holds, if that knows more of them."""
+    tables = [
+        (module, published_places(module) | with_aliases(dict(own_places(module)), type(module).__name__))
+        for module in (network, *network.children())
+    ]
+    return max(tables, key=lambda found: sum(name in found[1] for name in names))

@@ -1,0 +1,91 @@
+"""A picture as words: tokens that stand beside a prompt's and say what something looks like, where the prompt says what
+it does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from vidgen.checkpoints.pretrained import Pretrained
+from vidgen.errors import VidgenError
+from vidgen.models.rope import rotary_table
+from vidgen.models.text.encoders import TextBlock, TextEncoding
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagePromptConfig:
+    """Shape of an ImagePromptEncoder: `tokens` a picture, each `text_width` wide, as those of the text encoder."""
+
+    latent_channels: int = 16
+    text_width: int = 128
+    tokens: int = 8
+    width: int = 128
+    depth: int = 1
+    head_dim: int = 32
+
+    def __post_init__(self) -> None:
+        if min(self.latent_channels, self.text_width, self.tokens, self.depth) < 1:
+            raise VidgenError(
+                f"latent_channels {self.latent_channels}, text_width {self.text_width}, tokens {self.tokens} and depth "
+                f"{self.depth} must be 1 or more"
+            )
+        if self.width % self.head_dim or self.head_dim % 8:
+            raise VidgenError(f"width {self.width} must be a multiple of head_dim {self.head_dim}, and that of 8")
+
+
+class ImagePromptEncoder(Pretrained):
+    """Latents of pictures (b, c, 1, h, w), of any size, to tokens (b, n, d) in the space of a text encoder's.
+
+    In the manner of Ye et al. 2023 (IP-Adapter, section 3.2): a few tokens of an image that the denoiser attends to
+    beside the text's. Here its own attention to the text reads them too, with no weights added to it. Learned queries
+    go through a transformer together with the cells, each of which sees its neighbours and its place first.
+    """
+
+    config_class = ImagePromptConfig
+
+    def __init__(self, config: ImagePromptConfig) -> None:
+        super().__init__(config)
+        width = config.width
+        self.near = nn.Conv2d(config.latent_channels, width, 3, padding=1)
+        self.far = nn.Conv2d(width, width, 3, padding=1)
+        self.place = nn.Linear(config.head_dim, width)
+        self.queries = nn.Parameter(torch.randn(config.tokens, width))
+        self.blocks = nn.ModuleList([TextBlock(width, config.head_dim) for _ in range(config.depth)])
+        self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, config.text_width)
+
+    def forward(self, latents: Float[Tensor, "b c 1 h w"]) -> Float[Tensor, "b n d"]:
+        c, weight = self.config, self.near.weight
+        if latents.ndim != 5 or latents.shape[1] != c.latent_channels or latents.shape[2] != 1:
+            raise ValueError(
+                f"latents {tuple(latents.shape)} are not those of single pictures, (b, {c.latent_channels}, 1, h, w)"
+            )
+        grid = (1, *latents.shape[3:])
+        cells = self.near(latents[:, :, 0].to(weight.dtype))
+        cells = cells + self.far(F.gelu(cells))
+        places = torch.cat(rotary_table(grid, c.head_dim // 2, 0.0, weight.device, weight.dtype), dim=-1)
+        x = rearrange(cells, "b d h w -> b (h w) d") + self.place(places)
+        x = torch.cat([repeat(self.queries, "n d -> b n d", b=len(x)), x], dim=1)
+        for block in self.blocks:
+            x = block(x, None)
+        return self.out(self.norm(x[:, : c.tokens]))
+
+
+def beside_text(
+    text: TextEncoding, pictures: Float[Tensor, "b n d"], shown: Bool[Tensor, " b"] | None = None
+) -> TextEncoding:
+    """The text with the tokens of pictures before its own; rows that are not `shown` one have theirs hidden.
+
+    Before, because a text's padding stands at its end, where networks may cut it.
+    """
+    mask = torch.ones(pictures.shape[:2], dtype=torch.bool, device=pictures.device)
+    if shown is not None:
+        mask = mask & shown[:, None].to(mask.device)
+    tokens = pictures * mask[..., None].to(pictures.dtype)  # what is hidden is silent, as padding is
+    return replace(
+        text, tokens=torch.cat([tokens.to(text.tokens), text.tokens], 1), mask=torch.cat([mask, text.mask], 1)
+    )

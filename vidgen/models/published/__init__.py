@@ -1,1 +1,0 @@
-"""Published denoisers and text encoders, through the classes of diffusers and transformers."""

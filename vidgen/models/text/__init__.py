@@ -1,0 +1,1 @@
+"""Text encoders, and text prepared for the blocks of a denoiser."""

@@ -1,0 +1,170 @@
+"""Text encoders behind one interface: a byte-level transformer that is trained along, and transformers' own models."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from vidgen.checkpoints.finite import check_output
+from vidgen.checkpoints.pretrained import Pretrained
+from vidgen.errors import VidgenError
+from vidgen.models.layers import Attention, FeedForward
+
+PAD, START, STOP, BYTES = 0, 1, 2, 3  # ids; byte b has id b + BYTES
+NEIGHBOURS = 7  # bytes that the first layer sees at once, the length of a word
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextEncoding:
+    """Text as tokens (b, l, d) with a mask (b, l) that is True on tokens and False on padding."""
+
+    tokens: Float[Tensor, "b l d"]
+    mask: Bool[Tensor, "b l"]
+
+    def pooled(self) -> Float[Tensor, "b d"]:
+        """Mean over the tokens that are there."""
+        weight = self.mask.to(self.tokens.dtype)[..., None]
+        return (self.tokens * weight).sum(1) / weight.sum(1).clamp(min=1.0)
+
+
+class TextEncoder(Protocol):
+    """Prompts to text tokens. "" is a prompt like any other: its encoding is the null condition of guidance."""
+
+    width: int
+
+    def __call__(self, prompts: Sequence[str]) -> TextEncoding: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByteTextConfig:
+    """Shape of a ByteTextEncoder; `max_bytes` bounds a prompt's UTF-8 length."""
+
+    width: int = 192
+    depth: int = 4
+    head_dim: int = 64
+    max_bytes: int = 254
+    lowercase: bool = True
+
+
+class TextBlock(nn.Module):
+    """Pre-norm transformer block; `mask` None: every position sees all."""
+
+    def __init__(self, width: int, head_dim: int) -> None:
+        super().__init__()
+        self.norm1, self.attention = nn.LayerNorm(width), Attention(width, head_dim)
+        self.norm2, self.mlp = nn.LayerNorm(width), FeedForward(width)
+
+    def forward(self, x: Float[Tensor, "b l d"], mask: Bool[Tensor, "b l"] | None) -> Float[Tensor, "b l d"]:
+        x = x + self.attention(self.norm1(x), mask=mask)
+        return x + self.mlp(self.norm2(x))
+
+
+class ByteTextEncoder(Pretrained):
+    """A bidirectional transformer over UTF-8 bytes (in the manner of Xue et al. 2022, ByT5): no vocabulary to fetch.
+
+    A convolution over neighbouring bytes comes first (Clark et al. 2022, CANINE, section 3.2): words are there from the
+    start, where attention would have to find out that letters next to each other belong together.
+    """
+
+    config_class = ByteTextConfig
+
+    def __init__(self, config: ByteTextConfig) -> None:
+        super().__init__(config)
+        self.width = config.width
+        self.embed = nn.Embedding(256 + BYTES, config.width)
+        self.near = nn.Conv1d(config.width, config.width, NEIGHBOURS, padding=NEIGHBOURS // 2)
+        self.place = nn.Embedding(config.max_bytes + 2, config.width)
+        self.blocks = nn.ModuleList([TextBlock(config.width, config.head_dim) for _ in range(config.depth)])
+        self.norm = nn.LayerNorm(config.width)
+        # Bytes keep torch's unit scale: much smaller, the first block's output would drown which byte it was.
+        nn.init.normal_(self.place.weight, std=0.3)
+
+    def to_ids(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Ids (b, l), padded to the longest prompt, and the mask. VidgenError for one of over `max_bytes` bytes."""
+        rows = []
+        for prompt in prompts:
+            text = " ".join(prompt.split())
+            data = (text.lower() if self.config.lowercase else text).encode("utf-8")
+            if len(data) > self.config.max_bytes:
+                limit = self.config.max_bytes
+                raise VidgenError(f"prompt of {len(data)} bytes is too long, {limit} at most: {prompt[:40]!r}...")
+            rows.append([START, *(byte + BYTES for byte in data), STOP])
+        length = max(map(len, rows))
+        ids = torch.tensor([row + [PAD] * (length - len(row)) for row in rows], device=self.embed.weight.device)
+        return ids, ids != PAD
+
+    def forward(self, prompts: Sequence[str]) -> TextEncoding:
+        ids, mask = self.to_ids(prompts)
+        x = self.embed(ids) * mask[..., None]  # b l d; padding is silent: a prompt does not feel the batch's longest
+        near = self.near(rearrange(x, "b l d -> b d l"))
+        x = x + rearrange(near, "b d l -> b l d") + self.place.weight[: ids.shape[1]]
+        for block in self.blocks:
+            x = block(x, mask)
+        return TextEncoding(tokens=self.norm(x), mask=mask)
+
+
+class TransformersTextEncoder(nn.Module):
+    """T5, UMT5 or CLIP from a transformers folder; weights and tokenizer side by side, or in two folders."""
+
+    def __init__(self, model: nn.Module, tokenizer: object, max_length: int) -> None:
+        super().__init__()
+        self.model, self.tokenizer, self.max_length = model.eval().requires_grad_(False), tokenizer, max_length
+        self.width = model.config.d_model if hasattr(model.config, "d_model") else model.config.hidden_size
+
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
+        """Writes weights (in `dtype` if given) and tokenizer to `folder`, in transformers' own layout."""
+        copy.deepcopy(self.model).to(dtype=dtype).save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        *,
+        tokenizer: str | Path | None = None,
+        dtype: torch.dtype | None = None,
+        device: str = "cpu",
+    ) -> TransformersTextEncoder:
+        """Loads the encoder in `folder`, and its tokenizer from there or from `tokenizer`. Nothing is fetched."""
+        from transformers import AutoConfig, AutoTokenizer, CLIPTextModel, T5EncoderModel, UMT5EncoderModel
+
+        classes = {
+            "t5": T5EncoderModel,
+            "umt5": UMT5EncoderModel,
+            "clip_text_model": CLIPTextModel,
+            "clip": CLIPTextModel,
+        }
+        try:
+            kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
+            if kind not in classes:
+                raise VidgenError(f"{folder} holds a {kind} model; text encoders here are {', '.join(classes)}")
+            model = classes[kind].from_pretrained(folder, dtype=dtype or torch.float32, local_files_only=True)
+            words = AutoTokenizer.from_pretrained(tokenizer or folder, local_files_only=True)
+        except VidgenError:
+            raise
+        except (OSError, ValueError) as error:
+            raise VidgenError(f"{folder} holds no text encoder: {str(error).splitlines()[0][:160]}") from None
+        positions = getattr(model.config, "max_position_embeddings", None)
+        return cls(model.to(device), words, positions or 512)
+
+    def forward(self, prompts: Sequence[str]) -> TextEncoding:
+        batch = self.tokenizer(list(prompts), padding=True, return_tensors="pt")
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        if ids.shape[1] > self.max_length:
+            raise VidgenError(f"prompt of {ids.shape[1]} tokens is too long, {self.max_length} at most")
+        device = next(self.model.parameters()).device
+
+        def run() -> Tensor:
+            return self.model(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
+
+        what = f"the text encoder {type(self.model).__name__}"
+        out = check_output(run(), self.model, run, what=what, given=ids)
+        return TextEncoding(tokens=out, mask=mask.to(device).bool())

@@ -1,0 +1,1 @@
+"""The layer above tokenizers and samplers: whole pipelines, and the families of published models."""

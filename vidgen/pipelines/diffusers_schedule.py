@@ -1,0 +1,177 @@
+"""Published schedules: path, parametrisation, clock and levels, as a folder's scheduler_config.json says them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path as Folder
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vidgen.checkpoints.drafts import known_settings, plain_settings
+from vidgen.checkpoints.pretrained import read_json
+from vidgen.diffusion.paths import FlowPath, Path, TablePath
+from vidgen.errors import VidgenError
+from vidgen.pipelines.adapter import Clock
+from vidgen.samplers.diffusers_schedulers import PREDICTIONS, current_levels, discrete_scale, flow_scale
+
+Scale = Callable[[Any, int], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulerKind:
+    """What a class of diffusers' schedulers is here: `sampler`, the solver of ours that does the same steps; where its
+    levels are, `scale`; and how its timesteps are rounded (see `Clock`)."""
+
+    sampler: str
+    scale: Scale
+    rounding: str
+
+
+FLOW = {
+    "FlowMatchEulerDiscreteScheduler": SchedulerKind(sampler="euler", scale=flow_scale, rounding="none"),
+    "UniPCMultistepScheduler": SchedulerKind(sampler="unipc", scale=flow_scale, rounding="down"),
+}
+TABLE = {
+    "CogVideoXDDIMScheduler": SchedulerKind(sampler="euler", scale=discrete_scale, rounding="near"),
+    "CogVideoXDPMScheduler": SchedulerKind(sampler="dpmpp_2m_sde", scale=discrete_scale, rounding="near"),
+}
+KINDS = {**FLOW, **TABLE}
+# Settings that would make another schedule of a class: their values here are the only ones.
+FIXED = {"invert_sigmas": False, "stochastic_sampling": False, "use_flow_sigmas": True, "thresholding": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallDefaults:
+    """What a pipeline's call takes where it is not told. Of `fps` the published call knows nothing, but for LTX."""
+
+    num_frames: int
+    height: int
+    width: int
+    num_inference_steps: int
+    guidance_scale: float
+    fps: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedSchedule(CallDefaults):
+    """Stands where a pipeline of ours has its SchedulerConfig; `scheduler` is diffusers' own.
+
+    `by_length`: the levels start from even steps of 1 / n, and the scheduler may shift them by the number of tokens.
+    """
+
+    scheduler: Any
+    kind: SchedulerKind
+    noise_path: Path
+    parametrisation: str
+    clock: Clock
+    by_length: bool = False
+
+    @property
+    def path(self) -> str:
+        return "table" if isinstance(self.noise_path, TablePath) else "flow"
+
+    @property
+    def sampler(self) -> str:
+        return self.kind.sampler
+
+    def make_path(self) -> Path:
+        return self.noise_path
+
+    def time(self) -> SchedulerTimes:
+        return SchedulerTimes(schedule=self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulerTimes:
+    """The levels that a published scheduler steps through, for clips of `tokens` tokens in all."""
+
+    schedule: PublishedSchedule
+    tokens: int = 0
+
+    def for_size(self, tokens: int, frames: int) -> SchedulerTimes:
+        """Those for clips of `frames` latent frames of `tokens` tokens each."""
+        return replace(self, tokens=tokens * frames)
+
+    def steps(self, num_inference_steps: int) -> Float[Tensor, " n_plus_1"]:
+        """The scheduler's own levels, noisiest first, and the one that is left in the end; float64.
+
+        Raises VidgenError for a number of steps that it does not make.
+        """
+        n = num_inference_steps
+        if n < 1:
+            raise VidgenError(f"num_inference_steps is {n}; it must be 1 or more")
+        s = self.schedule
+        scheduler = copy.copy(s.scheduler)  # setting its steps changes it
+        even = {"sigmas": np.linspace(1.0, 1.0 / n, n), "mu": shift_for(scheduler, self.tokens)} if s.by_length else {}
+        try:
+            with np.errstate(invalid="ignore"):  # of too few steps to stretch; see below
+                scheduler.set_timesteps(**even) if even else scheduler.set_timesteps(n)
+        except ValueError as error:
+            raise VidgenError(f"{type(scheduler).__name__}: {str(error).splitlines()[0][:160]}") from None
+        if not torch.isfinite(scheduler.timesteps.float()).all():
+            raise VidgenError(f"{type(scheduler).__name__} makes no schedule of num_inference_steps={n}; take more")
+        return current_levels(scheduler, s.kind.scale, s.noise_path)
+
+    def to_dict(self) -> dict[str, Any]:
+        scheduler = self.schedule.scheduler
+        return {"scheduler": type(scheduler).__name__, **plain_settings(scheduler.config)}
+
+
+def shift_for(scheduler: Any, tokens: int) -> float:
+    """mu, which grows linearly with the tokens of a clip between two lengths; where the scheduler names none, those of
+    the pipeline."""
+    usual = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.5, "max_shift": 1.15}
+    shortest, longest, low, high = (scheduler.config.get(name, value) for name, value in usual.items())
+    return low + (high - low) / (longest - shortest) * (tokens - shortest)
+
+
+def read_schedule(
+    folder: Folder, kinds: dict[str, SchedulerKind], defaults: CallDefaults, *, by_length: bool = False
+) -> PublishedSchedule:
+    """The schedule of a pipeline's folder, of one of the classes `kinds`.
+
+    Raises VidgenError for another class, and for settings that are not known or not supported.
+    """
+    import diffusers
+
+    file = folder / "scheduler" / "scheduler_config.json"
+    values = read_json(file)
+    name = values.get("_class_name")
+    if name not in kinds:
+        raise VidgenError(f"{file} is of a {name}; of this pipeline {' and '.join(kinds)} are supported")
+    cls = getattr(diffusers, name)
+    try:
+        scheduler = cls.from_config(known_settings(cls, values, file))
+    except VidgenError:
+        raise
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise VidgenError(f"{file} makes no {name}: {str(error).splitlines()[0][:160]}") from None
+    c = scheduler.config
+    for key, value in FIXED.items():
+        if key in c and c[key] != value:
+            raise VidgenError(f"{file}: {key}={c[key]} is not supported, only {value}")
+    prediction = c.get("prediction_type", "flow_prediction")
+    if prediction not in PREDICTIONS or (name in FLOW and prediction != "flow_prediction"):
+        raise VidgenError(f"{file}: prediction_type={prediction!r} is not supported by this pipeline")
+    kind, steps = kinds[name], c.num_train_timesteps
+    path: Path = FlowPath()
+    clock = Clock(steps=steps, rounding=kind.rounding)
+    if name in TABLE:
+        # Timestep k is level (k + 1) / n: at level 0 is what is left when all steps are done, clean data.
+        path = TablePath(alphas=tuple(torch.as_tensor(scheduler.alphas_cumprod).double().sqrt().tolist()))
+        clock = replace(clock, offset=-1)
+    return PublishedSchedule(
+        **asdict(defaults),
+        scheduler=scheduler,
+        kind=kind,
+        noise_path=path,
+        parametrisation=PREDICTIONS[prediction],
+        clock=clock,
+        by_length=by_length,
+    )

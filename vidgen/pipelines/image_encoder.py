@@ -1,0 +1,50 @@
+"""What CLIP sees in an image, for denoisers that make a clip from one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vidgen.checkpoints.drafts import Draft, draft_transformers
+from vidgen.errors import VidgenError
+
+
+class ImageEncoder(nn.Module):
+    """CLIP's vision model: images to the tokens of its last layer but one. `processor` resizes and normalises them."""
+
+    def __init__(self, model: nn.Module, processor: Any) -> None:
+        super().__init__()
+        self.model, self.processor = model, processor
+
+    def forward(self, images: Sequence[Float[Tensor, "3 h w"]]) -> Float[Tensor, "i n e"]:
+        """The tokens of images in [-1, 1]."""
+        levels = [((x.clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8) for x in images]
+        pictures = [rearrange(x, "c h w -> h w c").cpu().numpy() for x in levels]
+        pixels = self.processor(images=pictures, return_tensors="pt")["pixel_values"]
+        own = next(self.model.parameters())
+        return self.model(pixel_values=pixels.to(own), output_hidden_states=True).hidden_states[-2]
+
+
+def draft_image_encoder(folder: Path, dtype: torch.dtype | None) -> Draft:
+    """CLIP's vision model in a folder, to be filled in `dtype`; errors as `draft_transformers`."""
+    from transformers import CLIPVisionModel
+
+    # Published files have a part before all names, and some the numbers of positions, which the class makes itself.
+    kinds = {"clip_vision_model": CLIPVisionModel}
+    return draft_transformers(folder, kinds, dtype, prefix="vision_model.", left_out=(r"position_ids$",))
+
+
+def read_processor(folder: Path) -> Any:
+    """What CLIP needs done to images, from a folder. Raises VidgenError if there is none."""
+    from transformers import CLIPImageProcessor
+
+    try:
+        return CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, ImportError) as error:
+        raise VidgenError(f"{folder} holds no image processor: {str(error).splitlines()[0][:160]}") from None

@@ -1,0 +1,43 @@
+"""Text to image to video: the first frame is sampled alone, and then given to the clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from vidgen.diffusion.noise import sample_generator
+from vidgen.pipelines.video import PipelineOutput, VideoPipeline
+from vidgen.samplers.conditioning.inpainting import Conditions
+
+
+@torch.inference_mode()
+def sample_image_first(
+    pipe: VideoPipeline,
+    prompt: str | Sequence[str],
+    *,
+    num_frames: int | None = None,
+    num_videos_per_prompt: int = 1,
+    seed: int = 0,
+    generator: Sequence[torch.Generator] | None = None,
+    output_type: str = "np",
+    **settings: Any,
+) -> PipelineOutput:
+    """Clips by way of an image, p(image | text) p(clip | image, text) (Girdhar et al. 2023, Emu Video, section 3).
+
+    Both steps are the same model, and the image goes from one to the other as latents. It is a clip of one frame, so
+    the model should have been trained on such too; a picture from elsewhere is `pipe(prompt, image=...)`.
+    Seeds as in the pipeline's call, which `settings` go to, both times.
+    """
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    rows = [p for p in prompts for _ in range(num_videos_per_prompt)]
+    if generator is None:
+        generator = [sample_generator(seed, k) for _ in prompts for k in range(num_videos_per_prompt)]
+    still = pipe(rows, num_frames=1, generator=generator, output_type="latent", **settings).latents
+    t = pipe.latent_shape(num_frames or pipe.scheduler.num_frames, pipe.scheduler.height, pipe.scheduler.width)[1]
+    rest = still.new_zeros(*still.shape[:2], t - 1, *still.shape[3:])
+    known = torch.zeros(t, *still.shape[3:], dtype=torch.bool)
+    known[0] = True
+    given = Conditions(latents=torch.cat([still, rest], dim=2), known=known)
+    return pipe(rows, num_frames=num_frames, generator=generator, given=given, output_type=output_type, **settings)

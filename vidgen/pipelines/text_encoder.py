@@ -1,0 +1,108 @@
+"""Prompts for published denoisers: T5 and UMT5 through transformers, padded and masked as each pipeline does it."""
+
+from __future__ import annotations
+
+import html
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vidgen.checkpoints.drafts import Draft, draft_transformers
+from vidgen.errors import VidgenError
+from vidgen.models.text.encoders import TextEncoding
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptRule:
+    """How prompts become text of `length` tokens each, padding included.
+
+    `masked`: the encoder is told which tokens are padding. `zeroed`: padding is zeros in what comes out. `attended`:
+    the denoiser attends to padding like to words. `cleaned`: HTML entities and runs of blanks are put right before.
+    """
+
+    length: int
+    masked: bool = False
+    zeroed: bool = False
+    attended: bool = True
+    cleaned: bool = False
+
+
+class PublishedTextEncoder(nn.Module):
+    """A T5 or UMT5 encoder with its tokenizer, and the rule of the pipeline that it belongs to."""
+
+    def __init__(self, model: nn.Module, tokenizer: Any, rule: PromptRule) -> None:
+        super().__init__()
+        self.model, self.tokenizer, self.rule = model, tokenizer, rule
+        self.width = model.config.d_model
+
+    def forward(self, prompts: Sequence[str]) -> TextEncoding:
+        """Text tokens; the mask is True on all that a denoiser is to attend to. Prompts that are too long are cut off,
+        with a warning; of equal ones, such as the negative prompt of many clips, one is encoded."""
+        rule, device = self.rule, next(self.model.parameters()).device
+        given = [clean_prompt(prompt) for prompt in prompts] if rule.cleaned else list(prompts)
+        texts = list(dict.fromkeys(given))
+        self._warn_of_long(texts)
+        batch = self.tokenizer(
+            texts, padding="max_length", max_length=rule.length, truncation=True, return_tensors="pt"
+        )
+        mask = batch["attention_mask"].to(device)
+        ids = batch["input_ids"].to(device)
+        tokens = self.model(ids, attention_mask=mask if rule.masked else None).last_hidden_state
+        if rule.zeroed:
+            tokens = tokens.masked_fill(mask[..., None] == 0, 0.0)
+        rows = [texts.index(text) for text in given]
+        seen = torch.ones_like(mask) if rule.attended else mask
+        return TextEncoding(tokens=tokens[rows], mask=seen[rows].bool())
+
+    def _warn_of_long(self, texts: Sequence[str]) -> None:
+        for text in texts:
+            ids = self.tokenizer(text, verbose=False)["input_ids"]
+            if len(ids) > self.rule.length:
+                lost = self.tokenizer.decode(ids[self.rule.length - 1 : -1])
+                warnings.warn(
+                    f"a prompt of {len(ids)} tokens is cut to the {self.rule.length} that the model takes; "
+                    f"left out: {lost[:80]}",
+                    stacklevel=4,
+                )
+
+    def save_pretrained(self, folder: Any, *, dtype: torch.dtype | None = None) -> None:
+        """Raises VidgenError: a published pipeline is its folder."""
+        raise VidgenError(f"{folder}: a published pipeline is not written anew; copy the folder that it came from")
+
+
+def clean_prompt(prompt: str) -> str:
+    """HTML entities, twice escaped ones too, as what they stand for; any run of blanks as one."""
+    return " ".join(html.unescape(html.unescape(prompt)).split())
+
+
+def draft_text_encoder(folder: Path, dtype: torch.dtype | None) -> Draft:
+    """The T5 or UMT5 encoder in a folder, to be filled in `dtype`; errors as `draft_transformers`."""
+    from transformers import T5EncoderModel, UMT5EncoderModel
+
+    return draft_transformers(folder, {"t5": T5EncoderModel, "umt5": UMT5EncoderModel}, dtype)
+
+
+def read_words(folder: Path) -> Any:
+    """transformers' tokenizer in a folder. Raises VidgenError if there is none, or if it cannot be read here."""
+    from transformers import AutoTokenizer
+
+    lacking = [name for name in ("sentencepiece", "google.protobuf") if not is_installed(name)]
+    if (folder / "spiece.model").is_file() and not (folder / "tokenizer.json").is_file() and lacking:
+        raise VidgenError(f"{folder / 'spiece.model'} cannot be read without: pip install sentencepiece protobuf")
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, ImportError) as error:
+        raise VidgenError(f"{folder} holds no text tokenizer: {str(error).splitlines()[0][:160]}") from None
+
+
+def is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False

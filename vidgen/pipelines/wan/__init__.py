@@ -1,0 +1,1 @@
+"""Wan: configurations, key maps, adapters to diffusers' classes, and the native transformer."""

@@ -1,0 +1,79 @@
+"""Wan's transformers for images: the image goes in as latents beside the noise, and as what CLIP sees in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from vidgen.errors import VidgenError
+from vidgen.pipelines.image_encoder import ImageEncoder
+from vidgen.pipelines.video import PipelineOutput, VideoPipeline
+from vidgen.samplers.conditioning.frames import Picture, read_picture
+
+
+class ImageToVideoPipeline(VideoPipeline):
+    """A VideoPipeline whose call wants an image, for transformers that take it beside the latents.
+
+    The known frames and zeros in place of the others go through the tokenizer as one clip; 4 more channels say which
+    frames are known. All clips of a call share the image.
+    """
+
+    def __init__(self, *parts: Any, image_encoder: ImageEncoder | None = None) -> None:
+        super().__init__(*parts)
+        self.image_encoder = image_encoder
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        image: Picture | None = None,
+        last_image: Picture | None = None,
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        **settings: Any,
+    ) -> PipelineOutput:
+        """As `VideoPipeline`; `last_image` is the last frame itself. Raises VidgenError without an image, and for a
+        last one where the transformer knows of one only."""
+        s = self.scheduler
+        size = (num_frames or s.num_frames, height or s.height, width or s.width)
+        self.latent_shape(*size)  # before any work: its errors
+        if image is None:
+            raise VidgenError("this model makes clips from an image: give it one (image=..., or --image)")
+        images = [read_picture(image, size, "the image")]
+        if last_image is not None:
+            images.append(read_picture(last_image, size, "the last image"))
+        transformer = self.transformer.given(self.beside(images, size), self.tokens(images))
+        bound = VideoPipeline(self.vae, transformer, self.text_encoder, s)
+        return bound(prompt, num_frames=size[0], height=size[1], width=size[2], **settings)
+
+    def beside(
+        self, images: Sequence[Float[Tensor, "3 h w"]], size: tuple[int, int, int]
+    ) -> Float[Tensor, "1 k t h w"]:
+        """A channel for each frame of a latent that says whether it is known, and the latents of the known frames."""
+        ratio_t = self.vae.config.ratio_t
+        frames = size[0] + -(size[0] - 1) % ratio_t
+        places = [0, size[0] - 1][: len(images)]
+        video, known = torch.zeros(3, frames, *size[1:]), torch.zeros(frames)
+        for place, image in zip(places, images, strict=True):
+            video[:, place], known[place] = image, 1.0
+        latents = self.vae.encode(video[None].to(next(self.vae.parameters()).device)).latents
+        cells = rearrange(F.pad(known, (ratio_t - 1, 0), value=1.0), "(t r) -> 1 r t 1 1", r=ratio_t)
+        mask = cells.expand(-1, -1, -1, *latents.shape[3:]).to(latents)
+        return torch.cat([mask, latents], dim=1)
+
+    def tokens(self, images: Sequence[Float[Tensor, "3 h w"]]) -> Float[Tensor, "i n e"] | None:
+        """What the image encoder sees, where there is one."""
+        settings = self.transformer.config.settings
+        if self.image_encoder is None:
+            return None
+        if len(images) == 2 and settings.get("pos_embed_seq_len") is None:
+            raise VidgenError("this transformer was made for a first image only; leave last_image out")
+        return self.image_encoder(images)

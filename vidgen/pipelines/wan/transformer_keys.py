@@ -1,0 +1,87 @@
+"""The one key map between a VideoDiT of Wan's shape and WanTransformer3DModel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vidgen.checkpoints.key_maps import Key, Order
+from vidgen.models.dit.video_dit import VideoDiT
+
+# Layers with a weight and a bias, ours and theirs.
+ENDS = {
+    "patch_in": "patch_embedding",
+    "level.0": "condition_embedder.time_embedder.linear_1",
+    "level.2": "condition_embedder.time_embedder.linear_2",
+    "modulation": "condition_embedder.time_proj",
+    "text_in.0": "condition_embedder.text_embedder.linear_1",
+    "text_in.2": "condition_embedder.text_embedder.linear_2",
+    "patch_out": "proj_out",
+}
+IN_BLOCKS = {
+    "attention.out": "attn1.to_out.0",
+    "norm_text": "norm2",
+    "cross.out": "attn2.to_out.0",
+    "mlp.up": "ffn.net.0.proj",
+    "mlp.down": "ffn.net.2",
+}
+ATTENTIONS = {"attention": "attn1", "cross": "attn2"}
+# Our names of what makes queries, keys and values, and theirs of its parts, in the order in which these lie.
+PRODUCTS = {"to_qkv": ("to_q", "to_k", "to_v"), "to_q": ("to_q",), "to_kv": ("to_k", "to_v")}
+
+
+def match_keys(model: VideoDiT) -> list[Key]:
+    """Every tensor of the checkpoint, and its place in `model`."""
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    return [key for name, shape in shapes.items() for key in keys_of(name, shape, model)]
+
+
+def keys_of(name: str, shape: tuple[int, ...], model: VideoDiT) -> Iterator[Key]:
+    """What our tensor `name` is made of."""
+    path, _, kind = name.rpartition(".")
+    start, inside = "", path
+    if path.startswith("blocks."):
+        _, number, *rest = path.split(".")
+        start, inside = f"blocks.{number}.", ".".join(rest)
+    attention, _, part = inside.partition(".")
+    if attention in ATTENTIONS and part != "out":
+        yield from attention_keys(name, shape, f"{start}{ATTENTIONS[attention]}", part, kind, model.config.head_dim)
+    elif kind in ("table", "table_out"):
+        yield Key(ours=name, name=f"{start}scale_shift_table", shape=(1, *shape), wide=True)
+    else:
+        theirs = f"{start}{(IN_BLOCKS if start else ENDS)[inside]}.{kind}"
+        yield Key(ours=name, name=theirs, **end_of(name, shape, model), wide=name.startswith("level."))
+
+
+def end_of(name: str, shape: tuple[int, ...], model: VideoDiT) -> dict:
+    """Shape and order of a layer's tensor: patches come in through a convolution, and leave it channel by channel."""
+    channels, patch = model.config.latent_channels, model.config.patch
+    if name == "patch_in.weight":
+        return {"shape": (shape[0], channels, *patch)}
+    if name.startswith("patch_out."):
+        order = Order(ours="c p q", theirs="p q c", sizes={"p": patch[1], "q": patch[2]})
+        return {"shape": shape, "order": order}
+    return {"shape": shape}
+
+
+def attention_keys(
+    name: str, shape: tuple[int, ...], theirs: str, part: str, kind: str, head_dim: int
+) -> Iterator[Key]:
+    """Rotary positions turn channels i and i + d/2 of a head together in ours, 2i and 2i + 1 in theirs. So queries and
+    keys of self-attention, and the weights of their norms, have their channels in another order; products of the two
+    are the same. Those of cross-attention are not turned, and lie as they did."""
+    turned = None
+    if theirs.endswith("attn1"):
+        turned = Order(ours="k two p", theirs="k p two", sizes={"two": 2, "p": head_dim // 2})
+    if part in ("norm_q", "norm_k"):
+        yield Key(ours=name, name=f"{theirs}.{part}.{kind}", shape=shape, order=turned)
+        return
+    products = PRODUCTS[part]
+    rows = shape[0] // len(products)
+    for place, product in enumerate(products):
+        yield Key(
+            ours=name,
+            name=f"{theirs}.{product}.{kind}",
+            shape=(rows, *shape[1:]),
+            rows=slice(place * rows, (place + 1) * rows) if len(products) > 1 else None,
+            order=None if product == "to_v" else turned,
+        )

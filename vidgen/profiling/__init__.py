@@ -1,0 +1,1 @@
+"""What work costs and what the machine can do: FLOPs, roofline, MFU, live memory."""

@@ -1,1 +1,0 @@
-"""Published networks as ours: their checkpoints read into our modules, and written back."""

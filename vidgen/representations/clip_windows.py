@@ -1,0 +1,124 @@
+"""Clips as a bank takes them: a row that says what it is, its frames and their times, one by one and in batches."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vidgen.data.datasets import VideoDataset
+from vidgen.data.frames import check_size, to_tensor
+from vidgen.data.manifests import ClipRecord
+from vidgen.data.validation import reason_of
+from vidgen.data.windows import slide_over
+from vidgen.errors import VideoError
+from vidgen.representations.bank import BankRow
+
+NO_LABELS = ("split", "subject", "group")  # columns of a manifest that say something else
+Dropped = list[dict[str, str]]  # {"path", "reason"} of clips that cannot be used
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownClip:
+    """One row to be: `video` (3, T, H, W) in [-1, 1], `times` (T,) in seconds, and how many records are done before
+    it."""
+
+    row: BankRow
+    video: Float[Tensor, "3 T H W"]
+    times: Float[Tensor, " T"]
+    position: int
+
+
+def single_windows(
+    records: Sequence[ClipRecord], window: dict[str, Any], seed: int, done: Collection[str], dropped: Dropped
+) -> tuple[int, Iterator[ShownClip]]:
+    """How many records are left to do, and one window of each (`window`: num_frames, size, fps, windows).
+
+    Clips that cannot be read go to `dropped`, and so do those that turn out damaged later. VidgenError if none is left.
+    """
+    dataset = open_clips(records, **window, seed=seed)
+    dropped += [{"path": str(drop.path), "reason": drop.reason} for drop in dataset.dropped]
+    todo = [i for i, record in enumerate(dataset.records) if record.id not in done]
+
+    def show() -> Iterator[ShownClip]:
+        for position, index in enumerate(todo):
+            record = dataset.records[index]
+            try:
+                item = dataset[index]
+            except VideoError as error:
+                dropped.append({"path": str(record.path), "reason": reason_of(error, record)})
+                continue
+            row = describe_row(record, item["times"])
+            yield ShownClip(row=row, video=item["video"], times=item["times"], position=position)
+
+    return len(todo), show()
+
+
+def open_clips(records: Sequence[ClipRecord], **window: Any) -> VideoDataset:
+    """The clips as a data set, without its warning: what it drops is for the report."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return VideoDataset(records, **window)
+
+
+def sliding_windows(
+    records: Sequence[ClipRecord], window: dict[str, Any], stride: int, done: Collection[str], dropped: Dropped
+) -> tuple[int, Iterator[ShownClip]]:
+    """How many records are left to do, and every window of each: a row "id@first frame", of the clip's own group.
+
+    One window is in memory at a time, whatever the length of the clips. Damage ends a clip and goes to `dropped`; the
+    windows before it count. Rows come in the order of records, so that all clips of `done` but the last are whole.
+    """
+    started = {name.rpartition("@")[0] for name in done}
+    begun = [i for i, record in enumerate(records) if record.id in started]
+    whole = set(begun[:-1])
+    todo = [record for i, record in enumerate(records) if i not in whole]
+    size = check_size(tuple(window["size"]))
+
+    def show() -> Iterator[ShownClip]:
+        for position, record in enumerate(todo):
+            try:
+                for part in slide_over(
+                    record, num_frames=window["num_frames"], stride=stride, size=size, fps=window["fps"]
+                ):
+                    name = f"{record.id}@{part.first}"
+                    if name in done:
+                        continue
+                    times = torch.from_numpy(part.times)
+                    row = describe_row(record, times)
+                    row = dataclasses.replace(row, id=name, group=record.id if row.group is None else row.group)
+                    yield ShownClip(row=row, video=to_tensor(part.frames), times=times, position=position)
+            except VideoError as error:
+                dropped.append({"path": str(record.path), "reason": reason_of(error, record)})
+
+    return len(todo), show()
+
+
+def batches(shown: Iterable[ShownClip], size: int) -> Iterator[list[ShownClip]]:
+    """Lists of `size`, and what is left."""
+    held: list[ShownClip] = []
+    for one in shown:
+        held.append(one)
+        if len(held) == size:
+            yield held
+            held = []
+    if held:
+        yield held
+
+
+def describe_row(record: ClipRecord, times: Float[Tensor, " T"]) -> BankRow:
+    return BankRow(
+        id=record.id,
+        label=record.label,
+        split=record.extra.get("split"),
+        group=record.extra.get("subject", record.extra.get("group")),
+        times=tuple(round(t, 6) for t in times.tolist()),
+        # an object, such as all that is known of a synthetic clip, is no label
+        labels={k: v for k, v in record.extra.items() if k not in NO_LABELS and not v.startswith("{")},
+    )

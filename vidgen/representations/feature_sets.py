@@ -1,0 +1,71 @@
+"""All features of a clip that one bank holds: the model's, those they are held against, and those of changed clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from vidgen.representations.augmentations import VIEWS
+from vidgen.representations.baselines import (
+    PIXEL_BASELINES,
+    RANDOM,
+    SHUFFLED,
+    SINGLE,
+    hold_frame,
+    random_like,
+    shuffle_frames,
+)
+from vidgen.representations.extractor import FeatureExtractor
+
+# What is done to clips before features of this prefix.
+CHANGES: dict[str, Callable[..., Tensor]] = {SHUFFLED: shuffle_frames, SINGLE: hold_frame, **VIEWS}
+
+
+class FeatureVariants:
+    """Features of clips by key, with a prefix for what is not the plain model's.
+
+    baselines: adds the same taps with random weights ("random.<key>"), of shuffled frames ("shuffled.<key>") and of the
+        first frame held ("single.<key>"), and `PIXEL_BASELINES`.
+    views: adds those of `VIEWS` of the clips ("weak.<key>", "strong.<key>"): the model's, and those of the baselines
+        that see clips as they are (random weights, pixels).
+    `setting` goes to the `FeatureExtractor`. The noise of random weights is their own, unless it is a function, which
+    knows the model it is of.
+    """
+
+    def __init__(self, model: Any, *, baselines: bool, views: bool, seed: int, **setting: Any) -> None:
+        plain = FeatureExtractor(model, seed=seed, **setting)
+        self.seed = seed
+        self.extractors, self.pixels = {"": plain}, {}
+        if baselines:
+            random = FeatureExtractor(random_like(model, seed), seed=seed, **setting)
+            self.extractors |= {RANDOM: random, SHUFFLED: plain, SINGLE: plain}
+            self.pixels = {"": PIXEL_BASELINES}
+        for view in VIEWS if views else ():
+            seen = [prefix for prefix in ("", RANDOM) if prefix in self.extractors]
+            self.extractors |= {view + prefix: self.extractors[prefix] for prefix in seen}
+            self.pixels |= {view: PIXEL_BASELINES} if baselines else {}
+
+    @property
+    def keys(self) -> list[str]:
+        keys = [prefix + key for prefix, extractor in self.extractors.items() for key in extractor.keys]
+        return keys + [prefix + name for prefix, made in self.pixels.items() for name in made]
+
+    def __call__(
+        self, video: Float[Tensor, "b 3 T H W"], ids: Sequence[str], times: Float[Tensor, "b T"] | None = None
+    ) -> dict[str, Float[Tensor, "b ..."]]:
+        features = {}
+        for prefix, made in self.pixels.items():
+            shown = self._change(video, prefix, ids)
+            features |= {prefix + name: make(shown) for name, make in made.items()}
+        for prefix, extractor in self.extractors.items():
+            found = extractor(self._change(video, prefix, ids), ids, times).features
+            features |= {prefix + key: x for key, x in found.items()}
+        return features
+
+    def _change(self, video: Float[Tensor, "b 3 T H W"], prefix: str, ids: Sequence[str]) -> Tensor:
+        """The clips that features of that prefix are of."""
+        change = next((change for head, change in CHANGES.items() if prefix.startswith(head)), None)
+        return video if change is None else change(video, ids, self.seed)

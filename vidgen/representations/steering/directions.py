@@ -1,0 +1,147 @@
+"""Directions in feature space that stand for something: of a linear probe, of class means, of neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from vidgen.errors import VidgenError
+from vidgen.representations.probes.estimators import make_linear, make_ridge
+from vidgen.representations.probes.selection import Estimator, check_finite
+from vidgen.representations.probes.task import TEST_NAMES, read_column
+from vidgen.representations.search.nearest import Scale, search_exactly
+
+if TYPE_CHECKING:
+    from vidgen.representations.bank import FeatureBank
+
+PENALTY = 0.1  # inverse, of the logistic regression
+WAYS = ("probe", "mean", "neighbours")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Direction:
+    """vector (c,) in the features' own units: once added, a clip without what it stands for is as one with it.
+
+    start: where along it those without are, so that `place` is 0 for them on average and 1 for those with it.
+    separation: chance that of two held-out clips the one with it lies further along (the area under the ROC curve);
+    None where there are none.
+    """
+
+    name: str
+    vector: Float[np.ndarray, " c"]
+    start: float
+    separation: float | None = None
+
+    def place(self, X: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " n"]:
+        """How far along the direction features are."""
+        return (X @ self.vector) / float(self.vector @ self.vector) - self.start
+
+
+def weights_of(fitted: Estimator) -> Float[np.ndarray, " c"]:
+    """Of a standardised linear estimator of two classes, or of a number: the weights of features as they are."""
+    scaler, linear = fitted[-2], fitted[-1]
+    return np.ravel(linear.coef_) / scaler.scale_
+
+
+def direction_between(
+    X: Float[np.ndarray, "n c"], has: Bool[np.ndarray, " n"], way: str = "probe", name: str = "", seed: int = 0
+) -> Direction:
+    """From those without to those with it: along a logistic regression's weights ("probe"), as far as the class means
+    are apart in that direction, or from one class mean to the other ("mean").
+
+    Raises VidgenError where there are not two of either.
+    """
+    if min(has.sum(), (~has).sum()) < 2:
+        raise VidgenError(
+            f"{name}: {has.sum()} clips with it and {(~has).sum()} without; a direction needs two of each"
+        )
+    with_it, without = X[has].astype(np.float64).mean(0), X[~has].astype(np.float64).mean(0)
+    gap = with_it - without
+    if way == "probe":
+        weights = weights_of(make_linear(PENALTY, "class", seed).fit(X, has)).astype(np.float64)
+        gap = weights * float(gap @ weights) / float(weights @ weights)
+    return Direction(name=name, vector=gap, start=float(without @ gap) / float(gap @ gap))
+
+
+def direction_of_number(X: Float[np.ndarray, "n c"], y: Float[np.ndarray, " n"], name: str = "") -> Direction:
+    """Along a ridge regression's weights, so far that what it says grows by one standard deviation of y."""
+    weights = weights_of(make_ridge(1.0, "regression", 0).fit(X, y)).astype(np.float64)
+    vector = weights * float(y.std()) / max(float(weights @ weights), 1e-12)
+    return Direction(name=name, vector=vector, start=float(X.mean(0) @ vector) / max(float(vector @ vector), 1e-12))
+
+
+def direction_to_neighbours(
+    X: Float[np.ndarray, "n c"], query: Float[np.ndarray, " c"], count: int, name: str = ""
+) -> tuple[Direction, Int[np.ndarray, " k"]]:
+    """From one clip to the mean of those nearest to it by cosine, and which those are."""
+    near = search_exactly(lambda: [X], Scale.of(lambda: [X]), query[None], count).rows[0]
+    gap = X[near].astype(np.float64).mean(0) - query
+    start = float(query @ gap) / max(float(gap @ gap), 1e-12)
+    return Direction(name=name, vector=gap, start=start), near
+
+
+def find_direction(
+    bank: FeatureBank, key: str, task: str, value: str | None, *, way: str = "probe", seed: int = 0
+) -> Direction:
+    """The direction of a label of the bank: of `value` in the column `task`, or, None, of the numbers in it.
+
+    Fitted on the split "train" where there is one, and on all clips otherwise. Raises VidgenError for labels that are
+    not there, and features that are not finite.
+    """
+    X, sides = bank.X(key), np.array([row.split for row in bank.rows], dtype=object)
+    check_finite(X, bank.ids)
+    y, known = read_labels(bank, task, value)
+    held = next((sides == name for name in TEST_NAMES if (sides == name).any()), np.full(len(X), False))
+    train = (sides == "train") if (sides == "train").any() else ~held
+    fit = train & known
+    name = f"{task}={value}" if value is not None else task
+    if value is None:
+        return direction_of_number(X[fit], y[fit], name)
+    found = direction_between(X[fit], y[fit].astype(bool), way, name, seed)
+    return Direction(
+        name=name, vector=found.vector, start=found.start,
+        separation=area_under_curve(found.place(X[held & known]), y[held & known].astype(bool)),
+    )  # fmt: skip
+
+
+def read_labels(
+    bank: FeatureBank, task: str, value: str | None
+) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    """1 for clips with that value and 0 for others, or their number; and which have a label at all."""
+    if task not in bank.columns:
+        raise VidgenError(f"{bank.folder} has no labels {task!r}; it has {', '.join(bank.columns) or 'none'}")
+    cells, goal = read_column(bank.column(task), task)
+    known = np.array([cell is not None for cell in cells])
+    if value is None:
+        if goal != "regression" or any(isinstance(cell, list) for cell in cells):
+            raise VidgenError(f"{task!r} holds no single numbers; name one of its values: {name_values(cells)}")
+        return np.array([0.0 if cell is None else float(cell) for cell in cells]), known
+    if value not in values_of(cells):
+        raise VidgenError(f"{task!r} is never {value!r}; it is {name_values(cells)}")
+    has = [cell is not None and (value in cell if isinstance(cell, list) else str(cell) == value) for cell in cells]
+    return np.array(has, dtype=np.float64), known
+
+
+def values_of(cells: Sequence) -> list[str]:
+    """What a column of labels can be, most frequent first; the members of lists."""
+    from collections import Counter
+
+    counted: Counter[str] = Counter()
+    for cell in cells:
+        counted.update(map(str, cell) if isinstance(cell, list) else [] if cell is None else [str(cell)])
+    return [name for name, _ in counted.most_common()]
+
+
+def name_values(cells: Sequence, most: int = 8) -> str:
+    there = values_of(cells)
+    return ", ".join(there[:most]) + (" and others" if len(there) > most else "")
+
+
+def area_under_curve(place: Float[np.ndarray, " n"], has: Bool[np.ndarray, " n"]) -> float | None:
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(has, place)) if 0 < has.sum() < len(has) else None

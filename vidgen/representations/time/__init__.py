@@ -1,0 +1,1 @@
+"""What features know of time and physics."""
