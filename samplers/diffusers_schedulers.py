@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vidgen.diffusion.denoiser import Denoiser
 from vidgen.diffusion.noise import Generators
-from vidgen.diffusion.paths import Path, convert_prediction
+from vidgen.diffusion.paths import ProbabilityPath, convert_prediction
 from vidgen.errors import VidgenError
 from vidgen.samplers.solvers.runge_kutta import path_radius
 from vidgen.samplers.solvers.stepping import Callback, Clip, Times, check_finite
@@ -79,7 +79,7 @@ def find_scale(scheduler: Any) -> Callable[[Any, int], tuple[Tensor, Tensor]]:
     return SCALES[name]
 
 
-def scheduler_levels(scheduler: Any, num_inference_steps: int, path: Path) -> Float[Tensor, " n_plus_1"]:
+def scheduler_levels(scheduler: Any, num_inference_steps: int, path: ProbabilityPath) -> Float[Tensor, " n_plus_1"]:
     """The levels t of `path` that a scheduler steps through: its own schedule, with its shift and spacing.
 
     Of schedulers that go twice to a level (Heun) it is there twice. VidgenError where the path has no such level.
@@ -90,7 +90,7 @@ def scheduler_levels(scheduler: Any, num_inference_steps: int, path: Path) -> Fl
 
 
 def current_levels(
-    scheduler: Any, scale: Callable[[Any, int], tuple[Tensor, Tensor]], path: Path
+    scheduler: Any, scale: Callable[[Any, int], tuple[Tensor, Tensor]], path: ProbabilityPath
 ) -> Float[Tensor, " n_plus_1"]:
     """The levels of `path` at which a scheduler's steps, as they are set, take their samples."""
     pairs = [scale(scheduler, i) for i in range(len(scheduler.timesteps) + 1)]
@@ -116,7 +116,7 @@ def scheduler_solver(scheduler: Any) -> Callable[..., Clip]:
         denoise: Denoiser,
         x: Clip,
         times: Times,
-        path: Path,
+        path: ProbabilityPath,
         *,
         generator: Generators | None = None,
         callback: Callback | None = None,

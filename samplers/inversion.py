@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vidgen.diffusion.denoiser import Denoiser
 from vidgen.diffusion.noise import Generators, draw_like
-from vidgen.diffusion.paths import Path, expand_level
+from vidgen.diffusion.paths import ProbabilityPath, expand_level
 from vidgen.samplers.solvers.registry import SAMPLERS, STOCHASTIC
 from vidgen.samplers.solvers.runge_kutta import RK4, angle_slope, combine, path_angle, path_radius
 from vidgen.samplers.solvers.stepping import Callback, Clip, Times
@@ -27,7 +27,13 @@ def rising(times: Times) -> Times:
 
 
 def invert(
-    denoise: Denoiser, x: Clip, times: Times, path: Path, *, sampler: str = "rk4", callback: Callback | None = None
+    denoise: Denoiser,
+    x: Clip,
+    times: Times,
+    path: ProbabilityPath,
+    *,
+    sampler: str = "rk4",
+    callback: Callback | None = None,
 ) -> Clip:
     """The noise x_1 from which the probability flow arrives at the clip x: DDIM inversion by any deterministic solver.
 
@@ -45,7 +51,7 @@ def log_likelihood(
     denoise: Denoiser,
     x: Clip,
     times: Times,
-    path: Path,
+    path: ProbabilityPath,
     *,
     generator: Generators | None = None,
     probes: int = 1,
@@ -78,7 +84,7 @@ def log_likelihood(
 
 
 def slope_and_divergence(
-    denoise: Callable[[Tensor, Tensor], Tensor], y: Clip, theta: Tensor, path: Path, signs: list[Clip]
+    denoise: Callable[[Tensor, Tensor], Tensor], y: Clip, theta: Tensor, path: ProbabilityPath, signs: list[Clip]
 ) -> tuple[Clip, Float[Tensor, " b"]]:
     """dy/dtheta at a shared angle, and the estimate of its divergence."""
     level = path.level(theta.cos(), theta.sin())

@@ -82,9 +82,9 @@ def take_rows(value: Any, rows: Tensor) -> Any:
     return value
 
 
-def finish(walk: Iterator[tuple[str, Tensor]], last: Stream | None = None) -> tuple[Stream, Tensor]:
+def finish(iter_features: Iterator[tuple[str, Tensor]], last: Stream | None = None) -> tuple[Stream, Tensor]:
     """The last block's output (`last` if none is left) and the prediction."""
-    for name, x in walk:
+    for name, x in iter_features:
         if name == "out":
             break
         last = x
@@ -96,9 +96,9 @@ def cached_pass(
 ) -> tuple[Tensor, CacheState, Bool[Tensor, " b"]]:
     """The prediction, the state after it, and which rows were run whole. `state` None starts.
 
-    Raises VidgenError for a network whose `walk` does not begin with its patches, or takes nothing in place of blocks.
+    Raises VidgenError for a network whose `iter_features` does not begin with its patches, or takes nothing in place of blocks.
     """
-    walk = network.walk(x, t, **conditions) if hasattr(network, "walk") else iter([("out", x)])
+    walk = network.iter_features(x, t, **conditions) if hasattr(network, "iter_features") else iter([("out", x)])
     name, base = next(walk)
     if name != "patches":
         raise VidgenError(f"{type(network).__name__} does not say what goes into its blocks; sample without caching")
@@ -120,7 +120,7 @@ def cached_pass(
     rest, rows = state.rest, whole.nonzero().squeeze(1)
     if len(rows):
         some = {name: take_rows(value, rows) for name, value in conditions.items()}
-        last, made = finish(network.walk(x[rows], t[rows], **some))
+        last, made = finish(network.iter_features(x[rows], t[rows], **some))
         out, rest = out.index_copy(0, rows, made), rest.index_copy(0, rows, last - base[rows])
     if kind == "first_block":  # measured against the last whole pass, and not from pass to pass
         probe = state.probe.index_copy(0, rows, probe[rows])

@@ -38,7 +38,7 @@ def show(bank: BankArgument, json: JsonOption = False) -> None:
     print(f"splits: {', '.join(f'{name} {count}' for name, count in splits.items()) or 'none'}")
     print(f"labels: {', '.join(opened.columns) or 'none'}")
     for name, value in opened.meta.items():
-        if name not in ("keys", "taps", "banks"):
+        if name not in ("keys", "layers", "banks"):
             print(f"{name}: {value}")
 
 

@@ -18,7 +18,7 @@ def concepts(
     columns: Annotated[
         str, typer.Option("--concepts", metavar="NAMES", help="Columns whose values are the concepts, as colour,shape.")
     ],
-    tap: Annotated[str | None, typer.Option(help="The features; default: the bank's first.")] = None,
+    layer: Annotated[str | None, typer.Option(help="The features; default: the bank's first.")] = None,
     sets: Annotated[int, typer.Option(min=3, help="Random counterparts, and random concepts.")] = 30,
     seed: SeedOption = 0,
     json: JsonOption = False,
@@ -32,7 +32,7 @@ def concepts(
     from vidgen.representations.steering import concept_rows
 
     opened = FeatureBank.load(bank)
-    key = opened.keys[0] if tap is None else opened.find_key(tap)
+    key = opened.keys[0] if layer is None else opened.find_key(layer)
     rows = concept_rows(opened, key, task, value, parse_names(columns), sets=sets, seed=seed)
     if json:
         print_json({"rows": rows})

@@ -126,13 +126,13 @@ def synthesize(
 
 def write_clips(world: ShapeWorld | SceneWorld, count: int, output: Path) -> None:
     """The first `count` clips of the world as a folder of clips, captions and labels."""
-    from vidgen.checkpoints.atomic import written_aside
+    from vidgen.checkpoints.atomic import atomic_write
     from vidgen.data.shapes import label_tasks
     from vidgen.data.shapes.scenes import SceneClip
     from vidgen.data.writing import write_video
 
     digits = max(5, len(str(count - 1)))
-    with written_aside(output) as folder, progress(str(output), count) as moved:
+    with atomic_write(output) as folder, progress(str(output), count) as moved:
         folder.mkdir()
         with (folder / "labels.jsonl").open("w", encoding="utf-8") as labels:
             for index in range(count):

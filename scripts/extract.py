@@ -49,12 +49,12 @@ def open_model(name: str, device: str, dtype: Dtype) -> Any:
 
 
 def choose_taps(model: Any, text: str) -> list[str]:
-    """The taps named, or the latents and every block of the denoiser for "all"."""
+    """The layers named, or the latents and every block of the denoiser for "all"."""
     if text.strip() != "all":
         return parse_names(text)
-    from vidgen.representations.extractor import list_taps
+    from vidgen.representations.extractor import list_layers
 
-    return [info.name for info in list_taps(model) if info.space in ("latent", "denoiser")]
+    return [info.name for info in list_layers(model) if info.module in ("latent", "denoiser")]
 
 
 def find_noise(name: str, model: Any, prompt: str) -> Any:
@@ -82,7 +82,7 @@ def extract(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="BANK", help="The bank's folder; continued if there.")
     ],
-    taps: TapsOption = "all",
+    layers: TapsOption = "all",
     noise_levels: NoiseLevelsOption = "0.1",
     pool: Annotated[str, typer.Option(help="mean, max, temporal, spatial, frame or none.")] = "mean",
     noise: Annotated[
@@ -118,7 +118,7 @@ def extract(
 ) -> None:
     """Write features of clips, read inside the tokenizer and the denoiser, to a bank.
 
-    Example: vidgen extract default clips -o bank --taps tokenizer.latents,dit.blocks.3 --noise-levels 0,0.1
+    Example: vidgen extract default clips -o bank --layers tokenizer.latents,dit.blocks.3 --noise-levels 0,0.1
     """
     check_rate(fps)
     frame = parse_size(size)
@@ -132,7 +132,7 @@ def extract(
             opened,
             source,
             output,
-            taps=choose_taps(opened, taps),
+            layers=choose_taps(opened, layers),
             noise_levels=levels,
             pool=pool,
             seed=seed,

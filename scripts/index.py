@@ -27,7 +27,7 @@ IndexArgument = Annotated[Path, typer.Argument(metavar="INDEX", help="The index'
 def add(
     index: IndexArgument,
     bank: Annotated[Path, typer.Argument(metavar="BANK", help="The folder that `vidgen extract` wrote.")],
-    tap: Annotated[
+    layer: Annotated[
         str | None, typer.Option(help="The feature, as tokenizer.latents or dit.blocks.3@t=0.10; later the same.")
     ] = None,
     json: JsonOption = False,
@@ -35,12 +35,12 @@ def add(
     """Add the clips of a bank to an index, which is made if it is not there. Clips that it has are passed over; a bank
     of another model or preprocessing is refused.
 
-    Example: vidgen index add films.index bank --tap tokenizer.latents
+    Example: vidgen index add films.index bank --layer tokenizer.latents
     """
     from vidgen.representations.bank import FeatureBank
     from vidgen.representations.search import grow_index
 
-    report = grow_index(index, FeatureBank.load(bank), tap)
+    report = grow_index(index, FeatureBank.load(bank), layer)
     if json:
         print_json({"path": str(index), **report})
         return
@@ -122,7 +122,7 @@ def extract_queries(
     window = {name: meta["preprocessing"][name] for name in ("num_frames", "fps", "windows")}
     with progress(source.name, None) as moved:
         report = extract_source(
-            opened, source, Path(scratch) / "bank", taps=meta["taps"], noise_levels=meta["noise_levels"] or [0.1],
+            opened, source, Path(scratch) / "bank", layers=meta["layers"], noise_levels=meta["noise_levels"] or [0.1],
             pool=meta["pool"], seed=meta["seed"], prompt=meta["prompt"], size=tuple(meta["preprocessing"]["size"]),
             progress=moved, **window,
         )  # fmt: skip

@@ -44,9 +44,9 @@ def probe(
     bank: Annotated[Path, typer.Argument(metavar="BANK", help="The folder that `vidgen extract` wrote.")],
     kind: KindOption = "knn",
     task: TaskOption = "label",
-    goal: GoalOption = None,
+    target_type: GoalOption = None,
     skip_unlabelled: SkipOption = False,
-    taps: Annotated[str | None, typer.Option(help="Only these, as tokenizer.latents,dit.blocks.3.")] = None,
+    layers: Annotated[str | None, typer.Option(help="Only these, as tokenizer.latents,dit.blocks.3.")] = None,
     best: Annotated[bool, typer.Option("--best", help="Of every family of taps, only the best on validation.")] = False,
     report: Annotated[
         Path | None, typer.Option("--report", metavar="DIR", help="Also write DIR/index.html, a page with clips.")
@@ -73,8 +73,8 @@ def probe(
             raise VidgenError(f"--report is of probes that learn from all of train; leave {regime.named[0]} out")
         if not report.is_dir():
             check_output(report, folder=True)
-    asked = {"task": task, "goal": goal, "skip_unlabelled": skip_unlabelled, "seed": seed}
-    tables = find_tables(bank, kind, parse_names(taps) if taps else None, regime, asked)
+    asked = {"task": task, "target_type": target_type, "skip_unlabelled": skip_unlabelled, "seed": seed}
+    tables = find_tables(bank, kind, parse_names(layers) if layers else None, regime, asked)
     page = None if report is None else write_page(bank, next(iter(tables.values())), asked, report)
     if best and fine_tune is None:
         from vidgen.representations.probes.sweep import best_rows
@@ -97,7 +97,9 @@ def write_page(folder: Path, rows: list[dict[str, Any]], asked: dict[str, Any], 
     from vidgen.scripts.pages.probe_page import find, write_probe_page
 
     bank, seed = FeatureBank.load(folder), asked["seed"]
-    task = task_of(bank, seed, name=asked["task"], goal=asked["goal"], skip_unlabelled=asked["skip_unlabelled"])
+    task = task_of(
+        bank, seed, name=asked["task"], target_type=asked["target_type"], skip_unlabelled=asked["skip_unlabelled"]
+    )
     return write_probe_page(find(bank, rows, task, seed), report)
 
 
@@ -112,7 +114,7 @@ def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
         scores = (f"{row['validation']:.3f}", f"{row['test']:.3f}", f"{low:.3f} - {high:.3f}")
         others = [form.format(row[name]) if name in row else "" for name, (_, form) in extra.items()]
         choice = describe_choice(row["choice"])
-        cells.append((row["tap"], level, choice, *scores, *others, "baseline" if row["baseline"] else ""))
+        cells.append((row["layer"], level, choice, *scores, *others, "baseline" if row["baseline"] else ""))
     print_table(title, columns, cells)
     if rows:
         first = rows[0]

@@ -35,7 +35,7 @@ MEASURES = {
     "expressions": ("iou", "picked", "wrong_iou"),
     "slots": ("fg_ari",),
 }
-# Rows of one tap may differ in these: a column each.
+# Rows of one layer may differ in these: a column each.
 KINDS = {"expressions": ("told",), "slots": ("kind",)}
 FOLLOWED = ("masks", "points", "boxes")
 
@@ -45,7 +45,7 @@ def probe_dense(
     tasks: Annotated[
         str, typer.Option(help="Of masks, points, boxes, segmentation, expressions and slots.")
     ] = "masks,points,boxes,segmentation",
-    taps: TapsOption = "all",
+    layers: TapsOption = "all",
     noise_levels: NoiseLevelsOption = "0.1",
     classes: Annotated[
         Literal["object", "shape", "colour"], typer.Option(help="What segmentation tells apart.")
@@ -73,7 +73,7 @@ def probe_dense(
     linear map, against exact labels; find what a text names, and group cells by slots without labels; with random
     weights, raw pixels and the first frame kept still beside it.
 
-    Example: vidgen probe-dense default --tasks masks,points --taps tokenizer.latents --size 128
+    Example: vidgen probe-dense default --tasks masks,points --layers tokenizer.latents --size 128
     """
     frame, levels, names = parse_size(size), parse_numbers(noise_levels, "--noise-levels"), parse_names(tasks)
     if picture is not None:
@@ -91,7 +91,7 @@ def probe_dense(
         rows = dense_rows(
             opened,
             names,
-            taps=choose_taps(opened, taps),
+            layers=choose_taps(opened, layers),
             noise_levels=levels,
             settings=parse_settings(top_k, temperature, context, radius),
             classes=classes,
@@ -145,7 +145,7 @@ def print_rows(model: str, task: str, rows: list[dict[str, Any]]) -> None:
         low, high = row["ci"]
         size = "x".join(map(str, row["stride"]))
         numbers = (f"{row['test']:.3f}", f"{low:.3f} - {high:.3f}", *(f"{row[name]:.3f}" for name in others))
-        which = (row["tap"], *(row[kind] for kind in kinds))
+        which = (row["layer"], *(row[kind] for kind in kinds))
         cells.append((*which, level, f"{size} px", *numbers, "baseline" if row["baseline"] else ""))
     print_table(f"{task} by features of {model}", columns, cells)
 

@@ -37,7 +37,7 @@ def provenance(
     edits: Annotated[
         str, typer.Option(help="Of unchanged, x264-28, x264-40, crop, logo, speed and mirrored; or all.")
     ] = "all",
-    taps: TapsOption = "all",
+    layers: TapsOption = "all",
     noise_levels: NoiseLevelsOption = "0.1",
     pool: Annotated[str, typer.Option(help="mean, max, temporal, spatial or none.")] = "mean",
     num_frames: ClipLengthOption = None,
@@ -55,14 +55,14 @@ def provenance(
     """Edit clips in several ways and look for their originals among all originals, by features: recall at 1 and 5 and
     the median rank of every edit, with random weights, raw pixels and chance beside it.
 
-    Example: vidgen provenance default clips --taps tokenizer.latents --edits crop,logo
+    Example: vidgen provenance default clips --layers tokenizer.latents --edits crop,logo
     """
     check_rate(fps)
     frame, levels = parse_size(size), parse_numbers(noise_levels, "--noise-levels")
     if write is not None:
         check_output(write, folder=True)
 
-    from vidgen.data.transforms import EDITS
+    from vidgen.data.transforms import TRANSFORMS
     from vidgen.representations.search.provenance import find_originals
 
     opened = open_model(model, device, dtype)
@@ -70,8 +70,8 @@ def provenance(
         report = find_originals(
             opened,
             source,
-            edits=list(EDITS) if edits.strip() == "all" else parse_names(edits),
-            taps=choose_taps(opened, taps),
+            edits=list(TRANSFORMS) if edits.strip() == "all" else parse_names(edits),
+            layers=choose_taps(opened, layers),
             noise_levels=levels,
             pool=pool,
             num_frames=num_frames,
@@ -106,13 +106,15 @@ def write_clip(clip: EditedClip, folder: Path) -> None:
 def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
     """Recall at 1 of every feature, a column an edit, with its median rank behind it."""
     edits = list(dict.fromkeys(row["edit"] for row in rows))
-    kinds = list(dict.fromkeys((row["tap"], row["noise_level"]) for row in rows))
-    there = {(row["tap"], row["noise_level"], row["edit"]): row for row in rows}
+    kinds = list(dict.fromkeys((row["layer"], row["noise_level"]) for row in rows))
+    there = {(row["layer"], row["noise_level"], row["edit"]): row for row in rows}
     cells = []
-    for tap, level in kinds:
-        mine = [there[tap, level, edit] for edit in edits]
+    for layer, level in kinds:
+        mine = [there[layer, level, edit] for edit in edits]
         scores = [f"{row['test']:.3f} ({row['median_rank']:g})" for row in mine]
-        cells.append((tap, "" if level is None else f"{level:.2f}", *scores, "baseline" if mine[0]["baseline"] else ""))
+        cells.append(
+            (layer, "" if level is None else f"{level:.2f}", *scores, "baseline" if mine[0]["baseline"] else "")
+        )
     print_table(f"{title}: R@1 (median rank)", ("features", ">noise", *(f">{edit}" for edit in edits), ""), cells)
 
 

@@ -147,7 +147,7 @@ def read_degraded(
     import torch
 
     from vidgen.data.frames import to_tensor
-    from vidgen.samplers.conditioning.degradations import Blur, Gaps, Greying, Reduction
+    from vidgen.samplers.conditioning.degradations import Blur, Downsample, Grayscale, Mask
 
     if task == "super_resolution" and (size[0] % scale or size[1] % scale):
         raise VidgenError(f"--scale {scale} does not divide {size[0]}x{size[1]}; choose --height and --width")
@@ -157,15 +157,15 @@ def read_degraded(
         note(f"{source}: the first {most} frames are restored, which is what the model makes at once")
     pixels = to_tensor(frames[:most])[None]
     if task == "super_resolution":
-        return pixels, Reduction(scale)
+        return pixels, Downsample(scale)
     if task == "deblurring":
         return pixels, Blur(sigma)
     if task == "colourising":
-        return Greying().apply(pixels), Greying()
+        return Grayscale().apply(pixels), Grayscale()
     grey = np.stack(list(frames_of(mask, fps, size, fit, pixels.shape[2]))).mean(-1) >= NEW_FROM
     if len(grey) not in (1, pixels.shape[2]):
         raise VidgenError(f"{mask}: {len(grey)} frames for a clip of {pixels.shape[2]}; give one image, or as many")
-    gaps = Gaps(torch.from_numpy(grey[0] if len(grey) == 1 else grey))
+    gaps = Mask(torch.from_numpy(grey[0] if len(grey) == 1 else grey))
     return gaps.apply(pixels), gaps
 
 

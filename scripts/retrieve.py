@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def retrieve(
     bank: Annotated[Path, typer.Argument(metavar="BANK", help="The folder that `vidgen extract` wrote.")],
     task: Annotated[str, typer.Option(help="A hit has the query's label in this column.")] = "label",
-    taps: Annotated[str | None, typer.Option(help="Only these, as tokenizer.latents,dit.blocks.3.")] = None,
+    layers: Annotated[str | None, typer.Option(help="Only these, as tokenizer.latents,dit.blocks.3.")] = None,
     k: Annotated[str, typer.Option("--k", help="Hits among the first so many, as 1,5,10.")] = "1,5,10",
     same_group: Annotated[bool, typer.Option("--same-group", help="Clips of the query's own group count too.")] = False,
     skip_unlabelled: SkipOption = False,
@@ -34,7 +34,7 @@ def retrieve(
     """Find clips of the test split among those of train, by cosine: recall at k, median rank, mean average precision.
 
     Without such splits every clip is looked for in all others. Clips of one group (subject, source) do not find each
-    other. Example: vidgen retrieve bank --task motion; vidgen retrieve bank --taps tokenizer.latents --query 00003.mp4
+    other. Example: vidgen retrieve bank --task motion; vidgen retrieve bank --layers tokenizer.latents --query 00003.mp4
     """
     from vidgen.representations.bank import FeatureBank
     from vidgen.representations.search.retrieval import find_neighbours, retrieve_rows
@@ -42,7 +42,7 @@ def retrieve(
     ks = [int(n) for n in parse_numbers(k, "--k")]
     if not ks or min(ks) < 1:
         raise VidgenError(f"--k {k!r} is no list of whole numbers above 0; give some such as 1,5,10")
-    opened, names = FeatureBank.load(bank), parse_names(taps) if taps else None
+    opened, names = FeatureBank.load(bank), parse_names(layers) if layers else None
     if sheet is not None:
         draw_neighbours(opened, (names or opened.keys)[0], sheet, task, query, same_group)
     if query is not None:
@@ -85,7 +85,7 @@ def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
         low, high = row["ci"]
         recall = [f"{row['recall'][k]:.3f}" for k in ks]
         scores = (f"{row['median_rank']:.1f}", f"{row['test']:.3f}", f"{low:.3f} - {high:.3f}")
-        cells.append((row["tap"], level, *recall, *scores, "baseline" if row["baseline"] else ""))
+        cells.append((row["layer"], level, *recall, *scores, "baseline" if row["baseline"] else ""))
     print_table(title, columns, cells)
     first = rows[0]
     left = f", {first['unanswered']} more without a clip to be found" if first["unanswered"] else ""

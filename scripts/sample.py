@@ -136,7 +136,7 @@ def sample(
 
     from vidgen.models.text.cache import find_text_cache
     from vidgen.pipelines.loading import load_pipeline
-    from vidgen.pipelines.rollout import Windows
+    from vidgen.pipelines.rollout import WindowConfig
     from vidgen.scripts.cli.sampling_memory import check_sampling
 
     where = find_device(device)
@@ -160,7 +160,7 @@ def sample(
     prompts = prompts if tale is None else [describe_story(tale)]
     pairs = [(text, copy) for text in prompts for copy in range(num_videos_per_prompt)]
     jobs = [Job(prompt=p, copy=k, output=path, fps=rate) for (p, k), path in zip(pairs, outputs, strict=True)]
-    windows = Windows(num_frames=window or pipe.scheduler.num_frames, overlap=overlap, context_noise=context_noise)
+    windows = WindowConfig(num_frames=window or pipe.scheduler.num_frames, overlap=overlap, context_noise=context_noise)
     length = num_frames or sources.length(windows.num_frames, rate) + (tale[-1][0] if tale else 0)
     size = (length, height or pipe.scheduler.height, width or pipe.scheduler.width)
     check_frames(outputs[0], size[0])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from vidgen.pipelines.rollout import Windows
+    from vidgen.pipelines.rollout import WindowConfig
     from vidgen.pipelines.video import VideoPipeline
 
 
@@ -54,7 +54,7 @@ class Run:
     seed: int
     kind: str
     keep: bool
-    windows: Windows
+    windows: WindowConfig
     settings: dict[str, Any]
     given: dict[str, Any] = field(default_factory=dict)
     story: list[tuple[int, str]] | None = None

@@ -14,7 +14,7 @@ from vidgen.scripts.cli.outputs import check_output
 from vidgen.scripts.cli.printing import print_json, print_table
 
 if TYPE_CHECKING:
-    from vidgen.diffusion.paths import Path as NoisePath
+    from vidgen.diffusion.paths import ProbabilityPath as NoisePath
     from vidgen.pipelines.video import VideoPipeline
 
 app = typer.Typer(help="Noise levels of training and sampling.", no_args_is_help=True)
@@ -77,7 +77,7 @@ def describe_schedule(pipe: VideoPipeline, size: tuple[int, int, int], steps: in
     levels = zip(QUANTILES, time.quantile(u), strict=True) if trained else ()
     return {
         "path": s.path,
-        "parametrisation": s.parametrisation,
+        "parametrisation": s.prediction_type,
         "sampler": s.sampler,
         "num_frames": size[0],
         "height": size[1],
@@ -100,7 +100,7 @@ def describe_level(t: Any, path: NoisePath) -> dict[str, float | None]:
 def print_schedule(report: dict[str, Any]) -> None:
     time = report["time"]
     size = f"{report['num_frames']} frames of {report['height']}x{report['width']}"
-    print(f"{report['model']}: predicts {report['parametrisation']} on the {report['path']} path")
+    print(f"{report['model']}: predicts {report['prediction_type']} on the {report['path']} path")
     tokens = f"{report['latent_frames']} latent frames of {report['tokens_per_frame']} tokens"
     print(f"{describe_time(time)}; for {size}, {tokens}")
     for title, first, rows in (

@@ -56,7 +56,7 @@ def matrix(
     Of the mean, the standard deviation and the cube root of the third moment the largest error counts; the mixture's
     standard deviation is about 1. Example: vidgen solvers matrix --steps 16
     """
-    from vidgen.diffusion.paths import PARAMETRISATIONS
+    from vidgen.diffusion.paths import PREDICTION_TYPES
     from vidgen.samplers.evaluation.convergence import moment_matrix
 
     rows, names = [], chosen(only)
@@ -68,11 +68,11 @@ def matrix(
         print_json({"steps": steps, "rows": rows})
         return
     lines = []
-    for first in range(0, len(rows), len(PARAMETRISATIONS)):  # one line a solver and path
-        group = rows[first : first + len(PARAMETRISATIONS)]
+    for first in range(0, len(rows), len(PREDICTION_TYPES)):  # one line a solver and path
+        group = rows[first : first + len(PREDICTION_TYPES)]
         errors = [f"{row['error']:.4f}" for row in group]
         lines.append((group[0]["solver"], group[0]["path"], group[0]["evaluations"], *errors))
-    columns = ("solver", "path", ">evaluations", *(f">{kind}" for kind in PARAMETRISATIONS))
+    columns = ("solver", "path", ">evaluations", *(f">{kind}" for kind in PREDICTION_TYPES))
     print_table(f"largest error of moments after {steps} steps", columns, lines)
 
 

@@ -1,4 +1,4 @@
-"""`vidgen sweep`: which tap, at which noise level, pooled how, says most of the labels."""
+"""`vidgen sweep`: which layer, at which noise level, pooled how, says most of the labels."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def sweep(
     ],
     kind: KindOption = "knn",
     task: TaskOption = "label",
-    goal: GoalOption = None,
+    target_type: GoalOption = None,
     skip_unlabelled: SkipOption = False,
-    taps: TapsOption = "all",
+    layers: TapsOption = "all",
     noise_levels: NoiseLevelsOption = "0,0.1,0.3,0.5",
     pools: Annotated[str, typer.Option(help="Of mean, max, temporal, spatial and none.")] = "mean,temporal",
     flat: Annotated[
@@ -58,7 +58,7 @@ def sweep(
     dtype: Annotated[Dtype, typer.Option(help="Precision of the networks.")] = "float32",
     json: JsonOption = False,
 ) -> None:
-    """Probe every tap x noise level x pool, with all baselines: a table, a heat map and JSON.
+    """Probe every layer x noise level x pool, with all baselines: a table, a heat map and JSON.
 
     The banks are kept: a second run, with another task or probe, extracts nothing anew.
     Example: vidgen sweep default shapes/labels.jsonl -o sweep --task motion --skip-unlabelled
@@ -67,7 +67,7 @@ def sweep(
     frame, levels, pooled = parse_size(size), parse_numbers(noise_levels, "--noise-levels"), parse_names(pools)
     output.mkdir(exist_ok=True) if output.parent.is_dir() else check_output(output, folder=True)
 
-    from vidgen.checkpoints.atomic import written_aside
+    from vidgen.checkpoints.atomic import atomic_write
     from vidgen.representations.probes.sweep import sweep_source
     from vidgen.scripts.plots.sweep import draw_sweep
 
@@ -78,8 +78,8 @@ def sweep(
             source,
             out=output / BANKS,
             kind=kind,
-            probe={"task": task, "goal": goal, "skip_unlabelled": skip_unlabelled},
-            taps=choose_taps(opened, taps),
+            probe={"task": task, "target_type": target_type, "skip_unlabelled": skip_unlabelled},
+            layers=choose_taps(opened, layers),
             noise_levels=levels,
             pools=pooled,
             flat=flat,
@@ -91,7 +91,7 @@ def sweep(
             limit=limit,
             progress=moved,
         )
-    with written_aside(output / REPORT) as target:
+    with atomic_write(output / REPORT) as target:
         target.write_text(json_format.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     draw_sweep(report, output / PICTURE)
     for drop in report["dropped"]:

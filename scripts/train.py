@@ -76,12 +76,12 @@ def print_recipe(config: LoopConfig, as_json: bool) -> None:
 def run_recipe(config: LoopConfig, as_json: bool) -> None:
     """Trains to the end and says where the model is; on Ctrl-C says where it stands."""
     from vidgen.train.runtime.checkpoints import checkpoint_steps
-    from vidgen.train.runtime.distributed import is_first
+    from vidgen.train.runtime.distributed import is_rank_zero
     from vidgen.train.runtime.loop import open_run
     from vidgen.train.runtime.loop import train as train_loop
 
     run = Path(config.out)
-    if is_first() and (done := checkpoint_steps(run)):
+    if is_rank_zero() and (done := checkpoint_steps(run)):
         open_run(config)  # refuses a run of another recipe before this says that it goes on with it
         note(f"{run}: resuming from step {done[-1]} of {config.steps}")
     try:
@@ -91,7 +91,7 @@ def run_recipe(config: LoopConfig, as_json: bool) -> None:
             where = run / f"checkpoint-{saved[-1]}"
             raise KeyboardInterrupt(f"interrupted; {where} is saved: the same command goes on from there") from None
         raise KeyboardInterrupt(f"interrupted before the first checkpoint of {run}") from None
-    if not is_first():
+    if not is_rank_zero():
         return
     metrics = last_metrics(run)
     if as_json:

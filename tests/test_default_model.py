@@ -10,7 +10,7 @@ import vidgen
 from vidgen.checkpoints.hub import SHIPPED
 from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig, check
 from vidgen.metrics import psnr
-from vidgen.samplers.evaluation.adherence import held_out_prompts, held_out_world, score_generation
+from vidgen.pipelines.evaluation.adherence import held_out_prompts, held_out_world, score_generation
 from vidgen.train.data.sources import to_float
 
 

@@ -120,21 +120,21 @@ class TokenizerConfig:
                 raise VidgenError(f"{name}={widths}: backbone 'wan' halves widths on the way up; make them even")
 
     @property
-    def ratio_t(self) -> int:
+    def temporal_compression_ratio(self) -> int:
         return self.patch_t * 2 ** sum(self.temporal)
 
     @property
-    def ratio(self) -> int:
+    def spatial_compression_ratio(self) -> int:
         return self.patch * 2 ** (len(self.widths) - 1)
 
     @property
     def lead(self) -> int:
         """How many times a clip's first frame stands before itself to fill the patch of a latent, which is its own."""
-        return 0 if self.backbone == "wan" else self.ratio_t - 1
+        return 0 if self.backbone == "wan" else self.temporal_compression_ratio - 1
 
     @property
     def name(self) -> str:
-        ratios = f"{self.ratio_t}x{self.ratio}x{self.ratio}"
+        ratios = f"{self.temporal_compression_ratio}x{self.spatial_compression_ratio}x{self.spatial_compression_ratio}"
         return f"{self.bottleneck}_causal_{ratios}_{describe_size(self._bottleneck_on_meta(), self.latent_channels)}"
 
     def build_bottleneck(self) -> nn.Module:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from vidgen.models.feature_layers import TapInfo
+from vidgen.models.feature_layers import FeatureInfo
 from vidgen.tokenizers.backbones.convolutional import Scale
 from vidgen.tokenizers.bottlenecks import KL, Quantizer
 from vidgen.tokenizers.config import TokenizerConfig
@@ -14,17 +14,17 @@ from vidgen.tokenizers.config import TokenizerConfig
 MOST_CODES = 2**24  # integers that float32, which features are kept in, tells apart
 
 
-def encoding_taps(config: TokenizerConfig, scales: Sequence[Scale], bottleneck: nn.Module) -> list[TapInfo]:
+def encoding_feature_info(config: TokenizerConfig, scales: Sequence[Scale], bottleneck: nn.Module) -> list[FeatureInfo]:
     """Every layer of the encoder; "encoder.out", which the bottleneck is given; what the bottleneck makes beside its
     latents, the log-variance of a Gaussian posterior (whose mean is the latents) or the indices of codes, where there
     are no more than float32 holds; and the latents."""
     t, s = config.patch_t, config.patch
     layers = [
-        TapInfo(
+        FeatureInfo(
             name=f"encoder.layers.{i}",
-            width=scale.width,
-            stride=(t * scale.t, s * scale.s, s * scale.s),
-            space="encoder",
+            num_chs=scale.width,
+            reduction=(t * scale.t, s * scale.s, s * scale.s),
+            module="encoder",
             causal=True,
         )
         for i, scale in enumerate(scales)
@@ -35,5 +35,7 @@ def encoding_taps(config: TokenizerConfig, scales: Sequence[Scale], bottleneck: 
     elif isinstance(bottleneck, Quantizer) and bottleneck.codebook_size <= MOST_CODES:
         cells.append(("indices", bottleneck.quantizers or 1, "codes"))
     cells.append(("latents", config.latent_channels, "latent"))
-    stride = (config.ratio_t, config.ratio, config.ratio)
-    return layers + [TapInfo(name=n, width=w, stride=stride, space=space, causal=True) for n, w, space in cells]
+    stride = (config.temporal_compression_ratio, config.spatial_compression_ratio, config.spatial_compression_ratio)
+    return layers + [
+        FeatureInfo(name=n, num_chs=w, reduction=stride, module=space, causal=True) for n, w, space in cells
+    ]

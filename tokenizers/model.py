@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from vidgen.checkpoints.finite import check_output
 from vidgen.checkpoints.pretrained import Pretrained
 from vidgen.errors import VidgenError
-from vidgen.models.feature_layers import TapInfo, Tapped
+from vidgen.models.feature_layers import FeatureInfo, FeatureMixin
 from vidgen.tokenizers.backbones.convolutional import FrontEnd
-from vidgen.tokenizers.backbones.convolutions import Stream, initialise, name_layers
+from vidgen.tokenizers.backbones.convolutions import Stream, initialize, name_layers
 from vidgen.tokenizers.backbones.registry import BACKBONES
 from vidgen.tokenizers.bottlenecks import BottleneckOutput, Gaussian, Quantizer
 from vidgen.tokenizers.config import TokenizerConfig
-from vidgen.tokenizers.feature_layers import encoding_taps
-from vidgen.tokenizers.normalization import Normalising, per_channel
+from vidgen.tokenizers.feature_layers import encoding_feature_info
+from vidgen.tokenizers.normalization import LatentNormalization, per_channel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +46,11 @@ class StreamState:
     pending: Float[Tensor, "b c p H W"] | None = None
 
 
-class VideoTokenizer(Normalising, Tapped, Pretrained):
-    """Causal video autoencoder on pixels (b, 3, T, H, W) in [-1, 1] and latents (b, c, t, h, w), normalised.
+class VideoTokenizer(LatentNormalization, FeatureMixin, Pretrained):
+    """Causal video autoencoder on pixels (b, 3, T, H, W) in [-1, 1] and latents (b, c, t, h, w), normalized.
 
-    t = 1 + ceil((T - 1) / ratio_t): the first frame has a latent of its own (it stands `ratio_t` times in its patch,
-    or once in Wan's backbone), each later latent holds `ratio_t` frames, the tail repeats the last frame. Height and
+    t = 1 + ceil((T - 1) / temporal_compression_ratio): the first frame has a latent of its own (it stands `temporal_compression_ratio` times in its patch,
+    or once in Wan's backbone), each later latent holds `temporal_compression_ratio` frames, the tail repeats the last frame. Height and
     width are padded on the lower right by repeating the edge, and `decode` crops. Norms never mix time, so any split
     into chunks gives the whole-clip result (the causal design of Yu et al. 2024, MAGVIT-v2, section 3.2).
     """
@@ -70,7 +70,7 @@ class VideoTokenizer(Normalising, Tapped, Pretrained):
         self.encoder, self.decoder = build(config, patch_channels, self.bottleneck.channels_in)
         self.register_buffer("latents_mean", torch.zeros(c))
         self.register_buffer("latents_std", torch.ones(c))
-        initialise(self)
+        initialize(self)
         with torch.no_grad():  # the first reconstruction is nearly grey
             for layer in self.decoder.out.children():
                 if isinstance(layer, nn.Conv3d):
@@ -108,12 +108,12 @@ class VideoTokenizer(Normalising, Tapped, Pretrained):
             hidden.append(h)
         out = self.bottleneck(torch.cat(hidden, dim=2), sample=sample_posterior, generator=generator)
         return Encoded(
-            latents=self.normalise(out.latents),
+            latents=self.normalize(out.latents),
             num_frames=video.shape[2],
             height=video.shape[3],
             width=video.shape[4],
             indices=out.indices,
-            posterior=self._normalise_posterior(out),
+            posterior=self._normalize_posterior(out),
             losses=out.losses,
         )
 
@@ -128,11 +128,11 @@ class VideoTokenizer(Normalising, Tapped, Pretrained):
         if state is None or video.shape[2] > 0:
             check_video(video)
         hidden, state = self._encode_hidden(video, state, last)
-        return self.normalise(self.bottleneck(hidden).latents), state
+        return self.normalize(self.bottleneck(hidden).latents), state
 
     def _encode_hidden(self, video: Tensor, state: StreamState | None, last: bool) -> tuple[Tensor, StreamState]:
         """The bottleneck's input (b, d, t, h, w) for the latents that are complete with these frames."""
-        n, f, lead = self.config.ratio_t, self.config.ratio, self.config.lead
+        n, f, lead = self.config.temporal_compression_ratio, self.config.spatial_compression_ratio, self.config.lead
         frames, absent = pad_space(video.to(dtype_of(self.encoder)), f), 0
         if state is None:
             state = StreamState(cache={})
@@ -160,7 +160,7 @@ class VideoTokenizer(Normalising, Tapped, Pretrained):
     def decode(self, encoded: Encoded, *, chunk_latents: int | None = None) -> Float[Tensor, "b 3 T H W"]:
         """The clip of `encoded`: the T frames, height and width that went in."""
         z, frames, state = encoded.latents, [], None
-        expected = 1 + -(-(encoded.num_frames - 1) // self.config.ratio_t)
+        expected = 1 + -(-(encoded.num_frames - 1) // self.config.temporal_compression_ratio)
         if z.shape[1] != self.config.latent_channels or z.shape[2] != expected:
             raise VidgenError(
                 f"latents {tuple(z.shape)} do not hold {encoded.num_frames} frames: "
@@ -174,9 +174,9 @@ class VideoTokenizer(Normalising, Tapped, Pretrained):
     def decode_chunk(
         self, latents: Float[Tensor, "b c k h w"], state: StreamState | None = None
     ) -> tuple[Float[Tensor, "b 3 F H W"], StreamState]:
-        """Frames of these latents: 1 for a clip's first latent, `ratio_t` for each later one, uncropped."""
+        """Frames of these latents: 1 for a clip's first latent, `temporal_compression_ratio` for each later one, uncropped."""
         stream = Stream(past=state.cache if state else {})
-        z = self.denormalise(latents.to(self.dtype)).to(dtype_of(self.decoder))
+        z = self.denormalize(latents.to(self.dtype)).to(dtype_of(self.decoder))
         z = z.contiguous(memory_format=torch.channels_last_3d)
         x = self.front_end.inverse(self._checked("decoder", z, self.decoder(z, stream), state))
         if state is None:
@@ -192,14 +192,14 @@ class VideoTokenizer(Normalising, Tapped, Pretrained):
     def latents_from_indices(
         self, indices: Int[Tensor, "b t h w"] | Int[Tensor, "b t h w q"]
     ) -> Float[Tensor, "b c t h w"]:
-        """The normalised latents that indices stand for: those that `encode` gave with them.
+        """The normalized latents that indices stand for: those that `encode` gave with them.
 
         Raises VidgenError for a tokenizer without a codebook, and for indices that it does not have.
         """
         if not isinstance(self.bottleneck, Quantizer):
             raise VidgenError(f"{self.config.name} has no indices: its latents are continuous; decode those")
         wide = torch.promote_types(self.dtype, torch.float32)
-        return self.normalise(self.bottleneck.from_indices(indices, dtype=wide).to(self.dtype))
+        return self.normalize(self.bottleneck.from_indices(indices, dtype=wide).to(self.dtype))
 
     def decode_indices(
         self,
@@ -211,7 +211,7 @@ class VideoTokenizer(Normalising, Tapped, Pretrained):
         chunk_latents: int | None = None,
     ) -> Float[Tensor, "b 3 T H W"]:
         """The clip of these indices. Raises VidgenError as `latents_from_indices`, or if they are not of that size."""
-        latents, f = self.latents_from_indices(indices), self.config.ratio
+        latents, f = self.latents_from_indices(indices), self.config.spatial_compression_ratio
         if latents.shape[3:] != (-(-height // f), -(-width // f)):
             raise VidgenError(
                 f"indices {tuple(indices.shape)} do not hold frames of {height}x{width}: "
@@ -226,32 +226,37 @@ class VideoTokenizer(Normalising, Tapped, Pretrained):
 
     # Latent statistics
 
-    def _normalise_posterior(self, out: BottleneckOutput) -> Gaussian | None:
+    def _normalize_posterior(self, out: BottleneckOutput) -> Gaussian | None:
         if out.posterior is None:
             return None
         shift = 2.0 * per_channel(self.latents_std, out.latents).log()
-        return Gaussian(mean=self.normalise(out.posterior.mean), logvar=out.posterior.logvar - shift)
+        return Gaussian(mean=self.normalize(out.posterior.mean), logvar=out.posterior.logvar - shift)
 
     # Features
 
     @property
-    def feature_info(self) -> list[TapInfo]:
-        """Every tap in the order that `walk` has them; see `encoding_taps`."""
-        return encoding_taps(self.config, self.encoder.scales, self.bottleneck)
+    def feature_info(self) -> list[FeatureInfo]:
+        """Every layer in the order that `iter_features` has them; see `encoding_feature_info`."""
+        return encoding_feature_info(self.config, self.encoder.scales, self.bottleneck)
 
-    def walk(self, video: Float[Tensor, "b 3 T H W"]) -> Iterator[tuple[str, Float[Tensor, "b c t h w"]]]:
-        """Every intermediate of encoding with the name of its tap, lazily: stop iterating and the rest is not run."""
+    def iter_features(self, video: Float[Tensor, "b 3 T H W"]) -> Iterator[tuple[str, Float[Tensor, "b c t h w"]]]:
+        """Every intermediate of encoding with the name of its layer, lazily: stop iterating and the rest is not run."""
         check_video(video)
-        frames = pad_clip(video.to(dtype_of(self.encoder)), self.config.ratio_t, self.config.ratio, self.config.lead)
+        frames = pad_clip(
+            video.to(dtype_of(self.encoder)),
+            self.config.temporal_compression_ratio,
+            self.config.spatial_compression_ratio,
+            self.config.lead,
+        )
         x = self.front_end(frames).contiguous(memory_format=torch.channels_last_3d)
-        for name, h in self.encoder.walk(x, Stream()):  # noqa: B007 (the last one is the bottleneck's input)
+        for name, h in self.encoder.iter_features(x, Stream()):  # noqa: B007 (the last one is the bottleneck's input)
             yield name, h
         out = self.bottleneck(h.to(self.dtype))
         if out.posterior is not None:
-            yield "posterior.logvar", self._normalise_posterior(out).logvar
+            yield "posterior.logvar", self._normalize_posterior(out).logvar
         if out.indices is not None:
             yield "indices", rearrange(out.indices, "b t h w ... -> b (...) t h w")
-        yield "latents", self.normalise(out.latents)
+        yield "latents", self.normalize(out.latents)
 
 
 def dtype_of(network: nn.Module) -> torch.dtype:
@@ -274,11 +279,11 @@ def pad_space(x: Float[Tensor, "b c t h w"], multiple: int) -> Float[Tensor, "b 
 
 
 def pad_clip(
-    x: Float[Tensor, "b c T H W"], ratio_t: int, ratio: int, lead: int | None = None
+    x: Float[Tensor, "b c T H W"], temporal_compression_ratio: int, ratio: int, lead: int | None = None
 ) -> Float[Tensor, "b c t h w"]:
     """A whole clip by the frame rule: tail and edges repeated to fill their cells, and the first frame `lead` times
     before itself (None: as often as fills its cell)."""
-    frames, short = pad_space(x, ratio), -(x.shape[2] - 1) % ratio_t
-    lead = ratio_t - 1 if lead is None else lead
+    frames, short = pad_space(x, ratio), -(x.shape[2] - 1) % temporal_compression_ratio
+    lead = temporal_compression_ratio - 1 if lead is None else lead
     head, tail = frames[:, :, :1].expand(-1, -1, lead, -1, -1), frames[:, :, -1:].expand(-1, -1, short, -1, -1)
     return torch.cat([head, frames, tail], dim=2)

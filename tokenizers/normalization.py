@@ -6,16 +6,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-class Normalising:
+class LatentNormalization:
     """What a tokenizer with `latents_mean` and `latents_std` does to the latents that leave it and that come back."""
 
     latents_mean: Float[Tensor, " c"]
     latents_std: Float[Tensor, " c"]
 
-    def normalise(self, z: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+    def normalize(self, z: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
         return (z - per_channel(self.latents_mean, z)) / per_channel(self.latents_std, z)
 
-    def denormalise(self, z: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+    def denormalize(self, z: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
         return z * per_channel(self.latents_std, z) + per_channel(self.latents_mean, z)
 
 

@@ -115,7 +115,7 @@ class TokenizerRecipe(LoopConfig):
     """Task `tokenizer`: `preset` names a tokenizer, `model` overrides fields of its config.
 
     `part` "decoder" keeps the encoder of `init_from`, and so every latent and each denoiser trained on them.
-    `latent_noise` is the spread, in normalised latents, of the noise levels that the decoder learns to see through:
+    `latent_noise` is the spread, in normalized latents, of the noise levels that the decoder learns to see through:
     a denoiser's latents are never quite those of a clip (Zheng et al. 2025, "Diffusion transformers with
     representation autoencoders", section 4.3: z + sigma n, sigma drawn from |N(0, latent_noise^2)| for each clip).
     `gradient_checkpointing` makes activations again in the backward pass: less memory, about a third more work.
@@ -158,7 +158,7 @@ class DiffusionRecipe(LoopConfig):
     preset: str = ""
     model: dict[str, Any] = field(default_factory=dict)
     text_model: dict[str, Any] = field(default_factory=dict)
-    parametrisation: str = "flow"
+    prediction_type: str = "flow"
     weighting: str = "none"
     time: dict[str, Any] = field(default_factory=dict)
     train_text: bool = True

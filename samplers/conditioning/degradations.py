@@ -34,7 +34,7 @@ def project(x: Pixels, y: Tensor, degradation: Degradation) -> Pixels:
 
 
 @dataclass(frozen=True)
-class Reduction:
+class Downsample:
     """Super-resolution's: means of `scale` x `scale` pixels."""
 
     scale: int = 4
@@ -53,7 +53,7 @@ class Reduction:
 
 
 @dataclass(frozen=True)
-class Greying:
+class Grayscale:
     """Colourising's: the mean of red, green and blue, as a clip of one channel."""
 
     def apply(self, x: Pixels) -> Float[Tensor, "b 1 t h w"]:
@@ -94,7 +94,7 @@ class Blur:
 
 
 @dataclass(frozen=True, eq=False)
-class Gaps:
+class Mask:
     """Inpainting's: pixels that are lost, True in `mask`, are mid-grey. Unlike a mask of the pipeline's call it is
     exact to the pixel, and what is made anew sees the pixels beside it."""
 

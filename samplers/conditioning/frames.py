@@ -15,8 +15,8 @@ from vidgen.data.frames import to_tensor
 from vidgen.errors import VidgenError
 from vidgen.samplers.conditioning.inpainting import Conditions, check_strength
 
-Picture = UInt8[np.ndarray, "h w 3"] | Float[Tensor, "3 h w"]  # tensors in [-1, 1]
-Footage = UInt8[np.ndarray, "T h w 3"] | Float[Tensor, "3 T h w"]
+Image = UInt8[np.ndarray, "h w 3"] | Float[Tensor, "3 h w"]  # tensors in [-1, 1]
+Video = UInt8[np.ndarray, "T h w 3"] | Float[Tensor, "3 T h w"]
 Mask = Shaped[np.ndarray | Tensor, "h w"] | Shaped[np.ndarray | Tensor, "T h w"]
 
 
@@ -24,10 +24,10 @@ def read_conditions(
     vae: Any,
     size: tuple[int, int, int],
     *,
-    image: Picture | None = None,
-    last_image: Picture | None = None,
-    video: Footage | None = None,
-    frames: Mapping[int, Picture] | None = None,
+    image: Image | None = None,
+    last_image: Image | None = None,
+    video: Video | None = None,
+    frames: Mapping[int, Image] | None = None,
     mask: Mask | None = None,
     strength: float | None = None,
     given: Conditions | None = None,
@@ -35,10 +35,10 @@ def read_conditions(
     """The conditions of clips of `size` (frames, height, width) for the tokenizer `vae`; None if nothing is given.
 
     - `image` is frame 0, `last_image` the last one, `frames` has any, by number. Frame 0 has a latent frame of its own.
-      A later one is given as the latent frame that holds it, of `ratio_t` frames: what of these is not given is filled
-      with the nearest that is. So `last_image` is a still of `ratio_t` frames, coded as the end of a still: the clip
+      A later one is given as the latent frame that holds it, of `temporal_compression_ratio` frames: what of these is not given is filled
+      with the nearest that is. So `last_image` is a still of `temporal_compression_ratio` frames, coded as the end of a still: the clip
       comes to rest on it. A latent of one moving frame would need the frames before it, which are not known yet.
-    - `video` alone is continued: its last 1 + k `ratio_t` frames, as many as there are, are the clip's first ones. It
+    - `video` alone is continued: its last 1 + k `temporal_compression_ratio` frames, as many as there are, are the clip's first ones. It
       must be shorter than the clip.
     - `video` with `strength`, a noise level in (0, 1]: sampling starts from it at that level.
     - `video` with `mask`, (height, width) or one a frame: 1 is made anew, 0 is kept, as in diffusers (strength 1 unless
@@ -67,7 +67,7 @@ def read_conditions(
     for place in held:
         if place not in range(size[0]):
             raise VidgenError(f"frame {place} lies outside the clip, whose {size[0]} frames are 0 to {size[0] - 1}")
-    ratio_t = vae.config.ratio_t
+    temporal_compression_ratio = vae.config.temporal_compression_ratio
     if video is not None and not whole:
         start = read_footage(video, size)
         if start.shape[1] >= size[0]:
@@ -75,14 +75,18 @@ def read_conditions(
                 f"the video has {start.shape[1]} frames and the clip {size[0]}, so nothing is left to continue: "
                 "give its last frames, or more num_frames; or strength or a mask to change it"
             )
-        for place, frame in enumerate(start[:, (start.shape[1] - 1) % ratio_t :].unbind(1)):
+        for place, frame in enumerate(start[:, (start.shape[1] - 1) % temporal_compression_ratio :].unbind(1)):
             add_frame(held, place, frame)
-    pixels = place_over(read_footage(video, size, whole=True), held) if whole else hold(held, size[0], ratio_t)
+    pixels = (
+        place_over(read_footage(video, size, whole=True), held)
+        if whole
+        else hold(held, size[0], temporal_compression_ratio)
+    )
     latents = vae.encode(pixels[None].to(next(vae.parameters()).device)).latents
     known = torch.zeros(latents.shape[2:], dtype=torch.bool)
     if mask is not None:
-        known = known_cells(~read_mask(mask, size), ratio_t, vae.config.ratio)
-    known[sorted({-(-place // ratio_t) for place in held})] = True
+        known = known_cells(~read_mask(mask, size), temporal_compression_ratio, vae.config.spatial_compression_ratio)
+    known[sorted({-(-place // temporal_compression_ratio) for place in held})] = True
     return Conditions(latents=latents, known=known, strength=1.0 if strength is None else strength)
 
 
@@ -93,7 +97,7 @@ def add_frame(frames: dict[int, Any], place: int, picture: Any) -> None:
     frames[place] = picture
 
 
-def read_picture(picture: Picture, size: tuple[int, int, int], what: str) -> Float[Tensor, "3 h w"]:
+def read_picture(picture: Image, size: tuple[int, int, int], what: str) -> Float[Tensor, "3 h w"]:
     """One image as a tensor in [-1, 1]. Raises VidgenError for another size, and for values that are no pixels."""
     frame: Any = picture
     if isinstance(picture, np.ndarray) and picture.ndim == 3 and picture.shape[2] == 3:
@@ -106,7 +110,7 @@ def read_picture(picture: Picture, size: tuple[int, int, int], what: str) -> Flo
     return frame.float().cpu()
 
 
-def read_footage(video: Footage, size: tuple[int, int, int], *, whole: bool = False) -> Float[Tensor, "3 T h w"]:
+def read_footage(video: Video, size: tuple[int, int, int], *, whole: bool = False) -> Float[Tensor, "3 T h w"]:
     """A video as a tensor. Raises VidgenError for another size, and if it is to be `whole`, for another length."""
     clip: Any = video
     if isinstance(video, np.ndarray) and video.ndim == 4 and video.shape[3] == 3 and len(video):
@@ -128,13 +132,15 @@ def read_mask(mask: Mask, size: tuple[int, int, int]) -> Bool[Tensor, "T h w"]:
     return values.expand(size)
 
 
-def hold(given: Mapping[int, Float[Tensor, "3 h w"]], num_frames: int, ratio_t: int) -> Float[Tensor, "3 T h w"]:
+def hold(
+    given: Mapping[int, Float[Tensor, "3 h w"]], num_frames: int, temporal_compression_ratio: int
+) -> Float[Tensor, "3 T h w"]:
     """A clip made of the given frames alone: within a latent frame that holds some the nearest of them, elsewhere the
     next one to come, so that each is coded after a still of itself; after the last, that one."""
     places = sorted(given)
 
     def nearest(place: int) -> int:
-        near = [q for q in places if -(-q // ratio_t) == -(-place // ratio_t)]
+        near = [q for q in places if -(-q // temporal_compression_ratio) == -(-place // temporal_compression_ratio)]
         if near:
             return min(near, key=lambda q: (abs(q - place), -q))
         return next((q for q in places if q > place), places[-1])
@@ -149,11 +155,14 @@ def place_over(
     return torch.stack([given.get(place, frame) for place, frame in enumerate(video.unbind(1))], dim=1)
 
 
-def known_cells(kept: Bool[Tensor, "T h w"], ratio_t: int, ratio: int) -> Bool[Tensor, "t i j"]:
-    """The latent cells whose pixels are all kept; the last latent frame may hold fewer than `ratio_t` frames."""
-    head, tail = kept[:1].expand(ratio_t - 1, -1, -1), kept[-1:].expand(-(len(kept) - 1) % ratio_t, -1, -1)
+def known_cells(kept: Bool[Tensor, "T h w"], temporal_compression_ratio: int, ratio: int) -> Bool[Tensor, "t i j"]:
+    """The latent cells whose pixels are all kept; the last latent frame may hold fewer than `temporal_compression_ratio` frames."""
+    head, tail = (
+        kept[:1].expand(temporal_compression_ratio - 1, -1, -1),
+        kept[-1:].expand(-(len(kept) - 1) % temporal_compression_ratio, -1, -1),
+    )
     padded = torch.cat([head, kept, tail]).to(torch.uint8)
-    return reduce(padded, "(t r) (i p) (j q) -> t i j", "min", r=ratio_t, p=ratio, q=ratio).bool()
+    return reduce(padded, "(t r) (i p) (j q) -> t i j", "min", r=temporal_compression_ratio, p=ratio, q=ratio).bool()
 
 
 def describe(value: object) -> str:

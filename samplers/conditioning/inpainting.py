@@ -19,9 +19,9 @@ from torch import Tensor
 
 from vidgen.diffusion.denoiser import Denoiser
 from vidgen.diffusion.noise import Generators
-from vidgen.diffusion.paths import Path, add_noise
+from vidgen.diffusion.paths import ProbabilityPath, add_noise
 from vidgen.errors import VidgenError
-from vidgen.samplers.guidance.batched import View
+from vidgen.samplers.guidance.batched_guidance import View
 from vidgen.samplers.solvers.runge_kutta import path_radius
 from vidgen.samplers.solvers.stepping import Callback, Clip, Times
 
@@ -81,7 +81,7 @@ def times_given(levels: Float[Tensor, " n_plus_1"], given: Conditions, b: int) -
     return times[:, None].expand(-1, b, -1)
 
 
-def hide_frames(given: Conditions | None, noise: Clip, level: Tensor, path: Path) -> View | None:
+def hide_frames(given: Conditions | None, noise: Clip, level: Tensor, path: ProbabilityPath) -> View | None:
     """What a denoiser is shown of (x, t) that is to know nothing of given frames: these as `noise` alone, at the
     noisiest `level` of the run. None where no frame is given whole.
 
@@ -103,7 +103,7 @@ def sample_given(
     denoise: Denoiser,
     noise: Clip,
     levels: Float[Tensor, " n_plus_1"],
-    path: Path,
+    path: ProbabilityPath,
     given: Conditions | None,
     *,
     generator: Generators | None = None,

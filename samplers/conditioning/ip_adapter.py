@@ -15,12 +15,12 @@ from torch import Tensor
 from vidgen.data.frames import fit_frame
 from vidgen.data.reading import iter_frames
 from vidgen.errors import VidgenError
-from vidgen.models.ip_adapter import ImagePromptEncoder, beside_text
+from vidgen.models.ip_adapter import IPAdapterEncoder, beside_text
 from vidgen.models.text.encoders import TextEncoding
-from vidgen.samplers.conditioning.frames import Picture, read_picture
+from vidgen.samplers.conditioning.frames import Image, read_picture
 from vidgen.samplers.stages import check_stage
 
-Shown = Picture | str | os.PathLike  # a picture, or the path of its file
+Shown = Image | str | os.PathLike  # a picture, or the path of its file
 Reference = Shown | Sequence[Shown]
 
 
@@ -43,7 +43,7 @@ def read_reference(reference: Reference, size: tuple[int, int]) -> list[Float[Te
 
 
 def encode_reference(
-    encoder: ImagePromptEncoder | None, vae: Any, reference: Reference, size: tuple[int, int]
+    encoder: IPAdapterEncoder | None, vae: Any, reference: Reference, size: tuple[int, int]
 ) -> Float[Tensor, "n d"]:
     """Tokens of the pictures, one picture's after the other's, each coded by itself at `size`.
 

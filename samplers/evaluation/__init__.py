@@ -1,1 +1,1 @@
-"""What models and solvers are worth, measured on held-out clips and on closed forms."""
+"""What solvers are worth, measured on data whose answer is known."""

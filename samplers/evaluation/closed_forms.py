@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.diffusion.denoiser import Denoiser, make_denoiser
-from vidgen.diffusion.paths import PARAMETRISATIONS, Path, expand_level
+from vidgen.diffusion.paths import PREDICTION_TYPES, ProbabilityPath, expand_level
 from vidgen.samplers.solvers.stepping import Clip
 
 
@@ -22,12 +22,12 @@ class GaussianData:
     mean: float = 0.4
     std: float | Float[Tensor, "1 c 1 1 1"] = 0.6
 
-    def marginal(self, t: Tensor, path: Path) -> tuple[Tensor, Tensor]:
+    def marginal(self, t: Tensor, path: ProbabilityPath) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of x_t."""
         alpha, sigma = path.alpha(t), path.sigma(t)
         return alpha * self.mean, ((alpha * self.std) ** 2 + sigma**2).sqrt()
 
-    def denoiser(self, path: Path) -> Denoiser:
+    def denoiser(self, path: ProbabilityPath) -> Denoiser:
         """E[x0 | x_t], which is linear in x_t."""
 
         def denoise(x: Clip, t: Tensor) -> Clip:
@@ -37,7 +37,7 @@ class GaussianData:
 
         return denoise
 
-    def carry(self, x: Clip, t: Tensor, s: Tensor, path: Path) -> Clip:
+    def carry(self, x: Clip, t: Tensor, s: Tensor, path: ProbabilityPath) -> Clip:
         """Where the probability flow carries x_t at level s: quantiles are kept."""
         (mean_t, std_t), (mean_s, std_s) = (self.marginal(expand_level(v, x), path) for v in (t, s))
         return mean_s + std_s / std_t * (x - mean_t)
@@ -59,7 +59,7 @@ class ChainData:
         place = torch.arange(frames, dtype=torch.float64)
         return self.correlation ** (place[:, None] - place).abs()
 
-    def denoiser(self, path: Path) -> Denoiser:
+    def denoiser(self, path: ProbabilityPath) -> Denoiser:
         """E[x0 | x_t] for any levels, clean frames included: with C the covariance, C A (A C A + S^2)^-1 x_t."""
 
         def denoise(x: Clip, t: Tensor) -> Clip:
@@ -91,7 +91,7 @@ class MixtureData:
     def _columns(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return tuple(like.new_tensor(values) for values in (self.weights, self.means, self.stds))
 
-    def denoiser(self, path: Path) -> Denoiser:
+    def denoiser(self, path: ProbabilityPath) -> Denoiser:
         """E[x0 | x_t]: each component's own, weighted by how probable the component is given x_t."""
 
         def denoise(x: Clip, t: Tensor) -> Clip:
@@ -125,9 +125,9 @@ def moments_of(x: Tensor) -> tuple[float, float, float]:
     return mean.item(), x.std(correction=0).item(), math.copysign(abs(third) ** (1 / 3), third)
 
 
-def predicting(denoise: Denoiser, path: Path, parametrisation: str) -> Callable[[Clip, Tensor], Tensor]:
+def predicting(denoise: Denoiser, path: ProbabilityPath, prediction_type: str) -> Callable[[Clip, Tensor], Tensor]:
     """A network whose prediction is what an ideal denoiser says, as one of PARAMETRISATIONS."""
-    target = PARAMETRISATIONS[parametrisation].target
+    target = PREDICTION_TYPES[prediction_type].target
 
     def network(scaled: Clip, t: Tensor) -> Tensor:
         level = expand_level(t, scaled)
@@ -138,9 +138,9 @@ def predicting(denoise: Denoiser, path: Path, parametrisation: str) -> Callable[
     return network
 
 
-def through_network(denoise: Denoiser, path: Path, parametrisation: str) -> Denoiser:
+def through_network(denoise: Denoiser, path: ProbabilityPath, prediction_type: str) -> Denoiser:
     """The same denoiser by way of a network's prediction of that kind."""
-    return make_denoiser(predicting(denoise, path, parametrisation), path, parametrisation)
+    return make_denoiser(predicting(denoise, path, prediction_type), path, prediction_type)
 
 
 def even_normal(shape: tuple[int, ...]) -> Float[Tensor, ...]:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.diffusion.denoiser import Denoiser
-from vidgen.diffusion.paths import PARAMETRISATIONS, PATHS, Path
+from vidgen.diffusion.paths import PATHS, PREDICTION_TYPES, ProbabilityPath
 from vidgen.samplers.evaluation.closed_forms import GaussianData, MixtureData, even_normal, moments_of, through_network
 from vidgen.samplers.solvers.adaptive import DORMAND_PRINCE, sample_rk45
 from vidgen.samplers.solvers.registry import EVALUATIONS, ORDERS, SAMPLERS, STOCHASTIC
@@ -37,7 +37,7 @@ class Counted:
         return self.denoise(x, t)
 
 
-def inner_ends(path: Path) -> tuple[float, float]:
+def inner_ends(path: ProbabilityPath) -> tuple[float, float]:
     """The levels between which ln(alpha / sigma) goes from -ln 9 to ln 9, whatever the path."""
     ratio = torch.tensor([1.0, INNER_RATIO], dtype=torch.float64)
     first, last = path.level(ratio, ratio.flip(0)).tolist()
@@ -53,7 +53,12 @@ def gaussians() -> GaussianData:
 
 
 def deterministic_error(
-    solve: Callable[..., Tensor], denoise: Denoiser, times: Tensor, path: Path, data: GaussianData, **settings: float
+    solve: Callable[..., Tensor],
+    denoise: Denoiser,
+    times: Tensor,
+    path: ProbabilityPath,
+    data: GaussianData,
+    **settings: float,
 ) -> float:
     """Distance from where the probability flow carries noise, evenly spaced quantiles of it: root mean square."""
     mean, std = data.marginal(times[0], path)
@@ -62,7 +67,9 @@ def deterministic_error(
     return off.square().mean().sqrt().item()
 
 
-def weak_error(solve: Callable[..., Tensor], denoise: Denoiser, times: Tensor, path: Path, data: GaussianData) -> float:
+def weak_error(
+    solve: Callable[..., Tensor], denoise: Denoiser, times: Tensor, path: ProbabilityPath, data: GaussianData
+) -> float:
     """How far mean and standard deviation are from the truth where a stochastic solver ends, root mean square.
 
     On Gaussian data a solver is linear in its start and in each noise, so its answers to each of these alone, one a
@@ -86,14 +93,16 @@ def weak_error(solve: Callable[..., Tensor], denoise: Denoiser, times: Tensor, p
     return torch.stack([out[:1] - mean_end, spread - std_end]).square().mean().sqrt().item()
 
 
-def measure_errors(name: str, path: Path, ends: tuple[float, float], steps: Sequence[int]) -> list[list[float]]:
+def measure_errors(
+    name: str, path: ProbabilityPath, ends: tuple[float, float], steps: Sequence[int]
+) -> list[list[float]]:
     """[[steps, error], ...] of a solver between two levels; of rk45, which chooses its steps, those of its tableau."""
     data, solve = gaussians(), dormand_prince if name == "rk45" else SAMPLERS[name]
     measure = weak_error if name in STOCHASTIC else deterministic_error
     return [[n, measure(solve, data.denoiser(path), even_steps(*ends, n), path, data)] for n in steps]
 
 
-def dormand_prince(denoise: Denoiser, x: Tensor, times: Tensor, path: Path) -> Tensor:
+def dormand_prince(denoise: Denoiser, x: Tensor, times: Tensor, path: ProbabilityPath) -> Tensor:
     """The method of rk45 at steps that are given, for levels above 0."""
 
     def step(x: Tensor, x0: Tensor, t: Tensor, s: Tensor, evaluate: Evaluate) -> Tensor:
@@ -102,7 +111,7 @@ def dormand_prince(denoise: Denoiser, x: Tensor, times: Tensor, path: Path) -> T
     return march(denoise, x, times, None, step)
 
 
-def measure_tolerances(path: Path, tolerances: Sequence[float] = TOLERANCES) -> list[list[float]]:
+def measure_tolerances(path: ProbabilityPath, tolerances: Sequence[float] = TOLERANCES) -> list[list[float]]:
     """[[evaluations, error], ...] of rk45 from noise to data as its tolerance falls."""
     data, rows = gaussians(), []
     for tolerance in tolerances:
@@ -150,7 +159,7 @@ def measure_orders(names: Iterable[str], steps: Sequence[int] | None = None) -> 
 
 
 def moment_error(
-    name: str, kind: str, parametrisation: str, *, steps: int, side: int = 64, seed: int = 0
+    name: str, kind: str, prediction_type: str, *, steps: int, side: int = 64, seed: int = 0
 ) -> dict[str, Any]:
     """How far a solver is from the moments of a mixture of Gaussians: one cell of the matrix.
 
@@ -158,15 +167,15 @@ def moment_error(
     lies at even quantiles; what stochastic solvers draw, `side`^2 numbers a step, leaves an error of drawing.
     """
     data, path = MixtureData(), PATHS[kind]()
-    counted = Counted(through_network(data.denoiser(path), path, parametrisation))
-    times = even_steps(HIGHEST if parametrisation == "eps" else 1.0, 0.0, steps)
+    counted = Counted(through_network(data.denoiser(path), path, prediction_type))
+    times = even_steps(HIGHEST if prediction_type == "eps" else 1.0, 0.0, steps)
     order = torch.randperm(side**2, generator=torch.Generator().manual_seed(seed))
     noise = even_normal((side**2,))[order].reshape(1, 1, 1, side, side)
     start = torch.hypot(path.alpha(times[0]), path.sigma(times[0])) * noise
     out = SAMPLERS[name](counted, start, times, path, generator=torch.Generator().manual_seed(seed))
     errors = [abs(a - b) for a, b in zip(moments_of(out), data.moments(), strict=True)]
     return {
-        "objective": parametrisation,
+        "objective": prediction_type,
         "path": kind,
         "solver": name,
         "evaluations": counted.count,
@@ -178,8 +187,8 @@ def moment_error(
 def moment_matrix(names: Iterable[str], *, steps: int) -> list[dict[str, Any]]:
     """`moment_error` of every objective, path and solver."""
     return [
-        moment_error(name, kind, parametrisation, steps=steps)
+        moment_error(name, kind, prediction_type, steps=steps)
         for name in names
         for kind in PATHS
-        for parametrisation in PARAMETRISATIONS
+        for prediction_type in PREDICTION_TYPES
     ]

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vidgen.diffusion.denoiser import Denoiser, make_denoiser
-from vidgen.diffusion.paths import Path
+from vidgen.diffusion.paths import ProbabilityPath
 from vidgen.errors import VidgenError
 from vidgen.models.text.cache import TextCache
 from vidgen.models.text.encoders import TextEncoder, TextEncoding
-from vidgen.samplers.guidance.batched import View, batched, fits_batched
+from vidgen.samplers.guidance.batched_guidance import View, batched, fits_batched
 from vidgen.samplers.guidance.perturbed_attention import perturbed_attention
 from vidgen.samplers.guidance.registry import Guidance
 from vidgen.samplers.stages import check_stage
@@ -67,13 +67,13 @@ class Branch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prompting:
+class GuidedDenoiser:
     """What a call's denoiser is made of: the network and what it predicts, the texts, `hide`, which shows given frames
     as noise (None: there are none), and `caching` of passes, each branch by itself (None: every pass is run)."""
 
     network: Network
-    path: Path
-    parametrisation: str
+    path: ProbabilityPath
+    prediction_type: str
     text: TextEncoding
     negative: Callable[[], TextEncoding]
     hide: View | None = None
@@ -118,7 +118,7 @@ class Prompting:
             network = CachedNetwork(network, self.caching)
         if branches[0].blocks:
             network = perturbed_attention(network, self.network, branches[0].blocks)
-        denoise = make_denoiser(network, self.path, self.parametrisation, text=text)
+        denoise = make_denoiser(network, self.path, self.prediction_type, text=text)
         if len(branches) > 1 or branches[0].view is None:
             return denoise
         return lambda x, t: denoise(*branches[0].view(x, t))

@@ -9,7 +9,7 @@ from typing import Any
 
 from vidgen.diffusion.denoiser import Denoiser
 from vidgen.errors import VidgenError
-from vidgen.samplers.guidance.batched import PASSES
+from vidgen.samplers.guidance.batched_guidance import PASSES
 from vidgen.samplers.guidance.rules import ALWAYS, Interval, apg, cfg, cfg_zero, text_image_cfg
 
 

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.diffusion.denoiser import Denoiser
-from vidgen.diffusion.paths import PARAMETRISATIONS, FlowPath, Path, expand_level
-from vidgen.samplers.guidance.batched import Estimates, sequential
+from vidgen.diffusion.paths import PREDICTION_TYPES, FlowPath, expand_level
+from vidgen.samplers.guidance.batched_guidance import Estimates, sequential
 
 Clip = Float[Tensor, "b c t h w"]
 Interval = tuple[float, float]  # of noise levels t, both ends included
@@ -170,7 +170,7 @@ def cfg_zero(
     The unconditional velocity is first scaled so as to be closest to the conditional one; from level `zero_from` on the
     velocity is 0, and the sample stays as it is (on the flow path).
     """
-    flow = PARAMETRISATIONS["flow"]
+    flow = PREDICTION_TYPES["flow"]
 
     def rule(x: Clip, t: Tensor, cond: Clip, uncond: Clip) -> Clip:
         level = expand_level(t, x)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vidgen.diffusion.denoiser import Denoiser
 from vidgen.diffusion.noise import Generators
-from vidgen.diffusion.paths import Path, expand_level
+from vidgen.diffusion.paths import ProbabilityPath, expand_level
 from vidgen.samplers.solvers.runge_kutta import Tableau, angle_slope, combine, path_angle, path_radius
 from vidgen.samplers.solvers.stepping import Callback, Clip, Evaluate, SamplingError, Times, check_finite, transfer
 
@@ -47,7 +47,7 @@ class Span:
         return self.start + share[:, None] * (self.end - self.start)
 
 
-def level_of(theta: Float[Tensor, "b f"], path: Path) -> Tensor:
+def level_of(theta: Float[Tensor, "b f"], path: ProbabilityPath) -> Tensor:
     """Levels of angles, (b,) where all frames share one."""
     return path.level(theta.cos(), theta.sin()).squeeze(1)
 
@@ -63,7 +63,7 @@ def error_norm(error: Clip, before: Clip, after: Clip, rtol: float, atol: float)
 
 
 def advance(
-    span: Span, y: Clip, slope: Clip, evaluate: Evaluate, path: Path, rtol: float, atol: float
+    span: Span, y: Clip, slope: Clip, evaluate: Evaluate, path: ProbabilityPath, rtol: float, atol: float
 ) -> tuple[Clip, Clip]:
     """One attempt of every sample: y and its slope after it, unchanged where the error was too large."""
     step = torch.minimum(span.step, 1.0 - span.done)
@@ -90,7 +90,7 @@ def advance(
 
 
 def travel(
-    x: Clip, t: Tensor, s: Tensor, first: float, evaluate: Evaluate, path: Path, rtol: float, atol: float
+    x: Clip, t: Tensor, s: Tensor, first: float, evaluate: Evaluate, path: ProbabilityPath, rtol: float, atol: float
 ) -> Iterator[tuple[Clip, Clip, Float[Tensor, "b f"]]]:
     """x, x0 and the angle after each attempt on the way from level t to level s, and at its end.
 
@@ -123,7 +123,7 @@ def sample_rk45(
     denoise: Denoiser,
     x: Clip,
     times: Times,
-    path: Path,
+    path: ProbabilityPath,
     *,
     generator: Generators | None = None,
     callback: Callback | None = None,

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vidgen.diffusion.denoiser import Denoiser
 from vidgen.diffusion.noise import Generators
-from vidgen.diffusion.paths import Path, expand_level
+from vidgen.diffusion.paths import ProbabilityPath, expand_level
 from vidgen.samplers.solvers.stepping import Callback, Clip, Evaluate, Times, march, noise_of, transfer
 
 
@@ -15,7 +15,7 @@ def sample_euler(
     denoise: Denoiser,
     x: Clip,
     times: Times,
-    path: Path,
+    path: ProbabilityPath,
     *,
     generator: Generators | None = None,
     callback: Callback | None = None,
@@ -31,7 +31,7 @@ def sample_heun(
     denoise: Denoiser,
     x: Clip,
     times: Times,
-    path: Path,
+    path: ProbabilityPath,
     *,
     generator: Generators | None = None,
     callback: Callback | None = None,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vidgen.diffusion.denoiser import Denoiser
 from vidgen.diffusion.noise import Generators
-from vidgen.diffusion.paths import Path, expand_level
+from vidgen.diffusion.paths import ProbabilityPath, expand_level
 from vidgen.samplers.solvers.stepping import (
     Callback,
     Clip,
@@ -57,7 +57,7 @@ def sample_dpmpp_2m(
     denoise: Denoiser,
     x: Clip,
     times: Times,
-    path: Path,
+    path: ProbabilityPath,
     *,
     generator: Generators | None = None,
     callback: Callback | None = None,
@@ -78,7 +78,7 @@ def sample_dpmpp_3m(
     denoise: Denoiser,
     x: Clip,
     times: Times,
-    path: Path,
+    path: ProbabilityPath,
     *,
     generator: Generators | None = None,
     callback: Callback | None = None,
@@ -120,7 +120,7 @@ def sample_unipc(
     denoise: Denoiser,
     x: Clip,
     times: Times,
-    path: Path,
+    path: ProbabilityPath,
     *,
     generator: Generators | None = None,
     callback: Callback | None = None,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vidgen.diffusion.denoiser import Denoiser
 from vidgen.diffusion.noise import Generators
-from vidgen.diffusion.paths import Path, expand_level
+from vidgen.diffusion.paths import ProbabilityPath, expand_level
 from vidgen.samplers.solvers.stepping import Callback, Clip, Evaluate, Times, march
 
 
@@ -33,12 +33,12 @@ RALSTON = Tableau((0.0, 1 / 2, 3 / 4), ((), (1 / 2,), (0.0, 3 / 4)), (2 / 9, 1 /
 RK4 = Tableau((0.0, 1 / 2, 1 / 2, 1.0), ((), (1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6))
 
 
-def path_angle(t: Tensor, path: Path) -> Tensor:
+def path_angle(t: Tensor, path: ProbabilityPath) -> Tensor:
     """theta at level t, in radians: 0 is data, pi / 2 noise without data."""
     return torch.atan2(path.sigma(t), path.alpha(t))
 
 
-def path_radius(level: Tensor, path: Path) -> Tensor:
+def path_radius(level: Tensor, path: ProbabilityPath) -> Tensor:
     """x_t / y."""
     return torch.hypot(path.alpha(level), path.sigma(level))
 
@@ -55,7 +55,9 @@ def combine(slopes: list[Clip], weights: tuple[float, ...]) -> Clip:
     return sum(w * k for w, k in zip(weights, slopes, strict=False) if w)
 
 
-def runge_kutta_step(x: Clip, x0: Clip, t: Tensor, s: Tensor, evaluate: Evaluate, path: Path, tableau: Tableau) -> Clip:
+def runge_kutta_step(
+    x: Clip, x0: Clip, t: Tensor, s: Tensor, evaluate: Evaluate, path: ProbabilityPath, tableau: Tableau
+) -> Clip:
     """x at level s by one step of `tableau`, `x0` being the estimate at x and t, its first stage."""
     start, end = path_angle(t, path), path_angle(s, path)
     wide_start, step = expand_level(start, x), expand_level(end - start, x)
@@ -75,7 +77,7 @@ def sample_midpoint(
     denoise: Denoiser,
     x: Clip,
     times: Times,
-    path: Path,
+    path: ProbabilityPath,
     *,
     generator: Generators | None = None,
     callback: Callback | None = None,
@@ -92,7 +94,7 @@ def sample_rk4(
     denoise: Denoiser,
     x: Clip,
     times: Times,
-    path: Path,
+    path: ProbabilityPath,
     *,
     generator: Generators | None = None,
     callback: Callback | None = None,

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.diffusion.denoiser import Denoiser
-from vidgen.diffusion.paths import Path, expand_level
+from vidgen.diffusion.paths import ProbabilityPath, expand_level
 from vidgen.errors import VidgenError
 
 Clip = Float[Tensor, "b c t h w"]
@@ -32,7 +32,7 @@ class SamplingError(VidgenError):
         self.latents = latents
 
 
-def transfer(x: Clip, x0: Clip, t: Tensor, s: Tensor, path: Path) -> Clip:
+def transfer(x: Clip, x0: Clip, t: Tensor, s: Tensor, path: ProbabilityPath) -> Clip:
     """The step from level t to level s with x0 and eps held. Frames that are clean already (sigma_t 0) stay."""
     t, s = expand_level(t, x), expand_level(s, x)
     clean = path.sigma(t) == 0
@@ -42,7 +42,7 @@ def transfer(x: Clip, x0: Clip, t: Tensor, s: Tensor, path: Path) -> Clip:
     return ratio * x + (path.alpha(s) - ratio * path.alpha(t)) * x0
 
 
-def noise_of(x: Clip, x0: Clip, t: Tensor, path: Path) -> Clip:
+def noise_of(x: Clip, x0: Clip, t: Tensor, path: ProbabilityPath) -> Clip:
     """eps of x_t = alpha x0 + sigma eps; zero where sigma is zero."""
     t = expand_level(t, x)
     sigma = path.sigma(t)
@@ -50,7 +50,7 @@ def noise_of(x: Clip, x0: Clip, t: Tensor, path: Path) -> Clip:
     return torch.where(clean, torch.zeros_like(x), (x - path.alpha(t) * x0) / torch.where(clean, 1.0, sigma))
 
 
-def log_ratio(t: Tensor, path: Path) -> Tensor:
+def log_ratio(t: Tensor, path: ProbabilityPath) -> Tensor:
     """ln(alpha / sigma) in float64: half the log of the signal-to-noise ratio, infinite at the path's ends."""
     t = t.double()
     return path.alpha(t).log() - path.sigma(t).log()

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from vidgen.diffusion.denoiser import Denoiser
 from vidgen.diffusion.noise import Generators, draw_like
-from vidgen.diffusion.paths import Path, expand_level
+from vidgen.diffusion.paths import ProbabilityPath, expand_level
 from vidgen.samplers.solvers.multistep import Weights, second_order_x0
 from vidgen.samplers.solvers.stepping import Callback, Clip, Evaluate, Times, log_ratio, march, noise_of
 
 NoiseSampler = Callable[[Clip], Clip]  # a clip, whose shape, dtype and device the noise is to have
 
 
-def shrinkage(t: Tensor, s: Tensor, path: Path) -> tuple[Tensor, Tensor]:
+def shrinkage(t: Tensor, s: Tensor, path: ProbabilityPath) -> tuple[Tensor, Tensor]:
     """q for expanded levels, and where the step moves at all: clean and waiting frames do not."""
     if bool((s > t).any()):
         raise ValueError("a stochastic solver goes from noise to data: its levels must not grow")
@@ -33,7 +33,7 @@ def sample_euler_ancestral(
     denoise: Denoiser,
     x: Clip,
     times: Times,
-    path: Path,
+    path: ProbabilityPath,
     *,
     generator: Generators | None = None,
     callback: Callback | None = None,
@@ -65,7 +65,7 @@ def sample_dpmpp_2m_sde(
     denoise: Denoiser,
     x: Clip,
     times: Times,
-    path: Path,
+    path: ProbabilityPath,
     *,
     generator: Generators | None = None,
     callback: Callback | None = None,

@@ -15,7 +15,7 @@ PEERS = ("hooks", "sklearn", "faiss")
 
 
 def measure(settings: BenchSettings, machine: Machine) -> Iterator[Row]:
-    """The rows of the cases and peers that were asked for, as they are done. A bare pass is always beside a tap."""
+    """The rows of the cases and peers that were asked for, as they are done. A bare pass is always beside a layer."""
     cases = CASES if settings.only is None else settings.only
     peers = PEERS if settings.peers is None else settings.peers
     if "taps" in cases:

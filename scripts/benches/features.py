@@ -1,4 +1,4 @@
-"""Features at a tap: ours, beside one bare pass of the model, and beside a loop that keeps what every layer gives."""
+"""Features at a layer: ours, beside one bare pass of the model, and beside a loop that keeps what every layer gives."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from vidgen.diffusion.noise import draw_like, sample_generator
 from vidgen.diffusion.paths import network_input
 from vidgen.errors import VidgenError
-from vidgen.models.feature_layers import TapInfo
+from vidgen.models.feature_layers import FeatureInfo
 from vidgen.profiling.flops import count_gflops
 from vidgen.profiling.roofline import synchroniser
-from vidgen.representations.extractor import FeatureExtractor, list_taps
+from vidgen.representations.extractor import FeatureExtractor, list_layers
 from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.memory import measure_peak
 from vidgen.scripts.benches.peers import ClipSize
@@ -34,11 +34,11 @@ TITLES = {"bare": "one bare pass", "hooks": "every layer kept"}
 
 @dataclass(frozen=True, kw_only=True)
 class TapWork:
-    """A batch of clips to features at one tap, pooled; "bare": the pass alone, nothing taken from it; "hooks": the
-    whole pass with a hook on every layer, all of which are kept until the tap is picked."""
+    """A batch of clips to features at one layer, pooled; "bare": the pass alone, nothing taken from it; "hooks": the
+    whole pass with a hook on every layer, all of which are kept until the layer is picked."""
 
     model: str
-    tap: str
+    layer: str
     form: Form = "ours"
     batch: int
     clip: ClipSize
@@ -47,7 +47,7 @@ class TapWork:
 
     @property
     def denoises(self) -> bool:
-        return self.tap.startswith("dit.")
+        return self.layer.startswith("dit.")
 
 
 def open_for(work: TapWork) -> Any:
@@ -60,12 +60,12 @@ def prepare(work: TapWork, model: Any) -> Callable[[], Tensor]:
     shape = (work.batch, 3, work.clip.frames, work.clip.height, work.clip.width)
     video = (torch.rand(shape, generator=generator) * 2 - 1).to(work.device)
     if work.form == "ours":
-        fx = FeatureExtractor(model, [work.tap], [LEVEL])
+        fx = FeatureExtractor(model, [work.layer], [LEVEL])
         ids = names_of(work)
         return lambda: next(iter(fx(video, ids).features.values()))
     run = pass_of(work, model, video)
     return torch.no_grad()(
-        partial(run_with_hooks, run, layers_of(work, model), work.tap) if work.form == "hooks" else run
+        partial(run_with_hooks, run, layers_of(work, model), work.layer) if work.form == "hooks" else run
     )
 
 
@@ -74,7 +74,7 @@ def names_of(work: TapWork) -> list[str]:
 
 
 def pass_of(work: TapWork, model: Any, video: Float[Tensor, "b 3 T H W"]) -> Callable[[], Tensor]:
-    """One pass through the tokenizer's encoder, and where the tap is of the denoiser, on through that."""
+    """One pass through the tokenizer's encoder, and where the layer is of the denoiser, on through that."""
     tokenizer = getattr(model, "vae", model)
     if not work.denoises:
         return lambda: tokenizer.encode(video).latents
@@ -88,7 +88,7 @@ def pass_of(work: TapWork, model: Any, video: Float[Tensor, "b 3 T H W"]) -> Cal
 
 
 def layers_of(work: TapWork, model: Any) -> dict[str, nn.Module]:
-    """Every layer that has a tap, by the tap's name."""
+    """Every layer that has a layer, by the layer's name."""
     tokenizer = getattr(model, "vae", model)
     encoder = getattr(tokenizer, "tokenizer", tokenizer).encoder  # one with a diffusion decoder has another inside
     found = {f"tokenizer.encoder.layers.{i}": layer for i, layer in enumerate(encoder.layers)}
@@ -97,7 +97,7 @@ def layers_of(work: TapWork, model: Any) -> dict[str, nn.Module]:
     return found
 
 
-def run_with_hooks(run: Callable[[], Tensor], layers: dict[str, nn.Module], tap: str) -> Tensor:
+def run_with_hooks(run: Callable[[], Tensor], layers: dict[str, nn.Module], layer: str) -> Tensor:
     """The plain way to features: all outputs kept, and then one of them averaged."""
     kept: dict[str, Tensor] = {}
 
@@ -110,8 +110,8 @@ def run_with_hooks(run: Callable[[], Tensor], layers: dict[str, nn.Module], tap:
     finally:
         for hook in hooks:
             hook.remove()
-    out = kept[tap].float()
-    return out.flatten(1, -2).mean(1) if tap.startswith("dit.") else reduce(out, "b c t h w -> b c", "mean")
+    out = kept[layer].float()
+    return out.flatten(1, -2).mean(1) if layer.startswith("dit.") else reduce(out, "b c t h w -> b c", "mean")
 
 
 def prepare_alone(**values: Any) -> Callable[[], Tensor]:
@@ -120,28 +120,28 @@ def prepare_alone(**values: Any) -> Callable[[], Tensor]:
     return prepare(work, open_for(work))
 
 
-def choose_work(settings: BenchSettings, infos: list[TapInfo]) -> list[tuple[TapWork, Form]]:
-    """Ours and what it is held against: the last tap of either part against a bare pass, the middle one against
+def choose_work(settings: BenchSettings, infos: list[FeatureInfo]) -> list[tuple[TapWork, Form]]:
+    """Ours and what it is held against: the last layer of either part against a bare pass, the middle one against
     keeping every layer."""
     parts = {
         part: [info.name for info in infos if info.name.startswith(prefix)]
         for part, prefix in (("tokenizer", "tokenizer.encoder.layers."), ("denoiser", "dit.blocks."))
     }
     if not parts["tokenizer"]:
-        raise VidgenError(f"{settings.model} has no layers to tap; give a pipeline or a tokenizer of ours")
+        raise VidgenError(f"{settings.model} has no layers to layer; give a pipeline or a tokenizer of ours")
     size = ClipSize(frames=5, height=32, width=32) if settings.quick else ClipSize(frames=17, height=64, width=64)
     start = {"model": settings.model, "device": settings.device, "dtype": settings.dtype, "clip": size}
     start["batch"] = 2 if settings.quick else 8
     pairs = [("tokenizer.latents", "bare")]
     pairs += [(parts["denoiser"][-1], "bare")] if parts["denoiser"] else []
-    pairs += [(taps[len(taps) // 2], "hooks") for taps in parts.values() if taps]
-    return [(TapWork(tap=tap, **start), form) for tap, form in pairs]
+    pairs += [(layers[len(layers) // 2], "hooks") for layers in parts.values() if layers]
+    return [(TapWork(layer=layer, **start), form) for layer, form in pairs]
 
 
 def measure_taps(settings: BenchSettings, machine: Machine) -> Iterator[Row]:
-    """A row for each tap and what it is held against."""
+    """A row for each layer and what it is held against."""
     model = open_model(settings.model, settings.device, settings.dtype)
-    for work, form in choose_work(settings, list_taps(model)):
+    for work, form in choose_work(settings, list_layers(model)):
         yield measure_pair(work, replace(work, form=form), model, settings, machine)
 
 
@@ -169,5 +169,5 @@ def measure_pair(ours: TapWork, other: TapWork, model: Any, settings: BenchSetti
         found |= {"peak_mb": peak.peak_mb, "work_mb": peak.work_mb}
         if "other" in times:
             found["peer_peak_mb"] = measure_peak(PREPARE, **asdict(other)).peak_mb
-    name = f"{ours.tap} {ours.batch} x {ours.clip}" + (f", {TITLES[other.form]}" if "other" in times else "")
+    name = f"{ours.layer} {ours.batch} x {ours.clip}" + (f", {TITLES[other.form]}" if "other" in times else "")
     return make_row(name, times["ours"], gflops=gflops, roof=machine.matmul_gflops[ours.dtype], said=said, **found)

@@ -154,7 +154,7 @@ def bytes_of_peer(shape: PeerShape, way: Way, clip: ClipSize, dtype: torch.dtype
 def check_compression(tokenizer: VideoTokenizer) -> None:
     """Raises VidgenError for a tokenizer of another compression than the peers'."""
     config = tokenizer.config
-    if (config.ratio_t, config.ratio) != (RATIO_T, RATIO):
+    if (config.temporal_compression_ratio, config.spatial_compression_ratio) != (RATIO_T, RATIO):
         raise VidgenError(
             f"--peers: {config.name} does not compress {RATIO_T}x{RATIO}x{RATIO} as the peers do; give --peers none"
         )

@@ -81,7 +81,9 @@ def as_pipeline(
         rows = [text if prompt else empty for prompt in prompts]
         return TextEncoding(tokens=torch.cat([r.tokens for r in rows]), mask=torch.cat([r.mask for r in rows]))
 
-    vae = SimpleNamespace(config=SimpleNamespace(ratio=RATIO, ratio_t=RATIO_T, latent_channels=channels))
+    vae = SimpleNamespace(
+        config=SimpleNamespace(ratio=RATIO, temporal_compression_ratio=RATIO_T, latent_channels=channels)
+    )
     size = {"num_frames": 1 + RATIO_T * (t - 1), "height": RATIO * h, "width": RATIO * w}
     return VideoPipeline(vae, network, encode, SchedulerConfig(**size))
 

@@ -62,8 +62,8 @@ def prepare(case: TrainingCase, folder: str) -> TrainingStep:
     trainer = Trainer(task, recipe)
     batch = task.gather([task.dataset[(0, slot)] for slot in range(case.batch_size)])
     config = task.model.config
-    cells = -(-case.side // config.ratio)
-    latents = 1 + -(-(case.num_frames - 1) // config.ratio_t)
+    cells = -(-case.side // config.spatial_compression_ratio)
+    latents = 1 + -(-(case.num_frames - 1) // config.temporal_compression_ratio)
     return TrainingStep(
         run=lambda: trainer.train_step(batch),
         tokens=case.batch_size * latents * cells**2,

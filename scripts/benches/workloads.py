@@ -116,8 +116,8 @@ def prepare_peer(work: Workload, network: nn.Module) -> Callable[[], int]:
 def latent_size(tokenizer: VideoTokenizer, clip: ClipSize) -> tuple[int, int, int]:
     """Latent frames, rows and columns of a clip."""
     config = tokenizer.config
-    t = 1 + -(-(clip.frames - 1) // config.ratio_t)
-    return t, -(-clip.height // config.ratio), -(-clip.width // config.ratio)
+    t = 1 + -(-(clip.frames - 1) // config.temporal_compression_ratio)
+    return t, -(-clip.height // config.spatial_compression_ratio), -(-clip.width // config.spatial_compression_ratio)
 
 
 def prepare_whole(work: Workload, tokenizer: VideoTokenizer) -> Callable[[], int]:
@@ -138,7 +138,7 @@ def prepare_streamed(work: Workload, tokenizer: VideoTokenizer) -> Callable[[], 
 
         def encode() -> int:
             count = sum(z.shape[2] for z in encode_stream(tokenizer, moving_frames(clip)))
-            return min(clip.frames, 1 + tokenizer.config.ratio_t * (count - 1))
+            return min(clip.frames, 1 + tokenizer.config.temporal_compression_ratio * (count - 1))
 
         return encode
     t, h, w = latent_size(tokenizer, clip)

@@ -17,7 +17,7 @@ from vidgen.scripts.tokenizer.decode import parse_moment
 if TYPE_CHECKING:
     import numpy as np
 
-    from vidgen.pipelines.rollout import Windows
+    from vidgen.pipelines.rollout import WindowConfig
     from vidgen.pipelines.video import VideoPipeline
 
 NEW_FROM = 128  # grey level of a mask from which a pixel is made anew
@@ -94,7 +94,9 @@ class Sources:
             return default
         return sum(1 for _ in frames_of(self.video, fps, None, self.fit, default))
 
-    def read(self, pipe: VideoPipeline, size: tuple[int, int, int], fps: float, windows: Windows) -> dict[str, Any]:
+    def read(
+        self, pipe: VideoPipeline, size: tuple[int, int, int], fps: float, windows: WindowConfig
+    ) -> dict[str, Any]:
         """The arguments of the pipeline's call for clips of `size` (frames, height, width).
 
         A video is sampled at `fps`. To be continued, it gives as many of its last frames as windows share. Raises
@@ -124,7 +126,7 @@ class Sources:
             given |= {"video": np.stack(list(frames_of(self.video, fps, shape, self.fit, count)))}
             given |= {"strength": self.strength} if self.strength is not None else {}
         elif self.video is not None:
-            t, rate = pipe.latent_shape(count, *shape)[1], pipe.vae.config.ratio_t
+            t, rate = pipe.latent_shape(count, *shape)[1], pipe.vae.config.temporal_compression_ratio
             kept = 1 + (windows.overlap_of(t) - 1) * rate
             given["video"] = np.stack(deque(frames_of(self.video, fps, shape, self.fit, None), maxlen=kept))
         if self.mask is not None:

@@ -23,9 +23,9 @@ def print_json(report: dict[str, Any]) -> None:
 
 def write_report(report: dict[str, Any], path: Path) -> None:
     """The same as a file, all or nothing."""
-    from vidgen.checkpoints.atomic import written_aside
+    from vidgen.checkpoints.atomic import atomic_write
 
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(json.dumps(report, ensure_ascii=False, indent=2, allow_nan=False) + "\n", "utf-8")
 
 

@@ -50,7 +50,7 @@ class Regime:
 
 
 def find_tables(
-    folder: Path, kind: str, taps: list[str] | None, regime: Regime, asked: dict[str, Any]
+    folder: Path, kind: str, layers: list[str] | None, regime: Regime, asked: dict[str, Any]
 ) -> dict[str, list[dict[str, Any]]]:
     """Rows by the title of their table. `asked`: task, goal, skip_unlabelled, seed."""
     from vidgen.representations.bank import FeatureBank
@@ -59,21 +59,21 @@ def find_tables(
 
     bank = FeatureBank.load(folder)
     if regime.fine_tune is not None:
-        rows = tune(bank, taps, regime.fine_tune, asked)
+        rows = tune(bank, layers, regime.fine_tune, asked)
         kinds = dict.fromkeys(row["kind"] for row in rows)
         return {f"{name} on {folder}": [row for row in rows if row["kind"] == name] for name in kinds}
     if regime.shots is not None:
-        return few_shot_tables(bank, folder, kind, taps, regime, asked)
+        return few_shot_tables(bank, folder, kind, layers, regime, asked)
     if regime.labels_per_class is not None:
-        return semi_supervised_tables(bank, folder, taps, regime.labels_per_class, asked)
+        return semi_supervised_tables(bank, folder, layers, regime.labels_per_class, asked)
     if regime.test_bank is not None:
-        rows = cross_domain_rows(bank, FeatureBank.load(regime.test_bank), kind, taps, **asked)
+        rows = cross_domain_rows(bank, FeatureBank.load(regime.test_bank), kind, layers, **asked)
         return {f"{kind} on {folder}, reported on {regime.test_bank}": rows}
-    return {f"{kind} on {folder}": probe_rows(bank, kind, taps, **asked)}
+    return {f"{kind} on {folder}": probe_rows(bank, kind, layers, **asked)}
 
 
 def few_shot_tables(
-    bank: Any, folder: Path, kind: str, taps: list[str] | None, regime: Regime, asked: dict[str, Any]
+    bank: Any, folder: Path, kind: str, layers: list[str] | None, regime: Regime, asked: dict[str, Any]
 ) -> dict[str, list[dict[str, Any]]]:
     from vidgen.representations.probes.few_shot import Setting, few_shot_rows
 
@@ -82,33 +82,33 @@ def few_shot_tables(
         raise VidgenError(f"--shots {regime.shots!r} is no list of whole numbers above 0; give some such as 1,5")
     for shots in map(int, counts):
         setting = Setting(ways=regime.ways, shots=shots, episodes=regime.episodes)
-        rows = few_shot_rows(bank, kind, taps, setting=setting, **asked)
+        rows = few_shot_rows(bank, kind, layers, setting=setting, **asked)
         tables[f"{kind} on {folder}: {rows[0]['ways']}-way {shots}-shot, {regime.episodes} episodes"] = rows
     return tables
 
 
 def semi_supervised_tables(
-    bank: Any, folder: Path, taps: list[str] | None, each: int, asked: dict[str, Any]
+    bank: Any, folder: Path, layers: list[str] | None, each: int, asked: dict[str, Any]
 ) -> dict[str, list[dict[str, Any]]]:
     from vidgen.representations.probes.semi_supervised import semi_supervised_rows
 
-    rows = semi_supervised_rows(bank, taps, labels_per_class=each, **of_classes(asked))
+    rows = semi_supervised_rows(bank, layers, labels_per_class=each, **of_classes(asked))
     about = f"{rows[0]['labelled']} labelled clips, {rows[0]['others']} others"
     return {f"semi-supervised on {folder}: {each} labels a class, {about}": rows}
 
 
-def tune(bank: Any, taps: list[str] | None, name: str, asked: dict[str, Any]) -> list[dict[str, Any]]:
+def tune(bank: Any, layers: list[str] | None, name: str, asked: dict[str, Any]) -> list[dict[str, Any]]:
     from vidgen.representations.probes.fine_tuning import fine_tune_rows
     from vidgen.scripts.extract import open_model
 
-    if taps is None or len(taps) != 1:
+    if layers is None or len(layers) != 1:
         raise VidgenError("--fine-tune is up to one tap; name it, as --taps dit.blocks.4@t=0.10")
-    key = bank.find_key(taps[0])
+    key = bank.find_key(layers[0])
     return fine_tune_rows(bank, open_model(name, "cpu", "float32"), key, **asked)
 
 
 def of_classes(asked: dict[str, Any]) -> dict[str, Any]:
     """The same without the goal, which these ways to learn do not leave open."""
-    if asked["goal"] not in (None, "class"):
-        raise VidgenError(f"--goal {asked['goal']} cannot be learned so: few-shot and few labels are of classes")
-    return {name: value for name, value in asked.items() if name != "goal"}
+    if asked["target_type"] not in (None, "class"):
+        raise VidgenError(f"--goal {asked['target_type']} cannot be learned so: few-shot and few labels are of classes")
+    return {name: value for name, value in asked.items() if name != "target_type"}

@@ -98,7 +98,7 @@ def check_passes(pipe: VideoPipeline, size: tuple[int, int, int], batch: int, fr
     if clips:
         advice = f"--batch-size {clips} would fit"
     elif frames:
-        most = 1 + (frames - 1) * pipe.vae.config.ratio_t
+        most = 1 + (frames - 1) * pipe.vae.config.temporal_compression_ratio
         advice = f"{length} {most}{' with --batch-size 1' * (batch > 1)} would fit"
     what = f"{batch} clips at once" if batch > 1 else "a clip"
     raise VidgenError(
@@ -110,7 +110,7 @@ def check_passes(pipe: VideoPipeline, size: tuple[int, int, int], batch: int, fr
 def check_decoding(vae: VideoTokenizer, size: tuple[int, int, int], free: int) -> None:
     """See `check_sampling`; a latent frame is decoded at a time."""
     _, height, width = size
-    if PLENTY * 4 * PER_PIXEL * vae.config.ratio_t * height * width <= free:
+    if PLENTY * 4 * PER_PIXEL * vae.config.temporal_compression_ratio * height * width <= free:
         return
     model = MemoryModel(vae)
     needed = model.peak("decode", height, width, Plan(latents=1)) - model.weights

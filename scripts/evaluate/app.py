@@ -39,7 +39,7 @@ from vidgen.scripts.evaluate.surprise import surprise
 from vidgen.scripts.tokenizer.evaluate import JsonToFile
 
 if TYPE_CHECKING:
-    from vidgen.samplers.evaluation.adherence import Asked
+    from vidgen.pipelines.evaluation.adherence import Asked
 
 app = typer.Typer(
     no_args_is_help=True, help="Measure models: adherence to prompts, the tokenizer's ceiling, distance, surprise."
@@ -83,8 +83,8 @@ def generation(
 
     Prompt i has noise of its own, fixed by --seed. Example: vidgen evaluate generation --model default --n 200
     """
+    from vidgen.pipelines.evaluation.adherence import held_out_prompts, held_out_world, score_generation
     from vidgen.pipelines.loading import load_pipeline
-    from vidgen.samplers.evaluation.adherence import held_out_prompts, held_out_world, score_generation
 
     where = find_device(device)
     precision = find_dtype(dtype, where)
@@ -121,8 +121,8 @@ def ceiling(
 
     Example: vidgen evaluate ceiling --model runs/tokenizer_default/final
     """
+    from vidgen.pipelines.evaluation.adherence import held_out_world, score_reconstruction
     from vidgen.pipelines.tokenizer_loading import load_tokenizer
-    from vidgen.samplers.evaluation.adherence import held_out_world, score_reconstruction
 
     where = find_device(device)
     tokenizer = load_tokenizer(model, device=where, dtype=find_dtype(dtype, where))
@@ -135,7 +135,7 @@ def ceiling(
 def read_labels(path: Path) -> list[Asked]:
     """Prompts with labels, one JSON object a line. VidgenError for a file of another kind."""
     from vidgen.data.shapes import ClipLabels
-    from vidgen.samplers.evaluation.adherence import Asked
+    from vidgen.pipelines.evaluation.adherence import Asked
 
     asked = []
     try:

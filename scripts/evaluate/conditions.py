@@ -55,10 +55,10 @@ def conditions(
     prompt alone; filling, super_resolution, deblurring, colourising: restored from what is left of it.
     Example: vidgen evaluate conditions --model default --n 24
     """
+    from vidgen.pipelines.evaluation.adherence import held_out_world
+    from vidgen.pipelines.evaluation.condition_scores import choose_conditions, score_condition, served_conditions
     from vidgen.pipelines.loading import load_pipeline
     from vidgen.samplers.conditioning.inpainting import check_strength
-    from vidgen.samplers.evaluation.adherence import held_out_world
-    from vidgen.samplers.evaluation.condition_scores import choose_conditions, score_condition, served_conditions
 
     if sheet is not None:
         check_plot(sheet)

@@ -31,7 +31,7 @@ from vidgen.scripts.cli.printing import (
 )
 
 if TYPE_CHECKING:
-    from vidgen.samplers.evaluation.feature_distance import Features
+    from vidgen.pipelines.evaluation.feature_distance import Features
 
 BANK = "A bank of `vidgen extract`, of "
 BankOption = Annotated[Path | None, typer.Option("--real", metavar="BANK", help=BANK + "real clips.")]
@@ -46,7 +46,7 @@ def distance(
     features: Annotated[
         str, typer.Option("--features", metavar="NAME|DIR", help="The model whose features are compared.")
     ] = "default",
-    taps: TapsOption = "all",
+    layers: TapsOption = "all",
     noise_levels: NoiseLevelsOption = "0.1",
     num_inference_steps: Annotated[int | None, typer.Option(min=1, help="Default: the model's.")] = None,
     guidance_scale: GuidanceScaleOption = None,
@@ -57,7 +57,7 @@ def distance(
     dtype: Annotated[Dtype, typer.Option("--dtype", help="Precision of the networks.")] = "float32",
     json: JsonOption = False,
 ) -> None:
-    """Unbiased kernel distance (KID) of generated clips from real ones, tap by tap, beside that of real from real.
+    """Unbiased kernel distance (KID) of generated clips from real ones, layer by layer, beside that of real from real.
 
     Without banks: of clips of held-out prompts from the synthetic world's own. With --real and --generated: of what
     these hold. Example: vidgen evaluate distance --model default --n 64
@@ -65,22 +65,22 @@ def distance(
     if (real is None) != (generated is None):
         raise VidgenError("--real and --generated are banks that are compared with each other; give both, or neither")
     if real is not None and generated is not None:
-        from vidgen.samplers.evaluation.feature_distance import compare_features
+        from vidgen.pipelines.evaluation.feature_distance import compare_features
 
         rows = compare_features(*read_banks(real, generated), seed=seed)
         show({"real": str(real), "generated": str(generated), "seed": seed, "rows": rows}, json)
         return
 
+    from vidgen.pipelines.evaluation.adherence import held_out_world
+    from vidgen.pipelines.evaluation.feature_distance import score_distance
     from vidgen.pipelines.loading import load_pipeline
     from vidgen.representations.extractor import FeatureExtractor
-    from vidgen.samplers.evaluation.adherence import held_out_world
-    from vidgen.samplers.evaluation.feature_distance import score_distance
     from vidgen.scripts.extract import choose_taps, open_model
 
     where = find_device(device)
     seen = open_model(features, device, dtype)
     levels = parse_numbers(noise_levels, "--noise-levels")
-    extractor = FeatureExtractor(seen, taps=choose_taps(seen, taps), noise_levels=levels, seed=seed)
+    extractor = FeatureExtractor(seen, layers=choose_taps(seen, layers), noise_levels=levels, seed=seed)
     pipe = load_pipeline(model, device=where, dtype=find_dtype(dtype, where))
     settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale, "sampler": sampler}
     with progress(model, 3 * n) as moved:

@@ -42,10 +42,10 @@ def rollouts(
     Each story is of one object of the synthetic world, which does something else from prompt to prompt.
     Example: vidgen evaluate rollout --n 8 --seconds 30 --prompts 3 --plot rollout.png
     """
+    from vidgen.pipelines.evaluation.adherence import held_out_world
+    from vidgen.pipelines.evaluation.rollout_scores import draw_story, score_stories, summarize_stories
     from vidgen.pipelines.loading import load_pipeline
-    from vidgen.pipelines.rollout import Windows
-    from vidgen.samplers.evaluation.adherence import held_out_world
-    from vidgen.samplers.evaluation.rollout_scores import draw_story, score_stories, summarise_stories
+    from vidgen.pipelines.rollout import WindowConfig
 
     if plot is not None:
         check_plot(plot)
@@ -57,7 +57,7 @@ def rollouts(
     settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale, "sampler": sampler}
     stories: list[dict[str, Any]] = []
     with progress(model, n) as moved:
-        windows = Windows(overlap=overlap, context_noise=context_noise)
+        windows = WindowConfig(overlap=overlap, context_noise=context_noise)
         for row in score_stories(
             pipe, world, n, scenes=prompts, num_frames=num_frames, seed=seed, windows=windows, **settings
         ):
@@ -67,7 +67,7 @@ def rollouts(
     report = {
         "model": model, "n": n, "seed": seed, **used, "num_frames": num_frames, "fps": fps, "scenes_asked": prompts,
         "window_frames": world.config.num_frames, "overlap": overlap, "context_noise": context_noise,
-        **summarise_stories(stories), "stories": stories,
+        **summarize_stories(stories), "stories": stories,
     }  # fmt: skip
     if plot is not None:
         from vidgen.scripts.plots.rollout import draw_rollout

@@ -47,9 +47,9 @@ def steps(
     With guidance an evaluation is two passes of the network. --json FILE and --plot are written anew after each row.
     Example: vidgen evaluate steps --n 96 --evaluations 4,8,16,32,64 --plot steps.png --json steps.json
     """
+    from vidgen.pipelines.evaluation.adherence import held_out_prompts, held_out_world
+    from vidgen.pipelines.evaluation.step_scores import cheapest, plan_efforts, score_efforts
     from vidgen.pipelines.loading import load_pipeline
-    from vidgen.samplers.evaluation.adherence import held_out_prompts, held_out_world
-    from vidgen.samplers.evaluation.step_scores import cheapest, plan_efforts, score_efforts
     from vidgen.samplers.solvers import SAMPLERS
 
     if output is not None:

@@ -68,17 +68,17 @@ def draw_scores(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def short_name(row: dict[str, Any]) -> str:
-    """ "dit.blocks.3, t=0.1": the tap, and where it has one, the noise level."""
-    return row["tap"] if row["noise_level"] is None else f"{row['tap']}, t={row['noise_level']:g}"
+    """ "dit.blocks.3, t=0.1": the layer, and where it has one, the noise level."""
+    return row["layer"] if row["noise_level"] is None else f"{row['layer']}, t={row['noise_level']:g}"
 
 
 def draw_heat_map(rows: list[dict[str, Any]]) -> str | None:
-    """Scores on validation by tap and noise level; None where there are not two of them."""
-    taps, columns, scores = grid_of(rows)
+    """Scores on validation by layer and noise level; None where there are not two of them."""
+    layers, columns, scores = grid_of(rows)
     if sum(score == score for line in scores for score in line) < 2:
         return None
-    longest = max(map(len, taps))
-    figure = new_figure(0.4 + 0.078 * longest + 0.6 * len(columns), 0.5 + 0.32 * len(taps))
+    longest = max(map(len, layers))
+    figure = new_figure(0.4 + 0.078 * longest + 0.6 * len(columns), 0.5 + 0.32 * len(layers))
     axes = figure.add_subplot()
     draw_grid(axes, rows, font=9)
     tidy(axes)

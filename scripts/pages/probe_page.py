@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vidgen.checkpoints.atomic import written_aside
+from vidgen.checkpoints.atomic import atomic_write
 from vidgen.errors import VidgenError
 from vidgen.representations.extractor import feature_key
 from vidgen.representations.probes import PROBES, ProbeTask, choose_and_score
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PAGE = "index.html"
 QUERIES, NEIGHBOURS, MISTAKES = 5, 5, 12
-HIDDEN = ("keys", "taps", "banks", "source", "preprocessing")  # of the meta: long, or said in another place
+HIDDEN = ("keys", "layers", "banks", "source", "preprocessing")  # of the meta: long, or said in another place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +42,15 @@ class Findings:
 
     @property
     def key(self) -> str:
-        return feature_key(self.best["tap"], self.best["noise_level"])
+        return feature_key(self.best["layer"], self.best["noise_level"])
 
 
 def find(bank: FeatureBank, rows: list[dict[str, Any]], task: ProbeTask, seed: int) -> Findings:
     """Fits the best probe of the model once more, for its answers. VidgenError where all rows are baselines."""
     if all(row["baseline"] for row in rows):
-        raise VidgenError(f"{bank.folder} has no features of a model to report on; name some by --taps")
+        raise VidgenError(f"{bank.folder} has no features of a model to report on; name some by --layers")
     best = best_row(rows, baseline=False)
-    probe, key = PROBES[best["kind"]], feature_key(best["tap"], best["noise_level"])
+    probe, key = PROBES[best["kind"]], feature_key(best["layer"], best["noise_level"])
     score = choose_and_score(probe, features_for(bank, key, probe), task, seed=seed)
     return Findings(bank=bank, rows=rows, best=best, task=task, said=score.predicted)
 
@@ -71,7 +71,7 @@ def write_probe_page(findings: Findings, folder: Path) -> Path:
         *say_how(findings),
     ]
     folder.mkdir(exist_ok=True)
-    with written_aside(folder / PAGE) as aside:
+    with atomic_write(folder / PAGE) as aside:
         aside.write_text(markup.page(title, parts), encoding="utf-8")
     return folder / PAGE
 
@@ -123,13 +123,13 @@ def table_of(findings: Findings, rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         level = "" if row["noise_level"] is None else f"{row['noise_level']:g}"
         gain = [f"{row['temporal_gain']:+.3f}" if "temporal_gain" in row else ""] * gains
-        cells.append((row["tap"], level, f"{row['validation']:.3f}", f"{row['test']:.3f}", interval(row), *gain))
+        cells.append((row["layer"], level, f"{row['validation']:.3f}", f"{row['test']:.3f}", interval(row), *gain))
         kinds.append("best" if row is findings.best else "baseline" if row["baseline"] else "")
     return markup.table(columns, cells, kinds)
 
 
 def show_grid(findings: Findings) -> list[str]:
-    drawn = figures.draw_heat_map([row for row in findings.rows if is_model(row["tap"])])
+    drawn = figures.draw_heat_map([row for row in findings.rows if is_model(row["layer"])])
     if drawn is None:
         return []
     caption = "Validation scores by tap and noise level; the framed one was chosen, by these scores alone."
@@ -139,10 +139,10 @@ def show_grid(findings: Findings) -> list[str]:
 def show_answers(findings: Findings, shelf: ClipShelf) -> list[str]:
     task, said = findings.task, findings.said
     truth = task.y[task.test]
-    if task.goal == "regression":
+    if task.target_type == "regression":
         drawn = figures.draw_numbers(truth, said, task.name)
         return [markup.heading("Answers"), markup.figure(drawn, "Every point is a clip of the test split.")]
-    if task.goal == "multilabel":
+    if task.target_type == "multilabel":
         return [markup.heading("Answers"), markup.card(table_of_words(task, truth, said))]
     from sklearn.metrics import confusion_matrix
 
@@ -179,7 +179,7 @@ def show_neighbours(findings: Findings, shelf: ClipShelf) -> list[str]:
     bank, task = findings.bank, findings.task
     X, labels = bank.X(findings.key), np.array(bank.column(task.name), dtype=object)
     queries = one_of_each(task.test, labels)[:QUERIES]
-    frames = "" if task.goal == "regression" else f" Green: the same {task.name}."
+    frames = "" if task.target_type == "regression" else f" Green: the same {task.name}."
     said = (
         "Clips of the test split (dark frame) and those of train that are nearest to them by cosine in "
         f"{figures.short_name(findings.best)}.{frames}"
@@ -191,7 +191,7 @@ def show_neighbours(findings: Findings, shelf: ClipShelf) -> list[str]:
         for number in nearest:
             row = task.train[number]
             kind = "good" if labels[row] == labels[query] else "bad"
-            if task.goal == "regression":
+            if task.target_type == "regression":
                 kind = ""
             note = f"{scores[number]:.3f}; {bank.ids[row]}"
             shown.append(markup.clip(shelf.draw(bank.rows[row]), spell(read_cell(labels[row])), note, kind))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidgen.checkpoints.atomic import written_aside
+from vidgen.checkpoints.atomic import atomic_write
 
 if TYPE_CHECKING:
     from vidgen.representations.dense.rows import Found
@@ -15,12 +15,12 @@ COLOURS = ("white", "lime")  # of what is found of the first object and of the s
 
 
 def choose_shown(rows: list[dict[str, Any]], task: str) -> list[dict[str, Any]]:
-    """The tap that is best on validation, and on its cells the same with random weights, raw pixels, what is exact."""
+    """The layer that is best on validation, and on its cells the same with random weights, raw pixels, what is exact."""
     rows = [row for row in rows if row["task"] == task]
     sign = -1 if task == "points" else 1
     best = max((row for row in rows if not row["baseline"]), key=lambda row: sign * row["validation"])
-    names = {(f"random.{best['tap']}", best["noise_level"]), ("raw_pixels", None), ("exact", None)}
-    others = (row for row in rows if row["stride"] == best["stride"] and (row["tap"], row["noise_level"]) in names)
+    names = {(f"random.{best['layer']}", best["noise_level"]), ("raw_pixels", None), ("exact", None)}
+    others = (row for row in rows if row["stride"] == best["stride"] and (row["layer"], row["noise_level"]) in names)
     return [best, *others]
 
 
@@ -33,7 +33,7 @@ def draw_dense(rows: list[dict[str, Any]], found: list[Found], path: Path) -> No
 
     there = {(one.task, *parse_grid_key(one.key), one.grid.stride): one for one in found}
     lines = [
-        (row, there[task, row["tap"], row["noise_level"], tuple(row["stride"])])
+        (row, there[task, row["layer"], row["noise_level"], tuple(row["stride"])])
         for task in dict.fromkeys(one.task for one in found)
         for row in choose_shown(rows, task)
     ]
@@ -48,14 +48,14 @@ def draw_dense(rows: list[dict[str, Any]], found: list[Found], path: Path) -> No
         for clip in range(clips):
             draw_clip(line[clip * frames :], one, clip)
         level = "" if row["noise_level"] is None else f" t={row['noise_level']:g}"
-        tap = row["tap"].replace(".", ".\n", 1)
+        layer = row["layer"].replace(".", ".\n", 1)
         line[0].set_axis_on()
         line[0].set(xticks=[], yticks=[])
         line[0].set_ylabel(
-            f"{row['task']}\n{tap}{level}\n{row['metric']} {row['test']:.2f}",
+            f"{row['task']}\n{layer}{level}\n{row['metric']} {row['test']:.2f}",
             rotation=0, ha="right", va="center", fontsize=6,
         )  # fmt: skip
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         figure.savefig(aside, dpi=150)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import UInt8
 
-from vidgen.checkpoints.atomic import written_aside
+from vidgen.checkpoints.atomic import atomic_write
 
 if TYPE_CHECKING:
     from vidgen.representations.bank import BankRow, FeatureBank
@@ -50,7 +50,7 @@ def draw_sheet(lines: Sequence[Sequence[Tile]], title: str, path: Path) -> None:
             axes.set_title(tile.text, fontsize=6, pad=4, fontweight="normal" if number else "bold")
             for spine in axes.spines.values():
                 spine.set(edgecolor=colour, linewidth=2)
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         figure.savefig(aside, dpi=150)
 
 

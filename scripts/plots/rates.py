@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vidgen.checkpoints.atomic import written_aside
+from vidgen.checkpoints.atomic import atomic_write
 
 
 def draw_rates(report: dict[str, Any], path: Path) -> None:
@@ -32,5 +32,5 @@ def draw_rates(report: dict[str, Any], path: Path) -> None:
     axes.set_title(f"{report['model']} ({report['tokenizer']}), {len(report['clips'])} clips", fontsize=10)
     axes.grid(True, which="both", alpha=0.3)
     axes.legend(fontsize=8)
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         figure.savefig(aside, dpi=150)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vidgen.checkpoints.atomic import written_aside
+from vidgen.checkpoints.atomic import atomic_write
 
 
 def drift_curves(stories: list[dict[str, Any]]) -> dict[str, np.ndarray]:
@@ -58,5 +58,5 @@ def draw_rollout(report: dict[str, Any], path: Path) -> None:
     above.legend(fontsize=8)
     lines = [*below.get_lines()[:2], *beside.get_lines()]
     below.legend(lines, [line.get_label() for line in lines], fontsize=8, loc="lower right")
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         figure.savefig(aside, dpi=150)

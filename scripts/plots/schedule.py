@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from vidgen.checkpoints.atomic import written_aside
+from vidgen.checkpoints.atomic import atomic_write
 from vidgen.diffusion.noise import TimeDistribution
 
 BINS = 400
@@ -37,9 +37,9 @@ def draw_schedule(report: dict[str, Any], path: Path) -> None:
     snr.grid(True, alpha=0.3)
     time = report["time"]
     figure.suptitle(
-        f"{report['model']}: {report['parametrisation']} on the {report['path']} path, {time['density']}, "
+        f"{report['model']}: {report['prediction_type']} on the {report['path']} path, {time['density']}, "
         f"shift {time['shift']:.3g}",
         fontsize=10,
     )
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         figure.savefig(aside, dpi=150)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vidgen.checkpoints.atomic import written_aside
+from vidgen.checkpoints.atomic import atomic_write
 
 
 def draw_steps(report: dict[str, Any], path: Path) -> None:
@@ -33,5 +33,5 @@ def draw_steps(report: dict[str, Any], path: Path) -> None:
     axes.set_title(f"{report['model']}, {report['n']} held-out prompts, 95% intervals", fontsize=10)
     axes.grid(True, which="both", alpha=0.3)
     axes.legend(fontsize=8)
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         figure.savefig(aside, dpi=150)

@@ -1,11 +1,11 @@
-"""The heat map of `vidgen sweep`: scores on validation, a row a tap, a column a pool and noise level."""
+"""The heat map of `vidgen sweep`: scores on validation, a row a layer, a column a pool and noise level."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidgen.checkpoints.atomic import written_aside
+from vidgen.checkpoints.atomic import atomic_write
 from vidgen.representations.probes.rows import is_model
 
 if TYPE_CHECKING:
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 def grid_of(rows: list[dict[str, Any]]) -> tuple[list[str], list[tuple[str, float | None]], list[list[float]]]:
     """Taps, (pool, noise level) pairs, and the scores on validation by both; NaN where there is none."""
-    rows = [row for row in rows if is_model(row["tap"])]
-    taps = list(dict.fromkeys(row["tap"] for row in rows))
+    rows = [row for row in rows if is_model(row["layer"])]
+    layers = list(dict.fromkeys(row["layer"] for row in rows))
     columns = sorted({(row["pool"], row["noise_level"]) for row in rows}, key=lambda c: (c[0], c[1] is not None, c[1]))
-    scores = {(row["tap"], row["pool"], row["noise_level"]): row["validation"] for row in rows}
-    return taps, columns, [[scores.get((tap, *column), float("nan")) for column in columns] for tap in taps]
+    scores = {(row["layer"], row["pool"], row["noise_level"]): row["validation"] for row in rows}
+    return layers, columns, [[scores.get((layer, *column), float("nan")) for column in columns] for layer in layers]
 
 
 def draw_grid(axes: Axes, rows: list[dict[str, Any]], font: float = 7) -> AxesImage:
     """The heat map of the model's rows, with numbers in it. The cell that is best on validation is framed."""
-    taps, columns, scores = grid_of(rows)
+    layers, columns, scores = grid_of(rows)
     image = axes.imshow(scores, cmap="viridis", aspect="auto")
     axes.set_facecolor("#f1efe9")  # where there is nothing to score
-    axes.set_yticks(range(len(taps)), taps, fontsize=font)
+    axes.set_yticks(range(len(layers)), layers, fontsize=font)
     pools = {pool for pool, _ in columns}
     names = [describe_column(pool, level, several=len(pools) > 1) for pool, level in columns]
     axes.set_xticks(range(len(columns)), names, fontsize=font)
@@ -38,7 +38,7 @@ def draw_grid(axes: Axes, rows: list[dict[str, Any]], font: float = 7) -> AxesIm
                 colour = "black" if score > middle else "white"
                 axes.text(j, i, f"{score:.2f}", ha="center", va="center", fontsize=font, color=colour)
     best = best_row(rows, baseline=False)
-    place = (columns.index((best["pool"], best["noise_level"])) - 0.5, taps.index(best["tap"]) - 0.5)
+    place = (columns.index((best["pool"], best["noise_level"])) - 0.5, layers.index(best["layer"]) - 0.5)
     axes.add_patch(_frame(place))
     return image
 
@@ -60,18 +60,18 @@ def draw_sweep(report: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     rows = report["sweep"]
-    taps, columns, _ = grid_of(rows)
-    figure = Figure(figsize=(2.5 + 0.7 * len(columns), 1.8 + 0.35 * len(taps)), layout="constrained")
+    layers, columns, _ = grid_of(rows)
+    figure = Figure(figsize=(2.5 + 0.7 * len(columns), 1.8 + 0.35 * len(layers)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     figure.colorbar(draw_grid(axes, rows), ax=axes, label=f"{rows[0]['metric']} on validation")
     best, other = (best_row(rows, baseline=baseline) for baseline in (False, True))
     axes.set_title(
         f"{rows[0]['kind']} of {rows[0]['task']}; on test {best['test']:.3f}, best baseline "
-        f"({other['tap']}) {other['test']:.3f}",
+        f"({other['layer']}) {other['test']:.3f}",
         fontsize=8,
     )
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         figure.savefig(aside, dpi=150)
 
 

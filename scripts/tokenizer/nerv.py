@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vidgen.scripts.tokenizer.decode import Part
-    from vidgen.tokenizers.nerv.clip import ClipFit
+    from vidgen.tokenizers.nerv.clip import ClipNeRV
 
 DEFAULT_BPP = 0.3
 
@@ -108,7 +108,7 @@ def run_fit(
     dtype: Dtype,
 ) -> dict[str, Any]:
     """Fits, writes, reads back and measures; `room` is in bits."""
-    from vidgen.tokenizers.nerv.clip import choose_config, quantise_clip
+    from vidgen.tokenizers.nerv.clip import choose_config, quantize_clip
     from vidgen.tokenizers.nerv.files import read_fit, write_fit
     from vidgen.train.tasks.nerv import FittingConfig, fit_clip
 
@@ -118,13 +118,13 @@ def run_fit(
     fitting = FittingConfig(**settings, device=where, autocast=precision)
     with progress(clip.name, fitting.steps) as moved:
         fitted = fit_clip(frames, shape, fitting, progress=moved)
-    write_fit(quantise_clip(fitted.decoder, fitted.embeddings, bits=bits, fps=fps, source=clip.name), target)
+    write_fit(quantize_clip(fitted.decoder, fitted.embeddings, bits=bits, fps=fps, source=clip.name), target)
     seconds = round(time.perf_counter() - started, 2)
     made = {**settings, "autocast": precision, "seconds": seconds, "psnr_unquantised": round(fitted.psnr, 4)}
     return measure(read_fit(target), frames, target) | made
 
 
-def measure(fit: ClipFit, frames: np.ndarray, path: Path) -> dict[str, Any]:
+def measure(fit: ClipNeRV, frames: np.ndarray, path: Path) -> dict[str, Any]:
     """Rate and fidelity of a stored clip, from what was read back from `path`."""
     from vidgen.tokenizers.evaluation.rate_distortion import score_pieces
     from vidgen.tokenizers.nerv.clip import cost_of
@@ -158,7 +158,7 @@ def describe(report: dict[str, Any]) -> str:
     frames = f"{report['num_frames']} frames of {report['height']}x{report['width']}"
     parts = f"weights {report['weights_bpp']:.4f}, embeddings {report['embeddings_bpp']:.4f}"
     rate = f"{report['coded_bpp']:.4f} bits a pixel ({parts}; file {report['bytes']:,} bytes)"
-    fidelity = f"PSNR {report['psnr']:.2f} dB decoded from it ({report['psnr_unquantised']:.2f} before quantising)"
+    fidelity = f"PSNR {report['psnr']:.2f} dB decoded from it ({report['psnr_unquantised']:.2f} before quantizing)"
     return f"{report['path']}: {frames}, {rate}, {fidelity}{describe_memory()}"
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from vidgen.checkpoints.empty_weights import WithoutWeights
+from vidgen.checkpoints.empty_weights import init_empty_weights
 
 
 class Small(nn.Module):
@@ -17,7 +17,7 @@ class Small(nn.Module):
 
 
 def test_weights_take_no_memory_and_tables_are_there():
-    with WithoutWeights():
+    with init_empty_weights():
         model = Small()
     assert all(parameter.is_meta for parameter in model.parameters())
     assert torch.equal(model.table, torch.arange(4).float().cos())
@@ -30,12 +30,12 @@ def test_random_numbers_are_left_as_they_were():
     torch.manual_seed(0)
     wanted = torch.rand(3)
     torch.manual_seed(0)
-    with WithoutWeights():
+    with init_empty_weights():
         Small()
     assert torch.equal(torch.rand(3), wanted)
 
 
 def test_outside_of_it_weights_are_drawn():
-    with WithoutWeights():
+    with init_empty_weights():
         pass
     assert Small().layer.weight.std() > 0 and not Small().layer.bias.any()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vidgen.diffusion.loss_weighting import GAMMA, WEIGHTINGS, prediction_weight
-from vidgen.diffusion.paths import PARAMETRISATIONS
+from vidgen.diffusion.paths import PREDICTION_TYPES
 from vidgen.errors import VidgenError
 
 
@@ -13,10 +13,10 @@ def test_a_weighting_means_the_same_whatever_is_predicted(weighting):
     # An error d of the prediction is an error gain * d of x0: weight * d^2 must be that of the x0 loss.
     alpha, sigma = torch.tensor([0.9, 0.5, 0.1]), torch.tensor([0.2, 0.5, 1.0])
     on_x0 = prediction_weight(weighting, "x0", alpha, sigma)
-    for kind, parametrisation in PARAMETRISATIONS.items():
+    for kind, prediction_type in PREDICTION_TYPES.items():
         ours = prediction_weight(weighting, kind, alpha, sigma)
-        assert torch.allclose(ours / parametrisation.gain(sigma / alpha) ** 2, on_x0, rtol=1e-5)
-    if weighting in PARAMETRISATIONS:
+        assert torch.allclose(ours / prediction_type.gain(sigma / alpha) ** 2, on_x0, rtol=1e-5)
+    if weighting in PREDICTION_TYPES:
         assert torch.allclose(prediction_weight(weighting, weighting, alpha, sigma), torch.ones(3))
 
 

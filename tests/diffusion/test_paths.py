@@ -7,8 +7,8 @@ import torch
 
 from vidgen.diffusion.denoiser import make_denoiser
 from vidgen.diffusion.paths import (
-    PARAMETRISATIONS,
     PATHS,
+    PREDICTION_TYPES,
     EDMPath,
     TablePath,
     add_noise,
@@ -70,23 +70,23 @@ def test_a_table_is_met_at_its_entries_and_inverted_between_them(zero_snr):
 
 
 @pytest.mark.parametrize("name", PATHS)
-@pytest.mark.parametrize("source", PARAMETRISATIONS)
-@pytest.mark.parametrize("target", PARAMETRISATIONS)
+@pytest.mark.parametrize("source", PREDICTION_TYPES)
+@pytest.mark.parametrize("target", PREDICTION_TYPES)
 def test_predictions_convert_on_every_path(name, source, target):
     x0, eps, path = draw(), draw(1), PATHS[name]()
     level = expand_level(T, x0)
     alpha, sigma = path.alpha(level), path.sigma(level)
     x = add_noise(x0, eps, T, path)
-    said, wanted = (PARAMETRISATIONS[kind].target(x0, eps, alpha, sigma) for kind in (source, target))
+    said, wanted = (PREDICTION_TYPES[kind].target(x0, eps, alpha, sigma) for kind in (source, target))
     assert torch.allclose(convert_prediction(said, source, target, x, alpha, sigma), wanted, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["flow", "cosine"])
-@pytest.mark.parametrize("kind", PARAMETRISATIONS)
+@pytest.mark.parametrize("kind", PREDICTION_TYPES)
 def test_pure_noise_is_inverted_by_all_but_eps(name, kind):
     x0, eps, path, one = draw(), draw(1), PATHS[name](), torch.ones(4, dtype=torch.float64)
-    level, parametrisation = expand_level(one, x0), PARAMETRISATIONS[kind]
-    said = parametrisation.target(x0, eps, path.alpha(level), path.sigma(level))
+    level, prediction_type = expand_level(one, x0), PREDICTION_TYPES[kind]
+    said = prediction_type.target(x0, eps, path.alpha(level), path.sigma(level))
     denoise = make_denoiser(lambda x, t: said, path, kind)
     if kind == "eps":
         with pytest.raises(VidgenError, match="zero terminal SNR.*predict v, x0 or flow"):
@@ -114,16 +114,16 @@ def test_v_on_the_edm_path_is_minus_the_papers_network():
     sigma = path.sigma(expand_level(T, x0))
     skip, out = 1.0 / (sigma**2 + 1.0), sigma / (sigma**2 + 1.0).sqrt()  # table 1 for data of unit variance
     paper = (x0 - skip * (x0 + sigma * eps)) / out
-    v = PARAMETRISATIONS["v"].target(x0, eps, torch.ones_like(sigma), sigma)
+    v = PREDICTION_TYPES["v"].target(x0, eps, torch.ones_like(sigma), sigma)
     assert torch.allclose(v, -paper, atol=1e-9)
 
 
-@pytest.mark.parametrize("kind", PARAMETRISATIONS)
+@pytest.mark.parametrize("kind", PREDICTION_TYPES)
 def test_gain_is_the_derivative_of_x0(kind):
     x, alpha, sigma = draw(), torch.tensor(0.6, dtype=torch.float64), torch.tensor(0.9, dtype=torch.float64)
-    parametrisation = PARAMETRISATIONS[kind]
-    moved = parametrisation.to_x0(x + 1.0, x, alpha, sigma) - parametrisation.to_x0(x, x, alpha, sigma)
-    assert torch.allclose(moved.abs(), parametrisation.gain(sigma / alpha).expand_as(x))
+    prediction_type = PREDICTION_TYPES[kind]
+    moved = prediction_type.to_x0(x + 1.0, x, alpha, sigma) - prediction_type.to_x0(x, x, alpha, sigma)
+    assert torch.allclose(moved.abs(), prediction_type.gain(sigma / alpha).expand_as(x))
 
 
 def test_impossible_paths_are_refused():

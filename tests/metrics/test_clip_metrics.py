@@ -5,13 +5,13 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from vidgen.metrics import ClipMeter, ClipScore, psnr, ssim
+from vidgen.metrics import ClipMetrics, ClipScore, psnr, ssim
 
 CHUNK = 4
 
 
 def measure(x: torch.Tensor, y: torch.Tensor, *pieces: int, chunk: int = CHUNK) -> ClipScore:
-    meter = ClipMeter(chunk=chunk)
+    meter = ClipMetrics(chunk=chunk)
     start = 0
     for count in pieces or (x.shape[1],):
         meter.add(x[:, start : start + count], y[:, start : start + count])
@@ -88,7 +88,7 @@ def test_one_frame_has_no_time(clip):
 
 
 def test_what_cannot_be_measured_is_named():
-    meter = ClipMeter(chunk=2)
+    meter = ClipMetrics(chunk=2)
     meter.add(torch.zeros(3, 2, 8, 100), torch.zeros(3, 2, 8, 100))
     assert meter.score().ssim is None
     assert meter.left_out == {
@@ -99,8 +99,8 @@ def test_what_cannot_be_measured_is_named():
 
 def test_nothing_and_nonsense():
     with pytest.raises(ValueError, match="at least one frame"):
-        ClipMeter().score()
+        ClipMetrics().score()
     with pytest.raises(ValueError, match="chunk must be at least 1"):
-        ClipMeter(chunk=0)
+        ClipMetrics(chunk=0)
     with pytest.raises(ValueError, match="agree in shape"):
-        ClipMeter().add(torch.zeros(3, 2, 8, 8), torch.zeros(3, 1, 8, 8))
+        ClipMetrics().add(torch.zeros(3, 2, 8, 8), torch.zeros(3, 1, 8, 8))

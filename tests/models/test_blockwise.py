@@ -8,7 +8,7 @@ from torch import nn
 from vidgen.models import blockwise
 from vidgen.models.blockwise import add_gated, normed_heads, scale_and_shift, worth_blocks
 from vidgen.models.layers import Attention, gated_sum, modulate
-from vidgen.models.rope import rotary_table, turn
+from vidgen.models.rope import apply_rotary_emb, rotary_table
 
 SHAPE = (2, 3, 5, 24)  # b t s d
 
@@ -55,7 +55,7 @@ def test_heads_normalised_together_and_turned(x, turned):
     y, weight = x.flatten(1, 2), 1 + 0.1 * torch.randn(24, generator=torch.Generator().manual_seed(2))
     exact = F.rms_norm(y.double(), (24,), weight.double(), 1e-6).unflatten(-1, (3, 8)).transpose(1, 2)
     tables = [rotary_table((3, 1, 5), 4, 100.0, torch.device("cpu"), kind) for kind in (torch.float32, torch.float64)]
-    exact = turn(exact, tables[1]) if turned else exact
+    exact = apply_rotary_emb(exact, tables[1]) if turned else exact
     found = normed_heads(y, weight, 1e-6, 8, tables[0] if turned else None)
     assert found.shape == (2, 3, 15, 8) and found.is_contiguous() and rounded_once(found, exact)
 

@@ -1,4 +1,4 @@
-"""timm's way to features: any taps by number, in any layout, and nothing beyond the last that is asked for."""
+"""timm's way to features: any layers by number, in any layout, and nothing beyond the last that is asked for."""
 
 import pytest
 import torch
@@ -24,10 +24,10 @@ def video():
 
 def test_a_tokenizers_intermediates_are_those_of_its_walk(tokenizer, video):
     out, found = tokenizer.forward_intermediates(video)
-    walked = dict(tokenizer.walk(video))
+    walked = dict(tokenizer.iter_features(video))
     assert torch.equal(out, tokenizer.encode(video).latents) and len(found) == len(tokenizer.feature_info)
     for info, x in zip(tokenizer.feature_info, found, strict=True):
-        assert torch.equal(x, rearrange(walked[info.name], "b c t h w -> b t h w c")) and x.shape[-1] == info.width
+        assert torch.equal(x, rearrange(walked[info.name], "b c t h w -> b t h w c")) and x.shape[-1] == info.num_chs
     last, latents = tokenizer.forward_intermediates(video, indices=[-1, 0], output_fmt="BCTHW", intermediates_only=True)
     assert torch.equal(last, walked["encoder.layers.0"]) and torch.equal(latents, walked["latents"])
 
@@ -41,7 +41,7 @@ def test_a_denoisers_intermediates_and_its_result():
     assert len(ran) == 2 and tokens[0].shape == (2, 2 * 2 * 3, 32)
     out, found = dit.forward_intermediates(x, t, indices=2)
     assert len(ran) == 6 and torch.equal(out, dit(x, t)) and len(found) == 2
-    blocks = dict(dit.walk(x, t))
+    blocks = dict(dit.iter_features(x, t))
     assert torch.equal(found[0], blocks["blocks.2"]) and torch.equal(found[1], blocks["blocks.3"])
     assert torch.equal(tokens[0], rearrange(blocks["blocks.1"], "b t h w c -> b (t h w) c"))
     for hook in hooks:

@@ -5,17 +5,17 @@ import torch
 
 from vidgen.errors import VidgenError
 from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
-from vidgen.models.ip_adapter import ImagePromptConfig, ImagePromptEncoder, beside_text
+from vidgen.models.ip_adapter import IPAdapterConfig, IPAdapterEncoder, beside_text
 from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder
 
-TINY = ImagePromptConfig(latent_channels=4, text_width=16, tokens=3, width=16, depth=1, head_dim=16)
+TINY = IPAdapterConfig(latent_channels=4, text_width=16, tokens=3, width=16, depth=1, head_dim=16)
 KINDS = {"cross": {}, "filled": {"text_length": 24, "pooled_text": False}, "joint": {"text_attention": "joint"}}
 
 
 @pytest.fixture(scope="module")
 def encoder():
     torch.manual_seed(0)
-    return ImagePromptEncoder(TINY).eval().requires_grad_(False)
+    return IPAdapterEncoder(TINY).eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +66,12 @@ def test_where_something_lies_is_seen(encoder):
 
 def test_save_and_load(encoder, tmp_path):
     encoder.save_pretrained(tmp_path / "image_prompt")
-    again, picture = ImagePromptEncoder.from_pretrained(tmp_path / "image_prompt"), torch.randn(1, 4, 1, 4, 4)
+    again, picture = IPAdapterEncoder.from_pretrained(tmp_path / "image_prompt"), torch.randn(1, 4, 1, 4, 4)
     assert again.config == TINY and torch.equal(again(picture), encoder(picture))
 
 
 def test_that_of_the_default_model_stays_under_a_megabyte():
-    assert 2 * sum(p.numel() for p in ImagePromptEncoder(ImagePromptConfig()).parameters()) < 1e6
+    assert 2 * sum(p.numel() for p in IPAdapterEncoder(IPAdapterConfig()).parameters()) < 1e6
 
 
 def test_what_is_no_picture_and_no_shape_is_named(encoder):
@@ -80,4 +80,4 @@ def test_what_is_no_picture_and_no_shape_is_named(encoder):
             encoder(wrong)
     for said, line in (({"tokens": 0}, "tokens 0"), ({"head_dim": 12, "width": 24}, "a multiple of head_dim 12")):
         with pytest.raises(VidgenError, match=line):
-            ImagePromptConfig(**said)
+            IPAdapterConfig(**said)

@@ -1,4 +1,4 @@
-"""Adapted transformers: the class's own forward exactly, its blocks' outputs as taps, and levels per frame."""
+"""Adapted transformers: the class's own forward exactly, its blocks' outputs as layers, and levels per frame."""
 
 import pytest
 import torch
@@ -70,14 +70,14 @@ def test_taps_are_the_outputs_of_the_blocks(made):
     wanted = forward(kind, denoiser.network, x, 1000 * T, text, pipeline)
     for hook in hooks:
         hook.remove()
-    walked = dict(denoiser.walk(x, T, text))
+    walked = dict(denoiser.iter_features(x, T, text))
     assert list(walked) == ["blocks.0", "blocks.1", "out"] and torch.equal(walked["out"], wanted)
     assert [info.name for info in denoiser.feature_info] == list(walked)[:2]
     for info, out in zip(denoiser.feature_info, seen, strict=True):
         hidden = out[0] if isinstance(out, tuple) else out
-        tap = walked[info.name]
-        assert torch.equal(tap.flatten(1, 3), hidden) and tap.shape[-1] == info.width
-        assert tap.shape[1:4] == tuple(n // s for n, s in zip(x.shape[2:], info.stride, strict=True))
+        layer = walked[info.name]
+        assert torch.equal(layer.flatten(1, 3), hidden) and layer.shape[-1] == info.num_chs
+        assert layer.shape[1:4] == tuple(n // s for n, s in zip(x.shape[2:], info.reduction, strict=True))
 
 
 @torch.no_grad()
@@ -89,7 +89,7 @@ def test_nothing_runs_beyond_the_last_tap_asked_for(made):
         block.register_forward_hook(lambda module, args, out, i=i: ran.append(i))
         for i, block in enumerate(getattr(denoiser.network, denoiser.blocks_name))
     ]
-    name, _ = next(iter(denoiser.walk(x, T, text)))
+    name, _ = next(iter(denoiser.iter_features(x, T, text)))
     for hook in hooks:
         hook.remove()
     assert name == "blocks.0" and ran == [0]
@@ -107,7 +107,7 @@ def test_levels_per_frame(made):
         return
     assert torch.allclose(denoiser(x, levels, text), denoiser(x, T, text), atol=1e-5)
     levels[:, 1] = 0.0
-    h = dict(denoiser.walk(x, levels, text))
+    h = dict(denoiser.iter_features(x, levels, text))
     tokens = (1000 * levels)[:, :, None].expand(-1, -1, x[0, 0, 0].numel() // denoiser.config.patch[1] ** 2)
     assert torch.equal(h["out"], forward(kind, denoiser.network, x, tokens.flatten(1), text, None))
     assert (h["out"] - denoiser(x, T, text)).abs().max() > 1e-3
@@ -119,7 +119,7 @@ def test_patches_of_two_frames_are_filled_at_the_front(published):
     x, text = draw(frames=3)
     filled = torch.cat([x[:, :, :1], x], dim=2)
     assert torch.equal(denoiser(x, T, text), denoiser(filled, T, text)[:, :, 1:])
-    assert dict(denoiser.walk(x, T, text))["blocks.1"].shape[1] == 2
+    assert dict(denoiser.iter_features(x, T, text))["blocks.1"].shape[1] == 2
 
 
 def test_what_does_not_fit_is_named(made):

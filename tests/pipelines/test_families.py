@@ -103,7 +103,7 @@ def test_native_features_are_the_outputs_of_the_classes_blocks(published):
     for hook in hooks:
         hook.remove()
     for words in (text, pipe.transformer.prepare_text(text)):
-        walked = dict(pipe.transformer.walk(x, level, words))
+        walked = dict(pipe.transformer.iter_features(x, level, words))
         assert list(walked) == ["patches", "blocks.0", "blocks.1", "out"]
         assert (walked["out"] - wanted).abs().max() < 1e-4
         for i, hidden in enumerate(seen):
@@ -246,8 +246,8 @@ def test_features_are_the_outputs_of_the_classes_blocks(published, kind):
     folder, theirs = published(kind)
     pipe = vidgen.load_pipeline(str(folder))
     video = torch.rand(2, 3, 9, 32, 32, generator=torch.Generator().manual_seed(4)) * 2 - 1
-    taps = ["tokenizer.latents", "dit.blocks.1"]
-    out = FeatureExtractor(pipe, taps, noise_levels=[0.3], pool="none", prompt=PROMPTS[0])(video, ids=["a", "b"])
+    layers = ["tokenizer.latents", "dit.blocks.1"]
+    out = FeatureExtractor(pipe, layers, noise_levels=[0.3], pool="none", prompt=PROMPTS[0])(video, ids=["a", "b"])
     latents = rearrange(out.features["tokenizer.latents"], "b t h w c -> b c t h w")
     eps = draw_per_sample(latents.shape[1:], [sample_generator(0, name) for name in "ab"])
     level = torch.full((2,), 0.3)

@@ -10,11 +10,11 @@ from vidgen.data.frames import fit_frame, to_tensor
 from vidgen.diffusion.noise import sample_generator
 from vidgen.errors import VidgenError
 from vidgen.pipelines.image_first import sample_image_first
-from vidgen.pipelines.rollout import Draft, Windows, recode_context, rollout
+from vidgen.pipelines.rollout import Draft, WindowConfig, recode_context, rollout
 from vidgen.samplers.evaluation.closed_forms import ChainData
 
 FAST = dict(height=16, width=16, num_inference_steps=2, guidance_scale=1.0)
-WINDOWS = Windows(num_frames=13, overlap=2)  # 4 latent frames, 2 of them new
+WINDOWS = WindowConfig(num_frames=13, overlap=2)  # 4 latent frames, 2 of them new
 
 
 def together(pieces):
@@ -27,7 +27,7 @@ def test_a_rollout_of_a_chain_is_the_chain(overlap, chain_pipe):
     # The future of a chain depends on its last frame alone, so windows lose nothing.
     pipe = chain_pipe(32)
     latents, _, _ = together(
-        rollout(pipe, "", 9, windows=Windows(overlap=overlap), num_inference_steps=16, guidance_scale=1.0)
+        rollout(pipe, "", 9, windows=WindowConfig(overlap=overlap), num_inference_steps=16, guidance_scale=1.0)
     )
     covariance = torch.cov(latents[0].transpose(0, 1).flatten(1))  # over 3 x 32 x 32 chains
     torch.testing.assert_close(covariance.double(), ChainData(correlation=0.8).covariance(9), atol=0.08, rtol=0)
@@ -53,7 +53,7 @@ def test_windows_are_calls_of_the_pipeline(pipe):
 
 @pytest.mark.parametrize("overlap", [1, 3])
 def test_a_longer_clip_begins_with_the_shorter_one(pipe, overlap):
-    windows = Windows(num_frames=13, overlap=overlap, context_noise=0.05)
+    windows = WindowConfig(num_frames=13, overlap=overlap, context_noise=0.05)
     short = together(rollout(pipe, "a star", 18, windows=windows, **FAST))[1]
     long = together(rollout(pipe, "a star", 25, windows=windows, **FAST))[1]
     assert np.array_equal(long[:18], short) and len(long) == 25
@@ -90,9 +90,12 @@ def test_memory_does_not_grow(pipe):
 
 
 BAD = {
-    "overlap": ({"windows": Windows(num_frames=13, overlap=4)}, "4 latent frames cannot overlap by 4; choose 1 to 3"),
-    "one latent": ({"windows": Windows(num_frames=1)}, "1 latent frames cannot overlap by 1; make them longer"),
-    "context": ({"windows": Windows(num_frames=13, context_noise=2.0)}, "context_noise is 2.0"),
+    "overlap": (
+        {"windows": WindowConfig(num_frames=13, overlap=4)},
+        "4 latent frames cannot overlap by 4; choose 1 to 3",
+    ),
+    "one latent": ({"windows": WindowConfig(num_frames=1)}, "1 latent frames cannot overlap by 1; make them longer"),
+    "context": ({"windows": WindowConfig(num_frames=13, context_noise=2.0)}, "context_noise is 2.0"),
     "frames": ({"num_frames": 0}, "num_frames is 0"),
     "story": ({"prompt": [(3, "a star")]}, r"hold from frames \[3\]: the first must hold from 0"),
     "order": ({"prompt": [(0, "a"), (9, "b"), (9, "c")]}, r"\[0, 9, 9\].*each next from a later one"),
@@ -119,7 +122,7 @@ def test_a_draft_of_a_chain_is_refined_to_the_chain(chain_pipe):
     # Exactly so in the first window; later ones begin with frames that were refined, which the draft knows nothing of,
     # so that neighbours across a seam are less alike than they should be, the more so the less the draft was changed.
     pipe = chain_pipe(32)
-    settings = {"windows": Windows(overlap=1), "num_inference_steps": 16, "guidance_scale": 1.0}
+    settings = {"windows": WindowConfig(overlap=1), "num_inference_steps": 16, "guidance_scale": 1.0}
     _, frames, _ = together(rollout(pipe, "", 5, **settings))
     coded, near = to_tensor(frames) * 8, []
     for strength in (0.3, 0.8):

@@ -26,7 +26,7 @@ def clip(frames: int, height: int = 32, width: int = 32) -> torch.Tensor:
     return torch.rand(1, 3, frames, height, width, generator=generator) * 2 - 1
 
 
-def normalised(vae, z: torch.Tensor) -> torch.Tensor:
+def normalized(vae, z: torch.Tensor) -> torch.Tensor:
     """Latents as the class's pipeline gives them to its transformer."""
     if "latents_mean" in dict(vae.named_buffers()):
         mean, std = (v.view(1, -1, 1, 1, 1) for v in (vae.latents_mean, vae.latents_std))
@@ -41,11 +41,11 @@ def test_latents_are_those_of_the_class(pair, frames):
     video = clip(frames)
     found, wanted = tokenizer.encode(video), vae.encode(video).latent_dist
     assert tokenizer.config.name == name and found.latents.shape[2] == 1 + (frames - 1) // 4
-    assert torch.allclose(found.latents, normalised(vae, wanted.mode()), atol=1e-5)
-    assert torch.allclose(tokenizer.denormalise(found.latents), wanted.mode(), atol=1e-5)
+    assert torch.allclose(found.latents, normalized(vae, wanted.mode()), atol=1e-5)
+    assert torch.allclose(tokenizer.denormalize(found.latents), wanted.mode(), atol=1e-5)
     drawn = tokenizer.encode(video, sample_posterior=True, generator=torch.Generator().manual_seed(2)).latents
     noise = torch.randn(drawn.shape, generator=torch.Generator().manual_seed(2))
-    assert torch.allclose(drawn, normalised(vae, wanted.mean + wanted.std * noise), atol=1e-4)
+    assert torch.allclose(drawn, normalized(vae, wanted.mean + wanted.std * noise), atol=1e-4)
 
 
 @torch.no_grad()
@@ -70,7 +70,13 @@ def test_chunks_wait_for_the_whole_clip(pair):
     name, tokenizer, _ = pair
     video, state = clip(9), None
     z, state = tokenizer.encode_chunk(video[:, :, :4], state)
-    assert z.shape == (1, 4, 0, 32 // tokenizer.config.ratio, 32 // tokenizer.config.ratio)
+    assert z.shape == (
+        1,
+        4,
+        0,
+        32 // tokenizer.config.spatial_compression_ratio,
+        32 // tokenizer.config.spatial_compression_ratio,
+    )
     z, state = tokenizer.encode_chunk(video[:, :, 4:], state, last=True)
     assert torch.equal(z, tokenizer.encode(video).latents)
     frames, state = tokenizer.decode_chunk(z)

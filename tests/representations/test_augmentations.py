@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from vidgen.representations.augmentations import VIEWS, shift_of, warp_frames, warp_of
+from vidgen.representations.augmentations import AUGMENTATIONS, shift_of, warp_frames, warp_of
 from vidgen.representations.baselines import PIXEL_BASELINES, hold_frame, raw_pixels, shuffle_frames
 from vidgen.representations.extractor import FeatureExtractor
-from vidgen.representations.feature_sets import FeatureVariants
+from vidgen.representations.feature_sets import FeatureSets
 
 IDS = [f"clip{i}" for i in range(60)]
 
@@ -25,7 +25,7 @@ def test_the_order_of_frames_stays():
     assert warp_of(1, "a", 0).tolist() == shift_of(1, "a", 0).tolist() == [0]
 
 
-@pytest.mark.parametrize("change", [*VIEWS.values(), shuffle_frames, hold_frame])
+@pytest.mark.parametrize("change", [*AUGMENTATIONS.values(), shuffle_frames, hold_frame])
 def test_a_change_does_not_depend_on_the_batch(video, change):
     together = change(video, ["a", "b", "c"], 1)
     assert together.shape == video.shape and torch.equal(change(video[1:2], ["b"], 1)[0], together[1])
@@ -38,12 +38,12 @@ def test_a_held_frame_is_all_there_is(video):
 
 
 def test_features_are_of_the_clips_that_their_prefix_says(pipeline, video):
-    setting = {"taps": ["tokenizer.latents", "dit.blocks.1"], "noise_levels": [0.2], "pool": "mean"}
-    variants = FeatureVariants(pipeline, baselines=True, views=True, seed=3, **setting)
+    setting = {"layers": ["tokenizer.latents", "dit.blocks.1"], "noise_levels": [0.2], "pool": "mean"}
+    variants = FeatureSets(pipeline, baselines=True, views=True, seed=3, **setting)
     found, ids = variants(video, IDS[:3]), IDS[:3]
     plain = ["tokenizer.latents", "dit.blocks.1@t=0.20"]
     seen = ("", "random.", "shuffled.", "single.", "weak.", "weak.random.", "strong.", "strong.random.")
-    pixels = [prefix + name for prefix in ("", *VIEWS) for name in PIXEL_BASELINES]
+    pixels = [prefix + name for prefix in ("", *AUGMENTATIONS) for name in PIXEL_BASELINES]
     assert variants.keys == [*(prefix + key for prefix in seen for key in plain), *pixels]
     assert set(found) == set(variants.keys)
     fx = FeatureExtractor(pipeline, seed=3, **setting)
@@ -53,5 +53,5 @@ def test_features_are_of_the_clips_that_their_prefix_says(pipeline, video):
             assert torch.equal(found[prefix + key], x)
     assert torch.equal(found["strong.raw_pixels"], raw_pixels(clips["strong."]))
     assert not torch.equal(found["strong.random.tokenizer.latents"], found["random.tokenizer.latents"])
-    few = FeatureVariants(pipeline, baselines=False, views=True, seed=0, **setting)
+    few = FeatureSets(pipeline, baselines=False, views=True, seed=0, **setting)
     assert few.keys == [p + key for p in ("", "weak.", "strong.") for key in plain]

@@ -49,7 +49,7 @@ def test_round_trip(tmp_path):
         bank.X("tokenizer.latents", rows=[9, 0, 5])[:, 0], truth["tokenizer.latents"][[9, 0, 5], 0, 0]
     )
     assert bank.rows == make_rows(*range(10))
-    assert bank.taps == ["dit.blocks.1", "tokenizer.latents"]
+    assert bank.layers == ["dit.blocks.1", "tokenizer.latents"]
     assert bank.y.tolist() == list("abababab" + "ab") and bank.groups[3] == "s1"
     assert bank.split("test").tolist() == [7, 8, 9]
     assert bank.meta == json.loads(json.dumps(META))

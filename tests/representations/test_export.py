@@ -64,7 +64,7 @@ def test_a_data_set_of_hugging_face_has_the_same_columns(bank, tmp_path):
 
 @pytest.mark.parametrize(("export", "package"), [(to_parquet, "pyarrow"), (to_datasets, "datasets")])
 def test_what_is_not_installed_is_named(bank, tmp_path, monkeypatch, export, package):
-    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    monkeypatch.setattr("vidgen.representations.export.find_spec", lambda name: None)
     with pytest.raises(VidgenError, match=rf"needs {package}, which is not installed; pip install 'vidgen\[export\]'"):
         export(bank, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -49,7 +49,7 @@ def actions(tmp_path_factory):
 def test_a_source_becomes_a_bank(pipeline, actions, tmp_path):
     calls = []
     report = extract_source(
-        pipeline, actions, tmp_path / "bank", taps=TAPS, noise_levels=[0.0, 0.2], batch_size=5,
+        pipeline, actions, tmp_path / "bank", layers=TAPS, noise_levels=[0.0, 0.2], batch_size=5,
         progress=lambda done, total: calls.append((done, total)),
     )  # fmt: skip
     assert (report["rows"], report["added"]) == (12, 12)
@@ -67,23 +67,23 @@ def test_a_source_becomes_a_bank(pipeline, actions, tmp_path):
 
 
 def test_an_extraction_in_parts_is_the_whole(pipeline, actions, tmp_path):
-    extract_source(pipeline, actions, tmp_path / "whole", taps=TAPS, batch_size=4)
-    first = extract_source(pipeline, actions, tmp_path / "bank", taps=TAPS, batch_size=4, limit=4)
-    second = extract_source(pipeline, actions, tmp_path / "bank", taps=TAPS, batch_size=4)
-    third = extract_source(pipeline, actions, tmp_path / "bank", taps=TAPS, batch_size=4)
+    extract_source(pipeline, actions, tmp_path / "whole", layers=TAPS, batch_size=4)
+    first = extract_source(pipeline, actions, tmp_path / "bank", layers=TAPS, batch_size=4, limit=4)
+    second = extract_source(pipeline, actions, tmp_path / "bank", layers=TAPS, batch_size=4)
+    third = extract_source(pipeline, actions, tmp_path / "bank", layers=TAPS, batch_size=4)
     assert [run["added"] for run in (first, second, third)] == [4, 8, 0] and third["rows"] == 12
     whole, bank = FeatureBank.load(tmp_path / "whole"), FeatureBank.load(tmp_path / "bank")
     assert whole.rows == bank.rows
     for key in whole.keys:
         np.testing.assert_array_equal(whole.X(key), bank.X(key))
     with pytest.raises(VidgenError, match="its pool is mean, not max"):
-        extract_source(pipeline, actions, tmp_path / "bank", taps=TAPS, pool="max")
+        extract_source(pipeline, actions, tmp_path / "bank", layers=TAPS, pool="max")
 
 
 def test_bad_settings_leave_nothing_behind(pipeline, actions, tmp_path):
-    for change in ({"taps": ["dit.blocks.77"]}, {"size": (40, 32)}):
+    for change in ({"layers": ["dit.blocks.77"]}, {"size": (40, 32)}):
         with pytest.raises(VidgenError):
-            extract_source(pipeline, actions, tmp_path / "bank", **({"taps": TAPS} | change))
+            extract_source(pipeline, actions, tmp_path / "bank", **({"layers": TAPS} | change))
     assert not (tmp_path / "bank").exists()
 
 
@@ -138,13 +138,13 @@ def test_shuffled_frames_are_the_same_frames_whatever_the_batch(video):
 
 
 def test_noise_and_ensembles_are_part_of_what_a_bank_is(pipeline, actions, tmp_path):
-    plain = extract_source(pipeline, actions, tmp_path / "plain", taps=TAPS, limit=2)
-    extract_source(pipeline, actions, tmp_path / "mean", taps=TAPS, limit=2, ensemble=2, noise="predicted")
+    plain = extract_source(pipeline, actions, tmp_path / "plain", layers=TAPS, limit=2)
+    extract_source(pipeline, actions, tmp_path / "mean", layers=TAPS, limit=2, ensemble=2, noise="predicted")
     banks = [FeatureBank.load(tmp_path / name) for name in ("plain", "mean")]
     assert "noise" not in banks[0].meta  # so that banks of one draw, which never said so, can be continued
     assert (banks[1].meta["noise"], banks[1].meta["ensemble"]) == ("predicted", 2) and plain["rows"] == 2
     with pytest.raises(VidgenError, match="its ensemble is 2, not None"):
-        extract_source(pipeline, actions, tmp_path / "mean", taps=TAPS, limit=4, noise="predicted")
+        extract_source(pipeline, actions, tmp_path / "mean", layers=TAPS, limit=4, noise="predicted")
 
 
 def test_parts_hold_every_clip_once(pipeline, actions, tmp_path):

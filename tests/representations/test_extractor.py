@@ -6,7 +6,7 @@ from einops import rearrange
 
 from vidgen.diffusion.noise import draw_per_sample, sample_generator
 from vidgen.errors import VidgenError
-from vidgen.representations.extractor import FeatureExtractor, feature_key, list_taps, parse_key
+from vidgen.representations.extractor import FeatureExtractor, feature_key, list_layers, parse_key
 from vidgen.representations.noising import PredictedNoise
 from vidgen.representations.pooling import POOLS, owners
 from vidgen.tokenizers.bottlenecks import BOTTLENECKS
@@ -17,21 +17,23 @@ BOTH = ["tokenizer.latents", "dit.blocks.1"]
 
 
 def test_taps_are_listed_in_pixels(pipeline):
-    info = {tap.name: tap for tap in list_taps(pipeline)}
+    info = {layer.name: layer for layer in list_layers(pipeline)}
     assert [name for name in info if name.startswith("dit.")] == [f"dit.blocks.{i}" for i in range(4)]
     assert info["tokenizer.latents"].stride == (4, 8, 8) and info["tokenizer.latents"].causal
     assert info["dit.blocks.0"].stride == (4, 16, 16) and not info["dit.blocks.0"].causal
-    assert [tap.name for tap in list_taps(pipeline.vae)] == [name for name in info if name.startswith("tokenizer.")]
+    assert [layer.name for layer in list_layers(pipeline.vae)] == [
+        name for name in info if name.startswith("tokenizer.")
+    ]
 
 
 def test_every_tap_has_the_shape_its_info_says(pipeline, video):
-    infos = list_taps(pipeline)
-    out = FeatureExtractor(pipeline, [tap.name for tap in infos], [0.1], pool="none")(video)
-    for tap in infos:
-        key = feature_key(tap.name, 0.1 if tap.space == "denoiser" else None)
-        t, h, w = tap.stride
+    infos = list_layers(pipeline)
+    out = FeatureExtractor(pipeline, [layer.name for layer in infos], [0.1], pool="none")(video)
+    for layer in infos:
+        key = feature_key(layer.name, 0.1 if layer.module == "denoiser" else None)
+        t, h, w = layer.reduction
         frames = 12 // t  # nine frames, padded to twelve: three more before the first
-        assert out.features[key].shape == (3, frames, 32 // h, 48 // w, tap.width)
+        assert out.features[key].shape == (3, frames, 32 // h, 48 // w, layer.num_chs)
         assert out.times[key].shape == (3, frames)
 
 
@@ -40,7 +42,7 @@ def test_features_are_those_of_the_models_own_pass(pipeline, video):
     latents = pipeline.vae.encode(video).latents
     assert torch.equal(out.features["tokenizer.latents"], rearrange(latents, "b c t h w -> b t h w c"))
     noise = draw_per_sample(latents.shape[1:], [sample_generator(5, name) for name in "abc"])
-    walk = pipeline.transformer.walk(
+    walk = pipeline.transformer.iter_features(
         0.7 * latents + 0.3 * noise, torch.full((3,), 0.3), pipeline.text_encoder([""] * 3)
     )
     torch.testing.assert_close(out.features["dit.blocks.1@t=0.30"], dict(walk)["blocks.1"], rtol=1e-5, atol=1e-5)
@@ -70,17 +72,17 @@ def test_noise_is_of_seed_and_id_and_level_zero_has_none(pipeline, video):
 
 def test_other_taps_and_levels_change_nothing(pipeline, video):
     one = FeatureExtractor(pipeline, ["dit.blocks.2"], [0.25])(video).features
-    names = [tap.name for tap in list_taps(pipeline)]
+    names = [layer.name for layer in list_layers(pipeline)]
     many = FeatureExtractor(pipeline, names, [0.125, 0.25])(video).features
     assert torch.equal(one["dit.blocks.2@t=0.25"], many["dit.blocks.2@t=0.25"])
     assert "dit.blocks.2@t=0.125" in many
 
 
 @pytest.mark.parametrize(
-    "taps, blocks, layers",
+    "names, blocks, encoder_layers",
     [(["dit.blocks.1"], 2, None), (["dit.blocks.3", "dit.blocks.0"], 4, None), (["tokenizer.encoder.layers.1"], 0, 2)],
 )
-def test_nothing_runs_beyond_the_last_tap(pipeline, video, taps, blocks, layers):
+def test_nothing_runs_beyond_the_last_tap(pipeline, video, names, blocks, encoder_layers):
     ran = []
     everything = {"block": pipeline.transformer.blocks, "layer": pipeline.vae.encoder.layers}
     hooks = [
@@ -88,11 +90,11 @@ def test_nothing_runs_beyond_the_last_tap(pipeline, video, taps, blocks, layers)
         for kind, modules in everything.items()
         for module in modules
     ]
-    FeatureExtractor(pipeline, taps, [0.1])(video)
+    FeatureExtractor(pipeline, names, [0.1])(video)
     for hook in hooks:
         hook.remove()
     assert ran.count("block") == blocks
-    assert layers is None or ran.count("layer") == layers
+    assert encoder_layers is None or ran.count("layer") == encoder_layers
 
 
 def test_pools_are_those_of_the_unpooled(pipeline, video):
@@ -134,8 +136,8 @@ def make_tokenizer():
 @pytest.mark.parametrize("name", BOTTLENECKS)
 def test_causal_taps_of_a_prefix_are_the_prefix(make_tokenizer, video, name):
     model = make_tokenizer(name)
-    assert all(tap.causal for tap in list_taps(model))
-    fx = FeatureExtractor(model, [tap.name for tap in list_taps(model)], pool="none")
+    assert all(layer.causal for layer in list_layers(model))
+    fx = FeatureExtractor(model, [layer.name for layer in list_layers(model)], pool="none")
     whole = fx(video)
     for frames in (1, 5):
         part = fx(video[:, :, :frames])
@@ -147,17 +149,17 @@ def test_causal_taps_of_a_prefix_are_the_prefix(make_tokenizer, video, name):
 def test_a_denoisers_taps_are_not_causal_and_say_so(pipeline, video):
     fx = FeatureExtractor(pipeline, ["dit.blocks.3"], [0.0], pool="none")
     whole, part = (next(iter(fx(clip).features.values())) for clip in (video, video[:, :, :5]))
-    assert not fx.taps["dit.blocks.3"].causal and not torch.allclose(part, whole[:, :2], atol=1e-3)
+    assert not fx.layers["dit.blocks.3"].causal and not torch.allclose(part, whole[:, :2], atol=1e-3)
 
 
 @pytest.mark.parametrize("name", BOTTLENECKS)
 def test_what_the_bottleneck_makes_are_taps(make_tokenizer, video, name):
     model = make_tokenizer(name)
     encoded = model.encode(video)
-    taps = {tap.name.removeprefix("tokenizer."): tap for tap in list_taps(model)}
-    found = FeatureExtractor(model, [f"tokenizer.{tap}" for tap in taps], pool="none")(video).features
-    assert list(taps)[-1] == "latents" and ("indices" in taps) == (encoded.indices is not None)
-    assert ("posterior.logvar" in taps) == (encoded.posterior is not None)
+    layers = {layer.name.removeprefix("tokenizer."): layer for layer in list_layers(model)}
+    found = FeatureExtractor(model, [f"tokenizer.{layer}" for layer in layers], pool="none")(video).features
+    assert list(layers)[-1] == "latents" and ("indices" in layers) == (encoded.indices is not None)
+    assert ("posterior.logvar" in layers) == (encoded.posterior is not None)
     if encoded.posterior is not None:
         logvar = rearrange(encoded.posterior.logvar, "b c t h w -> b t h w c")
         assert torch.equal(found["tokenizer.posterior.logvar"], logvar)
@@ -166,23 +168,23 @@ def test_what_the_bottleneck_makes_are_taps(make_tokenizer, video, name):
     if encoded.indices is not None:
         indices = found["tokenizer.indices"].long()
         assert torch.equal(indices.reshape(encoded.indices.shape), encoded.indices)
-        assert indices.shape[-1] == taps["indices"].width
+        assert indices.shape[-1] == layers["indices"].width
         for pool in ("mean", "frame"):
             with pytest.raises(VidgenError, match="tokenizer.indices are numbers of codes"):
                 FeatureExtractor(model, ["tokenizer.indices"], pool=pool)
 
 
 def test_an_ensemble_is_the_mean_over_draws_of_the_clips_own(pipeline, video):
-    taps = ["tokenizer.latents", "dit.blocks.0", "dit.blocks.2"]
-    alone = [FeatureExtractor(pipeline, taps, [0.0, 0.3], pool="none", noise=OneDraw(pipeline, k)) for k in range(3)]
+    layers = ["tokenizer.latents", "dit.blocks.0", "dit.blocks.2"]
+    alone = [FeatureExtractor(pipeline, layers, [0.0, 0.3], pool="none", noise=OneDraw(pipeline, k)) for k in range(3)]
     each = [fx(video, ["a", "b", "c"]).features for fx in alone]
-    mean = FeatureExtractor(pipeline, taps, [0.0, 0.3], pool="none", ensemble=3)
+    mean = FeatureExtractor(pipeline, layers, [0.0, 0.3], pool="none", ensemble=3)
     together, part = mean(video, ["a", "b", "c"]).features, mean(video[1:2], ["b"]).features
     for key, x in together.items():
         torch.testing.assert_close(x, torch.stack([one[key] for one in each]).mean(0), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(x[1:2], part[key], rtol=1e-4, atol=1e-5)
     assert not torch.allclose(each[0]["dit.blocks.2@t=0.30"], each[1]["dit.blocks.2@t=0.30"], atol=1e-3)
-    one = FeatureExtractor(pipeline, taps, [0.3], pool="none")(video, ["a", "b", "c"]).features
+    one = FeatureExtractor(pipeline, layers, [0.3], pool="none")(video, ["a", "b", "c"]).features
     assert torch.equal(one["dit.blocks.2@t=0.30"], each[0]["dit.blocks.2@t=0.30"])
 
 
@@ -207,7 +209,7 @@ def test_predicted_noise_is_what_the_denoiser_would_take_away(pipeline, video):
     assert torch.equal(clean, x0)
     # alpha x0 = alpha x0' + sigma eps: the noise that is added is the one that was seen
     torch.testing.assert_close((noised - 0.6 * x0) / 0.4, 0.6 * (x0 - denoised) / 0.4, rtol=1e-4, atol=1e-5)
-    walk = dict(pipeline.transformer.walk(noised, t, pipeline.text_encoder([""] * 3)))
+    walk = dict(pipeline.transformer.iter_features(noised, t, pipeline.text_encoder([""] * 3)))
     found = fx(video, ["a", "b", "c"]).features["dit.blocks.1@t=0.40"]
     torch.testing.assert_close(found, walk["blocks.1"], rtol=1e-4, atol=1e-5)
     assert torch.equal(found, fx(video, ["d", "e", "f"]).features["dit.blocks.1@t=0.40"])
@@ -217,7 +219,7 @@ def test_noise_from_any_function_of_the_latents(pipeline, video):
     silent = PredictedNoise(path=pipeline.path, predict=lambda x0, level: torch.zeros_like(x0))
     fx = FeatureExtractor(pipeline, ["dit.blocks.1"], [0.5], pool="none", noise=silent)
     t, x0 = torch.full((3,), 0.5), pipeline.vae.encode(video).latents
-    walk = dict(pipeline.transformer.walk(0.5 * x0, t, pipeline.text_encoder([""] * 3)))
+    walk = dict(pipeline.transformer.iter_features(0.5 * x0, t, pipeline.text_encoder([""] * 3)))
     torch.testing.assert_close(fx(video).features["dit.blocks.1@t=0.50"], walk["blocks.1"], rtol=1e-4, atol=1e-5)
 
 
@@ -241,27 +243,27 @@ def test_the_model_stays_in_its_mode(pipeline, video):
 
 
 def test_keys_round_trip():
-    for tap, level in [
+    for layer, level in [
         ("dit.blocks.7", 0.1),
         ("dit.blocks.7", 0.125),
         ("dit.blocks.0", 1.0),
         ("tokenizer.latents", None),
     ]:
-        assert parse_key(feature_key(tap, level)) == (tap, level)
+        assert parse_key(feature_key(layer, level)) == (layer, level)
     assert feature_key("dit.blocks.7", 0.1) == "dit.blocks.7@t=0.10"
 
 
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ({"taps": ["dit.blocks.9"]}, "dit.blocks.9.*tokenizer.latents.*dit.blocks.3"),
-        ({"taps": []}, "no taps"),
+        ({"layers": ["dit.blocks.9"]}, "dit.blocks.9.*tokenizer.latents.*dit.blocks.3"),
+        ({"layers": []}, "no taps"),
         ({"noise_levels": [1.5]}, r"1.5 is outside \[0, 1\]"),
         ({"noise_levels": [float("nan")]}, "outside"),
-        ({"taps": ["dit.blocks.1"], "noise_levels": []}, "need a noise level"),
+        ({"layers": ["dit.blocks.1"], "noise_levels": []}, "need a noise level"),
         ({"pool": "median"}, "median.*mean.*frame"),
         ({"pool": "attentive"}, "weights that are learned.*probe"),
-        ({"taps": ["dit.blocks.1"], "noise": "pink"}, "pink.*random, predicted"),
+        ({"layers": ["dit.blocks.1"], "noise": "pink"}, "pink.*random, predicted"),
         ({"ensemble": 0}, "ensemble of 0"),
     ],
 )

@@ -94,10 +94,10 @@ def test_a_joined_bank_is_probed_like_any(tmp_path):
     both = join_features(banks, tmp_path / "both")
     rows = {row["tap"]: row for row in probe_rows(both, "centroid")}
     baselines = {"ours/shuffled.dit.blocks.1", "theirs/shuffled.dit.blocks.1", "raw_pixels", "majority"}
-    assert {tap for tap, row in rows.items() if row["baseline"]} == baselines
+    assert {layer for layer, row in rows.items() if row["baseline"]} == baselines
     alone = {row["tap"]: row for row in probe_rows(banks["theirs"], "centroid")}
-    for tap in ("tokenizer.latents", "dit.blocks.1"):
-        assert rows[f"theirs/{tap}"] == alone[tap] | {"tap": f"theirs/{tap}"}
+    for layer in ("tokenizer.latents", "dit.blocks.1"):
+        assert rows[f"theirs/{layer}"] == alone[layer] | {"tap": f"theirs/{layer}"}
     assert "temporal_gain" in rows["theirs/dit.blocks.1"]
     assert chosen_keys(both, ["theirs/dit.blocks.1"]) == [
         *("ours/tokenizer.latents", "raw_pixels", "theirs/tokenizer.latents"),

@@ -15,7 +15,7 @@ PROMPTS = ["a star", "a red circle moves right"]
 class Toy(nn.Module):
     """Blocks after the first add what does not depend on x: caching them is exact, whatever the bound."""
 
-    def walk(self, x, t, text=None):
+    def iter_features(self, x, t, text=None):
         h = x.movedim(1, -1)
         known = yield "patches", h
         for i in range(3):
@@ -27,7 +27,7 @@ class Toy(nn.Module):
         yield "out", h.movedim(-1, 1)
 
     def forward(self, x, t, text=None):
-        *_, (_, out) = self.walk(x, t, text)
+        *_, (_, out) = self.iter_features(x, t, text)
         return out
 
 
@@ -93,7 +93,7 @@ def test_each_row_decides_for_itself(pipe, kind):
 class Linear(Toy):
     """The first block doubles its input, so that changes of residual and of input are one and the same."""
 
-    def walk(self, x, t, text=None):
+    def iter_features(self, x, t, text=None):
         h = x.movedim(1, -1)
         known = yield "patches", h
         if known is None:
@@ -163,11 +163,11 @@ def test_what_is_no_caching_is_named(said, line):
 
 def test_networks_that_cannot_skip_are_named():
     class Mute(Toy):
-        def walk(self, x, t, text=None):
+        def iter_features(self, x, t, text=None):
             yield "blocks.0", x
 
     class Deaf(Toy):
-        def walk(self, x, t, text=None):
+        def iter_features(self, x, t, text=None):
             for name in ("patches", "blocks.0", "blocks.1", "out"):
                 yield name, x.movedim(1, -1)
 

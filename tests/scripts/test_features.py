@@ -10,7 +10,7 @@ import pytest
 
 from vidgen.data.writing import write_video
 from vidgen.representations.probes import PROBES
-from vidgen.representations.probes.task import GOALS
+from vidgen.representations.probes.task import TARGET_TYPES
 from vidgen.scripts.probe import Goal, Kind
 
 
@@ -55,7 +55,7 @@ def test_extract_and_probe(vidgen, model: Path, labelled: Path, tmp_path: Path) 
 
 
 def test_every_kind_of_probe_can_be_asked_for() -> None:
-    assert get_args(Kind) == tuple(PROBES) and get_args(Goal) == GOALS
+    assert get_args(Kind) == tuple(PROBES) and get_args(Goal) == TARGET_TYPES
 
 
 def test_a_tokenizer_alone_has_features_too(vidgen, model: Path, labelled: Path, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_tokenizer_alone_has_features_too(vidgen, model: Path, labelled: Path,
 BAD = {
     "no model": (("extract", "nothing-of-that-name", "DATA", "-o", "BANK"), "model 'nothing-of-that-name'"),
     "no data": (("extract", "MODEL", "nowhere", "-o", "BANK"), "nowhere: no such file or folder"),
-    "tap": (("extract", "MODEL", "DATA", "-o", "BANK", "--taps", "dit.blocks.9"), "tap 'dit.blocks.9' is not there"),
+    "tap": (("extract", "MODEL", "DATA", "-o", "BANK", "--taps", "dit.blocks.9"), "layer 'dit.blocks.9' is not there"),
     "pool": (("extract", "MODEL", "DATA", "-o", "BANK", "--pool", "whirl"), "pool 'whirl' is unknown"),
     "level": (("extract", "MODEL", "DATA", "-o", "BANK", "--noise-levels", "2"), "noise level 2.0 is outside [0, 1]"),
     "no bank": (("probe", "BANK"), "BANK"),

@@ -45,7 +45,7 @@ def test_text_and_slots(vidgen, model: Path) -> None:
             ("--tasks", "expressions", "--picture", "x.png"),
             "--picture shows what is followed; add masks, points, boxes",
         ),
-        (("--taps", "dit.blocks.7"), "tap 'dit.blocks.7' is not there"),
+        (("--taps", "dit.blocks.7"), "layer 'dit.blocks.7' is not there"),
     ],
 )
 def test_bad_input_is_one_line(vidgen, model: Path, words: tuple, line: str) -> None:

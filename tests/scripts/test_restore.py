@@ -12,7 +12,7 @@ from vidgen.data.reading import read_video
 from vidgen.data.writing import write_video
 from vidgen.pipelines.loading import load_pipeline
 from vidgen.pipelines.restoration import restore
-from vidgen.samplers.conditioning.degradations import Blur, Gaps, Greying, Reduction
+from vidgen.samplers.conditioning.degradations import Blur, Downsample, Grayscale, Mask
 
 PROMPT = "a red circle moves right"
 
@@ -34,10 +34,10 @@ def test_the_clip_is_the_functions_own(vidgen, model: Path, files: np.ndarray, t
     mask[:, :8] = True
     x = to_tensor(files[:5])[None]
     source, words, y, degradation = {
-        "super_resolution": ("small.mkv", ("--scale", 4), x[..., ::4, ::4], Reduction(4)),
+        "super_resolution": ("small.mkv", ("--scale", 4), x[..., ::4, ::4], Downsample(4)),
         "deblurring": ("v.mkv", ("--sigma", 0.8), x, Blur(0.8)),
-        "colourising": ("v.mkv", (), Greying().apply(x), Greying()),
-        "inpainting": ("v.mkv", ("--mask", "m.png"), Gaps(mask).apply(x), Gaps(mask)),
+        "colourising": ("v.mkv", (), Grayscale().apply(x), Grayscale()),
+        "inpainting": ("v.mkv", ("--mask", "m.png"), Mask(mask).apply(x), Mask(mask)),
     }[task]
     words = ("--task", task, *words, "--prompt", PROMPT, "-o", "out.mkv", "--seed", 3, "--strength", 0.9)
     ran = vidgen("restore", source, *words, "--model", model, "--json")

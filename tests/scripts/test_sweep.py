@@ -19,8 +19,8 @@ def test_synthetic_labels_become_tasks_and_a_sweep_becomes_a_picture(vidgen, mod
     assert ran.status == 0, ran.err
     report = json.loads(ran.out)
     assert report == json.loads((out / "sweep.json").read_text(encoding="utf-8"))
-    taps, columns, scores = grid_of(report["sweep"])
-    assert taps == ["tokenizer.latents", "dit.blocks.1"]
+    layers, columns, scores = grid_of(report["sweep"])
+    assert layers == ["tokenizer.latents", "dit.blocks.1"]
     assert columns == [(pool, level) for pool in ("mean", "temporal") for level in (None, 0.0, 0.3)]
     assert np.isnan(scores).tolist() == [[False, True, True] * 2, [True, False, False] * 2]
     assert {row["metric"] for row in report["sweep"]} == {"r2"} and report["sweep"][-1]["task"] == "position"

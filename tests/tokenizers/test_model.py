@@ -104,12 +104,12 @@ def test_failed_save_leaves_the_old_model(tmp_path, monkeypatch):
 def test_walk_names_what_feature_info_lists():
     tokenizer = VideoTokenizer(PRESETS["tiny"])
     video = torch.rand(1, 3, 9, 16, 24) * 2 - 1
-    seen = dict(tokenizer.walk(video))
-    assert list(seen) == [tap.name for tap in tokenizer.feature_info]
-    for tap in tokenizer.feature_info:
-        b, c, t, h, w = seen[tap.name].shape
-        assert (c, h, w) == (tap.width, 16 // tap.stride[1], 24 // tap.stride[2])
-        assert t == (9 - 1 + tokenizer.config.ratio_t) // tap.stride[0]
+    seen = dict(tokenizer.iter_features(video))
+    assert list(seen) == [layer.name for layer in tokenizer.feature_info]
+    for layer in tokenizer.feature_info:
+        b, c, t, h, w = seen[layer.name].shape
+        assert (c, h, w) == (layer.num_chs, 16 // layer.reduction[1], 24 // layer.reduction[2])
+        assert t == (9 - 1 + tokenizer.config.temporal_compression_ratio) // layer.reduction[0]
     assert torch.equal(seen["latents"], tokenizer.encode(video).latents)
 
 
@@ -129,7 +129,7 @@ def test_encoder_and_decoder_each_in_a_precision_of_its_own(settings):
     mixed.encoder.bfloat16()
     video = torch.rand(1, 3, 9, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
     encoded, wanted = mixed.encode(video), exact.encode(video).latents
-    assert encoded.latents.dtype == dict(mixed.walk(video))["latents"].dtype == torch.float32
+    assert encoded.latents.dtype == dict(mixed.iter_features(video))["latents"].dtype == torch.float32
     close = (encoded.latents - wanted).abs() < 0.05 * wanted.std()
     assert close.float().mean() > 0.95 and not torch.equal(encoded.latents, wanted)  # codes may turn over
     assert torch.equal(mixed.decode(encoded), exact.decode(encoded))

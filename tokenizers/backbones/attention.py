@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vidgen.models.attention import find_attention
 from vidgen.models.attention_patterns import over_windows
 from vidgen.models.layers import Attention
-from vidgen.models.rope import WAVELENGTHS, rotate
+from vidgen.models.rope import WAVELENGTHS, apply_rotary_angles
 from vidgen.tokenizers.backbones.convolutions import Stream
 
 QUERY_FRAMES = 32  # frames of queries at once: the scores of a long chunk are never held together
@@ -34,7 +34,7 @@ def rotary_angles(positions: Float[Tensor, " n"], pairs: int) -> Float[Tensor, "
 class FrameAttention(nn.Module):
     """Residual attention of one head over all positions of a frame, each frame by itself.
 
-    As in the middle of image autoencoders (Rombach et al. 2022, appendix E.1), with normalised queries and keys.
+    As in the middle of image autoencoders (Rombach et al. 2022, appendix E.1), with normalized queries and keys.
     Positions are known from the convolutions around it.
     """
 
@@ -74,7 +74,7 @@ class WindowAttention(nn.Module):
         b, _, h, w, _ = x.shape
         q, k, v = self.attention.project(rearrange(self.norm(x), "b t h w d -> (b t) (h w) d"))
         angles = self._angles(h, w, x.device)
-        q, k = rotate(q, angles), rotate(k, angles)
+        q, k = apply_rotary_angles(q, angles), apply_rotary_angles(k, angles)
         cut = {"grid": (1, h, w), "window": (1, self.window, self.window), "offset": (0, self.offset, self.offset)}
         y = self.attention.join(over_windows(find_attention(self.attention.backend), q, k, v, **cut))
         return x + rearrange(y, "(b t) (h w) d -> b t h w d", b=b, h=h)
@@ -148,7 +148,7 @@ class CausalAttention(nn.Module):
         """Query i sees keys i to i + context."""
         count = k.shape[2]
         angles = rotary_angles(torch.arange(count, device=q.device), self.attention.head_dim // 2)
-        q, k = rotate(q, angles[self.context :]), rotate(k, angles)
+        q, k = apply_rotary_angles(q, angles[self.context :]), apply_rotary_angles(k, angles)
         mask = None
         if q.shape[2] > 1:
             mask = torch.ones(1, q.shape[2], count, dtype=torch.bool, device=q.device)

@@ -70,9 +70,9 @@ class FrontEnd(nn.Module):
 
 
 class Output(nn.Module):
-    """The last step of both: a 1x1x1 projection of the stream plus a normalised 1x3x3 convolution.
+    """The last step of both: a 1x1x1 projection of the stream plus a normalized 1x3x3 convolution.
 
-    The projection keeps what normalisation removes, absolute level above all, so a linear path runs from pixels to
+    The projection keeps what normalization removes, absolute level above all, so a linear path runs from pixels to
     latents and back, and is learned first.
     """
 
@@ -132,7 +132,7 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.out = Output(widths[-1], c_out)
 
-    def walk(self, x: Float[Tensor, "b c T H W"], stream: Stream) -> Iterator[tuple[str, Tensor]]:
+    def iter_features(self, x: Float[Tensor, "b c T H W"], stream: Stream) -> Iterator[tuple[str, Tensor]]:
         """Every intermediate with its name, in order; the last one is the output (b, c_out, t, h, w)."""
         x = self.conv_in(x)
         for i, layer in enumerate(self.layers):
@@ -141,7 +141,7 @@ class Encoder(nn.Module):
         yield "encoder.out", self.out(x, stream)
 
     def forward(self, x: Float[Tensor, "b c T H W"], stream: Stream) -> Float[Tensor, "b d t h w"]:
-        for _, out in self.walk(x, stream):  # noqa: B007 (the last one is the output)
+        for _, out in self.iter_features(x, stream):  # noqa: B007 (the last one is the output)
             pass
         return out
 

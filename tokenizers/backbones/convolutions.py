@@ -84,7 +84,7 @@ def convolve_frames(x: Float[Tensor, "b c t h w"], layer: nn.Conv3d, tap: int = 
     return rearrange(y, "(b t) c h w -> b c t h w", b=len(x))
 
 
-def initialise(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
     """Variance-preserving start: normal weights of variance 1 / fan-in, zero biases, residual branches at a tenth.
 
     Signals then cross a fresh network at their own size (torch's default shrinks them threefold a layer), and the
@@ -108,10 +108,10 @@ def name_layers(module: nn.Module) -> None:
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Layer normalisation over the channels of each position: time is never mixed, so streaming stays exact."""
+    """Layer normalization over the channels of each position: time is never mixed, so streaming stays exact."""
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        # In channels_last_3d memory both moves are views and the normalised axis is contiguous.
+        # In channels_last_3d memory both moves are views and the normalized axis is contiguous.
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 

@@ -1,4 +1,4 @@
-"""Root mean square normalisation over channels, and the SiLU that follows it, in one go where nothing is learned."""
+"""Root mean square normalization over channels, and the SiLU that follows it, in one go where nothing is learned."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def needs_gradient(*tensors: Tensor) -> bool:
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
-def normalise_into(y: Float[Tensor, "n c"], x: Float[Tensor, "n c"], scale: Float[Tensor, " c"]) -> None:
+def normalize_into(y: Float[Tensor, "n c"], x: Float[Tensor, "n c"], scale: Float[Tensor, " c"]) -> None:
     """SiLU of `x` over its root mean square times `scale`, into `y`: the region that `RMSNorm.compiled` is about."""
     y.copy_(F.silu(F.normalize(x.to(scale.dtype), dim=-1, eps=LEAST_NORM) * scale))
 
 
 @cache
 def compile_region(backend: str) -> Callable[..., None]:
-    """`normalise_into`, compiled once for all widths, lengths and sizes (torch.compile with dynamic shapes)."""
-    return torch.compile(normalise_into, dynamic=True, fullgraph=True, backend=backend)
+    """`normalize_into`, compiled once for all widths, lengths and sizes (torch.compile with dynamic shapes)."""
+    return torch.compile(normalize_into, dynamic=True, fullgraph=True, backend=backend)
 
 
 class RMSNorm(nn.Module):
@@ -44,7 +44,7 @@ class RMSNorm(nn.Module):
         self.compiled = ""  # a backend of torch.compile for `activate`, or none
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        # In channels_last_3d memory both moves are views and the normalised axis is contiguous.
+        # In channels_last_3d memory both moves are views and the normalized axis is contiguous.
         wide = x.movedim(1, -1).to(torch.promote_types(x.dtype, torch.float32))
         return (F.normalize(wide, dim=-1, eps=LEAST_NORM) * self._scale(wide)).to(x.dtype).movedim(-1, 1)
 
@@ -53,7 +53,7 @@ class RMSNorm(nn.Module):
 
     @torch.no_grad()
     def activate(self, x: Float[Tensor, "b c t h w"], room: int = 0) -> Float[Tensor, "b c s h w"]:
-        """SiLU of the normalised frames, behind `room` frames in the same memory that are left to be filled.
+        """SiLU of the normalized frames, behind `room` frames in the same memory that are left to be filled.
 
         Block by block, so that what is wider than `x` never leaves the cache. It has no gradient.
         """
@@ -81,7 +81,7 @@ class RMSNorm(nn.Module):
 
 
 def compile_norms(network: nn.Module, backend: str = "inductor") -> int:
-    """Compiles normalisation and SiLU of every `RMSNorm` below `network` with torch.compile; how many there are.
+    """Compiles normalization and SiLU of every `RMSNorm` below `network` with torch.compile; how many there are.
 
     One region serves all of them, whatever the length and size of clips; it is compiled when it is first run. The
     convolutions, which a compiler leaves as they are, stay outside. `backend` "" goes back to the eager way.

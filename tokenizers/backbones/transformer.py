@@ -12,11 +12,11 @@ from vidgen.tokenizers.backbones.convolutions import Stream
 
 
 class TransformerBlock(nn.Module):
-    """Window attention in space, causal attention in time, feed-forward: three residual steps, each normalised before.
+    """Window attention in space, causal attention in time, feed-forward: three residual steps, each normalized before.
 
     Space and time are attended to apart, as in C-ViViT (Villegas et al. 2022, Phenaki, section 2.1) and OmniTokenizer
     (Wang et al. 2024, section 3.1), here by turns rather than all of space first. Two differences: the past is
-    bounded, and the first frame has no embedding of its own, since it fills a patch by standing `ratio_t` times.
+    bounded, and the first frame has no embedding of its own, since it fills a patch by standing `temporal_compression_ratio` times.
     A linear map comes first where the width changes.
     """
 

@@ -119,7 +119,7 @@ def middle(width: int) -> list[nn.Module]:
 
 
 class WanOutput(nn.Module):
-    """The last step of both: normalisation, SiLU and a convolution."""
+    """The last step of both: normalization, SiLU and a convolution."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ class WanEncoder(nn.Module):
         self.out = WanOutput(widths[-1], c_out)
         self.mix = nn.Conv3d(c_out, c_out, 1)
 
-    def walk(self, x: Float[Tensor, "b c T H W"], stream: Stream) -> Iterator[tuple[str, Tensor]]:
+    def iter_features(self, x: Float[Tensor, "b c T H W"], stream: Stream) -> Iterator[tuple[str, Tensor]]:
         """Every intermediate with its name, in order; the last one is the output (b, c_out, t, h, w)."""
         x = self.conv_in(x, stream)
         for i, layer in enumerate(self.layers):
@@ -171,7 +171,7 @@ class WanEncoder(nn.Module):
         yield "encoder.out", self.mix(self.out(x, stream))
 
     def forward(self, x: Float[Tensor, "b c T H W"], stream: Stream) -> Float[Tensor, "b d t h w"]:
-        for _, out in self.walk(x, stream):  # noqa: B007 (the last one is the output)
+        for _, out in self.iter_features(x, stream):  # noqa: B007 (the last one is the output)
             pass
         return out
 

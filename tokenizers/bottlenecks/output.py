@@ -46,7 +46,7 @@ class BottleneckOutput:
 class Quantizer(nn.Module, ABC):
     """A discrete bottleneck. `codebook_size` codes, of each of `quantizers` codebooks where it is residual.
 
-    Each position is quantised by itself, in float32 (float64 stays) whatever autocast says; evaluation changes no
+    Each position is quantized by itself, in float32 (float64 stays) whatever autocast says; evaluation changes no
     state. Latents come out in the dtype of the input.
     """
 

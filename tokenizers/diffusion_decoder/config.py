@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import ceil
 
+from vidgen.checkpoints.config_fields import renamed_field
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.diffusion.noise import TimeDistribution
 from vidgen.errors import VidgenError
@@ -24,7 +25,7 @@ class DiffusionTokenizerConfig:
     `width`, `depth` and `head_dim`, works on patches of `patch_t` frames and `patch` x `patch` pixels, `window` frames
     of patches at once. `hold_first` is the share of training clips whose first frame is given clean, as long clips are
     decoded: window by window, each from the last frame of the one before; 0 decodes their windows independently.
-    `parametrisation` is what the denoiser predicts; "x0" by default, since the noise of a patch has more numbers than
+    `prediction_type` is what the denoiser predicts; "x0" by default, since the noise of a patch has more numbers than
     the network is wide (Li & He 2025). `time` is how noise levels are spread, in training and in decoding.
     """
 
@@ -36,7 +37,7 @@ class DiffusionTokenizerConfig:
     head_dim: int = 48
     window: int = 5
     hold_first: float = 0.2
-    parametrisation: str = "x0"
+    prediction_type: str = renamed_field("parametrisation", default="x0")
     # Uniform: a logit-normal density vanishes at pure noise, where sampling starts and features alone say anything.
     time: TimeDistribution = field(default_factory=lambda: TimeDistribution(shift=3.0))
     num_inference_steps: int = 8
@@ -51,13 +52,17 @@ class DiffusionTokenizerConfig:
                 f"bottleneck {inner.bottleneck!r}: features of a diffusion tokenizer are continuous; choose one of "
                 f"{', '.join(CONTINUOUS)}"
             )
-        if min(self.patch_t, self.patch) < 1 or inner.ratio_t % self.patch_t or inner.ratio % self.patch:
+        if (
+            min(self.patch_t, self.patch) < 1
+            or inner.temporal_compression_ratio % self.patch_t
+            or inner.spatial_compression_ratio % self.patch
+        ):
             raise VidgenError(
                 f"patches of {self.patch_t} frames and {self.patch} pixels do not divide the cell of a feature, "
-                f"{inner.ratio_t} frames and {inner.ratio} pixels: set patch_t and patch to divisors"
+                f"{inner.temporal_compression_ratio} frames and {inner.spatial_compression_ratio} pixels: set patch_t and patch to divisors"
             )
-        if self.parametrisation not in PREDICTED:
-            raise VidgenError(f"parametrisation {self.parametrisation!r}: choose one of {', '.join(PREDICTED)}")
+        if self.prediction_type not in PREDICTED:
+            raise VidgenError(f"prediction_type {self.prediction_type!r}: choose one of {', '.join(PREDICTED)}")
         if self.time.path != "flow":
             raise VidgenError(f"path {self.time.path!r} of key `time`: a diffusion tokenizer has the flow path only")
         if self.window < 2 or not 0.0 <= self.hold_first < 1.0 or self.num_inference_steps < 1:
@@ -72,17 +77,21 @@ class DiffusionTokenizerConfig:
         return self.tokenizer.latent_channels
 
     @property
-    def ratio_t(self) -> int:
-        return self.tokenizer.ratio_t
+    def temporal_compression_ratio(self) -> int:
+        return self.tokenizer.temporal_compression_ratio
 
     @property
-    def ratio(self) -> int:
-        return self.tokenizer.ratio
+    def spatial_compression_ratio(self) -> int:
+        return self.tokenizer.spatial_compression_ratio
 
     @property
     def patches_per_feature(self) -> tuple[int, int, int]:
         """Patches (t, h, w) that one feature stands for."""
-        return self.ratio_t // self.patch_t, self.ratio // self.patch, self.ratio // self.patch
+        return (
+            self.temporal_compression_ratio // self.patch_t,
+            self.spatial_compression_ratio // self.patch,
+            self.spatial_compression_ratio // self.patch,
+        )
 
     @property
     def denoiser(self) -> VideoDiTConfig:

@@ -16,7 +16,7 @@ from vidgen.diffusion.noise import draw_normal, sample_generator
 from vidgen.diffusion.paths import FlowPath, expand_level
 from vidgen.errors import VidgenError
 from vidgen.models.dit.video_dit import VideoDiT
-from vidgen.models.feature_layers import TapInfo, Tapped
+from vidgen.models.feature_layers import FeatureInfo, FeatureMixin
 from vidgen.tokenizers.backbones.convolutional import FrontEnd
 from vidgen.tokenizers.diffusion_decoder.config import DiffusionTokenizerConfig, patch_frames
 from vidgen.tokenizers.model import Encoded, StreamState, VideoTokenizer, check_video, pad_clip
@@ -24,14 +24,14 @@ from vidgen.tokenizers.model import Encoded, StreamState, VideoTokenizer, check_
 Solver = Callable[..., Tensor]  # (denoise, x, times, path) -> x, as those of vidgen.samplers.solvers.SAMPLERS
 
 
-class DiffusionTokenizer(Tapped, Pretrained):
+class DiffusionTokenizer(FeatureMixin, Pretrained):
     """Encoder and bottleneck of a VideoTokenizer, and a denoiser of pixels that is conditioned on the latents.
 
     One denoising loss trains both: the encoder learns what helps to denoise, and sampling from noise with the latents
     as the condition decodes (Ge et al. 2024, Divot, section 3). Divot denoises the latents of a published
     autoencoder; here it is patches of the pixels, so that nothing is trained or fetched before.
 
-    Encoding is that of the VideoTokenizer: same latents, frame rule, chunks and taps. Decoding gives back exactly T, H
+    Encoding is that of the VideoTokenizer: same latents, frame rule, chunks and layers. Decoding gives back exactly T, H
     and W, as a draw and not as one value: a function of latents, seed and number of steps.
     """
 
@@ -78,7 +78,7 @@ class DiffusionTokenizer(Tapped, Pretrained):
     def patches(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b d t h w"]:
         """What is denoised: pixels as patches. The first frame fills its own by repeating; so do tail and edges."""
         check_video(video)
-        return self.front_end(pad_clip(video, self.config.patch_t, self.config.ratio))
+        return self.front_end(pad_clip(video, self.config.patch_t, self.config.spatial_compression_ratio))
 
     def pixels(self, patches: Float[Tensor, "b d t h w"], first: bool = True) -> Float[Tensor, "b 3 T H W"]:
         """The frames of patches, uncropped; where they are a clip's `first`, one frame of the first patch."""
@@ -87,7 +87,7 @@ class DiffusionTokenizer(Tapped, Pretrained):
 
     def condition(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c f i j"]:
         """A feature for every patch: the latents, or where a patch is smaller than a latent's cell, its share of it."""
-        z = self.tokenizer.denormalise(latents)
+        z = self.tokenizer.denormalize(latents)
         t, h, w = self.config.patches_per_feature
         if t * h * w == 1:
             return z
@@ -98,7 +98,7 @@ class DiffusionTokenizer(Tapped, Pretrained):
     def predict(
         self, x: Float[Tensor, "b d f i j"], t: Float[Tensor, b * f], latents: Float[Tensor, "b c t h w"]
     ) -> Float[Tensor, "b d f i j"]:
-        """What the network says of noisy patches x at levels t, by the config's parametrisation."""
+        """What the network says of noisy patches x at levels t, by the config's prediction_type."""
         return self.denoiser(x, t, features=self.condition(latents)[:, :, : x.shape[2]])
 
     # Decoding
@@ -115,8 +115,11 @@ class DiffusionTokenizer(Tapped, Pretrained):
         the clip.
         """
         config, z = self.config, encoded.latents
-        grid = (-(-encoded.height // config.ratio), -(-encoded.width // config.ratio))
-        expected = (config.latent_channels, patch_frames(encoded.num_frames, config.ratio_t), *grid)
+        grid = (
+            -(-encoded.height // config.spatial_compression_ratio),
+            -(-encoded.width // config.spatial_compression_ratio),
+        )
+        expected = (config.latent_channels, patch_frames(encoded.num_frames, config.temporal_compression_ratio), *grid)
         if tuple(z.shape[1:]) != expected:
             raise VidgenError(
                 f"latents {tuple(z.shape)} do not hold {encoded.num_frames} frames of "
@@ -139,7 +142,7 @@ class DiffusionTokenizer(Tapped, Pretrained):
         return torch.cat(parts, dim=2)[:, :, : encoded.num_frames, : encoded.height, : encoded.width]
 
     def _denoiser(self, features: Float[Tensor, "b c f i j"]) -> Denoiser:
-        return make_denoiser(self.denoiser, self.path, self.config.parametrisation, features=features)
+        return make_denoiser(self.denoiser, self.path, self.config.prediction_type, features=features)
 
     def _grid(self, latents: Tensor) -> tuple[int, int]:
         """Rows and columns of patches."""
@@ -153,13 +156,13 @@ class DiffusionTokenizer(Tapped, Pretrained):
     # Features
 
     @property
-    def feature_info(self) -> list[TapInfo]:
-        """The taps of the encoder, and the latents."""
+    def feature_info(self) -> list[FeatureInfo]:
+        """The layers of the encoder, and the latents."""
         return self.tokenizer.feature_info
 
-    def walk(self, video: Float[Tensor, "b 3 T H W"]) -> Iterator[tuple[str, Float[Tensor, "b c t h w"]]]:
-        """Every intermediate of encoding with the name of its tap, lazily."""
-        return self.tokenizer.walk(video)
+    def iter_features(self, video: Float[Tensor, "b 3 T H W"]) -> Iterator[tuple[str, Float[Tensor, "b c t h w"]]]:
+        """Every intermediate of encoding with the name of its layer, lazily."""
+        return self.tokenizer.iter_features(video)
 
 
 def hold_first(denoise: Denoiser, known: Float[Tensor, "b d 1 i j"] | None) -> Denoiser:

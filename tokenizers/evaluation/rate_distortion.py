@@ -16,7 +16,7 @@ from torch import Tensor
 from vidgen.data.frames import to_tensor
 from vidgen.data.video_codecs import CODECS, Codec, compress, decompress
 from vidgen.errors import VidgenError
-from vidgen.metrics.clip_metrics import ClipMeter, ClipScore
+from vidgen.metrics.clip_metrics import ClipMetrics, ClipScore
 from vidgen.metrics.entropy_coding import RANGE_BITS, adaptive_bits, entropy, interpolate_rate
 from vidgen.metrics.intervals import METHOD, mean_interval
 from vidgen.tokenizers.evaluation.token_usage import codebook_size, symbol_streams
@@ -56,7 +56,7 @@ class OperatingPoint:
 
 
 def round_latents(latents: Float[Tensor, "1 c t h w"], step: float) -> OperatingPoint:
-    """Uniform scalar quantisation: multiples of `step`, a static histogram of its own for each channel."""
+    """Uniform scalar quantization: multiples of `step`, a static histogram of its own for each channel."""
     levels = torch.round(latents.float() / step)
     raw = bits = coded = 0.0
     for channel in rearrange(levels, "1 c t h w -> c (t h w)").cpu().numpy().astype(np.int64):
@@ -154,7 +154,7 @@ def match(curve: Sequence[dict[str, float]], rate: float) -> dict[str, float] | 
 
 def score_pieces(frames: Sequence[UInt8[np.ndarray, "h w 3"]], pieces: Iterable[Float[Tensor, "3 k h w"]]) -> ClipScore:
     """PSNR and SSIM of a clip that comes in pieces. Raises VidgenError if it has another number of frames."""
-    meter, done = ClipMeter(multiscale=False), 0
+    meter, done = ClipMetrics(multiscale=False), 0
     for piece in pieces:
         for part in piece.split(PIECE, dim=1):
             originals = frames[done : done + part.shape[1]]
@@ -171,7 +171,7 @@ def _stacked(frames: Iterator[UInt8[np.ndarray, "h w 3"]]) -> Iterator[Float[Ten
         yield to_tensor(np.stack(piece))
 
 
-def summarise_rates(clips: Sequence[dict[str, Any]], sweep: Sweep) -> dict[str, Any]:
+def summarize_rates(clips: Sequence[dict[str, Any]], sweep: Sweep) -> dict[str, Any]:
     """Means over clips: "points" and "codecs" (curves by CRF), "rates" (what each number means), and the clips.
 
     A point's "matched" {codec: {"psnr", "gain", "ci", "clips"}} counts the clips whose rate lies on the codec's curve:

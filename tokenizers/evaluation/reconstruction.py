@@ -12,11 +12,11 @@ from torch import Tensor
 
 from vidgen.data.manifests import ClipRecord
 from vidgen.errors import VidgenError
-from vidgen.metrics.clip_metrics import ClipMeter, ClipScore
+from vidgen.metrics.clip_metrics import ClipMetrics, ClipScore
 from vidgen.metrics.intervals import METHOD, mean_interval
 from vidgen.metrics.perceptual import FrameLPIPS
 from vidgen.tokenizers.evaluation.protocols import ClipProtocol, open_windows
-from vidgen.tokenizers.evaluation.rate_distortion import Sweep, measure_rates, summarise_rates
+from vidgen.tokenizers.evaluation.rate_distortion import Sweep, measure_rates, summarize_rates
 from vidgen.tokenizers.evaluation.token_usage import TokenCount
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.streaming.chunks import reconstruct_tokens
@@ -45,7 +45,7 @@ def evaluate(
 
     sweep: also hold rates against codecs, on the first window of every clip, which is then in memory as a whole.
     A clip that cannot be read is said (`say`) and listed in "dropped", never replaced. Raises VidgenError if none is
-    left. Returns plain data for JSON: see `summarise`, and "rate_distortion" of `summarise_rates` where asked for.
+    left. Returns plain data for JSON: see `summarize`, and "rate_distortion" of `summarize_rates` where asked for.
     """
     rates, tokens = [], TokenCount(tokenizer)
 
@@ -58,8 +58,12 @@ def evaluate(
         return row
 
     rows, dropped = measure_each(records, measure, progress, say)
-    report = summarise(rows, tokenizer.config.ratio_t) | {"usage": tokens.report(), "clips": rows, "dropped": dropped}
-    return report | ({"rate_distortion": summarise_rates(rates, sweep)} if sweep is not None else {})
+    report = summarize(rows, tokenizer.config.temporal_compression_ratio) | {
+        "usage": tokens.report(),
+        "clips": rows,
+        "dropped": dropped,
+    }
+    return report | ({"rate_distortion": summarize_rates(rates, sweep)} if sweep is not None else {})
 
 
 def measure_each(
@@ -103,7 +107,7 @@ def evaluate_clip(
     for number, window in enumerate(opened.windows):
         if sweep is not None and number == 0:
             window = kept = list(window)
-        meter = ClipMeter(chunk=tokenizer.config.ratio_t, lpips=lpips)
+        meter = ClipMetrics(chunk=tokenizer.config.temporal_compression_ratio, lpips=lpips)
         for original, result, piece in reconstruct_tokens(tokenizer, window):
             meter.add(original, result)
             height, width = original.shape[-2:]
@@ -131,7 +135,7 @@ def average_profile(profiles: Sequence[Sequence[float]]) -> list[float]:
     return [average([p[k] for p in profiles if k < len(p)]) for k in range(longest)]
 
 
-def summarise(rows: Sequence[dict[str, Any]], chunk: int) -> dict[str, Any]:
+def summarize(rows: Sequence[dict[str, Any]], chunk: int) -> dict[str, Any]:
     """Means over clips, each clip counting once.
 
     "mean" and "ci" ([low, high], or None for one clip) by metric, "ci_method", "seam" (the mean profiles, with the

@@ -120,8 +120,8 @@ class TokenReader:
                 f"{self.path}: written for tokenizer {info.tokenizer} ({info.tokenizer_hash[:12]}), and this one is "
                 f"{c.name} ({own[:12]}); decode it with the model that it was made with"
             )
-        t = 1 + -(-(info.num_frames - 1) // c.ratio_t)
-        grid = (-(-info.height // c.ratio), -(-info.width // c.ratio))
+        t = 1 + -(-(info.num_frames - 1) // c.temporal_compression_ratio)
+        grid = (-(-info.height // c.spatial_compression_ratio), -(-info.width // c.spatial_compression_ratio))
         found = (*info.shape[1:4],) if info.bits else info.shape[2:]
         if found != (t, *grid) or (not info.bits and info.shape[1] != c.latent_channels):
             what = "indices" if info.bits else "latents"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from vidgen.checkpoints.atomic import written_aside
+from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.hashing import json_hash
 from vidgen.data.manifests import ClipRecord
 from vidgen.data.webdataset import archive_of
@@ -93,7 +93,7 @@ class TokenIndex:
         """Writes the index anew: in order of paths, each once, files that are gone left out."""
         kept = [row for _, row in sorted(self.rows.items()) if (self.folder / row.path).is_file()]
         self.rows = {row.path: row for row in kept}
-        with written_aside(self.file) as target:
+        with atomic_write(self.file) as target:
             target.write_text("".join(map(_line, kept)), encoding="utf-8")
 
 

@@ -17,7 +17,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from vidgen.checkpoints.atomic import written_aside
+from vidgen.checkpoints.atomic import atomic_write
 from vidgen.tokenizers.evaluation.token_usage import codebook_size
 from vidgen.tokenizers.files.index_packing import bits_for, pack_indices
 from vidgen.tokenizers.files.token_files import FORMAT, tokenizer_hash
@@ -158,7 +158,7 @@ def writing_tokens(path: str | os.PathLike, author: Author) -> Iterator[TokenWri
 
     Raises VidgenError if `path` cannot be written.
     """
-    with written_aside(path) as target:
+    with atomic_write(path) as target:
         writer = TokenWriter(target, author)
         try:
             yield writer

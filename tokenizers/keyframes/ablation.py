@@ -40,7 +40,7 @@ def decode_ways(
     codes = tokenizer.encode(video, motion=field)
     if step is not None:
         codes = round_codes(codes, step)
-    made = tokenizer.synthesise(codes)
+    made = tokenizer.synthesize(codes)
     decoded = {
         "repeated": tokenizer.warp_keys(made.keys, torch.zeros_like(field)),
         "vectors": tokenizer.warp_keys(made.keys, field),

@@ -16,7 +16,7 @@ from vidgen.errors import VidgenError
 class KeyframeCodes:
     """A clip of `num_frames`, or a part of one that starts at a key frame: n key frames, m other frames, in order.
 
-    Latents are normalised; indices are those of discrete parts. `losses` are the bottlenecks', of the motion as
+    Latents are normalized; indices are those of discrete parts. `losses` are the bottlenecks', of the motion as
     "motion_NAME", of key frames as "key_NAME".
     """
 

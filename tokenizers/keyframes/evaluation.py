@@ -15,7 +15,7 @@ from vidgen.data.frames import to_tensor
 from vidgen.data.manifests import ClipRecord
 from vidgen.data.motion_vectors import MotionVectors, read_motion_vectors, towards_keys
 from vidgen.errors import VideoError, VidgenError
-from vidgen.metrics.clip_metrics import ClipMeter
+from vidgen.metrics.clip_metrics import ClipMetrics
 from vidgen.metrics.intervals import METHOD, mean_interval
 from vidgen.tokenizers.evaluation.protocols import ClipProtocol, open_windows
 from vidgen.tokenizers.evaluation.reconstruction import average, measure_each
@@ -53,7 +53,7 @@ def evaluate_keyframes(
     rows, dropped = measure_each(
         records, lambda record: evaluate_clip(tokenizer, record, protocol, motion, step), progress, say
     )
-    return summarise(rows) | {"step": step, "motion": motion, "clips": rows, "dropped": dropped}
+    return summarize(rows) | {"step": step, "motion": motion, "clips": rows, "dropped": dropped}
 
 
 @torch.inference_mode()
@@ -63,7 +63,7 @@ def evaluate_clip(
     """The row of one clip. Raises VideoError if it cannot be read, or brings no motion where the file should."""
     opened, gop = open_windows(record, protocol), tokenizer.config.gop
     vectors = read_fields(record, gop) if motion == "file" else None
-    meters = {way: ClipMeter(chunk=gop, multiscale=False) for way in WAYS}
+    meters = {way: ClipMetrics(chunk=gop, multiscale=False) for way in WAYS}
     codes, fields, done, device = [], [], 0, tokenizer.motion_mean.device
     for piece in stack_groups(next(iter(opened.windows)), gop):
         frames = piece.shape[2]
@@ -124,7 +124,7 @@ def fields_of(
     return part.movedim(-1, 0)[None]
 
 
-def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def summarize(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Means over clips, each counting once, with intervals."""
     means: dict[str, Any] = {way: {} for way in WAYS}
     intervals: dict[str, Any] = {way: {} for way in WAYS}

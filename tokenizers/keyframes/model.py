@@ -109,7 +109,7 @@ class KeyframeTokenizer(Pretrained):
             keys.append(self.key.encode(pictures, sample_posterior=sample_posterior, generator=generator))
             field = rearrange(motion[:, :, first:stop], "b d (n g) i j -> (b n) d g i j", g=size)[:, :, 1:]
             hidden.append(self._encode_motion(field.to(self.dtype), b))
-        out = self._quantise(torch.cat(hidden, dim=2), sample=sample_posterior, generator=generator)
+        out = self._quantize(torch.cat(hidden, dim=2), sample=sample_posterior, generator=generator)
         losses = {f"motion_{name}": value for name, value in out.losses.items()}
         for name in keys[0].losses:
             values = torch.stack([key.losses[name] for key in keys])
@@ -119,7 +119,7 @@ class KeyframeTokenizer(Pretrained):
         indices = [None if k.indices is None else rearrange(k.indices, "(b n) 1 ... -> b n ...", b=b) for k in keys]
         return KeyframeCodes(
             key_latents=join(latents, 2),
-            motion_latents=self.normalise(out.latents),
+            motion_latents=self.normalize(out.latents),
             num_frames=t,
             height=height,
             width=width,
@@ -150,7 +150,7 @@ class KeyframeTokenizer(Pretrained):
             return field.new_zeros(b, self.bottleneck.channels_in, 0, *field.shape[3:])
         return rearrange(self.encoder(field), "(b n) d k i j -> b d (n k) i j", b=b)
 
-    def _quantise(self, hidden: Tensor, *, sample: bool, generator: torch.Generator | None) -> BottleneckOutput:
+    def _quantize(self, hidden: Tensor, *, sample: bool, generator: torch.Generator | None) -> BottleneckOutput:
         if hidden.shape[2] > 0:
             return self.bottleneck(hidden, sample=sample, generator=generator)
         b, _, _, i, j = hidden.shape
@@ -167,15 +167,15 @@ class KeyframeTokenizer(Pretrained):
 
         Raises VidgenError for codes that do not hold the frames that they say.
         """
-        return torch.cat([part.frames for part in self._synthesise(codes, chunk_frames)], dim=2)
+        return torch.cat([part.frames for part in self._synthesize(codes, chunk_frames)], dim=2)
 
-    def synthesise(self, codes: KeyframeCodes) -> Synthesis:
+    def synthesize(self, codes: KeyframeCodes) -> Synthesis:
         """`decode` with the steps on the way, which training and comparisons look at."""
-        parts = list(self._synthesise(codes, None))
+        parts = list(self._synthesize(codes, None))
         whole = {name: torch.cat([getattr(part, name) for part in parts], dim=2) for name in vars(parts[0])}
         return Synthesis(**whole)
 
-    def _synthesise(self, codes: KeyframeCodes, chunk_frames: int | None) -> Iterator[Synthesis]:
+    def _synthesize(self, codes: KeyframeCodes, chunk_frames: int | None) -> Iterator[Synthesis]:
         self._check_codes(codes)
         gop, height, width = self.config.gop, codes.height, codes.width
         at_once = chunk_frames or max(1, PIXELS_AT_ONCE // (height * width))
@@ -184,19 +184,19 @@ class KeyframeTokenizer(Pretrained):
             z = rearrange(codes.key_latents[:, :, start : start + n], "b c n h w -> (b n) c 1 h w")
             pictures = self.key.decode(Encoded(latents=z, num_frames=1, height=height, width=width))
             motion = codes.motion_latents[:, :, first - start : stop - start - n]
-            part = self._synthesise_groups(pictures, rearrange(motion, "b d (n k) i j -> (b n) d k i j", n=n))
+            part = self._synthesize_groups(pictures, rearrange(motion, "b d (n k) i j -> (b n) d k i j", n=n))
             b = codes.key_latents.shape[0]
             yield Synthesis(
                 **{name: rearrange(x, "(b n) c k h w -> b c (n k) h w", b=b) for name, x in vars(part).items()}
             )
 
-    def _synthesise_groups(self, pictures: Tensor, motion: Tensor) -> Synthesis:
+    def _synthesize_groups(self, pictures: Tensor, motion: Tensor) -> Synthesis:
         """Groups (n, ...) side by side: key frames (n, 3, 1, H, W) and motion latents (n, d, k, i, j)."""
         n, _, k, i, j = motion.shape
         still = pictures.new_zeros(n, 2, 1, i, j, dtype=torch.promote_types(pictures.dtype, torch.float32))
         if k == 0:
             return Synthesis(frames=pictures, warped=pictures, keys=pictures, field=still)
-        field, features = self.decoder(self.denormalise(motion.to(self.dtype)))
+        field, features = self.decoder(self.denormalize(motion.to(self.dtype)))
         key = pad_space(pictures, self.config.block)[:, :, 0]
         height, width = pictures.shape[3:]
         frames, warped = (x[..., :height, :width] for x in self.synthesiser(key, field, features))
@@ -214,20 +214,20 @@ class KeyframeTokenizer(Pretrained):
     def motion_from_indices(
         self, indices: Int[Tensor, "b m i j"] | Int[Tensor, "b m i j q"]
     ) -> Float[Tensor, "b d m i j"]:
-        """The normalised motion latents of indices; `key.latents_from_indices` gives those of key frames.
+        """The normalized motion latents of indices; `key.latents_from_indices` gives those of key frames.
 
         Raises VidgenError for a continuous bottleneck, and for indices that it does not have.
         """
         if not isinstance(self.bottleneck, Quantizer):
             raise VidgenError(f"{self.config.name} has no motion indices: they are continuous; decode latents")
-        return self.normalise(self.bottleneck.from_indices(indices, dtype=self._wide).to(self.dtype))
+        return self.normalize(self.bottleneck.from_indices(indices, dtype=self._wide).to(self.dtype))
 
     # Latent statistics and checks
 
-    def normalise(self, z: Float[Tensor, "b d m i j"]) -> Float[Tensor, "b d m i j"]:
+    def normalize(self, z: Float[Tensor, "b d m i j"]) -> Float[Tensor, "b d m i j"]:
         return (z - per_channel(self.motion_mean, z)) / per_channel(self.motion_std, z)
 
-    def denormalise(self, z: Float[Tensor, "b d m i j"]) -> Float[Tensor, "b d m i j"]:
+    def denormalize(self, z: Float[Tensor, "b d m i j"]) -> Float[Tensor, "b d m i j"]:
         return z * per_channel(self.motion_std, z) + per_channel(self.motion_mean, z)
 
     @property
@@ -252,7 +252,7 @@ class KeyframeTokenizer(Pretrained):
 
     def _check_codes(self, codes: KeyframeCodes) -> None:
         keys = count_keys(codes.num_frames, self.config.gop)
-        f, grid = self.config.key.ratio, self._grid(codes.height, codes.width)
+        f, grid = self.config.key.spatial_compression_ratio, self._grid(codes.height, codes.width)
         wanted = (self.config.key.latent_channels, keys, -(-codes.height // f), -(-codes.width // f))
         moving = (self.config.motion_channels, codes.num_frames - keys, *grid)
         if codes.num_frames < 1 or (tuple(codes.key_latents.shape[1:]), tuple(codes.motion_latents.shape[1:])) != (

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.tokenizers.backbones.convolutional import Output
-from vidgen.tokenizers.backbones.convolutions import CausalConv3d, ResidualBlock, Stream, initialise, name_layers
+from vidgen.tokenizers.backbones.convolutions import CausalConv3d, ResidualBlock, Stream, initialize, name_layers
 from vidgen.tokenizers.keyframes.config import PATCH
 from vidgen.tokenizers.keyframes.warping import warp
 
@@ -24,7 +24,7 @@ class MotionEncoder(nn.Module):
         self.conv_in = nn.Conv3d(2, width, 1)
         self.layers = nn.ModuleList([ResidualBlock(width, width, "factorised") for _ in range(blocks)])
         self.out = Output(width, channels_out)
-        initialise(self)
+        initialize(self)
         name_layers(self)
 
     def forward(self, field: Float[Tensor, "n 2 k i j"]) -> Float[Tensor, "n d k i j"]:
@@ -43,7 +43,7 @@ class MotionDecoder(nn.Module):
         self.conv_in = CausalConv3d(channels_in, width, (3, 3, 3))
         self.layers = nn.ModuleList([ResidualBlock(width, width, "factorised") for _ in range(blocks)])
         self.out = Output(width, 2)
-        initialise(self)
+        initialize(self)
         with torch.no_grad():  # the first fields hardly move anything
             for layer in (self.out.skip, self.out.conv):
                 layer.weight.mul_(0.1)
@@ -73,7 +73,7 @@ class FrameSynthesiser(nn.Module):
         self.frame_in = nn.Conv3d(colours + width, width, 1)
         self.frame_layers = nn.ModuleList([ResidualBlock(width, width, "factorised") for _ in range(blocks)])
         self.frame_out = nn.Conv3d(width, colours, 1)
-        initialise(self)
+        initialize(self)
         for layer in (self.flow_out, self.frame_out):
             nn.init.zeros_(layer.weight)
         name_layers(self)

@@ -1,4 +1,4 @@
-"""ClipFit: a clip as quantised weights and embeddings, what it costs in bits, and its frames again."""
+"""ClipFit: a clip as quantized weights and embeddings, what it costs in bits, and its frames again."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import Tensor
 
 from vidgen.errors import VidgenError
 from vidgen.metrics.entropy_coding import entropy
-from vidgen.tokenizers.nerv.network import ClipDecoder, ClipFitConfig, choose_strides
+from vidgen.tokenizers.nerv.network import NeRVConfig, NeRVDecoder, choose_strides
 from vidgen.tokenizers.nerv.quantization import (
     RANGE_BITS,
-    QuantisedTensor,
+    QuantizedTensor,
     check_bits,
     code_symbols,
     largest_coded_bits,
-    quantise,
+    quantize,
 )
 
 BATCH_PIXELS = 2**20  # of the frames that are decoded at once
@@ -28,14 +28,14 @@ WIDEST = 2048  # channels
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipFit:
+class ClipNeRV:
     """A fitted clip: `weights` by the decoder's own names, `embeddings` (t, e, i, j), `bits` a value of both."""
 
-    config: ClipFitConfig
+    config: NeRVConfig
     fps: float
     bits: int
-    weights: dict[str, QuantisedTensor]
-    embeddings: QuantisedTensor
+    weights: dict[str, QuantizedTensor]
+    embeddings: QuantizedTensor
     source: str = ""
 
     @property
@@ -55,10 +55,10 @@ class ClipFit:
         weights = torch.cat([tensor.codes.flatten() for tensor in self.weights.values()])
         return weights.numpy(), self.embeddings.codes.flatten().numpy()
 
-    def decoder(self, device: str = "cpu") -> ClipDecoder:
+    def decoder(self, device: str = "cpu") -> NeRVDecoder:
         """The decoder with its stored weights, in float32."""
         with torch.device("meta"):
-            decoder = ClipDecoder(self.config)
+            decoder = NeRVDecoder(self.config)
         decoder.load_state_dict({name: t.values() for name, t in self.weights.items()}, strict=True, assign=True)
         return decoder.to(device).eval().requires_grad_(False)
 
@@ -86,7 +86,7 @@ class FitCost:
     embeddings: int
 
 
-def cost_of(fit: ClipFit) -> FitCost:
+def cost_of(fit: ClipNeRV) -> FitCost:
     """What `fit` costs."""
     weights, embeddings = fit.symbols()
     tensors = [*fit.weights.values(), fit.embeddings]
@@ -101,37 +101,37 @@ def cost_of(fit: ClipFit) -> FitCost:
     )
 
 
-def quantise_clip(
-    decoder: ClipDecoder, embeddings: Float[Tensor, "t e i j"], *, bits: int, fps: float, source: str = ""
-) -> ClipFit:
+def quantize_clip(
+    decoder: NeRVDecoder, embeddings: Float[Tensor, "t e i j"], *, bits: int, fps: float, source: str = ""
+) -> ClipNeRV:
     """The stored form of a trained decoder and its frames' embeddings."""
     check_bits(bits)
-    return ClipFit(
+    return ClipNeRV(
         config=decoder.config,
         fps=fps,
         bits=bits,
-        weights={name: quantise(value, bits) for name, value in decoder.state_dict().items()},
-        embeddings=quantise(embeddings, bits),
+        weights={name: quantize(value, bits) for name, value in decoder.state_dict().items()},
+        embeddings=quantize(embeddings, bits),
         source=source,
     )
 
 
-def count_bits(config: ClipFitConfig, num_frames: int, bits: int) -> int:
+def count_bits(config: NeRVConfig, num_frames: int, bits: int) -> int:
     """At most what a clip of this shape costs; entropy coding takes off some of it."""
     with torch.device("meta"):
-        tensors = [p.numel() for p in ClipDecoder(config).parameters()]
+        tensors = [p.numel() for p in NeRVDecoder(config).parameters()]
     values = config.embedding * config.grid[0] * config.grid[1] * num_frames
     headers = largest_coded_bits(sum(tensors)) - 8 * sum(tensors) + largest_coded_bits(values) - 8 * values
     return bits * (sum(tensors) + values) + RANGE_BITS * (len(tensors) + 1) + headers
 
 
-def choose_config(height: int, width: int, num_frames: int, *, bits: int, budget: float) -> ClipFitConfig:
+def choose_config(height: int, width: int, num_frames: int, *, bits: int, budget: float) -> NeRVConfig:
     """The widest decoder for such a clip that costs no more than `budget` bits.
 
     Raises VidgenError where not even the narrowest one fits, and for a number of bits or a size that cannot be.
     """
     check_bits(bits)
-    narrowest = ClipFitConfig(height=height, width=width, strides=choose_strides(height, width), width_first=1)
+    narrowest = NeRVConfig(height=height, width=width, strides=choose_strides(height, width), width_first=1)
 
     def cost(width_first: int) -> int:
         return count_bits(replace(narrowest, width_first=width_first), num_frames, bits)

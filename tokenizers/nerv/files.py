@@ -14,18 +14,18 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from vidgen.checkpoints.atomic import written_aside
+from vidgen.checkpoints.atomic import atomic_write
 from vidgen.errors import VidgenError
-from vidgen.tokenizers.nerv.clip import ClipFit
-from vidgen.tokenizers.nerv.network import ClipDecoder, ClipFitConfig
-from vidgen.tokenizers.nerv.quantization import QuantisedTensor, check_bits, code_symbols, decode_symbols
+from vidgen.tokenizers.nerv.clip import ClipNeRV
+from vidgen.tokenizers.nerv.network import NeRVConfig, NeRVDecoder
+from vidgen.tokenizers.nerv.quantization import QuantizedTensor, check_bits, code_symbols, decode_symbols
 
 FORMAT = "vidgen clip fit 1"
 ENTRY = "clip_fit"  # of the metadata: a JSON object
 LARGEST_HEADER = 2**20  # bytes
 
 
-def write_fit(fit: ClipFit, path: str | os.PathLike) -> Path:
+def write_fit(fit: ClipNeRV, path: str | os.PathLike) -> Path:
     """Writes a fitted clip, all or nothing; nothing but weights, embeddings and ranges is in its tensors."""
     weights, embeddings = fit.symbols()
     tensors = [*fit.weights.values(), fit.embeddings]
@@ -42,7 +42,7 @@ def write_fit(fit: ClipFit, path: str | os.PathLike) -> Path:
         "config": dataclasses.asdict(fit.config),
         "source": fit.source,
     }
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         # One entry: safetensors writes several in an order of chance, and the same fit should be the same file.
         save_file(stored, aside, {ENTRY: json.dumps(said, separators=(",", ":"))})
     return Path(path)
@@ -59,7 +59,7 @@ def is_fit(path: str | os.PathLike) -> bool:
         return False
 
 
-def read_fit(path: str | os.PathLike) -> ClipFit:
+def read_fit(path: str | os.PathLike) -> ClipNeRV:
     """The fitted clip in a file. Raises VidgenError for one that is missing, of another kind, damaged or cut short."""
     path = Path(path)
     if not path.is_file():
@@ -83,14 +83,14 @@ def _damaged(path: Path, reason: object) -> VidgenError:
     return VidgenError(f"{path}: not a whole fitted clip ({said}); fit the clip again")
 
 
-def _parse(said: dict[str, Any], stored: dict[str, Any]) -> ClipFit:
+def _parse(said: dict[str, Any], stored: dict[str, Any]) -> ClipNeRV:
     """Raises KeyError, TypeError or ValueError for what is missing or makes no sense."""
-    config = ClipFitConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in said["config"].items()})
+    config = NeRVConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in said["config"].items()})
     num_frames, fps, bits = int(said["num_frames"]), float(said["fps"]), check_bits(int(said["bits"]))
     if num_frames < 1 or not 0 < fps <= 1e6:
         raise ValueError(f"{num_frames} frames at {fps} fps")
     with torch.device("meta"):
-        shapes = {name: tuple(value.shape) for name, value in ClipDecoder(config).state_dict().items()}
+        shapes = {name: tuple(value.shape) for name, value in NeRVDecoder(config).state_dict().items()}
     grid = (num_frames, config.embedding, *config.grid)
     ranges = stored["ranges"]
     if tuple(ranges.shape) != (len(shapes) + 1, 2) or ranges.dtype != torch.float32 or not ranges.isfinite().all():
@@ -100,10 +100,10 @@ def _parse(said: dict[str, Any], stored: dict[str, Any]) -> ClipFit:
     parts = np.split(symbols, np.cumsum(sizes)[:-1])
     parts.append(decode_symbols(stored["embeddings"].numpy().tobytes(), prod(grid)))
     tensors = [
-        QuantisedTensor(codes=torch.from_numpy(part.copy()).reshape(shape), low=low, step=step)
+        QuantizedTensor(codes=torch.from_numpy(part.copy()).reshape(shape), low=low, step=step)
         for part, shape, (low, step) in zip(parts, [*shapes.values(), grid], ranges.tolist(), strict=True)
     ]
-    return ClipFit(
+    return ClipNeRV(
         config=config,
         fps=fps,
         bits=bits,

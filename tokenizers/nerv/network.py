@@ -19,7 +19,7 @@ EMBEDDING_SIDE = 2  # cells that the shorter side of an embedding has at least
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipFitConfig:
+class NeRVConfig:
     """A decoder for frames of `height` x `width`: `width_first` channels, divided by `reduction` (the paper's 1.2, for
     an even spread of weights) at each of `strides`, and `width_least` at the least, or `width_first` where that is
     less; kernels grow from `kernel_first` by 2 a stage to `kernel_last`.
@@ -87,13 +87,13 @@ class UpStage(nn.Module):
         return F.gelu(F.pixel_shuffle(self.conv(x), self.stride))
 
 
-class ClipDecoder(nn.Module):
+class NeRVDecoder(nn.Module):
     """Embeddings to frames in [-1, 1] but for overshoot, which the caller clamps: the paper's tanh cannot reach black.
 
     All that is stored of a clip is this network and its embeddings.
     """
 
-    def __init__(self, config: ClipFitConfig) -> None:
+    def __init__(self, config: NeRVConfig) -> None:
         super().__init__()
         self.config = config
         widths = config.widths
@@ -123,10 +123,10 @@ class ConvNeXtBlock(nn.Module):
         return x + rearrange(self.narrow(F.gelu(self.wide(y))), "b h w c -> b c h w")
 
 
-class ClipEncoder(nn.Module):
+class NeRVEncoder(nn.Module):
     """Frames to embeddings, by the decoder's strides; only fitting needs it, and no file holds it."""
 
-    def __init__(self, config: ClipFitConfig) -> None:
+    def __init__(self, config: NeRVConfig) -> None:
         super().__init__()
         self.config = config
         layers: list[nn.Module] = []
@@ -142,7 +142,7 @@ class ClipEncoder(nn.Module):
         return self.out(self.layers(F.pad(frames, (0, right, 0, below), mode="replicate")))
 
 
-def initialise(*networks: nn.Module) -> None:
+def initialize(*networks: nn.Module) -> None:
     """Weights that keep the size of a signal through GELU (He et al. 2015), zero biases, a first frame nearly grey."""
     layers = [layer for network in networks for layer in network.modules()]
     for layer in layers:
@@ -150,7 +150,7 @@ def initialise(*networks: nn.Module) -> None:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
     lasts = [layer.narrow for layer in layers if isinstance(layer, ConvNeXtBlock)]
-    lasts += [layer.head for layer in layers if isinstance(layer, ClipDecoder)]
+    lasts += [layer.head for layer in layers if isinstance(layer, NeRVDecoder)]
     with torch.no_grad():
         for last in lasts:
             last.weight.mul_(0.1)

@@ -18,7 +18,7 @@ BLOCK = 16_000  # symbols of a block of zlib's, at the least, with a Huffman tab
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuantisedTensor:
+class QuantizedTensor:
     """The values `low + step * codes`; `low` and `step` are float32 numbers."""
 
     codes: UInt8[Tensor, ...]
@@ -37,7 +37,7 @@ def check_bits(bits: int) -> int:
     return bits
 
 
-def quantise(x: Float[Tensor, ...], bits: int) -> QuantisedTensor:
+def quantize(x: Float[Tensor, ...], bits: int) -> QuantizedTensor:
     """2^bits levels from the least value to the largest (Chen et al. 2023, per tensor): off by half a step at most.
 
     Raises ValueError for no values, and for some that are not finite.
@@ -48,9 +48,9 @@ def quantise(x: Float[Tensor, ...], bits: int) -> QuantisedTensor:
     # Rounded to float32 before it is used, since that is what the file holds.
     step = float(np.float32((high - low) / (2**bits - 1)))
     if step == 0.0:
-        return QuantisedTensor(codes=torch.zeros(x.shape, dtype=torch.uint8), low=low, step=0.0)
+        return QuantizedTensor(codes=torch.zeros(x.shape, dtype=torch.uint8), low=low, step=0.0)
     codes = ((x.detach().double().cpu() - low) / step).round().clamp(0, 2**bits - 1)
-    return QuantisedTensor(codes=codes.to(torch.uint8), low=low, step=step)
+    return QuantizedTensor(codes=codes.to(torch.uint8), low=low, step=step)
 
 
 def code_symbols(symbols: UInt8[np.ndarray, " n"]) -> bytes:

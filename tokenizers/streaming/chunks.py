@@ -40,12 +40,12 @@ def plan_by_pixels(tokenizer: VideoTokenizer, height: int, width: int) -> Plan:
     tokenizer that does not stream."""
     if not tokenizer.streams:
         return Plan(latents=WHOLE)
-    return Plan(latents=max(1, CHUNK_PIXELS // (height * width) // tokenizer.config.ratio_t))
+    return Plan(latents=max(1, CHUNK_PIXELS // (height * width) // tokenizer.config.temporal_compression_ratio))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """Some latent frames of a clip: normalised latents, and of a discrete tokenizer the indices that they stand for."""
+    """Some latent frames of a clip: normalized latents, and of a discrete tokenizer the indices that they stand for."""
 
     latents: Float[Tensor, "1 c t h w"]
     indices: Int[Tensor, "1 t h w"] | Int[Tensor, "1 t h w q"] | None = None
@@ -54,13 +54,13 @@ class Tokens:
 def stack_chunks(
     frames: Frames, tokenizer: VideoTokenizer, plan: Planner = plan_by_pixels
 ) -> Iterator[tuple[Float[Tensor, "1 3 k h w"], bool, Plan]]:
-    """Chunks of whole latent frames (1 + n * ratio_t frames, then n * ratio_t each), whether each is the last, and
+    """Chunks of whole latent frames (1 + n * temporal_compression_ratio frames, then n * temporal_compression_ratio each), whether each is the last, and
     the clip's plan. One frame is read ahead, to know."""
     frames = iter(frames)
     first = next(frames, None)
     if first is None:
         return
-    chosen, rate = plan(tokenizer, *first.shape[:2]), tokenizer.config.ratio_t
+    chosen, rate = plan(tokenizer, *first.shape[:2]), tokenizer.config.temporal_compression_ratio
     ahead, count = [first], 1 + (chosen.latents - 1) * rate
     while ahead:
         waiting = [*ahead, *islice(frames, count - 1)]
@@ -88,7 +88,7 @@ def encode_step(
         rows = max(1, plan.tiles.rows * plan.tiles.cols // hidden.shape[4])
     # Bottlenecks work position by position; in strips, the distances to a codebook stay small.
     outs = [tokenizer.bottleneck(strip) for strip in hidden.split(rows, dim=3)]
-    latents = tokenizer.normalise(torch.cat([out.latents for out in outs], dim=3))
+    latents = tokenizer.normalize(torch.cat([out.latents for out in outs], dim=3))
     indices = None if outs[0].indices is None else torch.cat([out.indices for out in outs], dim=2)
     return Tokens(latents=latents, indices=indices), state
 
@@ -128,7 +128,7 @@ def first_latent_for(tokenizer: VideoTokenizer, frame: int) -> int:
     """The latent frame from which decoding must start for `frame` to come out exactly."""
     if not tokenizer.streams:
         return 0
-    holder, context = -(-frame // tokenizer.config.ratio_t), decoder_context(tokenizer)
+    holder, context = -(-frame // tokenizer.config.temporal_compression_ratio), decoder_context(tokenizer)
     # One at least: the first latent that a decoder sees gives one frame only.
     return 0 if context is None else max(0, holder - max(1, context))
 
@@ -154,7 +154,7 @@ def decode_stream(
     more are read and decoded than it and the decoder's memory of the past need; its frames are those that decoding
     the whole gives. Raises ValueError for a part that is empty or reaches out of the clip.
     """
-    rate, stop = tokenizer.config.ratio_t, num_frames if stop is None else stop
+    rate, stop = tokenizer.config.temporal_compression_ratio, num_frames if stop is None else stop
     if not 0 <= start < stop <= num_frames:
         raise ValueError(f"frames {start} to {stop} are no part of a clip of {num_frames}")
     read = latents if callable(latents) else lambda a, b: latents[:, :, a:b]

@@ -9,26 +9,29 @@ from vidgen.tokenizers.backbones.attention import WindowAttention
 from vidgen.tokenizers.backbones.convolutional import Decoder, Encoder
 from vidgen.tokenizers.backbones.resampling import Downsample, Upsample
 from vidgen.tokenizers.model import VideoTokenizer
-from vidgen.tokenizers.streaming.receptive_field import Box, Span, look_back
+from vidgen.tokenizers.streaming.receptive_field import Interval, Region, receptive_field
 
 
-def encoder_field(tokenizer: VideoTokenizer, cell: int = 0) -> Box:
+def encoder_field(tokenizer: VideoTokenizer, cell: int = 0) -> Region:
     """The pixels that the latent at (0, cell, cell) depends on; its own are cell * ratio to (cell + 1) * ratio - 1.
 
     Of cell 0 that is the field of every other one too, moved along, unless windows do not move with it: see `Halo`.
     """
-    c, space = tokenizer.config, Span(first=cell, last=cell)
-    box = look_back(tokenizer.encoder, Box(t=Span(first=0, last=0), h=space, w=space))
-    return Box(
+    c, space = tokenizer.config, Interval(first=cell, last=cell)
+    box = receptive_field(tokenizer.encoder, Region(t=Interval(first=0, last=0), h=space, w=space))
+    return Region(
         t=box.t and box.t.scaled(c.patch_t), h=box.h and box.h.scaled(c.patch), w=box.w and box.w.scaled(c.patch)
     )
 
 
-def decoder_field(tokenizer: VideoTokenizer, cell: int = 0) -> Box:
+def decoder_field(tokenizer: VideoTokenizer, cell: int = 0) -> Region:
     """The latent cells that the pixels of cell (0, cell, cell) depend on."""
     c = tokenizer.config
-    space = Span(first=cell, last=cell).scaled(c.ratio // c.patch)
-    return look_back(tokenizer.decoder, Box(t=Span(first=0, last=0).scaled(c.ratio_t // c.patch_t), h=space, w=space))
+    space = Interval(first=cell, last=cell).scaled(c.spatial_compression_ratio // c.patch)
+    return receptive_field(
+        tokenizer.decoder,
+        Region(t=Interval(first=0, last=0).scaled(c.temporal_compression_ratio // c.patch_t), h=space, w=space),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +65,7 @@ def window_period(network: Encoder | Decoder, positions: int) -> int:
     return period
 
 
-def widest(fields: list[Box], cells: int) -> Halo | None:
+def widest(fields: list[Region], cells: int) -> Halo | None:
     """The halo of tiles for cells 0, 1, ... with these fields, in positions of which a cell has `cells`.
 
     None where a layer sees the whole frame.
@@ -80,8 +83,8 @@ def widest(fields: list[Box], cells: int) -> Halo | None:
 def encoder_halo(tokenizer: VideoTokenizer) -> Halo | None:
     """Cells around a tile that its latents depend on; None where a layer sees the whole frame."""
     c = tokenizer.config
-    period = window_period(tokenizer.encoder, c.ratio // c.patch)
-    return widest([encoder_field(tokenizer, cell) for cell in range(period)], c.ratio)
+    period = window_period(tokenizer.encoder, c.spatial_compression_ratio // c.patch)
+    return widest([encoder_field(tokenizer, cell) for cell in range(period)], c.spatial_compression_ratio)
 
 
 def decoder_halo(tokenizer: VideoTokenizer) -> Halo | None:

@@ -85,11 +85,17 @@ class MemoryModel:
     def _trace(self, way: str, latents: int, rows: int, cols: int, *, start: bool) -> PassCost:
         c, state = self.config, None
         if way == "encode":
-            shape = (1, 3, latents * c.ratio_t, rows * c.ratio, cols * c.ratio)
+            shape = (
+                1,
+                3,
+                latents * c.temporal_compression_ratio,
+                rows * c.spatial_compression_ratio,
+                cols * c.spatial_compression_ratio,
+            )
             given = torch.empty(shape, device="meta", dtype=torch.float32)
             first = given[:, :, :1]
             if start:  # a clip's first chunk, whose first frame is repeated
-                given = given[:, :, : 1 + (latents - 1) * c.ratio_t]
+                given = given[:, :, : 1 + (latents - 1) * c.temporal_compression_ratio]
 
             def step(x, state):
                 return self.shadow._encode_hidden(x, state, False)
@@ -126,9 +132,9 @@ class MemoryModel:
     def peak(self, task: Task, height: int, width: int, plan: Plan) -> int:
         """The most bytes, weights included, that `task` takes with clips of height x width by this plan."""
         c, item = self.config, self.dtype.itemsize
-        rows, cols = -(-height // c.ratio), -(-width // c.ratio)
-        frame = rows * cols * c.ratio**2
-        chunk = plan.latents * c.ratio_t * frame
+        rows, cols = -(-height // c.spatial_compression_ratio), -(-width // c.spatial_compression_ratio)
+        frame = rows * cols * c.spatial_compression_ratio**2
+        chunk = plan.latents * c.temporal_compression_ratio * frame
         blended = isinstance(plan.tiles, BlendedTiles)
         total, work = self.weights + PER_PIXEL[task] * frame, []
         if task != "decode":
@@ -176,7 +182,10 @@ def plan_for_memory(
         if tried[-1].peak_bytes <= max_bytes:
             return tried[-1]
         latents //= 2
-    side = max(-(-height // tokenizer.config.ratio), -(-width // tokenizer.config.ratio))
+    side = max(
+        -(-height // tokenizer.config.spatial_compression_ratio),
+        -(-width // tokenizer.config.spatial_compression_ratio),
+    )
     sizes = sorted({-(-side // parts) for parts in range(2, side + 1)}, reverse=True)
     for exact in (True, False) if model.windowed else (model.exact,):
         for size in sizes:

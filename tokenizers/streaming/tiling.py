@@ -137,7 +137,7 @@ def encode_tiled(
     `state` is used up: exact tiles write the next one into its memory. Raises ValueError for exact tiles of a model
     that has none.
     """
-    f = tokenizer.config.ratio
+    f = tokenizer.config.spatial_compression_ratio
     grid = cut_frame(-(-video.shape[3] // f), -(-video.shape[4] // f), tiles, encoder_halo(tokenizer))
 
     def run(rows: Segment, cols: Segment, before: StreamState | None) -> tuple[Tensor, StreamState]:

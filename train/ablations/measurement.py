@@ -46,7 +46,7 @@ def measure_variant(
         "mean": report["mean"],
         "ci": report["ci"],
         "point": f"step {evaluation.step:g}" if usage is None else "tokens",
-        "points": summarise_points(report["rate_distortion"]["clips"]),
+        "points": summarize_points(report["rate_distortion"]["clips"]),
         "usage": usage,
         "usage_left_out": "continuous: no codebook" if usage is None else "",
         "lpips_network": None if lpips is None else network,
@@ -56,7 +56,7 @@ def measure_variant(
     }
 
 
-def summarise_points(clips: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def summarize_points(clips: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Means over clips at each operating point, with "ci" of "psnr" and "ssim"; None where a clip has no value."""
     found = []
     for points in zip(*(clip["points"] for clip in clips), strict=True):

@@ -128,38 +128,38 @@ def draw_world(plan: Plan) -> Labelled:
 
 
 def read_features(model: Tokenizer, clips: Tensor, device: str) -> Iterator[tuple[str, str, Float[np.ndarray, "n c"]]]:
-    """(tap, pool, features) of the latents, and of the layer that they are made from."""
+    """(layer, pool, features) of the latents, and of the layer that they are made from."""
     deep = [info.name for info in model.feature_info if ".layers." in info.name][-1]
     pools = {"tokenizer.latents": ("mean", "temporal", "none"), f"tokenizer.{deep}": ("mean", "temporal")}
-    extractor = FeatureExtractor(model, taps=list(pools), pool="none")
-    found: dict[tuple[str, str], list[Tensor]] = {(tap, pool): [] for tap in pools for pool in pools[tap]}
+    extractor = FeatureExtractor(model, layers=list(pools), pool="none")
+    found: dict[tuple[str, str], list[Tensor]] = {(layer, pool): [] for layer in pools for pool in pools[layer]}
     for part in clips.split(BATCH):
         features = extractor(part.to(device), ids=range(len(part))).features
-        for (tap, pool), values in found.items():
-            values.append(POOLS[pool](features[tap]).flatten(1).cpu())
-    for (tap, pool), values in found.items():
-        yield tap, pool, torch.cat(values).numpy()
+        for (layer, pool), values in found.items():
+            values.append(POOLS[pool](features[layer]).flatten(1).cpu())
+    for (layer, pool), values in found.items():
+        yield layer, pool, torch.cat(values).numpy()
 
 
 def measure_probes(models: dict[str, Tokenizer], sets: Sequence[Labelled], plan: Plan) -> list[dict[str, Any]]:
-    """A row for every arm, task, probe, tap and pool; and for pixels and the majority class, which are baselines."""
+    """A row for every arm, task, probe, layer and pool; and for pixels and the majority class, which are baselines."""
     rows = []
     for labelled in sets:
         for name, model in models.items():
-            for tap, pool, X in read_features(model, labelled.clips, plan.device):
+            for layer, pool, X in read_features(model, labelled.clips, plan.device):
                 rows += [
-                    {"arm": name, "tap": tap, "pool": pool, "baseline": name == "random"} | row
+                    {"arm": name, "layer": layer, "tap": layer, "pool": pool, "baseline": name == "random"} | row
                     for row in probe(X, labelled, plan.seed, PROBED)
                 ]
         for name in ("raw_pixels", "frame_differences"):
             X = PIXEL_BASELINES[name](labelled.clips).flatten(1).numpy()
             rows += [
-                {"arm": name, "tap": name, "pool": "none", "baseline": True} | row
+                {"arm": name, "layer": name, "tap": name, "pool": "none", "baseline": True} | row
                 for row in probe(X, labelled, plan.seed, PROBED)
             ]
         nothing = np.zeros((len(labelled.clips), 1), np.float32)
         rows += [
-            {"arm": "majority", "tap": "majority", "pool": None, "baseline": True} | row
+            {"arm": "majority", "layer": "majority", "tap": "majority", "pool": None, "baseline": True} | row
             for row in probe(nothing, labelled, plan.seed, {"majority": MAJORITY})
         ]
     return rows
@@ -185,7 +185,7 @@ def probe(X: np.ndarray, labelled: Labelled, seed: int, probes: dict[str, Probe]
 
 
 def best_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of every arm, task and probe the tap and pool that are best on validation (the first of equals)."""
+    """Of every arm, task and probe the layer and pool that are best on validation (the first of equals)."""
     best: dict[tuple[str, str, str], dict[str, Any]] = {}
     for row in rows:
         key = (row["arm"], row["task"], row["kind"])

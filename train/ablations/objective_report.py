@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from vidgen.checkpoints.atomic import written_aside
+from vidgen.checkpoints.atomic import atomic_write
 from vidgen.train.ablations.objective_measurement import (
     best_rows,
     draw_world,
@@ -52,7 +52,7 @@ def compare_objectives(plan: Plan, say: Callable[[str], None] = lambda line: Non
         "sweep": sweep,
     }
     for suffix, text in ((".json", json.dumps(report, indent=2, allow_nan=False)), (".md", to_markdown(report))):
-        with written_aside(plan.out / f"{NAME}{suffix}") as aside:
+        with atomic_write(plan.out / f"{NAME}{suffix}") as aside:
             aside.write_text(text + "\n", encoding="utf-8")
     return report
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from vidgen.checkpoints.atomic import written_aside
+from vidgen.checkpoints.atomic import atomic_write
 from vidgen.data.manifests import ClipRecord
 from vidgen.errors import VidgenError
 from vidgen.metrics.intervals import METHOD
@@ -178,5 +178,5 @@ def read_plain(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """All or nothing."""
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n", encoding="utf-8")

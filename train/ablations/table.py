@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vidgen.checkpoints.atomic import written_aside
+from vidgen.checkpoints.atomic import atomic_write
 
 COLUMNS = (
     *("variant", "tokenizer", "PSNR, dB", "SSIM", "raw bits a pixel", "entropy", "coded"),
@@ -17,7 +17,7 @@ POINT_COLUMNS = ("variant", "latents", "PSNR, dB", "SSIM", "raw bits a pixel", "
 
 def write_table(report: dict[str, Any], path: Path) -> None:
     """The report of `compare` as Markdown, all or nothing."""
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(describe(report), encoding="utf-8")
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from vidgen.checkpoints.atomic import written_aside
+from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.hashing import model_hash
 from vidgen.data.shapes import ClipLabels, ShapeWorldConfig, describe, describe_unnamed, portray
 from vidgen.errors import VidgenError
@@ -103,7 +103,7 @@ def caption_row(sample: Sample) -> dict:
     return {"labels": sample.labels.to_dict()} if sample.labels is not None else {"caption": sample.caption}
 
 
-class CachedLatents(Dataset):
+class LatentCache(Dataset):
     """Latents and captions, and with `pictures` a picture for each; item (step, slot) is a function of the seed, the
     step and the slot.
 
@@ -132,7 +132,7 @@ class CachedLatents(Dataset):
         if not folder.is_dir():
             latents, rows = encode_clips(tokenizer, Mixture(data, seed, part), count)
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with written_aside(folder) as target:
+            with atomic_write(folder) as target:
                 target.mkdir()
                 save_file({"latents": latents}, target / "latents.safetensors")
                 (target / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
@@ -146,7 +146,7 @@ class CachedLatents(Dataset):
             file = folder / "pictures.safetensors"
             if not file.exists():
                 made = encode_pictures(tokenizer, Mixture(data, seed, part), self.rows, size)
-                with written_aside(file) as target:
+                with atomic_write(file) as target:
                     save_file({"pictures": made}, target)
             self.pictures = read_tensor(folder, "pictures")
 

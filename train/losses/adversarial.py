@@ -18,7 +18,7 @@ from vidgen.train.losses.discriminators import (
     hinge_generator,
     r1_penalty,
 )
-from vidgen.train.runtime.distributed import average_gradients, averaged
+from vidgen.train.runtime.distributed import all_reduce_mean, average_gradients
 from vidgen.train.runtime.divergence import check_finite
 from vidgen.train.tasks.task import Metrics, autocast
 
@@ -113,7 +113,7 @@ class Adversary:
         `fake` is what the generator made of `real` (b, c, t, h, w); `lr` the generator's learning rate at this step.
         Raises Derailment where a loss or gradient is not finite.
         """
-        config, reconstruction = self.config, averaged({"reconstruction": reconstruction})["reconstruction"]
+        config, reconstruction = self.config, all_reduce_mean({"reconstruction": reconstruction})["reconstruction"]
         if not self.started:
             timed = config.start_step >= 0
             self.started = step + 1 >= config.start_step if timed else self.plateau.update(reconstruction)
@@ -124,7 +124,9 @@ class Adversary:
         loss.backward()
         average_gradients(self.parameters)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.grad_clip).item()
-        check_finite({**averaged({"discriminator loss": loss.item()}), "gradient norm of the discriminators": norm})
+        check_finite(
+            {**all_reduce_mean({"discriminator loss": loss.item()}), "gradient norm of the discriminators": norm}
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = lr * config.lr_ratio
         self.optimizer.step()

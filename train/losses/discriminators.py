@@ -19,7 +19,7 @@ GROUP = 8  # channels that a GroupNorm takes together
 def patch_layers(convolution: type[nn.Module], width: int, depth: int) -> nn.Sequential:
     """`depth` convolutions that halve height and width (and time, but for the first), then one logit a patch.
 
-    The stack of Isola et al. 2017 (section 3.2.2), with group normalisation, which a batch of one clip does not upset.
+    The stack of Isola et al. 2017 (section 3.2.2), with group normalization, which a batch of one clip does not upset.
     """
     three = convolution is nn.Conv3d
     layers: list[nn.Module] = []
@@ -103,8 +103,8 @@ class LeCam(nn.Module):
     @torch.no_grad()
     def follow(self, real: Float[Tensor, "*n"], fake: Float[Tensor, "*n"]) -> None:
         """Moves the anchors towards the means of these logits, over all processes."""
-        if distributed.count() > 1:
-            means = distributed.averaged({"real": real.mean().item(), "fake": fake.mean().item()})
+        if distributed.world_size() > 1:
+            means = distributed.all_reduce_mean({"real": real.mean().item(), "fake": fake.mean().item()})
             real, fake = real.new_tensor(means["real"]), fake.new_tensor(means["fake"])
         self.real.lerp_(real.mean(), 1.0 - self.decay)
         self.fake.lerp_(fake.mean(), 1.0 - self.decay)

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from vidgen.checkpoints.atomic import written_aside
+from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.pretrained import read_json
 from vidgen.errors import VidgenError
 
@@ -42,7 +42,7 @@ def checkpoint_steps(run: Path) -> list[int]:
 def save_checkpoint(run: Path, state: RunState, keep: int) -> Path:
     """Writes `checkpoint-{step}`; there is never a moment without a whole checkpoint on disk."""
     folder = run / f"checkpoint-{state.step}"
-    with written_aside(folder) as target:
+    with atomic_write(folder) as target:
         target.mkdir()
         save_file({k: v.contiguous() for k, v in state.model.state_dict().items()}, target / "model.safetensors")
         shadow = {f"{i}": p.contiguous() for i, p in enumerate(state.ema.shadow_params)}
@@ -91,7 +91,7 @@ def misfit(folder: Path, error: Exception) -> VidgenError:
 
 def write_progress(folder: Path, progress: dict[str, Any]) -> None:
     """Writes `progress.json` of a checkpoint."""
-    with written_aside(folder / "progress.json") as target:
+    with atomic_write(folder / "progress.json") as target:
         target.write_text(json.dumps(progress) + "\n", encoding="utf-8")
 
 

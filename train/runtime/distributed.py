@@ -24,7 +24,7 @@ PATIENCE = timedelta(hours=2)  # how long the others wait while the first proces
 
 
 @contextmanager
-def joined(device: str) -> Iterator[None]:
+def init_distributed(device: str) -> Iterator[None]:
     """Joins the processes that `torchrun` started for as long as a run lasts, each with a GPU of its own."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
@@ -41,64 +41,66 @@ def joined(device: str) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def is_first() -> bool:
+def is_rank_zero() -> bool:
     """Whether this is the process that speaks, before and after a run too: it is alone, or torchrun's first."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def count() -> int:
+def world_size() -> int:
     """How many processes train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
     """Which of them this one is; 0 writes."""
-    return dist.get_rank() if count() > 1 else 0
+    return dist.get_rank() if world_size() > 1 else 0
 
 
-def wait() -> None:
+def barrier() -> None:
     """Until all are here."""
-    if count() > 1:
+    if world_size() > 1:
         dist.barrier()
 
 
 @contextmanager
-def first_before_others() -> Iterator[None]:
+def rank_zero_first() -> Iterator[None]:
     """The first process does it alone, then all others do: what they look for on disk is there by then."""
     if rank() > 0:
-        wait()
+        barrier()
     yield
     if rank() == 0:
-        wait()
+        barrier()
 
 
-class Share(Dataset):
+class ShardedDataset(Dataset):
     """This process's part of every batch of `size` items (step, slot): slots that lie together, in order of rank."""
 
     def __init__(self, dataset: Dataset, size: int) -> None:
-        if size % count():
-            raise VidgenError(f"batch_size={size} cannot be shared by {count()} processes; give a multiple of that")
-        self.dataset, self.size = dataset, size // count()
+        if size % world_size():
+            raise VidgenError(
+                f"batch_size={size} cannot be shared by {world_size()} processes; give a multiple of that"
+            )
+        self.dataset, self.size = dataset, size // world_size()
 
     def __getitem__(self, key: tuple[int, int]) -> Any:
         step, slot = key
         return self.dataset[(step, rank() * self.size + slot)]
 
 
-def averaged(values: Mapping[str, float]) -> dict[str, float]:
+def all_reduce_mean(values: Mapping[str, float]) -> dict[str, float]:
     """Means over the processes, the same for all to judge by; all have the same names."""
-    if count() == 1:
+    if world_size() == 1:
         return dict(values)
     names = sorted(values)
     total = torch.tensor([values[name] for name in names], dtype=torch.float64, device=_place())
     dist.all_reduce(total)
-    means = dict(zip(names, (total / count()).tolist(), strict=True))
+    means = dict(zip(names, (total / world_size()).tolist(), strict=True))
     return {name: means[name] for name in values}
 
 
 def any_of(*flags: bool) -> list[bool]:
     """Of each flag, whether it is up in any process."""
-    if count() == 1:
+    if world_size() == 1:
         return list(flags)
     total = torch.tensor(flags, dtype=torch.float32, device=_place())
     dist.all_reduce(total)
@@ -108,7 +110,7 @@ def any_of(*flags: bool) -> list[bool]:
 def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     """The mean gradient over the processes, in place. One that is missing counts as zero; missing everywhere, it stays
     so, and optimizers pass it over as in a run of one process."""
-    if count() == 1 or not parameters:
+    if world_size() == 1 or not parameters:
         return
     found = [p.grad is not None for p in parameters]
     for p, there in zip(parameters, found, strict=True):
@@ -117,7 +119,7 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     dist.all_reduce(flat)
     *parts, anywhere = flat.split([p.numel() for p in parameters] + [len(found)])
     for p, part, there in zip(parameters, parts, anywhere.tolist(), strict=True):
-        p.grad = p.grad.copy_(part.view_as(p) / count()) if there else None
+        p.grad = p.grad.copy_(part.view_as(p) / world_size()) if there else None
 
 
 def _place() -> str:

@@ -14,7 +14,7 @@ from vidgen.train.config import GuardConfig
 DATA_SHIFT = 2**24  # steps; more than any run has, so no step meets the data of another
 
 
-class Derailment(VidgenError):
+class TrainingDiverged(VidgenError):
     """Why a step cannot stand: a number that is not finite, or a collapse."""
 
 
@@ -22,10 +22,10 @@ def check_finite(values: Mapping[str, float]) -> None:
     """Raises Derailment that names the first of `values` that is infinite or not a number."""
     for name, value in values.items():
         if not math.isfinite(value):
-            raise Derailment(f"{name} {value} is not finite")
+            raise TrainingDiverged(f"{name} {value} is not finite")
 
 
-class Guard:
+class DivergenceMonitor:
     """Watches the numbers of every step and counts rollbacks; its whole state is in `state_dict`.
 
     A collapse is `patience` bad steps in a row. A step is bad where the reconstruction loss is more than `jump` times
@@ -54,7 +54,7 @@ class Guard:
         reason = self.suspicion(metrics.get("reconstruction", loss), metrics.get("codebook_usage"))
         self.bad_steps = self.bad_steps + 1 if reason else 0
         if self.bad_steps >= self.config.patience:
-            raise Derailment(reason)
+            raise TrainingDiverged(reason)
 
     def suspicion(self, value: float, usage: float | None) -> str:
         """What is wrong with a step, or "". Losses of good steps make the running median."""
@@ -71,7 +71,7 @@ class Guard:
             self.history.append(value)
         return reason
 
-    def roll_back(self, state: dict[str, Any], step: int) -> None:
+    def rollback(self, state: dict[str, Any], step: int) -> None:
         """Takes the `state_dict` of the checkpoint at `step`, which the run is back at, and counts a rollback more."""
         rollbacks, lr_scale = self.rollbacks + 1, self.lr_scale * self.config.lr_factor
         self.load_state_dict(state)

@@ -37,7 +37,7 @@ from vidgen.train.runtime.checkpoints import (
     record_guard,
     save_checkpoint,
 )
-from vidgen.train.runtime.divergence import Derailment, Guard
+from vidgen.train.runtime.divergence import DivergenceMonitor, TrainingDiverged
 from vidgen.train.runtime.optimizers import build_optimizer, learning_rate
 from vidgen.train.runtime.runs import interruptible, open_run
 from vidgen.train.tasks.task import Metrics, Task, autocast
@@ -47,12 +47,12 @@ class Trainer:
     """A task, its optimizer and EMA, the guard over them, and the run folder they live in."""
 
     def __init__(self, task: Task, config: LoopConfig) -> None:
-        with distributed.first_before_others():
+        with distributed.rank_zero_first():
             self.task, self.config, self.run = task, config, open_run(config)
         self.utilisation = Utilisation(config.device, config.autocast)
         task.model.to(config.device).train()
         self.parameters = [p for p in task.model.parameters() if p.requires_grad]
-        self.guard = Guard(config.guard)
+        self.guard = DivergenceMonitor(config.guard)
         # What to go back to before the first checkpoint; copied, since training writes over the tensors.
         self.start = copy.deepcopy((task.model.state_dict(), task.state_dict()))
         self.step = 0
@@ -96,15 +96,15 @@ class Trainer:
             while self.step < config.steps and not late:
                 try:
                     late = self.advance(end, asked, bar)
-                except Derailment as trouble:
-                    self.roll_back(trouble)
+                except TrainingDiverged as trouble:
+                    self.rollback(trouble)
                     bar.n = self.step
         return self.export()
 
     def advance(self, end: float, asked: list[bool], bar: tqdm) -> bool:
         """Steps, logs and saves to the last step or the time `end`; returns whether that came first."""
         config, due = self.config, False
-        data = distributed.Share(self.task.dataset, config.batch_size)
+        data = distributed.ShardedDataset(self.task.dataset, config.batch_size)
         first, stop = self.guard.data_step(self.step), self.guard.data_step(config.steps)
         stream = iter(batches(data, first, stop, data.size, config.data.workers, self.task.gather))
         while self.step < config.steps:
@@ -150,15 +150,15 @@ class Trainer:
             loss, metrics = self.task.loss(batch, generator)
         loss.backward()
         distributed.average_gradients(self.parameters)
-        metrics = distributed.averaged({"loss": loss.item(), **metrics})
+        metrics = distributed.all_reduce_mean({"loss": loss.item(), **metrics})
         norm = nn.utils.clip_grad_norm_(self.parameters, config.optimizer.grad_clip).item()
         self.guard.check(metrics["loss"], norm, metrics)
         self.optimizer.step()
         self.ema.step(self.parameters)
-        more = distributed.averaged(self.task.after_step(self.step, lr))
+        more = distributed.all_reduce_mean(self.task.after_step(self.step, lr))
         return {**metrics, "grad_norm": norm, **more}
 
-    def roll_back(self, trouble: Derailment) -> None:
+    def rollback(self, trouble: TrainingDiverged) -> None:
         """Back to the last checkpoint, or the start, at a lower rate and on to other data; said in the log and on
         stderr. From a checkpoint that did not help, to the one before. VidgenError where it was done often enough."""
         guard, step = self.guard, self.step
@@ -169,13 +169,13 @@ class Trainer:
             )
         before = checkpoint_steps(self.run)
         in_vain = len(before) > 1 and before[-1] == guard.returned_to  # it did not help: it is not good
-        distributed.wait()
+        distributed.barrier()
         if in_vain and distributed.rank() == 0:
             drop_checkpoint(self.run, before[-1])
-        distributed.wait()
+        distributed.barrier()
         state = self.restore()
-        guard.roll_back(state, self.step)
-        distributed.wait()
+        guard.rollback(state, self.step)
+        distributed.barrier()
         if before and distributed.rank() == 0:
             record_guard(self.run / f"checkpoint-{self.step}", guard.state_dict())
         row = {"event": "rollback", "reason": str(trouble), "to_step": self.step}
@@ -216,13 +216,13 @@ class Trainer:
             guard=self.guard.state_dict(),
         )
         self.start = ({}, {})
-        with distributed.first_before_others():
+        with distributed.rank_zero_first():
             if distributed.rank() == 0:
                 save_checkpoint(self.run, state, self.config.keep_checkpoints)
         return self.run / f"checkpoint-{self.step}"
 
     def export(self) -> Path:
-        with distributed.first_before_others(), self.averaged(), torch.no_grad():
+        with distributed.rank_zero_first(), self.averaged(), torch.no_grad():
             if distributed.rank() == 0:
                 self.task.export(self.run / "final")
         return self.run / "final"
@@ -252,7 +252,7 @@ def train(config: LoopConfig) -> Path:
         "diffusion_tokenizer": DiffusionTokenizerTask,
         "keyframes": KeyframeTask,
     }
-    with distributed.joined(config.device):
-        with distributed.first_before_others():  # a cache is filled once
+    with distributed.init_distributed(config.device):
+        with distributed.rank_zero_first():  # a cache is filled once
             task = tasks[config.task](config)
         return Trainer(task, config).fit()

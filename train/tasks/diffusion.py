@@ -14,19 +14,19 @@ from torch import Tensor, nn
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.diffusion.loss_weighting import prediction_weight
 from vidgen.diffusion.noise import TimeDistribution, draw_normal, sample_generator
-from vidgen.diffusion.paths import PARAMETRISATIONS, PATHS, expand_level, network_input
+from vidgen.diffusion.paths import PATHS, PREDICTION_TYPES, expand_level, network_input
 from vidgen.errors import VidgenError
 from vidgen.models.dit.config import VideoDiTConfig
 from vidgen.models.dit.presets import find_preset
 from vidgen.models.dit.video_dit import VideoDiT
-from vidgen.models.ip_adapter import ImagePromptConfig, ImagePromptEncoder, beside_text
+from vidgen.models.ip_adapter import IPAdapterConfig, IPAdapterEncoder, beside_text
 from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder, TextEncoding, TransformersTextEncoder
 from vidgen.pipelines.loading import load_pipeline
 from vidgen.pipelines.scheduler_config import SchedulerConfig
 from vidgen.pipelines.tokenizer_loading import load_tokenizer
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.train.config import DiffusionRecipe
-from vidgen.train.data.latent_cache import CachedClip, CachedLatents
+from vidgen.train.data.latent_cache import CachedClip, LatentCache
 from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, rng_of
 from vidgen.train.losses.contrastive import PictureMatching
 from vidgen.train.tasks.lora import check_same_prediction, make_lora
@@ -35,7 +35,7 @@ from vidgen.train.tasks.task import Task
 
 def build_networks(
     recipe: DiffusionRecipe, latent_channels: int
-) -> tuple[VideoDiT, nn.Module, ImagePromptEncoder | None]:
+) -> tuple[VideoDiT, nn.Module, IPAdapterEncoder | None]:
     """The transformer, its text encoder and, where clips have pictures, its image prompt encoder: those of the pipeline
     `init_from`, or new ones from the recipe's seed.
 
@@ -67,14 +67,14 @@ def build_networks(
     return VideoDiT(config), encoder, make_image_prompt(recipe, latent_channels, encoder.width)
 
 
-def make_image_prompt(recipe: DiffusionRecipe, latent_channels: int, text_width: int) -> ImagePromptEncoder | None:
+def make_image_prompt(recipe: DiffusionRecipe, latent_channels: int, text_width: int) -> IPAdapterEncoder | None:
     """A new one from the recipe's seed; None where no clip has a picture."""
     if not recipe.reference:
         return None
     torch.manual_seed(recipe.seed)
     sizes = {"latent_channels": latent_channels, "text_width": text_width}
-    config = config_from_dict(ImagePromptConfig, {**recipe.image_model, **sizes}, "recipe key `image_model`")
-    return ImagePromptEncoder(config).to(recipe.device)
+    config = config_from_dict(IPAdapterConfig, {**recipe.image_model, **sizes}, "recipe key `image_model`")
+    return IPAdapterEncoder(config).to(recipe.device)
 
 
 def draw_given(b: int, frames: int, share: float, generator: torch.Generator) -> Bool[Tensor, "b t"]:
@@ -102,12 +102,12 @@ class DiffusionTask(Task):
     def __init__(self, recipe: DiffusionRecipe) -> None:
         self.recipe = recipe
         self.time = config_from_dict(TimeDistribution, recipe.time, "recipe key `time`")
-        if recipe.parametrisation not in PARAMETRISATIONS:
+        if recipe.prediction_type not in PREDICTION_TYPES:
             raise VidgenError(
-                f"parametrisation {recipe.parametrisation!r}: choose one of {', '.join(PARAMETRISATIONS)}"
+                f"prediction_type {recipe.prediction_type!r}: choose one of {', '.join(PREDICTION_TYPES)}"
             )
-        self.target, self.path = PARAMETRISATIONS[recipe.parametrisation].target, PATHS[self.time.path]()
-        prediction_weight(recipe.weighting, recipe.parametrisation, torch.ones(1), torch.ones(1))  # a name it knows
+        self.target, self.path = PREDICTION_TYPES[recipe.prediction_type].target, PATHS[self.time.path]()
+        prediction_weight(recipe.weighting, recipe.prediction_type, torch.ones(1), torch.ones(1))  # a name it knows
         dtype = torch.bfloat16 if recipe.autocast == "bfloat16" else torch.float32
         self.tokenizer = load_tokenizer(recipe.tokenizer, dtype=dtype, device=recipe.device)
         networks = build_networks(recipe, self.tokenizer.config.latent_channels)
@@ -127,7 +127,7 @@ class DiffusionTask(Task):
             trained = {"lora": make_lora(self.transformer, recipe, self.time.path)}
         self.model = nn.ModuleDict(trained).requires_grad_(True)
         pictures = recipe.reference > 0
-        self.dataset = CachedLatents(
+        self.dataset = LatentCache(
             self.tokenizer,
             recipe.data,
             seed=recipe.seed,
@@ -135,7 +135,7 @@ class DiffusionTask(Task):
             cache=recipe.cache,
             pictures=pictures,
         )
-        self.held_out = CachedLatents(
+        self.held_out = LatentCache(
             self.tokenizer,
             recipe.data,
             seed=recipe.seed + VALIDATION_SEED_OFFSET,
@@ -218,7 +218,7 @@ class DiffusionTask(Task):
         if teacher is not None:
             with torch.no_grad():
                 target = self.transformer(x, t, teacher).float()
-        weight = prediction_weight(self.recipe.weighting, self.recipe.parametrisation, alpha, sigma)
+        weight = prediction_weight(self.recipe.weighting, self.recipe.prediction_type, alpha, sigma)
         noisy = (sigma > 0).expand(len(x0), 1, x0.shape[2], 1, 1)  # nothing hints at the noise of the other frames
         weight = torch.where(noisy, weight, torch.zeros_like(sigma))
         error = weight * (prediction.float() - target).square()
@@ -260,7 +260,7 @@ class DiffusionTask(Task):
             self.model["lora"].save(folder, dtype=dtype)
             return
         scheduler = SchedulerConfig(
-            parametrisation=self.recipe.parametrisation,
+            prediction_type=self.recipe.prediction_type,
             **self.time.to_dict(),
             num_frames=data.num_frames,
             height=data.size[0],

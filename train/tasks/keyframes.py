@@ -63,7 +63,7 @@ class KeyframeTask(Task):
             self.model.key.eval()  # a codebook that moved would change the key frames
         motion = self.model.measure_motion(video)
         codes = self.model.encode(video, motion=motion, sample_posterior=whole, generator=generator)
-        made = self.model.synthesise(codes)
+        made = self.model.synthesize(codes)
         reconstruction, parts = self.reconstruction(made.frames.float(), video)
         parts["warped"] = (made.warped.float() - video).abs().mean()
         parts["field"] = (made.field.float() - motion.float()).abs().mean() / self.model.config.block

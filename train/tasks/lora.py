@@ -15,7 +15,7 @@ from vidgen.train.config import DiffusionRecipe
 def check_same_prediction(recipe: DiffusionRecipe, path: str, what: str) -> None:
     """Raises VidgenError where `what` would learn something else than the model of `init_from` predicts on its path."""
     said = read_json(find_model(recipe.init_from) / "scheduler" / "scheduler_config.json")
-    for key, own in (("parametrisation", recipe.parametrisation), ("path", path)):
+    for key, own in (("parametrisation", recipe.prediction_type), ("path", path)):
         if said.get(key, own) != own:
             raise VidgenError(
                 f"init_from={recipe.init_from}: its {key} is {said[key]}, not {own}; {what} needs the same"

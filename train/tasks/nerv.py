@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vidgen.diffusion.noise import sample_generator
 from vidgen.errors import VidgenError
 from vidgen.metrics.fidelity import decibels
-from vidgen.tokenizers.nerv.network import ClipDecoder, ClipEncoder, ClipFitConfig, initialise
+from vidgen.tokenizers.nerv.network import NeRVConfig, NeRVDecoder, NeRVEncoder, initialize
 from vidgen.train.tasks.task import autocast
 
 WARMUP = 0.1  # of the steps, linearly (Chen et al. 2023, section 4.1)
@@ -37,16 +37,16 @@ class FittingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FittedClip:
-    """The decoder and the embedding of every frame, before anything is quantised, and the PSNR of that in dB."""
+    """The decoder and the embedding of every frame, before anything is quantized, and the PSNR of that in dB."""
 
-    decoder: ClipDecoder
+    decoder: NeRVDecoder
     embeddings: Float[Tensor, "t e i j"]
     psnr: float
 
 
 def fit_clip(
     frames: UInt8[np.ndarray, "t h w 3"],
-    shape: ClipFitConfig,
+    shape: NeRVConfig,
     fitting: FittingConfig,
     *,
     progress: Callable[[int], None] = lambda done: None,
@@ -83,12 +83,12 @@ def fit_clip(
     return finish(frames, encoder, decoder, fitting.device)
 
 
-def build(shape: ClipFitConfig, fitting: FittingConfig) -> tuple[ClipEncoder, ClipDecoder]:
+def build(shape: NeRVConfig, fitting: FittingConfig) -> tuple[NeRVEncoder, NeRVDecoder]:
     """Both networks with fresh weights from the seed; the caller's random state stays as it is."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(fitting.seed)
-        encoder, decoder = ClipEncoder(shape), ClipDecoder(shape)
-        initialise(encoder, decoder)
+        encoder, decoder = NeRVEncoder(shape), NeRVDecoder(shape)
+        initialize(encoder, decoder)
     layout = {"device": fitting.device, "memory_format": torch.channels_last}
     return encoder.to(**layout).train(), decoder.to(**layout).train()
 
@@ -108,7 +108,7 @@ def to_batch(frames: UInt8[np.ndarray, "b h w 3"], device: str) -> Float[Tensor,
 
 
 @torch.no_grad()
-def finish(frames: UInt8[np.ndarray, "t h w 3"], encoder: ClipEncoder, decoder: ClipDecoder, device: str) -> FittedClip:
+def finish(frames: UInt8[np.ndarray, "t h w 3"], encoder: NeRVEncoder, decoder: NeRVDecoder, device: str) -> FittedClip:
     """The embedding of every frame, in float32, and what decoding those gives."""
     encoder.eval(), decoder.eval()
     embeddings, errors = [], []

@@ -34,7 +34,7 @@ def scratch_beside(path: str | os.PathLike) -> Iterator[Path]:
 
 
 @contextmanager
-def written_aside(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     """A temporary path to write a file or folder at, renamed to `path` if the block succeeds; on any error or
     interrupt nothing is left, and what stood at `path` is untouched."""
     path = Path(path)

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vidgen.checkpoints.atomic import written_aside
-from vidgen.checkpoints.empty_weights import WithoutWeights
+from vidgen.checkpoints.atomic import atomic_write
+from vidgen.checkpoints.empty_weights import init_empty_weights
 from vidgen.checkpoints.key_maps import Key
 from vidgen.checkpoints.pretrained import CONFIG_NAME, WEIGHTS_NAME, Checkpoint, find_checkpoint, put, room_like
 from vidgen.errors import VidgenError
@@ -36,7 +36,7 @@ def make_empty(config: Config, kind: Callable[[Any], Model], place: Path) -> Mod
     cannot be made so."""
     config.check(str(place))
     try:
-        with WithoutWeights():
+        with init_empty_weights():
             return kind(config.to_ours())
     except VidgenError as error:
         raise VidgenError(f"{place}: {error}") from None
@@ -94,7 +94,7 @@ def write_checkpoint(
         value = key.to_theirs(places[key.ours].detach().to("cpu", dtype))
         tensors[key.name] = value.clone(memory_format=torch.contiguous_format)
     Path(folder).parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(folder) as target:
+    with atomic_write(folder) as target:
         target.mkdir()
         save_file(tensors, target / WEIGHTS_NAME)
         text = json.dumps({"_class_name": class_name, **config}, indent=2)

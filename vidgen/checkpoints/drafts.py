@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vidgen.checkpoints.empty_weights import WithoutWeights
+from vidgen.checkpoints.empty_weights import init_empty_weights
 from vidgen.checkpoints.pretrained import CONFIG_NAME, Checkpoint, find_checkpoint, put, read_config
 from vidgen.errors import VidgenError
 
@@ -98,7 +98,7 @@ def draft_diffusers(kind: type, place: Path) -> Draft:
         raise VidgenError(f"{where} is of a {values.get('_class_name')}, not of a {kind.__name__}")
     values = known_settings(kind, values, where)
     try:
-        with WithoutWeights():
+        with init_empty_weights():
             network = kind.from_config(values)
     except (TypeError, ValueError, ArithmeticError, NotImplementedError, RuntimeError) as error:
         raise VidgenError(f"{where} makes no {kind.__name__}: {str(error).splitlines()[0][:160]}") from None
@@ -130,7 +130,7 @@ def draft_transformers(
     if config.model_type not in kinds:
         raise VidgenError(f"{folder} holds a {config.model_type} model; of its kind are read: {', '.join(kinds)}")
     kind = kinds[config.model_type]
-    with WithoutWeights():
+    with init_empty_weights():
         network = kind(config)
     checkpoint = without(find_checkpoint(folder, TRANSFORMERS_NAME), kind, left_out)
     own = any(name.startswith(prefix) for name in network.state_dict())

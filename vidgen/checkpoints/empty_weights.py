@@ -8,7 +8,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 
-class WithoutWeights(TorchFunctionMode):
+class init_empty_weights(TorchFunctionMode):
     """Within it, what is made to be filled later (`torch.empty`, the weights of layers) takes no memory, and is not
     initialised; what is computed at once, such as tables of positions that no checkpoint holds, is there.
 

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from vidgen.checkpoints.config_fields import former_name
+
 PARTS = ("vae", "transformer", "text_encoder")  # of a pipeline
 
 
@@ -39,7 +41,7 @@ def _chosen(config: Any) -> dict[str, Any] | None:
     if not dataclasses.is_dataclass(config):
         return None
     values = dataclasses.asdict(config)
-    return {f.name: values[f.name] for f in dataclasses.fields(config) if values[f.name] != f.default}
+    return {former_name(f): values[f.name] for f in dataclasses.fields(config) if values[f.name] != f.default}
 
 
 def _module_hash(module: nn.Module) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vidgen.errors import VidgenError
 
-SHIPPED = Path(__file__).parent / "weights"
+SHIPPED = Path(__file__).parents[1] / "weights"
 
 
 # Folders of a pipeline in diffusers' layout; what is asked for one part needs no other's gigabytes.

@@ -16,9 +16,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from vidgen.checkpoints.atomic import written_aside
+from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.checksums import check_sums
-from vidgen.checkpoints.empty_weights import WithoutWeights
+from vidgen.checkpoints.config_fields import former_name
+from vidgen.checkpoints.empty_weights import init_empty_weights
 from vidgen.checkpoints.memory import check_weights
 from vidgen.errors import VidgenError
 
@@ -49,7 +50,8 @@ def read_json(path: Path) -> dict[str, Any]:
 def config_from_dict(config_class: type, values: dict[str, Any], where: str) -> Any:
     """A config dataclass from JSON values; names in `_lowercase` are the layout's own, others must be fields."""
     fields = {f.name for f in dataclasses.fields(config_class)}
-    values = {k: v for k, v in values.items() if not k.startswith("_")}
+    now = {former_name(f): f.name for f in dataclasses.fields(config_class)}
+    values = {now.get(k, k): v for k, v in values.items() if not k.startswith("_")}
     if unknown := sorted(set(values) - fields):
         raise VidgenError(f"{where}: unknown keys {', '.join(unknown)}; {config_class.__name__} knows {sorted(fields)}")
     try:
@@ -187,6 +189,7 @@ class Pretrained(nn.Module):
     """
 
     config_class: ClassVar[type]
+    former_names: ClassVar[tuple[str, ...]] = ()  # of the class, in folders that were saved under them
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -198,7 +201,7 @@ class Pretrained(nn.Module):
             k: v.detach().to("cpu", dtype if v.is_floating_point() else None) for k, v in self.state_dict().items()
         }
         Path(folder).parent.mkdir(parents=True, exist_ok=True)
-        with written_aside(folder) as target:
+        with atomic_write(folder) as target:
             target.mkdir()
             save_file({k: v.clone().contiguous() for k, v in tensors.items()}, target / WEIGHTS_NAME)
             config = {"_class_name": type(self).__name__, **dataclasses.asdict(self.config)}
@@ -215,10 +218,10 @@ class Pretrained(nn.Module):
         """
         folder = Path(folder)
         values = read_config(folder)
-        if values.get("_class_name") != cls.__name__:
+        if values.get("_class_name") not in (cls.__name__, *cls.former_names):
             raise VidgenError(f"{folder} holds a {values.get('_class_name')}, not a {cls.__name__}")
         config = config_from_dict(cls.config_class, values, str(folder / CONFIG_NAME))
-        with WithoutWeights():
+        with init_empty_weights():
             model = cls(config)
         places, checkpoint = model.state_dict(), find_checkpoint(folder)
         checkpoint.check({name: tuple(place.shape) for name, place in places.items()})

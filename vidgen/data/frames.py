@@ -124,3 +124,11 @@ def _check_range(values: Tensor, value_range: tuple[float, float]) -> tuple[floa
 def _describe(value: object) -> str:
     shape = getattr(value, "shape", None)
     return type(value).__name__ if shape is None else f"{type(value).__name__} of shape {tuple(shape)}"
+
+
+def latent_frames(num_frames: int, temporal_compression_ratio: int) -> int:
+    """Return how many latent frames hold a clip, by the frame rule t = 1 + ceil((T - 1) / f_t).
+
+    The first frame has a latent frame of its own; the last one is filled up by repeating the last frame.
+    """
+    return 1 + -(-(num_frames - 1) // temporal_compression_ratio)

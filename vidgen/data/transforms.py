@@ -15,10 +15,10 @@ LOGO, OPACITY = 0.3, 0.85  # of the shorter side; of what covers the lower right
 SPEED = 2
 
 Frames = UInt8[np.ndarray, "t h w 3"]
-Edit = Callable[[Frames, float], Frames]  # of frames at a rate, which stays
+Transform = Callable[[Frames, float], Frames]  # of frames at a rate, which stays
 
 
-def recompress(crf: int) -> Edit:
+def recompress(crf: int) -> Transform:
     """By x264 at a constant rate factor."""
 
     def edit(frames: Frames, fps: float) -> Frames:
@@ -60,7 +60,7 @@ def mirror(frames: Frames, fps: float) -> Frames:
     return np.ascontiguousarray(frames[:, :, ::-1])
 
 
-EDITS: dict[str, Edit] = {
+TRANSFORMS: dict[str, Transform] = {
     "unchanged": lambda frames, fps: frames,
     "x264-28": recompress(28),
     "x264-40": recompress(40),

@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from vidgen.checkpoints.atomic import scratch_beside, written_aside
+from vidgen.checkpoints.atomic import atomic_write, scratch_beside
 from vidgen.data.frames import to_uint8
 from vidgen.errors import VidgenError
 
@@ -56,20 +56,20 @@ def write_video(
         raise ValueError(f"crf must lie between 0 and 51, got {crf}")
     stream, suffix = _each_frame(frames, value_range), path.suffix.lower()
     if suffix in H264_SUFFIXES + LOSSLESS_SUFFIXES:
-        with written_aside(path) as aside:
+        with atomic_write(path) as aside:
             _encode(stream, aside, fps, crf, lossless=suffix in LOSSLESS_SUFFIXES)
     elif suffix in ANIMATION_SUFFIXES:
-        with written_aside(path) as aside:
+        with atomic_write(path) as aside:
             _animate(stream, aside, fps)
     elif suffix == ".png" and _PATTERN.search(path.name):
         _write_numbered(stream, path)
     elif suffix == ".png":
-        with written_aside(path) as aside:
+        with atomic_write(path) as aside:
             _write_single(stream, aside, path)
     elif suffix == "":
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise VidgenError(f"{path}: exists already; give the frames a new or empty folder")
-        with written_aside(path) as aside:
+        with atomic_write(path) as aside:
             aside.mkdir()
             _write_each(stream, aside, "%05d.png")
     else:
@@ -99,7 +99,7 @@ def contact_sheet(
         top, left = (height + gap) * (index // columns), (width + gap) * (index % columns)
         sheet[top : top + height, left : left + width] = tile
     if path is not None:
-        with written_aside(path) as aside:
+        with atomic_write(path) as aside:
             Image.fromarray(sheet).save(aside)
     return sheet
 

@@ -1,4 +1,4 @@
-"""A denoiser is a function (x_t, t) -> x0: network, parametrisation and path, with the conditions closed over."""
+"""A denoiser is a function (x_t, t) -> x0: network, prediction_type and path, with the conditions closed over."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.diffusion.paths import PARAMETRISATIONS, Path, expand_level
+from vidgen.diffusion.paths import PREDICTION_TYPES, ProbabilityPath, expand_level
 
 
 class Denoiser(Protocol):
@@ -17,12 +17,14 @@ class Denoiser(Protocol):
     def __call__(self, x: Float[Tensor, "b c t h w"], t: Float[Tensor, b * f]) -> Float[Tensor, "b c t h w"]: ...
 
 
-def make_denoiser(network: Callable[..., Tensor], path: Path, parametrisation: str, **conditions: object) -> Denoiser:
-    """The denoiser of `network(x, t, **conditions)`, whose output is of the kind `parametrisation` names.
+def make_denoiser(
+    network: Callable[..., Tensor], path: ProbabilityPath, prediction_type: str, **conditions: object
+) -> Denoiser:
+    """The denoiser of `network(x, t, **conditions)`, whose output is of the kind `prediction_type` names.
 
     The network runs in whatever dtype it has, on x times the path's input scale; x0 is computed in float32 or better.
     """
-    to_x0 = PARAMETRISATIONS[parametrisation].to_x0
+    to_x0 = PREDICTION_TYPES[prediction_type].to_x0
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
         level = expand_level(t, x)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vidgen.diffusion.paths import PARAMETRISATIONS
+from vidgen.diffusion.paths import PREDICTION_TYPES
 from vidgen.errors import VidgenError
 
 GAMMA = 5.0  # of min-SNR, as its paper recommends
@@ -19,9 +19,9 @@ GAMMA = 5.0  # of min-SNR, as its paper recommends
 SMALLEST, LARGEST = 1e-4, 1e4
 
 
-def unit_weight(parametrisation: str) -> Callable[[Tensor], Tensor]:
+def unit_weight(prediction_type: str) -> Callable[[Tensor], Tensor]:
     """The weight on x0's error that is 1 on the error of a prediction of this kind."""
-    return lambda r: PARAMETRISATIONS[parametrisation].gain(r) ** -2
+    return lambda r: PREDICTION_TYPES[prediction_type].gain(r) ** -2
 
 
 # Weights on |x0 error|^2; r = sigma / alpha, SNR = r^-2.
@@ -35,7 +35,7 @@ WEIGHTINGS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def prediction_weight(weighting: str, parametrisation: str, alpha: Tensor, sigma: Tensor) -> Tensor:
+def prediction_weight(weighting: str, prediction_type: str, alpha: Tensor, sigma: Tensor) -> Tensor:
     """What |prediction - target|^2 is multiplied by, at each level, for the loss that `weighting` names.
 
     "none" is 1 whatever is predicted; other names are of WEIGHTINGS. Raises VidgenError for a name that is unknown.
@@ -45,4 +45,4 @@ def prediction_weight(weighting: str, parametrisation: str, alpha: Tensor, sigma
     if weighting not in WEIGHTINGS:
         raise VidgenError(f"loss weighting {weighting!r}: choose one of none, {', '.join(WEIGHTINGS)}")
     ratio = (sigma / alpha).clamp(SMALLEST, LARGEST)
-    return WEIGHTINGS[weighting](ratio) * PARAMETRISATIONS[parametrisation].gain(ratio) ** 2
+    return WEIGHTINGS[weighting](ratio) * PREDICTION_TYPES[prediction_type].gain(ratio) ** 2

@@ -15,7 +15,7 @@ from torch import Tensor
 from vidgen.errors import VidgenError
 
 
-class Path(Protocol):
+class ProbabilityPath(Protocol):
     """alpha and sigma at noise level t in [0, 1]; t = 0 is data (alpha 1, sigma 0), t = 1 is noise.
 
     `level` is the t at which sigma / alpha is that of its arguments. `input_scale` is what a network's input is
@@ -154,7 +154,7 @@ class TablePath:
         return torch.ones_like(t)
 
 
-PATHS: dict[str, Callable[[], Path]] = {"flow": FlowPath, "cosine": CosinePath, "edm": EDMPath}
+PATHS: dict[str, Callable[[], ProbabilityPath]] = {"flow": FlowPath, "cosine": CosinePath, "edm": EDMPath}
 
 
 def expand_level(t: Float[Tensor, b * f], like: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 1 f 1 1"]:
@@ -166,7 +166,7 @@ def expand_level(t: Float[Tensor, b * f], like: Float[Tensor, "b c t h w"]) -> F
     return t.reshape(like.shape[0], 1, -1, 1, 1).to(like.device, torch.promote_types(like.dtype, torch.float32))
 
 
-def add_noise(x0: Tensor, eps: Tensor, t: Float[Tensor, b * f], path: Path) -> Tensor:
+def add_noise(x0: Tensor, eps: Tensor, t: Float[Tensor, b * f], path: ProbabilityPath) -> Tensor:
     """x_t = alpha(t) x0 + sigma(t) eps."""
     level = expand_level(t, x0)
     return path.alpha(level) * x0 + path.sigma(level) * eps
@@ -182,13 +182,13 @@ def x0_of_eps(eps: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
     return (x - sigma * eps) / alpha
 
 
-def network_input(x0: Tensor, eps: Tensor, t: Float[Tensor, b * f], path: Path) -> Tensor:
+def network_input(x0: Tensor, eps: Tensor, t: Float[Tensor, b * f], path: ProbabilityPath) -> Tensor:
     """x_t as a network is given it: `add_noise` times the path's input scale."""
     return path.input_scale(expand_level(t, x0)) * add_noise(x0, eps, t, path)
 
 
 @dataclass(frozen=True)
-class Parametrisation:
+class PredictionType:
     """What a network predicts, `target(x0, eps, alpha, sigma)`; `to_x0(prediction, x_t, alpha, sigma)` inverts it.
 
     `gain(r)`, r = sigma / alpha, is |d x0 / d prediction| at fixed x_t: an error of the prediction is that much of x0.
@@ -199,18 +199,18 @@ class Parametrisation:
     gain: Callable[[Tensor], Tensor]
 
 
-PARAMETRISATIONS: dict[str, Parametrisation] = {
-    "x0": Parametrisation(lambda x0, eps, a, s: x0, lambda p, x, a, s: p, torch.ones_like),
-    "eps": Parametrisation(lambda x0, eps, a, s: eps, x0_of_eps, lambda r: r),
+PREDICTION_TYPES: dict[str, PredictionType] = {
+    "x0": PredictionType(lambda x0, eps, a, s: x0, lambda p, x, a, s: p, torch.ones_like),
+    "eps": PredictionType(lambda x0, eps, a, s: eps, x0_of_eps, lambda r: r),
     # Salimans & Ho 2022, section 4, divided by sqrt(alpha^2 + sigma^2), so that it has the data's scale on every path;
     # on the EDM path it is minus the F of Karras et al. 2022, eq. 7, for data of unit variance.
-    "v": Parametrisation(
+    "v": PredictionType(
         lambda x0, eps, a, s: (a * eps - s * x0) / (a * a + s * s).sqrt(),
         lambda p, x, a, s: (a * x - s * (a * a + s * s).sqrt() * p) / (a * a + s * s),
         lambda r: r / (1.0 + r * r).sqrt(),
     ),
     # The velocity of straight lines, dx_t/dt = eps - x0, on any path.
-    "flow": Parametrisation(
+    "flow": PredictionType(
         lambda x0, eps, a, s: eps - x0, lambda p, x, a, s: (x - s * p) / (a + s), lambda r: r / (1.0 + r)
     ),
 }
@@ -221,9 +221,9 @@ def convert_prediction(prediction: Tensor, source: str, target: str, x: Tensor, 
 
     Where sigma is 0, x_t says nothing of eps, and only x0 can be asked for; where alpha is 0, see `x0_of_eps`.
     """
-    x0 = PARAMETRISATIONS[source].to_x0(prediction, x, alpha, sigma)
+    x0 = PREDICTION_TYPES[source].to_x0(prediction, x, alpha, sigma)
     if target == "x0":
         return x0
     if (sigma == 0).any():
         raise VidgenError(f"no {target} follows from a prediction of {source} where sigma is 0 (t = 0, clean data)")
-    return PARAMETRISATIONS[target].target(x0, (x - alpha * x0) / sigma, alpha, sigma)
+    return PREDICTION_TYPES[target].target(x0, (x - alpha * x0) / sigma, alpha, sigma)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from vidgen.checkpoints.atomic import written_aside
+from vidgen.checkpoints.atomic import atomic_write
 from vidgen.errors import VidgenError
 from vidgen.lora.files import FILE_NAMES, METADATA_KEY
 
@@ -21,7 +21,7 @@ PART = "transformer"  # of a pipeline, as keys of a file name it
 
 
 class Factors(nn.Module):
-    """W + alpha / r up down (Hu et al. 2022, LoRA, section 4.1), as a parametrisation of the layer that has W.
+    """W + alpha / r up down (Hu et al. 2022, LoRA, section 4.1), as a prediction_type of the layer that has W.
 
     `down` starts as a layer's weights do and `up` as zero, so that nothing is changed yet.
     """
@@ -67,6 +67,6 @@ class TrainedLoRA(nn.Module):
         said = {"peft_type": "LORA", "r": self.rank, "lora_alpha": self.alpha}
         text = json.dumps({f"{PART}.{key}": value for key, value in said.items()})
         Path(folder).parent.mkdir(parents=True, exist_ok=True)
-        with written_aside(folder) as target:
+        with atomic_write(folder) as target:
             target.mkdir()
             save_file(tensors, target / FILE_NAMES[1], metadata={"format": "pt", METADATA_KEY: text})

@@ -1,6 +1,6 @@
 """Metrics of clips against clips, rates of symbols, and intervals of means."""
 
-from vidgen.metrics.clip_metrics import ClipMeter, ClipScore
+from vidgen.metrics.clip_metrics import ClipMetrics, ClipScore
 from vidgen.metrics.entropy_coding import adaptive_bits, entropy, interpolate_rate
 from vidgen.metrics.fidelity import MS_SSIM_SMALLEST, PSNR_CEILING, SSIM_SMALLEST, ms_ssim, psnr, ssim
 from vidgen.metrics.intervals import Mean, mean_interval
@@ -11,7 +11,7 @@ __all__ = [
     "MS_SSIM_SMALLEST",
     "PSNR_CEILING",
     "SSIM_SMALLEST",
-    "ClipMeter",
+    "ClipMetrics",
     "ClipScore",
     "FrameLPIPS",
     "Mean",

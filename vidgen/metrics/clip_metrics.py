@@ -46,7 +46,7 @@ class ClipScore:
     position_temporal_psnr: list[float]
 
 
-class ClipMeter:
+class ClipMetrics:
     """Takes consecutive frames of an original and its reconstruction, pixels in [-1, 1], and gives a `ClipScore`.
 
     chunk: frames that a latent frame holds, after the first. lpips: the metric, or None to leave it out.

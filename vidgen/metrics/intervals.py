@@ -1,4 +1,4 @@
-"""Means over clips with their confidence intervals."""
+"""Confidence intervals of means over clips and of proportions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from math import inf
 import numpy as np
 
 METHOD = "95%, Student's t over clips"
+NORMAL_975 = 1.959963984540054  # the 97.5% quantile of the standard normal distribution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,3 +37,10 @@ def mean_interval(values: Sequence[float], bounds: tuple[float, float] = (-inf, 
     half = float(t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / len(x) ** 0.5)
     low, high = max(bounds[0], float(x.mean()) - half), min(bounds[1], float(x.mean()) + half)
     return Mean(mean=float(x.mean()), interval=(low, high), n=len(x))
+
+
+def wilson_interval(share: float, n: int, z: float = NORMAL_975) -> tuple[float, float]:
+    """Return the 95% score interval of a proportion: a share of n independent draws (Wilson 1927)."""
+    center, half = share + z * z / (2 * n), z * (share * (1 - share) / n + (z / (2 * n)) ** 2) ** 0.5
+    low, high = (center - half) / (1 + z * z / n), (center + half) / (1 + z * z / n)
+    return max(float(low), 0.0), min(float(high), 1.0)

@@ -60,7 +60,7 @@ def kernel_distance(
     """KID (Binkowski et al. 2018) of two sets of features, a row a clip, with interval and floor.
 
     Every feature is first brought to mean 0 and standard deviation 1 of the real set: the kernel is made for features
-    of that scale, and taps differ in theirs. The interval is 1.96 jackknife errors wide each way, and a little short
+    of that scale, and layers differ in theirs. The interval is 1.96 jackknife errors wide each way, and a little short
     where clips are few (90% instead of 95% for 60 of a Gaussian against 90); near 0, where the estimate is not normal,
     the floor says more: distances between random disjoint parts of the real set, as large as the generated one where
     there are real clips enough.
@@ -73,7 +73,7 @@ def kernel_distance(
         )
     if real.shape[1] != generated.shape[1]:
         raise VidgenError(
-            f"real features are {real.shape[1]} wide and generated ones {generated.shape[1]}; take one tap"
+            f"real features are {real.shape[1]} wide and generated ones {generated.shape[1]}; take one layer"
         )
     if not (np.isfinite(real).all() and np.isfinite(generated).all()):
         raise VidgenError("features are not finite; leave such clips out")

@@ -16,7 +16,7 @@ from vidgen.models.attention import Heads
 
 Grid = tuple[int, int, int]
 Attend = Callable[[Heads, Heads, Heads], Heads]
-Span = Callable[[Attend, Heads, Heads, Heads], Heads]
+AttentionPattern = Callable[[Attend, Heads, Heads, Heads], Heads]
 
 
 def over_frames(attend: Attend, q: Heads, k: Heads, v: Heads, *, grid: Grid) -> Heads:
@@ -66,7 +66,7 @@ def cut_windows(length: int, window: int, offset: int) -> list[tuple[int, int, i
     return [stretch for stretch in stretches if stretch[1] > stretch[0]]
 
 
-def windows_of(grid: Grid, window: Grid, shifted: bool) -> Span | None:
+def windows_of(grid: Grid, window: Grid, shifted: bool) -> AttentionPattern | None:
     """Windows of `window` cells, 0 being the whole axis; `shifted` moves their borders by half a window (Liu et al.
     2021, Swin, section 3.2) on the axes that are cut at all. None where one window holds the grid."""
     sizes = tuple(min(size or length, length) for size, length in zip(window, grid, strict=True))

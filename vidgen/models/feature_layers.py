@@ -14,15 +14,15 @@ from vidgen.errors import VidgenError
 
 
 @dataclass(frozen=True, kw_only=True)
-class TapInfo:
-    """One tap: its name, `width` in channels, `stride` (t, h, w) in pixels and frames per feature cell, the `space`
-    it lives in ("encoder", "posterior", "codes", "latent", "denoiser") and whether it is `causal` (never sees later
+class FeatureInfo:
+    """One layer: its name, `num_chs` channels, `reduction` (t, h, w) in pixels and frames per feature cell, the `module`
+    it is in ("encoder", "posterior", "codes", "latent", "denoiser") and whether it is `causal` (never sees later
     frames). What is read there is after the residual sum and before any norm."""
 
     name: str
-    width: int
-    stride: tuple[int, int, int]
-    space: str
+    num_chs: int
+    reduction: tuple[int, int, int]
+    module: str
     causal: bool
 
 
@@ -33,11 +33,11 @@ FORMATS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class Tapped:
-    """What a model with `feature_info` and `walk`, which yields every tap by its name and then its result, can do."""
+class FeatureMixin:
+    """What a model with `feature_info` and `iter_features`, which yields every layer by its name and then its result, can do."""
 
-    feature_info: list[TapInfo]
-    walk: Callable[..., Iterator[tuple[str, Tensor]]]
+    feature_info: list[FeatureInfo]
+    iter_features: Callable[..., Iterator[tuple[str, Tensor]]]
 
     def forward_intermediates(
         self,
@@ -48,11 +48,11 @@ class Tapped:
     ) -> tuple[Tensor, list[Float[Tensor, "b ..."]]] | list[Float[Tensor, "b ..."]]:
         """(result, intermediates) of a pass over `inputs`, those of `forward`; as timm's method of this name.
 
-        indices: taps by their place in `feature_info`: a number is the last so many, a list may count from the end,
+        indices: layers by their place in `feature_info`: a number is the last so many, a list may count from the end,
             None is all. Intermediates come in the order of `feature_info`, each once.
         output_fmt: "BTHWC", "BCTHW" or "BNC", of intermediates; the result keeps the layout it has.
-        intermediates_only: leaves the result out, and nothing is run beyond the last tap.
-        Raises VidgenError for a tap or a format that is not there.
+        intermediates_only: leaves the result out, and nothing is run beyond the last layer.
+        Raises VidgenError for a layer or a format that is not there.
         """
         if output_fmt not in FORMATS:
             raise VidgenError(f"output_fmt {output_fmt!r} is unknown; choose one of {', '.join(FORMATS)}")
@@ -60,7 +60,7 @@ class Tapped:
         wanted = {infos[i].name: infos[i] for i in choose_indices(len(infos), indices)}
         found: list[Tensor] = []
         out = None
-        for name, out in self.walk(*inputs):
+        for name, out in self.iter_features(*inputs):
             if name in wanted:
                 last = channels_last(out, wanted[name])
                 found.append(FORMATS[output_fmt](last))
@@ -69,25 +69,25 @@ class Tapped:
         return found if intermediates_only else (out, found)
 
 
-def block_taps(config: Any) -> list[TapInfo]:
-    """One tap for each of a transformer's `depth` blocks; strides are in latent cells, not pixels."""
-    kind = {"width": config.width, "stride": config.patch, "space": "denoiser", "causal": False}
-    return [TapInfo(name=f"blocks.{i}", **kind) for i in range(config.depth)]
+def block_feature_info(config: Any) -> list[FeatureInfo]:
+    """One layer for each of a transformer's `depth` blocks; strides are in latent cells, not pixels."""
+    kind = {"num_chs": config.width, "reduction": config.patch, "module": "denoiser", "causal": False}
+    return [FeatureInfo(name=f"blocks.{i}", **kind) for i in range(config.depth)]
 
 
 def choose_indices(count: int, indices: int | Sequence[int] | None) -> list[int]:
-    """Numbers of taps, rising: see `Tapped.forward_intermediates`. VidgenError for one that is not among `count`."""
+    """Numbers of layers, rising: see `FeatureMixin.forward_intermediates`. VidgenError for one that is not among `count`."""
     if indices is None:
         return list(range(count))
     if isinstance(indices, int):
         if not 1 <= indices <= count:
-            raise VidgenError(f"the last {indices} taps are not there: this model has {count}")
+            raise VidgenError(f"the last {indices} layers are not there: this model has {count}")
         return list(range(count - indices, count))
     if bad := [i for i in indices if not -count <= i < count]:
-        raise VidgenError(f"tap number {bad[0]} is not there: this model has {count}, from 0, or from the end -1")
+        raise VidgenError(f"layer number {bad[0]} is not there: this model has {count}, from 0, or from the end -1")
     return sorted({i % count for i in indices})
 
 
-def channels_last(x: Tensor, info: TapInfo) -> Float[Tensor, "b t h w c"]:
-    """What `walk` yields for a tap: a denoiser's has its channels last, all others second."""
-    return x if info.space == "denoiser" else rearrange(x, "b c t h w -> b t h w c")
+def channels_last(x: Tensor, info: FeatureInfo) -> Float[Tensor, "b t h w c"]:
+    """What `iter_features` yields for a layer: a denoiser's has its channels last, all others second."""
+    return x if info.module == "denoiser" else rearrange(x, "b c t h w -> b t h w c")

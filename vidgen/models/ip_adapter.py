@@ -18,7 +18,7 @@ from vidgen.models.text.encoders import TextBlock, TextEncoding
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImagePromptConfig:
+class IPAdapterConfig:
     """Shape of an ImagePromptEncoder: `tokens` a picture, each `text_width` wide, as those of the text encoder."""
 
     latent_channels: int = 16
@@ -38,7 +38,7 @@ class ImagePromptConfig:
             raise VidgenError(f"width {self.width} must be a multiple of head_dim {self.head_dim}, and that of 8")
 
 
-class ImagePromptEncoder(Pretrained):
+class IPAdapterEncoder(Pretrained):
     """Latents of pictures (b, c, 1, h, w), of any size, to tokens (b, n, d) in the space of a text encoder's.
 
     In the manner of Ye et al. 2023 (IP-Adapter, section 3.2): a few tokens of an image that the denoiser attends to
@@ -46,9 +46,10 @@ class ImagePromptEncoder(Pretrained):
     go through a transformer together with the cells, each of which sees its neighbours and its place first.
     """
 
-    config_class = ImagePromptConfig
+    config_class = IPAdapterConfig
+    former_names = ("ImagePromptEncoder",)
 
-    def __init__(self, config: ImagePromptConfig) -> None:
+    def __init__(self, config: IPAdapterConfig) -> None:
         super().__init__(config)
         width = config.width
         self.near = nn.Conv2d(config.latent_channels, width, 3, padding=1)

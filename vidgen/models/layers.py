@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.models.attention import Heads, Mask, find_attention
-from vidgen.models.attention_patterns import Span
+from vidgen.models.attention_patterns import AttentionPattern
 from vidgen.models.blockwise import add_gated, normed_heads, scale_and_shift, worth_blocks
-from vidgen.models.rope import Rotary, turn
+from vidgen.models.rope import Rotary, apply_rotary_emb
 
 
 def sinusoidal(t: Float[Tensor, ...], width: int, scale: float = 1000.0) -> Float[Tensor, "... width"]:
@@ -50,7 +50,7 @@ def gated_sum(
 class Attention(nn.Module):
     """Multi-head attention; `context` None is self.
 
-    Queries and keys are normalised: each head by a layer norm (Dehghani et al. 2023, section 2), or all heads together
+    Queries and keys are normalized: each head by a layer norm (Dehghani et al. 2023, section 2), or all heads together
     by their root mean square (`qk_norm` "rms_norm_across_heads", as in Wan). `fused` makes queries, keys and values of
     self-attention in one product.
 
@@ -83,7 +83,7 @@ class Attention(nn.Module):
     def project(
         self, x: Float[Tensor, "b n d"], context: Float[Tensor, "b m e"] | None = None, rotary: Rotary | None = None
     ) -> tuple[Heads, ...]:
-        """Queries of `x`, keys and values of `context`; queries and keys are normalised, and turned by `rotary` where
+        """Queries of `x`, keys and values of `context`; queries and keys are normalized, and turned by `rotary` where
         it is given."""
         if self.fused:
             q, k, v = self.to_qkv(x).chunk(3, dim=-1)
@@ -108,7 +108,7 @@ class Attention(nn.Module):
         context: Float[Tensor, "b m e"] | None = None,
         mask: Mask | None = None,
         rotary: Rotary | None = None,
-        span: Span | None = None,
+        span: AttentionPattern | None = None,
     ) -> Float[Tensor, "b n d"]:
         """`span` says which positions attend to each other, None that all do; masks are for all."""
         q, k, v = self.project(x, context, rotary)
@@ -124,7 +124,7 @@ class Attention(nn.Module):
         if self.across and worth_blocks(y):
             return normed_heads(y, norm.weight, norm.eps, self.head_dim, rotary)
         z = (self.heads(norm(y)) if self.across else norm(self.heads(y))).to(y.dtype)
-        return z if rotary is None else turn(z, rotary)
+        return z if rotary is None else apply_rotary_emb(z, rotary)
 
     def join(self, seen: Heads) -> Float[Tensor, "b n d"]:
         return self.out(rearrange(seen, "b k n d -> b n (k d)"))

@@ -61,13 +61,13 @@ def rotary_table(
         return Rotary(angles.cos().to(device, dtype), angles.sin().to(device, dtype))
 
 
-def turn(x: Float[Tensor, "b heads n d"], rotary: Rotary) -> Float[Tensor, "b heads n d"]:
+def apply_rotary_emb(x: Float[Tensor, "b heads n d"], rotary: Rotary) -> Float[Tensor, "b heads n d"]:
     """Turns the pair (x_i, x_{i + d/2}) of each position by its angle, so that dot products see differences of
     positions (rotary positions, Su et al. 2021, eq. 34). Computed in the table's precision, if that is the higher."""
     a, b = x.chunk(2, dim=-1)
     return torch.cat([a * rotary.cos - b * rotary.sin, a * rotary.sin + b * rotary.cos], dim=-1).to(x.dtype)
 
 
-def rotate(x: Float[Tensor, "b heads n d"], angles: Float[Tensor, "n p"]) -> Float[Tensor, "b heads n d"]:
-    """`turn` by angles, in the precision of x."""
-    return turn(x, Rotary(angles.cos().to(x.dtype), angles.sin().to(x.dtype)))
+def apply_rotary_angles(x: Float[Tensor, "b heads n d"], angles: Float[Tensor, "n p"]) -> Float[Tensor, "b heads n d"]:
+    """`apply_rotary_emb` by angles, in the precision of x."""
+    return apply_rotary_emb(x, Rotary(angles.cos().to(x.dtype), angles.sin().to(x.dtype)))

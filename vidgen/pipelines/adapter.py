@@ -20,7 +20,7 @@ from vidgen.checkpoints.conversion import KeyedDraft
 from vidgen.checkpoints.drafts import Draft, draft_diffusers
 from vidgen.errors import VidgenError
 from vidgen.models.attention import find_attention
-from vidgen.models.feature_layers import TapInfo, block_taps
+from vidgen.models.feature_layers import FeatureInfo, block_feature_info
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.models.text.prepared import PreparedText
 
@@ -96,7 +96,7 @@ class Result(nn.Module):
 class PublishedDenoiser(nn.Module):
     """A transformer of diffusers as a network (x, t, text) -> prediction on latents (b, c, t, h, w).
 
-    `forward` is the class's own. `walk` gives every block's output: it takes from the class what goes into the first
+    `forward` is the class's own. `iter_features` gives every block's output: it takes from the class what goes into the first
     block, runs the blocks, and lets the class finish; so the parts before and after them run twice. Subclasses say what
     the class is called with, and how latents lie in it.
     """
@@ -133,10 +133,10 @@ class PublishedDenoiser(nn.Module):
         z, call = self._call(x, t, text)
         return self.latents_of(self.network(**call, return_dict=False)[0], z)[:, :, -x.shape[2] :]
 
-    def walk(
+    def iter_features(
         self, x: Float[Tensor, "b c t h w"], t: Float[Tensor, b * f], text: TextEncoding | None = None
     ) -> Iterator[tuple[str, Tensor]]:
-        """Every block's output (b, t, h, w, d) under its tap's name, lazily; the last item is the prediction, "out".
+        """Every block's output (b, t, h, w, d) under its layer's name, lazily; the last item is the prediction, "out".
 
         Raises VidgenError as `forward`.
         """
@@ -220,6 +220,6 @@ class PublishedDenoiser(nn.Module):
         raise VidgenError(f"{folder}: a published pipeline is not written anew; copy the folder that it came from")
 
     @property
-    def feature_info(self) -> list[TapInfo]:
-        """See `block_taps`."""
-        return block_taps(self.config)
+    def feature_info(self) -> list[FeatureInfo]:
+        """See `block_feature_info`."""
+        return block_feature_info(self.config)

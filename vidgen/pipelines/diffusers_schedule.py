@@ -1,4 +1,4 @@
-"""Published schedules: path, parametrisation, clock and levels, as a folder's scheduler_config.json says them."""
+"""Published schedules: path, prediction_type, clock and levels, as a folder's scheduler_config.json says them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vidgen.checkpoints.drafts import known_settings, plain_settings
 from vidgen.checkpoints.pretrained import read_json
-from vidgen.diffusion.paths import FlowPath, Path, TablePath
+from vidgen.diffusion.paths import FlowPath, ProbabilityPath, TablePath
 from vidgen.errors import VidgenError
 from vidgen.pipelines.adapter import Clock
 from vidgen.samplers.diffusers_schedulers import PREDICTIONS, current_levels, discrete_scale, flow_scale
@@ -67,8 +67,8 @@ class PublishedSchedule(CallDefaults):
 
     scheduler: Any
     kind: SchedulerKind
-    noise_path: Path
-    parametrisation: str
+    noise_path: ProbabilityPath
+    prediction_type: str
     clock: Clock
     by_length: bool = False
 
@@ -80,7 +80,7 @@ class PublishedSchedule(CallDefaults):
     def sampler(self) -> str:
         return self.kind.sampler
 
-    def make_path(self) -> Path:
+    def make_path(self) -> ProbabilityPath:
         return self.noise_path
 
     def time(self) -> SchedulerTimes:
@@ -160,7 +160,7 @@ def read_schedule(
     if prediction not in PREDICTIONS or (name in FLOW and prediction != "flow_prediction"):
         raise VidgenError(f"{file}: prediction_type={prediction!r} is not supported by this pipeline")
     kind, steps = kinds[name], c.num_train_timesteps
-    path: Path = FlowPath()
+    path: ProbabilityPath = FlowPath()
     clock = Clock(steps=steps, rounding=kind.rounding)
     if name in TABLE:
         # Timestep k is level (k + 1) / n: at level 0 is what is left when all steps are done, clean data.
@@ -171,7 +171,7 @@ def read_schedule(
         scheduler=scheduler,
         kind=kind,
         noise_path=path,
-        parametrisation=PREDICTIONS[prediction],
+        prediction_type=PREDICTIONS[prediction],
         clock=clock,
         by_length=by_length,
     )

@@ -54,7 +54,14 @@ def ltx_defaults(index: Settings, transformer: Settings, vae: Settings) -> CallD
 
 
 def ltx_settings(index: Settings, vae: Any, defaults: CallDefaults) -> Settings:
-    return {"cell": (vae.config.ratio_t, vae.config.ratio, vae.config.ratio), "frame_rate": defaults.fps}
+    return {
+        "cell": (
+            vae.config.temporal_compression_ratio,
+            vae.config.spatial_compression_ratio,
+            vae.config.spatial_compression_ratio,
+        ),
+        "frame_rate": defaults.fps,
+    }
 
 
 WAN = PipelineKind(

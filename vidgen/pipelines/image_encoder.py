@@ -16,7 +16,7 @@ from vidgen.errors import VidgenError
 
 
 class ImageEncoder(nn.Module):
-    """CLIP's vision model: images to the tokens of its last layer but one. `processor` resizes and normalises them."""
+    """CLIP's vision model: images to the tokens of its last layer but one. `processor` resizes and normalizes them."""
 
     def __init__(self, model: nn.Module, processor: Any) -> None:
         super().__init__()

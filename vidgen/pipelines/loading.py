@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +10,35 @@ import torch
 from vidgen.checkpoints.hub import find_model
 from vidgen.checkpoints.pretrained import config_from_dict, read_json
 from vidgen.errors import VidgenError
+from vidgen.models.dit.video_dit import VideoDiT
+from vidgen.models.ip_adapter import IPAdapterEncoder
+from vidgen.models.text.encoders import ByteTextEncoder, TransformersTextEncoder
 from vidgen.pipelines.diffusers_folder import open_published
 from vidgen.pipelines.families import PIPELINES
 from vidgen.pipelines.scheduler_config import SchedulerConfig
 from vidgen.pipelines.video import INDEX_NAME, VideoPipeline
+from vidgen.tokenizers.model import VideoTokenizer
+
+# By class name alone: modules move, and older folders name where a class once was.
+COMPONENTS = {
+    "VideoTokenizer": VideoTokenizer,
+    "VideoDiT": VideoDiT,
+    "ByteTextEncoder": ByteTextEncoder,
+    "TransformersTextEncoder": TransformersTextEncoder,
+    "IPAdapterEncoder": IPAdapterEncoder,
+    "ImagePromptEncoder": IPAdapterEncoder,  # its name before
+}
 
 
 def load_component(folder: Path, entry: Any, dtype: torch.dtype | None, device: str) -> Any:
     """One part of a pipeline, of the class that model_index.json names; only vidgen's own classes are loaded."""
     if not (isinstance(entry, list) and len(entry) == 2 and str(entry[0]).split(".")[0] == "vidgen"):
         raise VidgenError(f"{folder}: class {entry} of model_index.json is not one of vidgen's; not supported")
-    try:
-        component = getattr(import_module(entry[0]), entry[1])
-    except (ImportError, AttributeError):
-        raise VidgenError(f"{folder}: class {entry[1]} is not in {entry[0]}; saved by another version?") from None
-    return component.from_pretrained(folder, dtype=dtype, device=device)
+    if entry[1] not in COMPONENTS:
+        raise VidgenError(
+            f"{folder}: class {entry[1]} is not one of {', '.join(COMPONENTS)}; saved by another version?"
+        )
+    return COMPONENTS[entry[1]].from_pretrained(folder, dtype=dtype, device=device)
 
 
 def load_pipeline(

@@ -15,14 +15,14 @@ from vidgen.data.frames import Fit, fit_frame, to_tensor
 from vidgen.diffusion.noise import sample_generator
 from vidgen.errors import VidgenError
 from vidgen.pipelines.video import VideoPipeline
-from vidgen.samplers.conditioning.frames import Footage, Picture, read_conditions
+from vidgen.samplers.conditioning.frames import Image, Video, read_conditions
 from vidgen.samplers.conditioning.inpainting import Conditions, check_strength
 
-Story = Sequence[tuple[int, str]]  # (the frame from which it holds, prompt), in order
+PromptSchedule = Sequence[tuple[int, str]]  # (the frame from which it holds, prompt), in order
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
+class Chunk:
     """The next latents of a clip and the frames that they decode to; `start` is the number of the first of these."""
 
     latents: Float[Tensor, "1 c k h w"]
@@ -32,7 +32,7 @@ class Piece:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Windows:
+class WindowConfig:
     """How a long clip is cut. `num_frames` of a window, None: the model's own. `overlap`: latent frames that it shares
     with the window before, 1 or more; None: half of them. `context_noise`: see `Conditions`."""
 
@@ -79,7 +79,7 @@ class Draft:
         return replace(given, latents=z, strength=self.strength)
 
 
-def read_story(prompt: str | Story) -> list[tuple[int, str]]:
+def read_story(prompt: str | PromptSchedule) -> list[tuple[int, str]]:
     """A schedule of prompts. Raises VidgenError unless it starts at frame 0 and goes on from there."""
     story = [(0, prompt)] if isinstance(prompt, str) else list(prompt)
     starts = [start for start, _ in story]
@@ -90,7 +90,7 @@ def read_story(prompt: str | Story) -> list[tuple[int, str]]:
     return story
 
 
-def prompt_at(story: Story, frame: int) -> str:
+def prompt_at(story: PromptSchedule, frame: int) -> str:
     """The prompt that holds at a frame."""
     return [prompt for start, prompt in story if start <= frame][-1]
 
@@ -108,7 +108,7 @@ def recode_context(
     the first one is coded again, as an image. The others stay as they were sampled, and lose nothing on the way.
     """
     count = latents.shape[2]
-    image = to_tensor(frames[-1 - (count - 1) * pipe.vae.config.ratio_t, None])
+    image = to_tensor(frames[-1 - (count - 1) * pipe.vae.config.temporal_compression_ratio, None])
     first = pipe.vae.encode(image[None].to(next(pipe.vae.parameters()).device)).latents
     z = torch.cat([first.to(latents), latents[:, :, 1:]], dim=2)
     rest = z.new_zeros(*z.shape[:2], total - count, *z.shape[3:])
@@ -120,19 +120,19 @@ def recode_context(
 @torch.inference_mode()
 def rollout(
     pipe: VideoPipeline,
-    prompt: str | Story,
+    prompt: str | PromptSchedule,
     num_frames: int,
     *,
-    windows: Windows = Windows(),  # noqa: B008 (frozen)
+    windows: Windows = WindowConfig(),  # noqa: B008 (frozen)
     height: int | None = None,
     width: int | None = None,
     seed: int = 0,
     generator: torch.Generator | None = None,
-    image: Picture | None = None,
-    video: Footage | None = None,
+    image: Image | None = None,
+    video: Video | None = None,
     draft: Draft | None = None,
     **settings: Any,
-) -> Iterator[Piece]:
+) -> Iterator[Chunk]:
     """One clip of `num_frames`, in pieces: latents and frames of a window at a time, and no more in memory than that.
 
     Windows are denoised with the frames that they share at noise level 0, or `context_noise` (Chen et al. 2024,
@@ -148,10 +148,10 @@ def rollout(
     """
     story, s = read_story(prompt), pipe.scheduler
     size = (windows.num_frames or s.num_frames, height or s.height, width or s.width)
-    shape, ratio_t = pipe.latent_shape(*size), pipe.vae.config.ratio_t
+    shape, temporal_compression_ratio = pipe.latent_shape(*size), pipe.vae.config.temporal_compression_ratio
     if num_frames < 1:
         raise VidgenError(f"num_frames is {num_frames}; it must be 1 or more")
-    wanted = 1 + -(-(num_frames - 1) // ratio_t)
+    wanted = 1 + -(-(num_frames - 1) // temporal_compression_ratio)
     if wanted > shape[1] and not getattr(pipe.vae, "streams", True):
         raise VidgenError(
             f"a clip of {num_frames} frames is made window by window, and {pipe.vae.config.name} decodes in one go: "
@@ -164,10 +164,12 @@ def rollout(
     given = read_conditions(pipe.vae, size, image=image, video=video)
     done, shared, state = 0, 0, None
     while done < wanted:
-        start = 0 if done == 0 else 1 + (done - 1) * ratio_t
+        start = 0 if done == 0 else 1 + (done - 1) * temporal_compression_ratio
         holds = prompt_at(story, start)
         if draft is not None:
-            first = max(done - shared, 0) * ratio_t  # the window's first latent frame is one frame, the last of its own
+            first = (
+                max(done - shared, 0) * temporal_compression_ratio
+            )  # the window's first latent frame is one frame, the last of its own
             given = draft.under(given, draft.latents(pipe.vae, first, size))
         said = {"num_frames": size[0], "height": size[1], "width": size[2], "generator": [stream], "given": given}
         made = pipe(holds, **said, output_type="latent", **settings).latents
@@ -175,10 +177,10 @@ def rollout(
         decoded = list(pipe.decode_onwards(new, state))
         frames, state = np.concatenate([part for part, _ in decoded]), decoded[-1][1]
         done += new.shape[2]
-        yield Piece(latents=new, frames=frames[: num_frames - start], start=start, prompt=holds)
+        yield Chunk(latents=new, frames=frames[: num_frames - start], start=start, prompt=holds)
         if done < wanted:
             shared, last = overlap, made[:, :, -overlap:]
             # The frame that stands for the first shared latent may be of the piece before, where few are new.
             tail = frames if start == 0 else np.concatenate([tail, frames])
-            tail = tail[-1 - (overlap - 1) * ratio_t :].copy()
+            tail = tail[-1 - (overlap - 1) * temporal_compression_ratio :].copy()
             given = recode_context(pipe, tail, last, shape[1], windows.context_noise)

@@ -15,20 +15,20 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vidgen.checkpoints.atomic import written_aside
+from vidgen.checkpoints.atomic import atomic_write
 from vidgen.diffusion.denoiser import Denoiser
 from vidgen.diffusion.noise import TimeDistribution, draw_per_sample, sample_generator
 from vidgen.errors import VidgenError
 from vidgen.models.dit.video_dit import VideoDiT
-from vidgen.models.ip_adapter import ImagePromptEncoder
+from vidgen.models.ip_adapter import IPAdapterEncoder
 from vidgen.models.text.cache import find_text_cache
 from vidgen.models.text.encoders import TextEncoder
 from vidgen.pipelines.scheduler_config import SchedulerConfig
-from vidgen.samplers.conditioning.frames import Footage, Mask, Picture, read_conditions
+from vidgen.samplers.conditioning.frames import Image, Mask, Video, read_conditions
 from vidgen.samplers.conditioning.inpainting import Conditions, hide_frames, sample_given
 from vidgen.samplers.conditioning.ip_adapter import Reference, encode_reference, prompts_with
-from vidgen.samplers.guidance.batched import View
-from vidgen.samplers.guidance.guided_denoiser import Prompting, encode_prompts
+from vidgen.samplers.guidance.batched_guidance import View
+from vidgen.samplers.guidance.guided_denoiser import GuidedDenoiser, encode_prompts
 from vidgen.samplers.guidance.registry import Guidance, read_guidance
 from vidgen.samplers.solvers import SAMPLERS
 from vidgen.samplers.stages import check_stage
@@ -60,7 +60,7 @@ class VideoPipeline:
         transformer: VideoDiT,
         text_encoder: TextEncoder,
         scheduler: Any,
-        image_prompt: ImagePromptEncoder | None = None,
+        image_prompt: IPAdapterEncoder | None = None,
     ) -> None:
         self.vae, self.transformer, self.text_encoder, self.scheduler = vae, transformer, text_encoder, scheduler
         self.image_prompt = image_prompt
@@ -89,10 +89,10 @@ class VideoPipeline:
         generator: Sequence[torch.Generator] | None = None,
         latents: Float[Tensor, "b c t h w"] | None = None,
         reference: Reference | None = None,
-        image: Picture | None = None,
-        last_image: Picture | None = None,
-        video: Footage | None = None,
-        frames: Mapping[int, Picture] | None = None,
+        image: Image | None = None,
+        last_image: Image | None = None,
+        video: Video | None = None,
+        frames: Mapping[int, Image] | None = None,
         mask: Mask | None = None,
         strength: float | None = None,
         given: Conditions | None = None,
@@ -167,10 +167,10 @@ class VideoPipeline:
         pictures. Raises VidgenError for a negative prompt where guidance leads away from something else."""
         if negative_prompt and "uncond" not in guidance.method.others:
             raise VidgenError(f"guidance {guidance.name!r} does not lead away from a prompt; leave negative_prompt out")
-        prompting = Prompting(
+        prompting = GuidedDenoiser(
             network=self.transformer,
             path=self.path,
-            parametrisation=self.scheduler.parametrisation,
+            prediction_type=self.scheduler.prediction_type,
             text=prompts_with(shown, encode_prompts(self.text_encoder, prompts, self.text_cache)),
             negative=cache(
                 lambda: encode_prompts(self.text_encoder, [negative_prompt] * len(prompts), self.text_cache)
@@ -192,7 +192,7 @@ class VideoPipeline:
         Raises VidgenError for a size that tokenizer and patch cannot make.
         """
         config = self.vae.config
-        multiple = config.ratio * self.transformer.config.patch[1]
+        multiple = config.spatial_compression_ratio * self.transformer.config.patch[1]
         if num_frames < 1:
             raise VidgenError(f"num_frames is {num_frames}; it must be 1 or more")
         for axis, value in (("height", height), ("width", width)):
@@ -201,11 +201,16 @@ class VideoPipeline:
                 raise VidgenError(f"{axis} {value} is not a multiple of {multiple}, which this model needs; try {near}")
         t = self.latent_frames(num_frames)
         t += -t % self.transformer.config.patch[0]
-        return config.latent_channels, t, height // config.ratio, width // config.ratio
+        return (
+            config.latent_channels,
+            t,
+            height // config.spatial_compression_ratio,
+            width // config.spatial_compression_ratio,
+        )
 
     def latent_frames(self, num_frames: int) -> int:
         """The latent frames that the tokenizer has for so many frames."""
-        return 1 + -(-(num_frames - 1) // self.vae.config.ratio_t)
+        return 1 + -(-(num_frames - 1) // self.vae.config.temporal_compression_ratio)
 
     def tokens_of(self, shape: tuple[int, int, int, int]) -> int:
         """Tokens of one frame of latents (c, t, h, w)."""
@@ -248,7 +253,7 @@ class VideoPipeline:
         if self.image_prompt is not None:
             parts["image_prompt"] = self.image_prompt
         Path(folder).parent.mkdir(parents=True, exist_ok=True)
-        with written_aside(folder) as target:
+        with atomic_write(folder) as target:
             target.mkdir()
             index: dict[str, Any] = {"_class_name": type(self).__name__}
             for name, part in parts.items():

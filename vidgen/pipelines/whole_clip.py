@@ -17,12 +17,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vidgen.checkpoints.config_fields import renamed_field
 from vidgen.checkpoints.drafts import draft_diffusers, plain_settings
 from vidgen.errors import VidgenError
-from vidgen.models.feature_layers import TapInfo
+from vidgen.models.feature_layers import FeatureInfo
 from vidgen.tokenizers.bottlenecks import Gaussian
 from vidgen.tokenizers.model import Encoded, check_video, pad_clip
-from vidgen.tokenizers.normalization import Normalising, per_channel
+from vidgen.tokenizers.normalization import LatentNormalization, per_channel
 
 COGVIDEOX, LTX = "AutoencoderKLCogVideoX", "AutoencoderKLLTXVideo"
 DECODE_SEED = 0  # of the noise that some of LTX-Video's decoders add inside: the same latents give the same frames
@@ -34,8 +35,8 @@ class WholeClipConfig:
 
     name: str
     latent_channels: int
-    ratio_t: int
-    ratio: int
+    temporal_compression_ratio: int = renamed_field("ratio_t")
+    spatial_compression_ratio: int = renamed_field("ratio")
     settings: dict[str, Any]
 
 
@@ -46,9 +47,9 @@ class Waiting:
     frames: Float[Tensor, "b 3 k H W"]
 
 
-class WholeClipTokenizer(Normalising, nn.Module):
-    """An autoencoder of diffusers with the tokenizers' interface: latents are normalised, T frames are
-    1 + ceil((T - 1) / ratio_t) latent frames.
+class WholeClipTokenizer(LatentNormalization, nn.Module):
+    """An autoencoder of diffusers with the tokenizers' interface: latents are normalized, T frames are
+    1 + ceil((T - 1) / temporal_compression_ratio) latent frames.
 
     Height, width and the tail are padded by repeating the edge, and `decode` crops, as `VideoTokenizer` does it.
     """
@@ -68,7 +69,7 @@ class WholeClipTokenizer(Normalising, nn.Module):
         return self.network.dtype
 
     def frames_of(self, z: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 T H W"]:
-        """The 1 + (t - 1) ratio_t frames of the class's own latents."""
+        """The 1 + (t - 1) temporal_compression_ratio frames of the class's own latents."""
         raise NotImplementedError
 
     def encode(
@@ -83,11 +84,13 @@ class WholeClipTokenizer(Normalising, nn.Module):
         Raises VidgenError for another layout, no frames, NaN, or values outside [-1, 1].
         """
         check_video(video)
-        padded = pad_clip(video.to(self.dtype), self.config.ratio_t, self.config.ratio, 0)
+        padded = pad_clip(
+            video.to(self.dtype), self.config.temporal_compression_ratio, self.config.spatial_compression_ratio, 0
+        )
         found = self.network.encode(padded).latent_dist
         mean, logvar = self.widened(found.mean), self.widened(found.logvar)
         logvar = logvar - 2.0 * per_channel(self.latents_std, logvar).log()
-        posterior = Gaussian(mean=self.normalise(mean).to(self.dtype), logvar=logvar.to(self.dtype))
+        posterior = Gaussian(mean=self.normalize(mean).to(self.dtype), logvar=logvar.to(self.dtype))
         return Encoded(
             latents=posterior.sample(generator) if sample_posterior else posterior.mean,
             num_frames=video.shape[2],
@@ -103,7 +106,7 @@ class WholeClipTokenizer(Normalising, nn.Module):
         frames = video if state is None else torch.cat([state.frames, video], dim=2)
         if last:
             return self.encode(frames).latents, Waiting(frames=frames[:, :, :0])
-        f = self.config.ratio
+        f = self.config.spatial_compression_ratio
         empty = frames.new_zeros(
             len(frames), self.config.latent_channels, 0, -(-frames.shape[3] // f), -(-frames.shape[4] // f)
         )
@@ -111,7 +114,7 @@ class WholeClipTokenizer(Normalising, nn.Module):
 
     def decode(self, encoded: Encoded) -> Float[Tensor, "b 3 T H W"]:
         """The clip of `encoded`: the T frames, height and width that went in."""
-        z, expected = encoded.latents, 1 + -(-(encoded.num_frames - 1) // self.config.ratio_t)
+        z, expected = encoded.latents, 1 + -(-(encoded.num_frames - 1) // self.config.temporal_compression_ratio)
         if z.shape[1] != self.config.latent_channels or z.shape[2] != expected:
             raise VidgenError(
                 f"latents {tuple(z.shape)} do not hold {encoded.num_frames} frames: "
@@ -126,7 +129,7 @@ class WholeClipTokenizer(Normalising, nn.Module):
         """All frames of a whole clip's latents, uncropped. Raises VidgenError where it is to go on from a state."""
         if state is not None:
             raise VidgenError(f"{self.config.name} decodes a clip in one go: give all of its latents at once")
-        return self.frames_of(self.denormalise(self.widened(latents)).to(self.dtype)), True
+        return self.frames_of(self.denormalize(self.widened(latents)).to(self.dtype)), True
 
     def widened(self, z: Tensor) -> Tensor:
         """In float32 or better: statistics are not rounded with the weights."""
@@ -137,13 +140,13 @@ class WholeClipTokenizer(Normalising, nn.Module):
         return self.decode(self.encode(video))
 
     @property
-    def feature_info(self) -> list[TapInfo]:
+    def feature_info(self) -> list[FeatureInfo]:
         c = self.config
-        stride = (c.ratio_t, c.ratio, c.ratio)
-        return [TapInfo(name="latents", width=c.latent_channels, stride=stride, space="latent", causal=False)]
+        stride = (c.temporal_compression_ratio, c.spatial_compression_ratio, c.spatial_compression_ratio)
+        return [FeatureInfo(name="latents", num_chs=c.latent_channels, reduction=stride, module="latent", causal=False)]
 
-    def walk(self, video: Float[Tensor, "b 3 T H W"]) -> Iterator[tuple[str, Float[Tensor, "b c t h w"]]]:
-        """The latents under the name of their tap."""
+    def iter_features(self, video: Float[Tensor, "b 3 T H W"]) -> Iterator[tuple[str, Float[Tensor, "b c t h w"]]]:
+        """The latents under the name of their layer."""
         yield "latents", self.encode(video).latents
 
     def fresh(self) -> WholeClipTokenizer:
@@ -158,7 +161,7 @@ class CogVideoXTokenizer(WholeClipTokenizer):
 
     def frames_of(self, z: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 T H W"]:
         odd = torch.cat([z, z[:, :, -1:]], dim=2) if z.shape[2] % 2 == 0 else z
-        return self.network.decode(odd).sample[:, :, : 1 + (z.shape[2] - 1) * self.config.ratio_t]
+        return self.network.decode(odd).sample[:, :, : 1 + (z.shape[2] - 1) * self.config.temporal_compression_ratio]
 
 
 class LTXTokenizer(WholeClipTokenizer):
@@ -192,7 +195,7 @@ def read_cogvideox(
     c = draft.network.config
     if c.shift_factor is not None or c.latents_mean is not None or c.latents_std is not None:
         raise VidgenError(f"{place}: {COGVIDEOX} with a shift or statistics of its latents is not supported")
-    size = {"latent_channels": c.latent_channels, "ratio_t": int(c.temporal_compression_ratio)}
+    size = {"latent_channels": c.latent_channels, "temporal_compression_ratio": int(c.temporal_compression_ratio)}
     config = make_config("cogvideox", size, 2 ** (len(c.block_out_channels) - 1), c)
     network = draft.fill(dtype=dtype, device=device)
     std = torch.full((c.latent_channels,), 1.0 / c.scaling_factor, device=device)
@@ -205,7 +208,10 @@ def read_ltx(place: str | os.PathLike, *, dtype: torch.dtype | None = None, devi
 
     draft = draft_diffusers(AutoencoderKLLTXVideo, Path(place))
     c = draft.network.config
-    size = {"latent_channels": c.latent_channels, "ratio_t": draft.network.temporal_compression_ratio}
+    size = {
+        "latent_channels": c.latent_channels,
+        "temporal_compression_ratio": draft.network.temporal_compression_ratio,
+    }
     config = make_config("ltx", size, draft.network.spatial_compression_ratio, c)
     network = draft.fill(dtype=dtype, device=device)
     mean, std = network.latents_mean.float(), network.latents_std.float()
@@ -213,5 +219,5 @@ def read_ltx(place: str | os.PathLike, *, dtype: torch.dtype | None = None, devi
 
 
 def make_config(family: str, size: dict[str, int], ratio: int, settings: Any) -> WholeClipConfig:
-    name = f"{family}_{size['ratio_t']}x{ratio}x{ratio}_{size['latent_channels']}ch"
-    return WholeClipConfig(name=name, **size, ratio=ratio, settings=plain_settings(settings))
+    name = f"{family}_{size['temporal_compression_ratio']}x{ratio}x{ratio}_{size['latent_channels']}ch"
+    return WholeClipConfig(name=name, **size, spatial_compression_ratio=ratio, settings=plain_settings(settings))

@@ -45,4 +45,4 @@ def warp_of(frames: int, name: int | str, seed: int) -> Int[Tensor, " T"]:
     return place.round().long().clamp(0, frames - 1).sort().values
 
 
-VIEWS: dict[str, Callable[..., Tensor]] = {WEAK: shift_frames, STRONG: warp_frames}
+AUGMENTATIONS: dict[str, Callable[..., Tensor]] = {WEAK: shift_frames, STRONG: warp_frames}

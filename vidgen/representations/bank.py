@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vidgen.checkpoints.atomic import written_aside
+from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.hashing import json_hash
 from vidgen.errors import VidgenError
 from vidgen.representations.extractor import feature_key, parse_key
@@ -113,20 +113,20 @@ class BankWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / META_NAME).exists():
             described = {"layout": LAYOUT, "meta": self.meta, "hash": json_hash(self.meta)}
-            with written_aside(self.folder / META_NAME) as target:
+            with atomic_write(self.folder / META_NAME) as target:
                 target.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
         stem = shard_stem(self._shards)
-        with written_aside(self.folder / f"{stem}.jsonl") as target:
+        with atomic_write(self.folder / f"{stem}.jsonl") as target:
             lines = [json.dumps(dataclasses.asdict(row), ensure_ascii=False) for row in self._rows]
             target.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        with written_aside(self.folder / f"{stem}.safetensors") as target:
+        with atomic_write(self.folder / f"{stem}.safetensors") as target:
             save_file({key: torch.stack([part[key] for part in self._parts]) for key in self._parts[0]}, target)
         self._shards += 1
         self._rows, self._parts = [], []
 
 
 class FeatureBank:
-    """A bank on disk, read shard by shard: `X(tap, noise_level)`, `y`, `groups`, `split(name)`, `ids`, `meta`."""
+    """A bank on disk, read shard by shard: `X(layer, noise_level)`, `y`, `groups`, `split(name)`, `ids`, `meta`."""
 
     def __init__(self, folder: Path, meta: dict[str, Any], rows: list[list[BankRow]]) -> None:
         self.folder, self.meta, self.num_shards = folder, meta, len(rows)
@@ -175,8 +175,8 @@ class FeatureBank:
         return sorted(self.shapes, key=lambda key: (order.get(key, len(order)), key))
 
     @property
-    def taps(self) -> list[str]:
-        """The taps, without noise levels."""
+    def layers(self) -> list[str]:
+        """The layers, without noise levels."""
         return list(dict.fromkeys(parse_key(key)[0] for key in self.keys))
 
     @property
@@ -212,14 +212,14 @@ class FeatureBank:
         return np.array(found)
 
     def X(
-        self, tap: str, noise_level: float | None = None, rows: Sequence[int] | None = None
+        self, layer: str, noise_level: float | None = None, rows: Sequence[int] | None = None
     ) -> Float[np.ndarray, "n c"]:
-        """Features (n, c) float32 of a tap or key, axes flattened; only `rows`, in their order, if given.
+        """Features (n, c) float32 of a layer or key, axes flattened; only `rows`, in their order, if given.
 
         Shards are mapped, not loaded: memory is that of the result and one shard's column. `noise_level` may be left
-        out where the tap has one. Raises VidgenError for a tap or level that is not there.
+        out where the layer has one. Raises VidgenError for a layer or level that is not there.
         """
-        key = self.find_key(tap, noise_level)
+        key = self.find_key(layer, noise_level)
         wanted = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=np.int64)
         out = np.empty((len(wanted), int(np.prod(self.shapes[key]))), np.float32)
         for start, x in self.blocks(key, wanted):
@@ -250,22 +250,22 @@ class FeatureBank:
             start += size
 
     def tokens(
-        self, tap: str, noise_level: float | None = None, rows: Sequence[int] | None = None
+        self, layer: str, noise_level: float | None = None, rows: Sequence[int] | None = None
     ) -> Float[np.ndarray, "n *axes c"]:
         """As `X`, with the axes that the pool left."""
-        x = self.X(tap, noise_level, rows)
-        return x.reshape(len(x), *self.shapes[self.find_key(tap, noise_level)])
+        x = self.X(layer, noise_level, rows)
+        return x.reshape(len(x), *self.shapes[self.find_key(layer, noise_level)])
 
-    def find_key(self, tap: str, noise_level: float | None = None) -> str:
-        """The key of a tap at a noise level."""
-        if noise_level is None and "@" not in tap:
-            keys = [key for key in self.keys if parse_key(key)[0] == tap]
+    def find_key(self, layer: str, noise_level: float | None = None) -> str:
+        """The key of a layer at a noise level."""
+        if noise_level is None and "@" not in layer:
+            keys = [key for key in self.keys if parse_key(key)[0] == layer]
             if len(keys) > 1:
-                raise VidgenError(f"{tap} has several noise levels, choose one: {', '.join(keys)}")
+                raise VidgenError(f"{layer} has several noise levels, choose one: {', '.join(keys)}")
         else:
-            keys = [key for key in self.keys if key == feature_key(tap, noise_level)]
+            keys = [key for key in self.keys if key == feature_key(layer, noise_level)]
         if not keys:
-            asked = feature_key(tap, noise_level)
+            asked = feature_key(layer, noise_level)
             raise VidgenError(f"{self.folder} has no features {asked!r}; it has {', '.join(self.keys)}")
         return keys[0]
 

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from vidgen.diffusion.noise import sample_generator
 
-# Before the keys of the same taps with random weights, of clips whose frames are in random order, and of clips that
+# Before the keys of the same layers with random weights, of clips whose frames are in random order, and of clips that
 # hold their first frame.
 RANDOM, SHUFFLED, SINGLE = OF_NETWORKS = "random.", "shuffled.", "single."
 GRID = 16  # rows and columns that clips are reduced to
 
 
 def base_of(key: str) -> str:
-    """A tap or key without the name of the bank it was joined from: "wan/dit.blocks.3" is "dit.blocks.3" there."""
+    """A layer or key without the name of the bank it was joined from: "wan/dit.blocks.3" is "dit.blocks.3" there."""
     return key.rpartition("/")[2]
 
 

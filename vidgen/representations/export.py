@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vidgen.checkpoints.atomic import written_aside
+from vidgen.checkpoints.atomic import atomic_write
 from vidgen.errors import VidgenError
 from vidgen.representations.bank import BankRow, FeatureBank
 
@@ -28,7 +28,7 @@ def to_numpy(bank: FeatureBank, folder: str | os.PathLike) -> Path:
     with a line a row, and bank.json, which names the file of each feature. Memory is that of one shard."""
     folder = check_new(folder)
     names = {key: f"{key.replace('/', '~')}.npy" for key in bank.keys}
-    with written_aside(folder) as target:
+    with atomic_write(folder) as target:
         target.mkdir()
         for key, name in names.items():
             shape = (len(bank), *bank.shapes[key])
@@ -58,7 +58,7 @@ def to_parquet(bank: FeatureBank, file: str | os.PathLike) -> Path:
     fields += [("times", pa.list_(pa.float64())), *((f"labels.{name}", pa.string()) for name in columns)]
     fields += [(key, pa.list_(pa.float32(), int(np.prod(bank.shapes[key])))) for key in bank.keys]
     schema = pa.schema(fields, metadata=about)
-    with written_aside(file) as target, pq.ParquetWriter(target, schema) as writer:
+    with atomic_write(file) as target, pq.ParquetWriter(target, schema) as writer:
         for rows, features in bank.shards():
             writer.write_table(pa.table(table_columns(rows, columns, features, pa), schema=schema))
     return file
@@ -84,7 +84,7 @@ def to_datasets(bank: FeatureBank, folder: str | os.PathLike) -> Path:
     from datasets import Dataset
 
     folder = check_new(folder)
-    with tempfile.TemporaryDirectory() as scratch, written_aside(folder) as target:
+    with tempfile.TemporaryDirectory() as scratch, atomic_write(folder) as target:
         table = to_parquet(bank, Path(scratch) / "bank.parquet")
         found = Dataset.from_parquet(str(table), cache_dir=scratch)
         found.save_to_disk(str(target))

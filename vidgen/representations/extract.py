@@ -14,7 +14,7 @@ from vidgen.data.manifests import ClipRecord, find_clips
 from vidgen.errors import VidgenError
 from vidgen.representations.bank import BankWriter
 from vidgen.representations.clip_windows import batches, single_windows, sliding_windows
-from vidgen.representations.feature_sets import FeatureVariants
+from vidgen.representations.feature_sets import FeatureSets
 from vidgen.representations.noising import Noising
 
 Windows = Literal["head", "centre", "random", "sliding"]
@@ -25,7 +25,7 @@ def extract_source(
     source: str | os.PathLike,
     out: str | os.PathLike,
     *,
-    taps: Sequence[str] = ("tokenizer.latents",),
+    layers: Sequence[str] = ("tokenizer.latents",),
     noise_levels: Sequence[float] = (0.1,),
     pool: str = "mean",
     seed: int = 0,
@@ -47,13 +47,13 @@ def extract_source(
 ) -> dict[str, Any]:
     """Writes the features of every clip of `source` (see `find_clips`) to the bank `out`, or continues that bank.
 
-    taps, noise_levels, pool, seed, prompt, noise, ensemble: see `FeatureExtractor`.
+    layers, noise_levels, pool, seed, prompt, noise, ensemble: see `FeatureExtractor`.
     num_frames, size, fps: the window of each clip; None takes what the model was trained at, where it says so, or else
         17 frames, 64x64, and the file's own rate. windows: "head" or "centre" of the clip ("random": by `seed`), or
         "sliding": all of it, a row a window, one every `stride` frames (None: as long as a window); see `slide`.
     shard_rows: rows of a shard; a run that is killed loses fewer. Batches begin where shards do as long as it is a
         multiple of `batch_size`, so that a run continued is to the bit the run that was not stopped.
-    baselines, views: add what probes print beside, and what semi-supervised ones learn from: see `FeatureVariants`.
+    baselines, views: add what probes print beside, and what semi-supervised ones learn from: see `FeatureSets`.
     limit: the first so many clips. part: (i, n) takes every n-th clip from the i-th on, for n runs side by side into
         banks that `join_rows` makes one of. progress(done, total) counts clips, and is called after every batch.
 
@@ -62,9 +62,9 @@ def extract_source(
     "added", "dropped": [{"path", "reason"}], "keys"}; clips that cannot be read are dropped, named and counted.
     Raises VidgenError for settings that the model cannot take, features that are not finite, a bank of other features.
     """
-    setting = {"taps": list(taps), "noise_levels": list(noise_levels), "pool": pool, "seed": seed, "prompt": prompt}
+    setting = {"layers": list(layers), "noise_levels": list(noise_levels), "pool": pool, "seed": seed, "prompt": prompt}
     features = {"noise": noise, "ensemble": ensemble, "baselines": baselines, "views": views}
-    variants = FeatureVariants(model, **features, **setting)
+    variants = FeatureSets(model, **features, **setting)
     keys = variants.keys
     window = default_window(model, num_frames, size, fps) | {"windows": windows}
     records = take_part(find_clips(source)[:limit], part)

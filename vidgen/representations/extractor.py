@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vidgen.diffusion.paths import expand_level
 from vidgen.errors import VidgenError
-from vidgen.models.feature_layers import TapInfo, channels_last
+from vidgen.models.feature_layers import FeatureInfo, channels_last
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.representations.noising import Noising, PredictedNoise, RandomNoise, level_of, predict_by_denoiser
 from vidgen.representations.pooling import FRAME, POOLS, check_pool, owners
@@ -35,27 +35,27 @@ class FeatureOutput:
 
 
 class FeatureExtractor:
-    """Reads features of clips at named taps of a pipeline (anything with `vae`, `transformer`, `text_encoder` and
+    """Reads features of clips at named layers of a pipeline (anything with `vae`, `transformer`, `text_encoder` and
     `path`), or of a tokenizer alone.
 
-    taps: names from `feature_info`: "tokenizer.encoder.layers.<i>", "tokenizer.latents", "dit.blocks.<i>".
-    noise_levels: in [0, 1], for taps of the denoiser only; 0 is the clean latents.
+    layers: names from `feature_info`: "tokenizer.encoder.layers.<i>", "tokenizer.latents", "dit.blocks.<i>".
+    noise_levels: in [0, 1], for layers of the denoiser only; 0 is the clean latents.
     pool: one of `POOLS`, or "frame". Attentive pooling has weights that are learned: see the probe of that name.
-    seed: the noise of a clip is a function of (seed, id) alone, the same for every tap and level.
+    seed: the noise of a clip is a function of (seed, id) alone, the same for every layer and level.
     prompt: the text the denoiser is conditioned on; "" is the null condition.
     noise: "random", "predicted" (by the denoiser itself, see `predict_by_denoiser`), or any `Noising`, such as
         `InvertedNoise` of the samplers.
     ensemble: the mean of the features over so many draws of random noise, all of the clip's own (Tang et al. 2023,
         DIFT, section 4.2), before they are pooled.
 
-    Taps share a pass, and noise levels share the tokenizer's; nothing is run beyond the last tap that is asked for.
-    Raises VidgenError for an unknown tap, pool or noise, and for a level outside [0, 1].
+    Taps share a pass, and noise levels share the tokenizer's; nothing is run beyond the last layer that is asked for.
+    Raises VidgenError for an unknown layer, pool or noise, and for a level outside [0, 1].
     """
 
     def __init__(
         self,
         model: Any,
-        taps: Sequence[str] = ("tokenizer.latents",),
+        layers: Sequence[str] = ("tokenizer.latents",),
         noise_levels: Sequence[float] = (0.1,),
         pool: str = "mean",
         seed: int = 0,
@@ -64,17 +64,17 @@ class FeatureExtractor:
         noise: str | Noising = "random",
         ensemble: int = 1,
     ) -> None:
-        self.model, self.feature_info = model, list_taps(model)
+        self.model, self.feature_info = model, list_layers(model)
         self._known = known = {info.name: info for info in self.feature_info}
         self.tokenizer, self.denoiser = getattr(model, "vae", model), getattr(model, "transformer", None)
-        if unknown := [tap for tap in taps if tap not in known]:
-            raise VidgenError(f"tap {unknown[0]!r} is not there; this model has {', '.join(known)}")
-        if not taps:
-            raise VidgenError(f"no taps given; this model has {', '.join(known)}")
-        check_pool(pool, [known[tap] for tap in taps])
+        if unknown := [layer for layer in layers if layer not in known]:
+            raise VidgenError(f"layer {unknown[0]!r} is not there; this model has {', '.join(known)}")
+        if not layers:
+            raise VidgenError(f"no layers given; this model has {', '.join(known)}")
+        check_pool(pool, [known[layer] for layer in layers])
         if bad := [level for level in noise_levels if not 0.0 <= level <= 1.0]:
             raise VidgenError(f"noise level {bad[0]} is outside [0, 1]; 0 is clean and 1 pure noise")
-        self.taps = {tap: known[tap] for tap in taps}
+        self.layers = {layer: known[layer] for layer in layers}
         self.noise_levels = [float(level) for level in dict.fromkeys(noise_levels)]
         self.pool, self.seed, self.prompt, self.ensemble = pool, seed, prompt, ensemble
         if ensemble < 1:
@@ -100,7 +100,7 @@ class FeatureExtractor:
         """Features of clips in [-1, 1], of any length and size that the tokenizer takes.
 
         ids: one a clip, for its noise; None takes a hash of its pixels. times: of every frame, in seconds; None counts
-        frames. prompts: one a clip, that the taps of the denoiser are conditioned on; None takes the extractor's for
+        frames. prompts: one a clip, that the layers of the denoiser are conditioned on; None takes the extractor's for
         all. Noise that is predicted is the extractor's prompt's in any case. Raises VidgenError for clips that the
         tokenizer or the denoiser's patches cannot take.
         """
@@ -126,9 +126,9 @@ class FeatureExtractor:
     def _walk(
         self, video: Tensor, ids: Sequence[int | str], prompts: Sequence[str] | None
     ) -> Iterator[tuple[str, Float[Tensor, "b t h w c"]]]:
-        """(key, features) of every tap asked for, as the model gets to them."""
+        """(key, features) of every layer asked for, as the model gets to them."""
         plain, noisy, latents = self._wanted("tokenizer"), self._wanted("dit"), None
-        walk = self.tokenizer.walk(video.to(device_of(self.tokenizer)))
+        walk = self.tokenizer.iter_features(video.to(device_of(self.tokenizer)))
         for name, x in up_to_last(walk, {*plain, "latents"} if noisy else plain):
             if name == "latents":
                 latents = x
@@ -136,12 +136,12 @@ class FeatureExtractor:
                 key = f"tokenizer.{name}"
                 yield key, channels_last(x, self._known[key])
         if noisy:
-            yield from self.walk_denoiser(latents, ids, prompts)
+            yield from self.iter_denoiser_features(latents, ids, prompts)
 
-    def walk_denoiser(
+    def iter_denoiser_features(
         self, latents: Float[Tensor, "b c t h w"], ids: Sequence[int | str], prompts: Sequence[str] | None = None
     ) -> Iterator[tuple[str, Float[Tensor, "b t h w c"]]]:
-        """(key, features) of the denoiser's taps for clean latents; with gradients, where those are on."""
+        """(key, features) of the denoiser's layers for clean latents; with gradients, where those are on."""
         noisy, x0 = self._wanted("dit"), latents.to(device_of(self.denoiser), torch.float32)
         text = self._text_of(ids, prompts)
         draws = self.ensemble if self.noise.random else 1
@@ -151,14 +151,14 @@ class FeatureExtractor:
             yield from self._mean([one[i] for one in drawn[:count]], level, text, noisy)
 
     def _mean(
-        self, noised: list[Tensor], level: float, text: TextEncoding, taps: Sequence[str]
+        self, noised: list[Tensor], level: float, text: TextEncoding, layers: Sequence[str]
     ) -> Iterator[tuple[str, Float[Tensor, "b t h w c"]]]:
-        """(key, features) of the denoiser's taps at a level, averaged over the latents `noised`."""
+        """(key, features) of the denoiser's layers at a level, averaged over the latents `noised`."""
         total: dict[str, Tensor] = {}
         for x in noised:
             t = level_of(x, level)
-            walk = self.denoiser.walk(self.model.path.input_scale(expand_level(t, x)) * x, t, text)
-            for name, h in up_to_last(walk, taps):
+            walk = self.denoiser.iter_features(self.model.path.input_scale(expand_level(t, x)) * x, t, text)
+            for name, h in up_to_last(walk, layers):
                 if len(noised) == 1:
                     yield feature_key(f"dit.{name}", level), h
                 else:
@@ -167,8 +167,8 @@ class FeatureExtractor:
             yield feature_key(f"dit.{name}", level), h / len(noised)
 
     def _wanted(self, part: str) -> list[str]:
-        """The names, within a part of the model, of the taps asked for."""
-        return [tap.removeprefix(f"{part}.") for tap in self.taps if tap.startswith(f"{part}.")]
+        """The names, within a part of the model, of the layers asked for."""
+        return [layer.removeprefix(f"{part}.") for layer in self.layers if layer.startswith(f"{part}.")]
 
     def _text_of(self, ids: Sequence[int | str], prompts: Sequence[str] | None) -> TextEncoding:
         """Every clip's own prompt, or the extractor's for all."""
@@ -183,23 +183,23 @@ class FeatureExtractor:
         with torch.no_grad():  # it is no part of what may be trained through `walk_denoiser`
             return self.model.text_encoder([self.prompt])
 
-    def _last_frames(self, info: TapInfo, count: int, num_frames: int) -> Tensor:
+    def _last_frames(self, info: FeatureInfo, count: int, num_frames: int) -> Tensor:
         """For each of `count` feature frames, the last video frame in it; tokenizers fill up what is cut short."""
-        cell, step = self._known["tokenizer.latents"].stride[0], info.stride[0]
+        cell, step = self._known["tokenizer.latents"].reduction[0], info.reduction[0]
         # Counted from the end, which all have in common: first frames fill a cell, or stand by themselves.
         ends = -(-(num_frames - 1) // cell) * cell - torch.arange(count).flip(0) * step
         return ends.clamp(0, num_frames - 1)
 
     def _check_size(self, video: Tensor) -> None:
         """The tokenizer pads to its own multiple; the denoiser's patches must fit what comes out."""
-        cell = self._known["tokenizer.latents"].stride[1:]
-        need = next(info.stride[1:] for info in self.feature_info if info.space == "denoiser")
+        cell = self._known["tokenizer.latents"].reduction[1:]
+        need = next(info.reduction[1:] for info in self.feature_info if info.module == "denoiser")
         size = [-(-pixels // c) * c for pixels, c in zip(video.shape[3:], cell, strict=True)]
         if any(pixels % n for pixels, n in zip(size, need, strict=True)):
             h, w = video.shape[3:]
             raise VidgenError(
                 f"clips of {h}x{w} do not fit the denoiser's patches; resize them to a multiple of "
-                f"{need[0]}x{need[1]}, or read the tokenizer's taps only"
+                f"{need[0]}x{need[1]}, or read the tokenizer's layers only"
             )
 
 
@@ -214,33 +214,33 @@ def find_noise(model: Any, noise: str | Noising, seed: int, prompt: str) -> Nois
     raise VidgenError(f"noise {noise!r} is unknown; choose one of {', '.join(NOISES)}, or give a function")
 
 
-def list_taps(model: Any) -> list[TapInfo]:
-    """Every tap of a pipeline or a tokenizer, in the order they are run; all strides in frames and pixels.
+def list_layers(model: Any) -> list[FeatureInfo]:
+    """Every layer of a pipeline or a tokenizer, in the order they are run; all strides in frames and pixels.
 
     Raises VidgenError for a model that has none.
     """
     tokenizer, denoiser = getattr(model, "vae", model), getattr(model, "transformer", None)
-    taps = [replace(info, name=f"tokenizer.{info.name}") for info in getattr(tokenizer, "feature_info", [])]
-    cell = next((info.stride for info in taps if info.name == "tokenizer.latents"), None)
+    layers = [replace(info, name=f"tokenizer.{info.name}") for info in getattr(tokenizer, "feature_info", [])]
+    cell = next((info.reduction for info in layers if info.name == "tokenizer.latents"), None)
     if cell is None:
-        raise VidgenError(f"{type(model).__name__} has no taps; give a pipeline or a tokenizer")
+        raise VidgenError(f"{type(model).__name__} has no layers; give a pipeline or a tokenizer")
     for info in getattr(denoiser, "feature_info", []):
-        stride = tuple(a * b for a, b in zip(info.stride, cell, strict=True))
-        taps.append(replace(info, name=f"dit.{info.name}", stride=stride))
-    return taps
+        stride = tuple(a * b for a, b in zip(info.reduction, cell, strict=True))
+        layers.append(replace(info, name=f"dit.{info.name}", reduction=stride))
+    return layers
 
 
-def feature_key(tap: str, noise_level: float | None = None) -> str:
+def feature_key(layer: str, noise_level: float | None = None) -> str:
     """Such as "dit.blocks.7@t=0.10": two decimals, or as many as the level has."""
     if noise_level is None:
-        return tap
-    return f"{tap}@t={max(f'{noise_level:.2f}', f'{noise_level:g}', key=len)}"
+        return layer
+    return f"{layer}@t={max(f'{noise_level:.2f}', f'{noise_level:g}', key=len)}"
 
 
 def parse_key(key: str) -> tuple[str, float | None]:
-    """Tap and noise level (None for taps without one) of a feature key."""
-    tap, _, level = key.partition("@t=")
-    return tap, float(level) if level else None
+    """Tap and noise level (None for layers without one) of a feature key."""
+    layer, _, level = key.partition("@t=")
+    return layer, float(level) if level else None
 
 
 def up_to_last(walk: Iterator[tuple[str, Tensor]], wanted: Sequence[str] | set[str]) -> Iterator[tuple[str, Tensor]]:

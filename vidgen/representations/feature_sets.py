@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.representations.augmentations import VIEWS
+from vidgen.representations.augmentations import AUGMENTATIONS
 from vidgen.representations.baselines import (
     PIXEL_BASELINES,
     RANDOM,
@@ -21,15 +21,15 @@ from vidgen.representations.baselines import (
 from vidgen.representations.extractor import FeatureExtractor
 
 # What is done to clips before features of this prefix.
-CHANGES: dict[str, Callable[..., Tensor]] = {SHUFFLED: shuffle_frames, SINGLE: hold_frame, **VIEWS}
+CHANGES: dict[str, Callable[..., Tensor]] = {SHUFFLED: shuffle_frames, SINGLE: hold_frame, **AUGMENTATIONS}
 
 
-class FeatureVariants:
+class FeatureSets:
     """Features of clips by key, with a prefix for what is not the plain model's.
 
-    baselines: adds the same taps with random weights ("random.<key>"), of shuffled frames ("shuffled.<key>") and of the
+    baselines: adds the same layers with random weights ("random.<key>"), of shuffled frames ("shuffled.<key>") and of the
         first frame held ("single.<key>"), and `PIXEL_BASELINES`.
-    views: adds those of `VIEWS` of the clips ("weak.<key>", "strong.<key>"): the model's, and those of the baselines
+    views: adds those of `AUGMENTATIONS` of the clips ("weak.<key>", "strong.<key>"): the model's, and those of the baselines
         that see clips as they are (random weights, pixels).
     `setting` goes to the `FeatureExtractor`. The noise of random weights is their own, unless it is a function, which
     knows the model it is of.
@@ -43,7 +43,7 @@ class FeatureVariants:
             random = FeatureExtractor(random_like(model, seed), seed=seed, **setting)
             self.extractors |= {RANDOM: random, SHUFFLED: plain, SINGLE: plain}
             self.pixels = {"": PIXEL_BASELINES}
-        for view in VIEWS if views else ():
+        for view in AUGMENTATIONS if views else ():
             seen = [prefix for prefix in ("", RANDOM) if prefix in self.extractors]
             self.extractors |= {view + prefix: self.extractors[prefix] for prefix in seen}
             self.pixels |= {view: PIXEL_BASELINES} if baselines else {}

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.diffusion.noise import draw_per_sample, sample_generator
-from vidgen.diffusion.paths import Path, add_noise, expand_level
+from vidgen.diffusion.paths import ProbabilityPath, add_noise, expand_level
 
 Latents = Float[Tensor, "b c t h w"]
 
@@ -34,7 +34,7 @@ class Noising(Protocol):
 class RandomNoise:
     """Gaussian noise, one draw a clip for all levels: a function of (seed, id, draw)."""
 
-    path: Path
+    path: ProbabilityPath
     seed: int = 0
     name: str = "random"
     random: bool = True
@@ -53,7 +53,7 @@ class PredictedNoise:
     what reads the features; `predict_by_denoiser` needs no training.
     """
 
-    path: Path
+    path: ProbabilityPath
     predict: Callable[[Latents, float], Latents]
     name: str = "predicted"
     random: bool = False

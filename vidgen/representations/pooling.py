@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from vidgen.errors import VidgenError
-from vidgen.models.feature_layers import TapInfo
+from vidgen.models.feature_layers import FeatureInfo
 
 # Pools of features (b, t, h, w, c); what is left of the axes is in the comment.
 POOLS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -23,7 +23,7 @@ POOLS: dict[str, Callable[[Tensor], Tensor]] = {
 FRAME = "frame"  # b T c: over space, and a row for every frame of the video, that of the feature frame it is part of
 
 
-def check_pool(pool: str, taps: Sequence[TapInfo]) -> None:
+def check_pool(pool: str, layers: Sequence[FeatureInfo]) -> None:
     """Raises VidgenError for a pool that is not there, and for numbers of codes, which have no mean."""
     if pool == "attentive":
         raise VidgenError(
@@ -31,7 +31,7 @@ def check_pool(pool: str, taps: Sequence[TapInfo]) -> None:
         )
     if pool not in (*POOLS, FRAME):
         raise VidgenError(f"pool {pool!r} is unknown; choose one of {', '.join((*POOLS, FRAME))}")
-    if pool != "none" and (codes := [info.name for info in taps if info.space == "codes"]):
+    if pool != "none" and (codes := [info.name for info in layers if info.module == "codes"]):
         raise VidgenError(f"{codes[0]} are numbers of codes, which have no {pool}; take pool 'none', or the latents")
 
 

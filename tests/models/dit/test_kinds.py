@@ -10,7 +10,7 @@ from torch import nn
 from vidgen.models.attention import plain_attention
 from vidgen.models.dit.blocks import SwappedAttention
 from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
-from vidgen.models.rope import rotary_table, turn
+from vidgen.models.rope import apply_rotary_emb, rotary_table
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.samplers.guidance.perturbed_attention import identity_attention
 
@@ -62,9 +62,9 @@ def test_what_all_kinds_keep(kind, tmp_path):
         assert torch.allclose(model(x, t, TextEncoding(tokens=other, mask=text.mask)), out, atol=1e-12)
         alone = TextEncoding(tokens=text.tokens[:1, :3], mask=text.mask[:1, :3])
         assert torch.allclose(model(x[:1], t[:1], alone), out[:1], atol=1e-12)
-        taps = list(model.walk(x, t, text))
-    assert [name for name, _ in taps] == ["patches", *(tap.name for tap in model.feature_info), "out"]
-    assert {hidden.shape for _, hidden in taps[:-1]} == {(2, 3, 2, 3, 32)}
+        layers = list(model.iter_features(x, t, text))
+    assert [name for name, _ in layers] == ["patches", *(layer.name for layer in model.feature_info), "out"]
+    assert {hidden.shape for _, hidden in layers[:-1]} == {(2, 3, 2, 3, 32)}
     model.save_pretrained(tmp_path / "dit")
     again = VideoDiT.from_pretrained(tmp_path / "dit")
     assert again.config == model.config and torch.allclose(again(x, t, text), out, atol=1e-12)
@@ -96,7 +96,7 @@ def test_shifted_windows_let_through_what_one_block_holds_back():
     changed = x.clone()
     changed[:, :, :, 2, 2] += 1.0  # of the patch (1, 1): its window is rows and columns 0 and 1, later 1 and 2
     moved = {}
-    for (name, a), (_, b) in zip(model.walk(x, t, text), model.walk(changed, t, text), strict=True):
+    for (name, a), (_, b) in zip(model.iter_features(x, t, text), model.iter_features(changed, t, text), strict=True):
         if name != "out":
             moved[name] = (a != b).any(-1).any(1)[0]
     corner = torch.zeros(4, 4, dtype=torch.bool)
@@ -145,7 +145,7 @@ def test_swapped_attention_asks_with_space_and_time_in_turns(index):
 
     def look(part, x, context, same):
         q, k, v = part.project(x, context)
-        return part.join(plain_attention(turn(q, rotary), turn(k, rotary), v, same[None]))
+        return part.join(plain_attention(apply_rotary_emb(q, rotary), apply_rotary_emb(k, rotary), v, same[None]))
 
     space = x + look(layer.space, x, None, frame[:, None] == frame)
     time = x + look(layer.time, x, None, place[:, None] == place)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from vidgen.models.dit.label_embedding import ClipLabels
+from vidgen.models.dit.label_embedding import LabelConditioning
 from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
 
 PLAIN = VideoDiTConfig(latent_channels=4, width=32, depth=2, head_dim=16, text_width=0)
@@ -14,14 +14,14 @@ LABELLED = replace(PLAIN, classes=3, tasks=2, frame_rate=True, frame_size=True)
 X, T = torch.randn(2, 4, 3, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0.3, 0.8])
 
 
-def labels(**changed: torch.Tensor) -> ClipLabels:
+def labels(**changed: torch.Tensor) -> LabelConditioning:
     values = {
         "class_id": torch.tensor([0, 3]),  # the second has none
         "task_id": torch.tensor([1, 0]),
         "frame_rate": torch.tensor([8.0, 24.0]),
         "frame_size": torch.tensor([[64.0, 64.0], [480.0, 832.0]]),
     }
-    return ClipLabels(**{**values, **changed})
+    return LabelConditioning(**{**values, **changed})
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_labels_are_given_where_the_config_has_them_and_there_are_so_many(model)
     with pytest.raises(ValueError, match="it was given .'class_id', 'frame_rate', 'frame_size'.$"):
         model(X, T, labels=labels(task_id=None))
     with pytest.raises(ValueError, match=r"takes the labels \[\]; it was given \['task_id'\]"):
-        VideoDiT(PLAIN)(X, T, labels=ClipLabels(task_id=torch.tensor([0, 0])))
+        VideoDiT(PLAIN)(X, T, labels=LabelConditioning(task_id=torch.tensor([0, 0])))
     for name, wrong, last in (("class_id", 4, 3), ("task_id", 2, 1), ("task_id", -1, 1)):
         with pytest.raises(ValueError, match=rf"{name} \[0, {wrong}\] is not from 0 to {last}"):
             model(X, T, labels=labels(**{name: torch.tensor([0, wrong])}))

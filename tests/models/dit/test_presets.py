@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vidgen.errors import VidgenError
-from vidgen.models.dit.label_embedding import ClipLabels
+from vidgen.models.dit.label_embedding import LabelConditioning
 from vidgen.models.dit.presets import PRESETS, count_work, find_preset
 from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.pipelines.wan.transformer import SIZES
@@ -50,7 +50,7 @@ def test_operations_are_those_of_the_closed_form(settings, pairs, layers):
 def test_counted_on_meta_as_on_numbers():
     config = replace(CONFIG, text_width=0, feature_channels=5, classes=3, frame_rate=True)
     model, x = VideoDiT(config), torch.zeros(1, 3, T, H, W)
-    labels = ClipLabels(class_id=torch.tensor([1]), frame_rate=torch.tensor([8.0]))
+    labels = LabelConditioning(class_id=torch.tensor([1]), frame_rate=torch.tensor([8.0]))
     given = {"features": torch.zeros(1, 5, T, H // 2, W // 2), "labels": labels}
     with torch.no_grad():
         real = count_gflops(lambda: model(x, torch.zeros(1), **given))

@@ -8,7 +8,7 @@ import torch
 from vidgen.errors import VidgenError
 from vidgen.models.attention import ATTENTION, plain_attention, sdpa_attention
 from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
-from vidgen.models.rope import position_angles, rotary_table, rotate
+from vidgen.models.rope import apply_rotary_angles, position_angles, rotary_table
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.models.text.prepared import fill, fill_once
 
@@ -82,7 +82,7 @@ def test_rotary_products_depend_on_differences_only():
     cell = {(t, h, w): (t * 4 + h) * 5 + w for t in range(3) for h in range(4) for w in range(5)}
 
     def product(a, b):
-        return (rotate(q, angles[cell[a]][None]) * rotate(k, angles[cell[b]][None])).sum()
+        return (apply_rotary_angles(q, angles[cell[a]][None]) * apply_rotary_angles(k, angles[cell[b]][None])).sum()
 
     assert torch.allclose(product((0, 0, 0), (1, 2, 1)), product((1, 1, 2), (2, 3, 3)), atol=1e-10)
     assert not torch.allclose(product((0, 0, 0), (1, 2, 1)), product((0, 0, 0), (1, 1, 2)), atol=1e-3)
@@ -137,23 +137,23 @@ def test_walk_stops_where_the_reader_stops(dit):
     x, text = inputs()
     calls = []
     handles = [b.register_forward_hook(lambda *_, i=i: calls.append(i)) for i, b in enumerate(dit.blocks)]
-    for name, hidden in dit.walk(x, torch.tensor([0.2, 0.9]), text):
+    for name, hidden in dit.iter_features(x, torch.tensor([0.2, 0.9]), text):
         if name == "blocks.1":
             assert hidden.shape == (2, 3, 2, 3, 64)
             break
     for handle in handles:
         handle.remove()
     assert calls == [0, 1]
-    assert [tap.name for tap in dit.feature_info] == ["blocks.0", "blocks.1", "blocks.2"]
+    assert [layer.name for layer in dit.feature_info] == ["blocks.0", "blocks.1", "blocks.2"]
 
 
 def test_what_is_sent_stands_for_the_blocks_that_are_left_out(dit):
     x, text = inputs()
     t = torch.tensor([0.2, 0.9])
-    whole, calls = dict(dit.walk(x, t, text)), []
+    whole, calls = dict(dit.iter_features(x, t, text)), []
     assert list(whole) == ["patches", "blocks.0", "blocks.1", "blocks.2", "out"]
     handles = [b.register_forward_hook(lambda *_, i=i: calls.append(i)) for i, b in enumerate(dit.blocks)]
-    walk = dit.walk(x, t, text)
+    walk = dit.iter_features(x, t, text)
     assert next(walk)[0] == "patches" and next(walk)[0] == "blocks.0"
     name, out = walk.send(whole["blocks.2"])
     assert name == "out" and torch.equal(out, whole["out"]) and calls == [0]

@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vidgen.errors import VidgenError
+from vidgen.models.text import cache as text_cache
 from vidgen.models.text.cache import TextCache, cache_folder, encoder_hash, find_text_cache
-from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder, cache
+from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder
 
 PROMPTS = ["a star", "", "a red circle moves right"]
 
@@ -117,8 +118,8 @@ def test_tokenizer_and_settings_are_part_of_the_hash(encoder):
 
 def test_the_hash_is_worked_out_once(encoder, monkeypatch, tmp_path):
     calls = []
-    whole = cache.model_hash
-    monkeypatch.setattr(cache, "model_hash", lambda model: calls.append(1) or whole(model))
+    whole = text_cache.model_hash
+    monkeypatch.setattr(text_cache, "model_hash", lambda model: calls.append(1) or whole(model))
     for _ in range(3):
         TextCache(tmp_path).encode(encoder, PROMPTS)
     assert len(calls) == 1
@@ -153,10 +154,10 @@ def test_where_the_cache_lies_and_for_whom(encoder, monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "mine"
     assert find_text_cache(encoder) is None and find_text_cache(encoder, "off") is None
     assert find_text_cache(encoder, "on") == TextCache(tmp_path / "mine")
-    monkeypatch.setattr(cache, "LARGE", 1000)
+    monkeypatch.setattr(text_cache, "LARGE", 1000)
     assert find_text_cache(encoder) == TextCache(tmp_path / "mine") and find_text_cache(encoder, "off") is None
     monkeypatch.delenv("VIDGEN_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    if os.name == "posix" and cache.sys.platform != "darwin":
+    if os.name == "posix" and text_cache.sys.platform != "darwin":
         assert cache_folder() == tmp_path / "vidgen"
     assert not list(tmp_path.iterdir())  # nothing is made before it is needed

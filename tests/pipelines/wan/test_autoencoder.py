@@ -78,7 +78,7 @@ def test_equal_in_float64(pair, frames, monkeypatch):
     mean, std = (torch.tensor(peer.config[f"latents_{name}"]).view(1, -1, 1, 1, 1).double() for name in ("mean", "std"))
     assert tokenizer.dtype == torch.float64 and found.latents.shape == wanted.mode().shape
     assert (found.latents - (wanted.mode() - mean) / std).abs().max() < 1e-6  # of the float32 statistics here
-    assert (tokenizer.denormalise(found.latents) - wanted.mode()).abs().max() < 1e-9
+    assert (tokenizer.denormalize(found.latents) - wanted.mode()).abs().max() < 1e-9
     assert (found.posterior.logvar - (wanted.logvar - 2 * std.log())).abs().max() < 1e-6
     decoded = peer.decode(wanted.mode()).sample
     assert decoded.shape == video.shape and 0.1 < decoded.std()
@@ -90,7 +90,7 @@ def test_equal_in_float32(pair):
     tokenizer, video = read_wan(folder, dtype=torch.float32), clip(9).float()
     peer = make_peer("2.2" if peer.config.is_residual else "2.1").float()
     wanted, found = peer.encode(video).latent_dist.mode(), tokenizer.encode(video)
-    assert (tokenizer.denormalise(found.latents) - wanted).abs().max() < 1e-4
+    assert (tokenizer.denormalize(found.latents) - wanted).abs().max() < 1e-4
     assert (tokenizer.decode(found) - peer.decode(wanted).sample).abs().max() < 1e-4
 
 
@@ -101,10 +101,10 @@ def test_bfloat16_is_as_near_to_the_exact_result_as_its_own(pair):
     video = torch.cat([clip(9, seed=seed) for seed in (1, 2, 3)]).bfloat16()
     exact = peer.encode(video.double()).latent_dist.mode()
     wanted = peer.decode(exact).sample
-    ours, _ = tokenizer.decode_chunk(tokenizer.normalise(exact).bfloat16())
+    ours, _ = tokenizer.decode_chunk(tokenizer.normalize(exact).bfloat16())
     theirs = half.decode(exact.bfloat16()).sample
     assert psnr(ours.double(), wanted).mean() >= psnr(theirs.double(), wanted).mean() > 30
-    ours, theirs = tokenizer.denormalise(tokenizer.encode(video).latents), half.encode(video).latent_dist.mode()
+    ours, theirs = tokenizer.denormalize(tokenizer.encode(video).latents), half.encode(video).latent_dist.mode()
     assert (ours - exact).square().mean() <= (theirs - exact).square().mean() < 1e-3
 
 
@@ -153,7 +153,7 @@ def test_saved_as_a_tokenizer_it_is_the_same(pair, tmp_path):
 
 def test_a_part_decodes_to_what_the_whole_has_there(pair):
     tokenizer = read_wan(pair[1])
-    context, f = decoder_context(tokenizer), tokenizer.config.ratio
+    context, f = decoder_context(tokenizer), tokenizer.config.spatial_compression_ratio
     frames = 1 + 4 * (context + 2)
     latents = torch.randn(1, 4, context + 3, 1, 1, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     size = {"num_frames": frames, "height": f, "width": f, "plan": lambda *_: Plan(latents=2)}
@@ -165,20 +165,26 @@ def test_a_part_decodes_to_what_the_whole_has_there(pair):
 
 def test_its_layers_are_taps(pair):
     tokenizer, video = read_wan(pair[1]), clip(7)
-    seen = dict(tokenizer.walk(video))
-    assert list(seen) == [tap.name for tap in tokenizer.feature_info]
+    seen = dict(tokenizer.iter_features(video))
+    assert list(seen) == [layer.name for layer in tokenizer.feature_info]
     assert torch.equal(seen["latents"], tokenizer.encode(video).latents)
-    for tap in tokenizer.feature_info:  # a frame by itself, and eight more, of which the last two are repeated
-        t, h, w = tap.stride
-        assert seen[tap.name].shape[1:] == (tap.width, 1 + 8 // t, 32 // h, 48 // w)
-    taps = ["tokenizer.encoder.layers.0", "tokenizer.encoder.layers.1", "tokenizer.latents"]
-    times = FeatureExtractor(tokenizer, taps)(video.float()).times
-    assert [times[tap][0].tolist() for tap in taps] == [[0, 1, 2, 3, 4, 5, 6, 6, 6], [0, 2, 4, 6, 6], [0, 4, 6]]
+    for layer in tokenizer.feature_info:  # a frame by itself, and eight more, of which the last two are repeated
+        t, h, w = layer.reduction
+        assert seen[layer.name].shape[1:] == (layer.num_chs, 1 + 8 // t, 32 // h, 48 // w)
+    layers = ["tokenizer.encoder.layers.0", "tokenizer.encoder.layers.1", "tokenizer.latents"]
+    times = FeatureExtractor(tokenizer, layers)(video.float()).times
+    assert [times[layer][0].tolist() for layer in layers] == [[0, 1, 2, 3, 4, 5, 6, 6, 6], [0, 2, 4, 6, 6], [0, 4, 6]]
 
 
 def test_memory_plans_count_it(folder_21):
     tokenizer, latents = read_wan(folder_21, dtype=torch.float32), torch.randn(1, 4, 3, 6, 8)
-    model, size = MemoryModel(tokenizer), {"height": 6 * tokenizer.config.ratio, "width": 8 * tokenizer.config.ratio}
+    model, size = (
+        MemoryModel(tokenizer),
+        {
+            "height": 6 * tokenizer.config.spatial_compression_ratio,
+            "width": 8 * tokenizer.config.spatial_compression_ratio,
+        },
+    )
     weights = tensor_bytes(*tokenizer.parameters(), *tokenizer.buffers())
     for plan in (Plan(latents=2), Plan(latents=1, tiles=BlendedTiles(rows=4, cols=4))):
         with LiveBytes() as live:

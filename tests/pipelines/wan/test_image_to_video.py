@@ -72,7 +72,9 @@ def test_each_of_two_transformers_has_its_levels(published):
     for level, part in ((0.9, two.high), (0.875, two.high), (0.874, two.low)):
         t = torch.full((2,), level)
         assert torch.equal(two(x, t, text), part(x, t, text))
-        assert torch.equal(dict(two.walk(x, t, text))["blocks.1"], dict(part.walk(x, t, text))["blocks.1"])
+        assert torch.equal(
+            dict(two.iter_features(x, t, text))["blocks.1"], dict(part.iter_features(x, t, text))["blocks.1"]
+        )
     assert not torch.equal(two.high(x, t, text), two.low(x, t, text))
     with pytest.raises(ValueError, match="lie on both sides of 0.875"):
         two(x, torch.tensor([0.5, 0.9]), text)

@@ -1,4 +1,4 @@
-"""Wan's transformers against diffusers' own class on the same random weights: output, taps, files, and what is fast."""
+"""Wan's transformers against diffusers' own class on the same random weights: output, layers, files, and what is fast."""
 
 import json
 from dataclasses import replace
@@ -74,7 +74,7 @@ def test_equal_in_float32_block_by_block(folder, levels):
         block.register_forward_hook(lambda _, __, out: seen.append(out))
     x, text = inputs(torch.float32)
     wanted = run_peer(peer, x, LEVELS[levels], text)
-    found = dict(model.walk(x, LEVELS[levels], model.prepare_text(text)))
+    found = dict(model.iter_features(x, LEVELS[levels], model.prepare_text(text)))
     assert list(found) == ["patches", "blocks.0", "blocks.1", "out"] and (found["out"] - wanted).abs().max() < 1e-4
     for i, hidden in enumerate(seen):
         assert found[f"blocks.{i}"].shape == (2, 3, 2, 3, 32)

@@ -20,11 +20,11 @@ GRID = Grid(frames=tuple(range(5)), shape=(8, 8), stride=(8, 8), size=(64, 64))
 def test_rows_of_a_model(pipeline):
     settings = (Affinity(top_k=1), Affinity(top_k=3, radius=1))
     world = {"settings": settings, "clips": 3, "num_frames": 5, "size": 64}
-    rows = dense_rows(pipeline, taps=["tokenizer.latents", "dit.blocks.1"], classes="object", **world)
+    rows = dense_rows(pipeline, layers=["tokenizer.latents", "dit.blocks.1"], classes="object", **world)
     assert {row["task"] for row in rows} == {"masks", "points", "boxes", "segmentation"}
     for task in ("masks", "points", "boxes", "segmentation"):
         mine = {(row["tap"], tuple(row["stride"])): row for row in rows if row["task"] == task}
-        names = {tap for tap, _ in mine}
+        names = {layer for layer, _ in mine}
         assert {"tokenizer.latents", "random.dit.blocks.1", "raw_pixels", "exact"} <= names
         assert ("first_frame" in names) == (task != "segmentation")
         assert not mine["tokenizer.latents", mine_stride(mine, "tokenizer.latents")]["baseline"]
@@ -32,14 +32,14 @@ def test_rows_of_a_model(pipeline):
         if task != "segmentation":
             chosen = [row["choice"] for row in mine.values() if row["tap"] not in ("first_frame", "exact")]
             assert all(one in [dataclasses.asdict(how) for how in settings] for one in chosen)
-    again = dense_rows(pipeline, ["points"], taps=["dit.blocks.1"], batch_size=2, **world)
+    again = dense_rows(pipeline, ["points"], layers=["dit.blocks.1"], batch_size=2, **world)
     (alone,) = [row for row in again if row["tap"] == "dit.blocks.1"]
     (before,) = [row for row in rows if row["tap"] == "dit.blocks.1" and row["task"] == "points"]
     assert alone["test"] == pytest.approx(before["test"], abs=1e-4)
 
 
-def mine_stride(rows, tap):
-    return next(stride for name, stride in rows if name == tap)
+def mine_stride(rows, layer):
+    return next(stride for name, stride in rows if name == layer)
 
 
 def test_the_setting_that_is_best_on_validation_is_reported_on_test():
@@ -84,7 +84,7 @@ def test_bad_input_is_named(pipeline):
     for words, line in (
         ({"tasks": ["flow"]}, "dense task 'flow' is unknown; choose some of masks"),
         ({"classes": "mood"}, "classes 'mood' are unknown"),
-        ({"taps": ["dit.blocks.9"]}, "tap 'dit.blocks.9' is not there"),
+        ({"layers": ["dit.blocks.9"]}, "layer 'dit.blocks.9' is not there"),
         ({"num_frames": 1}, "clips of 1 frames are one frame of features"),
         ({"size": 8}, "no such world can be made"),
     ):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vidgen.representations.dense.grids import Grid
-from vidgen.representations.dense.label_propagation import Affinity, propagate, standardise
+from vidgen.representations.dense.label_propagation import Affinity, propagate, standardize
 from vidgen.representations.dense.tracking import read_points
 
 
@@ -70,7 +70,7 @@ def test_clips_do_not_know_of_each_other_and_the_channels_scale_does_not_count()
     torch.testing.assert_close(both, torch.cat(alone))
     torch.testing.assert_close(propagate(5 * maps - 7, values, how), both, atol=1e-4, rtol=1e-4)
     assert torch.equal(both[:, 0], values)
-    assert standardise(torch.full((1, 2, 2, 2, 3), 4.0)).abs().max() == 0
+    assert standardize(torch.full((1, 2, 2, 2, 3), 4.0)).abs().max() == 0
 
 
 def test_settings_that_make_no_sense_are_refused():

@@ -88,8 +88,8 @@ def rows_of(prompt_shows):
 
 def test_what_the_text_says_is_found_and_without_it_nothing_can_be():
     rows = rows_of(prompt_shows=0.0)
-    for tap in ("dit.blocks.0", "raw_pixels"):
-        told, none = rows[tap, "head"], rows[tap, "none"]
+    for layer in ("dit.blocks.0", "raw_pixels"):
+        told, none = rows[layer, "head"], rows[layer, "none"]
         assert told["test"] == pytest.approx(1) and told["picked"] == 1 and told["wrong_iou"] == 0
         assert told["kind"] == "bilinear" and none["kind"] == "linear" and none["baseline"]
         assert none["picked"] == 0.5 and none["test"] == pytest.approx(rows["exact", "none"]["test"], abs=0.06)
@@ -135,9 +135,9 @@ def test_scenes_are_of_two_objects_that_are_told_apart_and_parts_share_none():
 
 
 def test_rows_of_a_model_and_again(pipeline):
-    words = {"taps": ["tokenizer.latents", "dit.blocks.1"], "clips": 2, "num_frames": 5, "size": 32}
+    words = {"layers": ["tokenizer.latents", "dit.blocks.1"], "clips": 2, "num_frames": 5, "size": 32}
     rows = dense_rows(pipeline, ["expressions"], **words)
-    again = dense_rows(pipeline, ["expressions"], **words | {"taps": ["dit.blocks.1"]})
+    again = dense_rows(pipeline, ["expressions"], **words | {"layers": ["dit.blocks.1"]})
     assert all(row in rows for row in again if row["tap"].endswith("dit.blocks.1"))
     told = {(row["tap"], row["told"]) for row in rows}
     assert {("dit.blocks.1", name) for name in ("both", "head", "prompt", "none")} <= told

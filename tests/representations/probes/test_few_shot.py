@@ -14,7 +14,7 @@ from vidgen.representations.probes.few_shot import (
     few_shot_rows,
     score_episodes,
     score_few_shot,
-    standardise_on,
+    standardize_on,
 )
 
 FEW = Setting(shots=2, queries=4, episodes=24)
@@ -47,7 +47,7 @@ def test_episodes_are_balanced_and_of_their_sides():
 def test_an_episode_is_scikit_learns(planted, kind, choice, plain):
     X, y, split = planted(spread=3.0)
     task = make_task(y, split)
-    X = standardise_on(X, task.train)
+    X = standardize_on(X, task.train)
     episodes = draw_episodes(task.y, task.train, task.test, FEW, seed=0)
     ours = score_episodes(LEARNERS[kind], [choice], X, task, episodes, seed=0)[:, 0]
     theirs = [plain.fit(X[e.support], y[e.support]).score(X[e.queries], y[e.queries]) for e in episodes]

@@ -42,7 +42,7 @@ def bank(pipeline, tmp_path_factory):
         rows.append((f"{i:02d}.mkv", label, "train" if i < 8 else "val" if i < 12 else "test", f"g{i // 2}"))
     with (folder / "list.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("path", "label", "split", "group"), *rows])
-    setting = {"taps": ["tokenizer.latents", "dit.blocks.1"], "noise_levels": [0.2], "baselines": True}
+    setting = {"layers": ["tokenizer.latents", "dit.blocks.1"], "noise_levels": [0.2], "baselines": True}
     extract_source(pipeline, folder / "list.csv", folder / "bank", **setting)
     return FeatureBank.load(folder / "bank")
 
@@ -70,11 +70,11 @@ def test_rows_stand_beside_the_frozen_tap_and_the_model_is_left_alone(pipeline, 
     kinds = [(row["kind"], row["tap"], row["baseline"]) for row in rows]
     names = ["tokenizer.latents", "dit.blocks.1"]
     frozen = [(prefix + name, bool(prefix)) for prefix in ("", "random.", "shuffled.", "single.") for name in names]
-    frozen = [(tap, baseline) for tap, baseline in frozen if baseline is False or tap.endswith("blocks.1")]
+    frozen = [(layer, baseline) for layer, baseline in frozen if baseline is False or layer.endswith("blocks.1")]
     pixels = [(name, True) for name in ("raw_pixels", "frame_differences", "single_frame", "majority")]
     assert kinds == [
         ("fine-tuned", "dit.blocks.1", False), ("fine-tuned", "random.dit.blocks.1", True),
-        *(("linear", tap, baseline) for tap, baseline in [*frozen, *pixels]),
+        *(("linear", layer, baseline) for layer, baseline in [*frozen, *pixels]),
     ]  # fmt: skip
     assert rows[0]["choice"][0] == 1e-3 and 1 <= rows[0]["choice"][1] <= 2
     assert rows[0]["test_clips"] == 4 and rows[0]["metric"] == "accuracy" and rows[-1]["test"] == 0.5
@@ -105,21 +105,21 @@ class Blind(torch.nn.Module):
         return torch.tanh(inputs @ self.weight)
 
 
-@pytest.mark.parametrize("goal", ["class", "regression", "multilabel"])
-def test_what_the_frozen_features_hide_is_learned(goal):
+@pytest.mark.parametrize("target_type", ["class", "regression", "multilabel"])
+def test_what_the_frozen_features_hide_is_learned(target_type):
     rng = np.random.default_rng(0)
     x = torch.from_numpy(rng.normal(size=(240, 2))).float()
     up = x[:, 0].numpy() > 0
     labels = {"class": np.where(up, "up", "down"), "regression": np.tanh(2 * x[:, 0].numpy()).tolist(),
-              "multilabel": [["up", "x"] if one else ["down", "x"] for one in up]}[goal]  # fmt: skip
+              "multilabel": [["up", "x"] if one else ["down", "x"] for one in up]}[target_type]  # fmt: skip
     split = ["train"] * 120 + ["val"] * 60 + ["test"] * 60
-    task = make_task(labels, split, goal=goal)
+    task = make_task(labels, split, target_type=target_type)
     tuned, frozen = (fine_tune(Blind, x, task, Schedule(rates=rates, epochs=20)) for rates in ((0.0, 0.03), (0.0,)))
-    chance = {"class": 0.5, "regression": 0.0, "multilabel": 0.75}[goal]
+    chance = {"class": 0.5, "regression": 0.0, "multilabel": 0.75}[target_type]
     assert tuned.test > 0.9 and tuned.ci[0] <= tuned.test <= tuned.ci[1] and tuned.choice[0] == 0.03
     assert abs(frozen.test - chance) < 0.2 and frozen.choice[0] == 0.0 and tuned.validation > frozen.validation
     order = rng.permutation(240)  # labels of other clips: there is nothing to learn
-    other = make_task([labels[i] for i in order], split, goal=goal)
+    other = make_task([labels[i] for i in order], split, target_type=target_type)
     assert abs(fine_tune(Blind, x, other, Schedule(rates=(0.03,), epochs=5)).test - chance) < 0.2
 
 

@@ -17,20 +17,20 @@ SETTINGS = ((5e-3, 0.01), (1e-3, 0.8), (1e-4, 0.1))
     [(AttentiveGrid, "regression"), (AttentiveGrid, "multilabel"), (AttentiveGrid, "class"),
      (RecurrentGrid, "regression")],
 )  # fmt: skip
-def test_a_grid_is_its_members_trained_alone(make, goal, monkeypatch):
+def test_a_grid_is_its_members_trained_alone(make, target_type, monkeypatch):
     monkeypatch.setattr(fitting, "LEAST_STEPS", 20)
     rng = np.random.default_rng(0)
     X, others = rng.normal(size=(2, 24, 5, 6))
     y = {"regression": X[:, 0, :2], "multilabel": (X[:, 0, :2] > 0).astype(int), "class": rng.choice(list("abc"), 24)}
     predict = by_grid(make)
-    whole = predict(SETTINGS, X, y[goal], others, goal, seed=3)
+    whole = predict(SETTINGS, X, y[target_type], others, target_type, seed=3)
     for setting, said in zip(SETTINGS, whole, strict=True):
-        (alone,) = predict([setting], X, y[goal], others, goal, seed=3)
-        if goal == "regression":
+        (alone,) = predict([setting], X, y[target_type], others, target_type, seed=3)
+        if target_type == "regression":
             np.testing.assert_allclose(said, alone, rtol=1e-6, atol=1e-8)
         else:
             assert (said == alone).all()
-    if goal == "regression":
+    if target_type == "regression":
         assert not np.allclose(whole[0], whole[1], atol=1e-3) and not np.allclose(whole[0], whole[2], atol=1e-3)
 
 

@@ -7,7 +7,8 @@ from sklearn.metrics import accuracy_score, f1_score, r2_score
 from torchmetrics.functional.classification import multilabel_f1_score
 from torchmetrics.functional.regression import r2_score as r2_of_torchmetrics
 
-from vidgen.representations.probes.metrics import METRICS, bootstrap_interval, difference_interval, wilson_interval
+from vidgen.metrics.intervals import NORMAL_975, wilson_interval
+from vidgen.representations.probes.metrics import METRICS, bootstrap_interval, difference_interval
 
 ACCURACY = METRICS["class"]
 
@@ -45,24 +46,24 @@ def test_the_interval_is_wider_over_groups_than_over_clips():
     half = 1.96 * np.sqrt(right.mean() * (1 - right.mean()) / 300)
     assert np.allclose(alone, (right.mean() - half, right.mean() + half), atol=0.015)
     assert bootstrap_interval(ACCURACY, counts_of(right), groups) == (low, high)
-    assert wilson_interval(1.0, 40) == pytest.approx((40 / (40 + 1.96**2), 1.0))
+    assert wilson_interval(1.0, 40) == pytest.approx((40 / (40 + NORMAL_975**2), 1.0))
 
 
-@pytest.mark.parametrize("goal", ["class", "regression"])
-def test_intervals_cover_the_truth_as_often_as_they_say(goal):
+@pytest.mark.parametrize("target_type", ["class", "regression"])
+def test_intervals_cover_the_truth_as_often_as_they_say(target_type):
     """Of 100 draws of 40 groups whose clips are alike, 95 are expected to cover; 88 is 3 standard deviations less."""
     covered = 0
     for seed in range(100):
         rng = np.random.default_rng(seed)
-        if goal == "class":
+        if target_type == "class":
             truth, right = 0.7, np.repeat(rng.random(40) < 0.7, 3)
             counts = counts_of(right)
         else:
             y = rng.normal(size=(40, 1))
             p = y + 0.5 * rng.normal(size=(40, 1))
             truth = 1 - 0.25  # the noise's variance over that of y
-            counts = METRICS[goal].count(np.repeat(y, 3, axis=0), np.repeat(p, 3, axis=0))
-        low, high = bootstrap_interval(METRICS[goal], counts, np.repeat(np.arange(40), 3), seed)
+            counts = METRICS[target_type].count(np.repeat(y, 3, axis=0), np.repeat(p, 3, axis=0))
+        low, high = bootstrap_interval(METRICS[target_type], counts, np.repeat(np.arange(40), 3), seed)
         covered += low <= truth <= high
     assert covered >= 88
 

@@ -43,9 +43,9 @@ def test_rows_are_plain_data(bank):
     assert table[-1]["test"] in [np.mean(bank.y[test] == name) for name in set(bank.y)]
     assert table[0]["temporal_gain"] == table[0]["test"] - table[2]["test"] > 0.3
     assert table[0]["temporal_gain_ci"][0] > 0.1 and "temporal_gain" not in table[1]
-    beside = [row["tap"] for row in probe_rows(bank, taps=["dit.blocks.0@t=0.10"])]
+    beside = [row["tap"] for row in probe_rows(bank, layers=["dit.blocks.0@t=0.10"])]
     assert beside == ["tokenizer.latents", "dit.blocks.0", "raw_pixels", "majority"]
-    few = [row["tap"] for row in probe_rows(bank, taps=["tokenizer.latents"])]
+    few = [row["tap"] for row in probe_rows(bank, layers=["tokenizer.latents"])]
     assert few == ["tokenizer.latents", "shuffled.tokenizer.latents", "raw_pixels", "majority"]
 
 
@@ -62,7 +62,7 @@ def test_every_column_of_labels_is_a_task(bank):
 
 def test_what_is_not_there_is_named(bank):
     for words, line in (
-        ({"taps": ["dit.blocks.9"]}, "no features 'dit.blocks.9'; it has tokenizer.latents"),
+        ({"layers": ["dit.blocks.9"]}, "no features 'dit.blocks.9'; it has tokenizer.latents"),
         ({"task": "colour"}, "no labels 'colour'; it has label, place, words"),
         ({"task": "place"}, "clip '3' has no label"),
         ({"kind": "oracle"}, "probe 'oracle' is unknown; choose one of knn"),

@@ -7,6 +7,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.preprocessing import StandardScaler
 
 from vidgen.errors import VidgenError
+from vidgen.metrics.intervals import NORMAL_975
 from vidgen.representations.probes import PROBES, choose_and_score, make_task
 
 # The ends of the grids of probes that are trained by gradients, so that the test stays short.
@@ -30,7 +31,7 @@ def test_separable_classes_are_told_apart_and_shuffled_labels_are_not(blobs, kin
     split = with_validation(split)
     score = choose_and_score(PROBES[kind], shaped(X, kind), make_task(y, split, groups), choices=FEW.get(kind))
     assert score.test == score.validation == 1.0
-    assert score.ci == pytest.approx((40 / (40 + 1.96**2), 1.0))  # Wilson's for 40 of 40
+    assert score.ci == pytest.approx((40 / (40 + NORMAL_975**2), 1.0))  # Wilson's for 40 of 40
     wrong = make_task(np.random.default_rng(1).permutation(y), split, groups)
     score = choose_and_score(PROBES[kind], shaped(X, kind), wrong, choices=FEW.get(kind))
     assert abs(score.test - 1 / 3) < 0.2 and abs(score.validation - 1 / 3) < 0.35
@@ -61,9 +62,9 @@ def test_numbers_and_sets_of_words_that_are_linear_are_found(blobs, kind):
     X, _, split, groups = blobs(spread=1.0)
     X, split = np.random.default_rng(0).normal(size=X.shape).astype(np.float32), with_validation(split)
     # little noise in eight features and many clips: what does not learn has a score near 0, or below
-    numbers = make_task((X[:, :2] @ [[1.0, 0.5], [0.0, 2.0]]).tolist(), split, groups, goal="regression")
+    numbers = make_task((X[:, :2] @ [[1.0, 0.5], [0.0, 2.0]]).tolist(), split, groups, target_type="regression")
     words = [[name for name, x in zip("abcd", row, strict=False) if x > 0] for row in X[:, :4]]
-    sets = make_task(words, split, groups, goal="multilabel")
+    sets = make_task(words, split, groups, target_type="multilabel")
     least = {"linear": (0.999, 0.8), "ridge": (0.999, 0.8)}.get(kind, (0.3, 0.6))
     for task, bound in zip((numbers, sets), least, strict=True):
         score = choose_and_score(PROBES[kind], shaped(X, kind), task, choices=FEW.get(kind))
@@ -81,7 +82,7 @@ def test_features_that_are_nearly_the_same_are_no_trouble_for_ridge(blobs):
     X, y, split, groups = blobs(spread=0.1)
     X = np.tile(X, 2500)  # as many as an extraction without pooling has
     X = (X + 1e-4 * np.random.default_rng(0).normal(size=X.shape)).astype(np.float32)
-    numbers = make_task(X[:, 0].tolist(), split, groups, goal="regression")
+    numbers = make_task(X[:, 0].tolist(), split, groups, target_type="regression")
     for task in (make_task(y, split, groups), numbers):
         assert choose_and_score(PROBES["ridge"], X, task, choices=[0.1]).test > 0.999
 
@@ -107,7 +108,7 @@ def test_what_cannot_be_probed_is_named(blobs):
     X, y, split, groups = blobs(spread=1.0)
     ids = [f"clip{i}.mp4" for i in range(len(X))]
     with pytest.raises(VidgenError, match="takes labels of kind class; 'label' is regression"):
-        choose_and_score(PROBES["centroid"], X, make_task(X[:, 0].tolist(), split, groups, goal="regression"))
+        choose_and_score(PROBES["centroid"], X, make_task(X[:, 0].tolist(), split, groups, target_type="regression"))
     X[7, 2] = np.inf
     with pytest.raises(VidgenError, match="'clip7.mp4' are not finite"):
         choose_and_score(PROBES["knn"], X, make_task(y, split, groups, ids), choices=[1])

@@ -96,8 +96,8 @@ def test_rows_say_what_was_learned_from(make_bank, monkeypatch):
         ),
     ):
         with pytest.raises(VidgenError, match=line):
-            taps = ["random.tokenizer.latents"] if other is bank else None
-            semi_supervised_rows(other, taps, labels_per_class=3, skip_unlabelled=True)
+            layers = ["random.tokenizer.latents"] if other is bank else None
+            semi_supervised_rows(other, layers, labels_per_class=3, skip_unlabelled=True)
     with pytest.raises(VidgenError, match="clip '0.mp4' has no label"):
         semi_supervised_rows(bank, labels_per_class=3)
     with pytest.raises(VidgenError, match="0 labels of a class teach nothing"):

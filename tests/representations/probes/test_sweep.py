@@ -44,4 +44,4 @@ def test_a_grid_with_a_difference_is_walked_to_its_end(tmp_path):
     rows, skipped = sweep_bank(make_bank(tmp_path / "bank", good=["dit.blocks.4@t=0.50"]), "centroid")
     names = [(row["tap"], row["noise_level"]) for row in rows]
     assert not skipped and len(set(names)) == len(names) == 19
-    assert [f"{tap}@t={level:.2f}" for tap, level in names[1:16]] == KEYS[1:] and names[-1][0] == "majority"
+    assert [f"{layer}@t={level:.2f}" for layer, level in names[1:16]] == KEYS[1:] and names[-1][0] == "majority"

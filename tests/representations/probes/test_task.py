@@ -28,15 +28,15 @@ def test_a_validation_split_is_used_where_there_is_a_test_split(blobs):
     assert len(make_task(y, small, groups).train) == 40 and make_task(y, small, groups).validation is None
 
 
-@pytest.mark.parametrize("goal", ["class", "regression"])
-def test_without_splits_one_is_drawn_by_group(blobs, goal):
+@pytest.mark.parametrize("target_type", ["class", "regression"])
+def test_without_splits_one_is_drawn_by_group(blobs, target_type):
     _, y, _, groups = blobs(spread=1.0)
-    y = y if goal == "class" else np.arange(len(y)).tolist()
-    task = make_task(y, None, groups, goal=goal)
+    y = y if target_type == "class" else np.arange(len(y)).tolist()
+    task = make_task(y, None, groups, target_type=target_type)
     assert not task.given and 20 <= len(task.test) <= 40
     assert not set(task.groups[task.train]) & set(task.groups[task.test])
-    assert np.array_equal(task.test, make_task(y, [None] * len(y), groups, goal=goal).test)
-    assert not np.array_equal(task.test, make_task(y, None, groups, goal=goal, seed=1).test)
+    assert np.array_equal(task.test, make_task(y, [None] * len(y), groups, target_type=target_type).test)
+    assert not np.array_equal(task.test, make_task(y, None, groups, target_type=target_type, seed=1).test)
 
 
 @pytest.mark.parametrize(
@@ -51,30 +51,30 @@ def test_without_splits_one_is_drawn_by_group(blobs, goal):
         (["true", "false"], "class", "true"),
     ],
 )
-def test_columns_are_read_as_they_look(cells, goal, first):
+def test_columns_are_read_as_they_look(cells, target_type, first):
     values, found = read_column(cells)
-    assert (found, values[0]) == (goal, first) and [v is None for v in values] == [c is None for c in cells]
+    assert (found, values[0]) == (target_type, first) and [v is None for v in values] == [c is None for c in cells]
 
 
 def test_whole_numbers_are_numbers_where_that_is_said():
-    assert read_column(["1", None, "2"], goal="regression") == ([1, None, 2], "regression")
-    assert read_column(["0.5", "2"], goal="class") == (["0.5", "2"], "class")
+    assert read_column(["1", None, "2"], target_type="regression") == ([1, None, 2], "regression")
+    assert read_column(["0.5", "2"], target_type="class") == (["0.5", "2"], "class")
     with pytest.raises(VidgenError, match="label 'speed' is 'fast' for one clip, which is no regression"):
         read_column(["1", "fast"], "speed", "regression")
 
 
 def test_sets_and_numbers_become_matrices():
     split, groups = ["train", "train", "test"], list("abc")
-    task = make_task([["b"], ["a", "b"], []], split, groups, goal="multilabel")
+    task = make_task([["b"], ["a", "b"], []], split, groups, target_type="multilabel")
     assert task.words == ("a", "b") and task.y.tolist() == [[0, 1], [1, 1], [0, 0]] and task.classes == 2
-    task = make_task([[1, 2], [3, 4], [5, 6]], split, groups, goal="regression")
+    task = make_task([[1, 2], [3, 4], [5, 6]], split, groups, target_type="regression")
     assert task.y.tolist() == [[1, 2], [3, 4], [5, 6]] and task.classes is None
 
 
 def test_clips_without_a_label_are_left_out_where_that_is_said():
     split = ["train", "train", "train", "test", "test"]
-    for goal, labels in (("class", ["a", None, "b", "a", None]), ("regression", [1.0, None, 2.0, 3.0, None])):
-        task = make_task(labels, split, list("vwxyz"), goal=goal, skip_unlabelled=True)
+    for target_type, labels in (("class", ["a", None, "b", "a", None]), ("regression", [1.0, None, 2.0, 3.0, None])):
+        task = make_task(labels, split, list("vwxyz"), target_type=target_type, skip_unlabelled=True)
         assert (task.train.tolist(), task.test.tolist(), task.unlabelled) == ([0, 2], [3], 2)
 
 
@@ -83,9 +83,9 @@ def test_clips_without_a_label_are_left_out_where_that_is_said():
     [
         ({"labels": ["a", "b", None, "a"]}, "clip '2' has no label"),
         ({"labels": ["a", "a", "a", "b"]}, "only one class in 'train' \\('a'\\)"),
-        ({"labels": [1.5, 1.5, 1.5, 2], "goal": "regression"}, "every clip of 'train' has the same 'label'"),
-        ({"labels": [["a"]] * 4, "goal": "multilabel"}, "every clip of 'train' has the same 'label'"),
-        ({"labels": [1, [1, 2], 1, 2], "goal": "regression"}, "'label' has 1 or 2 numbers"),
+        ({"labels": [1.5, 1.5, 1.5, 2], "target_type": "regression"}, "every clip of 'train' has the same 'label'"),
+        ({"labels": [["a"]] * 4, "target_type": "multilabel"}, "every clip of 'train' has the same 'label'"),
+        ({"labels": [1, [1, 2], 1, 2], "target_type": "regression"}, "'label' has 1 or 2 numbers"),
         ({"labels": [None] * 4, "skip_unlabelled": True}, "no clip has a label 'label'"),
         ({"groups": ["g", "h", "i", "g"]}, "group 'g' is in both 'train' and 'test'"),
         ({"groups": ["g", "g", "g", "h"]}, "only one group in 'train'"),

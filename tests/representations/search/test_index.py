@@ -15,7 +15,7 @@ from vidgen.representations.search import index as indexing
 from vidgen.representations.search.retrieval import find_neighbours
 
 META = {
-    "keys": ["tokenizer.latents", "dit.blocks.0@t=0.10"], "taps": ["tokenizer.latents", "dit.blocks.0"],
+    "keys": ["tokenizer.latents", "dit.blocks.0@t=0.10"], "layers": ["tokenizer.latents", "dit.blocks.0"],
     "noise_levels": [0.1], "pool": "mean", "seed": 0, "prompt": "", "model": "VideoPipeline", "model_hash": "m1",
     "preprocessing": {"num_frames": 5, "size": [16, 16], "fps": None, "windows": "head"}, "preprocessing_hash": "p1",
 }  # fmt: skip
@@ -50,7 +50,7 @@ def test_an_index_that_grew_is_one_made_at_once(tmp_path, monkeypatch):
     for line in lines[:4]:  # a clip of the index does not find itself
         plain = find_neighbours(whole, LATENTS, line["query"].id, 29)
         mine = [Path(one["row"].id).name for one in line["neighbours"]]
-        # standardised with itself or without: as near as makes no difference to who is first
+        # standardized with itself or without: as near as makes no difference to who is first
         assert mine[0] in [one["id"] for one in plain[:2]] and line["query"].id not in mine
         assert all(one["hit"] == (one["row"].label == line["query"].label) for one in line["neighbours"])
 

@@ -22,9 +22,9 @@ def clips(tmp_path, waves):
 
 
 def test_what_is_unchanged_is_found(pipeline, clips):
-    taps, edits = ["tokenizer.latents", "dit.blocks.0"], ["unchanged", "speed", "mirrored"]
+    layers, edits = ["tokenizer.latents", "dit.blocks.0"], ["unchanged", "speed", "mirrored"]
     kept = []
-    report = find_originals(pipeline, clips, edits=edits, taps=taps, num_frames=5, size=32, made=kept.append)
+    report = find_originals(pipeline, clips, edits=edits, layers=layers, num_frames=5, size=32, made=kept.append)
     assert report["clips"] == 6 and report["held"] == 0
     assert "2 frames, 5 needed" in report["dropped"][0]["reason"]
     rows = {(row["tap"], row["edit"]): row for row in report["rows"]}
@@ -36,9 +36,9 @@ def test_what_is_unchanged_is_found(pipeline, clips):
         "raw_pixels",
         "chance",
     }
-    assert set(rows) == {(tap, edit) for tap in names for edit in edits}
-    for tap in ("tokenizer.latents", "raw_pixels"):
-        assert rows[tap, "unchanged"]["test"] == rows[tap, "unchanged"]["median_rank"] == 1
+    assert set(rows) == {(layer, edit) for layer in names for edit in edits}
+    for layer in ("tokenizer.latents", "raw_pixels"):
+        assert rows[layer, "unchanged"]["test"] == rows[layer, "unchanged"]["median_rank"] == 1
     assert rows["chance", "speed"]["test"] == pytest.approx(1 / 6)
     assert rows["chance", "speed"]["median_rank"] == 3.5
     assert [row["baseline"] for row in report["rows"][:: len(edits)]] == [False, False, True, True, True, True]
@@ -75,7 +75,7 @@ def test_bad_input_is_named(pipeline, clips):
     for words, line in (
         ({"edits": ["upside-down"]}, "edit 'upside-down' is unknown; choose some of unchanged"),
         ({"limit": 1}, "1 clips can be used, and looking for one needs two or more"),
-        ({"taps": ["dit.blocks.9"]}, "tap 'dit.blocks.9' is not there"),
+        ({"layers": ["dit.blocks.9"]}, "layer 'dit.blocks.9' is not there"),
         ({"num_frames": 30}, "0 clips can be used.*0.mkv: .*9 frames, 30 needed"),
     ):
         with pytest.raises(VidgenError, match=line):

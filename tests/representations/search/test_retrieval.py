@@ -114,7 +114,7 @@ def test_bad_input_is_named(tmp_path):
         ({"task": "colour"}, "no labels 'colour'; it has label"),
         ({}, "clip '1.mp4' has no label 'label'"),
         ({"skip_unlabelled": True}, "no query has a clip of its own label"),
-        ({"taps": ["dit.blocks.0"], "skip_unlabelled": True}, "no features 'dit.blocks.0'"),
+        ({"layers": ["dit.blocks.0"], "skip_unlabelled": True}, "no features 'dit.blocks.0'"),
     ):
         with pytest.raises(VidgenError, match=line):
             retrieve_rows(bank, **words)

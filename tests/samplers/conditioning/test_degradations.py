@@ -4,11 +4,17 @@ import pytest
 import torch
 
 from vidgen.errors import VidgenError
-from vidgen.samplers.conditioning.degradations import FAINT, Blur, Gaps, Greying, Reduction, project
+from vidgen.samplers.conditioning.degradations import FAINT, Blur, Downsample, Grayscale, Mask, project
 
 MASK = torch.zeros(8, 12, dtype=torch.bool)
 MASK[2:5, 3:9] = True
-ALL = {"reduction": Reduction(4), "greying": Greying(), "blur": Blur(0.4), "strong blur": Blur(1.5), "gaps": Gaps(MASK)}
+ALL = {
+    "reduction": Downsample(4),
+    "greying": Grayscale(),
+    "blur": Blur(0.4),
+    "strong blur": Blur(1.5),
+    "gaps": Mask(MASK),
+}
 
 
 def clips(*seeds):
@@ -46,22 +52,22 @@ def test_a_projection_fits_moves_nothing_twice_and_is_the_nearest(name):
 def test_what_is_left_of_a_clip():
     x = torch.zeros(1, 3, 1, 8, 8)
     x[:, 0, :, :4] = 0.9
-    assert Reduction(4).apply(x)[0, 0, 0].tolist() == [[pytest.approx(0.9)] * 2, [0.0] * 2]
-    assert Greying().apply(x)[0, 0, 0, 0, 0] == pytest.approx(0.3)
+    assert Downsample(4).apply(x)[0, 0, 0].tolist() == [[pytest.approx(0.9)] * 2, [0.0] * 2]
+    assert Grayscale().apply(x)[0, 0, 0, 0, 0] == pytest.approx(0.3)
     blurred = Blur(1.5).apply(x)
     assert blurred.mean() == pytest.approx(x.mean().item()) and blurred.std() < 0.9 * x.std()
     mask = torch.zeros(1, 8, 8, dtype=torch.bool)
     mask[:, 0, 0] = True
-    assert Gaps(mask).apply(x)[0, 0, 0, 0, :2].tolist() == [0.0, pytest.approx(0.9)]
+    assert Mask(mask).apply(x)[0, 0, 0, 0, :2].tolist() == [0.0, pytest.approx(0.9)]
 
 
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: Reduction(0), "the scale of super-resolution is 0"),
-        (lambda: Reduction(5).apply(clips(0)), "clips of 8x12 are no multiple of the scale 5"),
+        (lambda: Downsample(0), "the scale of super-resolution is 0"),
+        (lambda: Downsample(5).apply(clips(0)), "clips of 8x12 are no multiple of the scale 5"),
         (lambda: Blur(0.0), "the sigma of a blur is 0.0"),
-        (lambda: Gaps(MASK[1:]).apply(clips(0)), r"the mask is \(7, 12\), and the clip's frames \(2, 8, 12\)"),
+        (lambda: Mask(MASK[1:]).apply(clips(0)), r"the mask is \(7, 12\), and the clip's frames \(2, 8, 12\)"),
     ],
 )
 def test_what_is_no_degradation_is_named(make, says):

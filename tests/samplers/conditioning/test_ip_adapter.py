@@ -13,11 +13,11 @@ from vidgen.data.writing import write_video
 from vidgen.diffusion.denoiser import make_denoiser
 from vidgen.diffusion.noise import draw_per_sample, sample_generator
 from vidgen.errors import VidgenError
-from vidgen.models.ip_adapter import ImagePromptConfig, ImagePromptEncoder, beside_text
+from vidgen.models.ip_adapter import IPAdapterConfig, IPAdapterEncoder, beside_text
 from vidgen.models.text.cache import TextCache
 from vidgen.pipelines.image_first import sample_image_first
 from vidgen.pipelines.loading import load_pipeline
-from vidgen.pipelines.rollout import Windows, rollout
+from vidgen.pipelines.rollout import WindowConfig, rollout
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.samplers.conditioning.ip_adapter import encode_reference, read_reference
 from vidgen.samplers.guidance import cfg
@@ -30,9 +30,9 @@ PROMPT = "it moves left"
 @pytest.fixture(scope="module")
 def sighted(pipe):
     torch.manual_seed(5)
-    shape = ImagePromptConfig(latent_channels=4, text_width=16, tokens=3, width=16, depth=1, head_dim=16)
+    shape = IPAdapterConfig(latent_channels=4, text_width=16, tokens=3, width=16, depth=1, head_dim=16)
     scheduler = replace(pipe.scheduler, num_frames=5, height=16, width=16)
-    encoder = ImagePromptEncoder(shape).eval().requires_grad_(False)
+    encoder = IPAdapterEncoder(shape).eval().requires_grad_(False)
     return VideoPipeline(pipe.vae, pipe.transformer, pipe.text_encoder, scheduler, encoder)
 
 
@@ -102,7 +102,7 @@ def test_save_and_load(sighted, blind, pictures, tmp_path):
 
 
 def test_long_clips_stories_and_two_steps_take_them_too(sighted, pictures):
-    story, windows = [(0, PROMPT), (5, "a star")], Windows(num_frames=5)
+    story, windows = [(0, PROMPT), (5, "a star")], WindowConfig(num_frames=5)
     said = {"windows": windows, "num_inference_steps": 2, "guidance_scale": 3.0}
     made, plain = ([p.latents for p in rollout(sighted, story, 9, **said, **given)]
                    for given in ({"reference": pictures[0]}, {}))  # fmt: skip

@@ -16,7 +16,7 @@ from vidgen.pipelines.video import VideoPipeline
 from vidgen.samplers.conditioning.inpainting import Conditions, hide_frames
 from vidgen.samplers.evaluation.closed_forms import ChainData
 from vidgen.samplers.guidance import GUIDANCE, Guidance, apg, cfg, cfg_zero, perturbed_attention
-from vidgen.samplers.guidance import batched as memory
+from vidgen.samplers.guidance import batched_guidance as memory
 from vidgen.samplers.guidance.guided_denoiser import encode_prompts, join_rows
 from vidgen.samplers.solvers import SAMPLERS
 from vidgen.samplers.step_cache import take_rows

@@ -5,7 +5,7 @@ import torch
 from einops import rearrange
 
 from vidgen.diffusion.denoiser import make_denoiser
-from vidgen.diffusion.paths import PARAMETRISATIONS, FlowPath, expand_level
+from vidgen.diffusion.paths import PREDICTION_TYPES, FlowPath, expand_level
 from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.models.layers import Attention
 from vidgen.models.text.encoders import TextEncoding
@@ -125,7 +125,7 @@ def test_apg_remembers_the_pull_of_the_steps_before(x):
 def test_cfg_zero_scales_the_unconditional_velocity_and_starts_with_none(x):
     guided = cfg_zero(cond, uncond, 3.0)
     level = expand_level(T, x)
-    flow = PARAMETRISATIONS["flow"].target
+    flow = PREDICTION_TYPES["flow"].target
 
     def velocity(x0):
         return flow(x0, (x - (1 - level) * x0) / level, 1 - level, level)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vidgen.diffusion.paths import PARAMETRISATIONS, PATHS
+from vidgen.diffusion.paths import PATHS, PREDICTION_TYPES
 from vidgen.samplers.evaluation.closed_forms import GaussianData, through_network
 from vidgen.samplers.evaluation.convergence import (
     even_steps,
@@ -69,8 +69,8 @@ def test_every_objective_and_path_gives_the_same_clip(name):
         angles = torch.linspace(1.5, 0.2, 13, dtype=torch.float64)
         times = path.level(angles.cos(), angles.sin())
         radii = torch.hypot(path.alpha(times), path.sigma(times))
-        for parametrisation in PARAMETRISATIONS:
-            denoise = through_network(data.denoiser(path), path, parametrisation)
+        for prediction_type in PREDICTION_TYPES:
+            denoise = through_network(data.denoiser(path), path, prediction_type)
             clips.append(SAMPLERS[name](denoise, radii[0] * x, times, path) / radii[-1])
     tolerance = 2e-2 if name == "heun" else 1e-9
     assert all(torch.allclose(clip, clips[0], atol=tolerance) for clip in clips)

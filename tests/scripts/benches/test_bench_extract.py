@@ -22,13 +22,13 @@ def test_the_rows(vidgen, model: Path, tmp_path: Path) -> None:
     assert ran.status == 0, ran
     rows = {row["name"]: row for row in json.loads(out.read_text(encoding="utf-8"))["rows"]}
     clips = "2 x 5x32x32"
-    latents, last = (rows[f"{tap} {clips}, one bare pass"] for tap in ("tokenizer.latents", "dit.blocks.1"))
+    latents, last = (rows[f"{layer} {clips}, one bare pass"] for layer in ("tokenizer.latents", "dit.blocks.1"))
     kept = [row for name, row in rows.items() if name.endswith("every layer kept")]
     for row in (latents, last):
         assert row["clips_per_s"] == pytest.approx(2 / row["ours_s"], rel=1e-4) and row["gflops"] > 0
         assert row["overhead"] == pytest.approx(row["ours_s"] / row["peer_s"] - 1, abs=1e-4)
     assert [row["name"].partition(".")[0] for row in kept] == ["tokenizer", "dit"]
-    assert all("overhead" not in row and row["max_abs_diff"] < 1e-4 for row in kept)  # the same tap of the same pass
+    assert all("overhead" not in row and row["max_abs_diff"] < 1e-4 for row in kept)  # the same layer of the same pass
     search = rows["10 nearest of 500 x 64, 100 queries, sklearn"]
     assert search["same_rows"] > 0.99 and search["max_abs_diff"] < 1e-3
     (bank,) = [row for name, row in rows.items() if name.startswith("a bank of")]
@@ -45,7 +45,7 @@ def test_the_table_says_what_a_row_is_about(vidgen, model: Path) -> None:
 
 def test_memory_is_that_of_processes_of_their_own(model: Path) -> None:
     work = features.TapWork(
-        model=str(model), tap="dit.blocks.0", batch=2, clip=ClipSize(frames=5, height=16, width=16), device="cpu",
+        model=str(model), layer="dit.blocks.0", batch=2, clip=ClipSize(frames=5, height=16, width=16), device="cpu",
         dtype="float32",
     )  # fmt: skip
     values = json.loads(json.dumps(features.asdict(work)))

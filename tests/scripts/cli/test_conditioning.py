@@ -11,9 +11,9 @@ import torch
 from vidgen.data.reading import read_video
 from vidgen.data.writing import write_video
 from vidgen.models.dit.video_dit import VideoDiT
-from vidgen.models.ip_adapter import ImagePromptConfig, ImagePromptEncoder
+from vidgen.models.ip_adapter import IPAdapterConfig, IPAdapterEncoder
 from vidgen.pipelines.loading import load_pipeline
-from vidgen.pipelines.rollout import Draft, Windows, rollout
+from vidgen.pipelines.rollout import Draft, WindowConfig, rollout
 from vidgen.samplers.solvers.stepping import SamplingError
 from vidgen.tokenizers.files.token_files import read_tokens
 
@@ -55,8 +55,8 @@ def test_the_clip_is_the_pipelines_own(vidgen, model: Path, files: np.ndarray, c
 def test_reference_images(vidgen, model: Path, files: np.ndarray) -> None:
     pipe = load_pipeline(str(model))
     torch.manual_seed(0)
-    shape = ImagePromptConfig(latent_channels=4, text_width=16, tokens=2, width=16, depth=1, head_dim=16)
-    pipe.image_prompt = ImagePromptEncoder(shape).eval().requires_grad_(False)
+    shape = IPAdapterConfig(latent_channels=4, text_width=16, tokens=2, width=16, depth=1, head_dim=16)
+    pipe.image_prompt = IPAdapterEncoder(shape).eval().requires_grad_(False)
     pipe.save_pretrained("sighted")
     words = ("--reference", "a.png", "--reference", "v.mkv")  # of a video the first frame
     want = pipe(PROMPT, reference=[files[0], files[0]], output_type="latent").latents
@@ -88,7 +88,7 @@ def test_a_long_clip_is_a_rollout(vidgen, model: Path, files: np.ndarray) -> Non
     report = json.loads(ran.out)["clips"][0]
     assert report["num_frames"] == 15 and len(read_video("x.mp4").frames) == 15
     assert [row["num_frames"] for row in report["drift"]["segments"]] == [9, 4, 2]
-    pipe, windows = load_pipeline(str(model)), Windows(num_frames=9, overlap=2)
+    pipe, windows = load_pipeline(str(model)), WindowConfig(num_frames=9, overlap=2)
     want = torch.cat([p.latents for p in rollout(pipe, PROMPT, 15, windows=windows, image=files[0])], dim=2)
     kept = read_tokens(Path("x.latents.safetensors"))
     torch.testing.assert_close(kept.latents, want)

@@ -39,8 +39,8 @@ def test_every_way_to_learn_gives_rows_of_one_form(vidgen, model: Path, scenes: 
         return rows
 
     plain = rows_of()
-    taps = [row["tap"] for row in plain]
-    assert len(taps) == 4 + 3 + 1 and {"single.dit.blocks.1", "shuffled.dit.blocks.1"} <= set(taps)
+    layers = [row["tap"] for row in plain]
+    assert len(layers) == 4 + 3 + 1 and {"single.dit.blocks.1", "shuffled.dit.blocks.1"} <= set(layers)
     assert plain[0]["test_groups"] == 2 and plain[-1]["test"] == 0.5  # a group holds a clip and its reverse
     shots = rows_of("--shots", "1,2", "--episodes", 2)
     assert [row["shots"] for row in shots] == [1] * 8 + [2] * 8 and shots[0]["ways"] == 2

@@ -7,7 +7,7 @@ from einops import rearrange
 from torch import nn
 
 from vidgen.models.attention_patterns import cut_windows
-from vidgen.models.rope import rotate
+from vidgen.models.rope import apply_rotary_angles
 from vidgen.tokenizers.backbones.attention import (
     QUERY_FRAMES,
     CausalAttention,
@@ -47,7 +47,9 @@ def test_windows_are_masked_attention_over_the_grid(h, w, window, shifted):
     offset = window // 2 if shifted else 0
     down, across = ((torch.arange(n) - offset).div(window, rounding_mode="floor") for n in (h, w))
     number = (down[:, None] * 1000 + across).flatten()
-    y = F.scaled_dot_product_attention(rotate(q, angles), rotate(k, angles), v, attn_mask=number[:, None] == number)
+    y = F.scaled_dot_product_attention(
+        apply_rotary_angles(q, angles), apply_rotary_angles(k, angles), v, attn_mask=number[:, None] == number
+    )
     expected = x + rearrange(layer.attention.out(join(y)), "(b t) (h w) d -> b t h w d", b=2, h=h)
     assert (layer(x) - expected).abs().max() < 1e-10
     assert not torch.equal(layer(x), x)
@@ -63,7 +65,9 @@ def test_the_past_is_masked_attention_over_the_clip(window):
     angles = rotary_angles(1000 + torch.arange(k.shape[2]), HEAD // 2)
     ago = torch.arange(frames)[:, None] + window - 1 - torch.arange(k.shape[2])
     mask = (ago >= 0) & (ago < window)
-    y = F.scaled_dot_product_attention(rotate(q, angles[window - 1 :]), rotate(k, angles), v, attn_mask=mask)
+    y = F.scaled_dot_product_attention(
+        apply_rotary_angles(q, angles[window - 1 :]), apply_rotary_angles(k, angles), v, attn_mask=mask
+    )
     expected = x + rearrange(layer.attention.out(join(y)), "(b h w) t d -> b t h w d", h=2, w=3)
     assert (layer(x, Stream()) - expected).abs().max() < 1e-10
 

@@ -20,28 +20,39 @@ HEADS = {
 }
 
 
-def reach(ratio_t: int, ratio: int, patch_t: int) -> dict:
+def reach(temporal_compression_ratio: int, spatial_compression_ratio: int, patch_t: int) -> dict:
     """Settings for these ratios, with patches of `patch_t` frames and of two pixels."""
-    steps, halvings = (ratio // 2).bit_length() - 1, (ratio_t // patch_t).bit_length() - 1
+    steps, halvings = (ratio // 2).bit_length() - 1, (temporal_compression_ratio // patch_t).bit_length() - 1
     temporal = tuple(i < halvings for i in range(steps))
     return dict(TINY, patch=2, patch_t=patch_t, widths=(4,) * (steps + 1), temporal=temporal)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("ratio", [4, 8, 16, 32])
-@pytest.mark.parametrize("ratio_t", [1, 2, 4, 8])
-def test_every_ratio(ratio_t, ratio, backbone):
+@pytest.mark.parametrize("temporal_compression_ratio", [1, 2, 4, 8])
+def test_every_ratio(temporal_compression_ratio, ratio, backbone):
     # Time by strides as far as there are stages, and by patches alone.
-    for patch_t in {max(1, ratio_t // (ratio // 2)), ratio_t}:
+    for patch_t in {max(1, temporal_compression_ratio // (ratio // 2)), temporal_compression_ratio}:
         if backbone == "wan" and patch_t > 1:
             continue
-        config = TokenizerConfig(backbone=backbone, **HEADS[backbone], **reach(ratio_t, ratio, patch_t))
-        assert (config.ratio_t, config.ratio) == (ratio_t, ratio)
-        assert config.name == f"kl_causal_{ratio_t}x{ratio}x{ratio}_3ch"
+        config = TokenizerConfig(
+            backbone=backbone, **HEADS[backbone], **reach(temporal_compression_ratio, ratio, patch_t)
+        )
+        assert (config.temporal_compression_ratio, config.spatial_compression_ratio) == (
+            temporal_compression_ratio,
+            ratio,
+        )
+        assert config.name == f"kl_causal_{temporal_compression_ratio}x{ratio}x{ratio}_3ch"
         tokenizer = VideoTokenizer(config).eval().requires_grad_(False)
-        video = torch.rand(1, 3, ratio_t + 2, ratio + 1, ratio) * 2 - 1
+        video = torch.rand(1, 3, temporal_compression_ratio + 2, ratio + 1, ratio) * 2 - 1
         encoded = tokenizer.encode(video)
-        assert encoded.latents.shape == (1, 3, 1 + -(-(ratio_t + 1) // ratio_t), 2, 1)
+        assert encoded.latents.shape == (
+            1,
+            3,
+            1 + -(-(temporal_compression_ratio + 1) // temporal_compression_ratio),
+            2,
+            1,
+        )
         assert tokenizer.decode(encoded).shape == video.shape
 
 
@@ -51,13 +62,28 @@ def test_presets_are_whole(name):
         tokenizer = VideoTokenizer(PRESETS[name])
     c = tokenizer.config
     with torch.no_grad():
-        hidden, _ = tokenizer._encode_hidden(torch.empty(1, 3, 1 + c.ratio_t, 40, 70, device="meta"), None, True)
+        hidden, _ = tokenizer._encode_hidden(
+            torch.empty(1, 3, 1 + c.temporal_compression_ratio, 40, 70, device="meta"), None, True
+        )
         z = torch.empty(1, c.latent_channels, *hidden.shape[2:], device="meta")
         pixels, _ = tokenizer.decode_chunk(z)
-    assert hidden.shape[1:] == (tokenizer.bottleneck.channels_in, 2, -(-40 // c.ratio), -(-70 // c.ratio))
-    assert pixels.shape[2:] == (1 + c.ratio_t, hidden.shape[3] * c.ratio, hidden.shape[4] * c.ratio)
-    strides = [tap.stride for tap in tokenizer.feature_info]
-    assert strides[-1] == (c.ratio_t, c.ratio, c.ratio) and strides == sorted(strides)
+    assert hidden.shape[1:] == (
+        tokenizer.bottleneck.channels_in,
+        2,
+        -(-40 // c.spatial_compression_ratio),
+        -(-70 // c.spatial_compression_ratio),
+    )
+    assert pixels.shape[2:] == (
+        1 + c.temporal_compression_ratio,
+        hidden.shape[3] * c.spatial_compression_ratio,
+        hidden.shape[4] * c.spatial_compression_ratio,
+    )
+    strides = [layer.reduction for layer in tokenizer.feature_info]
+    assert strides[-1] == (
+        c.temporal_compression_ratio,
+        c.spatial_compression_ratio,
+        c.spatial_compression_ratio,
+    ) and strides == sorted(strides)
 
 
 @pytest.mark.parametrize("name", ["kl_causal_4x8x8_16ch_attention", "kl_causal_4x8x8_16ch_transformer"])
@@ -65,10 +91,10 @@ def test_walk_names_the_taps_of_every_backbone(name):
     small = dict(widths=(16,), head_dim=8) if "transformer" in name else dict(widths=(8, 12))
     config = dataclasses.replace(PRESETS[name], **small, encoder_blocks=1, decoder_blocks=1)
     tokenizer = VideoTokenizer(config).eval().requires_grad_(False)
-    seen = dict(tokenizer.walk(torch.rand(1, 3, 9, 16, 24) * 2 - 1))
-    assert list(seen) == [tap.name for tap in tokenizer.feature_info]
-    for tap in tokenizer.feature_info:
-        assert seen[tap.name].shape[1:] == (tap.width, 3, 16 // tap.stride[1], 24 // tap.stride[2])
+    seen = dict(tokenizer.iter_features(torch.rand(1, 3, 9, 16, 24) * 2 - 1))
+    assert list(seen) == [layer.name for layer in tokenizer.feature_info]
+    for layer in tokenizer.feature_info:
+        assert seen[layer.name].shape[1:] == (layer.num_chs, 3, 16 // layer.reduction[1], 24 // layer.reduction[2])
 
 
 def test_a_fresh_network_keeps_the_size_of_signals():

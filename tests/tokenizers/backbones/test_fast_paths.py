@@ -102,7 +102,7 @@ def test_one_region_is_compiled_for_all_widths_and_lengths(monkeypatch):
     clips = [torch.rand(1, 3, frames, side, side + 8, dtype=torch.float64) * 2 - 1 for frames, side in WAYS]
     wanted = [tokenizer(clip) for clip in clips]
     counter = CompileCounter()
-    region = norms.torch.compile(norms.normalise_into, dynamic=True, fullgraph=True, backend=counter)
+    region = norms.torch.compile(norms.normalize_into, dynamic=True, fullgraph=True, backend=counter)
     monkeypatch.setattr(norms, "compile_region", lambda backend: region)
     assert norms.compile_norms(tokenizer) == sum(isinstance(layer, RMSNorm) for layer in tokenizer.modules())
     for clip, plain in zip(clips, wanted, strict=True):

@@ -88,7 +88,7 @@ def test_encoding_in_evaluation_changes_nothing(case):
     assert torch.equal(one.latents, two.latents)
     with torch.no_grad():  # nor does looking on while it is trained
         tokenizer.train().encode(clip())
-        dict(tokenizer.walk(clip()))
+        dict(tokenizer.iter_features(clip()))
     assert all(torch.equal(value, before[name]) for name, value in tokenizer.state_dict().items())
     assert torch.equal(random, torch.get_rng_state())
 

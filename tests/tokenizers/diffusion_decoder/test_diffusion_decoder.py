@@ -25,7 +25,7 @@ EULER = SAMPLERS["euler"]
 CONFIG = DiffusionTokenizerConfig(
     tokenizer=PRESETS["tiny"], patch_t=2, patch=4, width=32, depth=2, head_dim=16, window=3, num_inference_steps=2
 )
-COARSE = dataclasses.replace(CONFIG, patch_t=4, patch=8, hold_first=0.0, parametrisation="flow")
+COARSE = dataclasses.replace(CONFIG, patch_t=4, patch=8, hold_first=0.0, prediction_type="flow")
 
 
 def make_tokenizer(config: DiffusionTokenizerConfig) -> DiffusionTokenizer:
@@ -70,8 +70,8 @@ def test_encoding_is_that_of_a_video_tokenizer():
         z, state = model.encode_chunk(chunk, state, last=last)
         parts.append(z)
     assert torch.allclose(torch.cat(parts, dim=2), whole.latents, atol=1e-5)
-    assert [tap.name for tap in model.feature_info] == [tap.name for tap in plain.feature_info]
-    features = FeatureExtractor(model, taps=["tokenizer.latents"], pool="none")(video).features["tokenizer.latents"]
+    assert [layer.name for layer in model.feature_info] == [layer.name for layer in plain.feature_info]
+    features = FeatureExtractor(model, layers=["tokenizer.latents"], pool="none")(video).features["tokenizer.latents"]
     assert torch.allclose(features, whole.latents.movedim(1, -1))
 
 

@@ -24,7 +24,7 @@ from vidgen.tokenizers.evaluation.rate_distortion import (
     measure_rates,
     operating_points,
     round_latents,
-    summarise_rates,
+    summarize_rates,
 )
 from vidgen.tokenizers.evaluation.reconstruction import evaluate
 
@@ -49,7 +49,7 @@ def test_smaller_steps_cost_more_and_err_less() -> None:
         assert point.entropy_bits < point.coded_bits <= point.raw_bits + 2 * 3 * RANGE_BITS
     bits = [point.coded_bits for point in points]
     assert bits == sorted(bits)
-    # Fine uniform quantisation: h(z) - log2(step) bits, h = log2(2 pi e) / 2 for a Gaussian (Gish & Pierce 1968).
+    # Fine uniform quantization: h(z) - log2(step) bits, h = log2(2 pi e) / 2 for a Gaussian (Gish & Pierce 1968).
     assert points[3].entropy_bits / z.numel() == pytest.approx(0.5 * log2(2 * np.pi * np.e) + 2, abs=0.05)
 
 
@@ -112,7 +112,7 @@ def test_means_over_clips_and_paired_gains() -> None:
         return {"path": "x", "points": [point | {"matched": matched}], "codecs": {"x264": curve}, "refused": {}}
 
     clips = [clip(30, 0.1, 32), clip(34, 0.3, 33), clip(50, 0.8, None)]
-    report = summarise_rates(clips, Sweep(codecs=(codec,)))
+    report = summarize_rates(clips, Sweep(codecs=(codec,)))
     (point,) = report["points"]
     assert point["psnr"] == 38 and point["coded_bpp"] == pytest.approx(0.4) and point["clips"] == 3
     found = point["matched"]["x264"]
@@ -151,6 +151,6 @@ def test_the_points_of_a_real_tokenizer(waves: Callable) -> None:
     torch.manual_seed(0)
     tokenizer = VideoTokenizer(PRESETS["tiny"]).eval()
     points = list(operating_points(tokenizer, list(waves(6, 24, 32)), (1.0,)))
-    rate = tokenizer.config.ratio_t
+    rate = tokenizer.config.temporal_compression_ratio
     assert [p.name for p in points] == ["step 1", "bfloat16"]
     assert points[1].latents.shape[2] == 1 + ceil(5 / rate)

@@ -105,9 +105,9 @@ def test_changing_a_frame_leaves_all_before_it(tokenizer_of, changed):
 def test_a_fresh_network_moves_the_key_frame_and_adds_nothing(tokenizer_of, moving):
     model = tokenizer_of(noise=0.0)
     still = moving((1, 0), 1, 24, 32).expand(-1, -1, 6, -1, -1)
-    made = model.synthesise(model.encode(still))
+    made = model.synthesize(model.encode(still))
     assert torch.equal(made.frames[:, :, :4], made.keys[:, :, :1].expand(-1, -1, 4, -1, -1)) and not made.field.any()
-    made = model.synthesise(model.encode(moving((3, 0), 6, 24, 32)))
+    made = model.synthesize(model.encode(moving((3, 0), 6, 24, 32)))
     assert torch.equal(made.frames, made.warped) and made.field[:, :, 1].any() and not made.field[:, :, 4].any()
     assert torch.equal(made.keys, made.frames[:, :, ::4])
 

@@ -9,21 +9,21 @@ import pytest
 import torch
 
 from vidgen.errors import VidgenError
-from vidgen.tokenizers.nerv.clip import ClipFit, choose_config, cost_of, count_bits, quantise_clip
+from vidgen.tokenizers.nerv.clip import ClipNeRV, choose_config, cost_of, count_bits, quantize_clip
 from vidgen.tokenizers.nerv.files import is_fit, read_fit, write_fit
-from vidgen.tokenizers.nerv.network import ClipDecoder, ClipEncoder, ClipFitConfig, choose_strides
-from vidgen.tokenizers.nerv.quantization import code_symbols, decode_symbols, quantise
+from vidgen.tokenizers.nerv.network import NeRVConfig, NeRVDecoder, NeRVEncoder, choose_strides
+from vidgen.tokenizers.nerv.quantization import code_symbols, decode_symbols, quantize
 
 FRAMES, HEIGHT, WIDTH = 5, 37, 50
 
 
 @pytest.fixture
-def fit() -> ClipFit:
+def fit() -> ClipNeRV:
     """Random weights for five odd-sized frames."""
     torch.manual_seed(0)
-    config = ClipFitConfig(height=HEIGHT, width=WIDTH, strides=choose_strides(HEIGHT, WIDTH), width_first=12)
+    config = NeRVConfig(height=HEIGHT, width=WIDTH, strides=choose_strides(HEIGHT, WIDTH), width_first=12)
     embeddings = torch.randn(FRAMES, config.embedding, *config.grid)
-    return quantise_clip(ClipDecoder(config), embeddings, bits=8, fps=25.0, source="ein Clip ü.mp4")
+    return quantize_clip(NeRVDecoder(config), embeddings, bits=8, fps=25.0, source="ein Clip ü.mp4")
 
 
 @pytest.mark.parametrize("bits", range(2, 9))
@@ -31,7 +31,7 @@ def test_quantising_is_off_by_half_a_step_at_most(bits: int) -> None:
     generator = torch.Generator().manual_seed(bits)
     for scale, shift in ((1.0, 0.0), (1e-3, 5.0), (300.0, -7.0)):
         x = scale * torch.randn(2000, generator=generator) + shift
-        q = quantise(x, bits)
+        q = quantize(x, bits)
         assert q.step == pytest.approx((x.max() - x.min()).item() / (2**bits - 1), rel=1e-6)
         rounding = 4 * torch.finfo(torch.float32).eps * x.abs().max()
         assert (q.values() - x).abs().max() <= 0.5 * q.step + rounding
@@ -40,10 +40,10 @@ def test_quantising_is_off_by_half_a_step_at_most(bits: int) -> None:
 
 def test_constant_values_come_back_exactly_and_others_are_refused() -> None:
     x = torch.full((3, 2), 0.3)
-    assert torch.equal(quantise(x, 8).values(), x)
+    assert torch.equal(quantize(x, 8).values(), x)
     for bad in (torch.tensor([1.0, float("nan")]), torch.empty(0)):
         with pytest.raises(ValueError, match="finite"):
-            quantise(bad, 8)
+            quantize(bad, 8)
 
 
 def test_coded_symbols_come_back_and_take_about_their_entropy() -> None:
@@ -66,16 +66,16 @@ def test_coded_symbols_come_back_and_take_about_their_entropy() -> None:
     [(4, 9, (2,)), (37, 50, (4, 2, 2)), (64, 64, (4, 2, 2, 2)), (128, 72, (4, 2, 2, 2)), (720, 1280, (4, 4, 4, 2, 2))],
 )
 def test_the_decoder_gives_the_size_that_went_into_the_encoder(height: int, width: int, strides: tuple) -> None:
-    config = ClipFitConfig(height=height, width=width, strides=choose_strides(height, width), width_first=4)
+    config = NeRVConfig(height=height, width=width, strides=choose_strides(height, width), width_first=4)
     assert config.strides == strides and min(config.grid) in (2, 3)
     with torch.device("meta"):
-        embeddings = ClipEncoder(config)(torch.empty(2, 3, height, width))
+        embeddings = NeRVEncoder(config)(torch.empty(2, 3, height, width))
         assert embeddings.shape == (2, config.embedding, *config.grid)
-        assert ClipDecoder(config)(embeddings).shape == (2, 3, height, width)
+        assert NeRVDecoder(config)(embeddings).shape == (2, 3, height, width)
 
 
 def test_channels_fall_and_kernels_grow() -> None:
-    config = ClipFitConfig(height=720, width=1280, strides=(4, 4, 4, 2, 2), width_first=40, width_least=20)
+    config = NeRVConfig(height=720, width=1280, strides=(4, 4, 4, 2, 2), width_first=40, width_least=20)
     assert config.widths == (40, 33, 28, 23, 20, 20) and config.kernels == (1, 3, 5, 5, 5)
     with pytest.raises(VidgenError, match="3x9 are too small"):
         choose_strides(3, 9)
@@ -91,12 +91,12 @@ def test_the_widest_decoder_within_the_budget_is_chosen(bits: int) -> None:
         choose_config(64, 64, 20, bits=bits, budget=800)
 
 
-def test_a_file_gives_back_the_clip_bit_for_bit_and_holds_what_was_counted(fit: ClipFit, tmp_path: Path) -> None:
+def test_a_file_gives_back_the_clip_bit_for_bit_and_holds_what_was_counted(fit: ClipNeRV, tmp_path: Path) -> None:
     path = write_fit(fit, tmp_path / "clip.safetensors")
     assert write_fit(fit, tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
     back = read_fit(path)
     assert (back.config, back.fps, back.bits, back.source) == (fit.config, fit.fps, fit.bits, fit.source)
-    assert list(back.weights) == list(fit.weights) == list(ClipDecoder(fit.config).state_dict())
+    assert list(back.weights) == list(fit.weights) == list(NeRVDecoder(fit.config).state_dict())
     for one, two in zip(
         [*fit.weights.values(), fit.embeddings], [*back.weights.values(), back.embeddings], strict=True
     ):
@@ -108,18 +108,18 @@ def test_a_file_gives_back_the_clip_bit_for_bit_and_holds_what_was_counted(fit: 
     cost = cost_of(back)
     assert cost.coded == 8 * payload <= count_bits(fit.config, FRAMES, 8)
     assert cost.weights + cost.embeddings < cost.coded and cost.entropy < cost.raw
-    values = sum(p.numel() for p in ClipDecoder(fit.config).parameters()) + fit.embeddings.codes.numel()
+    values = sum(p.numel() for p in NeRVDecoder(fit.config).parameters()) + fit.embeddings.codes.numel()
     assert cost.raw == 8 * values + 64 * (len(fit.weights) + 1)
 
 
-def test_a_part_is_that_part_of_the_whole(fit: ClipFit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_is_that_part_of_the_whole(fit: ClipNeRV, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = torch.cat(list(fit.decode()), dim=1)
     monkeypatch.setattr("vidgen.tokenizers.nerv.clip.BATCH_PIXELS", 1)
     assert [piece.shape[1] for piece in fit.decode(1, 4)] == [1, 1, 1]
     torch.testing.assert_close(torch.cat(list(fit.decode(1, 4)), dim=1), whole[:, 1:4], rtol=0, atol=1e-5)
 
 
-def test_files_that_are_cut_short_damaged_or_of_another_kind_are_refused(fit: ClipFit, tmp_path: Path) -> None:
+def test_files_that_are_cut_short_damaged_or_of_another_kind_are_refused(fit: ClipNeRV, tmp_path: Path) -> None:
     path = write_fit(fit, tmp_path / "clip.safetensors")
     data, bad = path.read_bytes(), tmp_path / "bad.safetensors"
     start = 8 + int.from_bytes(data[:8], "little")

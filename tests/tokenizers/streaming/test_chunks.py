@@ -62,7 +62,7 @@ def test_any_length_and_size_comes_back(tokenizer):
     for frames, height, width in [(1, 1, 1), (2, 16, 16), (5, 17, 9), (6, 8, 31), (9, 19, 21), (17, 16, 16)]:
         video = clip(frames, height, width)
         encoded = tokenizer.encode(video)
-        assert encoded.latents.shape[2] == 1 + -(-(frames - 1) // tokenizer.config.ratio_t)
+        assert encoded.latents.shape[2] == 1 + -(-(frames - 1) // tokenizer.config.temporal_compression_ratio)
         assert tokenizer.decode(encoded).shape == video.shape
 
 
@@ -114,7 +114,7 @@ def test_two_clips_may_interleave(tokenizer):
 
 
 def test_the_past_does_not_see_the_future(tokenizer):
-    n, video = tokenizer.config.ratio_t, clip(13)
+    n, video = tokenizer.config.temporal_compression_ratio, clip(13)
     encoded = tokenizer.encode(video)
     decoded = tokenizer.decode(encoded)
     moved = []

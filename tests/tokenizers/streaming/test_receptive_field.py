@@ -42,7 +42,7 @@ def spoil(x: torch.Tensor, axis: int, position: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("axis", [3, 4])
 def test_encoder_sees_what_its_layers_say_in_space(tokenizer, axis):
-    f, n = tokenizer.config.ratio, tokenizer.config.ratio_t
+    f, n = tokenizer.config.spatial_compression_ratio, tokenizer.config.temporal_compression_ratio
     span = (encoder_field(tokenizer).h, encoder_field(tokenizer).w)[axis - 3]
     cell = 1 - (span.first // f)  # a cell whose whole field, and a position more, lies in the frame
     size = [f, f]
@@ -60,7 +60,7 @@ def test_encoder_sees_what_its_layers_say_in_space(tokenizer, axis):
 
 @pytest.mark.parametrize("axis", [3, 4])
 def test_decoder_sees_what_its_layers_say_in_space(tokenizer, axis):
-    f = tokenizer.config.ratio
+    f = tokenizer.config.spatial_compression_ratio
     span = (decoder_field(tokenizer).h, decoder_field(tokenizer).w)[axis - 3]
     cell = 1 - span.first
     size = [1, 1]
@@ -76,7 +76,11 @@ def test_decoder_sees_what_its_layers_say_in_space(tokenizer, axis):
 
 
 def test_decoder_remembers_what_its_layers_say(tokenizer):
-    context, n, f = decoder_context(tokenizer), tokenizer.config.ratio_t, tokenizer.config.ratio
+    context, n, f = (
+        decoder_context(tokenizer),
+        tokenizer.config.temporal_compression_ratio,
+        tokenizer.config.spatial_compression_ratio,
+    )
     latents = torch.zeros(1, 4, context + 3, 1, 1, dtype=torch.float64)
 
     def reaches(position: int) -> bool:
@@ -120,7 +124,7 @@ def noise(*shape: int) -> torch.Tensor:
 def test_windows_see_what_their_layers_say_cell_by_cell(shape, way, axis):
     # Masked or not, a zero weight times NaN is NaN: here values change, and any bit that moves counts.
     tokenizer, cells = attending(shape), 19
-    f = tokenizer.config.ratio
+    f = tokenizer.config.spatial_compression_ratio
     size = [1, 1]
     size[axis - 3] = cells
     if way == "encode":
@@ -146,7 +150,7 @@ def test_windows_see_what_their_layers_say_cell_by_cell(shape, way, axis):
 @pytest.mark.parametrize("shape", ATTENDING)
 def test_attending_decoders_remember_what_their_layers_say(shape):
     tokenizer = attending(shape)
-    context, n = decoder_context(tokenizer), tokenizer.config.ratio_t
+    context, n = decoder_context(tokenizer), tokenizer.config.temporal_compression_ratio
     latents = noise(1, 4, context + 3, 1, 1)
     whole, _ = tokenizer.decode_chunk(latents)
 

@@ -37,12 +37,14 @@ def clip(frames: int, height: int, width: int) -> torch.Tensor:
 def odd_size(tokenizer: VideoTokenizer) -> tuple[int, int]:
     """A frame that no tile with its halo covers, not a multiple of the ratio."""
     halo = max(encoder_halo(tokenizer).left, decoder_halo(tokenizer).left)
-    return (2 * halo + 3) * tokenizer.config.ratio - 3, (halo + 4) * tokenizer.config.ratio + 1
+    return (2 * halo + 3) * tokenizer.config.spatial_compression_ratio - 3, (
+        halo + 4
+    ) * tokenizer.config.spatial_compression_ratio + 1
 
 
 def test_exact_tiles_equal_the_whole_in_any_chunks(tokenizer):
     height, width = odd_size(tokenizer)
-    video, n = clip(11, height, width), tokenizer.config.ratio_t
+    video, n = clip(11, height, width), tokenizer.config.temporal_compression_ratio
     whole, _ = tokenizer._encode_hidden(video, None, True)
     # Chunks that leave frames waiting, each in other tiles, one of them in none.
     state, parts = None, []
@@ -67,7 +69,7 @@ def test_exact_tiles_equal_the_whole_in_any_chunks(tokenizer):
 
 
 def test_tiles_of_a_single_cell(tokenizer):
-    f = tokenizer.config.ratio
+    f = tokenizer.config.spatial_compression_ratio
     video = clip(3, 3 * f - 1, 2 * f)
     whole, _ = tokenizer._encode_hidden(video, None, True)
     hidden, state = encode_tiled(tokenizer, video, None, True, ExactTiles(rows=1, cols=1))

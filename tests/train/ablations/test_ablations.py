@@ -200,7 +200,17 @@ def test_the_shipped_comparison_has_every_bottleneck_on_one_backbone(tmp_path: P
     models = {name: build_tokenizer(recipe) for name, recipe in comparison.variants.items()}
     assert {model.config.bottleneck for model in models.values()} == set(BOTTLENECKS)
     assert (
-        len({(m.config.widths, m.config.ratio, m.config.ratio_t, m.config.decoder_blocks) for m in models.values()})
+        len(
+            {
+                (
+                    m.config.widths,
+                    m.config.spatial_compression_ratio,
+                    m.config.temporal_compression_ratio,
+                    m.config.decoder_blocks,
+                )
+                for m in models.values()
+            }
+        )
         == 1
     )
     sizes = [count_parameters(model) for model in models.values()]

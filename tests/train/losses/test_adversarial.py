@@ -9,7 +9,7 @@ from torch import nn
 
 from vidgen.train.loss_config import AdversarialConfig
 from vidgen.train.losses.adversarial import Adversary, Plateau
-from vidgen.train.runtime.divergence import Derailment
+from vidgen.train.runtime.divergence import TrainingDiverged
 
 
 def adversary(**settings) -> Adversary:
@@ -109,6 +109,6 @@ def test_a_game_goes_on_from_its_state():
 def test_what_is_not_finite_derails_and_changes_nothing():
     game = adversary()
     before = [p.detach().clone() for p in game.parameters]
-    with pytest.raises(Derailment, match="discriminator loss nan"):
+    with pytest.raises(TrainingDiverged, match="discriminator loss nan"):
         game.step(REAL * math.nan, FAKE, 1.0, 0, 1e-3)
     assert all(torch.equal(a, b) for a, b in zip(before, game.parameters, strict=True))

@@ -29,9 +29,9 @@ def work(rank: int, port: int, function: Callable, arguments: tuple, results) ->
         values = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         for name, value in values.items():
             patch.setenv(name, str(value))
-        with distributed.joined("cpu"):
+        with distributed.init_distributed("cpu"):
             results.put((rank, function(*arguments)))
-            distributed.wait()
+            distributed.barrier()
 
 
 def in_two(function: Callable, *arguments: object) -> list:
@@ -162,13 +162,13 @@ def test_discriminators_play_the_same_game_everywhere() -> None:
 
 def refuse() -> list:
     with pytest.raises(VidgenError, match="batch_size=3 cannot be shared by 2 processes"):
-        distributed.Share(Points(), 3)
+        distributed.ShardedDataset(Points(), 3)
     flags = distributed.any_of(distributed.rank() == 1, False)
-    return [flags, distributed.averaged({"b": 1.0 + distributed.rank(), "a": math.inf})["b"]]
+    return [flags, distributed.all_reduce_mean({"b": 1.0 + distributed.rank(), "a": math.inf})["b"]]
 
 
 def test_processes_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     assert in_two(refuse) == [[[True, False], 1.5]] * 2
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(VidgenError, match="device=cuda:1 is one for all processes; give device=cuda"):
-        distributed.joined("cuda:1").__enter__()
+        distributed.init_distributed("cuda:1").__enter__()

@@ -11,7 +11,7 @@ from vidgen.diffusion.noise import sample_generator
 from vidgen.errors import VidgenError
 from vidgen.train.config import GuardConfig, LoopConfig, OptimizerConfig
 from vidgen.train.runtime.checkpoints import checkpoint_steps
-from vidgen.train.runtime.divergence import DATA_SHIFT, Derailment, Guard
+from vidgen.train.runtime.divergence import DATA_SHIFT, DivergenceMonitor, TrainingDiverged
 from vidgen.train.runtime.loop import Trainer
 from vidgen.train.runtime.optimizers import learning_rate
 from vidgen.train.tasks.task import Task
@@ -185,27 +185,27 @@ def test_no_checkpoint_is_taken_while_in_doubt(tmp_path):
 
 
 def test_gradients_are_watched_too():
-    with pytest.raises(Derailment, match="gradient norm inf is not finite"):
-        Guard(GuardConfig()).check(1.0, math.inf, {})
+    with pytest.raises(TrainingDiverged, match="gradient norm inf is not finite"):
+        DivergenceMonitor(GuardConfig()).check(1.0, math.inf, {})
 
 
 def test_usage_counts_only_once_it_has_been_there():
-    guard = Guard(GuardConfig(patience=1, min_usage=0.5))
+    guard = DivergenceMonitor(GuardConfig(patience=1, min_usage=0.5))
     guard.check(1.0, 1.0, {"codebook_usage": 0.1})
     guard.check(1.0, 1.0, {"codebook_usage": 0.6})
-    with pytest.raises(Derailment, match="usage 0.1"):
+    with pytest.raises(TrainingDiverged, match="usage 0.1"):
         guard.check(1.0, 1.0, {"codebook_usage": 0.1})
 
 
 def test_a_guard_goes_on_from_its_state():
-    one = Guard(GuardConfig(window=10, patience=2))
+    one = DivergenceMonitor(GuardConfig(window=10, patience=2))
     for value in (1.0, 2.0, 3.0, 100.0):
         one.check(value, 1.0, {})
-    two = Guard(GuardConfig(window=10, patience=2))
+    two = DivergenceMonitor(GuardConfig(window=10, patience=2))
     two.load_state_dict(json.loads(json.dumps(one.state_dict())))
     assert two.state_dict() == one.state_dict() and not two.healthy
     for guard in (one, two):
-        with pytest.raises(Derailment, match="100 is more than 10 times its median 2"):
+        with pytest.raises(TrainingDiverged, match="100 is more than 10 times its median 2"):
             guard.check(100.0, 1.0, {})
 
 

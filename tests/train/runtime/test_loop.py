@@ -17,7 +17,7 @@ from vidgen.errors import VidgenError
 from vidgen.pipelines.tokenizer_loading import load_tokenizer
 from vidgen.train.recipe_files import load_recipe
 from vidgen.train.runtime.checkpoints import checkpoint_steps
-from vidgen.train.runtime.divergence import Derailment
+from vidgen.train.runtime.divergence import TrainingDiverged
 from vidgen.train.runtime.loop import Trainer, train
 from vidgen.train.runtime.optimizers import learning_rate
 from vidgen.train.tasks.tokenizer import TokenizerTask
@@ -99,7 +99,7 @@ def test_loss_that_is_not_finite_changes_neither_the_weights_nor_the_checkpoint(
     with torch.no_grad():
         trainer.parameters[0].fill_(float("nan"))
     before = [p.detach().clone() for p in trainer.parameters[1:]]
-    with pytest.raises(Derailment, match="loss nan is not finite"):
+    with pytest.raises(TrainingDiverged, match="loss nan is not finite"):
         trainer.train_step(trainer.task.gather([trainer.task.dataset[(0, 0)]]))
     assert all(torch.equal(a, b) for a, b in zip(before, trainer.parameters[1:], strict=True))
     assert all(torch.isfinite(v).all() for v in load_file(good / "model.safetensors").values())

@@ -8,7 +8,7 @@ from vidgen.errors import VidgenError
 from vidgen.pipelines.loading import load_pipeline
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
-from vidgen.train.data.latent_cache import CachedLatents
+from vidgen.train.data.latent_cache import LatentCache
 from vidgen.train.recipe_files import load_recipe
 from vidgen.train.runtime.loop import train
 from vidgen.train.tasks.diffusion import DiffusionTask, build_networks, draw_given
@@ -47,7 +47,7 @@ def test_run_gives_a_pipeline_that_knows_its_time_distribution(recipe):
 
 def test_path_and_weighting_reach_loss_and_sampler(recipe):
     plain = DiffusionTask(recipe)
-    recipe.parametrisation, recipe.weighting = "v", "min_snr"
+    recipe.prediction_type, recipe.weighting = "v", "min_snr"
     recipe.time = {"path": "edm", "density": "log_normal", "mean": -1.2, "std": 1.2, "frames_power": 0.5}
     task = DiffusionTask(recipe)
     assert isinstance(plain.path, FlowPath) and isinstance(task.path, EDMPath)
@@ -116,7 +116,7 @@ def test_cache_is_reused_and_is_not_taken_for_another(recipe, tmp_path):
     assert torch.equal(task.dataset.latents, again.dataset.latents)
     with torch.no_grad():
         again.tokenizer.latents_mean.add_(1.0)
-    other = CachedLatents(again.tokenizer, recipe.data, seed=0, count=6, cache=recipe.cache)
+    other = LatentCache(again.tokenizer, recipe.data, seed=0, count=6, cache=recipe.cache)
     assert len(list((tmp_path / "cache").iterdir())) == len(folders) + 1
     assert not torch.equal(other.latents, task.dataset.latents)
 

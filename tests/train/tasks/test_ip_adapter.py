@@ -11,12 +11,12 @@ from torch import nn
 from vidgen.data.shapes import COLOURS, ClipLabels, describe, describe_unnamed
 from vidgen.data.writing import write_video
 from vidgen.errors import VidgenError
-from vidgen.models.ip_adapter import ImagePromptConfig, ImagePromptEncoder
+from vidgen.models.ip_adapter import IPAdapterConfig, IPAdapterEncoder
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.pipelines.loading import load_pipeline
 from vidgen.pipelines.scheduler_config import SchedulerConfig
 from vidgen.pipelines.video import VideoPipeline
-from vidgen.train.data.latent_cache import CachedLatents, draw_picture
+from vidgen.train.data.latent_cache import LatentCache, draw_picture
 from vidgen.train.data.sources import Mixture
 from vidgen.train.losses.contrastive import PictureMatching
 from vidgen.train.recipe_files import load_recipe
@@ -102,8 +102,8 @@ def test_the_encoder_learns_to_say_what_the_words_left_out(words):
     changes = ("cached_clips=2", "whole_captions=0", "match_weight=0", "seed=10")  # a blue and a red one
     task = DiffusionTask(load(words, *changes))
     torch.manual_seed(0)
-    shape = ImagePromptConfig(latent_channels=4, text_width=4, tokens=2, width=16, depth=1, head_dim=16)
-    task.transformer, task.text_encoder, task.image_prompt = Painter(), Colourist(), ImagePromptEncoder(shape)
+    shape = IPAdapterConfig(latent_channels=4, text_width=4, tokens=2, width=16, depth=1, head_dim=16)
+    task.transformer, task.text_encoder, task.image_prompt = Painter(), Colourist(), IPAdapterEncoder(shape)
     task.model["matching"] = PictureMatching(4)
     optimizer = torch.optim.Adam(task.image_prompt.parameters(), lr=0.01)
     data = task.dataset
@@ -122,7 +122,7 @@ def test_the_encoder_learns_to_say_what_the_words_left_out(words):
         optimizer.step()
     right = task.text_encoder(batch["captions"]).tokens[:, 0]
     assert (right[0] - right[1]).abs().max() > 1.0
-    scheduler = SchedulerConfig(parametrisation="x0", num_frames=5, height=16, width=16)
+    scheduler = SchedulerConfig(prediction_type="x0", num_frames=5, height=16, width=16)
     pipe = VideoPipeline(task.tokenizer, task.transformer, task.text_encoder, scheduler, task.image_prompt)
     for each, row, colour in zip(labels, range(2), right, strict=True):
         picture = draw_picture(row, {"labels": each.to_dict()}, Mixture(task.recipe.data, task.recipe.seed), (16, 16))
@@ -162,14 +162,14 @@ def test_pictures_are_added_to_a_cache_that_has_none(words, tmp_path):
     recipe = load(words)
     said = {"seed": 0, "count": 4, "cache": recipe.cache}
     tokenizer = DiffusionTask(recipe).tokenizer
-    old = CachedLatents(tokenizer, recipe.data, **{**said, "seed": 7})
+    old = LatentCache(tokenizer, recipe.data, **{**said, "seed": 7})
     folder = max((tmp_path / "cache").iterdir(), key=lambda f: f.stat().st_mtime)
     assert sorted(f.name for f in folder.iterdir()) == ["captions.jsonl", "latents.safetensors"]
     bytes_before = (folder / "latents.safetensors").read_bytes()
-    new = CachedLatents(tokenizer, recipe.data, **{**said, "seed": 7}, pictures=True)
+    new = LatentCache(tokenizer, recipe.data, **{**said, "seed": 7}, pictures=True)
     assert (folder / "latents.safetensors").read_bytes() == bytes_before and (folder / "pictures.safetensors").exists()
-    again = CachedLatents(tokenizer, recipe.data, **{**said, "seed": 7}, pictures=True)
-    fresh = CachedLatents(tokenizer, recipe.data, seed=7, count=4, pictures=True)
+    again = LatentCache(tokenizer, recipe.data, **{**said, "seed": 7}, pictures=True)
+    fresh = LatentCache(tokenizer, recipe.data, seed=7, count=4, pictures=True)
     assert new.pictures.shape == (4, 4, 1, 2, 2) and old.pictures is None
     assert torch.equal(new.pictures, again.pictures)
     torch.testing.assert_close(new.pictures, fresh.pictures)
@@ -181,7 +181,7 @@ def test_pictures_are_added_to_a_cache_that_has_none(words, tmp_path):
     assert not torch.allclose(two.picture, two.latents[:, :1], atol=0.1)  # not the first frame
     (folder / "pictures.safetensors").write_bytes(b"half")
     with pytest.raises(VidgenError, match="is damaged .*; remove it, and it is made again"):
-        CachedLatents(tokenizer, recipe.data, **{**said, "seed": 7}, pictures=True)
+        LatentCache(tokenizer, recipe.data, **{**said, "seed": 7}, pictures=True)
 
 
 def test_of_files_the_picture_is_one_of_the_clips_frames(words, tmp_path, waves):

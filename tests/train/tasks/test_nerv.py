@@ -1,4 +1,4 @@
-"""Fitting one clip: it is learned, the seed says everything, and quantising takes little away."""
+"""Fitting one clip: it is learned, the seed says everything, and quantizing takes little away."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 
 from vidgen.errors import VidgenError
 from vidgen.metrics import psnr
-from vidgen.tokenizers.nerv.clip import choose_config, quantise_clip
+from vidgen.tokenizers.nerv.clip import choose_config, quantize_clip
 from vidgen.train.tasks.nerv import FittedClip, FittingConfig, fit_clip, rate_of, to_batch
 
 FITTING = FittingConfig(steps=240, batch_frames=4, lr=3e-3)
@@ -25,7 +25,7 @@ def fitted(frames: np.ndarray, fitting: FittingConfig) -> FittedClip:
 
 
 def decoded_psnr(frames: np.ndarray, found: FittedClip, bits: int) -> float:
-    stored = quantise_clip(found.decoder, found.embeddings, bits=bits, fps=8.0)
+    stored = quantize_clip(found.decoder, found.embeddings, bits=bits, fps=8.0)
     clip = torch.cat(list(stored.decode()), dim=1)[None]
     return psnr(clip, to_batch(frames, "cpu").movedim(1, 0)[None]).item()
 

@@ -58,7 +58,7 @@ def templates(shape: str) -> tuple[Float[np.ndarray, "n cells"], Float[np.ndarra
     return rearrange(softened, "s n h w -> (s n) (h w)").astype(np.float32), np.tile(angles, len(SOFTNESS))
 
 
-def _normalise(
+def _normalize(
     masks: Float[np.ndarray, "t h w"], area: Float[np.ndarray, " t"], centre: Float[np.ndarray, "t 2"]
 ) -> Float[np.ndarray, "t cells"]:
     """Each mask moved to the middle of the grid and scaled to area 1."""
@@ -75,7 +75,7 @@ def fit_shape(
     masks: Float[np.ndarray, "t h w"], area: Float[np.ndarray, " t"], centre: Float[np.ndarray, "t 2"]
 ) -> ShapeFit:
     """The shape that agrees best with the masks, frame by frame free to turn. Areas must be positive."""
-    pictures = _normalise(masks, area, centre)
+    pictures = _normalize(masks, area, centre)
     energy = reduce(pictures**2, "t cells -> t 1", "sum")
     dice = {}
     for shape in SHAPES:

@@ -9,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidgen.models.attention_patterns import Grid, Span, over_frames, over_time, windows_of
+from vidgen.models.attention_patterns import AttentionPattern, Grid, over_frames, over_time, windows_of
 from vidgen.models.dit.config import VideoDiTConfig
 from vidgen.models.layers import Attention, FeedForward, gated_sum, modulate
 from vidgen.models.rope import Rotary
@@ -94,7 +94,7 @@ class Block(nn.Module):
             x = x + rearrange(self.cross.look_up(y, *text), "b (t s) d -> b t s d", t=t)
         return gated_sum(x, self.mlp(modulate(self.norm2, x, shift2, scale2)), gate2)
 
-    def span(self, grid: Grid) -> Span | None:
+    def span(self, grid: Grid) -> AttentionPattern | None:
         """Which positions the modulated attention joins; None is all of them."""
         if self.kind == "full":
             return windows_of(grid, self.window, self.odd)

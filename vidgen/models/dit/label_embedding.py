@@ -15,7 +15,7 @@ WAVES = 256  # sines and cosines of a number
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipLabels:
+class LabelConditioning:
     """Labels of a batch of clips; those that a model takes are given, and no others.
 
     class_id: 0 to `classes` - 1; `classes` itself says nothing, and is the null condition of guidance.
@@ -56,7 +56,7 @@ class LabelEmbedding(nn.Module):
                 nn.init.zeros_(value)
             setattr(self, name, layer)
 
-    def forward(self, labels: ClipLabels) -> Float[Tensor, "b d"]:
+    def forward(self, labels: LabelConditioning) -> Float[Tensor, "b d"]:
         """Raises ValueError for a class or task that there is not."""
         parts = []
         for name in sorted(labels.given()):

@@ -15,7 +15,7 @@ from vidgen.models.rope import Rotary
 from vidgen.models.text.prepared import TextTokens
 
 
-class JointStream(nn.Module):
+class MMDiTStream(nn.Module):
     """One of the two: norms, attention and feed-forward with their six modulations (adaLN-single, as in `Block`).
 
     One that `ends` in this block only tells: keys and values, with the first two modulations, are all that it has.
@@ -44,7 +44,7 @@ class JointStream(nn.Module):
         return gated_sum(x, self.mlp(modulate(self.norm2, x, shift2, scale2)), gate2)
 
 
-class JointBlock(nn.Module):
+class MMDiTBlock(nn.Module):
     """A block of MM-DiT (Esser et al. 2024, section 4): text tokens and patches attend to all of both.
 
     Texts have no frames, so where levels are per frame theirs is the mean. `last` is of the last block, after which
@@ -53,7 +53,7 @@ class JointBlock(nn.Module):
 
     def __init__(self, config: VideoDiTConfig, last: bool) -> None:
         super().__init__()
-        self.patches, self.text = JointStream(config), JointStream(config, ends=last)
+        self.patches, self.text = MMDiTStream(config), MMDiTStream(config, ends=last)
 
     def forward(
         self,

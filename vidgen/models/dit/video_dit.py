@@ -17,9 +17,9 @@ from vidgen.models.attention import find_attention
 from vidgen.models.attention_patterns import Grid
 from vidgen.models.dit.blocks import Block
 from vidgen.models.dit.config import VideoDiTConfig
-from vidgen.models.dit.label_embedding import ClipLabels, LabelEmbedding
-from vidgen.models.dit.mmdit_block import JointBlock
-from vidgen.models.feature_layers import TapInfo, Tapped, block_taps
+from vidgen.models.dit.label_embedding import LabelConditioning, LabelEmbedding
+from vidgen.models.dit.mmdit_block import MMDiTBlock
+from vidgen.models.feature_layers import FeatureInfo, FeatureMixin, block_feature_info
 from vidgen.models.layers import Attention, modulate, settle, sinusoidal
 from vidgen.models.rope import rotary_table
 from vidgen.models.text.encoders import TextEncoding
@@ -29,18 +29,18 @@ from vidgen.models.text.prepared import PreparedText, TextHeads, TextTokens, fil
 def make_block(config: VideoDiTConfig, index: int) -> nn.Module:
     """The block of a VideoDiT at place `index`."""
     if config.text_attention == "joint":
-        return JointBlock(config, last=index + 1 == config.depth)
+        return MMDiTBlock(config, last=index + 1 == config.depth)
     return Block(config, index)
 
 
-class VideoDiT(Tapped, Pretrained):
+class VideoDiT(FeatureMixin, Pretrained):
     """Diffusion transformer over clips of latents (Peebles & Xie 2023), with 3-D rotary positions.
 
     The sines and cosines of the positions are also added to the patches: out of pure noise, rotary differences alone
     do not tell a patch at the border from one in the middle.
 
     `forward(x, t, text, features, labels)` maps noisy latents (b, c, t, h, w) at noise levels (b,) or (b, t) to a
-    prediction of the same shape; what it predicts is the checkpoint's parametrisation, not the network's business. Text
+    prediction of the same shape; what it predicts is the checkpoint's prediction_type, not the network's business. Text
     that serves many steps is best given as `prepare_text` makes it. Features (b, e, t, i, j), one vector a patch, are
     projected and added to the patches: what projecting both, concatenated, would give.
     """
@@ -88,21 +88,21 @@ class VideoDiT(Tapped, Pretrained):
         t: Float[Tensor, b * f],
         text: TextEncoding | PreparedText | None = None,
         features: Float[Tensor, "b e t i j"] | None = None,
-        labels: ClipLabels | None = None,
+        labels: LabelConditioning | None = None,
     ) -> Float[Tensor, "b c t h w"]:
-        for _, out in self.walk(x, t, text, features, labels):  # noqa: B007 (the last one is the output)
+        for _, out in self.iter_features(x, t, text, features, labels):  # noqa: B007 (the last one is the output)
             pass
         return out
 
-    def walk(
+    def iter_features(
         self,
         x: Float[Tensor, "b c t h w"],
         t: Float[Tensor, b * f],
         text: TextEncoding | PreparedText | None = None,
         features: Float[Tensor, "b e t i j"] | None = None,
-        labels: ClipLabels | None = None,
+        labels: LabelConditioning | None = None,
     ) -> Generator[tuple[str, Tensor], Tensor | None, None]:
-        """The embedded patches, "patches", and every block's output (b, t, h, w, d) under its tap's name, lazily; the
+        """The embedded patches, "patches", and every block's output (b, t, h, w, d) under its layer's name, lazily; the
         last item is the prediction, "out".
 
         What is sent in answer to one of them stands for the last block's output, and the blocks between are left out.
@@ -147,7 +147,11 @@ class VideoDiT(Tapped, Pretrained):
         yield "out", rearrange(x, "b t (h w) (c p q) -> b c t (h p) (w q)", h=h, p=p, q=q)
 
     def check_conditions(
-        self, text: TextEncoding | PreparedText | None, features: Tensor | None, labels: ClipLabels | None, grid: Grid
+        self,
+        text: TextEncoding | PreparedText | None,
+        features: Tensor | None,
+        labels: LabelConditioning | None,
+        grid: Grid,
     ) -> None:
         """Raises ValueError unless text, features of `grid` and labels are given exactly where the config has them."""
         c = self.config
@@ -164,7 +168,7 @@ class VideoDiT(Tapped, Pretrained):
             raise ValueError(f"this model takes the labels {sorted(c.labels)}; it was given {sorted(given)}")
 
     def condition(
-        self, t: Float[Tensor, b * f], text: TextEncoding | PreparedText | None, labels: ClipLabels | None
+        self, t: Float[Tensor, b * f], text: TextEncoding | PreparedText | None, labels: LabelConditioning | None
     ) -> Float[Tensor, "b f d"]:
         """The embedded noise level plus what is known of the whole clip, one row a frame where levels are per frame."""
         angles = sinusoidal(t if t.ndim == 2 else t[:, None], 256)
@@ -217,6 +221,6 @@ class VideoDiT(Tapped, Pretrained):
                 layer.backend = name
 
     @property
-    def feature_info(self) -> list[TapInfo]:
-        """See `block_taps`."""
-        return block_taps(self.config)
+    def feature_info(self) -> list[FeatureInfo]:
+        """See `block_feature_info`."""
+        return block_feature_info(self.config)

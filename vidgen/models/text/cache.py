@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vidgen.checkpoints.atomic import written_aside
+from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.hashing import json_hash, model_hash
 from vidgen.errors import VidgenError
 from vidgen.models.text.encoders import TextEncoder, TextEncoding
@@ -122,7 +122,7 @@ def digest(tokens: Tensor, mask: Tensor) -> str:
 
 def write_encoding(path: Path, tokens: Tensor, mask: Tensor, said: dict[str, str]) -> None:
     held = {"tokens": tokens.detach().cpu().contiguous(), "mask": mask.detach().cpu().contiguous()}
-    with written_aside(path) as target:
+    with atomic_write(path) as target:
         save_file(held, target, metadata=said | {"sha256": digest(**held)})
 
 

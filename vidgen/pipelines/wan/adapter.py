@@ -17,7 +17,7 @@ from vidgen.checkpoints.drafts import Draft, plain_settings
 from vidgen.checkpoints.pretrained import read_config
 from vidgen.errors import VidgenError
 from vidgen.models.dit.video_dit import VideoDiT
-from vidgen.models.feature_layers import TapInfo
+from vidgen.models.feature_layers import FeatureInfo
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.models.text.prepared import PreparedText
 from vidgen.pipelines.adapter import Clock, DenoiserConfig, PublishedDenoiser
@@ -119,11 +119,11 @@ class TwoWanDenoisers(nn.Module):
         part = self._at(t)
         return part(x, t, text.of(part) if isinstance(text, TextOfTwo) else text)
 
-    def walk(
+    def iter_features(
         self, x: Float[Tensor, "b c t h w"], t: Float[Tensor, " b"], text: TextEncoding | TextOfTwo | None = None
     ) -> Iterator[tuple[str, Tensor]]:
         part = self._at(t)
-        return part.walk(x, t, text.of(part) if isinstance(text, TextOfTwo) else text)
+        return part.iter_features(x, t, text.of(part) if isinstance(text, TextOfTwo) else text)
 
     def prepare_text(self, text: TextEncoding) -> TextOfTwo:
         """See `NativeWanDenoiser.prepare_text`."""
@@ -158,6 +158,6 @@ class TwoWanDenoisers(nn.Module):
         return TwoWanDenoisers(self.high.fresh(), self.low.fresh(), self.boundary)
 
     @property
-    def feature_info(self) -> list[TapInfo]:
-        """The taps of the transformer that a level belongs to."""
+    def feature_info(self) -> list[FeatureInfo]:
+        """The layers of the transformer that a level belongs to."""
         return self.high.feature_info

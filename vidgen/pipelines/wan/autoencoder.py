@@ -103,8 +103,8 @@ class WanConfig:
             in_channels=3 * c.patch**2,
             out_channels=3 * c.patch**2,
             patch_size=c.patch if c.patch > 1 else None,
-            scale_factor_temporal=c.ratio_t,
-            scale_factor_spatial=c.ratio,
+            scale_factor_temporal=c.temporal_compression_ratio,
+            scale_factor_spatial=c.spatial_compression_ratio,
         )
         if c.backbone != "wan" or found.to_ours() != c:
             raise VidgenError(f"{c.name} with backbone {c.backbone!r} cannot be written as {CLASS_NAME}: {c}")
@@ -114,7 +114,7 @@ class WanConfig:
 def read_wan(place: str | os.PathLike, *, dtype: torch.dtype | None = None, device: str = "cpu") -> VideoTokenizer:
     """The tokenizer of an AutoencoderKLWan in a folder or a single file, in evaluation mode and without gradients.
 
-    Latents are normalised by the config's `latents_mean` and `latents_std`. Raises VidgenError, before a tensor is
+    Latents are normalized by the config's `latents_mean` and `latents_std`. Raises VidgenError, before a tensor is
     read, if a setting is not supported, a tensor is missing, unexpected or of another shape, or memory is short.
     """
     place = Path(place)

@@ -14,7 +14,7 @@ from torch import Tensor
 from vidgen.errors import VidgenError
 from vidgen.pipelines.image_encoder import ImageEncoder
 from vidgen.pipelines.video import PipelineOutput, VideoPipeline
-from vidgen.samplers.conditioning.frames import Picture, read_picture
+from vidgen.samplers.conditioning.frames import Image, read_picture
 
 
 class ImageToVideoPipeline(VideoPipeline):
@@ -33,8 +33,8 @@ class ImageToVideoPipeline(VideoPipeline):
         self,
         prompt: str | Sequence[str],
         *,
-        image: Picture | None = None,
-        last_image: Picture | None = None,
+        image: Image | None = None,
+        last_image: Image | None = None,
         num_frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
@@ -58,14 +58,18 @@ class ImageToVideoPipeline(VideoPipeline):
         self, images: Sequence[Float[Tensor, "3 h w"]], size: tuple[int, int, int]
     ) -> Float[Tensor, "1 k t h w"]:
         """A channel for each frame of a latent that says whether it is known, and the latents of the known frames."""
-        ratio_t = self.vae.config.ratio_t
-        frames = size[0] + -(size[0] - 1) % ratio_t
+        temporal_compression_ratio = self.vae.config.temporal_compression_ratio
+        frames = size[0] + -(size[0] - 1) % temporal_compression_ratio
         places = [0, size[0] - 1][: len(images)]
         video, known = torch.zeros(3, frames, *size[1:]), torch.zeros(frames)
         for place, image in zip(places, images, strict=True):
             video[:, place], known[place] = image, 1.0
         latents = self.vae.encode(video[None].to(next(self.vae.parameters()).device)).latents
-        cells = rearrange(F.pad(known, (ratio_t - 1, 0), value=1.0), "(t r) -> 1 r t 1 1", r=ratio_t)
+        cells = rearrange(
+            F.pad(known, (temporal_compression_ratio - 1, 0), value=1.0),
+            "(t r) -> 1 r t 1 1",
+            r=temporal_compression_ratio,
+        )
         mask = cells.expand(-1, -1, -1, *latents.shape[3:]).to(latents)
         return torch.cat([mask, latents], dim=1)
 

@@ -45,15 +45,15 @@ class NativeWanDenoiser(PublishedDenoiser):
     def forward(
         self, x: Float[Tensor, "b c t h w"], t: Float[Tensor, b * f], text: TextEncoding | PreparedText | None = None
     ) -> Float[Tensor, "b c t h w"]:
-        for _, out in self.walk(x, t, text):  # noqa: B007 (the last one is the output)
+        for _, out in self.iter_features(x, t, text):  # noqa: B007 (the last one is the output)
             pass
         return out
 
-    def walk(
+    def iter_features(
         self, x: Float[Tensor, "b c t h w"], t: Float[Tensor, b * f], text: TextEncoding | PreparedText | None = None
     ) -> Generator[tuple[str, Tensor], Tensor | None, None]:
-        """See `VideoDiT.walk`. Raises VidgenError for latents, levels or text that the network does not take."""
-        return self.network.walk(x, self.clock(self.check(x, t, text)) / WHOLE, text)
+        """See `VideoDiT.iter_features`. Raises VidgenError for latents, levels or text that the network does not take."""
+        return self.network.iter_features(x, self.clock(self.check(x, t, text)) / WHOLE, text)
 
     def prepare_text(self, text: TextEncoding) -> PreparedText:
         """See `VideoDiT.prepare_text`."""

@@ -2,7 +2,7 @@
 VideoDiT, and written.
 
 They predict the velocity of the flow path (`flow`, from the clean latents to the noise), at levels that diffusers
-counts in thousandths. Latents are those of the autoencoder of the same version, normalised.
+counts in thousandths. Latents are those of the autoencoder of the same version, normalized.
 """
 
 from __future__ import annotations

@@ -78,11 +78,11 @@ def read_maps(
     maps: dict[str, FeatureMaps] = {}
     for prefix, fx in extractors.items():
         out = fx(video, ids, prompts=prompts)
-        strides = {info.name: info.stride[1:] for info in fx.feature_info}
+        strides = {info.name: info.reduction[1:] for info in fx.feature_info}
         for key, x in out.features.items():
             for name, finite in zip(ids, torch.isfinite(x).flatten(1).all(1).tolist(), strict=True):
                 if not finite:
-                    raise VidgenError(f"features {prefix}{key} of clip {name!r} are not finite; leave the tap out")
+                    raise VidgenError(f"features {prefix}{key} of clip {name!r} are not finite; leave the layer out")
             frames, size = middle_frames(out.times[key][0].long()), (video.shape[3], video.shape[4])
             shape, stride = (x.shape[2], x.shape[3]), strides[parse_key(key)[0]]
             maps[prefix + key] = FeatureMaps(x=x.cpu(), grid=Grid(frames=frames, shape=shape, stride=stride, size=size))

@@ -34,10 +34,10 @@ def propagate(
     """Values of the first frame in every frame: each cell takes the mean of those that its nearest cells in the first
     frame and in the `context` frames before it have, weighted by a softmax (Jabri et al. 2020, section 3.3).
 
-    Features are standardised on the clip, channel by channel, before their cosines are taken. The first frame comes
+    Features are standardized on the clip, channel by channel, before their cosines are taken. The first frame comes
     back as it is given.
     """
-    keys = rearrange(unit(standardise(features)), "b t h w c -> b t (h w) c")
+    keys = rearrange(unit(standardize(features)), "b t h w c -> b t (h w) c")
     h, w = values.shape[1:3]
     apart = distances(h, w).to(keys)  # n m
     known = [rearrange(values, "b h w o -> b (h w) o").to(keys)]
@@ -54,7 +54,7 @@ def propagate(
     return rearrange(torch.stack(known, dim=1), "b t (h w) o -> b t h w o", h=h, w=w)
 
 
-def standardise(features: Float[Tensor, "b t h w c"]) -> Float[Tensor, "b t h w c"]:
+def standardize(features: Float[Tensor, "b t h w c"]) -> Float[Tensor, "b t h w c"]:
     """Every channel of a clip less its mean, and over its standard deviation where it has one."""
     x = features.float()
     centred = x - x.mean((1, 2, 3), keepdim=True)

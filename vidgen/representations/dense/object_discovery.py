@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vidgen.data.shapes.labels import ClipLabels
 from vidgen.representations.dense.grids import BLOCKS, FeatureMaps, Grid, grid_key, inside
-from vidgen.representations.dense.label_propagation import standardise
+from vidgen.representations.dense.label_propagation import standardize
 from vidgen.representations.dense.pca import fit_reductions
 from vidgen.representations.dense.results import describe
 from vidgen.representations.dense.slots import SlotSettings, follow_slots, train_slots
@@ -80,7 +80,7 @@ def group(
     seed: int,
 ) -> list[dict[str, Any]]:
     """Rows of slots that are trained on the features of the training part alone, of k-means of the same features with
-    as many clusters, and of blocks. Features are standardised on the clip, channel by channel: how light a whole clip
+    as many clusters, and of blocks. Features are standardized on the clip, channel by channel: how light a whole clip
     is tells no object from another."""
     reductions = fit_reductions((evened(maps) for maps, _ in maps_of("train")), CHANNELS)
     held: dict[str, Held] = {}
@@ -110,7 +110,7 @@ def group(
 
 
 def evened(maps: Mapping[str, FeatureMaps]) -> dict[str, FeatureMaps]:
-    return {key: replace(one, x=standardise(one.x)) for key, one in maps.items()}
+    return {key: replace(one, x=standardize(one.x)) for key, one in maps.items()}
 
 
 def row_of(

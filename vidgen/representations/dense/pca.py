@@ -27,7 +27,7 @@ class Reduction:
 
 
 def fit_reduction(x: Float[Tensor, "n c"], width: int) -> Reduction:
-    """Channels standardised, turned to their principal axes, of which the first `width` are kept where so many vary,
+    """Channels standardized, turned to their principal axes, of which the first `width` are kept where so many vary,
     and scaled together to a mean square of 1 on `x`."""
     x = x.double()
     mean, std = x.mean(0), x.std(0, correction=0)

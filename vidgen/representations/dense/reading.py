@@ -15,7 +15,7 @@ from vidgen.representations.extractor import FeatureExtractor
 
 @dataclass(kw_only=True)
 class Reader:
-    """extractors, by what their keys begin with: of all taps. prompted: of those alone that hear a prompt. total: clips
+    """extractors, by what their keys begin with: of all layers. prompted: of those alone that hear a prompt. total: clips
     that will be read, of which `progress` hears."""
 
     extractors: Mapping[str, FeatureExtractor]

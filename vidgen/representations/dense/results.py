@@ -25,10 +25,11 @@ def describe(
 ) -> dict[str, Any]:
     """A row. choice: what was chosen on validation, as plain data. baseline: it is one whatever its key. others: what
     this task says besides."""
-    tap, level = parse_grid_key(key)
+    layer, level = parse_grid_key(key)
     return {
         "task": task,
-        "tap": tap,
+        "layer": layer,
+        "tap": layer,
         "noise_level": level,
         "pool": "none",
         "kind": kind,

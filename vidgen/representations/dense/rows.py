@@ -39,7 +39,7 @@ def dense_rows(
     model: Any,
     tasks: Sequence[str] = USUAL,
     *,
-    taps: Sequence[str] = ("tokenizer.latents",),
+    layers: Sequence[str] = ("tokenizer.latents",),
     noise_levels: Sequence[float] = (0.1,),
     settings: Sequence[Affinity] = SETTINGS,
     classes: str = "colour",
@@ -53,7 +53,7 @@ def dense_rows(
     progress: Callable[[int, int], None] | None = None,
     found: Callable[[Found], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """A row for every task and tap (at every noise level), and for what it is held against: the same with random
+    """A row for every task and layer (at every noise level), and for what it is held against: the same with random
     weights, raw pixels cut into the same cells, the first frame kept still, and the truth on the same cells ("exact"),
     which shows what is lost to their size.
 
@@ -63,8 +63,8 @@ def dense_rows(
     `group`), both in clips of two objects, whatever `max_objects`.
     clips: held-out clips to report on; as many to fit on, and half as many to choose on. num_frames, size: as in
     `extract_source`. found: hears of all that is followed in the first held-out clips, to be looked at.
-    A row has task, tap, noise_level, pool, kind, metric, validation, test, ci (95%, over clips), baseline, stride,
-    choice, and other measures by name. Raises VidgenError for a task, tap or size that is not to be had,
+    A row has task, layer, noise_level, pool, kind, metric, validation, test, ci (95%, over clips), baseline, stride,
+    choice, and other measures by name. Raises VidgenError for a task, layer or size that is not to be had,
     and for expressions of a model without a text-to-video denoiser.
     """
     if unknown := [task for task in tasks if task not in TASKS]:
@@ -81,8 +81,8 @@ def dense_rows(
     )  # fmt: skip
     twin = random_like(model, seed)
     reader = Reader(
-        extractors=extractors_of(model, twin, taps, noise_levels, seed),
-        prompted=extractors_of(model, twin, [tap for tap in taps if tap.startswith("dit.")], noise_levels, seed),
+        extractors=extractors_of(model, twin, layers, noise_levels, seed),
+        prompted=extractors_of(model, twin, [layer for layer in layers if layer.startswith("dit.")], noise_levels, seed),
         total=sum(scenes.counts[part] for parts in parts_of(tasks) for part in parts), progress=progress,
     )  # fmt: skip
     rows = follow(partial(reader.read_moving, scenes), [task for task in tasks if task in FOLLOWED], settings, found)
@@ -98,11 +98,11 @@ def dense_rows(
 
 
 def extractors_of(
-    model: Any, twin: Any, taps: Sequence[str], noise_levels: Sequence[float], seed: int
+    model: Any, twin: Any, layers: Sequence[str], noise_levels: Sequence[float], seed: int
 ) -> dict[str, FeatureExtractor]:
-    """Of the model, and of the same with random weights; none for no taps."""
-    asked = {"taps": list(taps), "noise_levels": list(noise_levels), "pool": "none", "seed": seed}
-    return {prefix: FeatureExtractor(one, **asked) for prefix, one in (("", model), (RANDOM, twin)) if taps}
+    """Of the model, and of the same with random weights; none for no layers."""
+    asked = {"layers": list(layers), "noise_levels": list(noise_levels), "pool": "none", "seed": seed}
+    return {prefix: FeatureExtractor(one, **asked) for prefix, one in (("", model), (RANDOM, twin)) if layers}
 
 
 def parts_of(tasks: Sequence[str]) -> Iterator[tuple[str, ...]]:

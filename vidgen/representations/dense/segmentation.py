@@ -80,7 +80,7 @@ class Collected:
 def segment(
     maps_of: Callable[[str], Iterator[tuple[dict[str, FeatureMaps], list[ClipLabels]]]], classes: str, seed: int
 ) -> list[dict[str, Any]]:
-    """Rows of logistic regressions on standardised cells, the penalty chosen on validation by mean IoU of pixels."""
+    """Rows of logistic regressions on standardized cells, the penalty chosen on validation by mean IoU of pixels."""
     parts: dict[str, dict[str, Collected]] = {}
     for part in ("train", "validation", "test"):
         held = parts.setdefault(part, {})

@@ -1,4 +1,4 @@
-"""A tap of a model with the layers before it free to be trained, and the model itself left as it is."""
+"""A layer of a model with the layers before it free to be trained, and the model itself left as it is."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from vidgen.representations.pooling import POOLS
 
 
 class Backbone:
-    """One tap of a copy of a pipeline or tokenizer.
+    """One layer of a copy of a pipeline or tokenizer.
 
-    For a tap of the denoiser the denoiser is trained, on latents of the tokenizer as it is; for one of the tokenizer
+    For a layer of the denoiser the denoiser is trained, on latents of the tokenizer as it is; for one of the tokenizer
     the tokenizer. The noise of a clip is a function of (seed, id), as in `FeatureExtractor`; so is everything else.
     """
 
     def __init__(self, model: Any, key: str, *, pool: str, seed: int, prompt: str) -> None:
-        self.tap, level = parse_key(key)
-        self.pool, self.of_denoiser = pool, self.tap.startswith("dit.")
+        self.layer, level = parse_key(key)
+        self.pool, self.of_denoiser = pool, self.layer.startswith("dit.")
         if isinstance(model, nn.Module):
             self.model = self.trained = copy.deepcopy(model)
         else:
@@ -33,7 +33,7 @@ class Backbone:
             setattr(self.model, part, self.trained)
         self.trained.float().requires_grad_(True)
         levels = (0.0,) if level is None else (level,)
-        self.extractor = FeatureExtractor(self.model, [self.tap], levels, pool, seed, prompt)
+        self.extractor = FeatureExtractor(self.model, [self.layer], levels, pool, seed, prompt)
 
     @torch.no_grad()
     def prepare(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b c t h w"]:
@@ -47,10 +47,10 @@ class Backbone:
         """Pooled features, their axes flattened, with gradients where those are on."""
         with evaluating(self.model):
             if self.of_denoiser:
-                ((_, x),) = self.extractor.walk_denoiser(inputs, ids)
+                ((_, x),) = self.extractor.iter_denoiser_features(inputs, ids)
             else:
-                name = self.tap.removeprefix("tokenizer.")
-                walk = self.trained.walk(inputs.to(device_of(self.trained)))
+                name = self.layer.removeprefix("tokenizer.")
+                walk = self.trained.iter_features(inputs.to(device_of(self.trained)))
                 ((_, x),) = up_to_last(walk, [name])
                 x = rearrange(x, "b c t h w -> b t h w c")
         return rearrange(POOLS[self.pool](x.float()), "b ... -> b (...)").cpu()

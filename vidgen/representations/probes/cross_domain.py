@@ -65,14 +65,14 @@ class Domains:
     def column(self, name: str) -> list[str | None]:
         return [label for bank in self.parts for label in bank.column(name)]
 
-    def find_key(self, tap: str, noise_level: float | None = None) -> str:
-        return self.parts[0].find_key(tap, noise_level)
+    def find_key(self, layer: str, noise_level: float | None = None) -> str:
+        return self.parts[0].find_key(layer, noise_level)
 
-    def X(self, tap: str, noise_level: float | None = None) -> Float[np.ndarray, "n c"]:
-        return np.concatenate([bank.X(tap, noise_level) for bank in self.parts])
+    def X(self, layer: str, noise_level: float | None = None) -> Float[np.ndarray, "n c"]:
+        return np.concatenate([bank.X(layer, noise_level) for bank in self.parts])
 
-    def tokens(self, tap: str, noise_level: float | None = None) -> Float[np.ndarray, "n *axes c"]:
-        return np.concatenate([bank.tokens(tap, noise_level) for bank in self.parts])
+    def tokens(self, layer: str, noise_level: float | None = None) -> Float[np.ndarray, "n *axes c"]:
+        return np.concatenate([bank.tokens(layer, noise_level) for bank in self.parts])
 
 
 def check_alike(learned: FeatureBank, reported: FeatureBank) -> None:
@@ -110,10 +110,10 @@ def cross_domain_rows(
     learned: FeatureBank,
     reported: FeatureBank,
     kind: str = "knn",
-    taps: Sequence[str] | None = None,
+    layers: Sequence[str] | None = None,
     *,
     task: str = "label",
-    goal: str | None = None,
+    target_type: str | None = None,
     skip_unlabelled: bool = False,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
@@ -122,17 +122,20 @@ def cross_domain_rows(
 
     Raises VidgenError for banks that do not fit together, and for classes to report on that are not learned.
     """
-    both, asked = Domains(learned, reported), {"goal": goal, "skip_unlabelled": skip_unlabelled, "seed": seed}
+    both, asked = (
+        Domains(learned, reported),
+        {"target_type": target_type, "skip_unlabelled": skip_unlabelled, "seed": seed},
+    )
     check_labels(both, task, **asked)
-    rows = probe_rows(both, kind, taps, task=task, **asked)
+    rows = probe_rows(both, kind, layers, task=task, **asked)
     splits, own = {row.split for row in learned.rows}, {}
     if splits & set(TEST_NAMES) and "train" in splits:
-        there = probe_rows(learned, kind, taps, task=task, **asked)
-        own = {(row["tap"], row["noise_level"]): row["test"] for row in there}
+        there = probe_rows(learned, kind, layers, task=task, **asked)
+        own = {(row["layer"], row["noise_level"]): row["test"] for row in there}
     names = {"learned": str(learned.folder), "reported": str(reported.folder)}
     for row in rows:
         row["domains"] = names
-        if (score := own.get((row["tap"], row["noise_level"]))) is not None:
+        if (score := own.get((row["layer"], row["noise_level"]))) is not None:
             row["own_domain"] = score
     return rows
 
@@ -143,6 +146,6 @@ def check_labels(both: Domains, task: str, **asked: Any) -> None:
         if task not in bank.columns:
             raise VidgenError(f"{bank.folder} has no labels {task!r}; it has {', '.join(bank.columns) or 'none'}")
     found = task_of(both, name=task, **asked)
-    if found.goal == "class" and (new := sorted(set(found.y[found.test]) - set(found.y[found.train]))):
+    if found.target_type == "class" and (new := sorted(set(found.y[found.test]) - set(found.y[found.train]))):
         learned, reported = (bank.folder for bank in both.parts)
         raise VidgenError(f"{task} {new[0]!r} is in {reported}, but not in what is learned from in {learned}")

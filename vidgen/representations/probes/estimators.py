@@ -1,4 +1,4 @@
-"""Probes that are scikit-learn's estimators, on features standardised on what is fitted."""
+"""Probes that are scikit-learn's estimators, on features standardized on what is fitted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DECAYS = (1.0, 1e-2, 1e-4)
 HIDDEN, ROUNDS = 256, 300
 
 
-def standardised(estimator: Estimator, *, wide: bool = False) -> Estimator:
+def standardized(estimator: Estimator, *, wide: bool = False) -> Estimator:
     """The estimator behind a StandardScaler; `wide`: on float64 features, for normal equations, which square the
     condition number. float32 does not bear that."""
     import numpy as np
@@ -24,50 +24,50 @@ def standardised(estimator: Estimator, *, wide: bool = False) -> Estimator:
     return make_pipeline(*widen, StandardScaler(), estimator)
 
 
-def make_knn(k: int, goal: str, seed: int) -> Estimator:
+def make_knn(k: int, target_type: str, seed: int) -> Estimator:
     """k nearest neighbours by cosine: their vote, or the mean of their numbers."""
     from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
-    kind = KNeighborsRegressor if goal == "regression" else KNeighborsClassifier
-    return standardised(kind(n_neighbors=k, metric="cosine"))
+    kind = KNeighborsRegressor if target_type == "regression" else KNeighborsClassifier
+    return standardized(kind(n_neighbors=k, metric="cosine"))
 
 
-def make_linear(c: float, goal: str, seed: int) -> Estimator:
+def make_linear(c: float, target_type: str, seed: int) -> Estimator:
     """Logistic regression with an L2 penalty of 1 / c, one for every word of a set; numbers: least squares with it."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.multiclass import OneVsRestClassifier
 
-    if goal == "regression":
-        return make_ridge(1.0 / c, goal, seed)
+    if target_type == "regression":
+        return make_ridge(1.0 / c, target_type, seed)
     logistic = LogisticRegression(C=c, max_iter=1000)
-    return standardised(OneVsRestClassifier(logistic) if goal == "multilabel" else logistic)
+    return standardized(OneVsRestClassifier(logistic) if target_type == "multilabel" else logistic)
 
 
-def make_ridge(penalty: float, goal: str, seed: int) -> Estimator:
+def make_ridge(penalty: float, target_type: str, seed: int) -> Estimator:
     """Least squares with an L2 penalty (Hoerl & Kennard 1970), to the numbers, or to -1 and 1 of classes."""
     from sklearn.linear_model import Ridge, RidgeClassifier
 
-    kind = Ridge if goal == "regression" else RidgeClassifier
-    return standardised(kind(alpha=penalty), wide=True)
+    kind = Ridge if target_type == "regression" else RidgeClassifier
+    return standardized(kind(alpha=penalty), wide=True)
 
 
-def make_centroid(_: Any, goal: str, seed: int) -> Estimator:
+def make_centroid(_: Any, target_type: str, seed: int) -> Estimator:
     """The class whose mean is nearest."""
     from sklearn.neighbors import NearestCentroid
 
-    return standardised(NearestCentroid())
+    return standardized(NearestCentroid())
 
 
-def make_mlp(decay: float, goal: str, seed: int) -> Estimator:
+def make_mlp(decay: float, target_type: str, seed: int) -> Estimator:
     """One hidden layer of 256 ReLU, by Adam, with an L2 penalty."""
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-    kind = MLPRegressor if goal == "regression" else MLPClassifier
-    return standardised(kind(hidden_layer_sizes=(HIDDEN,), alpha=decay, max_iter=ROUNDS, random_state=seed))
+    kind = MLPRegressor if target_type == "regression" else MLPClassifier
+    return standardized(kind(hidden_layer_sizes=(HIDDEN,), alpha=decay, max_iter=ROUNDS, random_state=seed))
 
 
-def make_majority(_: Any, goal: str, seed: int) -> Estimator:
+def make_majority(_: Any, target_type: str, seed: int) -> Estimator:
     """The most frequent class, or the mean, whatever the features."""
     from sklearn.dummy import DummyClassifier, DummyRegressor
 
-    return DummyRegressor() if goal == "regression" else DummyClassifier(strategy="most_frequent")
+    return DummyRegressor() if target_type == "regression" else DummyClassifier(strategy="most_frequent")

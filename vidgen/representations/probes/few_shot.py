@@ -42,7 +42,7 @@ MOST_WAYS = 5  # classes of an episode, where nothing is said
 
 def unscaled(make: Any) -> Any:
     """Without the standardisation on what is fitted: of a handful of clips, it would level all features."""
-    return by_estimator(lambda choice, goal, seed: make(choice, goal, seed)[-1])
+    return by_estimator(lambda choice, target_type, seed: make(choice, target_type, seed)[-1])
 
 
 LEARNERS: dict[str, Probe] = {
@@ -129,11 +129,11 @@ def score_few_shot(
     """Chosen on episodes within train (or from train to validation), scored on episodes from train to test: the mean
     over them, its 95% interval by Student's t over episodes, and the accuracy of each.
 
-    Features are standardised on train. Episodes draw from the same clips: the interval is of the episodes, and does not
+    Features are standardized on train. Episodes draw from the same clips: the interval is of the episodes, and does not
     say how another set of clips would do.
     """
     check_finite(X, task.ids)
-    X = standardise_on(X, task.train)
+    X = standardize_on(X, task.train)
     folds = validation_folds(task)
     few = max(1, -(-setting.episodes // (4 * len(folds))))
     tried = Setting(ways=setting.ways, shots=setting.shots, queries=setting.queries, episodes=few)
@@ -163,7 +163,7 @@ def score_few_shot(
     return score, each
 
 
-def standardise_on(X: Float[np.ndarray, "n c"], rows: Int[np.ndarray, " k"]) -> Float[np.ndarray, "n c"]:
+def standardize_on(X: Float[np.ndarray, "n c"], rows: Int[np.ndarray, " k"]) -> Float[np.ndarray, "n c"]:
     mean, std = X[rows].mean(0), X[rows].std(0)
     return (X - mean) / np.where(std > 1e-6, std, 1.0)
 
@@ -171,7 +171,7 @@ def standardise_on(X: Float[np.ndarray, "n c"], rows: Int[np.ndarray, " k"]) -> 
 def few_shot_rows(
     bank: FeatureBank,
     kind: str = "centroid",
-    taps: Sequence[str] | None = None,
+    layers: Sequence[str] | None = None,
     *,
     setting: Setting,
     task: str = "label",
@@ -185,8 +185,8 @@ def few_shot_rows(
     """
     if kind not in LEARNERS:
         raise VidgenError(f"probe {kind!r} does not learn from few shots; choose one of {', '.join(LEARNERS)}")
-    asked = task_of(bank, seed, name=task, goal="class", skip_unlabelled=skip_unlabelled)
-    keys = chosen_keys(bank, taps)
+    asked = task_of(bank, seed, name=task, target_type="class", skip_unlabelled=skip_unlabelled)
+    keys = chosen_keys(bank, layers)
     ways = len(set(asked.y[draw_episodes(asked.y, asked.train, asked.test, setting, seed)[0].support]))
     scores = {key: score_few_shot(LEARNERS[kind], bank.X(key), asked, setting, seed) for key in keys}
     scores["majority"] = score_few_shot(MAJORITY, np.zeros((len(bank), 1), np.float32), asked, setting, seed)

@@ -53,15 +53,15 @@ def train_epochs(
     epochs: int,
     seed: int,
 ) -> list[np.ndarray]:
-    """What is said of rows `told` after every pass over rows `fit`: AdamW, the head from zero on features standardised
+    """What is said of rows `told` after every pass over rows `fit`: AdamW, the head from zero on features standardized
     by what they were at first."""
     y = task.y[fit]
-    target, names = encode_target(y.astype(str) if task.goal == "class" else y, task.goal)
-    target = target if task.goal == "class" else target.float()
+    target, names = encode_target(y.astype(str) if task.target_type == "class" else y, task.target_type)
+    target = target if task.target_type == "class" else target.float()
     first = read_features(backbone, inputs, task.ids, fit)
     mean, std = first.mean(0), first.std(0)
     std = torch.where(std > 1e-6, std, 1.0)
-    head = nn.Linear(first.shape[1], len(names) if task.goal == "class" else target.shape[1])
+    head = nn.Linear(first.shape[1], len(names) if task.target_type == "class" else target.shape[1])
     for weight in head.parameters():
         nn.init.zeros_(weight)
     groups = [{"params": head.parameters(), "lr": HEAD_RATE}]
@@ -72,15 +72,15 @@ def train_epochs(
     for step, rows in enumerate(draw_batches(len(fit), epochs * per_epoch, seed, BATCH), 1):
         with torch.enable_grad():
             x = (backbone(inputs[fit[rows]], [task.ids[row] for row in fit[rows]]) - mean) / std
-            loss = losses(rearrange(head(x), "b o -> 1 b o"), target[rows], task.goal).sum()
+            loss = losses(rearrange(head(x), "b o -> 1 b o"), target[rows], task.target_type).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         if step % per_epoch == 0:
             with torch.no_grad():
                 x = (read_features(backbone, inputs, task.ids, told) - mean) / std
-                words = decode_target(rearrange(head(x), "m o -> 1 m o"), y, names, task.goal)[0]
-            said.append(words.astype(object) if task.goal == "class" else words.reshape(task.y[told].shape))
+                words = decode_target(rearrange(head(x), "m o -> 1 m o"), y, names, task.target_type)[0]
+            said.append(words.astype(object) if task.target_type == "class" else words.reshape(task.y[told].shape))
     return said
 
 
@@ -97,7 +97,7 @@ def fine_tune(
 ) -> ProbeScore:
     """Rate and number of passes are chosen on validation (where there is no such split, on one part of train, its
     groups kept whole), and then all of train is learned from anew."""
-    metric, (fit, held) = METRICS[task.goal], validation_folds(task)[0]
+    metric, (fit, held) = METRICS[task.target_type], validation_folds(task)[0]
     best: tuple[float, float, int] | None = None
     for rate in schedule.rates:
         for epoch, said in enumerate(train_epochs(make(), inputs, task, fit, held, rate, schedule.epochs, seed), 1):
@@ -144,12 +144,12 @@ def fine_tune_rows(
     key: str,
     *,
     task: str = "label",
-    goal: str | None = None,
+    target_type: str | None = None,
     skip_unlabelled: bool = False,
     schedule: Schedule | None = None,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """The tap `key` fine-tuned, and from random weights; and beside them the rows of linear probes of the same tap as
+    """The layer `key` fine-tuned, and from random weights; and beside them the rows of linear probes of the same layer as
     it is, and of all that it is held against (see `probe_rows`). The clips are read from the bank's source, the model
     is left as it is.
 
@@ -158,7 +158,7 @@ def fine_tune_rows(
     if bank.meta.get("model_hash") != model_hash(model):
         raise VidgenError(f"{bank.folder} holds features of another model; fine-tune the one it was extracted with")
     key, schedule = bank.find_key(key), schedule or Schedule()
-    asked = task_of(bank, seed, name=task, goal=goal, skip_unlabelled=skip_unlabelled)
+    asked = task_of(bank, seed, name=task, target_type=target_type, skip_unlabelled=skip_unlabelled)
     setting = {name: bank.meta[name] for name in ("pool", "seed", "prompt")}
     rows = []
     needed = np.concatenate([asked.train, asked.test, *([] if asked.validation is None else [asked.validation])])
@@ -169,7 +169,9 @@ def fine_tune_rows(
             check_same(bank, key, read_features(backbone, inputs, bank.ids, needed[:1]), int(needed[0]))
         score = fine_tune(lambda start=start: Backbone(start, key, **setting), inputs, asked, schedule, seed)
         rows.append(describe(bank, prefix + key, "fine-tuned", asked, score))
-    return rows + probe_rows(bank, "linear", [key], task=task, goal=goal, skip_unlabelled=skip_unlabelled, seed=seed)
+    return rows + probe_rows(
+        bank, "linear", [key], task=task, target_type=target_type, skip_unlabelled=skip_unlabelled, seed=seed
+    )
 
 
 def check_same(bank: FeatureBank, key: str, found: Float[Tensor, "1 d"], row: int) -> None:

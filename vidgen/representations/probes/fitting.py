@@ -35,19 +35,19 @@ def by_grid(make: Callable[..., Grid]) -> Callable[..., list[np.ndarray]]:
         X: Float[np.ndarray, "n l c"],
         y: np.ndarray,
         others: Float[np.ndarray, "m l c"],
-        goal: str,
+        target_type: str,
         seed: int,
     ) -> list[np.ndarray]:
-        x, x_others = standardise(X, others)
-        target, names = encode_target(y, goal)
-        target = target if goal == "class" else target.to(x.dtype)
-        outputs = len(names) if goal == "class" else target.shape[1]
+        x, x_others = standardize(X, others)
+        target, names = encode_target(y, target_type)
+        target = target if target_type == "class" else target.to(x.dtype)
+        outputs = len(names) if target_type == "class" else target.shape[1]
         grid = make(len(choices), x.shape[1], x.shape[2], outputs, seed, x.dtype)
         with torch.enable_grad():
-            train_members(grid, choices, x, target, goal, seed)
+            train_members(grid, choices, x, target, target_type, seed)
         with torch.no_grad():
             said = torch.cat([grid(part) for part in x_others.split(BATCH)], dim=1)
-        return list(decode_target(said, y, names, goal))
+        return list(decode_target(said, y, names, target_type))
 
     return predict
 
@@ -57,7 +57,7 @@ def train_members(
     choices: Sequence[Setting],
     x: Float[Tensor, "n l c"],
     target: Tensor,
-    goal: str,
+    target_type: str,
     seed: int,
 ) -> None:
     """AdamW (Loshchilov & Hutter 2019), each member at its own rate and decay, cosine to zero, the same batches for
@@ -70,20 +70,20 @@ def train_members(
     for rows in draw_batches(len(x), steps, seed):
         said = grid(x[rows])
         # the sum over members of their mean losses: each gets the gradient it would have alone
-        loss = losses(said, target[rows], goal).sum()
+        loss = losses(said, target[rows], target_type).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
 
 
-def losses(said: Float[Tensor, "g b o"], target: Tensor, goal: str) -> Float[Tensor, " g"]:
+def losses(said: Float[Tensor, "g b o"], target: Tensor, target_type: str) -> Float[Tensor, " g"]:
     """Every member's mean loss."""
-    if goal == "class":
+    if target_type == "class":
         wanted = repeat(target, "b -> (g b)", g=len(said))
         each = F.cross_entropy(rearrange(said, "g b o -> (g b) o"), wanted, reduction="none")
         return rearrange(each, "(g b) -> g b", g=len(said)).mean(1)
-    measure = F.binary_cross_entropy_with_logits if goal == "multilabel" else F.mse_loss
+    measure = F.binary_cross_entropy_with_logits if target_type == "multilabel" else F.mse_loss
     return measure(said, target.expand_as(said), reduction="none").mean((1, 2))
 
 
@@ -96,7 +96,7 @@ def draw_batches(n: int, steps: int, seed: int, size: int = BATCH) -> Iterator[I
         yield left.pop(0)
 
 
-def standardise(X: Float[np.ndarray, "n l c"], others: Float[np.ndarray, "m l c"]) -> tuple[Tensor, Tensor]:
+def standardize(X: Float[np.ndarray, "n l c"], others: Float[np.ndarray, "m l c"]) -> tuple[Tensor, Tensor]:
     """Both, every channel less its mean and over its standard deviation in X."""
     x, y = torch.from_numpy(np.ascontiguousarray(X)), torch.from_numpy(np.ascontiguousarray(others))
     mean, std = x.mean((0, 1)), x.std((0, 1))
@@ -104,22 +104,22 @@ def standardise(X: Float[np.ndarray, "n l c"], others: Float[np.ndarray, "m l c"
     return (x - mean) / std, (y - mean) / std
 
 
-def encode_target(y: np.ndarray, goal: str) -> tuple[Tensor, np.ndarray]:
+def encode_target(y: np.ndarray, target_type: str) -> tuple[Tensor, np.ndarray]:
     """What is trained on, and the classes that its numbers stand for."""
-    if goal == "class":
+    if target_type == "class":
         names, numbers = np.unique(y, return_inverse=True)
         return torch.from_numpy(numbers), names
-    if goal == "multilabel":
+    if target_type == "multilabel":
         return torch.from_numpy(y.astype(np.float64)), np.empty(0)
     mean, std = scale_of(y)
     return torch.from_numpy((y - mean) / std), np.empty(0)
 
 
-def decode_target(said: Float[Tensor, "g m o"], y: np.ndarray, names: np.ndarray, goal: str) -> np.ndarray:
+def decode_target(said: Float[Tensor, "g m o"], y: np.ndarray, names: np.ndarray, target_type: str) -> np.ndarray:
     """Outputs in the form of y."""
-    if goal == "class":
+    if target_type == "class":
         return names[said.argmax(-1).numpy()]
-    if goal == "multilabel":
+    if target_type == "multilabel":
         return (said > 0).long().numpy()
     mean, std = scale_of(y)
     return said.numpy() * std + mean

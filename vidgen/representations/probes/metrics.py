@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from vidgen.metrics.intervals import wilson_interval
+
 DRAWS = 2000
 Sums = Float[np.ndarray, "*draws s"]
 
@@ -88,13 +90,6 @@ def bootstrap_interval(
         wilson = wilson_interval(metric(counts), len(counts))
         low, high = min(low, wilson[0]), max(high, wilson[1])
     return float(low), float(high)
-
-
-def wilson_interval(p: float, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Of a share p of n (Wilson 1927)."""
-    centre, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
-    low, high = (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
-    return max(float(low), 0.0), min(float(high), 1.0)
 
 
 def difference_interval(

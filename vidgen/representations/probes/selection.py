@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from vidgen.errors import VidgenError
 from vidgen.representations.probes.metrics import METRICS, bootstrap_interval
-from vidgen.representations.probes.task import GOALS, ProbeTask
+from vidgen.representations.probes.task import TARGET_TYPES, ProbeTask
 
 Estimator = Any  # anything with scikit-learn's fit and predict
 Predict = Callable[..., list[np.ndarray]]
@@ -23,7 +23,7 @@ class Probe:
     """A kind of probe.
 
     choices: settings, the first of equals being preferred.
-    predict(choices, X, y, others, goal, seed): for every choice, what it says of `others`, fitted on X and y (words for
+    predict(choices, X, y, others, target_type, seed): for every choice, what it says of `others`, fitted on X and y (words for
         classes, 0 and 1 for sets of words, numbers), in the form of y.
     goals: the kinds of labels that it takes.
     takes: "vectors" X (n, c), "tokens" (n, l, c), or "frames", which are tokens in order of time.
@@ -32,7 +32,7 @@ class Probe:
 
     choices: tuple[Any, ...]
     predict: Predict
-    goals: tuple[str, ...] = GOALS
+    goals: tuple[str, ...] = TARGET_TYPES
     takes: Literal["vectors", "tokens", "frames"] = "vectors"
     fits: Callable[[Any, int], bool] = lambda choice, n: True
 
@@ -51,12 +51,12 @@ class ProbeScore:
 
 
 def by_estimator(make: Callable[[Any, str, int], Estimator]) -> Predict:
-    """`Probe.predict` of estimators make(choice, goal, seed), each fitted alone."""
+    """`Probe.predict` of estimators make(choice, target_type, seed), each fitted alone."""
 
     def predict(
-        choices: Sequence[Any], X: np.ndarray, y: np.ndarray, others: np.ndarray, goal: str, seed: int
+        choices: Sequence[Any], X: np.ndarray, y: np.ndarray, others: np.ndarray, target_type: str, seed: int
     ) -> list[np.ndarray]:
-        return [np.asarray(make(c, goal, seed).fit(X, y).predict(others)) for c in choices]
+        return [np.asarray(make(c, target_type, seed).fit(X, y).predict(others)) for c in choices]
 
     return predict
 
@@ -74,10 +74,12 @@ def choose_and_score(
 
     Raises VidgenError for a probe that cannot take such labels, and, naming the clip, for features that are not finite.
     """
-    if task.goal not in probe.goals:
-        raise VidgenError(f"this probe takes labels of kind {', '.join(probe.goals)}; {task.name!r} is {task.goal}")
+    if task.target_type not in probe.goals:
+        raise VidgenError(
+            f"this probe takes labels of kind {', '.join(probe.goals)}; {task.name!r} is {task.target_type}"
+        )
     check_finite(X, task.ids)
-    folds, metric = validation_folds(task), METRICS[task.goal]
+    folds, metric = validation_folds(task), METRICS[task.target_type]
     fewest = min(len(fit) for fit, _ in folds)
     choices = probe.choices if choices is None else tuple(choices)
     choices = [choice for choice in choices if probe.fits(choice, fewest)] or [choices[0]]
@@ -111,14 +113,14 @@ def predictions(
 ) -> list[np.ndarray]:
     """What every choice says of the rows `score`, fitted on the rows `fit`."""
     y = task.y[fit]
-    if task.goal == "class" and len(set(y)) == 1:  # a fold may hold one class only, which some estimators refuse
+    if task.target_type == "class" and len(set(y)) == 1:  # a fold may hold one class only, which some estimators refuse
         return [np.full(len(score), y[0], dtype=object)] * len(choices)
-    y = y.astype(str) if task.goal == "class" else y
+    y = y.astype(str) if task.target_type == "class" else y
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="sklearn", category=UserWarning)  # ends of the path that do not settle
-        said = probe.predict(choices, X[fit], y, X[score], task.goal, seed)
+        said = probe.predict(choices, X[fit], y, X[score], task.target_type, seed)
     shape = task.y[score].shape
-    return [one.astype(object) if task.goal == "class" else one.reshape(shape) for one in said]
+    return [one.astype(object) if task.target_type == "class" else one.reshape(shape) for one in said]
 
 
 def validation_folds(task: ProbeTask, max_folds: int = 5) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -154,7 +154,7 @@ def score_semi_supervised(
 
 def semi_supervised_rows(
     bank: FeatureBank,
-    taps: Sequence[str] | None = None,
+    layers: Sequence[str] | None = None,
     *,
     labels_per_class: int,
     task: str = "label",
@@ -170,10 +170,12 @@ def semi_supervised_rows(
     """
     if labels_per_class < 1:
         raise VidgenError(f"{labels_per_class} labels of a class teach nothing; give 1 or more")
-    asked = task_of(bank, seed, name=task, goal="class", skip_unlabelled=skip_unlabelled)
-    keys = [key for key in chosen_keys(bank, taps) if {twin_of(key, view) for view in (WEAK, STRONG)} <= set(bank.keys)]
+    asked = task_of(bank, seed, name=task, target_type="class", skip_unlabelled=skip_unlabelled)
+    keys = [
+        key for key in chosen_keys(bank, layers) if {twin_of(key, view) for view in (WEAK, STRONG)} <= set(bank.keys)
+    ]
     seen = {*keys, *(parse_key(key)[0] for key in keys)}
-    lacking = [repr(tap) for tap in taps or () if tap not in seen]
+    lacking = [repr(layer) for layer in layers or () if layer not in seen]
     if lacking or not keys:
         of = lacking[0] if lacking else "its clips"
         raise VidgenError(f"{bank.folder} has no views of {of} to learn from; extract with --views")

@@ -1,4 +1,4 @@
-"""Every tap at every noise level and pool: the grid, and the best of every family beside what it has to beat."""
+"""Every layer at every noise level and pool: the grid, and the best of every family beside what it has to beat."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from vidgen.representations.bank import FeatureBank
 from vidgen.representations.baselines import OF_NETWORKS, base_of
 from vidgen.representations.extract import extract_source
-from vidgen.representations.extractor import feature_key, list_taps, parse_key
+from vidgen.representations.extractor import feature_key, list_layers, parse_key
 from vidgen.representations.probes import probe_rows
 from vidgen.representations.probes.rows import is_model
 
@@ -18,17 +18,17 @@ LEVELS = (0.0, 0.1, 0.3, 0.5)
 FLAT = 0.02  # of accuracy, F1 or R2: a grid that differs by less is not worth the rest of it
 
 
-def family(tap: str) -> str:
+def family(layer: str) -> str:
     """Taps of the blocks of one network are a family ("dit", "random.dit"); others are their own."""
-    head, middle, _ = tap.partition(".blocks.")
-    return head if middle else tap
+    head, middle, _ = layer.partition(".blocks.")
+    return head if middle else layer
 
 
 def best_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Of every family the row that is best on validation (the first of equals); test scores play no part."""
     best: dict[str, dict[str, Any]] = {}
     for row in rows:
-        name = family(row["tap"])
+        name = family(row["layer"])
         if name not in best or row["validation"] > best[name]["validation"]:
             best[name] = row
     return list(best.values())
@@ -41,7 +41,7 @@ def sweep_source(
     out: str | os.PathLike | None = None,
     kind: str = "knn",
     probe: dict[str, Any] | None = None,
-    taps: Sequence[str] | None = None,
+    layers: Sequence[str] | None = None,
     noise_levels: Sequence[float] = LEVELS,
     pools: Sequence[str] = ("mean", "temporal"),
     flat: float | None = FLAT,
@@ -53,20 +53,20 @@ def sweep_source(
     weights, with shuffled frames and of the first frame alone, and raw pixels, frame differences, a single frame and
     the majority class.
 
-    out: keeps the banks there, one a pool, to be continued. kind, probe (task, goal, skip_unlabelled): see
-    `probe_rows`. taps: None takes the latents and every block. flat: see `sweep_bank`. `settings` (num_frames, size,
+    out: keeps the banks there, one a pool, to be continued. kind, probe (task, target_type, skip_unlabelled): see
+    `probe_rows`. layers: None takes the latents and every block. flat: see `sweep_bank`. `settings` (num_frames, size,
     fps, windows, batch_size, limit, prompt): see `extract_source`.
     Returns {"rows": the best of every family, "sweep": all rows, "skipped": [{"pool", "key"}], "dropped"}.
     """
-    if taps is None:
-        taps = [info.name for info in list_taps(model) if info.space in ("latent", "denoiser")]
+    if layers is None:
+        layers = [info.name for info in list_layers(model) if info.module in ("latent", "denoiser")]
     sweep: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
     with tempfile.TemporaryDirectory() as scratch:
         for pool in dict.fromkeys(pools):
             folder = os.path.join(scratch if out is None else out, pool)
             report = extract_source(
-                model, source, folder, taps=taps, noise_levels=noise_levels, pool=pool, seed=seed, baselines=True,
+                model, source, folder, layers=layers, noise_levels=noise_levels, pool=pool, seed=seed, baselines=True,
                 progress=progress, **settings,
             )  # fmt: skip
             rows, left = sweep_bank(FeatureBank.load(folder), kind, flat=flat, seed=seed, **(probe or {}))
@@ -81,7 +81,7 @@ def sweep_bank(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Rows of a bank (see `probe_rows`), and the keys of the model that were left out.
 
-    First come the first, the middle and the last tap, at the lowest and the highest noise level. If their scores on
+    First come the first, the middle and the last layer, at the lowest and the highest noise level. If their scores on
     validation differ by no more than `flat`, that is all; None goes on in any case.
     """
     keys = [key for key in bank.keys if is_model(parse_key(key)[0])]
@@ -98,21 +98,21 @@ def sweep_bank(
 
 
 def coarse_keys(keys: Sequence[str]) -> list[str]:
-    """Of the first, middle and last tap with a noise level, those at its first and last; and every key without one."""
+    """Of the first, middle and last layer with a noise level, those at its first and last; and every key without one."""
     levels: dict[str, list[str]] = {}
     for key in keys:
-        tap, level = parse_key(key)
+        layer, level = parse_key(key)
         if level is not None:
-            levels.setdefault(tap, []).append(key)
-    taps = list(levels)
-    some = {taps[i] for i in (0, len(taps) // 2, -1)} if taps else set()
-    ends = {end for tap in some for end in (levels[tap][0], levels[tap][-1])}
+            levels.setdefault(layer, []).append(key)
+    layers = list(levels)
+    some = {layers[i] for i in (0, len(layers) // 2, -1)} if layers else set()
+    ends = {end for layer in some for end in (levels[layer][0], levels[layer][-1])}
     return [key for key in keys if key in ends or parse_key(key)[1] is None]
 
 
 def key_of(row: dict[str, Any]) -> str:
-    return feature_key(row["tap"], row["noise_level"])
+    return feature_key(row["layer"], row["noise_level"])
 
 
 def of_network(row: dict[str, Any]) -> bool:
-    return is_model(row["tap"]) or base_of(row["tap"]).startswith(OF_NETWORKS)
+    return is_model(row["layer"]) or base_of(row["layer"]).startswith(OF_NETWORKS)

@@ -33,15 +33,15 @@ SAME = ("seed", "prompt", "pool", "model", "model_hash", "preprocessing", "prepr
 
 def describe_index(meta: Mapping[str, Any], key: str) -> dict[str, Any]:
     """What all rows of an index share, from a bank's meta: it is refused to join banks where this differs."""
-    tap, level = parse_key(key)
-    about = {"keys": [key], "taps": [tap], "noise_levels": [] if level is None else [level]}
+    layer, level = parse_key(key)
+    about = {"keys": [key], "layers": [layer], "noise_levels": [] if level is None else [level]}
     return about | {name: meta.get(name) for name in SAME}
 
 
 def grow_index(folder: str | os.PathLike, bank: FeatureBank, key: str | None = None) -> dict[str, int]:
     """Adds the rows of a bank to the index in `folder`, which is made if it is not there; what it has is passed over.
 
-    key: the feature, by tap or key; None takes that of the index, or the only one of the bank. Ids become paths, those
+    key: the feature, by layer or key; None takes that of the index, or the only one of the bank. Ids become paths, those
     of the bank's source in front, so that clips of different sources can be told apart and found.
     Returns {"added", "rows"}. Raises VidgenError for a bank of another model, preprocessing, pool, seed or text.
     """
@@ -65,7 +65,7 @@ def only_key(bank: FeatureBank) -> str:
 
 
 class StoredIndex:
-    """An index on disk. Cosines are of features standardised on all its rows, as everywhere in retrieval: an index that
+    """An index on disk. Cosines are of features standardized on all its rows, as everywhere in retrieval: an index that
     grew finds what one made at once would find."""
 
     def __init__(self, folder: str | os.PathLike) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from vidgen.checkpoints.atomic import written_aside
+from vidgen.checkpoints.atomic import atomic_write
 from vidgen.errors import VidgenError
 from vidgen.representations.search.retrieval import DIGITS, unit
 
@@ -123,7 +123,7 @@ def open_faiss(path: Path, blocks: Blocks, scale: Scale, count: int) -> Any:
     faiss = load_faiss()
     if not path.exists():
         made = build_faiss(blocks, scale, count)
-        with written_aside(path) as target:
+        with atomic_write(path) as target:
             faiss.write_index(made, str(target))
         for old in path.parent.glob("rows-*.faiss"):
             if old != path:

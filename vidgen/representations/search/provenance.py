@@ -16,13 +16,13 @@ from torch import Tensor
 from vidgen.data.frames import fit_frame, to_tensor
 from vidgen.data.manifests import ClipRecord, find_clips
 from vidgen.data.reading import VideoClip, read_video
-from vidgen.data.transforms import EDITS, SPEED
+from vidgen.data.transforms import SPEED, TRANSFORMS
 from vidgen.data.validation import reason_of
 from vidgen.errors import VideoError, VidgenError
+from vidgen.metrics.intervals import wilson_interval
 from vidgen.representations.baselines import RANDOM, random_like, raw_pixels
 from vidgen.representations.extract import default_window
 from vidgen.representations.extractor import FeatureExtractor, parse_key
-from vidgen.representations.probes.metrics import wilson_interval
 from vidgen.representations.probes.rows import is_model
 from vidgen.representations.search.ranking import rank_query
 from vidgen.representations.search.retrieval import similarities
@@ -63,7 +63,7 @@ def edit_clip(name: str, clip: VideoClip, edits: Sequence[str], num_frames: int)
     windows = {ORIGINAL: clip.frames[:num_frames]}
     for edit in edits:
         # only what is sped up needs frames beyond the window
-        frames = EDITS[edit](clip.frames if edit == "speed" else windows[ORIGINAL], clip.fps)
+        frames = TRANSFORMS[edit](clip.frames if edit == "speed" else windows[ORIGINAL], clip.fps)
         windows[edit] = np.concatenate([frames, np.repeat(frames[-1:], max(0, num_frames - len(frames)), axis=0)])
     held = max(0, num_frames - -(-len(clip.frames) // SPEED)) if "speed" in edits else 0
     return EditedClip(id=name, fps=clip.fps, windows=windows, held=held)
@@ -73,8 +73,8 @@ def find_originals(
     model: Any,
     source: str | os.PathLike,
     *,
-    edits: Sequence[str] = tuple(EDITS),
-    taps: Sequence[str] = ("tokenizer.latents",),
+    edits: Sequence[str] = tuple(TRANSFORMS),
+    layers: Sequence[str] = ("tokenizer.latents",),
     noise_levels: Sequence[float] = (0.1,),
     pool: str = "mean",
     num_frames: int | None = None,
@@ -87,15 +87,15 @@ def find_originals(
 ) -> dict[str, Any]:
     """Edits every clip of `source`, and looks for its original among all originals, by cosine of features.
 
-    taps, noise_levels, pool, num_frames, size, fps, limit: as in `extract_source`; windows are the clips' first frames.
+    layers, noise_levels, pool, num_frames, size, fps, limit: as in `extract_source`; windows are the clips' first frames.
     Noise is drawn anew for an edited clip, as for one of unknown origin. made: hears of every clip and its edits.
-    Returns {"rows", "clips", "held", "dropped"}. A row has tap, noise_level, pool, edit, metric ("recall@1"), test, ci
+    Returns {"rows", "clips", "held", "dropped"}. A row has layer, noise_level, pool, edit, metric ("recall@1"), test, ci
     (Wilson's, over clips), recall by k, median_rank and baseline; baselines are random weights, raw pixels and chance.
-    Raises VidgenError for edits, taps or a source that are not to be had, and where fewer than two clips can be used.
+    Raises VidgenError for edits, layers or a source that are not to be had, and where fewer than two clips can be used.
     """
-    if unknown := [name for name in edits if name not in EDITS]:
-        raise VidgenError(f"edit {unknown[0]!r} is unknown; choose some of {', '.join(EDITS)}")
-    asked = {"taps": list(taps), "noise_levels": list(noise_levels), "pool": pool, "seed": seed}
+    if unknown := [name for name in edits if name not in TRANSFORMS]:
+        raise VidgenError(f"edit {unknown[0]!r} is unknown; choose some of {', '.join(TRANSFORMS)}")
+    asked = {"layers": list(layers), "noise_levels": list(noise_levels), "pool": pool, "seed": seed}
     extractors = {"": FeatureExtractor(model, **asked), RANDOM: FeatureExtractor(random_like(model, seed), **asked)}
     window, records = default_window(model, num_frames, size, fps), find_clips(Path(source))[:limit]
     dropped: list[dict[str, str]] = []
@@ -141,16 +141,17 @@ def describe(
     scores = similarities(np.concatenate([originals, edited]), np.arange(n, 2 * n), np.arange(n))
     ranked = [rank_query(one, np.arange(n) == i, KS) for i, one in enumerate(scores)]
     recall = [float(np.mean([one.hits[i] for one in ranked])) for i in range(len(KS))]
-    tap, level = parse_key(key)
+    layer, level = parse_key(key)
     return {
-        "tap": tap,
+        "layer": layer,
+        "tap": layer,
         "noise_level": level,
-        "pool": pool if tap.removeprefix(RANDOM) != "raw_pixels" else "none",
+        "pool": pool if layer.removeprefix(RANDOM) != "raw_pixels" else "none",
         "edit": edit,
         "metric": "recall@1",
         "test": recall[0],
         "ci": list(wilson_interval(recall[0], n)),
         "recall": {str(k): value for k, value in zip(KS, recall, strict=True)},
         "median_rank": float(np.median([one.first for one in ranked])),
-        "baseline": not is_model(tap),
+        "baseline": not is_model(layer),
     }

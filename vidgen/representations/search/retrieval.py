@@ -58,7 +58,7 @@ def make_search(bank: FeatureBank, task: str = "label", skip_unlabelled: bool = 
 
 def retrieve_rows(
     bank: FeatureBank,
-    taps: Sequence[str] | None = None,
+    layers: Sequence[str] | None = None,
     *,
     task: str = "label",
     ks: Sequence[int] = KS,
@@ -66,22 +66,29 @@ def retrieve_rows(
     skip_unlabelled: bool = False,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """One row for every feature of the bank (or of `taps` and their baselines), and one for chance. A hit is a clip
+    """One row for every feature of the bank (or of `layers` and their baselines), and one for chance. A hit is a clip
     with the query's label; clips of the query's own group are not in its gallery, unless `same_group`.
 
-    A row has tap, noise_level, pool, kind, task, metric ("map"), test, ci (over groups of queries), baseline, and:
+    A row has layer, noise_level, pool, kind, task, metric ("map"), test, ci (over groups of queries), baseline, and:
     recall by k as text, median_rank, queries, gallery, and unanswered queries: those without a clip of their label.
-    Raises VidgenError for labels or taps that are not there, features that are not finite, nothing to be found.
+    Raises VidgenError for labels or layers that are not there, features that are not finite, nothing to be found.
     """
     search = make_search(bank, task, skip_unlabelled)
     rows = []
-    for key in [*chosen_keys(bank, taps), "chance"]:
+    for key in [*chosen_keys(bank, layers), "chance"]:
         # features that are all alike are all ties: what is expected of a random order
         X = np.ones((len(bank), 1), np.float32) if key == "chance" else bank.X(key)
         check_finite(X, bank.ids)
-        tap, level = parse_key(key)
-        head = {"tap": tap, "noise_level": level, "pool": pool_of(bank, tap), "kind": "retrieval", "task": task}
-        rows.append(head | {"baseline": not is_model(tap)} | measure(X, search, ks, same_group, seed))
+        layer, level = parse_key(key)
+        head = {
+            "layer": layer,
+            "tap": layer,
+            "noise_level": level,
+            "pool": pool_of(bank, layer),
+            "kind": "retrieval",
+            "task": task,
+        }
+        rows.append(head | {"baseline": not is_model(layer)} | measure(X, search, ks, same_group, seed))
     return rows
 
 
@@ -116,7 +123,7 @@ def measure(
 def similarities(
     X: Float[np.ndarray, "n c"], queries: Int[np.ndarray, " q"], gallery: Int[np.ndarray, " g"]
 ) -> Iterator[Float[np.ndarray, " g"]]:
-    """Cosines of each query with the gallery, every feature standardised on the gallery, as in the kNN probe."""
+    """Cosines of each query with the gallery, every feature standardized on the gallery, as in the kNN probe."""
     mean, std = X[gallery].mean(0), X[gallery].std(0)
     std = np.where(std > 0, std, 1.0)
     found = unit((X[gallery] - mean) / std)

@@ -42,7 +42,7 @@ class Direction:
 
 
 def weights_of(fitted: Estimator) -> Float[np.ndarray, " c"]:
-    """Of a standardised linear estimator of two classes, or of a number: the weights of features as they are."""
+    """Of a standardized linear estimator of two classes, or of a number: the weights of features as they are."""
     scaler, linear = fitted[-2], fitted[-1]
     return np.ravel(linear.coef_) / scaler.scale_
 
@@ -114,10 +114,10 @@ def read_labels(
     """1 for clips with that value and 0 for others, or their number; and which have a label at all."""
     if task not in bank.columns:
         raise VidgenError(f"{bank.folder} has no labels {task!r}; it has {', '.join(bank.columns) or 'none'}")
-    cells, goal = read_column(bank.column(task), task)
+    cells, target_type = read_column(bank.column(task), task)
     known = np.array([cell is not None for cell in cells])
     if value is None:
-        if goal != "regression" or any(isinstance(cell, list) for cell in cells):
+        if target_type != "regression" or any(isinstance(cell, list) for cell in cells):
             raise VidgenError(f"{task!r} holds no single numbers; name one of its values: {name_values(cells)}")
         return np.array([0.0 if cell is None else float(cell) for cell in cells]), known
     if value not in values_of(cells):

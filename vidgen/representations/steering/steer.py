@@ -18,7 +18,7 @@ from vidgen.representations.extractor import device_of, evaluating
 from vidgen.representations.pooling import POOLS
 from vidgen.representations.steering.directions import Direction
 
-LATENTS = "tokenizer.latents"  # the tap that can be decoded
+LATENTS = "tokenizer.latents"  # the layer that can be decoded
 # How a pooled direction is spread over the latents (c, t, h, w) again.
 SPREAD = {
     "none": ("(t h w c) -> c t h w", ("t", "h", "w")),

@@ -97,7 +97,7 @@ class ConceptTest:
 
 
 def logit_gradients(fitted: Estimator, X: Float[np.ndarray, "m c"], value: Any) -> Float[np.ndarray, "m c"]:
-    """Of the logit of class `value` of a standardised perceptron with one hidden layer of ReLU, by X as it is."""
+    """Of the logit of class `value` of a standardized perceptron with one hidden layer of ReLU, by X as it is."""
     scaler, mlp = fitted[-2], fitted[-1]
     (first, last), (bias, _) = mlp.coefs_, mlp.intercepts_
     number = list(mlp.classes_).index(value)
@@ -118,7 +118,7 @@ def concept_rows(
     Raises VidgenError for labels that are not there, or that too few clips have.
     """
     asked = task_of(bank, seed, name=task, skip_unlabelled=True)
-    if asked.goal != "class":
+    if asked.target_type != "class":
         raise VidgenError(f"{task!r} has no classes; a concept is tested on the logit of a class")
     X = bank.X(key)
     check_finite(X, bank.ids)
@@ -134,8 +134,8 @@ def concept_rows(
     gradients, X = logit_gradients(probe, X[mine], value) * scale.std, (X - scale.mean) / scale.std
     concepts = {f"{task}={value}": labels == 1}
     for column in columns:
-        cells, goal = read_column(bank.column(column), column) if column in bank.columns else ([], "class")
-        if column not in bank.columns or goal == "regression":
+        cells, target_type = read_column(bank.column(column), column) if column in bank.columns else ([], "class")
+        if column not in bank.columns or target_type == "regression":
             raise VidgenError(f"{bank.folder} has no words {column!r}; it has {', '.join(bank.columns)}")
         for word in values_of(cells):
             concepts.setdefault(f"{column}={word}", read_labels(bank, column, word)[0] == 1)

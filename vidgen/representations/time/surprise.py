@@ -56,7 +56,7 @@ def measure_surprise(
 ) -> list[dict[str, Any]]:
     """Rows of plain data, one for each scorer, noise level and violation, and "all" of them but the control.
 
-    model: anything with `vae`, `transformer`, `text_encoder`, `path` and `scheduler.parametrisation`; it is given no
+    model: anything with `vae`, `transformer`, `text_encoder`, `path` and `scheduler.prediction_type`; it is given no
         text. n: quartets of each violation (see `draw_quartet`, as for config and in_view).
     baselines: adds the same model with random weights, and frame differences, which know neighbouring frames only.
 
@@ -101,7 +101,7 @@ def denoising_losses(
         x0 = model.vae.encode(video.to(device_of(model.vae))).latents
         x0 = x0.to(device_of(model.transformer), torch.float32)
         text = model.text_encoder([""] * len(video))
-        denoise = make_denoiser(model.transformer, model.path, model.scheduler.parametrisation, text=text)
+        denoise = make_denoiser(model.transformer, model.path, model.scheduler.prediction_type, text=text)
         found = {}
         for level in noise.levels:
             t = torch.full((len(video),), level, device=x0.device)

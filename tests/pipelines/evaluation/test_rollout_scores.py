@@ -6,7 +6,7 @@ import pytest
 from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig, render
 from vidgen.errors import VidgenError
 from vidgen.metrics.drift import describe_drift, measure_segment
-from vidgen.samplers.evaluation.rollout_scores import check_windows, draw_story, score_stories, summarise_stories
+from vidgen.pipelines.evaluation.rollout_scores import check_windows, draw_story, score_stories, summarize_stories
 
 WORLD = ShapeWorld(ShapeWorldConfig(split="held_out"))
 LENGTH = WORLD.config.num_frames
@@ -40,7 +40,7 @@ def test_the_worlds_own_clips_are_as_asked_and_others_are_not():
         assert [(w["scene"], w["start"]) for w in windows] == [(k // 2, k * LENGTH) for k in range(4)]
         drift = describe_drift([measure_segment(frames[:LENGTH]), measure_segment(frames[-LENGTH:])])
         rows.append({"windows": windows, "drift": drift})
-    found = summarise_stories(rows)
+    found = summarize_stories(rows)
     assert all(window["all"] == 1.0 for window in found["windows"])
     assert [scene["start"] for scene in found["scenes"]] == [LENGTH, 3 * LENGTH]
     assert found["scenes"][1]["ci"]["all"][1] == pytest.approx(1.0) and found["scenes"][1]["all"] == 1.0

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vidgen.data.shapes import ClipLabels, ShapeWorld, ShapeWorldConfig, check
 from vidgen.diffusion.noise import sample_generator
+from vidgen.metrics.intervals import wilson_interval
 from vidgen.pipelines.scheduler_config import SchedulerConfig
 from vidgen.pipelines.video import VideoPipeline
 
@@ -54,14 +55,6 @@ def held_out_prompts(world: ShapeWorld, n: int) -> list[Asked]:
     return [Asked(caption=caption, labels=labels) for caption, labels in map(world.sample_prompt, range(n))]
 
 
-def wilson_interval(successes: int, n: int) -> tuple[float, float]:
-    """95% score interval of a proportion (Wilson 1927)."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(successes, n).proportion_ci(confidence_level=0.95, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
 def score_generation(
     pipe: VideoPipeline,
     asked: Sequence[Asked],
@@ -71,7 +64,7 @@ def score_generation(
     progress: Progress | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Samples one clip a prompt and checks it; see `summarise` for what comes back.
+    """Samples one clip a prompt and checks it; see `summarize` for what comes back.
 
     The noise of prompt i is a function of (seed, i) alone. `settings` (sampler, ...) go to the pipeline.
     """
@@ -114,10 +107,10 @@ def score_clips(
         rows.append(row | {"asked": result.detail["asked"], "seen": result.detail["seen"]})
         if progress is not None:
             progress(i + 1)
-    return summarise(rows, time.perf_counter() - started)
+    return summarize(rows, time.perf_counter() - started)
 
 
-def summarise(rows: Sequence[dict[str, Any]], seconds: float) -> dict[str, Any]:
+def summarize(rows: Sequence[dict[str, Any]], seconds: float) -> dict[str, Any]:
     """{"n", "colour", "shape", "motion", "all", "ci": {each: [low, high]}, "seconds_per_clip", "clips": rows}."""
     return {"n": len(rows), **shares(rows), "seconds_per_clip": seconds / len(rows), "clips": list(rows)}
 
@@ -125,5 +118,5 @@ def summarise(rows: Sequence[dict[str, Any]], seconds: float) -> dict[str, Any]:
 def shares(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """{"colour", "shape", "motion", "all", "ci": {each: [low, high]}} of what the checker said of clips."""
     counts = {m: sum(row[m] for row in rows) for m in MEASURES}
-    intervals = {m: list(wilson_interval(counts[m], len(rows))) for m in MEASURES}
+    intervals = {m: list(wilson_interval(counts[m] / len(rows), len(rows))) for m in MEASURES}
     return {**{m: counts[m] / len(rows) for m in MEASURES}, "ci": intervals}

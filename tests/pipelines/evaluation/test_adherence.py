@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from vidgen.samplers.evaluation.adherence import (
+from vidgen.metrics.intervals import wilson_interval
+from vidgen.pipelines.evaluation.adherence import (
     MEASURES,
     held_out_prompts,
     held_out_world,
     score_clips,
     score_reconstruction,
-    wilson_interval,
 )
 
 N = 12
@@ -62,7 +62,7 @@ def test_held_out_prompts_are_not_those_of_training() -> None:
 def test_wilson_intervals_in_closed_form() -> None:
     z2 = 1.959963984540054**2
     for n in (10, 200):
-        assert wilson_interval(0, n) == pytest.approx((0.0, z2 / (n + z2)))
-        assert wilson_interval(n, n) == pytest.approx((n / (n + z2), 1.0))
-    low, high = wilson_interval(50, 100)
+        assert wilson_interval(0.0, n) == pytest.approx((0.0, z2 / (n + z2)))
+        assert wilson_interval(1.0, n) == pytest.approx((n / (n + z2), 1.0))
+    low, high = wilson_interval(0.5, 100)
     assert low + high == pytest.approx(1.0) and high - 0.5 == pytest.approx(0.5 * (z2 / (100 + z2)) ** 0.5)

@@ -20,10 +20,10 @@ from vidgen.diffusion.noise import sample_generator
 from vidgen.errors import VidgenError
 from vidgen.metrics import mean_interval
 from vidgen.metrics.fidelity import decibels
+from vidgen.pipelines.evaluation.adherence import Asked, Progress, score_clips
 from vidgen.pipelines.restoration import restore
 from vidgen.pipelines.video import VideoPipeline
-from vidgen.samplers.conditioning.degradations import Blur, Degradation, Gaps, Greying, Reduction
-from vidgen.samplers.evaluation.adherence import Asked, Progress, score_clips
+from vidgen.samplers.conditioning.degradations import Blur, Degradation, Downsample, Grayscale, Mask
 
 Video = UInt8[np.ndarray, "T h w 3"]
 Look = Callable[[Video, Video, Video], None]  # the world's clip, what is given of it, what comes out
@@ -47,9 +47,9 @@ def keep_frames(video: Video, *places: int | slice) -> Bool[np.ndarray, "T h w"]
     return kept
 
 
-def half_of(num_frames: int, ratio_t: int) -> int:
-    """About half of a clip, in whole latent frames: 1 + k `ratio_t` frames, fewer than all."""
-    return 1 + ratio_t * (-(-(num_frames - 1) // ratio_t) // 2)
+def half_of(num_frames: int, temporal_compression_ratio: int) -> int:
+    """About half of a clip, in whole latent frames: 1 + k `temporal_compression_ratio` frames, fewer than all."""
+    return 1 + temporal_compression_ratio * (-(-(num_frames - 1) // temporal_compression_ratio) // 2)
 
 
 def outside_of_objects(clip: ShapeClip) -> Bool[np.ndarray, "T h w"]:
@@ -70,44 +70,46 @@ def recoloured(clip: ShapeClip, world: ShapeWorld) -> Video:
     return render(replace(clip.labels, objects=tuple(other)), world.config)
 
 
-def image_case(clip: ShapeClip, world: ShapeWorld, ratio_t: int, strength: float) -> Case:
+def image_case(clip: ShapeClip, world: ShapeWorld, temporal_compression_ratio: int, strength: float) -> Case:
     return Case(given={"image": clip.video[0]}, kept=keep_frames(clip.video, 0))
 
 
-def ends_case(clip: ShapeClip, world: ShapeWorld, ratio_t: int, strength: float) -> Case:
+def ends_case(clip: ShapeClip, world: ShapeWorld, temporal_compression_ratio: int, strength: float) -> Case:
     given = {"image": clip.video[0], "last_image": clip.video[-1]}
     return Case(given=given, kept=keep_frames(clip.video, 0, -1))
 
 
-def continuation_case(clip: ShapeClip, world: ShapeWorld, ratio_t: int, strength: float) -> Case:
-    count = half_of(len(clip.video), ratio_t)
+def continuation_case(clip: ShapeClip, world: ShapeWorld, temporal_compression_ratio: int, strength: float) -> Case:
+    count = half_of(len(clip.video), temporal_compression_ratio)
     return Case(given={"video": clip.video[:count]}, kept=keep_frames(clip.video, slice(count)))
 
 
-def inpainting_case(clip: ShapeClip, world: ShapeWorld, ratio_t: int, strength: float) -> Case:
+def inpainting_case(clip: ShapeClip, world: ShapeWorld, temporal_compression_ratio: int, strength: float) -> Case:
     kept = outside_of_objects(clip)
     return Case(given={"video": clip.video, "mask": ~kept}, kept=kept)
 
 
-def editing_case(clip: ShapeClip, world: ShapeWorld, ratio_t: int, strength: float) -> Case:
+def editing_case(clip: ShapeClip, world: ShapeWorld, temporal_compression_ratio: int, strength: float) -> Case:
     given = {"video": recoloured(clip, world), "strength": strength}
     return Case(given=given, kept=keep_frames(clip.video))
 
 
-def filling_case(clip: ShapeClip, world: ShapeWorld, ratio_t: int, strength: float) -> Case:
+def filling_case(clip: ShapeClip, world: ShapeWorld, temporal_compression_ratio: int, strength: float) -> Case:
     kept = outside_of_objects(clip)
-    return Case(kept=kept, degradation=Gaps(torch.from_numpy(~kept)))
+    return Case(kept=kept, degradation=Mask(torch.from_numpy(~kept)))
 
 
 def restoring(degradation: Degradation) -> Callable[[ShapeClip, ShapeWorld, int, float], Case]:
-    return lambda clip, world, ratio_t, strength: Case(kept=keep_frames(clip.video), degradation=degradation)
+    return lambda clip, world, temporal_compression_ratio, strength: Case(
+        kept=keep_frames(clip.video), degradation=degradation
+    )
 
 
-def text_case(clip: ShapeClip, world: ShapeWorld, ratio_t: int, strength: float) -> Case:
+def text_case(clip: ShapeClip, world: ShapeWorld, temporal_compression_ratio: int, strength: float) -> Case:
     return Case(kept=keep_frames(clip.video))
 
 
-def reference_case(clip: ShapeClip, world: ShapeWorld, ratio_t: int, strength: float) -> Case:
+def reference_case(clip: ShapeClip, world: ShapeWorld, temporal_compression_ratio: int, strength: float) -> Case:
     rng = np.random.default_rng(clip.labels.background.seed)
     return Case(given={"reference": portray(clip.labels, rng, world.config).video[0]}, kept=keep_frames(clip.video))
 
@@ -124,9 +126,9 @@ CONDITIONS: dict[str, Callable[[ShapeClip, ShapeWorld, int, float], Case]] = {
     "reference": reference_case,  # a picture of its object in another clip
     "no_reference": text_case,  # the same words alone: chance
     "filling": filling_case,  # of the same gaps as "inpainting", by restoration
-    "super_resolution": restoring(Reduction(4)),
+    "super_resolution": restoring(Downsample(4)),
     "deblurring": restoring(Blur(1.5)),
-    "colourising": restoring(Greying()),
+    "colourising": restoring(Grayscale()),
 }
 UNNAMED = ("reference", "no_reference")
 
@@ -182,7 +184,7 @@ def score_condition(
 ) -> dict[str, Any]:
     """One clip for each of the world's first n, made from what `ask` says and CONDITIONS[name] gives of it.
 
-    Adds to `summarise`, as mean, 95% interval and number of clips: `kept_psnr` of what is given against the clip,
+    Adds to `summarize`, as mean, 95% interval and number of clips: `kept_psnr` of what is given against the clip,
     `ceiling_psnr` of the same pixels as the tokenizer codes them, and `rest_psnr` of all others. That is low where
     a prompt leaves open what happens; of an edit it is how close the result comes to what was to be made, and of a
     restoration it stands beside `degraded_psnr`, that of A^+ y.
@@ -194,7 +196,7 @@ def score_condition(
     def clips() -> Iterator[Video]:
         for i in range(n):
             clip = world[i]
-            case = CONDITIONS[name](clip, world, pipe.vae.config.ratio_t, strength)
+            case = CONDITIONS[name](clip, world, pipe.vae.config.temporal_compression_ratio, strength)
             prompt, generator = asked[i].caption, [sample_generator(seed, i)]
             measured, call, shown = {}, partial(pipe, prompt, **case.given), show_given(clip, case)
             if case.degradation is not None:

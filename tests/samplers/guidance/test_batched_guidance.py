@@ -6,8 +6,8 @@ import torch
 from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.profiling.live_memory import LiveBytes
-from vidgen.samplers.guidance import batched as memory
-from vidgen.samplers.guidance.batched import activation_bytes, batched, fits_batched
+from vidgen.samplers.guidance import batched_guidance as memory
+from vidgen.samplers.guidance.batched_guidance import activation_bytes, batched, fits_batched
 
 CPU = torch.device("cpu")
 

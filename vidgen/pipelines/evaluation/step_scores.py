@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from vidgen.diffusion.denoiser import Denoiser
-from vidgen.diffusion.paths import Path
+from vidgen.diffusion.paths import ProbabilityPath
 from vidgen.errors import VidgenError
+from vidgen.pipelines.evaluation.adherence import Asked, score_generation
 from vidgen.pipelines.video import VideoPipeline
-from vidgen.samplers.evaluation.adherence import Asked, score_generation
 from vidgen.samplers.solvers.adaptive import sample_rk45
 from vidgen.samplers.solvers.registry import EVALUATIONS, SAMPLERS
 from vidgen.samplers.solvers.stepping import Clip
@@ -39,7 +39,7 @@ class Counting:
         if effort.tolerance is not None:
             self.solver = partial(sample_rk45, rtol=effort.tolerance, atol=effort.tolerance)
 
-    def __call__(self, denoise: Denoiser, x: Clip, times: Tensor, path: Path, **streams: Any) -> Clip:
+    def __call__(self, denoise: Denoiser, x: Clip, times: Tensor, path: ProbabilityPath, **streams: Any) -> Clip:
         def counted(y: Clip, t: Tensor) -> Clip:
             self.evaluations += 1
             return denoise(y, t)
@@ -75,7 +75,7 @@ def plan_efforts(names: Sequence[str], budgets: Sequence[int], tolerances: Seque
 def score_efforts(
     pipe: VideoPipeline, asked: Sequence[Asked], efforts: Sequence[Effort], **settings: Any
 ) -> Iterator[dict[str, Any]]:
-    """A row an effort, as they are done: `summarise` without its clips, with `sampler`, `steps`, `tolerance` and the
+    """A row an effort, as they are done: `summarize` without its clips, with `sampler`, `steps`, `tolerance` and the
     measured `evaluations` a clip. All see the same prompts and the same first noise.
 
     `settings` go to `score_generation`. An adaptive solver goes on for a whole batch until its slowest clip is done,

@@ -6,9 +6,9 @@ import torch
 from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig
 from vidgen.diffusion.paths import FlowPath
 from vidgen.errors import VidgenError
-from vidgen.samplers.evaluation.adherence import held_out_prompts, score_generation
+from vidgen.pipelines.evaluation.adherence import held_out_prompts, score_generation
+from vidgen.pipelines.evaluation.step_scores import ADAPTIVE, Counting, Effort, cheapest, plan_efforts, score_efforts
 from vidgen.samplers.evaluation.closed_forms import GaussianData
-from vidgen.samplers.evaluation.step_scores import ADAPTIVE, Counting, Effort, cheapest, plan_efforts, score_efforts
 from vidgen.samplers.schedules import schedule
 from vidgen.samplers.solvers import EVALUATIONS, SAMPLERS
 

@@ -6,8 +6,8 @@ import torch
 
 from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig
 from vidgen.metrics.kid import kernel_distance
+from vidgen.pipelines.evaluation.feature_distance import compare_features, extract_batches, real_batches, score_distance
 from vidgen.representations.extractor import FeatureExtractor
-from vidgen.samplers.evaluation.feature_distance import compare_features, extract_batches, real_batches, score_distance
 
 
 class Copier:
@@ -33,7 +33,7 @@ def world():
 
 @pytest.fixture(scope="module")
 def extractor(pipe):
-    return FeatureExtractor(pipe, taps=["tokenizer.latents", "dit.blocks.1"], noise_levels=[0.1])
+    return FeatureExtractor(pipe, layers=["tokenizer.latents", "dit.blocks.1"], noise_levels=[0.1])
 
 
 def test_own_clips_are_at_the_floor_and_noise_is_not(extractor, world):

@@ -14,9 +14,9 @@ from vidgen.data.frames import to_tensor
 from vidgen.data.shapes import ShapeWorld
 from vidgen.diffusion.noise import sample_generator
 from vidgen.metrics.kid import kernel_distance
+from vidgen.pipelines.evaluation.adherence import Progress
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.representations.extractor import FeatureExtractor
-from vidgen.samplers.evaluation.adherence import Progress
 
 Features = dict[str, Float[np.ndarray, "n d"]]
 Batch = tuple[list[str], list[UInt8[np.ndarray, "T h w 3"]]]  # ids and clips

@@ -8,10 +8,9 @@ import torch
 
 from vidgen.data.shapes import COLOURS, ShapeWorld, ShapeWorldConfig, check, classify, describe_unnamed
 from vidgen.errors import VidgenError
-from vidgen.models.ip_adapter import ImagePromptConfig, ImagePromptEncoder
-from vidgen.pipelines.video import VideoPipeline
-from vidgen.samplers.evaluation.adherence import held_out_prompts, score_generation
-from vidgen.samplers.evaluation.condition_scores import (
+from vidgen.models.ip_adapter import IPAdapterConfig, IPAdapterEncoder
+from vidgen.pipelines.evaluation.adherence import held_out_prompts, score_generation
+from vidgen.pipelines.evaluation.condition_scores import (
     CONDITIONS,
     choose_conditions,
     half_of,
@@ -21,6 +20,7 @@ from vidgen.samplers.evaluation.condition_scores import (
     score_condition,
     served_conditions,
 )
+from vidgen.pipelines.video import VideoPipeline
 
 FAST = dict(num_inference_steps=2)
 
@@ -99,9 +99,9 @@ def test_text_alone_is_the_adherence_of_generation(pipe, world):
 
 def test_reference_images_stand_for_the_words_that_are_left_out(pipe, world, monkeypatch):
     torch.manual_seed(0)
-    shape = ImagePromptConfig(latent_channels=4, text_width=16, width=16, depth=1, head_dim=16)
+    shape = IPAdapterConfig(latent_channels=4, text_width=16, width=16, depth=1, head_dim=16)
     parts = (pipe.vae, pipe.transformer, pipe.text_encoder, pipe.scheduler)
-    sighted, seen = VideoPipeline(*parts, ImagePromptEncoder(shape).eval().requires_grad_(False)), []
+    sighted, seen = VideoPipeline(*parts, IPAdapterEncoder(shape).eval().requires_grad_(False)), []
     assert set(served_conditions(sighted)) == set(CONDITIONS)
     assert set(CONDITIONS) - set(served_conditions(pipe)) == {"reference", "no_reference"}
     monkeypatch.setattr(

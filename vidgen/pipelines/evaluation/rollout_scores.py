@@ -14,9 +14,9 @@ from vidgen.data.shapes import ClipLabels, ShapeWorld, check
 from vidgen.diffusion.noise import sample_generator
 from vidgen.errors import VidgenError
 from vidgen.metrics.drift import describe_drift, measure_segment
-from vidgen.pipelines.rollout import Windows, rollout
+from vidgen.pipelines.evaluation.adherence import MEASURES, shares
+from vidgen.pipelines.rollout import WindowConfig, rollout
 from vidgen.pipelines.video import VideoPipeline
-from vidgen.samplers.evaluation.adherence import MEASURES, shares
 
 APART = 10_000  # prompts between the first ones of two stories
 LOOKED_AT = 5_000  # prompts among which a story's next one is looked for
@@ -72,7 +72,7 @@ def score_stories(
     scenes: int,
     num_frames: int,
     seed: int = 0,
-    windows: Windows = Windows(),  # noqa: B008 (frozen)
+    windows: Windows = WindowConfig(),  # noqa: B008 (frozen)
     **settings: Any,
 ) -> Iterator[dict[str, Any]]:
     """A row a story, as they are made: its `prompts`, `windows` as of `check_windows`, `drift` as of `describe_drift`
@@ -93,7 +93,7 @@ def score_stories(
         }
 
 
-def summarise_stories(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def summarize_stories(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Over stories: `windows`, of every window in time the share that is as asked; `scenes`, of the last window of each
     scene that share with its 95% interval; `drift`, medians of the last window against the first."""
     found = [

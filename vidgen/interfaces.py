@@ -1,0 +1,116 @@
+"""What the parts of vidgen rely on in each other: Protocols, which import nothing heavy and run nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import torch
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from vidgen.diffusion.noise import TimeDistribution
+    from vidgen.diffusion.paths import ProbabilityPath
+    from vidgen.models.feature_layers import FeatureInfo
+    from vidgen.models.text.encoders import TextEncoding
+    from vidgen.tokenizers.model import Encoded, StreamState
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Anything that turns a clip into named feature maps: a tokenizer, a denoiser at a noise level, an image or video
+    model of transformers or timm.
+
+    `feature_info` lists the layers in the order that they run. `iter_features(video)` yields (name, features) of each,
+    lazily: stop iterating, and the rest is not run. `forward_intermediates` is timm's method of that name.
+    """
+
+    @property
+    def feature_info(self) -> list[FeatureInfo]: ...
+
+    def iter_features(self, video: Float[Tensor, "b 3 T H W"]) -> Iterator[tuple[str, Tensor]]: ...
+
+    def forward_intermediates(
+        self,
+        *inputs: Any,
+        indices: int | Sequence[int] | None = None,
+        output_fmt: str = "BTHWC",
+        intermediates_only: bool = False,
+    ) -> tuple[Tensor, list[Tensor]] | list[Tensor]: ...
+
+
+@runtime_checkable
+class Tokenizer(Encoder, Protocol):
+    """Clips (b, 3, T, H, W) in [-1, 1] to latents (b, c, t, h, w) and back to the frames that went in.
+
+    `streams`: whether `encode_chunk` and `decode_chunk` take a clip in pieces, exactly; one that does not needs all
+    latents of a clip at once. `latent_frames(T)` is the frame rule, t = 1 + ceil((T - 1) / f_t).
+    """
+
+    config: Any
+    streams: bool
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    def latent_frames(self, num_frames: int) -> int: ...
+
+    def encode(self, video: Float[Tensor, "b 3 T H W"]) -> Encoded: ...
+
+    def decode(self, encoded: Encoded, *, chunk_latents: int | None = None) -> Float[Tensor, "b 3 T H W"]: ...
+
+    def encode_chunk(
+        self, video: Float[Tensor, "b 3 k H W"], state: StreamState | None = None, last: bool = False
+    ) -> tuple[Float[Tensor, "b c t h w"], StreamState]: ...
+
+    def decode_chunk(
+        self, latents: Float[Tensor, "b c k h w"], state: StreamState | None = None
+    ) -> tuple[Float[Tensor, "b 3 F H W"], StreamState]: ...
+
+
+class TextEncoder(Protocol):
+    """Prompts to text tokens. "" is a prompt like any other: its encoding is the null condition of guidance."""
+
+    width: int
+
+    def __call__(self, prompts: Sequence[str]) -> TextEncoding: ...
+
+
+class Denoiser(Protocol):
+    """The estimate of x0 given x_t at noise level t, (b,) or one per frame (b, t), with all conditions closed over."""
+
+    def __call__(self, x: Float[Tensor, "b c t h w"], t: Float[Tensor, b * f]) -> Float[Tensor, "b c t h w"]: ...
+
+
+class NoiseSchedule(Protocol):
+    """How a denoiser was trained and is sampled: its path, what it predicts, its time distribution, a call's defaults."""
+
+    prediction_type: str
+    sampler: Any
+    num_inference_steps: int
+    guidance_scale: float
+    num_frames: int
+    height: int
+    width: int
+    fps: float
+
+    def make_path(self) -> ProbabilityPath: ...
+
+    def time(self) -> TimeDistribution: ...
+
+
+@runtime_checkable
+class Pipeline(Protocol):
+    """Prompts to clips. Called with a prompt or several it returns `frames`, `latents` and `fps`."""
+
+    vae: Tokenizer
+    transformer: Any
+    text_encoder: TextEncoder
+    scheduler: NoiseSchedule
+    path: ProbabilityPath
+
+    def __call__(self, prompt: str | Sequence[str], **settings: Any) -> Any: ...

@@ -1,0 +1,1 @@
+"""What pipelines are worth, measured on held-out prompts and clips."""
