@@ -1,0 +1,71 @@
+"""README and docs: command lines name verbs and options that are there, Python blocks compile, and links lead on."""
+
+import ast
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from vidgen.scripts.main import app
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+SHELL = ("", "bash", "sh", "console")
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """(language, text) of every fenced block."""
+    return re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of every line of a block that calls `vidgen`, continuation lines joined, without comments."""
+    lines = [
+        line for language, text in blocks(page) if language in SHELL for line in text.replace("\\\n", " ").splitlines()
+    ]
+    calls = (
+        re.split(r"\s(?:&&|\||>|2>)\s", part)[0] for line in lines for part in line.split("&& ") if "vidgen " in part
+    )
+    words = (shlex.split(call, comments=True) for call in calls if re.match(r"\s*(\$ |\.venv/bin/)?vidgen ", call))
+    return [line[line.index(next(word for word in line if word.endswith("vidgen"))) + 1 :] for line in words]
+
+
+CASES = [(page.name, words) for page in PAGES for words in commands(page)]
+
+
+def test_there_are_commands_to_look_at() -> None:
+    assert len(CASES) > 100 and {name for name, _ in CASES} >= {"README.md", "command_line.md", "training.md"}
+
+
+@pytest.mark.parametrize(("page", "words"), CASES, ids=[" ".join(words)[:60] for _, words in CASES])
+def test_verbs_and_options_are_there(page: str, words: list[str]) -> None:
+    command, rest = typer.main.get_command(app), list(words)
+    hidden = {option for option in rest if option in ("--offline", "--version", "--help")}
+    rest = [word for word in rest if word not in hidden]
+    while hasattr(command, "commands") and rest and "|" not in rest[0] and not rest[0].isupper():
+        assert rest[0] in command.commands, f"{page}: `vidgen {' '.join(words)}`: no verb {rest[0]}"
+        command = command.commands[rest.pop(0)]
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    options = [word.split("=")[0] for word in rest if re.match(r"--?[a-zA-Z]", word)]
+    assert not [option for option in options if option.replace("_", "-") not in known], f"{page}: {' '.join(words)}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_python_blocks_compile_and_import(page: Path) -> None:
+    for language, text in blocks(page):
+        if language != "python":
+            continue
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vidgen"):
+                module = importlib.import_module(node.module)
+                for alias in node.names:
+                    assert hasattr(module, alias.name), f"{page.name}: from {node.module} import {alias.name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert not [link for link in links if not (page.parent / link).exists()]
