@@ -28,8 +28,9 @@ ALLOWED = {
     "train": {"core", "tokenizers", "samplers", "pipelines", "train"},
     "scripts": {"core", "tokenizers", "samplers", "pipelines", "train", "scripts"},
 }
-# They hand out public names on first use, from a table of strings: `import vidgen` would take seconds otherwise.
-LAZY = ("vidgen/__init__.py", "vidgen/data/__init__.py")
+# They hand out names on first use, from a table of strings: public ones, since `import vidgen` would take seconds
+# otherwise, and old ones.
+LAZY = ("vidgen/__init__.py", "vidgen/data/__init__.py", "vidgen/renamed.py")
 # Distributions whose import name is not their own name.
 IMPORT_NAMES = {
     "faiss-cpu": {"faiss"},

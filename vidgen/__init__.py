@@ -4,6 +4,8 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from vidgen.renamed import install
+
 if TYPE_CHECKING:
     from vidgen.diffusion.noise import TimeDistribution as TimeDistribution
     from vidgen.diffusion.paths import CosinePath as CosinePath
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from vidgen.tokenizers.bottlenecks import BOTTLENECKS as BOTTLENECKS
     from vidgen.tokenizers.model import VideoTokenizer as VideoTokenizer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # In a checkout (an editable install, or Python started at its root) tokenizers/, samplers/, train/ and scripts/ lie
 # beside this folder rather than inside it; looking there too makes vidgen.tokenizers and the others importable. A wheel
@@ -29,6 +31,8 @@ __version__ = "0.1.0"
 _CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 if os.path.isfile(os.path.join(_CHECKOUT, "setup.cfg")) and _CHECKOUT not in __path__:
     __path__.append(_CHECKOUT)
+
+install()
 
 # Public name -> module that defines it. Strings, because the core imports none of the side folders.
 _PUBLIC = {
