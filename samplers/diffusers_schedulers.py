@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.diffusion.denoiser import Denoiser
 from vidgen.diffusion.noise import Generators
 from vidgen.diffusion.paths import ProbabilityPath, convert_prediction
 from vidgen.errors import VidgenError
+from vidgen.interfaces import Denoiser
 from vidgen.samplers.solvers.runge_kutta import path_radius
 from vidgen.samplers.solvers.stepping import Callback, Clip, Times, check_finite
 

@@ -17,10 +17,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vidgen.diffusion.denoiser import Denoiser
 from vidgen.diffusion.noise import Generators
 from vidgen.diffusion.paths import ProbabilityPath, add_noise
 from vidgen.errors import VidgenError
+from vidgen.interfaces import Denoiser
 from vidgen.samplers.guidance.batched_guidance import View
 from vidgen.samplers.solvers.runge_kutta import path_radius
 from vidgen.samplers.solvers.stepping import Callback, Clip, Times

@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.diffusion.denoiser import Denoiser, make_denoiser
+from vidgen.diffusion.denoiser import make_denoiser
 from vidgen.diffusion.paths import PREDICTION_TYPES, ProbabilityPath, expand_level
+from vidgen.interfaces import Denoiser
 from vidgen.samplers.solvers.stepping import Clip
 
 

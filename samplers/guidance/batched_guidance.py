@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vidgen.checkpoints.free_memory import free_bytes
-from vidgen.diffusion.denoiser import Denoiser
+from vidgen.interfaces import Denoiser
 
 Estimates = Callable[[Tensor, Tensor], tuple[Tensor, ...]]  # (x, t) -> several denoisers' x0
 View = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (x, t) -> what a denoiser is shown of them

@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidgen.diffusion.denoiser import Denoiser, make_denoiser
+from vidgen.diffusion.denoiser import make_denoiser
 from vidgen.diffusion.paths import ProbabilityPath
 from vidgen.errors import VidgenError
+from vidgen.interfaces import Denoiser
 from vidgen.models.text.cache import TextCache
 from vidgen.models.text.encoders import TextEncoder, TextEncoding
 from vidgen.samplers.guidance.batched_guidance import View, batched, fits_batched

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from vidgen.diffusion.denoiser import Denoiser
 from vidgen.errors import VidgenError
+from vidgen.interfaces import Denoiser
 from vidgen.samplers.guidance.batched_guidance import PASSES
 from vidgen.samplers.guidance.rules import ALWAYS, Interval, apg, cfg, cfg_zero, text_image_cfg
 

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.diffusion.denoiser import Denoiser
 from vidgen.diffusion.paths import PREDICTION_TYPES, FlowPath, expand_level
+from vidgen.interfaces import Denoiser
 from vidgen.samplers.guidance.batched_guidance import Estimates, sequential
 
 Clip = Float[Tensor, "b c t h w"]

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
-from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.diffusion.paths import PREDICTION_TYPES, ProbabilityPath, expand_level
-
-
-class Denoiser(Protocol):
-    """The estimate of x0 given x_t at noise level t, (b,) or per frame (b, t)."""
-
-    def __call__(self, x: Float[Tensor, "b c t h w"], t: Float[Tensor, b * f]) -> Float[Tensor, "b c t h w"]: ...
+from vidgen.interfaces import Denoiser
 
 
 def make_denoiser(

@@ -16,9 +16,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vidgen.checkpoints.atomic import atomic_write
-from vidgen.diffusion.denoiser import Denoiser
 from vidgen.diffusion.noise import TimeDistribution, draw_per_sample, sample_generator
 from vidgen.errors import VidgenError
+from vidgen.interfaces import Denoiser
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.ip_adapter import IPAdapterEncoder
 from vidgen.models.text.cache import find_text_cache

@@ -8,9 +8,10 @@ from vidgen.diffusion.noise import sample_generator
 from vidgen.diffusion.paths import PATHS, FlowPath
 from vidgen.samplers.evaluation.closed_forms import GaussianData, MixtureData
 from vidgen.samplers.schedules import schedule
-from vidgen.samplers.solvers import SAMPLERS, STOCHASTIC, SamplingError
+from vidgen.samplers.solvers import SAMPLERS, SamplingError
 
 DATA, PATH = GaussianData(), FlowPath()
+STOCHASTIC = [name for name, solver in SAMPLERS.items() if solver.stochastic]
 IDEAL = DATA.denoiser(PATH)
 
 
