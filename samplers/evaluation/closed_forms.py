@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.diffusion.denoiser import make_denoiser
-from vidgen.diffusion.paths import PREDICTION_TYPES, ProbabilityPath, expand_level
+from vidgen.diffusion.paths import ProbabilityPath, expand_level, find_prediction_type
 from vidgen.interfaces import Denoiser
 from vidgen.samplers.solvers.stepping import Clip
 
@@ -127,8 +127,8 @@ def moments_of(x: Tensor) -> tuple[float, float, float]:
 
 
 def predicting(denoise: Denoiser, path: ProbabilityPath, prediction_type: str) -> Callable[[Clip, Tensor], Tensor]:
-    """A network whose prediction is what an ideal denoiser says, as one of PARAMETRISATIONS."""
-    target = PREDICTION_TYPES[prediction_type].target
+    """A network whose prediction is what an ideal denoiser says, as one of PREDICTION_TYPES."""
+    target = find_prediction_type(prediction_type).target
 
     def network(scaled: Clip, t: Tensor) -> Tensor:
         level = expand_level(t, scaled)

@@ -168,7 +168,7 @@ def moment_error(
     """
     data, path = MixtureData(), PATHS[kind]()
     counted = Counted(through_network(data.denoiser(path), path, prediction_type))
-    times = even_steps(HIGHEST if prediction_type == "eps" else 1.0, 0.0, steps)
+    times = even_steps(HIGHEST if prediction_type == "epsilon" else 1.0, 0.0, steps)
     order = torch.randperm(side**2, generator=torch.Generator().manual_seed(seed))
     noise = even_normal((side**2,))[order].reshape(1, 1, 1, side, side)
     start = torch.hypot(path.alpha(times[0]), path.sigma(times[0])) * noise

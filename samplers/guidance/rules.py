@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.diffusion.paths import PREDICTION_TYPES, FlowPath, expand_level
+from vidgen.diffusion.paths import PREDICTION_TYPES, FlowPath, ProbabilityPath, expand_level
 from vidgen.interfaces import Denoiser
 from vidgen.samplers.guidance.batched_guidance import Estimates, sequential
 
@@ -160,7 +160,7 @@ def cfg_zero(
     scale: float,
     interval: Interval = ALWAYS,
     *,
-    path: Path = FLOW,
+    path: ProbabilityPath = FLOW,
     zero_from: float = 1.0,
     rescale: float = 0.0,
     both: Estimates | None = None,
@@ -170,7 +170,7 @@ def cfg_zero(
     The unconditional velocity is first scaled so as to be closest to the conditional one; from level `zero_from` on the
     velocity is 0, and the sample stays as it is (on the flow path).
     """
-    flow = PREDICTION_TYPES["flow"]
+    flow = PREDICTION_TYPES["flow_prediction"]
 
     def rule(x: Clip, t: Tensor, cond: Clip, uncond: Clip) -> Clip:
         level = expand_level(t, x)

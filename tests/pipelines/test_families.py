@@ -180,9 +180,9 @@ def test_networks_are_shown_the_schedulers_timesteps(published, kind):
     schedule = vidgen.load_pipeline(str(published(kind)[0])).scheduler
     if kind == "ltx":  # which stretches its levels between two ends
         with pytest.raises(VidgenError, match="makes no schedule of num_inference_steps=1; take more"):
-            schedule.time().for_size(4, 3).steps(1)
+            schedule.time_distribution.for_size(4, 3).steps(1)
     for n in (2, 3, 7, 20, 50):
-        times = schedule.time().for_size(4, 3)
+        times = schedule.time_distribution.for_size(4, 3)
         levels = times.steps(n)
         assert len(levels) == n + 1 and (levels.diff() < 0).all() and levels[-1] == 0.0
         scheduler = type(schedule.scheduler).from_config(schedule.scheduler.config)

@@ -219,7 +219,7 @@ class VideoPipeline:
 
     def time_for(self, shape: tuple[int, int, int, int]) -> TimeDistribution:
         """The time distribution for latents (c, t, h, w), with which its shift may grow."""
-        return self.scheduler.time().for_size(self.tokens_of(shape), shape[1])
+        return self.scheduler.time_distribution.for_size(self.tokens_of(shape), shape[1])
 
     @torch.inference_mode()
     def decode(self, latents: Float[Tensor, "b c t h w"], num_frames: int, height: int, width: int) -> list[np.ndarray]:

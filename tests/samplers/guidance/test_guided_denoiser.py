@@ -42,7 +42,7 @@ def sample_by_hand(pipe, make):
     texts = pipe.text_encoder(PROMPTS), pipe.text_encoder(["", ""])
 
     def denoiser(text, network=pipe.transformer):
-        return make_denoiser(network, pipe.path, "flow", text=text)
+        return make_denoiser(network, pipe.path, "flow_prediction", text=text)
 
     with torch.inference_mode():
         guided = make(denoiser, *texts)

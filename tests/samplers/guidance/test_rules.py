@@ -125,7 +125,7 @@ def test_apg_remembers_the_pull_of_the_steps_before(x):
 def test_cfg_zero_scales_the_unconditional_velocity_and_starts_with_none(x):
     guided = cfg_zero(cond, uncond, 3.0)
     level = expand_level(T, x)
-    flow = PREDICTION_TYPES["flow"].target
+    flow = PREDICTION_TYPES["flow_prediction"].target
 
     def velocity(x0):
         return flow(x0, (x - (1 - level) * x0) / level, 1 - level, level)
@@ -184,11 +184,11 @@ def encoding(rows, seed):
 @pytest.mark.parametrize("levels", [T, torch.tensor([0.3, 0.8], dtype=torch.float64)])
 def test_one_pass_over_twice_the_batch_equals_two_passes(dit, x, name, levels):
     texts = encoding(2, 1), encoding(2, 2)
-    denoise_cond, denoise_uncond = (make_denoiser(dit, PATH, "flow", text=text) for text in texts)
+    denoise_cond, denoise_uncond = (make_denoiser(dit, PATH, "flow_prediction", text=text) for text in texts)
     together = TextEncoding(
         tokens=torch.cat([text.tokens for text in texts]), mask=torch.cat([text.mask for text in texts])
     )
-    both = batched(make_denoiser(dit, PATH, "flow", text=together), 2)
+    both = batched(make_denoiser(dit, PATH, "flow_prediction", text=together), 2)
     one = GUIDANCE[name].rule(denoise_cond, denoise_uncond, 4.0, both=both)
     two = GUIDANCE[name].rule(denoise_cond, denoise_uncond, 4.0)
     assert torch.allclose(one(x, levels), two(x, levels), atol=1e-10)
@@ -206,7 +206,7 @@ def test_identity_attention_gives_each_position_its_own_value():
 
 
 def test_perturbed_attention_switches_its_blocks_and_back(dit, x):
-    denoise = make_denoiser(dit, PATH, "flow", text=encoding(2, 1))
+    denoise = make_denoiser(dit, PATH, "flow_prediction", text=encoding(2, 1))
     plain = denoise(x, T)
     weak = perturbed_attention(denoise, dit, [1])
     assert not torch.allclose(weak(x, T), plain) and torch.equal(denoise(x, T), plain)

@@ -85,7 +85,7 @@ def test_every_objective_and_path_gives_the_same_clip(name):
 @pytest.mark.parametrize("kind", PATHS)
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_moments_of_a_mixture(name, kind):
-    row = moment_error(name, kind, "v", steps=32, side=64)
+    row = moment_error(name, kind, "v_prediction", steps=32, side=64)
     assert row["error"] < (0.1 if SAMPLERS[name].order == 1 or SAMPLERS[name].stochastic else 0.02), row
     assert row["evaluations"] <= 32 * SAMPLERS[name].evaluations
 
