@@ -50,38 +50,6 @@ class GaussianData:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChainData:
-    """Frames of a stationary Gaussian chain of mean 0 and variance 1, in every channel and position its own: frames i
-    and j have covariance correlation^|i - j|, and given one frame, what follows does not depend on what was before."""
-
-    correlation: float = 0.8
-
-    def covariance(self, frames: int) -> Float[Tensor, "t t"]:
-        place = torch.arange(frames, dtype=torch.float64)
-        return self.correlation ** (place[:, None] - place).abs()
-
-    def denoiser(self, path: ProbabilityPath) -> Denoiser:
-        """E[x0 | x_t] for any levels, clean frames included: with C the covariance, C A (A C A + S^2)^-1 x_t."""
-
-        def denoise(x: Clip, t: Tensor) -> Clip:
-            level = expand_level(t, x)[:, 0, :, 0, 0].expand(len(x), x.shape[2])
-            alpha, sigma, c = path.alpha(level), path.sigma(level), self.covariance(x.shape[2]).to(x)
-            seen = alpha[:, :, None] * c * alpha[:, None] + torch.diag_embed(sigma**2)
-            gain = torch.linalg.solve(seen, alpha[:, :, None] * c)  # its transpose, both being symmetric
-            return torch.einsum("b s t, b c s h w -> b c t h w", gain, x)
-
-        return denoise
-
-    def conditional(self, frames: int, given: dict[int, float]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
-        """Mean and covariance of the other frames, where `given` are known."""
-        c, known = self.covariance(frames), sorted(given)
-        free = [k for k in range(frames) if k not in given]
-        gain = torch.linalg.solve(c[known][:, known], c[known][:, free]).T
-        mean = gain @ torch.tensor([given[k] for k in known], dtype=torch.float64)
-        return mean, c[free][:, free] - gain @ c[known][:, free]
-
-
-@dataclass(frozen=True, kw_only=True)
 class MixtureData:
     """Every number of a clip is drawn from a mixture of Gaussians, independent of the others."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vidgen.diffusion.paths import ProbabilityPath
+from vidgen.errors import VidgenError
 from vidgen.interfaces import Denoiser
 from vidgen.samplers.solvers.adaptive import sample_rk45
 from vidgen.samplers.solvers.euler import sample_euler, sample_heun
@@ -22,7 +23,7 @@ class Solver:
     """A solver of the probability flow, or of the reverse SDE: `sample`, and what is claimed of it.
 
     `order` is that of convergence; of a stochastic solver, which draws noise at every step, the weak order, that of the
-    distribution it reaches. `evaluations` of the denoiser are made a step; by rk45, an attempted step of its own choice.
+    distribution it reaches. `evaluations` of the denoiser are made a step; by rk45, an attempted step.
     """
 
     sample: Callable[..., Clip]
@@ -47,6 +48,15 @@ SAMPLERS: dict[str, Solver] = {
     "euler_ancestral": Solver(sample=sample_euler_ancestral, order=1, evaluations=1, stochastic=True),
     "dpmpp_2m_sde": Solver(sample=sample_dpmpp_2m_sde, order=2, evaluations=1, stochastic=True),
 }
+
+
+def find_solver(sampler: str | Callable[..., Clip]) -> Callable[..., Clip]:
+    """Return the solver of that name, or the solver itself. Raises VidgenError for a name that is unknown."""
+    if callable(sampler):
+        return sampler
+    if sampler not in SAMPLERS:
+        raise VidgenError(f"sampler {sampler!r} is unknown; choose one of {', '.join(SAMPLERS)}")
+    return SAMPLERS[sampler]
 
 
 def __getattr__(name: str) -> Any:

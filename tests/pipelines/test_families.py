@@ -18,7 +18,7 @@ from vidgen.pipelines.rollout import rollout
 from vidgen.pipelines.wan.native import NativeWanDenoiser
 from vidgen.representations.extractor import FeatureExtractor
 from vidgen.samplers.solvers import SAMPLERS
-from vidgen.samplers.step_cache import Caching
+from vidgen.samplers.step_cache import StepCacheConfig
 
 NATIVE = ("wan-native", "wan-native-frames", "wan-native-two")
 KINDS = (
@@ -119,8 +119,8 @@ def test_native_transformers_take_guidance_and_caching_of_ours(published):
     settings = dict(latents=z, output_type="latent", **FAST)
     plain, perturbed = (pipe(PROMPTS[0], guidance=name, **settings).latents for name in ("cfg", "perturbed_attention"))
     assert perturbed.isfinite().all() and (perturbed - plain).abs().max() > 1e-3
-    caching = Caching(bound=0.9)
-    pipe(PROMPTS[0], caching=caching, **settings)
+    caching = StepCacheConfig(threshold=0.9)
+    pipe(PROMPTS[0], step_cache=caching, **settings)
     assert caching.passes.skipped > 0
     two = vidgen.load_pipeline(str(published("wan-native-two")[0])).transformer
     text = two.prepare_text(pipe.text_encoder(PROMPTS[:1]))

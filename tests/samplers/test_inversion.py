@@ -3,11 +3,13 @@
 import pytest
 import torch
 
+from vidgen.diffusion.noise import TimeDistribution
 from vidgen.diffusion.paths import PATHS, FlowPath
 from vidgen.samplers.evaluation.closed_forms import GaussianData
 from vidgen.samplers.inversion import invert, log_likelihood
-from vidgen.samplers.schedules import schedule
 from vidgen.samplers.solvers import SAMPLERS
+
+schedule = TimeDistribution().steps
 
 DATA = GaussianData()
 ENDS = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)

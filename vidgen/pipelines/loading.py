@@ -15,8 +15,9 @@ from vidgen.models.ip_adapter import IPAdapterEncoder
 from vidgen.models.text.encoders import ByteTextEncoder, TransformersTextEncoder
 from vidgen.pipelines.diffusers_folder import open_published
 from vidgen.pipelines.families import PIPELINES
+from vidgen.pipelines.saving import INDEX_NAME
 from vidgen.pipelines.scheduler_config import read_scheduler
-from vidgen.pipelines.video import INDEX_NAME, VideoPipeline
+from vidgen.pipelines.video import VideoPipeline
 from vidgen.tokenizers.model import VideoTokenizer
 
 # By class name alone: modules move, and older folders name where a class once was.

@@ -5,6 +5,7 @@ import torch
 from einops import rearrange
 
 from vidgen.diffusion.denoiser import make_denoiser
+from vidgen.diffusion.noise import TimeDistribution
 from vidgen.diffusion.paths import PREDICTION_TYPES, FlowPath, expand_level
 from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.models.layers import Attention
@@ -22,8 +23,9 @@ from vidgen.samplers.guidance import (
 )
 from vidgen.samplers.guidance.perturbed_attention import identity_attention
 from vidgen.samplers.guidance.rules import project, rescaled
-from vidgen.samplers.schedules import schedule
 from vidgen.samplers.solvers import SAMPLERS
+
+schedule = TimeDistribution().steps
 
 PATH = FlowPath()
 T = torch.tensor(0.6, dtype=torch.float64)
