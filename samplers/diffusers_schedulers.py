@@ -9,15 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.diffusion.denoiser import Denoiser
 from vidgen.diffusion.noise import Generators
 from vidgen.diffusion.paths import ProbabilityPath, convert_prediction
 from vidgen.errors import VidgenError
+from vidgen.interfaces import Denoiser
 from vidgen.samplers.solvers.runge_kutta import path_radius
 from vidgen.samplers.solvers.stepping import Callback, Clip, Times, check_finite
-
-# prediction_type of a scheduler's config -> our name
-PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v", "flow_prediction": "flow"}
 
 
 def flow_scale(scheduler: Any, i: int) -> tuple[Tensor, Tensor]:
@@ -110,7 +107,7 @@ def scheduler_solver(scheduler: Any) -> Callable[..., Clip]:
     level. The scheduler's state is set anew by each call. Raises VidgenError for schedulers of other classes.
     """
     scale = find_scale(scheduler)
-    kind = "flow" if scale is flow_scale else PREDICTIONS[scheduler.config.prediction_type]
+    kind = "flow_prediction" if scale is flow_scale else scheduler.config.prediction_type
 
     def sample_scheduler(
         denoise: Denoiser,
@@ -130,7 +127,7 @@ def scheduler_solver(scheduler: Any) -> Callable[..., Clip]:
             sample = ratio * x
             if hasattr(scheduler, "scale_model_input"):  # some warn if it was not called; x is scaled already
                 scheduler.scale_model_input(sample, timestep)
-            output = convert_prediction(x0, "x0", kind, sample, alpha.to(x), sigma.to(x))
+            output = convert_prediction(x0, "sample", kind, sample, alpha.to(x), sigma.to(x))
             sample = scheduler.step(output, timestep, sample, return_dict=False, **noise)[0]
             alpha, sigma = scale(scheduler, i + 1)
             x = sample.to(x) * path_radius(levels[i + 1], path).to(x) / torch.hypot(alpha, sigma).to(x)

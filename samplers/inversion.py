@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.diffusion.denoiser import Denoiser
 from vidgen.diffusion.noise import Generators, draw_like
 from vidgen.diffusion.paths import ProbabilityPath, expand_level
-from vidgen.samplers.solvers.registry import SAMPLERS, STOCHASTIC
+from vidgen.interfaces import Denoiser
+from vidgen.samplers.solvers.registry import SAMPLERS
 from vidgen.samplers.solvers.runge_kutta import RK4, angle_slope, combine, path_angle, path_radius
 from vidgen.samplers.solvers.stepping import Callback, Clip, Times
 
@@ -40,9 +40,9 @@ def invert(
     `times` are those of sampling, from 1 down to 0. Sampling the result gives back the clip up to both solvers' errors
     (Song et al. 2021, DDIM, section 5.4). Raises ValueError for a stochastic solver, which has no way back.
     """
-    if sampler in STOCHASTIC or sampler not in SAMPLERS:
-        known = [name for name in SAMPLERS if name not in STOCHASTIC]
-        raise ValueError(f"inversion by {sampler!r}: choose one of {', '.join(known)}, which draw no noise")
+    names = [name for name, solver in SAMPLERS.items() if not solver.stochastic]
+    if sampler not in names:
+        raise ValueError(f"inversion by {sampler!r}: choose one of {', '.join(names)}, which draw no noise")
     times = rising(times)
     return SAMPLERS[sampler](denoise, path.alpha(expand_level(times[0], x)) * x, times, path, callback=callback)
 

@@ -1,9 +1,11 @@
-"""Passes that end early: where little has changed since the last whole one, what its later blocks added is added again.
+"""First-block cache and step cache: passes that end early.
+
+Where little has changed since the last whole pass, what its later blocks added is added again.
 
 "first_block" runs the first block and looks at what it adds to the stream (as ParaAttention's FBCache); "step" runs no
 block, and sums up how much the network's input has changed from pass to pass (Liu et al. 2024, TeaCache, eq. 6, on the
 input itself, without a polynomial fitted to one model). Changes are relative in L1, those of a clip's most changed
-frame: given frames do not change, and would hide what the others do.
+frame: known frames do not change, and would hide what the others do.
 
 All of it is decided clip by clip, so that no clip depends on its batch, nor the estimates of one guidance on another's.
 """
@@ -11,6 +13,7 @@ All of it is decided clip by clip, so that no clip depends on its batch, nor the
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +30,7 @@ Stream = Float[Tensor, "b t h w d"]
 
 
 @dataclass(kw_only=True)
-class Passes:
+class PassCounts:
     """How many passes were `run` whole and how many `skipped`, each of one clip and one estimate."""
 
     run: int = 0
@@ -38,19 +41,30 @@ class Passes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Caching:
-    """Passes are skipped while the change stays below `bound`: 0 skips none, and 0.1 is a tenth. `passes` counts those
-    of all calls that this value was given to. Raises VidgenError for what is no bound or kind."""
+class StepCacheConfig:
+    """Passes are skipped while the change stays below `threshold`: 0 skips none, and 0.1 is a tenth.
 
-    bound: float
+    `kind` is one of KINDS, what the change is measured on. `passes` counts those of all calls that take this config.
+    Raises VidgenError for what is no threshold or kind.
+    """
+
+    threshold: float
     kind: str = "first_block"
-    passes: Passes = field(default_factory=Passes, compare=False)
+    passes: PassCounts = field(default_factory=PassCounts, compare=False)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise VidgenError(f"caching {self.kind!r} is unknown; choose one of {', '.join(KINDS)}")
-        if not 0.0 <= self.bound < 1.0:
-            raise VidgenError(f"the bound of caching is {self.bound}; it is a relative change: 0 or more, below 1")
+            raise VidgenError(f"step cache {self.kind!r} is unknown; choose one of {', '.join(KINDS)}")
+        if not 0.0 <= self.threshold < 1.0:
+            raise VidgenError(
+                f"the threshold of the step cache is {self.threshold}; it is a relative change: 0 or more, below 1"
+            )
+
+
+def Caching(*, bound: float, **settings: Any) -> StepCacheConfig:
+    """Return a StepCacheConfig, with a warning: its name before."""
+    warnings.warn("Caching(bound=...) is now called StepCacheConfig(threshold=...)", FutureWarning, stacklevel=2)
+    return StepCacheConfig(threshold=bound, **settings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +78,13 @@ class CacheState:
 
 
 def relative_change(new: Stream, old: Stream) -> Float[Tensor, " b"]:
-    """|new - old| / |old| in L1, of each clip's most changed frame."""
+    """Return |new - old| / |old| in L1, of each clip's most changed frame."""
     moved = reduce((new - old).float().abs(), "b t h w d -> b t", "mean")
     return (moved / reduce(old.float().abs(), "b t h w d -> b t", "mean").clamp(min=1e-12)).amax(1)
 
 
 def take_rows(value: Any, rows: Tensor) -> Any:
-    """Those rows of a condition: of a tensor, or of all that are in a tuple or a dataclass."""
+    """Return some rows of a condition: of a tensor, or of all that are in a tuple or a dataclass."""
     if isinstance(value, Tensor):
         return value[rows]
     if dataclasses.is_dataclass(value):
@@ -83,7 +97,7 @@ def take_rows(value: Any, rows: Tensor) -> Any:
 
 
 def finish(iter_features: Iterator[tuple[str, Tensor]], last: Stream | None = None) -> tuple[Stream, Tensor]:
-    """The last block's output (`last` if none is left) and the prediction."""
+    """Return the last block's output (`last` if none is left) and the prediction."""
     for name, x in iter_features:
         if name == "out":
             break
@@ -92,37 +106,38 @@ def finish(iter_features: Iterator[tuple[str, Tensor]], last: Stream | None = No
 
 
 def cached_pass(
-    network: Any, kind: str, bound: float, state: CacheState | None, x: Tensor, t: Tensor, **conditions: Any
+    network: Any, config: StepCacheConfig, state: CacheState | None, x: Tensor, t: Tensor, **conditions: Any
 ) -> tuple[Tensor, CacheState, Bool[Tensor, " b"]]:
-    """The prediction, the state after it, and which rows were run whole. `state` None starts.
+    """Return the prediction, the state after it, and which rows were run whole. `state` None starts.
 
-    Raises VidgenError for a network whose `iter_features` does not begin with its patches, or takes nothing in place of blocks.
+    Raises VidgenError for a network whose `iter_features` does not begin with its patches, or takes nothing in place of
+    blocks.
     """
-    walk = network.iter_features(x, t, **conditions) if hasattr(network, "iter_features") else iter([("out", x)])
-    name, base = next(walk)
+    features = network.iter_features(x, t, **conditions) if hasattr(network, "iter_features") else iter([("out", x)])
+    name, base = next(features)
     if name != "patches":
-        raise VidgenError(f"{type(network).__name__} does not say what goes into its blocks; sample without caching")
+        raise VidgenError(f"{type(network).__name__} does not say what goes into its blocks; sample without a cache")
     probe = base
-    if kind == "first_block":
-        base = next(walk)[1]
+    if config.kind == "first_block":
+        base = next(features)[1]
         probe = base - probe
     change = torch.full((len(x),), torch.inf, device=base.device)
     if state is not None:
-        change = relative_change(probe, state.probe) + (state.change if kind == "step" else 0.0)
-    whole = ~(change < bound)
+        change = relative_change(probe, state.probe) + (state.change if config.kind == "step" else 0.0)
+    whole = ~(change < config.threshold)
     change = change.masked_fill(whole, 0.0)
     if bool(whole.all()):
-        last, out = finish(walk, base)
+        last, out = finish(features, base)
         return out, CacheState(probe=probe, rest=last - base, change=change), whole
-    name, out = walk.send(base + state.rest)
+    name, out = features.send(base + state.rest)
     if name != "out":
-        raise VidgenError(f"{type(network).__name__} cannot leave blocks out; sample without caching")
+        raise VidgenError(f"{type(network).__name__} cannot leave blocks out; sample without a cache")
     rest, rows = state.rest, whole.nonzero().squeeze(1)
     if len(rows):
-        some = {name: take_rows(value, rows) for name, value in conditions.items()}
-        last, made = finish(network.iter_features(x[rows], t[rows], **some))
-        out, rest = out.index_copy(0, rows, made), rest.index_copy(0, rows, last - base[rows])
-    if kind == "first_block":  # measured against the last whole pass, and not from pass to pass
+        part = {name: take_rows(value, rows) for name, value in conditions.items()}
+        last, prediction = finish(network.iter_features(x[rows], t[rows], **part))
+        out, rest = out.index_copy(0, rows, prediction), rest.index_copy(0, rows, last - base[rows])
+    if config.kind == "first_block":  # measured against the last whole pass, and not from pass to pass
         probe = state.probe.index_copy(0, rows, probe[rows])
     return out, CacheState(probe=probe, rest=rest, change=change), whole
 
@@ -130,13 +145,14 @@ def cached_pass(
 class CachedNetwork:
     """A network (x, t, **conditions) -> prediction that skips what it can; a new one for each estimate and run."""
 
-    def __init__(self, network: Any, caching: Caching) -> None:
-        self.network, self.caching, self.state = network, caching, None
+    def __init__(self, network: Any, config: StepCacheConfig) -> None:
+        self.network, self.config = network, config
+        self.state: CacheState | None = None
 
     def __call__(self, x: Tensor, t: Tensor, **conditions: Any) -> Tensor:
-        caching = self.caching
-        out, self.state, whole = cached_pass(self.network, caching.kind, caching.bound, self.state, x, t, **conditions)
+        """Return the prediction, and count how many rows of it were run whole."""
+        out, self.state, whole = cached_pass(self.network, self.config, self.state, x, t, **conditions)
         run = int(whole.sum())
-        caching.passes.run += run
-        caching.passes.skipped += len(x) - run
+        self.config.passes.run += run
+        self.config.passes.skipped += len(x) - run
         return out

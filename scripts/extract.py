@@ -35,8 +35,8 @@ def open_model(name: str, device: str, dtype: Dtype) -> Any:
     from vidgen.checkpoints.hub import find_model
     from vidgen.checkpoints.pretrained import read_config
     from vidgen.pipelines.loading import load_pipeline
+    from vidgen.pipelines.saving import INDEX_NAME
     from vidgen.pipelines.tokenizer_loading import load_tokenizer
-    from vidgen.pipelines.video import INDEX_NAME
     from vidgen.tokenizers.diffusion_decoder.model import DiffusionTokenizer
 
     where = find_device(device)

@@ -176,7 +176,7 @@ def sample(
             "negative_prompt": negative_prompt,
             "num_inference_steps": num_inference_steps,
             "guidance": guiding,
-            "caching": caching,
+            "step_cache": caching,
             "guidance_scale": guidance_scale,
             "sampler": sampler,
         },

@@ -77,7 +77,8 @@ def describe_schedule(pipe: VideoPipeline, size: tuple[int, int, int], steps: in
     levels = zip(QUANTILES, time.quantile(u), strict=True) if trained else ()
     return {
         "path": s.path,
-        "parametrisation": s.prediction_type,
+        "prediction_type": s.prediction_type,
+        "parametrisation": s.prediction_type,  # its name before, for one version
         "sampler": s.sampler,
         "num_frames": size[0],
         "height": size[1],

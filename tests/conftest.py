@@ -72,6 +72,12 @@ def chain_pipe(tiny_pipelines: dict[str, Any]) -> Callable[[int], Any]:
 
 
 @pytest.fixture(scope="session")
+def chain(tiny_pipelines: dict[str, Any]) -> Any:
+    """The data of `chain_pipe`: its covariance, its ideal denoiser, and what follows from some of its frames."""
+    return tiny_pipelines["GaussianChain"](correlation=0.8)
+
+
+@pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Any]]:
     """`published("wan")`: a small random pipeline of diffusers, as a folder that it saved and as it is; see
     `make_pipeline` for the kinds. Do not write to the folder."""

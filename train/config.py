@@ -158,7 +158,7 @@ class DiffusionRecipe(LoopConfig):
     preset: str = ""
     model: dict[str, Any] = field(default_factory=dict)
     text_model: dict[str, Any] = field(default_factory=dict)
-    prediction_type: str = "flow"
+    prediction_type: str = "flow_prediction"
     weighting: str = "none"
     time: dict[str, Any] = field(default_factory=dict)
     train_text: bool = True

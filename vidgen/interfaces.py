@@ -87,9 +87,10 @@ class Denoiser(Protocol):
 
 
 class NoiseSchedule(Protocol):
-    """How a denoiser was trained and is sampled: its path, what it predicts, its time distribution, a call's defaults."""
+    """How a denoiser was trained and is sampled: path, prediction type, time distribution, defaults of a call."""
 
     prediction_type: str
+    time_distribution: TimeDistribution
     sampler: Any
     num_inference_steps: int
     guidance_scale: float
@@ -99,8 +100,6 @@ class NoiseSchedule(Protocol):
     fps: float
 
     def make_path(self) -> ProbabilityPath: ...
-
-    def time(self) -> TimeDistribution: ...
 
 
 @runtime_checkable

@@ -1,1 +1,1 @@
-"""Conditions on frames and pictures: frame conditioning, inpainting, degradations, IP-Adapter."""
+"""Conditioning on frames and pictures: frame conditioning, inpainting, degradations, IP-Adapter."""

@@ -1,4 +1,4 @@
-"""Sampling a clip of which something is known: frames, parts of frames, or a clip to start from.
+"""Sampling clips of which something is known: frames, parts of frames, or a clip to start from.
 
 Known frames have noise level 0 from the first step to the last, which is how a model with a level per frame is
 conditioned (Chen et al. 2024, diffusion forcing). Where only a part of a frame is known, its level cannot say so; there
@@ -12,29 +12,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vidgen.diffusion.denoiser import Denoiser
+from vidgen.deprecation import renamed_attributes
 from vidgen.diffusion.noise import Generators
 from vidgen.diffusion.paths import ProbabilityPath, add_noise
 from vidgen.errors import VidgenError
+from vidgen.interfaces import Denoiser
 from vidgen.samplers.guidance.batched_guidance import View
 from vidgen.samplers.solvers.runge_kutta import path_radius
 from vidgen.samplers.solvers.stepping import Callback, Clip, Times
 
+__getattr__ = renamed_attributes(__name__, {"Conditions": "FrameConditioning"})
+
 
 @dataclass(frozen=True, kw_only=True)
-class Conditions:
-    """What is known of clips before they are sampled.
+class FrameConditioning:
+    """What is known of clips before they are sampled. Raises VidgenError for a noise level that is none.
 
-    `latents`: clean, one clip for all (n = 1) or one a clip. `known`: the cells that stay as they are there. The others
-    begin as noise, or with `strength` below 1 as these latents at that noise level (Meng et al. 2022, SDEdit).
-    `context_noise`: the level at which the network is shown known frames; a little of it hides the small errors of
-    frames that were themselves sampled (Chen et al. 2024). `correct`, if there is one, puts every estimate x0 right,
-    by what is known of a clip in another way than cell by cell. Raises VidgenError for a level that is none.
+    Args:
+        latents: Clean latents, of one clip for all (n = 1) or of each.
+        known: The cells that stay as they are there. The others begin as noise.
+        strength: Below 1, the others begin as `latents` at this noise level instead (Meng et al. 2022, SDEdit).
+        context_noise: The level at which the network is shown known frames; a little of it hides the small errors of
+            frames that were themselves sampled (Chen et al. 2024).
+        correct: Puts every estimate x0 right, by what is known of a clip in another way than cell by cell.
     """
 
     latents: Float[Tensor, "n c t h w"]
@@ -55,6 +61,23 @@ class Conditions:
         """The frames that are known whole."""
         return self.known.flatten(1).all(1)
 
+    @classmethod
+    def of_first(
+        cls, latents: Float[Tensor, "n c k h w"], num_latents: int, context_noise: float = 0.0
+    ) -> FrameConditioning:
+        """Return the conditioning of clips of `num_latents` latent frames by their first k."""
+        count = latents.shape[2]
+        rest = latents.new_zeros(*latents.shape[:2], num_latents - count, *latents.shape[3:])
+        known = torch.zeros(num_latents, *latents.shape[3:], dtype=torch.bool)
+        known[:count] = True
+        return cls(latents=torch.cat([latents, rest], dim=2), known=known, context_noise=context_noise)
+
+    @classmethod
+    def of_start(cls, latents: Float[Tensor, "n c t h w"], strength: float, **settings: Any) -> FrameConditioning:
+        """Return the conditioning of clips that start from `latents` at noise level `strength`, with nothing known."""
+        known = torch.zeros(latents.shape[2:], dtype=torch.bool)
+        return cls(latents=latents, known=known, strength=strength, **settings)
+
 
 def check_strength(strength: float) -> None:
     """Raises VidgenError unless 0 < strength <= 1."""
@@ -65,32 +88,36 @@ def check_strength(strength: float) -> None:
 
 
 def levels_from(levels: Float[Tensor, " n_plus_1"], strength: float) -> Float[Tensor, " m_plus_1"]:
-    """The sampler's levels from `strength` down: that level, and those of `levels` below it. All of them from 1 on."""
+    """Return the sampler's levels from `strength` down: it, and those of `levels` below. All of them from 1 on."""
     if strength >= levels[0]:
         return levels
     return torch.cat([levels.new_tensor([strength]), levels[levels < strength]])
 
 
-def times_given(levels: Float[Tensor, " n_plus_1"], given: Conditions, b: int) -> Times:
-    """`levels` for b clips, frame by frame, with known frames at the level that they are shown at; shared by all
-    frames where none is known."""
-    frames = given.frames.to(levels.device)
+def conditioned_times(levels: Float[Tensor, " n_plus_1"], conditioning: FrameConditioning, b: int) -> Times:
+    """Return `levels` for b clips, frame by frame, with known frames at the level that they are shown at.
+
+    Where no frame is known, all frames share them.
+    """
+    frames = conditioning.frames.to(levels.device)
     if not bool(frames.any()):
         return levels
-    times = levels[:, None].expand(-1, len(frames)).masked_fill(frames, given.context_noise)
+    times = levels[:, None].expand(-1, len(frames)).masked_fill(frames, conditioning.context_noise)
     return times[:, None].expand(-1, b, -1)
 
 
-def hide_frames(given: Conditions | None, noise: Clip, level: Tensor, path: ProbabilityPath) -> View | None:
-    """What a denoiser is shown of (x, t) that is to know nothing of given frames: these as `noise` alone, at the
-    noisiest `level` of the run. None where no frame is given whole.
+def hide_frames(
+    conditioning: FrameConditioning | None, noise: Clip, level: Tensor, path: ProbabilityPath
+) -> View | None:
+    """Return what of (x, t) is shown to a denoiser that is to know nothing of the known frames; None if there are none.
 
-    Guidance that leads away from what it says is guidance by the frames (Song et al. 2025, history-guided video
-    diffusion, section 4: history at full noise stands for none).
+    These are `noise` alone there, at the noisiest `level` of the run. Guidance that leads away from what such a
+    denoiser says is guidance by the frames (Song et al. 2025, history-guided video diffusion, section 4: history at
+    full noise stands for none).
     """
-    if given is None or not bool(given.frames.any()):
+    if conditioning is None or not bool(conditioning.frames.any()):
         return None
-    frames, plain = given.frames.to(noise.device), path_radius(level, path).to(noise) * noise
+    frames, plain = conditioning.frames.to(noise.device), path_radius(level, path).to(noise) * noise
 
     def hide(x: Clip, t: Tensor) -> tuple[Clip, Tensor]:
         return torch.where(frames[:, None, None], plain.to(x), x), torch.where(frames.to(t.device), level.to(t), t)
@@ -98,40 +125,51 @@ def hide_frames(given: Conditions | None, noise: Clip, level: Tensor, path: Prob
     return hide
 
 
-def sample_given(
+def sample_conditioned(
     solver: Callable[..., Clip],
     denoise: Denoiser,
     noise: Clip,
     levels: Float[Tensor, " n_plus_1"],
     path: ProbabilityPath,
-    given: Conditions | None,
+    conditioning: FrameConditioning | None,
     *,
     generator: Generators | None = None,
     callback: Callback | None = None,
 ) -> Clip:
-    """Clips by `solver` from standard normal `noise`, over the sampler's `levels`, with known cells exactly as given.
+    """Return clips by `solver` from standard normal `noise`, with known cells exactly as the conditioning has them.
 
-    Without conditions, or where nothing is known and strength is 1, this is plain sampling from the same noise.
-    Raises VidgenError for conditions of another size.
+    Without conditioning, or where nothing is known and strength is 1, this is plain sampling from the same noise.
+    Raises VidgenError for conditioning of another size.
+
+    Args:
+        solver: One of SAMPLERS, or a function like those.
+        denoise: The denoiser.
+        noise: Standard normal noise, a row a clip.
+        levels: The sampler's noise levels, from the noisiest down.
+        path: That of the denoiser.
+        conditioning: What is known of the clips.
+        generator: Noise for stochastic solvers, one a clip.
+        callback: Called by the solver after each step.
     """
     plain = path_radius(levels[0], path).to(noise) * noise
-    if given is None:
+    if conditioning is None:
         return solver(denoise, plain, levels, path, generator=generator, callback=callback)
-    z, known = given.latents.to(noise), given.known.to(noise.device)
+    z, known = conditioning.latents.to(noise), conditioning.known.to(noise.device)
     if z.shape[1:] != noise.shape[1:] or len(z) not in (1, len(noise)):
         raise VidgenError(f"conditions are latents {tuple(z.shape)}, and the clips {tuple(noise.shape)}; make them fit")
     z = z.expand_as(noise)
     if bool(known.all()):
         return z.clone()
-    times = times_given(levels_from(levels, given.strength), given, len(noise))
+    times = conditioned_times(levels_from(levels, conditioning.strength), conditioning, len(noise))
     x = add_noise(z, noise, times[0], path)
-    if given.strength >= levels[0]:
+    if conditioning.strength >= levels[0]:
         x = torch.where(known, x, plain)  # on some paths a trace of the data is left at the noisiest level
-    partly = known & ~given.frames.to(known.device)[:, None, None]
-    put_right = denoise if given.correct is None else lambda x, t: given.correct(denoise(x, t))
+    partly = known & ~conditioning.frames.to(known.device)[:, None, None]
+    correct = conditioning.correct
+    corrected = denoise if correct is None else lambda x, t: correct(denoise(x, t))
 
     def replaced(x: Clip, t: Tensor) -> Clip:
-        return torch.where(partly, z, put_right(x, t))
+        return torch.where(partly, z, corrected(x, t))
 
-    out = solver(replaced if bool(partly.any()) else put_right, x, times, path, generator=generator, callback=callback)
+    out = solver(replaced if bool(partly.any()) else corrected, x, times, path, generator=generator, callback=callback)
     return torch.where(known, z, out)

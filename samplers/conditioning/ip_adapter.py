@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,21 +14,23 @@ from torch import Tensor
 from vidgen.data.frames import fit_frame
 from vidgen.data.reading import iter_frames
 from vidgen.errors import VidgenError
+from vidgen.interfaces import Tokenizer
 from vidgen.models.ip_adapter import IPAdapterEncoder, beside_text
+from vidgen.models.placement import device_of
 from vidgen.models.text.encoders import TextEncoding
-from vidgen.samplers.conditioning.frames import Image, read_picture
-from vidgen.samplers.stages import check_stage
+from vidgen.samplers.conditioning.frame_conditioning import Image, read_image
+from vidgen.samplers.finite import require_finite
 
-Shown = Image | str | os.PathLike  # a picture, or the path of its file
-Reference = Shown | Sequence[Shown]
+Picture = Image | str | os.PathLike  # a picture, or the path of its file
+Reference = Picture | Sequence[Picture]
 
 
 def read_reference(reference: Reference, size: tuple[int, int]) -> list[Float[Tensor, "3 h w"]]:
-    """The pictures at `size` (height, width): files and uint8 arrays of any size are fitted to it by "crop".
+    """Return the pictures at `size` (height, width): files and uint8 arrays of any size are fitted to it by "crop".
 
     Raises VidgenError for an empty list, for files without a picture, and for arrays and tensors that are none.
     """
-    pictures: list[Any] = list(reference) if isinstance(reference, (list, tuple)) else [reference]
+    pictures = list(reference) if isinstance(reference, (list, tuple)) else [reference]
     if not pictures:
         raise VidgenError("reference is an empty list; give a picture, or leave reference out")
     frames = []
@@ -38,14 +39,14 @@ def read_reference(reference: Reference, size: tuple[int, int]) -> list[Float[Te
             picture = next(frame for _, frame in iter_frames(picture, size=size, fit="crop"))
         elif isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.shape[2:] == (3,):
             picture = fit_frame(picture, size, "crop")
-        frames.append(read_picture(picture, (1, *size), f"reference image {number}"))
+        frames.append(read_image(picture, (1, *size), f"reference image {number}"))
     return frames
 
 
 def encode_reference(
-    encoder: IPAdapterEncoder | None, vae: Any, reference: Reference, size: tuple[int, int]
+    encoder: IPAdapterEncoder | None, vae: Tokenizer, reference: Reference, size: tuple[int, int]
 ) -> Float[Tensor, "n d"]:
-    """Tokens of the pictures, one picture's after the other's, each coded by itself at `size`.
+    """Return the tokens of the pictures, one picture's after the other's, each coded by itself at `size`.
 
     Raises VidgenError without an encoder, and as `read_reference`.
     """
@@ -55,11 +56,11 @@ def encode_reference(
             "vidgen train diffusion_default_reference"
         )
     pictures = torch.stack(read_reference(reference, size))[:, :, None]
-    latents = vae.encode(pictures.to(next(vae.parameters()).device)).latents
-    tokens = check_stage(encoder(latents), "the image prompt encoder gave", "run it in float32")
+    latents = vae.encode(pictures.to(device_of(vae))).latents
+    tokens = require_finite(encoder(latents), "the image prompt encoder gave", "run it in float32")
     return rearrange(tokens, "k n d -> (k n) d")
 
 
-def prompts_with(shown: Float[Tensor, "n d"] | None, text: TextEncoding) -> TextEncoding:
-    """The prompts, each beside the same pictures' tokens; None leaves them as they are."""
-    return text if shown is None else beside_text(text, shown.expand(len(text.mask), -1, -1))
+def add_image_tokens(image_tokens: Float[Tensor, "n d"] | None, text: TextEncoding) -> TextEncoding:
+    """Return the prompts, each beside the same pictures' tokens; None leaves them as they are."""
+    return text if image_tokens is None else beside_text(text, image_tokens.expand(len(text.mask), -1, -1))

@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.diffusion.denoiser import Denoiser, make_denoiser
-from vidgen.diffusion.paths import PREDICTION_TYPES, ProbabilityPath, expand_level
+from vidgen.diffusion.denoiser import make_denoiser
+from vidgen.diffusion.paths import ProbabilityPath, expand_level, find_prediction_type
+from vidgen.interfaces import Denoiser
 from vidgen.samplers.solvers.stepping import Clip
 
 
@@ -46,38 +47,6 @@ class GaussianData:
         """ln p(x0) of whole clips, in nats."""
         z = (x - self.mean) / self.std
         return (-0.5 * z**2 - torch.as_tensor(self.std).log() - 0.5 * math.log(2.0 * math.pi)).flatten(1).sum(1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChainData:
-    """Frames of a stationary Gaussian chain of mean 0 and variance 1, in every channel and position its own: frames i
-    and j have covariance correlation^|i - j|, and given one frame, what follows does not depend on what was before."""
-
-    correlation: float = 0.8
-
-    def covariance(self, frames: int) -> Float[Tensor, "t t"]:
-        place = torch.arange(frames, dtype=torch.float64)
-        return self.correlation ** (place[:, None] - place).abs()
-
-    def denoiser(self, path: ProbabilityPath) -> Denoiser:
-        """E[x0 | x_t] for any levels, clean frames included: with C the covariance, C A (A C A + S^2)^-1 x_t."""
-
-        def denoise(x: Clip, t: Tensor) -> Clip:
-            level = expand_level(t, x)[:, 0, :, 0, 0].expand(len(x), x.shape[2])
-            alpha, sigma, c = path.alpha(level), path.sigma(level), self.covariance(x.shape[2]).to(x)
-            seen = alpha[:, :, None] * c * alpha[:, None] + torch.diag_embed(sigma**2)
-            gain = torch.linalg.solve(seen, alpha[:, :, None] * c)  # its transpose, both being symmetric
-            return torch.einsum("b s t, b c s h w -> b c t h w", gain, x)
-
-        return denoise
-
-    def conditional(self, frames: int, given: dict[int, float]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
-        """Mean and covariance of the other frames, where `given` are known."""
-        c, known = self.covariance(frames), sorted(given)
-        free = [k for k in range(frames) if k not in given]
-        gain = torch.linalg.solve(c[known][:, known], c[known][:, free]).T
-        mean = gain @ torch.tensor([given[k] for k in known], dtype=torch.float64)
-        return mean, c[free][:, free] - gain @ c[known][:, free]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +95,8 @@ def moments_of(x: Tensor) -> tuple[float, float, float]:
 
 
 def predicting(denoise: Denoiser, path: ProbabilityPath, prediction_type: str) -> Callable[[Clip, Tensor], Tensor]:
-    """A network whose prediction is what an ideal denoiser says, as one of PARAMETRISATIONS."""
-    target = PREDICTION_TYPES[prediction_type].target
+    """A network whose prediction is what an ideal denoiser says, as one of PREDICTION_TYPES."""
+    target = find_prediction_type(prediction_type).target
 
     def network(scaled: Clip, t: Tensor) -> Tensor:
         level = expand_level(t, scaled)

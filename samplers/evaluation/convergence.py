@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.diffusion.denoiser import Denoiser
 from vidgen.diffusion.paths import PATHS, PREDICTION_TYPES, ProbabilityPath
+from vidgen.interfaces import Denoiser
 from vidgen.samplers.evaluation.closed_forms import GaussianData, MixtureData, even_normal, moments_of, through_network
 from vidgen.samplers.solvers.adaptive import DORMAND_PRINCE, sample_rk45
-from vidgen.samplers.solvers.registry import EVALUATIONS, ORDERS, SAMPLERS, STOCHASTIC
+from vidgen.samplers.solvers.registry import SAMPLERS
 from vidgen.samplers.solvers.runge_kutta import runge_kutta_step
 from vidgen.samplers.solvers.stepping import Evaluate, march
 
@@ -98,7 +98,7 @@ def measure_errors(
 ) -> list[list[float]]:
     """[[steps, error], ...] of a solver between two levels; of rk45, which chooses its steps, those of its tableau."""
     data, solve = gaussians(), dormand_prince if name == "rk45" else SAMPLERS[name]
-    measure = weak_error if name in STOCHASTIC else deterministic_error
+    measure = weak_error if SAMPLERS[name].stochastic else deterministic_error
     return [[n, measure(solve, data.denoiser(path), even_steps(*ends, n), path, data)] for n in steps]
 
 
@@ -146,11 +146,11 @@ def measure_orders(names: Iterable[str], steps: Sequence[int] | None = None) -> 
                 {
                     "name": name,
                     "path": kind,
-                    "claimed": ORDERS[name],
+                    "claimed": SAMPLERS[name].order,
                     "measured": fitted_order(inner),
                     "whole_run": fitted_order(whole),
-                    "evaluations": EVALUATIONS[name],
-                    "stochastic": name in STOCHASTIC,
+                    "evaluations": SAMPLERS[name].evaluations,
+                    "stochastic": SAMPLERS[name].stochastic,
                     "errors": inner,
                     "whole_errors": whole,
                 }
@@ -168,7 +168,7 @@ def moment_error(
     """
     data, path = MixtureData(), PATHS[kind]()
     counted = Counted(through_network(data.denoiser(path), path, prediction_type))
-    times = even_steps(HIGHEST if prediction_type == "eps" else 1.0, 0.0, steps)
+    times = even_steps(HIGHEST if prediction_type == "epsilon" else 1.0, 0.0, steps)
     order = torch.randperm(side**2, generator=torch.Generator().manual_seed(seed))
     noise = even_normal((side**2,))[order].reshape(1, 1, 1, side, side)
     start = torch.hypot(path.alpha(times[0]), path.sigma(times[0])) * noise

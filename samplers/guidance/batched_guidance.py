@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vidgen.checkpoints.free_memory import free_bytes
-from vidgen.diffusion.denoiser import Denoiser
+from vidgen.interfaces import Denoiser
 
 Estimates = Callable[[Tensor, Tensor], tuple[Tensor, ...]]  # (x, t) -> several denoisers' x0
 View = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (x, t) -> what a denoiser is shown of them
@@ -23,24 +23,27 @@ HELD_WIDTHS = 3
 
 
 def sequential(*denoisers: Denoiser) -> Estimates:
-    """Estimates one after the other: the memory of one pass."""
+    """Return estimates made one after the other, in the memory of one pass."""
     return lambda x, t: tuple(denoise(x, t) for denoise in denoisers)
 
 
 def batched(denoise: Denoiser, count: int, views: Sequence[View] | None = None) -> Estimates:
-    """`count` estimates in one pass over `count` times the batch: `denoise` is closed over that many rows of
-    conditions, all of the first kind, then all of the second. `views`, one a kind, say what each is shown."""
+    """Return `count` estimates made in one pass over `count` times the batch.
+
+    `denoise` is closed over that many rows of conditions, all of the first kind, then all of the second. `views`, one a
+    kind, say what each is shown.
+    """
 
     def estimates(x: Tensor, t: Tensor) -> tuple[Tensor, ...]:
         levels = t.expand(len(x)) if t.ndim == 0 else t
-        shown = [view(x, levels) for view in views] if views else [(x, levels)] * count
-        return denoise(*(torch.cat(values) for values in zip(*shown, strict=True))).chunk(count)
+        inputs = [view(x, levels) for view in views] if views else [(x, levels)] * count
+        return denoise(*(torch.cat(values) for values in zip(*inputs, strict=True))).chunk(count)
 
     return estimates
 
 
 def activation_bytes(network: object, tokens: int) -> int:
-    """Memory beside the weights that a pass over so many tokens, of all clips together, takes at most: an estimate.
+    """Return an estimate of the bytes beside the weights that a pass over so many tokens, of all clips, takes at most.
 
     Attention is taken not to hold its matrix of scores. 0 for what is no module.
     """
@@ -53,9 +56,12 @@ def activation_bytes(network: object, tokens: int) -> int:
 
 
 def fits_batched(network: object, tokens: int, device: torch.device) -> bool:
-    """Whether a pass over so many tokens leaves half of the device's free memory, and on a CPU is a small one (large
-    ones gain nothing there by a larger batch); False where that is not known."""
-    free, taken = free_bytes(str(device)), activation_bytes(network, tokens)
-    if device.type == "cpu" and taken > LARGE_ON_CPU:
+    """Return whether a pass over so many tokens leaves half of the device's free memory; False where that is unknown.
+
+    On a CPU only a small one does: large ones gain nothing there by a larger batch.
+    """
+    free = free_bytes(str(device))
+    needed = activation_bytes(network, tokens)
+    if device.type == "cpu" and needed > LARGE_ON_CPU:
         return False
-    return free is not None and taken <= FREE_SHARE * free
+    return free is not None and needed <= FREE_SHARE * free

@@ -10,31 +10,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidgen.diffusion.denoiser import Denoiser, make_denoiser
+from vidgen.diffusion.denoiser import make_denoiser
 from vidgen.diffusion.paths import ProbabilityPath
 from vidgen.errors import VidgenError
+from vidgen.interfaces import Denoiser
 from vidgen.models.text.cache import TextCache
 from vidgen.models.text.encoders import TextEncoder, TextEncoding
+from vidgen.samplers.finite import require_finite
 from vidgen.samplers.guidance.batched_guidance import View, batched, fits_batched
 from vidgen.samplers.guidance.perturbed_attention import perturbed_attention
 from vidgen.samplers.guidance.registry import Guidance
-from vidgen.samplers.stages import check_stage
-from vidgen.samplers.step_cache import CachedNetwork, Caching, take_rows
+from vidgen.samplers.step_cache import CachedNetwork, StepCacheConfig, take_rows
 
 Network = Callable[..., Tensor]  # (x, t, text=...) -> prediction
 
 
-def encode_prompts(encoder: TextEncoder, prompts: Sequence[str], kept: TextCache | None = None) -> TextEncoding:
-    """A row a prompt; prompts that are there several times are encoded once, those that are `kept` not at all."""
+def encode_prompts(encoder: TextEncoder, prompts: Sequence[str], text_cache: TextCache | None = None) -> TextEncoding:
+    """Return a row a prompt. Those that are there several times are encoded once, those in `text_cache` not at all."""
     different = list(dict.fromkeys(prompts))
-    text = encoder(different) if kept is None else kept.encode(encoder, different)
-    check_stage(text.tokens[text.mask], "the text encoder gave", "run it in float32, or shorten the prompt")
+    text = encoder(different) if text_cache is None else text_cache.encode(encoder, different)
+    require_finite(text.tokens[text.mask], "the text encoder gave", "run it in float32, or shorten the prompt")
     rows = [different.index(prompt) for prompt in prompts]
     return take_rows(text, torch.tensor(rows, device=text.tokens.device))
 
 
 def join_rows(texts: Iterable[TextEncoding]) -> TextEncoding:
-    """Rows of all, padded to the longest."""
+    """Return the rows of all, padded to the longest."""
     texts = list(texts)
     length = max(text.mask.shape[1] for text in texts)
     missing = [length - text.mask.shape[1] for text in texts]
@@ -44,10 +45,10 @@ def join_rows(texts: Iterable[TextEncoding]) -> TextEncoding:
     )
 
 
-def postponed(make: Callable[[], Denoiser]) -> Denoiser:
-    """The denoiser of `make`, made when it is first run: in one pass over all its text is not prepared twice."""
-    made = cache(make)
-    return lambda x, t: made()(x, t)
+def make_lazily(make: Callable[[], Denoiser]) -> Denoiser:
+    """Return the denoiser of `make`, made when it is first run: in one pass over all its text is not prepared twice."""
+    cached = cache(make)
+    return lambda x, t: cached()(x, t)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +69,17 @@ class Branch:
 
 @dataclass(frozen=True, kw_only=True)
 class GuidedDenoiser:
-    """What a call's denoiser is made of: the network and what it predicts, the texts, `hide`, which shows given frames
-    as noise (None: there are none), and `caching` of passes, each branch by itself (None: every pass is run)."""
+    """What a call's denoiser is made of.
+
+    Args:
+        network: The main network, (x, t, text=...) -> prediction.
+        path: That of training and sampling.
+        prediction_type: What the network predicts, of PREDICTION_TYPES.
+        text: The prompts, a row a clip.
+        negative: Makes the rows of the negative prompt, when a guidance needs them.
+        hide: Shows known frames as noise; None where there are none.
+        step_cache: Skips passes, of each branch by itself; None runs every pass.
+    """
 
     network: Network
     path: ProbabilityPath
@@ -77,10 +87,10 @@ class GuidedDenoiser:
     text: TextEncoding
     negative: Callable[[], TextEncoding]
     hide: View | None = None
-    caching: Caching | None = None
+    step_cache: StepCacheConfig | None = None
 
     def branch(self, name: str, guidance: Guidance) -> Branch:
-        """The one that `Method.others` calls so; "cond" sees everything."""
+        """Return the branch that `Method.others` calls so; "cond" sees everything."""
         if name == "uncond" or name == "blind":
             return Branch(text=self.negative(), view=self.hide if name == "blind" else None)
         if name == "weak":
@@ -94,12 +104,12 @@ class GuidedDenoiser:
     def check_weaker(self, weaker: Network) -> None:
         """Raises VidgenError for a network of other latents or another text."""
         for name in ("latent_channels", "text_width"):
-            wanted, has = (getattr(network.config, name) for network in (self.network, weaker))
-            if wanted != has:
-                raise VidgenError(f"the weaker network has {name} {has}, and this model {wanted}; take one of its kind")
+            own, other = (getattr(network.config, name) for network in (self.network, weaker))
+            if own != other:
+                raise VidgenError(f"the weaker network has {name} {other}, and this model {own}; take one of its kind")
 
     def perturbed_blocks(self, guidance: Guidance) -> tuple[int, ...]:
-        """Raises VidgenError for blocks that are not there, and for a network that has none of ours."""
+        """Return the blocks to perturb. Raises VidgenError for some that are not there, and where there are none."""
         depth = len(getattr(self.network, "blocks", ()))
         if not depth:
             raise VidgenError(f"{type(self.network).__name__} has no blocks to perturb; choose another guidance")
@@ -109,13 +119,13 @@ class GuidedDenoiser:
         return blocks
 
     def denoiser(self, branches: Sequence[Branch]) -> Denoiser:
-        """The denoiser of one branch, or of several that run in one pass: shown their inputs, one after the other."""
+        """Return the denoiser of one branch, or of several in one pass, shown their inputs one after another."""
         network = branches[0].network or self.network
         text = branches[0].text if len(branches) == 1 else join_rows(branch.text for branch in branches)
         if hasattr(network, "prepare_text"):  # what of it no step changes is made once
             text = network.prepare_text(text)
-        if self.caching is not None:
-            network = CachedNetwork(network, self.caching)
+        if self.step_cache is not None:
+            network = CachedNetwork(network, self.step_cache)
         if branches[0].blocks:
             network = perturbed_attention(network, self.network, branches[0].blocks)
         denoise = make_denoiser(network, self.path, self.prediction_type, text=text)
@@ -124,9 +134,9 @@ class GuidedDenoiser:
         return lambda x, t: denoise(*branches[0].view(x, t))
 
     def guided(self, guidance: Guidance, scale: float, tokens: int) -> Denoiser:
-        """The guided denoiser of clips that have `tokens` each. VidgenError for guidance that cannot be had."""
-        cond = postponed(lambda: self.denoiser([self.branch("cond", guidance)]))
-        if self.hide is None and "blind" in guidance.method.others:  # no frames are given: their term is 0
+        """Return the guided denoiser of clips of `tokens` tokens. Raises VidgenError for guidance that cannot be."""
+        cond = make_lazily(lambda: self.denoiser([self.branch("cond", guidance)]))
+        if self.hide is None and "blind" in guidance.method.others:  # no frames are known: their term is 0
             guidance = replace(guidance, name="cfg", options={})
         if scale <= 1.0 and guidance.options.get("image_scale", 1.0) <= 1.0:
             return cond
@@ -136,11 +146,11 @@ class GuidedDenoiser:
         if self.in_one_pass(branches, guidance, tokens):
             views = [branch.view or (lambda x, t: (x, t)) for branch in branches]
             options["both"] = batched(self.denoiser(branches), len(branches), views)
-        others = [postponed(partial(self.denoiser, [branch])) for branch in branches[1:]]
+        others = [make_lazily(partial(self.denoiser, [branch])) for branch in branches[1:]]
         return method.rule(cond, *others, scale, guidance.interval, **options)
 
     def in_one_pass(self, branches: Sequence[Branch], guidance: Guidance, tokens: int) -> bool:
-        """Raises VidgenError where that is asked for and cannot be."""
+        """Return whether the branches run in one pass. Raises VidgenError where that is asked for and cannot be."""
         possible = all(branch.is_plain for branch in branches)
         if guidance.passes == "batched" and not possible:
             raise VidgenError(f"{guidance.name} runs two networks, which are two passes; leave guidance_passes at auto")

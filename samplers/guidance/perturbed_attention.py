@@ -1,4 +1,4 @@
-"""Denoisers made weaker on purpose: what perturbed-attention guidance leads away from."""
+"""Perturbed attention: denoisers made weaker on purpose, for guidance to lead away from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def identity_attention(transformer: VideoDiT, blocks: Iterable[int]) -> Iterator[None]:
-    """Within it, self-attention of these blocks gives each position its own value and nothing of others."""
+    """Make self-attention of these blocks give each position its own value alone, within the context."""
     layers: list[Attention] = [layer for i in blocks for layer in transformer.blocks[i].self_attention]
     try:
         for layer in layers:
@@ -30,7 +30,7 @@ def identity_attention(transformer: VideoDiT, blocks: Iterable[int]) -> Iterator
 def perturbed_attention(
     run: Callable[..., Tensor], transformer: VideoDiT, blocks: Iterable[int]
 ) -> Callable[..., Tensor]:
-    """A denoiser or network made weak by `identity_attention` in these blocks (Ahn et al. 2024).
+    """Return a denoiser or network made weak by `identity_attention` in these blocks (Ahn et al. 2024).
 
     `run` runs `transformer`. One pass at a time: the blocks are switched for all that run meanwhile.
     """

@@ -7,17 +7,17 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from vidgen.diffusion.denoiser import Denoiser
 from vidgen.errors import VidgenError
+from vidgen.interfaces import Denoiser
 from vidgen.samplers.guidance.batched_guidance import PASSES
-from vidgen.samplers.guidance.rules import ALWAYS, Interval, apg, cfg, cfg_zero, text_image_cfg
+from vidgen.samplers.guidance.rules import ALWAYS, Interval, apg, cfg, cfg_zero, perturbed_cfg, text_image_cfg
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """A kind of guidance: `rule(denoise_cond, *others, scale, interval, *, rescale, both, **options)`.
 
-    `others` says what it leads away from: "uncond" has the negative prompt for its text; "blind" that and no given
+    `others` says what it leads away from: "uncond" has the negative prompt for its text; "blind" that and no known
     frames either; "weak" is another network, "perturbed" the same with its attention weakened, both under all
     conditions. `options` are those of the rule, `choices` those of how the others are made. `on_path`: the rule has to
     know the path, and takes it as `path`.
@@ -37,6 +37,9 @@ GUIDANCE: dict[str, Method] = {
     "cfg_zero": Method(rule=cfg_zero, options=("zero_from",), on_path=True),
     "autoguidance": Method(rule=cfg, others=("weak",), choices=("weaker",)),
     "perturbed_attention": Method(rule=cfg, others=("perturbed",), choices=("blocks",)),
+    "cfg_perturbed": Method(
+        rule=perturbed_cfg, others=("uncond", "perturbed"), options=("perturbed_scale",), choices=("blocks",)
+    ),
     "text_image": Method(rule=text_image_cfg, others=("uncond", "blind"), options=("image_scale",)),
 }
 
@@ -52,7 +55,8 @@ class Guidance:
     - "apg": `eta`, `momentum`, `norm_limit`; "cfg_zero": `zero_from`; see there;
     - "autoguidance": `weaker`, a network of the same kind (a pipeline's `transformer`), smaller or trained for less;
     - "perturbed_attention": `blocks`, numbers of the transformer's blocks (default: the one in the middle, a guess);
-    - "text_image": `image_scale`, that of the frames that are given; `scale` is the text's. "cfg" where none are.
+    - "cfg_perturbed": `blocks`, and `perturbed_scale`, which counts beside that of the text;
+    - "text_image": `image_scale`, that of the known frames; `scale` is the text's. "cfg" where none are.
 
     Raises VidgenError for what is not one of these.
     """
@@ -74,22 +78,23 @@ class Guidance:
             raise VidgenError(f"guidance_interval is {interval}; two noise levels are wanted, 0 <= low <= high <= 1")
         if self.rescale is not None and not 0.0 <= self.rescale <= 1.0:
             raise VidgenError(f"guidance_rescale is {self.rescale}; it is a share, from 0 to 1")
-        known = (*self.method.options, *self.method.choices)
-        if unknown := [name for name in self.options if name not in known]:
+        names = (*self.method.options, *self.method.choices)
+        if unknown := [name for name in self.options if name not in names]:
             raise VidgenError(
-                f"guidance {self.name!r} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}"
+                f"guidance {self.name!r} has no option {unknown[0]!r}; it has {', '.join(names) or 'none'}"
             )
         if self.name == "autoguidance" and self.options.get("weaker") is None:
             raise VidgenError("autoguidance leads away from a weaker network: give one, options={'weaker': network}")
 
     @property
     def method(self) -> Method:
+        """The entry of GUIDANCE."""
         return GUIDANCE[self.name]
 
     def rule_options(self) -> dict[str, Any]:
-        """What the rule takes besides denoisers, scale and interval."""
-        said = {name: value for name, value in self.options.items() if name in self.method.options}
-        return said if self.rescale is None else said | {"rescale": self.rescale}
+        """Return what the rule takes besides denoisers, scale and interval."""
+        options = {name: value for name, value in self.options.items() if name in self.method.options}
+        return options if self.rescale is None else options | {"rescale": self.rescale}
 
 
 def read_guidance(
@@ -100,7 +105,7 @@ def read_guidance(
     rescale: float | None,
     passes: str | None,
 ) -> Guidance:
-    """A name, or a whole choice, with what else was said in its place."""
-    chosen = guidance if isinstance(guidance, Guidance) else Guidance(name=guidance)
-    said = {"scale": scale, "interval": interval, "rescale": rescale, "passes": passes}
-    return replace(chosen, **{name: value for name, value in said.items() if value is not None})
+    """Return a guidance by name, or a whole one, with those of its fields replaced that are not None here."""
+    guidance = guidance if isinstance(guidance, Guidance) else Guidance(name=guidance)
+    fields = {"scale": scale, "interval": interval, "rescale": rescale, "passes": passes}
+    return replace(guidance, **{name: value for name, value in fields.items() if value is not None})

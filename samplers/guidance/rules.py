@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.diffusion.denoiser import Denoiser
-from vidgen.diffusion.paths import PREDICTION_TYPES, FlowPath, expand_level
+from vidgen.diffusion.paths import PREDICTION_TYPES, FlowPath, ProbabilityPath, expand_level
+from vidgen.interfaces import Denoiser
 from vidgen.samplers.guidance.batched_guidance import Estimates, sequential
 
 Clip = Float[Tensor, "b c t h w"]
@@ -27,7 +27,7 @@ FLOW = FlowPath()
 def guide(
     denoise_cond: Denoiser, estimates: Estimates, rule: Rule, interval: Interval, rescale: float = 0.0
 ) -> Denoiser:
-    """`rule` for clips whose level lies in the interval, for others `denoise_cond`, the first of the estimates."""
+    """Return `rule` for clips whose level is in the interval, for others `denoise_cond`, the first of the estimates."""
     low, high = interval
 
     def denoise(x: Clip, t: Tensor) -> Clip:
@@ -44,7 +44,7 @@ def guide(
 
 
 def rescaled(guided: Clip, cond: Clip, share: float) -> Clip:
-    """`guided` with, to that share, the standard deviation of `cond` in each clip (Lin et al. 2023, section 3.4)."""
+    """Return `guided` with, to that share, the standard deviation of `cond` of each clip (Lin et al. 2023, sec. 3.4)."""
     axes = tuple(range(1, cond.ndim))
     ratio = cond.std(axes, keepdim=True) / guided.std(axes, keepdim=True).clamp(min=1e-12)
     return share * ratio * guided + (1.0 - share) * guided
@@ -59,7 +59,7 @@ def cfg(
     rescale: float = 0.0,
     both: Estimates | None = None,
 ) -> Denoiser:
-    """Classifier-free guidance, x0 = uncond + scale (cond - uncond) (Ho & Salimans 2022, eq. 6).
+    """Return classifier-free guidance, x0 = uncond + scale (cond - uncond) (Ho & Salimans 2022, eq. 6).
 
     Scale 1 is the conditional denoiser. With a weaker model (smaller, or trained for less) under the same conditions
     in place of the unconditional one, this is autoguidance (Karras et al. 2024); with one under `perturbed_attention`,
@@ -82,8 +82,10 @@ def away_from(
     rescale: float = 0.0,
     both: Estimates | None = None,
 ) -> Denoiser:
-    """x0 = cond + sum of weight (cond - other): several guidances at once, such as text, autoguidance and perturbed
-    attention (Ahn et al. 2024). `cfg` of scale s has weight s - 1."""
+    """Return several guidances at once, x0 = cond + sum of weight (cond - other).
+
+    Such as text, autoguidance and perturbed attention (Ahn et al. 2024). `cfg` of scale s has weight s - 1.
+    """
     others = list(others)
     weights = [weight for _, weight in others]
 
@@ -91,6 +93,22 @@ def away_from(
         return cond + sum(w * (cond - other) for w, other in zip(weights, estimates, strict=True))
 
     return guide(denoise_cond, both or sequential(denoise_cond, *(d for d, _ in others)), rule, interval, rescale)
+
+
+def perturbed_cfg(
+    denoise_cond: Denoiser,
+    denoise_uncond: Denoiser,
+    denoise_perturbed: Denoiser,
+    scale: float,
+    interval: Interval = ALWAYS,
+    *,
+    perturbed_scale: float = 1.0,
+    rescale: float = 0.0,
+    both: Estimates | None = None,
+) -> Denoiser:
+    """Return `cfg`, and beside it guidance away from perturbed attention by `perturbed_scale` (Ahn et al. 2024)."""
+    others = [(denoise_uncond, scale - 1.0), (denoise_perturbed, perturbed_scale)]
+    return away_from(denoise_cond, others, interval, rescale=rescale, both=both)
 
 
 def text_image_cfg(
@@ -104,8 +122,11 @@ def text_image_cfg(
     rescale: float = 0.0,
     both: Estimates | None = None,
 ) -> Denoiser:
-    """A scale each for text and image: uncond + image_scale (image - uncond) + scale (cond - image) (Brooks et al.
-    2023, eq. 3). `denoise_cond` has both conditions, `denoise_image` the image alone."""
+    """Return guidance with a scale each for text and image (Brooks et al. 2023, eq. 3).
+
+    x0 = uncond + image_scale (image - uncond) + scale (cond - image). `denoise_cond` has both conditions,
+    `denoise_image` the image alone.
+    """
 
     def rule(x: Clip, t: Tensor, cond: Clip, image: Clip, uncond: Clip) -> Clip:
         return uncond + image_scale * (image - uncond) + scale * (cond - image)
@@ -125,7 +146,7 @@ def apg(
     rescale: float = 0.0,
     both: Estimates | None = None,
 ) -> Denoiser:
-    """Adaptive projected guidance (Sadat et al. 2024, algorithm 1), which does not oversaturate at large scales.
+    """Return adaptive projected guidance (Sadat et al. 2024, algorithm 1), which does not oversaturate at large scales.
 
     Of cond - uncond, plus `momentum` times the sum so far, at most `norm_limit` long in each clip, the part along cond
     counts `eta` times. eta 1, momentum 0 and no limit is `cfg`. The sum is kept between calls: make a new one for each
@@ -149,7 +170,7 @@ def apg(
 
 
 def project(a: Clip, b: Clip) -> Clip:
-    """The part of a along b, clip by clip."""
+    """Return the part of a along b, clip by clip."""
     axes = tuple(range(1, a.ndim))
     return (a * b).sum(axes, keepdim=True) / b.square().sum(axes, keepdim=True).clamp(min=1e-12) * b
 
@@ -160,17 +181,17 @@ def cfg_zero(
     scale: float,
     interval: Interval = ALWAYS,
     *,
-    path: Path = FLOW,
+    path: ProbabilityPath = FLOW,
     zero_from: float = 1.0,
     rescale: float = 0.0,
     both: Estimates | None = None,
 ) -> Denoiser:
-    """CFG-Zero* (Fan et al. 2025) on velocities eps - x0.
+    """Return the guidance CFG-Zero* (Fan et al. 2025), on velocities eps - x0.
 
     The unconditional velocity is first scaled so as to be closest to the conditional one; from level `zero_from` on the
     velocity is 0, and the sample stays as it is (on the flow path).
     """
-    flow = PREDICTION_TYPES["flow"]
+    flow = PREDICTION_TYPES["flow_prediction"]
 
     def rule(x: Clip, t: Tensor, cond: Clip, uncond: Clip) -> Clip:
         level = expand_level(t, x)

@@ -10,9 +10,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.diffusion.denoiser import Denoiser
 from vidgen.diffusion.noise import Generators
 from vidgen.diffusion.paths import ProbabilityPath, expand_level
+from vidgen.interfaces import Denoiser
 from vidgen.samplers.solvers.runge_kutta import Tableau, angle_slope, combine, path_angle, path_radius
 from vidgen.samplers.solvers.stepping import Callback, Clip, Evaluate, SamplingError, Times, check_finite, transfer
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vidgen.diffusion.denoiser import Denoiser
 from vidgen.diffusion.noise import Generators
 from vidgen.diffusion.paths import ProbabilityPath, expand_level
+from vidgen.interfaces import Denoiser
 from vidgen.samplers.solvers.stepping import Callback, Clip, Evaluate, Times, march, noise_of, transfer
 
 

@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.diffusion.denoiser import Denoiser
 from vidgen.diffusion.noise import Generators
 from vidgen.diffusion.paths import ProbabilityPath, expand_level
+from vidgen.interfaces import Denoiser
 from vidgen.samplers.solvers.stepping import (
     Callback,
     Clip,

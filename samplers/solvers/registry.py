@@ -1,55 +1,69 @@
-"""Solvers by name. A new one is a function, and a line in each of these."""
+"""Solvers by name. A new one is a function, and a line in SAMPLERS."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
+from vidgen.diffusion.paths import ProbabilityPath
+from vidgen.errors import VidgenError
+from vidgen.interfaces import Denoiser
 from vidgen.samplers.solvers.adaptive import sample_rk45
 from vidgen.samplers.solvers.euler import sample_euler, sample_heun
 from vidgen.samplers.solvers.multistep import sample_dpmpp_2m, sample_dpmpp_3m, sample_unipc
 from vidgen.samplers.solvers.runge_kutta import sample_midpoint, sample_rk4
-from vidgen.samplers.solvers.stepping import Clip
+from vidgen.samplers.solvers.stepping import Clip, Times
 from vidgen.samplers.solvers.stochastic import sample_dpmpp_2m_sde, sample_euler_ancestral
 
-SAMPLERS: dict[str, Callable[..., Clip]] = {
-    "euler": sample_euler,
-    "heun": sample_heun,
-    "midpoint": sample_midpoint,
-    "rk4": sample_rk4,
-    "rk45": sample_rk45,
-    "dpmpp_2m": sample_dpmpp_2m,
-    "dpmpp_3m": sample_dpmpp_3m,
-    "unipc": sample_unipc,
-    "euler_ancestral": sample_euler_ancestral,
-    "dpmpp_2m_sde": sample_dpmpp_2m_sde,
+
+@dataclass(frozen=True, kw_only=True)
+class Solver:
+    """A solver of the probability flow, or of the reverse SDE: `sample`, and what is claimed of it.
+
+    `order` is that of convergence; of a stochastic solver, which draws noise at every step, the weak order, that of the
+    distribution it reaches. `evaluations` of the denoiser are made a step; by rk45, an attempted step.
+    """
+
+    sample: Callable[..., Clip]
+    order: int
+    evaluations: int
+    stochastic: bool = False
+
+    def __call__(self, denoise: Denoiser, x: Clip, times: Times, path: ProbabilityPath, **settings: Any) -> Clip:
+        """Return the clips that `x`, at the first of the levels `times`, becomes at the last; see `sample_euler`."""
+        return self.sample(denoise, x, times, path, **settings)
+
+
+SAMPLERS: dict[str, Solver] = {
+    "euler": Solver(sample=sample_euler, order=1, evaluations=1),
+    "heun": Solver(sample=sample_heun, order=2, evaluations=2),
+    "midpoint": Solver(sample=sample_midpoint, order=2, evaluations=2),
+    "rk4": Solver(sample=sample_rk4, order=4, evaluations=4),
+    "rk45": Solver(sample=sample_rk45, order=5, evaluations=6),
+    "dpmpp_2m": Solver(sample=sample_dpmpp_2m, order=2, evaluations=1),
+    "dpmpp_3m": Solver(sample=sample_dpmpp_3m, order=3, evaluations=1),
+    "unipc": Solver(sample=sample_unipc, order=3, evaluations=1),
+    "euler_ancestral": Solver(sample=sample_euler_ancestral, order=1, evaluations=1, stochastic=True),
+    "dpmpp_2m_sde": Solver(sample=sample_dpmpp_2m_sde, order=2, evaluations=1, stochastic=True),
 }
 
-# Network evaluations a step; of rk45, an attempted step of its own choice.
-EVALUATIONS = {
-    "euler": 1,
-    "heun": 2,
-    "midpoint": 2,
-    "rk4": 4,
-    "rk45": 6,
-    "dpmpp_2m": 1,
-    "dpmpp_3m": 1,
-    "unipc": 1,
-    "euler_ancestral": 1,
-    "dpmpp_2m_sde": 1,
-}
 
-# Claimed order of convergence; of the stochastic ones, of the distribution that is reached (weak order).
-ORDERS = {
-    "euler": 1,
-    "heun": 2,
-    "midpoint": 2,
-    "rk4": 4,
-    "rk45": 5,
-    "dpmpp_2m": 2,
-    "dpmpp_3m": 3,
-    "unipc": 3,
-    "euler_ancestral": 1,
-    "dpmpp_2m_sde": 2,
-}
+def find_solver(sampler: str | Callable[..., Clip]) -> Callable[..., Clip]:
+    """Return the solver of that name, or the solver itself. Raises VidgenError for a name that is unknown."""
+    if callable(sampler):
+        return sampler
+    if sampler not in SAMPLERS:
+        raise VidgenError(f"sampler {sampler!r} is unknown; choose one of {', '.join(SAMPLERS)}")
+    return SAMPLERS[sampler]
 
-STOCHASTIC = ("euler_ancestral", "dpmpp_2m_sde")  # these draw noise at every step
+
+def __getattr__(name: str) -> Any:
+    """Return one of the tables that SAMPLERS took in, with a warning. Raises AttributeError for any other name."""
+    if name not in ("EVALUATIONS", "ORDERS", "STOCHASTIC"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    field = {"EVALUATIONS": "evaluations", "ORDERS": "order", "STOCHASTIC": "stochastic"}[name]
+    warnings.warn(f"{name} is now a field of each solver: SAMPLERS[name].{field}", FutureWarning, stacklevel=2)
+    table = {key: getattr(solver, field) for key, solver in SAMPLERS.items()}
+    return tuple(key for key, value in table.items() if value) if name == "STOCHASTIC" else table

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.diffusion.denoiser import Denoiser
 from vidgen.diffusion.paths import ProbabilityPath, expand_level
 from vidgen.errors import VidgenError
+from vidgen.interfaces import Denoiser
 
 Clip = Float[Tensor, "b c t h w"]
 Times = Float[Tensor, " n_plus_1"] | Float[Tensor, "n_plus_1 b f"]

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vidgen.diffusion.denoiser import Denoiser
 from vidgen.diffusion.noise import Generators, draw_like
 from vidgen.diffusion.paths import ProbabilityPath, expand_level
+from vidgen.interfaces import Denoiser
 from vidgen.samplers.solvers.multistep import Weights, second_order_x0
 from vidgen.samplers.solvers.stepping import Callback, Clip, Evaluate, Times, log_ratio, march, noise_of
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from vidgen.samplers.step_cache import Caching
+    from vidgen.samplers.step_cache import StepCacheConfig
 
 CacheBoundOption = Annotated[
     float | None,
@@ -18,16 +18,16 @@ CacheByOption = Annotated[
 ]
 
 
-def read_caching(bound: float | None, kind: str) -> Caching | None:
+def read_caching(bound: float | None, kind: str) -> StepCacheConfig | None:
     """The caching that the options ask for, if they do. VidgenError for what is no bound or kind."""
-    from vidgen.samplers.step_cache import Caching
+    from vidgen.samplers.step_cache import StepCacheConfig
 
-    return None if bound is None else Caching(bound=bound, kind=kind)
+    return None if bound is None else StepCacheConfig(threshold=bound, kind=kind)
 
 
-def describe_passes(caching: Caching | None) -> dict[str, Any]:
+def describe_passes(caching: StepCacheConfig | None) -> dict[str, Any]:
     """For a report: {"passes": {"run", "skipped"}, "cache_bound", "cache_by"}; nothing without caching."""
     if caching is None:
         return {}
     passes = {"run": caching.passes.run, "skipped": caching.passes.skipped}
-    return {"cache_bound": caching.bound, "cache_by": caching.kind, "passes": passes}
+    return {"cache_bound": caching.threshold, "cache_by": caching.kind, "passes": passes}

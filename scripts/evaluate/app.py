@@ -100,8 +100,8 @@ def generation(
     asked = read_labels(prompts)[:n] if prompts else held_out_prompts(held_out_world(pipe.scheduler, max_objects), n)
     settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale, "sampler": sampler}
     with progress(model, len(asked)) as moved:
-        sizes = {"seed": seed, "batch_size": batch_size}
-        report = score_generation(pipe, asked, progress=moved, guidance=guiding, caching=caching, **sizes, **settings)
+        sizes = {"seed": seed, "batch_size": batch_size, "step_cache": caching}
+        report = score_generation(pipe, asked, progress=moved, guidance=guiding, **sizes, **settings)
     used = settings_used(pipe.scheduler, settings)
     used |= {"guidance": words.to_dict(), **describe_passes(caching)}
     show("generation", {"model": model, "seed": seed, **used, **report}, json)

@@ -43,7 +43,7 @@ def rollouts(
     Example: vidgen evaluate rollout --n 8 --seconds 30 --prompts 3 --plot rollout.png
     """
     from vidgen.pipelines.evaluation.adherence import held_out_world
-    from vidgen.pipelines.evaluation.rollout_scores import draw_story, score_stories, summarize_stories
+    from vidgen.pipelines.evaluation.rollout_scores import draw_scenes, score_rollouts, summarize_rollouts
     from vidgen.pipelines.loading import load_pipeline
     from vidgen.pipelines.rollout import WindowConfig
 
@@ -53,12 +53,12 @@ def rollouts(
     pipe = load_pipeline(model, device=where, dtype=find_dtype(dtype, where))
     world, fps = held_out_world(pipe.scheduler), pipe.scheduler.fps
     num_frames = round(seconds * fps)
-    draw_story(world, 0, prompts, num_frames)  # before any work: its errors
+    draw_scenes(world, 0, prompts, num_frames)  # before any work: its errors
     settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale, "sampler": sampler}
     stories: list[dict[str, Any]] = []
     with progress(model, n) as moved:
         windows = WindowConfig(overlap=overlap, context_noise=context_noise)
-        for row in score_stories(
+        for row in score_rollouts(
             pipe, world, n, scenes=prompts, num_frames=num_frames, seed=seed, windows=windows, **settings
         ):
             stories.append(row)
@@ -67,7 +67,7 @@ def rollouts(
     report = {
         "model": model, "n": n, "seed": seed, **used, "num_frames": num_frames, "fps": fps, "scenes_asked": prompts,
         "window_frames": world.config.num_frames, "overlap": overlap, "context_noise": context_noise,
-        **summarize_stories(stories), "stories": stories,
+        **summarize_rollouts(stories), "stories": stories,
     }  # fmt: skip
     if plot is not None:
         from vidgen.scripts.plots.rollout import draw_rollout

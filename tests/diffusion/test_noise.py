@@ -9,6 +9,8 @@ from vidgen.diffusion.noise import DENSITIES, TimeDistribution, draw_like, draw_
 from vidgen.diffusion.paths import PATHS
 from vidgen.errors import VidgenError
 
+schedule = TimeDistribution().steps
+
 
 def test_logit_normal_quantiles_are_exact():
     time = TimeDistribution(density="logit_normal", mean=0.3, std=0.8)
@@ -58,7 +60,7 @@ def test_impossible_distributions_are_refused(values):
 
 def test_no_steps_are_refused():
     with pytest.raises(VidgenError, match="num_inference_steps is 0"):
-        TimeDistribution().steps(0)
+        schedule(0)
 
 
 def test_mode_density_is_the_papers_formula():

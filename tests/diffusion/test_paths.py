@@ -7,6 +7,7 @@ import torch
 
 from vidgen.diffusion.denoiser import make_denoiser
 from vidgen.diffusion.paths import (
+    FORMER_PREDICTION_TYPES,
     PATHS,
     PREDICTION_TYPES,
     EDMPath,
@@ -14,6 +15,7 @@ from vidgen.diffusion.paths import (
     add_noise,
     convert_prediction,
     expand_level,
+    find_prediction_type,
     network_input,
 )
 from vidgen.errors import VidgenError
@@ -88,8 +90,8 @@ def test_pure_noise_is_inverted_by_all_but_eps(name, kind):
     level, prediction_type = expand_level(one, x0), PREDICTION_TYPES[kind]
     said = prediction_type.target(x0, eps, path.alpha(level), path.sigma(level))
     denoise = make_denoiser(lambda x, t: said, path, kind)
-    if kind == "eps":
-        with pytest.raises(VidgenError, match="zero terminal SNR.*predict v, x0 or flow"):
+    if kind == "epsilon":
+        with pytest.raises(VidgenError, match="zero terminal SNR.*predict sample, v_prediction or flow_prediction"):
             denoise(add_noise(x0, eps, one, path), one)
     else:
         assert torch.allclose(denoise(add_noise(x0, eps, one, path), one), x0)
@@ -97,15 +99,17 @@ def test_pure_noise_is_inverted_by_all_but_eps(name, kind):
 
 def test_clean_data_say_nothing_of_eps():
     x0 = draw()
-    with pytest.raises(VidgenError, match="no eps follows from a prediction of x0"):
-        convert_prediction(x0, "x0", "eps", x0, torch.ones(1), torch.zeros(1))
+    with pytest.raises(VidgenError, match="no epsilon follows from a prediction of sample"):
+        convert_prediction(x0, "sample", "epsilon", x0, torch.ones(1), torch.zeros(1))
 
 
 def test_networks_see_inputs_of_unit_variance_on_the_edm_path():
     x0, eps, path = torch.randn(4, 1, 1, 64, 64), torch.randn(4, 1, 1, 64, 64), EDMPath()
     assert torch.allclose(network_input(x0, eps, T.float(), path).std((1, 2, 3, 4)), torch.ones(4), atol=0.05)
     seen = []
-    make_denoiser(lambda x, t: seen.append(x) or x, path, "v")(add_noise(x0, eps, T.float(), path), T.float())
+    make_denoiser(lambda x, t: seen.append(x) or x, path, "v_prediction")(
+        add_noise(x0, eps, T.float(), path), T.float()
+    )
     assert torch.allclose(seen[0], network_input(x0, eps, T.float(), path))
 
 
@@ -114,7 +118,7 @@ def test_v_on_the_edm_path_is_minus_the_papers_network():
     sigma = path.sigma(expand_level(T, x0))
     skip, out = 1.0 / (sigma**2 + 1.0), sigma / (sigma**2 + 1.0).sqrt()  # table 1 for data of unit variance
     paper = (x0 - skip * (x0 + sigma * eps)) / out
-    v = PREDICTION_TYPES["v"].target(x0, eps, torch.ones_like(sigma), sigma)
+    v = PREDICTION_TYPES["v_prediction"].target(x0, eps, torch.ones_like(sigma), sigma)
     assert torch.allclose(v, -paper, atol=1e-9)
 
 
@@ -137,6 +141,14 @@ def test_impossible_paths_are_refused():
 @pytest.mark.parametrize("t", [torch.tensor(0.5), torch.full((2,), 0.5), torch.full((2, 3), 0.5)])
 def test_a_network_gets_levels_in_the_precision_of_its_input(t):
     seen = []
-    denoise = make_denoiser(lambda x, t: seen.append(t) or x, PATHS["flow"](), "x0")
+    denoise = make_denoiser(lambda x, t: seen.append(t) or x, PATHS["flow"](), "sample")
     denoise(torch.zeros(2, 1, 3, 1, 1), t.double())
     assert seen[0].dtype == torch.float32 and seen[0].shape == (t.shape if t.ndim else (2,))
+
+
+@pytest.mark.parametrize(("former", "now"), FORMER_PREDICTION_TYPES.items())
+def test_former_prediction_types_work_and_warn(former, now):
+    with pytest.warns(FutureWarning, match=f"prediction type '{former}' is now called '{now}'"):
+        assert find_prediction_type(former) is PREDICTION_TYPES[now]
+    with pytest.raises(VidgenError, match="'noise': choose one of sample, epsilon, v_prediction, flow_prediction"):
+        find_prediction_type("noise")

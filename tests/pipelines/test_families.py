@@ -18,7 +18,7 @@ from vidgen.pipelines.rollout import rollout
 from vidgen.pipelines.wan.native import NativeWanDenoiser
 from vidgen.representations.extractor import FeatureExtractor
 from vidgen.samplers.solvers import SAMPLERS
-from vidgen.samplers.step_cache import Caching
+from vidgen.samplers.step_cache import StepCacheConfig
 
 NATIVE = ("wan-native", "wan-native-frames", "wan-native-two")
 KINDS = (
@@ -119,8 +119,8 @@ def test_native_transformers_take_guidance_and_caching_of_ours(published):
     settings = dict(latents=z, output_type="latent", **FAST)
     plain, perturbed = (pipe(PROMPTS[0], guidance=name, **settings).latents for name in ("cfg", "perturbed_attention"))
     assert perturbed.isfinite().all() and (perturbed - plain).abs().max() > 1e-3
-    caching = Caching(bound=0.9)
-    pipe(PROMPTS[0], caching=caching, **settings)
+    caching = StepCacheConfig(threshold=0.9)
+    pipe(PROMPTS[0], step_cache=caching, **settings)
     assert caching.passes.skipped > 0
     two = vidgen.load_pipeline(str(published("wan-native-two")[0])).transformer
     text = two.prepare_text(pipe.text_encoder(PROMPTS[:1]))
@@ -180,9 +180,9 @@ def test_networks_are_shown_the_schedulers_timesteps(published, kind):
     schedule = vidgen.load_pipeline(str(published(kind)[0])).scheduler
     if kind == "ltx":  # which stretches its levels between two ends
         with pytest.raises(VidgenError, match="makes no schedule of num_inference_steps=1; take more"):
-            schedule.time().for_size(4, 3).steps(1)
+            schedule.time_distribution.for_size(4, 3).steps(1)
     for n in (2, 3, 7, 20, 50):
-        times = schedule.time().for_size(4, 3)
+        times = schedule.time_distribution.for_size(4, 3)
         levels = times.steps(n)
         assert len(levels) == n + 1 and (levels.diff() < 0).all() and levels[-1] == 0.0
         scheduler = type(schedule.scheduler).from_config(schedule.scheduler.config)

@@ -10,8 +10,7 @@ from vidgen.data.frames import fit_frame, to_tensor
 from vidgen.diffusion.noise import sample_generator
 from vidgen.errors import VidgenError
 from vidgen.pipelines.image_first import sample_image_first
-from vidgen.pipelines.rollout import Draft, WindowConfig, recode_context, rollout
-from vidgen.samplers.evaluation.closed_forms import ChainData
+from vidgen.pipelines.rollout import Draft, WindowConfig, reencode_context, rollout
 
 FAST = dict(height=16, width=16, num_inference_steps=2, guidance_scale=1.0)
 WINDOWS = WindowConfig(num_frames=13, overlap=2)  # 4 latent frames, 2 of them new
@@ -23,14 +22,14 @@ def together(pieces):
 
 
 @pytest.mark.parametrize("overlap", [1, 2])
-def test_a_rollout_of_a_chain_is_the_chain(overlap, chain_pipe):
+def test_a_rollout_of_a_chain_is_the_chain(overlap, chain, chain_pipe):
     # The future of a chain depends on its last frame alone, so windows lose nothing.
     pipe = chain_pipe(32)
     latents, _, _ = together(
         rollout(pipe, "", 9, windows=WindowConfig(overlap=overlap), num_inference_steps=16, guidance_scale=1.0)
     )
     covariance = torch.cov(latents[0].transpose(0, 1).flatten(1))  # over 3 x 32 x 32 chains
-    torch.testing.assert_close(covariance.double(), ChainData(correlation=0.8).covariance(9), atol=0.08, rtol=0)
+    torch.testing.assert_close(covariance.double(), chain.covariance(9), atol=0.08, rtol=0)
 
 
 def test_pieces_are_one_clip(pipe):
@@ -45,9 +44,9 @@ def test_windows_are_calls_of_the_pipeline(pipe):
     stream = sample_generator(3, 0)
     first = pipe("a star", num_frames=13, generator=[stream], **FAST)
     assert torch.equal(latents[:, :, :4], first.latents) and np.array_equal(frames[:13], first.frames[0])
-    given = recode_context(pipe, first.frames[0], first.latents[:, :, 2:], 4, 0.0)
+    given = reencode_context(pipe, first.frames[0], first.latents[:, :, 2:], 4, 0.0)
     assert torch.equal(given.latents[:, :, 1], first.latents[:, :, 3])  # sampled, and kept as it is
-    second = pipe("a star", num_frames=13, generator=[stream], given=given, **FAST).latents
+    second = pipe("a star", num_frames=13, generator=[stream], conditioning=given, **FAST).latents
     torch.testing.assert_close(latents[:, :, 4:], second[:, :, 2:])
 
 
@@ -117,7 +116,7 @@ def test_image_first_gives_the_clip_its_own_first_frame(pipe):
     torch.testing.assert_close(both[1:], alone, atol=1e-5, rtol=0)
 
 
-def test_a_draft_of_a_chain_is_refined_to_the_chain(chain_pipe):
+def test_a_draft_of_a_chain_is_refined_to_the_chain(chain, chain_pipe):
     # What a true clip becomes at noise level s, denoised, is a true clip again, and the nearer to the draft the less s.
     # Exactly so in the first window; later ones begin with frames that were refined, which the draft knows nothing of,
     # so that neighbours across a seam are less alike than they should be, the more so the less the draft was changed.
@@ -129,7 +128,7 @@ def test_a_draft_of_a_chain_is_refined_to_the_chain(chain_pipe):
         draft = Draft(frames=frames, strength=strength)
         out, _, _ = together(rollout(pipe, "", 5, draft=draft, seed=1, **settings))
         covariance = torch.cov(out[0].transpose(0, 1).flatten(1)).double()
-        torch.testing.assert_close(covariance[:3, :3], ChainData(correlation=0.8).covariance(3), atol=0.08, rtol=0)
+        torch.testing.assert_close(covariance[:3, :3], chain.covariance(3), atol=0.08, rtol=0)
         assert 0.5 < covariance[2, 3] < 0.82 and (covariance.diag() - 1.0).abs().max() < 0.12
         near.append(torch.corrcoef(torch.stack([out[0].flatten(), coded.flatten()]))[0, 1].item())
     assert near[0] > 0.9 > near[1] > 0.1

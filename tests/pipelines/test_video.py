@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vidgen.diffusion.noise import draw_per_sample, sample_generator
+from vidgen.diffusion.noise import TimeDistribution, draw_per_sample, sample_generator
 from vidgen.diffusion.paths import PATHS
 from vidgen.errors import VidgenError
 from vidgen.pipelines.loading import load_pipeline
@@ -43,7 +43,7 @@ def test_given_latents_leave_later_noise_as_it_is(pipe):
 
 @pytest.mark.parametrize("path", PATHS)
 def test_sampling_starts_at_the_size_of_the_paths_noise(pipe, path, monkeypatch):
-    scheduler = SchedulerConfig(path=path, prediction_type="v")
+    scheduler = SchedulerConfig(time_distribution=TimeDistribution(path=path), prediction_type="v_prediction")
     other = VideoPipeline(pipe.vae, pipe.transformer, pipe.text_encoder, scheduler)
     seen = []
     monkeypatch.setitem(SAMPLERS, "euler", lambda denoise, x, times, path, **_: seen.append(x) or denoise(x, times[0]))

@@ -3,11 +3,13 @@
 import pytest
 import torch
 
+from vidgen.diffusion.noise import TimeDistribution
 from vidgen.diffusion.paths import PATHS, FlowPath
 from vidgen.samplers.evaluation.closed_forms import GaussianData
 from vidgen.samplers.inversion import invert, log_likelihood
-from vidgen.samplers.schedules import schedule
-from vidgen.samplers.solvers import SAMPLERS, STOCHASTIC
+from vidgen.samplers.solvers import SAMPLERS
+
+schedule = TimeDistribution().steps
 
 DATA = GaussianData()
 ENDS = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
@@ -19,7 +21,7 @@ def clips(seed=0):
 
 
 @pytest.mark.parametrize("kind", PATHS)
-@pytest.mark.parametrize("name", [name for name in SAMPLERS if name not in STOCHASTIC])
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if not SAMPLERS[name].stochastic])
 def test_inversion_finds_the_noise(kind, name):
     path, (x, noise) = PATHS[kind](), clips()
     mean, std = DATA.marginal(ENDS[0], path)

@@ -1,4 +1,4 @@
-"""Caching of passes: bound 0 is none, what does not change is exact, and every clip and estimate decides for itself."""
+"""The step cache: threshold 0 skips nothing, what does not change is exact, and clips decide one by one."""
 
 import pytest
 import torch
@@ -6,7 +6,15 @@ from torch import nn
 
 from vidgen.errors import VidgenError
 from vidgen.models.text.encoders import TextEncoding
-from vidgen.samplers.step_cache import KINDS, CachedNetwork, Caching, cached_pass, relative_change, take_rows
+from vidgen.samplers.step_cache import (
+    KINDS,
+    CachedNetwork,
+    Caching,
+    StepCacheConfig,
+    cached_pass,
+    relative_change,
+    take_rows,
+)
 
 FAST = dict(num_frames=9, height=32, width=16, num_inference_steps=6, guidance_scale=3.0, output_type="latent")
 PROMPTS = ["a star", "a red circle moves right"]
@@ -41,8 +49,8 @@ LEVELS = torch.tensor([0.5, 0.5])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("passes", ["batched", "sequential"])
 def test_bound_zero_is_no_caching_bit_for_bit(pipe, kind, passes):
-    caching, settings = Caching(bound=0.0, kind=kind), {"guidance_passes": passes, **FAST}
-    out = pipe(PROMPTS, caching=caching, **settings).latents
+    caching, settings = StepCacheConfig(threshold=0.0, kind=kind), {"guidance_passes": passes, **FAST}
+    out = pipe(PROMPTS, step_cache=caching, **settings).latents
     assert torch.equal(out, pipe(PROMPTS, **settings).latents)
     assert (caching.passes.run, caching.passes.skipped) == (2 * 2 * 6, 0)
 
@@ -50,7 +58,7 @@ def test_bound_zero_is_no_caching_bit_for_bit(pipe, kind, passes):
 @pytest.mark.parametrize(("kind", "blocks"), [("first_block", [0]), ("step", [])])
 def test_what_does_not_change_is_not_run_again(pipe, kind, blocks):
     network, text = pipe.transformer, pipe.text_encoder(PROMPTS)
-    cached = CachedNetwork(network, Caching(bound=0.1, kind=kind))
+    cached = CachedNetwork(network, StepCacheConfig(threshold=0.1, kind=kind))
     with torch.inference_mode():
         first = cached(clips(0, 1), LEVELS, text=text)
         calls = []
@@ -63,7 +71,7 @@ def test_what_does_not_change_is_not_run_again(pipe, kind, blocks):
 
 
 def test_blocks_that_add_the_same_are_cached_exactly():
-    toy, caching = Toy(), Caching(bound=0.9)
+    toy, caching = Toy(), StepCacheConfig(threshold=0.9)
     cached = CachedNetwork(toy, caching)
     for share in (0.0, 0.1, 0.3):
         x = clips(0, 1) + share * clips(2, 3)
@@ -75,17 +83,26 @@ def test_blocks_that_add_the_same_are_cached_exactly():
 def test_each_row_decides_for_itself(pipe, kind):
     network, text = pipe.transformer, pipe.text_encoder(PROMPTS)
     before, after = clips(0, 1), torch.cat([clips(0), clips(5)])  # the first is as before, the second another one
+    config = StepCacheConfig(threshold=0.1, kind=kind)
     with torch.inference_mode():
-        out, state, _ = cached_pass(network, kind, 0.1, None, before, LEVELS, text=text)
-        out, state, whole = cached_pass(network, kind, 0.1, state, after, LEVELS, text=text)
+        out, state, _ = cached_pass(network, config, None, before, LEVELS, text=text)
+        out, state, whole = cached_pass(
+            network, StepCacheConfig(threshold=0.1, kind=kind), state, after, LEVELS, text=text
+        )
         assert whole.tolist() == [False, True]
         torch.testing.assert_close(out, network(after, LEVELS, text), rtol=1e-4, atol=1e-5)
-        _, state, whole = cached_pass(network, kind, 0.1, state, after, LEVELS, text=text)
+        _, state, whole = cached_pass(
+            network, StepCacheConfig(threshold=0.1, kind=kind), state, after, LEVELS, text=text
+        )
         assert whole.tolist() == [False, False]  # the second was remembered
     per_frame = torch.tensor([[0.0, 0.5, 0.5]] * 2)
     with torch.inference_mode():
-        _, state, _ = cached_pass(network, kind, 0.1, None, before, per_frame, text=text)
-        out, _, whole = cached_pass(network, kind, 0.1, state, after, per_frame, text=text)
+        _, state, _ = cached_pass(
+            network, StepCacheConfig(threshold=0.1, kind=kind), None, before, per_frame, text=text
+        )
+        out, _, whole = cached_pass(
+            network, StepCacheConfig(threshold=0.1, kind=kind), state, after, per_frame, text=text
+        )
         assert whole.tolist() == [False, True]
         torch.testing.assert_close(out, network(after, per_frame, text), rtol=1e-4, atol=1e-5)
 
@@ -103,17 +120,17 @@ class Linear(Toy):
 
 
 def test_a_step_is_run_when_the_changes_add_up():
-    cached = CachedNetwork(Linear(), Caching(bound=0.1, kind="step"))
+    cached = CachedNetwork(Linear(), StepCacheConfig(threshold=0.1, kind="step"))
     found = []
     for scale in (1.0, 1.06, 1.0, 1.06, 1.0):  # never more than 6% away from the first one
-        before = cached.caching.passes.run
+        before = cached.config.passes.run
         cached(scale * clips(0), LEVELS[:1])
-        found.append(cached.caching.passes.run > before)
+        found.append(cached.config.passes.run > before)
     assert found == [True, False, True, False, True]
-    cached = CachedNetwork(Linear(), Caching(bound=0.1))
+    cached = CachedNetwork(Linear(), StepCacheConfig(threshold=0.1))
     for scale in (1.0, 1.06, 1.0, 1.06, 1.0, 1.12, 1.15):
         cached(scale * clips(0), LEVELS[:1])
-    assert cached.caching.passes.run == 2  # the first, and that at 12%
+    assert cached.config.passes.run == 2  # the first, and that at 12%
 
 
 def test_given_frames_do_not_hide_what_changes():
@@ -130,11 +147,11 @@ def test_clips_do_not_depend_on_batch_or_passes_and_a_larger_bound_skips_more(pi
     for bound in (0.05, 0.6):
         found = []
         for passes in ("batched", "sequential"):
-            caching = Caching(bound=bound, kind=kind)
-            found.append((pipe(PROMPTS, caching=caching, guidance_passes=passes, **FAST).latents, caching.passes))
+            caching = StepCacheConfig(threshold=bound, kind=kind)
+            found.append((pipe(PROMPTS, step_cache=caching, guidance_passes=passes, **FAST).latents, caching.passes))
         assert found[0][1] == found[1][1]  # each estimate and clip, whatever it is run with
         torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-4, atol=1e-4)
-        alone = pipe(PROMPTS[1], caching=Caching(bound=bound, kind=kind), **FAST).latents
+        alone = pipe(PROMPTS[1], step_cache=StepCacheConfig(threshold=bound, kind=kind), **FAST).latents
         torch.testing.assert_close(alone[0], found[0][0][1], rtol=1e-4, atol=1e-4)
         errors.append((found[0][0] - plain).norm() / plain.norm())
         skips.append(found[0][1].skipped)
@@ -151,14 +168,14 @@ def test_conditions_of_some_rows():
 @pytest.mark.parametrize(
     ("said", "line"),
     [
-        ({"bound": 1.5}, "the bound of caching is 1.5; it is a relative change"),
-        ({"bound": -0.1}, "the bound of caching is -0.1"),
-        ({"bound": 0.1, "kind": "magic"}, "caching 'magic' is unknown; choose one of first_block, step"),
+        ({"threshold": 1.5}, "the threshold of the step cache is 1.5; it is a relative change"),
+        ({"threshold": -0.1}, "the threshold of the step cache is -0.1"),
+        ({"threshold": 0.1, "kind": "magic"}, "step cache 'magic' is unknown; choose one of first_block, step"),
     ],
 )
 def test_what_is_no_caching_is_named(said, line):
     with pytest.raises(VidgenError, match=line):
-        Caching(**said)
+        StepCacheConfig(**said)
 
 
 def test_networks_that_cannot_skip_are_named():
@@ -171,9 +188,18 @@ def test_networks_that_cannot_skip_are_named():
             for name in ("patches", "blocks.0", "blocks.1", "out"):
                 yield name, x.movedim(1, -1)
 
-    with pytest.raises(VidgenError, match="Mute does not say what goes into its blocks; sample without caching"):
-        CachedNetwork(Mute(), Caching(bound=0.1))(clips(0), LEVELS[:1])
-    deaf = CachedNetwork(Deaf(), Caching(bound=0.1))
+    with pytest.raises(VidgenError, match="Mute does not say what goes into its blocks; sample without a cache"):
+        CachedNetwork(Mute(), StepCacheConfig(threshold=0.1))(clips(0), LEVELS[:1])
+    deaf = CachedNetwork(Deaf(), StepCacheConfig(threshold=0.1))
     deaf(clips(0), LEVELS[:1])
-    with pytest.raises(VidgenError, match="Deaf cannot leave blocks out; sample without caching"):
+    with pytest.raises(VidgenError, match="Deaf cannot leave blocks out; sample without a cache"):
         deaf(clips(0), LEVELS[:1])
+
+
+def test_former_names_warn_with_the_new_ones(pipe):
+    with pytest.warns(FutureWarning, match=r"Caching\(bound=...\) is now called StepCacheConfig\(threshold=...\)"):
+        config = Caching(bound=0.9, kind="step")
+    assert config == StepCacheConfig(threshold=0.9, kind="step")
+    with pytest.warns(FutureWarning, match="caching=... is now called step_cache=..."):
+        pipe(PROMPTS, caching=config, **FAST)
+    assert config.passes.skipped > 0

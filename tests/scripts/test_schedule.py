@@ -1,14 +1,16 @@
 """`vidgen schedule` shows what trainer and sampler share; `vidgen solvers` measures, and prints what it measured."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
 
+from vidgen.diffusion.noise import TimeDistribution
 from vidgen.pipelines.loading import load_pipeline
 from vidgen.samplers.evaluation.convergence import measure_orders
-from vidgen.samplers.solvers import ORDERS, SAMPLERS
+from vidgen.samplers.solvers import SAMPLERS
 
 
 def test_the_steps_are_those_that_the_sampler_takes(vidgen, model, monkeypatch):
@@ -17,7 +19,7 @@ def test_the_steps_are_those_that_the_sampler_takes(vidgen, model, monkeypatch):
     monkeypatch.setitem(SAMPLERS, "euler", lambda denoise, x, times, path, **_: taken.append(times) or x)
     pipe("a star", output_type="latent")
     assert [row["t"] for row in report["steps"]] == taken[0].tolist()
-    assert report["path"] == "flow" and report["time"] == pipe.scheduler.time().to_dict()
+    assert report["path"] == "flow" and report["time"] == pipe.scheduler.time_distribution.to_dict()
     for row in report["steps"][1:-1]:
         assert row["log_snr"] == pytest.approx(2 * torch.tensor(row["alpha"] / row["sigma"]).log().item(), abs=1e-5)
     assert report["steps"][0]["log_snr"] is None and report["steps"][-1]["log_snr"] is None
@@ -27,7 +29,7 @@ def test_the_steps_are_those_that_the_sampler_takes(vidgen, model, monkeypatch):
 def test_a_growing_shift_is_shown_for_the_size(vidgen, model, tmp_path):
     folder = tmp_path / "grown"
     pipe = load_pipeline(str(model))
-    pipe.scheduler = type(pipe.scheduler)(**{**vars(pipe.scheduler), "frames_power": 0.5, "shift": 1.5})
+    pipe.scheduler = replace(pipe.scheduler, time_distribution=TimeDistribution(frames_power=0.5, shift=1.5))
     pipe.save_pretrained(folder)
     report = json.loads(vidgen("schedule", "show", folder, "--num-frames", 13, "--json").out)
     assert report["time"]["shift"] == pytest.approx(1.5 * report["latent_frames"] ** 0.5)
@@ -35,7 +37,7 @@ def test_a_growing_shift_is_shown_for_the_size(vidgen, model, tmp_path):
 
 def test_text_and_picture(vidgen, model, tmp_path):
     out = vidgen("schedule", "show", model, "--num-inference-steps", 4, "--plot", tmp_path / "s.png").out
-    assert "predicts flow on the flow path" in out and "4 steps of euler" in out and "-inf" in out
+    assert "predicts flow_prediction on the flow path" in out and "4 steps of euler" in out and "-inf" in out
     assert Image.open(tmp_path / "s.png").size[0] > 600
     line = vidgen("schedule", "show", model, "--plot", tmp_path / "s.txt").error
     assert "no picture is known for '.txt'" in line
@@ -45,7 +47,7 @@ def test_orders_are_measured(vidgen, monkeypatch):
     monkeypatch.setattr("vidgen.samplers.evaluation.convergence.STEPS", (16, 32))
     report = json.loads(vidgen("solvers", "orders", "--only", "midpoint", "--json").out)
     assert {row["path"] for row in report["rows"]} == {"flow", "cosine", "edm"}
-    assert all(abs(row["measured"] - ORDERS["midpoint"]) < 0.25 for row in report["rows"])
+    assert all(abs(row["measured"] - SAMPLERS["midpoint"].order) < 0.25 for row in report["rows"])
     table = vidgen("solvers", "orders", "--only", "euler").out
     assert f"{measure_orders(['euler'])[0]['measured']:.2f}" in table
     assert "choose from euler, heun" in vidgen("solvers", "orders", "--only", "magic").error

@@ -8,13 +8,14 @@ from math import ceil
 from vidgen.checkpoints.config_fields import renamed_field
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.diffusion.noise import TimeDistribution
+from vidgen.diffusion.paths import FORMER_PREDICTION_TYPES, read_prediction_type
 from vidgen.errors import VidgenError
 from vidgen.models.dit.video_dit import VideoDiTConfig
 from vidgen.tokenizers.config import TokenizerConfig
 
 CONTINUOUS = ("ae", "kl")
-# Not "eps": at pure noise alpha is 0, and no x0 follows from what the noise is, where sampling has to start.
-PREDICTED = ("x0", "flow", "v")
+# Not "epsilon": at pure noise alpha is 0, and no x0 follows from what the noise is, where sampling has to start.
+PREDICTED = ("sample", "flow_prediction", "v_prediction")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +26,8 @@ class DiffusionTokenizerConfig:
     `width`, `depth` and `head_dim`, works on patches of `patch_t` frames and `patch` x `patch` pixels, `window` frames
     of patches at once. `hold_first` is the share of training clips whose first frame is given clean, as long clips are
     decoded: window by window, each from the last frame of the one before; 0 decodes their windows independently.
-    `prediction_type` is what the denoiser predicts; "x0" by default, since the noise of a patch has more numbers than
-    the network is wide (Li & He 2025). `time` is how noise levels are spread, in training and in decoding.
+    `prediction_type` is what the denoiser predicts; "sample" by default, since the noise of a patch has more numbers
+    than the network is wide (Li & He 2025). `time` is how noise levels are spread, in training and in decoding.
     """
 
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
@@ -37,7 +38,7 @@ class DiffusionTokenizerConfig:
     head_dim: int = 48
     window: int = 5
     hold_first: float = 0.2
-    prediction_type: str = renamed_field("parametrisation", default="x0")
+    prediction_type: str = renamed_field("parametrisation", former_values=FORMER_PREDICTION_TYPES, default="sample")
     # Uniform: a logit-normal density vanishes at pure noise, where sampling starts and features alone say anything.
     time: TimeDistribution = field(default_factory=lambda: TimeDistribution(shift=3.0))
     num_inference_steps: int = 8
@@ -61,6 +62,7 @@ class DiffusionTokenizerConfig:
                 f"patches of {self.patch_t} frames and {self.patch} pixels do not divide the cell of a feature, "
                 f"{inner.temporal_compression_ratio} frames and {inner.spatial_compression_ratio} pixels: set patch_t and patch to divisors"
             )
+        object.__setattr__(self, "prediction_type", read_prediction_type(self.prediction_type))
         if self.prediction_type not in PREDICTED:
             raise VidgenError(f"prediction_type {self.prediction_type!r}: choose one of {', '.join(PREDICTED)}")
         if self.time.path != "flow":

@@ -11,10 +11,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.checkpoints.pretrained import Pretrained
-from vidgen.diffusion.denoiser import Denoiser, make_denoiser
+from vidgen.diffusion.denoiser import make_denoiser
 from vidgen.diffusion.noise import draw_normal, sample_generator
 from vidgen.diffusion.paths import FlowPath, expand_level
 from vidgen.errors import VidgenError
+from vidgen.interfaces import Denoiser
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.feature_layers import FeatureInfo, FeatureMixin
 from vidgen.tokenizers.backbones.convolutional import FrontEnd

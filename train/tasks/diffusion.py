@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.diffusion.loss_weighting import prediction_weight
 from vidgen.diffusion.noise import TimeDistribution, draw_normal, sample_generator
-from vidgen.diffusion.paths import PATHS, PREDICTION_TYPES, expand_level, network_input
+from vidgen.diffusion.paths import PATHS, expand_level, find_prediction_type, network_input, read_prediction_type
 from vidgen.errors import VidgenError
 from vidgen.models.dit.config import VideoDiTConfig
 from vidgen.models.dit.presets import find_preset
@@ -102,11 +102,8 @@ class DiffusionTask(Task):
     def __init__(self, recipe: DiffusionRecipe) -> None:
         self.recipe = recipe
         self.time = config_from_dict(TimeDistribution, recipe.time, "recipe key `time`")
-        if recipe.prediction_type not in PREDICTION_TYPES:
-            raise VidgenError(
-                f"prediction_type {recipe.prediction_type!r}: choose one of {', '.join(PREDICTION_TYPES)}"
-            )
-        self.target, self.path = PREDICTION_TYPES[recipe.prediction_type].target, PATHS[self.time.path]()
+        recipe.prediction_type = read_prediction_type(recipe.prediction_type)
+        self.target, self.path = find_prediction_type(recipe.prediction_type).target, PATHS[self.time.path]()
         prediction_weight(recipe.weighting, recipe.prediction_type, torch.ones(1), torch.ones(1))  # a name it knows
         dtype = torch.bfloat16 if recipe.autocast == "bfloat16" else torch.float32
         self.tokenizer = load_tokenizer(recipe.tokenizer, dtype=dtype, device=recipe.device)
@@ -261,7 +258,7 @@ class DiffusionTask(Task):
             return
         scheduler = SchedulerConfig(
             prediction_type=self.recipe.prediction_type,
-            **self.time.to_dict(),
+            time_distribution=self.time,
             num_frames=data.num_frames,
             height=data.size[0],
             width=data.size[1],

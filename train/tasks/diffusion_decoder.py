@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.diffusion.noise import draw_normal, sample_generator
-from vidgen.diffusion.paths import PREDICTION_TYPES, add_noise, expand_level
+from vidgen.diffusion.paths import add_noise, expand_level, find_prediction_type
 from vidgen.errors import VidgenError
 from vidgen.metrics import psnr
 from vidgen.samplers.solvers import SAMPLERS
@@ -57,7 +57,7 @@ class DiffusionTokenizerTask(Task):
         self.model = build_diffusion_tokenizer(recipe).requires_grad_(True)
         self.dataset = Mixture(recipe.data, recipe.seed)
         self.held_out = Mixture(recipe.data, recipe.seed + VALIDATION_SEED_OFFSET, "validation")
-        self.target = PREDICTION_TYPES[self.model.config.prediction_type].target
+        self.target = find_prediction_type(self.model.config.prediction_type).target
         self.gather = collate
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, Metrics]:

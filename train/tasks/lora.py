@@ -6,20 +6,21 @@ import torch
 from torch import nn
 
 from vidgen.checkpoints.hub import find_model
-from vidgen.checkpoints.pretrained import read_json
 from vidgen.errors import VidgenError
 from vidgen.lora.training import TrainedLoRA
+from vidgen.pipelines.scheduler_config import read_scheduler
 from vidgen.train.config import DiffusionRecipe
 
 
 def check_same_prediction(recipe: DiffusionRecipe, path: str, what: str) -> None:
     """Raises VidgenError where `what` would learn something else than the model of `init_from` predicts on its path."""
-    said = read_json(find_model(recipe.init_from) / "scheduler" / "scheduler_config.json")
-    for key, own in (("parametrisation", recipe.prediction_type), ("path", path)):
-        if said.get(key, own) != own:
-            raise VidgenError(
-                f"init_from={recipe.init_from}: its {key} is {said[key]}, not {own}; {what} needs the same"
-            )
+    scheduler = read_scheduler(find_model(recipe.init_from))
+    for key, theirs, own in (
+        ("prediction_type", scheduler.prediction_type, recipe.prediction_type),
+        ("path", scheduler.path, path),
+    ):
+        if theirs != own:
+            raise VidgenError(f"init_from={recipe.init_from}: its {key} is {theirs}, not {own}; {what} needs the same")
 
 
 def make_lora(transformer: nn.Module, recipe: DiffusionRecipe, path: str) -> TrainedLoRA:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vidgen.checkpoints.config_fields import former_name
+from vidgen.checkpoints.config_fields import former_dict, former_name
 
 PARTS = ("vae", "transformer", "text_encoder")  # of a pipeline
 
@@ -40,8 +40,9 @@ def _chosen(config: Any) -> dict[str, Any] | None:
     """A config's fields where they are not the default: a new field with a default leaves old models' hashes alone."""
     if not dataclasses.is_dataclass(config):
         return None
-    values = dataclasses.asdict(config)
-    return {former_name(f): values[f.name] for f in dataclasses.fields(config) if values[f.name] != f.default}
+    values, former = dataclasses.asdict(config), former_dict(config)
+    changed = [former_name(f) for f in dataclasses.fields(config) if values[f.name] != f.default]
+    return {name: former[name] for name in changed}
 
 
 def _module_hash(module: nn.Module) -> str:

@@ -18,7 +18,7 @@ from torch import nn
 
 from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.checksums import check_sums
-from vidgen.checkpoints.config_fields import former_name
+from vidgen.checkpoints.config_fields import former_name, present_value
 from vidgen.checkpoints.empty_weights import init_empty_weights
 from vidgen.checkpoints.memory import check_weights
 from vidgen.errors import VidgenError
@@ -49,13 +49,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def config_from_dict(config_class: type, values: dict[str, Any], where: str) -> Any:
     """A config dataclass from JSON values; names in `_lowercase` are the layout's own, others must be fields."""
-    fields = {f.name for f in dataclasses.fields(config_class)}
-    now = {former_name(f): f.name for f in dataclasses.fields(config_class)}
+    fields = {f.name: f for f in dataclasses.fields(config_class)}
+    now = {former_name(f): f.name for f in fields.values()}
     values = {now.get(k, k): v for k, v in values.items() if not k.startswith("_")}
-    if unknown := sorted(set(values) - fields):
+    if unknown := sorted(set(values) - set(fields)):
         raise VidgenError(f"{where}: unknown keys {', '.join(unknown)}; {config_class.__name__} knows {sorted(fields)}")
     try:
-        return config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        values = {k: tuple(v) if isinstance(v, list) else present_value(fields[k], v) for k, v in values.items()}
+        return config_class(**values)
     except TypeError as error:
         raise VidgenError(f"{where}: a value of the wrong type ({error}); see {config_class.__name__}") from None
 

@@ -102,6 +102,12 @@ def to_uint8(
     return levels.round_().clamp_(0, 255).to(torch.uint8).contiguous().numpy()
 
 
+def clamp_to_uint8(video: Float[Tensor, "b 3 t h w"]) -> UInt8[np.ndarray, "b t h w 3"]:
+    """Return clips of a network as uint8 frames; what lies outside [-1, 1] is clamped, on their device."""
+    levels = ((video.detach().float().clamp(-1.0, 1.0) + 1.0) * 127.5).round_().to(torch.uint8)
+    return rearrange(levels, "b c t h w -> b t h w c").cpu().numpy()
+
+
 def _as_tensor(frames: np.ndarray) -> Tensor:
     return torch.from_numpy(np.require(frames, requirements=["C", "W"]))  # PyTorch warns of read-only memory
 

@@ -1,30 +1,23 @@
-"""A denoiser is a function (x_t, t) -> x0: network, prediction_type and path, with the conditions closed over."""
+"""A denoiser is a function (x_t, t) -> x0: network, prediction type and path, with the conditions closed over."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
-from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.diffusion.paths import PREDICTION_TYPES, ProbabilityPath, expand_level
-
-
-class Denoiser(Protocol):
-    """The estimate of x0 given x_t at noise level t, (b,) or per frame (b, t)."""
-
-    def __call__(self, x: Float[Tensor, "b c t h w"], t: Float[Tensor, b * f]) -> Float[Tensor, "b c t h w"]: ...
+from vidgen.diffusion.paths import ProbabilityPath, expand_level, find_prediction_type
+from vidgen.interfaces import Denoiser
 
 
 def make_denoiser(
     network: Callable[..., Tensor], path: ProbabilityPath, prediction_type: str, **conditions: object
 ) -> Denoiser:
-    """The denoiser of `network(x, t, **conditions)`, whose output is of the kind `prediction_type` names.
+    """Return the denoiser of `network(x, t, **conditions)`, whose output is one of PREDICTION_TYPES.
 
     The network runs in whatever dtype it has, on x times the path's input scale; x0 is computed in float32 or better.
     """
-    to_x0 = PREDICTION_TYPES[prediction_type].to_x0
+    to_x0 = find_prediction_type(prediction_type).to_x0
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
         level = expand_level(t, x)

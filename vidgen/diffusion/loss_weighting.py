@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vidgen.diffusion.paths import PREDICTION_TYPES
+from vidgen.diffusion.paths import find_prediction_type, read_prediction_type
 from vidgen.errors import VidgenError
 
 GAMMA = 5.0  # of min-SNR, as its paper recommends
@@ -20,29 +20,31 @@ SMALLEST, LARGEST = 1e-4, 1e4
 
 
 def unit_weight(prediction_type: str) -> Callable[[Tensor], Tensor]:
-    """The weight on x0's error that is 1 on the error of a prediction of this kind."""
-    return lambda r: PREDICTION_TYPES[prediction_type].gain(r) ** -2
+    """Return the weight on x0's error that is 1 on the error of a prediction of this kind."""
+    gain = find_prediction_type(prediction_type).gain
+    return lambda r: gain(r) ** -2
 
 
 # Weights on |x0 error|^2; r = sigma / alpha, SNR = r^-2.
 WEIGHTINGS: dict[str, Callable[[Tensor], Tensor]] = {
-    "x0": unit_weight("x0"),
-    "eps": unit_weight("eps"),  # the SNR: "simple" of Ho et al. 2020, eq. 14
-    "v": unit_weight("v"),
-    "flow": unit_weight("flow"),
+    "sample": unit_weight("sample"),
+    "epsilon": unit_weight("epsilon"),  # the SNR: "simple" of Ho et al. 2020, eq. 14
+    "v_prediction": unit_weight("v_prediction"),
+    "flow_prediction": unit_weight("flow_prediction"),
     "edm": lambda r: (r * r + 1.0) / (r * r),  # Karras et al. 2022, table 1, lambda(sigma), for data of unit variance
     "min_snr": lambda r: (r**-2).clamp(max=GAMMA),  # Hang et al. 2023, section 3.4
 }
 
 
 def prediction_weight(weighting: str, prediction_type: str, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """What |prediction - target|^2 is multiplied by, at each level, for the loss that `weighting` names.
+    """Return the factor of |prediction - target|^2, at each level, that makes it the loss that `weighting` names.
 
     "none" is 1 whatever is predicted; other names are of WEIGHTINGS. Raises VidgenError for a name that is unknown.
     """
+    weighting = read_prediction_type(weighting)
     if weighting == "none":
         return torch.ones_like(alpha)
     if weighting not in WEIGHTINGS:
         raise VidgenError(f"loss weighting {weighting!r}: choose one of none, {', '.join(WEIGHTINGS)}")
     ratio = (sigma / alpha).clamp(SMALLEST, LARGEST)
-    return WEIGHTINGS[weighting](ratio) * PREDICTION_TYPES[prediction_type].gain(ratio) ** 2
+    return WEIGHTINGS[weighting](ratio) * find_prediction_type(prediction_type).gain(ratio) ** 2

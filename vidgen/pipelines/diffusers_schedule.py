@@ -15,10 +15,10 @@ from torch import Tensor
 
 from vidgen.checkpoints.drafts import known_settings, plain_settings
 from vidgen.checkpoints.pretrained import read_json
-from vidgen.diffusion.paths import FlowPath, ProbabilityPath, TablePath
+from vidgen.diffusion.paths import PREDICTION_TYPES, FlowPath, ProbabilityPath, TablePath
 from vidgen.errors import VidgenError
 from vidgen.pipelines.adapter import Clock
-from vidgen.samplers.diffusers_schedulers import PREDICTIONS, current_levels, discrete_scale, flow_scale
+from vidgen.samplers.diffusers_schedulers import current_levels, discrete_scale, flow_scale
 
 Scale = Callable[[Any, int], tuple[Tensor, Tensor]]
 
@@ -83,7 +83,9 @@ class PublishedSchedule(CallDefaults):
     def make_path(self) -> ProbabilityPath:
         return self.noise_path
 
-    def time(self) -> SchedulerTimes:
+    @property
+    def time_distribution(self) -> SchedulerTimes:
+        """The scheduler's own levels, in the place of a TimeDistribution."""
         return SchedulerTimes(schedule=self)
 
 
@@ -157,7 +159,7 @@ def read_schedule(
         if key in c and c[key] != value:
             raise VidgenError(f"{file}: {key}={c[key]} is not supported, only {value}")
     prediction = c.get("prediction_type", "flow_prediction")
-    if prediction not in PREDICTIONS or (name in FLOW and prediction != "flow_prediction"):
+    if prediction not in PREDICTION_TYPES or (name in FLOW and prediction != "flow_prediction"):
         raise VidgenError(f"{file}: prediction_type={prediction!r} is not supported by this pipeline")
     kind, steps = kinds[name], c.num_train_timesteps
     path: ProbabilityPath = FlowPath()
@@ -171,7 +173,7 @@ def read_schedule(
         scheduler=scheduler,
         kind=kind,
         noise_path=path,
-        prediction_type=PREDICTIONS[prediction],
+        prediction_type=prediction,
         clock=clock,
         by_length=by_length,
     )

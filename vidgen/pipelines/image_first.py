@@ -9,7 +9,7 @@ import torch
 
 from vidgen.diffusion.noise import sample_generator
 from vidgen.pipelines.video import PipelineOutput, VideoPipeline
-from vidgen.samplers.conditioning.inpainting import Conditions
+from vidgen.samplers.conditioning.inpainting import FrameConditioning
 
 
 @torch.inference_mode()
@@ -24,11 +24,20 @@ def sample_image_first(
     output_type: str = "np",
     **settings: Any,
 ) -> PipelineOutput:
-    """Clips by way of an image, p(image | text) p(clip | image, text) (Girdhar et al. 2023, Emu Video, section 3).
+    """Return clips by way of an image, p(image | text) p(clip | image, text) (Girdhar et al. 2023, Emu Video).
 
     Both steps are the same model, and the image goes from one to the other as latents. It is a clip of one frame, so
     the model should have been trained on such too; a picture from elsewhere is `pipe(prompt, image=...)`.
-    Seeds as in the pipeline's call, which `settings` go to, both times.
+
+    Args:
+        pipe: A model with a noise level for each frame.
+        prompt: One, or several.
+        num_frames: Of a clip; None is the model's own.
+        num_videos_per_prompt: Clips of each prompt.
+        seed: As in the pipeline's call, of both steps; `generator`, one a clip, takes its place.
+        generator: See `seed`.
+        output_type: "np" for frames, "latent" to skip decoding.
+        settings: Go to the pipeline's call, both times.
     """
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     rows = [p for p in prompts for _ in range(num_videos_per_prompt)]
@@ -36,8 +45,5 @@ def sample_image_first(
         generator = [sample_generator(seed, k) for _ in prompts for k in range(num_videos_per_prompt)]
     still = pipe(rows, num_frames=1, generator=generator, output_type="latent", **settings).latents
     t = pipe.latent_shape(num_frames or pipe.scheduler.num_frames, pipe.scheduler.height, pipe.scheduler.width)[1]
-    rest = still.new_zeros(*still.shape[:2], t - 1, *still.shape[3:])
-    known = torch.zeros(t, *still.shape[3:], dtype=torch.bool)
-    known[0] = True
-    given = Conditions(latents=torch.cat([still, rest], dim=2), known=known)
-    return pipe(rows, num_frames=num_frames, generator=generator, given=given, output_type=output_type, **settings)
+    settings |= {"conditioning": FrameConditioning.of_first(still, t), "output_type": output_type}
+    return pipe(rows, num_frames=num_frames, generator=generator, **settings)

@@ -8,15 +8,16 @@ from typing import Any
 import torch
 
 from vidgen.checkpoints.hub import find_model
-from vidgen.checkpoints.pretrained import config_from_dict, read_json
+from vidgen.checkpoints.pretrained import read_json
 from vidgen.errors import VidgenError
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.ip_adapter import IPAdapterEncoder
 from vidgen.models.text.encoders import ByteTextEncoder, TransformersTextEncoder
 from vidgen.pipelines.diffusers_folder import open_published
 from vidgen.pipelines.families import PIPELINES
-from vidgen.pipelines.scheduler_config import SchedulerConfig
-from vidgen.pipelines.video import INDEX_NAME, VideoPipeline
+from vidgen.pipelines.saving import INDEX_NAME
+from vidgen.pipelines.scheduler_config import read_scheduler
+from vidgen.pipelines.video import VideoPipeline
 from vidgen.tokenizers.model import VideoTokenizer
 
 # By class name alone: modules move, and older folders name where a class once was.
@@ -59,8 +60,7 @@ def load_pipeline(
     missing = [part for part in ("vae", "transformer", "text_encoder", "scheduler") if part not in index]
     if missing:
         raise VidgenError(f"{folder / INDEX_NAME} names no {', '.join(missing)}; not a text-to-video pipeline")
-    path = folder / "scheduler" / "scheduler_config.json"
-    scheduler = config_from_dict(SchedulerConfig, read_json(path), str(path))
+    scheduler = read_scheduler(folder)
     names = [name for name in ("vae", "transformer", "text_encoder", "image_prompt") if name in index]
     parts = {name: load_component(folder / name, index[name], dtype, device) for name in names}
     return VideoPipeline(**parts, scheduler=scheduler)

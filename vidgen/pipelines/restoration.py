@@ -14,35 +14,31 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.data.frames import to_uint8
+from vidgen.data.frames import clamp_to_uint8
 from vidgen.errors import VidgenError
+from vidgen.interfaces import Tokenizer
+from vidgen.models.placement import device_of
+from vidgen.pipelines.latents import decode_pixels
 from vidgen.pipelines.video import PipelineOutput, VideoPipeline
-from vidgen.samplers.conditioning.degradations import Degradation, Pixels, project
-from vidgen.samplers.conditioning.inpainting import Conditions
+from vidgen.samplers.conditioning.degradations import Degradation, project
+from vidgen.samplers.conditioning.inpainting import FrameConditioning
+
+Latents = Float[Tensor, "b c t h w"]
 
 
-def decode_pixels(pipe: VideoPipeline, latents: Float[Tensor, "b c t h w"]) -> Pixels:
-    """All frames of latents, latent frame by latent frame, in [-1, 1]."""
-    parts, state = [], None
-    for z in latents.to(next(pipe.vae.parameters()).device).split(1, dim=2):
-        x, state = pipe.vae.decode_chunk(z, state)
-        parts.append(x.float())
-    return torch.cat(parts, dim=2).clamp(-1.0, 1.0)
+def make_projection(
+    vae: Tokenizer, y: Tensor, degradation: Degradation, num_frames: int
+) -> Callable[[Latents], Latents]:
+    """Return the function from latents to those of the nearest clip that fits y, as far as `vae` can code it."""
 
-
-def consistent(
-    pipe: VideoPipeline, y: Tensor, degradation: Degradation, num_frames: int
-) -> Callable[[Float[Tensor, "b c t h w"]], Float[Tensor, "b c t h w"]]:
-    """Latents to those of the nearest clip that fits y, as far as the tokenizer can code it."""
-
-    def correct(x0: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+    def project_latents(x0: Latents) -> Latents:
         if not bool(torch.isfinite(x0).all()):
             return x0  # the solver names the step that this comes from
-        pixels = decode_pixels(pipe, x0)[:, :, :num_frames]
+        pixels = decode_pixels(vae, x0)[:, :, :num_frames]
         fitting = project(pixels, y.to(pixels).expand(len(pixels), *y.shape[1:]), degradation).clamp(-1.0, 1.0)
-        return pipe.vae.encode(fitting).latents.to(x0)
+        return vae.encode(fitting).latents.to(x0)
 
-    return correct
+    return project_latents
 
 
 @torch.inference_mode()
@@ -56,27 +52,34 @@ def restore(
     output_type: str = "np",
     **settings: Any,
 ) -> PipelineOutput:
-    """Clips of the prompt of which `degraded` is left, y = A x, pixels in [-1, 1].
+    """Return clips of the prompt of which `degraded` is left, y = A x.
 
-    `strength` below 1 starts from A^+ y at that noise level instead of from noise alone: closer to it, and faster.
-    Every evaluation takes a decoding and an encoding more. `settings` go to the pipeline's call, whose other
-    conditions can not be given. Raises VidgenError as that does, and for a y that is not of such a degradation.
+    Every evaluation takes a decoding and an encoding more. Raises VidgenError as the pipeline's call does, and for a y
+    that is not of such a degradation.
+
+    Args:
+        pipe: Any pipeline of ours.
+        prompt: One, or several.
+        degraded: y, pixels in [-1, 1].
+        degradation: A.
+        strength: Below 1, starts from A^+ y at that noise level instead of from noise: closer to it, and faster.
+        output_type: "np" for frames, "latent" to skip decoding.
+        settings: Go to the pipeline's call, whose other conditioning cannot be given.
     """
     start = degradation.invert(degraded).clamp(-1.0, 1.0)
     if start.ndim != 5 or len(start) != 1 or start.shape[1] != 3:
         raise VidgenError(f"what is degraded is {tuple(degraded.shape)}; one clip is wanted, (1, channels, t, h, w)")
-    size = tuple(start.shape[2:])
-    shape = pipe.latent_shape(*size)
-    latents = pipe.vae.encode(start.to(next(pipe.vae.parameters()).device)).latents
-    correct = consistent(pipe, degraded, degradation, size[0])
-    known = torch.zeros(shape[1:], dtype=torch.bool)
-    given = Conditions(latents=latents, known=known, strength=strength, correct=correct)
-    sizes = {"num_frames": size[0], "height": size[1], "width": size[2]}
-    made = pipe(prompt, given=given, output_type="latent", **sizes, **settings)
+    num_frames, height, width = start.shape[2:]
+    pipe.latent_shape(num_frames, height, width)  # before any work: its errors
+    latents = pipe.vae.encode(start.to(device_of(pipe.vae))).latents
+    correct = make_projection(pipe.vae, degraded, degradation, num_frames)
+    settings |= {"num_frames": num_frames, "height": height, "width": width}
+    settings["conditioning"] = FrameConditioning.of_start(latents, strength, correct=correct)
+    out = pipe(prompt, output_type="latent", **settings)
     if output_type == "latent":
-        return made
+        return out
     frames = []
-    for z in made.latents:
-        pixels = decode_pixels(pipe, z[None])[:, :, : size[0]]
-        frames.append(to_uint8(project(pixels, degraded.to(pixels), degradation)[0].clamp(-1.0, 1.0)))
-    return PipelineOutput(frames=frames, latents=made.latents, fps=made.fps)
+    for z in out.latents:
+        pixels = decode_pixels(pipe.vae, z[None])[:, :, :num_frames]
+        frames.append(clamp_to_uint8(project(pixels, degraded.to(pixels), degradation))[0])
+    return PipelineOutput(frames=frames, latents=out.latents, fps=out.fps)

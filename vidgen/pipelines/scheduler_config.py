@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import warnings
+from dataclasses import dataclass, field, fields, replace
+from functools import wraps
+from pathlib import Path
+from typing import Any
 
 from vidgen.checkpoints.config_fields import renamed_field
+from vidgen.checkpoints.pretrained import config_from_dict, read_json
 from vidgen.diffusion.noise import TimeDistribution
-from vidgen.diffusion.paths import PATHS, PREDICTION_TYPES, ProbabilityPath
+from vidgen.diffusion.paths import (
+    FORMER_PREDICTION_TYPES,
+    PATHS,
+    ProbabilityPath,
+    find_prediction_type,
+    read_prediction_type,
+)
 from vidgen.errors import VidgenError
+
+TIME_FIELDS = frozenset(f.name for f in fields(TimeDistribution))
 
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulerConfig:
-    """How a denoiser was trained and is sampled: path, prediction_type, time distribution, and the call's defaults.
+    """How a denoiser was trained and is sampled: what it predicts, its time distribution, and the call's defaults.
 
-    The time distribution's fields stand here under their own names.
+    The fields of the time distribution, which stood here themselves, can still be read here, and given to the
+    constructor (with a warning). Raises VidgenError for a prediction type that is unknown.
     """
 
-    path: str = "flow"
-    prediction_type: str = renamed_field("parametrisation", default="flow")
-    density: str = "uniform"
-    mean: float = 0.0
-    std: float = 1.0
-    shift: float = 1.0
-    mode_scale: float = 1.29
-    base_tokens: int = 256
-    shift_per_token: float = 0.0
-    frames_power: float = 0.0
-    highest: float = 1.0
+    prediction_type: str = renamed_field(
+        "parametrisation", former_values=FORMER_PREDICTION_TYPES, default="flow_prediction"
+    )
+    time_distribution: TimeDistribution = field(default_factory=TimeDistribution)
     sampler: str = "euler"
     num_inference_steps: int = 30
     guidance_scale: float = 4.0
@@ -36,14 +43,59 @@ class SchedulerConfig:
     width: int = 64
     fps: float = 8.0
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prediction_type", read_prediction_type(self.prediction_type))
+        find_prediction_type(self.prediction_type)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a field of the time distribution."""
+        if name not in TIME_FIELDS:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return getattr(self.time_distribution, name)
+
     def make_path(self) -> ProbabilityPath:
-        """The path of this name. Raises VidgenError if it, or the prediction_type, is unknown."""
-        if self.path not in PATHS or self.prediction_type not in PREDICTION_TYPES:
-            raise VidgenError(
-                f"path {self.path!r} with prediction_type {self.prediction_type!r} is unknown; known are "
-                f"{', '.join(PATHS)} with {', '.join(PREDICTION_TYPES)}"
-            )
-        return PATHS[self.path]()
+        """Return the path of training and sampling."""
+        return PATHS[self.time_distribution.path]()
 
     def time(self) -> TimeDistribution:
-        return TimeDistribution(**{f.name: getattr(self, f.name) for f in fields(TimeDistribution)})
+        """Return the time distribution. Use `time_distribution`."""
+        warnings.warn("SchedulerConfig.time() is now called time_distribution", FutureWarning, stacklevel=2)
+        return self.time_distribution
+
+
+def nest_time(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the constructor's arguments with those of the time distribution put into it."""
+    flat = {name: value for name, value in settings.items() if name in TIME_FIELDS}
+    rest = {name: value for name, value in settings.items() if name not in TIME_FIELDS}
+    return rest | {"time_distribution": replace(rest.get("time_distribution", TimeDistribution()), **flat)}
+
+
+def read_scheduler(folder: Path) -> SchedulerConfig:
+    """Return the schedule of a pipeline's folder, whose JSON nests the time distribution, or is flat as it was before.
+
+    Raises VidgenError for values that are not those of a SchedulerConfig.
+    """
+    file = folder / "scheduler" / "scheduler_config.json"
+    values = read_json(file)
+    nested = values.pop("time_distribution", {})
+    if not isinstance(nested, dict):
+        raise VidgenError(f"{file}: time_distribution is {nested!r}; it must be an object of {sorted(TIME_FIELDS)}")
+    flat = {name: values.pop(name) for name in TIME_FIELDS & values.keys()}
+    time = config_from_dict(TimeDistribution, {**nested, **flat}, str(file))
+    return config_from_dict(SchedulerConfig, {**values, "time_distribution": time}, str(file))
+
+
+_initialize = SchedulerConfig.__init__
+
+
+@wraps(_initialize)
+def _initialize_flat(self: SchedulerConfig, **settings: Any) -> None:
+    if flat := TIME_FIELDS & settings.keys():
+        named = ", ".join(f"{name}=..." for name in sorted(flat))
+        line = f"SchedulerConfig({named}) is now SchedulerConfig(time_distribution=TimeDistribution({named}))"
+        warnings.warn(line, FutureWarning, stacklevel=2)
+        settings = nest_time(settings)
+    _initialize(self, **settings)
+
+
+SchedulerConfig.__init__ = _initialize_flat

@@ -13,10 +13,10 @@ from vidgen.pipelines.evaluation.adherence import held_out_prompts, score_genera
 from vidgen.pipelines.evaluation.condition_scores import (
     CONDITIONS,
     choose_conditions,
-    half_of,
+    half_length,
     masked_psnr,
     outside_of_objects,
-    recoloured,
+    recolour,
     score_condition,
     served_conditions,
 )
@@ -38,7 +38,7 @@ def pipe(pipe):
 
 
 def test_half_a_clip_is_whole_latent_frames():
-    assert [half_of(n, 4) for n in (5, 9, 17, 18, 33)] == [1, 5, 9, 9, 17] and half_of(9, 1) == 5
+    assert [half_length(n, 4) for n in (5, 9, 17, 18, 33)] == [1, 5, 9, 9, 17] and half_length(9, 1) == 5
 
 
 def test_objects_lie_within_what_is_made_anew():
@@ -53,7 +53,7 @@ def test_objects_lie_within_what_is_made_anew():
 
 def test_a_recoloured_clip_is_the_same_in_another_colour():
     clips = ShapeWorld(ShapeWorldConfig(split="held_out"))
-    other = recoloured(clips[0], clips)
+    other = recolour(clips[0], clips)
     names, asked = list(COLOURS), clips[0].labels.objects[0]
     seen = classify(other)[0]
     assert seen.colour == names[(names.index(asked.colour) + 1) % len(names)]

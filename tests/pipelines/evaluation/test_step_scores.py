@@ -4,13 +4,15 @@ import pytest
 import torch
 
 from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig
+from vidgen.diffusion.noise import TimeDistribution
 from vidgen.diffusion.paths import FlowPath
 from vidgen.errors import VidgenError
 from vidgen.pipelines.evaluation.adherence import held_out_prompts, score_generation
 from vidgen.pipelines.evaluation.step_scores import ADAPTIVE, Counting, Effort, cheapest, plan_efforts, score_efforts
 from vidgen.samplers.evaluation.closed_forms import GaussianData
-from vidgen.samplers.schedules import schedule
-from vidgen.samplers.solvers import EVALUATIONS, SAMPLERS
+from vidgen.samplers.solvers import SAMPLERS
+
+schedule = TimeDistribution().steps
 
 FAST = dict(num_frames=5, height=16, width=16, guidance_scale=2.0)
 
@@ -33,7 +35,7 @@ def test_evaluations_are_those_that_a_solver_claims(name):
     for _ in range(2):
         solver(data.denoiser(FlowPath()), x, schedule(6), FlowPath(), **streams)
     last = {"heun": 1, "rk4": 1}.get(name, 0)  # the step onto clean data takes one less
-    assert solver.mean == 6 * EVALUATIONS[name] - last
+    assert solver.mean == 6 * SAMPLERS[name].evaluations - last
 
 
 def test_a_tolerance_is_kept_to():

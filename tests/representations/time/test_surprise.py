@@ -53,7 +53,7 @@ class Memory(Neighbours):
 def model_of(denoiser, tokenizer):
     return SimpleNamespace(
         vae=tokenizer, transformer=denoiser, text_encoder=lambda prompts: None, path=FlowPath(),
-        scheduler=SimpleNamespace(prediction_type="x0"),
+        scheduler=SimpleNamespace(prediction_type="sample"),
     )  # fmt: skip
 
 

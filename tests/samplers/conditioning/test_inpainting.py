@@ -1,16 +1,22 @@
-"""Conditions: frames of a Gaussian chain follow the known ones as its conditional distribution says; what is known
+"""Conditioning: frames of a Gaussian chain follow the known ones as its conditional distribution says; what is known
 stays bit for bit; strength goes from the input to plain sampling."""
 
 import pytest
 import torch
 
-from vidgen.diffusion.noise import sample_generator
+from vidgen.diffusion.noise import TimeDistribution, sample_generator
 from vidgen.diffusion.paths import PATHS, FlowPath
 from vidgen.errors import VidgenError
-from vidgen.samplers.conditioning.inpainting import Conditions, levels_from, sample_given, times_given
-from vidgen.samplers.evaluation.closed_forms import ChainData, GaussianData, even_normal
-from vidgen.samplers.schedules import schedule
+from vidgen.samplers.conditioning.inpainting import (
+    FrameConditioning,
+    conditioned_times,
+    levels_from,
+    sample_conditioned,
+)
+from vidgen.samplers.evaluation.closed_forms import GaussianData, even_normal
 from vidgen.samplers.solvers import SAMPLERS
+
+schedule = TimeDistribution().steps
 
 PATH, DATA = FlowPath(), GaussianData()
 SHAPE = (2, 3, 4, 2, 2)  # b c t h w
@@ -39,14 +45,14 @@ def some(*known):
 
 
 @pytest.mark.parametrize("given_at", [(0,), (0, 2), (1, 2)])
-def test_given_frames_lead_to_the_conditional_distribution(given_at):
-    chain, n = ChainData(correlation=0.8), 2000
+def test_given_frames_lead_to_the_conditional_distribution(chain, given_at):
+    n = 2000
     free = [k for k in range(3) if k not in given_at]
     latents = torch.full((1, 1, 3, 1, 1), 1.5, dtype=torch.float64)
     noise = torch.stack([even_normal((n,))[torch.randperm(n, generator=sample_generator(0, k))] for k in range(3)], 1)
     known = torch.tensor([k in given_at for k in range(3)])[:, None, None]
-    given = Conditions(latents=latents, known=known)
-    out = sample_given(
+    given = FrameConditioning(latents=latents, known=known)
+    out = sample_conditioned(
         SAMPLERS["heun"], chain.denoiser(PATH), noise[:, None, :, None, None], schedule(20), PATH, given
     )[:, 0, :, 0, 0]
     mean, covariance = chain.conditional(3, {k: 1.5 for k in given_at})
@@ -59,10 +65,14 @@ def test_given_frames_lead_to_the_conditional_distribution(given_at):
 def test_what_is_known_stays_bit_for_bit(name, noise, clip):
     path = PATHS["cosine"]()
     known = some(0, (2, 1))  # a whole frame, and a row of another
-    given = Conditions(latents=clip, known=known)
-    out = sample_given(SAMPLERS[name], DATA.denoiser(path), noise, schedule(5), path, given, generator=streams(0, 1))
+    given = FrameConditioning(latents=clip, known=known)
+    out = sample_conditioned(
+        SAMPLERS[name], DATA.denoiser(path), noise, schedule(5), path, given, generator=streams(0, 1)
+    )
     assert torch.equal(out[:, :, known], clip.expand_as(noise)[:, :, known]) and torch.isfinite(out).all()
-    alone = sample_given(SAMPLERS[name], DATA.denoiser(path), noise[1:], schedule(5), path, given, generator=streams(1))
+    alone = sample_conditioned(
+        SAMPLERS[name], DATA.denoiser(path), noise[1:], schedule(5), path, given, generator=streams(1)
+    )
     torch.testing.assert_close(out[1:], alone)
 
 
@@ -70,9 +80,9 @@ def test_what_is_known_stays_bit_for_bit(name, noise, clip):
 def test_known_parts_carry_the_noise_of_the_moment(name, noise, clip):
     # The replaced x0 alone does that: x_t = alpha z + sigma eps with the eps that sampling began with.
     known, seen = some((1, 0), (2, 1)), []
-    given = Conditions(latents=clip, known=known)
-    levels = schedule(6, shift=2.0)
-    sample_given(
+    given = FrameConditioning(latents=clip, known=known)
+    levels = TimeDistribution(shift=2.0).steps(6)
+    sample_conditioned(
         SAMPLERS[name], DATA.denoiser(PATH), noise, levels, PATH, given, callback=lambda i, x, x0: seen.append(x)
     )
     for level, x in zip(levels[1:], seen, strict=True):
@@ -84,11 +94,11 @@ def test_known_parts_carry_the_noise_of_the_moment(name, noise, clip):
 def test_strength_one_is_plain_sampling_and_a_little_is_the_input(path, noise, clip):
     path = PATHS[path]()
     plain, whole, little = (
-        sample_given(SAMPLERS["heun"], DATA.denoiser(path), noise, schedule(5), path, given)
+        sample_conditioned(SAMPLERS["heun"], DATA.denoiser(path), noise, schedule(5), path, given)
         for given in (
             None,
-            Conditions(latents=clip, known=some()),
-            Conditions(latents=clip, known=some(), strength=1e-4),
+            FrameConditioning(latents=clip, known=some()),
+            FrameConditioning(latents=clip, known=some(), strength=1e-4),
         )
     )
     assert torch.equal(whole, plain)
@@ -96,18 +106,23 @@ def test_strength_one_is_plain_sampling_and_a_little_is_the_input(path, noise, c
 
 
 def test_strength_starts_at_its_level(noise, clip):
-    levels = schedule(10, shift=3.0)
+    levels = TimeDistribution(shift=3.0).steps(10)
     later = levels_from(levels, 0.5)
     assert later[0] == 0.5 and torch.equal(later[1:], levels[levels < 0.5])
     assert torch.equal(levels_from(levels, 1.0), levels)
-    given = Conditions(latents=clip, known=some(), strength=0.5)
-    started = sample_given(lambda denoise, x, *_, **__: x, DATA.denoiser(PATH), noise, levels, PATH, given)
+    given = FrameConditioning(latents=clip, known=some(), strength=0.5)
+    started = sample_conditioned(lambda denoise, x, *_, **__: x, DATA.denoiser(PATH), noise, levels, PATH, given)
     torch.testing.assert_close(started, 0.5 * clip + 0.5 * noise)
 
 
 def test_all_known_is_the_input_and_a_clean_copy(noise, clip):
-    out = sample_given(
-        SAMPLERS["euler"], None, noise, schedule(3), PATH, Conditions(latents=clip, known=some(0, 1, 2, 3))
+    out = sample_conditioned(
+        SAMPLERS["euler"],
+        None,
+        noise,
+        schedule(3),
+        PATH,
+        FrameConditioning(latents=clip, known=some(0, 1, 2, 3)),
     )
     assert torch.equal(out, clip.expand_as(noise)) and out.data_ptr() != clip.data_ptr()
 
@@ -120,25 +135,25 @@ def test_context_noise_is_what_the_network_sees_and_not_what_comes_out(name, noi
         levels.append(t[0, :2])
         return DATA.denoiser(PATH)(x, t)
 
-    given = Conditions(latents=clip, known=some(0, 1), context_noise=0.1)
-    out = sample_given(SAMPLERS[name], watched, noise, schedule(4), PATH, given, generator=streams(0, 1))
+    given = FrameConditioning(latents=clip, known=some(0, 1), context_noise=0.1)
+    out = sample_conditioned(SAMPLERS[name], watched, noise, schedule(4), PATH, given, generator=streams(0, 1))
     torch.testing.assert_close(torch.stack(levels), torch.full((len(levels), 2), 0.1, dtype=torch.float64))
     assert torch.equal(out[:, :, :2], clip.expand_as(noise)[:, :, :2]) and torch.isfinite(out).all()
 
 
 def test_levels_stay_shared_where_no_frame_is_known_whole(clip):
-    assert times_given(schedule(4), Conditions(latents=clip, known=some((0, 0))), 2).ndim == 1
+    assert conditioned_times(schedule(4), FrameConditioning(latents=clip, known=some((0, 0))), 2).ndim == 1
 
 
 @pytest.mark.parametrize("strength", [0.0, -0.5, 1.01, float("nan")])
 def test_strength_must_be_a_level(clip, strength):
     with pytest.raises(VidgenError, match=r"strength is .*; it must lie in \(0, 1\]"):
-        Conditions(latents=clip, known=some(), strength=strength)
+        FrameConditioning(latents=clip, known=some(), strength=strength)
 
 
 def test_other_sizes_are_named(noise, clip):
     with pytest.raises(VidgenError, match="context_noise is 1"):
-        Conditions(latents=clip, known=some(), context_noise=1.0)
-    given = Conditions(latents=clip.expand(3, -1, -1, -1, -1), known=some(0))
+        FrameConditioning(latents=clip, known=some(), context_noise=1.0)
+    given = FrameConditioning(latents=clip.expand(3, -1, -1, -1, -1), known=some(0))
     with pytest.raises(VidgenError, match=r"conditions are latents \(3, 3, 4, 2, 2\), and the clips \(2, 3"):
-        sample_given(SAMPLERS["euler"], DATA.denoiser(PATH), noise, schedule(2), PATH, given)
+        sample_conditioned(SAMPLERS["euler"], DATA.denoiser(PATH), noise, schedule(2), PATH, given)

@@ -51,7 +51,9 @@ def test_the_negative_prompt_stands_without_the_picture(sighted, pictures):
     latents = sighted.vae.encode(torch.stack(read_reference(pictures[0], (16, 16)))[:, :, None]).latents
     shown = beside_text(text, sighted.image_prompt(latents))
     shape = sighted.latent_shape(5, 16, 16)
-    one, other = (make_denoiser(sighted.transformer, sighted.path, "flow", text=words) for words in (shown, null))
+    one, other = (
+        make_denoiser(sighted.transformer, sighted.path, "flow_prediction", text=words) for words in (shown, null)
+    )
     noise, times = draw_per_sample(shape, [sample_generator(0, 0)]), sighted.time_for(shape).steps(2)
     want = SAMPLERS["euler"](cfg(one, other, 3.0), noise, times, sighted.path)
     for passes in ("sequential", "batched"):

@@ -13,9 +13,8 @@ from vidgen.errors import VidgenError
 from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.models.text.cache import TextCache
 from vidgen.pipelines.video import VideoPipeline
-from vidgen.samplers.conditioning.inpainting import Conditions, hide_frames
-from vidgen.samplers.evaluation.closed_forms import ChainData
-from vidgen.samplers.guidance import GUIDANCE, Guidance, apg, cfg, cfg_zero, perturbed_attention
+from vidgen.samplers.conditioning.inpainting import FrameConditioning, hide_frames
+from vidgen.samplers.guidance import GUIDANCE, Guidance, apg, away_from, cfg, cfg_zero, perturbed_attention
 from vidgen.samplers.guidance import batched_guidance as memory
 from vidgen.samplers.guidance.guided_denoiser import encode_prompts, join_rows
 from vidgen.samplers.solvers import SAMPLERS
@@ -42,7 +41,7 @@ def sample_by_hand(pipe, make):
     texts = pipe.text_encoder(PROMPTS), pipe.text_encoder(["", ""])
 
     def denoiser(text, network=pipe.transformer):
-        return make_denoiser(network, pipe.path, "flow", text=text)
+        return make_denoiser(network, pipe.path, "flow_prediction", text=text)
 
     with torch.inference_mode():
         guided = make(denoiser, *texts)
@@ -69,6 +68,10 @@ def by_parts(pipe, weaker):
         "perturbed_attention": (
             Guidance(name="perturbed_attention", options={"blocks": [1]}),
             lambda d, text, null: cfg(d(text), d(text, weak), 3.0),
+        ),
+        "cfg_perturbed": (
+            Guidance(name="cfg_perturbed", options={"blocks": [1], "perturbed_scale": 0.5}),
+            lambda d, text, null: away_from(d(text), [(d(null), 2.0), (d(text, weak), 0.5)]),
         ),
     }
 
@@ -114,17 +117,17 @@ def test_scales_of_text_and_frames(pipe, waves):
     torch.testing.assert_close(out[:, :, :1], first.expand(2, -1, -1, -1, -1))
 
 
-def test_hidden_frames_say_nothing():
+def test_hidden_frames_say_nothing(chain):
     # Of a chain whose first frame is hidden the others are estimated as a chain without it.
-    path, chain = FlowPath(), ChainData(correlation=0.8)
+    path = FlowPath()
     noise, z = torch.randn(2, 2, 1, 4, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).unbind(0)
     known = torch.tensor([True, False, False, False])[:, None, None]
-    hide = hide_frames(Conditions(latents=z, known=known), noise, torch.ones(()), path)
+    hide = hide_frames(FrameConditioning(latents=z, known=known), noise, torch.ones(()), path)
     t = torch.tensor([[0.0, 0.4, 0.4, 0.4]] * 2, dtype=torch.float64)
     seen = chain.denoiser(path)(*hide(noise, t))[:, :, 1:]
     torch.testing.assert_close(seen, chain.denoiser(path)(noise[:, :, 1:], t[:, 1:]))
     assert hide_frames(None, noise, torch.ones(()), path) is None
-    assert hide_frames(Conditions(latents=z, known=torch.zeros_like(known)), noise, torch.ones(()), path) is None
+    assert hide_frames(FrameConditioning(latents=z, known=torch.zeros_like(known)), noise, torch.ones(()), path) is None
 
 
 def test_every_prompt_is_encoded_once(pipe):

@@ -5,6 +5,7 @@ import torch
 from einops import rearrange
 
 from vidgen.diffusion.denoiser import make_denoiser
+from vidgen.diffusion.noise import TimeDistribution
 from vidgen.diffusion.paths import PREDICTION_TYPES, FlowPath, expand_level
 from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.models.layers import Attention
@@ -22,8 +23,9 @@ from vidgen.samplers.guidance import (
 )
 from vidgen.samplers.guidance.perturbed_attention import identity_attention
 from vidgen.samplers.guidance.rules import project, rescaled
-from vidgen.samplers.schedules import schedule
 from vidgen.samplers.solvers import SAMPLERS
+
+schedule = TimeDistribution().steps
 
 PATH = FlowPath()
 T = torch.tensor(0.6, dtype=torch.float64)
@@ -125,7 +127,7 @@ def test_apg_remembers_the_pull_of_the_steps_before(x):
 def test_cfg_zero_scales_the_unconditional_velocity_and_starts_with_none(x):
     guided = cfg_zero(cond, uncond, 3.0)
     level = expand_level(T, x)
-    flow = PREDICTION_TYPES["flow"].target
+    flow = PREDICTION_TYPES["flow_prediction"].target
 
     def velocity(x0):
         return flow(x0, (x - (1 - level) * x0) / level, 1 - level, level)
@@ -184,11 +186,11 @@ def encoding(rows, seed):
 @pytest.mark.parametrize("levels", [T, torch.tensor([0.3, 0.8], dtype=torch.float64)])
 def test_one_pass_over_twice_the_batch_equals_two_passes(dit, x, name, levels):
     texts = encoding(2, 1), encoding(2, 2)
-    denoise_cond, denoise_uncond = (make_denoiser(dit, PATH, "flow", text=text) for text in texts)
+    denoise_cond, denoise_uncond = (make_denoiser(dit, PATH, "flow_prediction", text=text) for text in texts)
     together = TextEncoding(
         tokens=torch.cat([text.tokens for text in texts]), mask=torch.cat([text.mask for text in texts])
     )
-    both = batched(make_denoiser(dit, PATH, "flow", text=together), 2)
+    both = batched(make_denoiser(dit, PATH, "flow_prediction", text=together), 2)
     one = GUIDANCE[name].rule(denoise_cond, denoise_uncond, 4.0, both=both)
     two = GUIDANCE[name].rule(denoise_cond, denoise_uncond, 4.0)
     assert torch.allclose(one(x, levels), two(x, levels), atol=1e-10)
@@ -206,7 +208,7 @@ def test_identity_attention_gives_each_position_its_own_value():
 
 
 def test_perturbed_attention_switches_its_blocks_and_back(dit, x):
-    denoise = make_denoiser(dit, PATH, "flow", text=encoding(2, 1))
+    denoise = make_denoiser(dit, PATH, "flow_prediction", text=encoding(2, 1))
     plain = denoise(x, T)
     weak = perturbed_attention(denoise, dit, [1])
     assert not torch.allclose(weak(x, T), plain) and torch.equal(denoise(x, T), plain)

@@ -6,8 +6,9 @@ import torch
 from vidgen.diffusion.noise import TimeDistribution, sample_generator
 from vidgen.diffusion.paths import PATHS, FlowPath
 from vidgen.samplers.evaluation.closed_forms import GaussianData
-from vidgen.samplers.schedules import schedule
-from vidgen.samplers.solvers import SAMPLERS, STOCHASTIC, SamplingError
+from vidgen.samplers.solvers import SAMPLERS, SamplingError
+
+schedule = TimeDistribution().steps
 
 DATA, PATH = GaussianData(), FlowPath()
 IDEAL = DATA.denoiser(PATH)
@@ -63,7 +64,7 @@ def test_a_clip_does_not_depend_on_its_batch(name, noise):
     alone = SAMPLERS[name](IDEAL, noise[1:], schedule(6), PATH, generator=generators(1))
     assert torch.allclose(both[1:], alone, atol=1e-12)
     other = SAMPLERS[name](IDEAL, noise[1:], schedule(6), PATH, generator=generators(2))
-    assert torch.allclose(other, alone) == (name not in STOCHASTIC)
+    assert torch.allclose(other, alone) == (not SAMPLERS[name].stochastic)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -90,5 +91,5 @@ def test_nan_stops_with_the_step_and_keeps_the_latents(name, noise):
 
 def test_schedule_and_training_share_the_shift():
     time = TimeDistribution(shift=3.0)
-    assert torch.equal(time.steps(10), schedule(10, shift=3.0))
+    assert torch.equal(time.steps(10), TimeDistribution(shift=3.0).steps(10))
     assert torch.allclose(time.quantile(torch.linspace(1, 0, 11, dtype=torch.float64)), time.steps(10))

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from vidgen.diffusion.paths import PATHS, PREDICTION_TYPES
+from vidgen.samplers import solvers
 from vidgen.samplers.evaluation.closed_forms import GaussianData, through_network
 from vidgen.samplers.evaluation.convergence import (
     even_steps,
@@ -14,7 +15,7 @@ from vidgen.samplers.evaluation.convergence import (
     measure_tolerances,
     moment_error,
 )
-from vidgen.samplers.solvers import EVALUATIONS, ORDERS, SAMPLERS, STOCHASTIC
+from vidgen.samplers.solvers import SAMPLERS
 
 # Large enough for the leading term of the error, small enough not to reach rounding.
 STEPS = {"rk45": (24, 48), "dpmpp_3m": (40, 80), "unipc": (40, 80), "euler_ancestral": (40, 80)}
@@ -22,8 +23,13 @@ SLACK = {"rk45": 1.4}  # on linear slopes, as these are, it may do better than o
 ONE_STEP = ("euler", "heun", "midpoint", "rk4", "euler_ancestral")  # of these the whole run has the order, too
 
 
-def test_tables_name_the_same_solvers():
-    assert set(SAMPLERS) == set(EVALUATIONS) == set(ORDERS) > set(STOCHASTIC)
+@pytest.mark.parametrize(("name", "field"), [("ORDERS", "order"), ("EVALUATIONS", "evaluations")])
+def test_former_tables_warn_and_name_the_same_solvers(name, field):
+    with pytest.warns(FutureWarning, match=rf"{name} is now a field of each solver: SAMPLERS\[name\].{field}"):
+        table = getattr(solvers, name)
+    assert table == {key: getattr(solver, field) for key, solver in SAMPLERS.items()}
+    with pytest.warns(FutureWarning):
+        assert set(SAMPLERS) > set(solvers.STOCHASTIC) == {"euler_ancestral", "dpmpp_2m_sde"}
 
 
 @pytest.mark.parametrize("kind", PATHS)
@@ -31,14 +37,14 @@ def test_tables_name_the_same_solvers():
 def test_order_between_finite_ends(name, kind):
     path = PATHS[kind]()
     order = fitted_order(measure_errors(name, path, inner_ends(path), STEPS.get(name, (20, 40))))
-    assert ORDERS[name] - 0.3 < order < ORDERS[name] + SLACK.get(name, 0.5)
+    assert SAMPLERS[name].order - 0.3 < order < SAMPLERS[name].order + SLACK.get(name, 0.5)
 
 
 @pytest.mark.parametrize("kind", PATHS)
 @pytest.mark.parametrize("name", ONE_STEP)
 def test_order_from_noise_to_data(name, kind):
     order = fitted_order(measure_errors(name, PATHS[kind](), (1.0, 0.0), (40, 80) if name == "rk4" else (24, 48)))
-    assert ORDERS[name] - 0.3 < order < ORDERS[name] + 0.5
+    assert SAMPLERS[name].order - 0.3 < order < SAMPLERS[name].order + 0.5
 
 
 @pytest.mark.parametrize("kind", PATHS)
@@ -58,7 +64,7 @@ def test_the_tolerance_of_rk45_is_kept(kind):
         assert error < 5 * tolerance
 
 
-@pytest.mark.parametrize("name", [name for name in SAMPLERS if name not in STOCHASTIC])
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if not SAMPLERS[name].stochastic])
 def test_every_objective_and_path_gives_the_same_clip(name):
     # The same signal-to-noise ratios on each path: a solver in terms of alpha and sigma cannot tell them apart, but for
     # those that average x0 and eps, whose sums differ by their order.
@@ -79,9 +85,9 @@ def test_every_objective_and_path_gives_the_same_clip(name):
 @pytest.mark.parametrize("kind", PATHS)
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_moments_of_a_mixture(name, kind):
-    row = moment_error(name, kind, "v", steps=32, side=64)
-    assert row["error"] < (0.1 if ORDERS[name] == 1 or name in STOCHASTIC else 0.02), row
-    assert row["evaluations"] <= 32 * EVALUATIONS[name]
+    row = moment_error(name, kind, "v_prediction", steps=32, side=64)
+    assert row["error"] < (0.1 if SAMPLERS[name].order == 1 or SAMPLERS[name].stochastic else 0.02), row
+    assert row["evaluations"] <= 32 * SAMPLERS[name].evaluations
 
 
 def test_rows_of_the_table():

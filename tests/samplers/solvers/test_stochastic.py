@@ -4,13 +4,15 @@ import pytest
 import torch
 from scipy.stats import ks_2samp
 
-from vidgen.diffusion.noise import sample_generator
+from vidgen.diffusion.noise import TimeDistribution, sample_generator
 from vidgen.diffusion.paths import PATHS, FlowPath
 from vidgen.samplers.evaluation.closed_forms import GaussianData, MixtureData
-from vidgen.samplers.schedules import schedule
-from vidgen.samplers.solvers import SAMPLERS, STOCHASTIC, SamplingError
+from vidgen.samplers.solvers import SAMPLERS, SamplingError
+
+schedule = TimeDistribution().steps
 
 DATA, PATH = GaussianData(), FlowPath()
+STOCHASTIC = [name for name, solver in SAMPLERS.items() if solver.stochastic]
 IDEAL = DATA.denoiser(PATH)
 
 
@@ -32,7 +34,9 @@ def test_two_samples_of_a_mixture_are_not_told_apart(name, kind):
 def test_without_noise_they_are_their_ode_solver(name, ode):
     x = torch.randn(2, 3, 4, 2, 2, dtype=torch.float64)
     assert torch.allclose(
-        SAMPLERS[name](IDEAL, x, schedule(9), PATH, eta=0.0), SAMPLERS[ode](IDEAL, x, schedule(9), PATH), atol=1e-12
+        SAMPLERS[name](IDEAL, x, schedule(9), PATH, eta=0.0),
+        SAMPLERS[ode](IDEAL, x, schedule(9), PATH),
+        atol=1e-12,
     )
 
 

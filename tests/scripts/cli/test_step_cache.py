@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from vidgen.pipelines.loading import load_pipeline
-from vidgen.samplers.step_cache import Caching
+from vidgen.samplers.step_cache import StepCacheConfig
 from vidgen.tokenizers.files.token_files import read_tokens
 
 PROMPT = "a red circle moves right"
@@ -16,8 +16,8 @@ def test_the_clip_is_the_pipelines_own_and_passes_are_counted(vidgen, model: Pat
     out, steps = tmp_path / "x.safetensors", ("--num-inference-steps", 5)
     ran = vidgen("sample", PROMPT, "-o", out, "--model", model, "--cache-bound", 0.6, *steps, "--json")
     assert ran.status == 0, ran.err
-    caching = Caching(bound=0.6)
-    want = load_pipeline(str(model))(PROMPT, caching=caching, num_inference_steps=5, output_type="latent").latents
+    caching = StepCacheConfig(threshold=0.6)
+    want = load_pipeline(str(model))(PROMPT, step_cache=caching, num_inference_steps=5, output_type="latent").latents
     torch.testing.assert_close(read_tokens(out).latents, want, atol=1e-5, rtol=1e-5)
     report = json.loads(ran.out)
     assert report["passes"] == {"run": caching.passes.run, "skipped": caching.passes.skipped}
@@ -35,5 +35,5 @@ def test_evaluation_says_what_was_skipped(vidgen, model: Path) -> None:
 
 def test_bad_input_is_one_line(vidgen, model: Path, tmp_path: Path) -> None:
     words = ("sample", PROMPT, "-o", tmp_path / "x.mp4", "--model", model)
-    assert "the bound of caching is 2" in vidgen(*words, "--cache-bound", 2).error
-    assert "caching 'magic' is unknown" in vidgen(*words, "--cache-bound", 0.1, "--cache-by", "magic").error
+    assert "the threshold of the step cache is 2" in vidgen(*words, "--cache-bound", 2).error
+    assert "step cache 'magic' is unknown" in vidgen(*words, "--cache-bound", 0.1, "--cache-by", "magic").error

@@ -7,6 +7,8 @@ import json
 import pytest
 import torch
 
+from vidgen.checkpoints.config_fields import former_dict
+from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.diffusion.denoiser import make_denoiser
 from vidgen.diffusion.noise import TimeDistribution
 from vidgen.diffusion.paths import FlowPath
@@ -25,7 +27,7 @@ EULER = SAMPLERS["euler"]
 CONFIG = DiffusionTokenizerConfig(
     tokenizer=PRESETS["tiny"], patch_t=2, patch=4, width=32, depth=2, head_dim=16, window=3, num_inference_steps=2
 )
-COARSE = dataclasses.replace(CONFIG, patch_t=4, patch=8, hold_first=0.0, prediction_type="flow")
+COARSE = dataclasses.replace(CONFIG, patch_t=4, patch=8, hold_first=0.0, prediction_type="flow_prediction")
 
 
 def make_tokenizer(config: DiffusionTokenizerConfig) -> DiffusionTokenizer:
@@ -110,8 +112,8 @@ def test_long_clips_go_on_from_the_last_frame():
         first = model.pixels(x[:, :, :1])[:, :, :1].expand(-1, -1, 4, -1, -1)
         return model.front_end(first).expand_as(x)
 
-    model.config.__dict__["parametrisation"] = "x0"
-    model._denoiser = lambda f: make_denoiser(still, FlowPath(), "x0", features=f)
+    model.config.__dict__["prediction_type"] = "sample"
+    model._denoiser = lambda f: make_denoiser(still, FlowPath(), "sample", features=f)
     video = make_clip(22, 8, 8)  # 7 frames of patches in windows of 3, then 1 + 2, then 1 + 2
     out = model.decode(model.encode(video), EULER, num_inference_steps=1)
     assert [shape for shape, _ in seen] == [(3,), (3,), (3,)] and out.shape == video.shape
@@ -170,7 +172,7 @@ def test_latents_of_another_size_are_refused():
     [
         ({"patch": 3}, "patches of 2 frames and 3 pixels do not divide"),
         ({"patch_t": 0}, "patches of 0 frames"),
-        ({"parametrisation": "eps"}, "choose one of x0, flow, v"),
+        ({"prediction_type": "epsilon"}, "choose one of sample, flow_prediction, v_prediction"),
         ({"window": 1}, "window=1"),
         ({"hold_first": 1.0}, "hold_first=1.0"),
         ({"tokenizer": TokenizerConfig(bottleneck="lfq")}, "'lfq': features of a diffusion tokenizer are continuous"),
@@ -181,3 +183,14 @@ def test_latents_of_another_size_are_refused():
 def test_settings_that_cannot_be_are_named(change, says):
     with pytest.raises(VidgenError, match=says):
         dataclasses.replace(CONFIG, **change)
+
+
+@pytest.mark.filterwarnings("error::FutureWarning")
+def test_configs_saved_under_former_names_load_and_keep_their_hash():
+    values = dataclasses.asdict(dataclasses.replace(CONFIG, prediction_type="flow_prediction"))
+    values["parametrisation"] = values.pop("prediction_type").removesuffix("_prediction")
+    config = config_from_dict(DiffusionTokenizerConfig, values, "config.json")
+    assert config.prediction_type == "flow_prediction"
+    assert former_dict(config)["parametrisation"] == "flow"  # which hashes go by
+    with pytest.warns(FutureWarning, match="'flow' is now called 'flow_prediction'"):
+        assert dataclasses.replace(CONFIG, prediction_type="flow") == config

@@ -40,14 +40,14 @@ def test_a_fresh_network_has_the_variance_of_the_target_as_its_loss(recipe):
 
 def test_run_gives_a_pipeline_that_knows_its_time_distribution(recipe):
     pipe = load_pipeline(str(train(recipe)))
-    assert pipe.scheduler.time() == DiffusionTask(recipe).time
+    assert pipe.scheduler.time_distribution == DiffusionTask(recipe).time
     out = pipe("a red circle moves right", num_inference_steps=2)
     assert out.frames[0].shape == (5, 16, 16, 3)
 
 
 def test_path_and_weighting_reach_loss_and_sampler(recipe):
     plain = DiffusionTask(recipe)
-    recipe.prediction_type, recipe.weighting = "v", "min_snr"
+    recipe.prediction_type, recipe.weighting = "v_prediction", "min_snr"
     recipe.time = {"path": "edm", "density": "log_normal", "mean": -1.2, "std": 1.2, "frames_power": 0.5}
     task = DiffusionTask(recipe)
     assert isinstance(plain.path, FlowPath) and isinstance(task.path, EDMPath)
@@ -58,7 +58,7 @@ def test_path_and_weighting_reach_loss_and_sampler(recipe):
     assert torch.allclose(task.denoising_loss(x0, ["a", "b"], t, eps), (weight * v**2).flatten(1).mean(1), rtol=1e-4)
     assert task.time_of(torch.zeros(1, 4, 9, 4, 4)).shift == pytest.approx(3.0 * task.time.shift)
     pipe = load_pipeline(str(train(recipe)))
-    assert isinstance(pipe.path, EDMPath) and pipe.scheduler.time() == task.time
+    assert isinstance(pipe.path, EDMPath) and pipe.scheduler.time_distribution == task.time
     assert pipe("a star", num_inference_steps=2).frames[0].shape == (5, 16, 16, 3)
 
 

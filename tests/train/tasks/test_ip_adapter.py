@@ -122,7 +122,7 @@ def test_the_encoder_learns_to_say_what_the_words_left_out(words):
         optimizer.step()
     right = task.text_encoder(batch["captions"]).tokens[:, 0]
     assert (right[0] - right[1]).abs().max() > 1.0
-    scheduler = SchedulerConfig(prediction_type="x0", num_frames=5, height=16, width=16)
+    scheduler = SchedulerConfig(prediction_type="sample", num_frames=5, height=16, width=16)
     pipe = VideoPipeline(task.tokenizer, task.transformer, task.text_encoder, scheduler, task.image_prompt)
     for each, row, colour in zip(labels, range(2), right, strict=True):
         picture = draw_picture(row, {"labels": each.to_dict()}, Mixture(task.recipe.data, task.recipe.seed), (16, 16))
@@ -219,7 +219,10 @@ def test_recipes_that_cannot_be(words, change, says):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ("parametrisation=v", "its parametrisation is flow, not v; an image prompt encoder needs the same"),
+        (
+            "prediction_type=v_prediction",
+            "its prediction_type is flow_prediction, not v_prediction; an image prompt encoder needs the same",
+        ),
         ("image_model={colour: 3}", "recipe key `image_model`: unknown keys colour"),
     ],
 )

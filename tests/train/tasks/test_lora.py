@@ -88,7 +88,10 @@ def test_recipes_that_cannot_be(words, change, says):
         load_recipe("diffusion_default", [*words, change])
 
 
-@pytest.mark.parametrize(("change", "says"), [("parametrisation=v", "flow, not v"), ("time.path=edm", "flow, not edm")])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [("prediction_type=v_prediction", "flow_prediction, not v_prediction"), ("time.path=edm", "flow, not edm")],
+)
 def test_what_the_model_predicts_is_what_the_lora_learns(words, change, says):
     with pytest.raises(VidgenError, match=f"base: its {change.partition('=')[0].removeprefix('time.')} is {says}"):
         DiffusionTask(load_recipe("diffusion_default", [*words, change]))

@@ -47,7 +47,7 @@ def keep_frames(video: Video, *places: int | slice) -> Bool[np.ndarray, "T h w"]
     return kept
 
 
-def half_of(num_frames: int, temporal_compression_ratio: int) -> int:
+def half_length(num_frames: int, temporal_compression_ratio: int) -> int:
     """About half of a clip, in whole latent frames: 1 + k `temporal_compression_ratio` frames, fewer than all."""
     return 1 + temporal_compression_ratio * (-(-(num_frames - 1) // temporal_compression_ratio) // 2)
 
@@ -63,7 +63,7 @@ def outside_of_objects(clip: ShapeClip) -> Bool[np.ndarray, "T h w"]:
     return kept
 
 
-def recoloured(clip: ShapeClip, world: ShapeWorld) -> Video:
+def recolour(clip: ShapeClip, world: ShapeWorld) -> Video:
     """The same clip with every object in the next colour of the world's list."""
     names = list(COLOURS)
     other = [replace(o, colour=names[(names.index(o.colour) + 1) % len(names)]) for o in clip.labels.objects]
@@ -76,11 +76,11 @@ def image_case(clip: ShapeClip, world: ShapeWorld, temporal_compression_ratio: i
 
 def ends_case(clip: ShapeClip, world: ShapeWorld, temporal_compression_ratio: int, strength: float) -> Case:
     given = {"image": clip.video[0], "last_image": clip.video[-1]}
-    return Case(given=given, kept=keep_frames(clip.video, 0, -1))
+    return Case(conditioning=given, kept=keep_frames(clip.video, 0, -1))
 
 
 def continuation_case(clip: ShapeClip, world: ShapeWorld, temporal_compression_ratio: int, strength: float) -> Case:
-    count = half_of(len(clip.video), temporal_compression_ratio)
+    count = half_length(len(clip.video), temporal_compression_ratio)
     return Case(given={"video": clip.video[:count]}, kept=keep_frames(clip.video, slice(count)))
 
 
@@ -90,8 +90,8 @@ def inpainting_case(clip: ShapeClip, world: ShapeWorld, temporal_compression_rat
 
 
 def editing_case(clip: ShapeClip, world: ShapeWorld, temporal_compression_ratio: int, strength: float) -> Case:
-    given = {"video": recoloured(clip, world), "strength": strength}
-    return Case(given=given, kept=keep_frames(clip.video))
+    given = {"video": recolour(clip, world), "strength": strength}
+    return Case(conditioning=given, kept=keep_frames(clip.video))
 
 
 def filling_case(clip: ShapeClip, world: ShapeWorld, temporal_compression_ratio: int, strength: float) -> Case:
@@ -139,7 +139,7 @@ def ask(world: ShapeWorld, index: int, name: str) -> Asked:
     return Asked(caption=describe_unnamed(labels) if name in UNNAMED else caption, labels=labels)
 
 
-def show_given(clip: ShapeClip, case: Case) -> Video:
+def render_inputs(clip: ShapeClip, case: Case) -> Video:
     """What the model is given to see, on grey; of an edit, the whole clip that it starts from."""
     if "reference" in case.given:
         grey = np.full_like(clip.video, 128)
@@ -198,7 +198,7 @@ def score_condition(
             clip = world[i]
             case = CONDITIONS[name](clip, world, pipe.vae.config.temporal_compression_ratio, strength)
             prompt, generator = asked[i].caption, [sample_generator(seed, i)]
-            measured, call, shown = {}, partial(pipe, prompt, **case.given), show_given(clip, case)
+            measured, call, shown = {}, partial(pipe, prompt, **case.given), render_inputs(clip, case)
             if case.degradation is not None:
                 left = degrade(clip.video, case.degradation)
                 call = partial(restore, pipe, prompt, left, case.degradation)

@@ -31,7 +31,7 @@ class Scene:
     labels: ClipLabels
 
 
-def draw_story(world: ShapeWorld, number: int, scenes: int, num_frames: int) -> list[Scene]:
+def draw_scenes(world: ShapeWorld, number: int, scenes: int, num_frames: int) -> list[Scene]:
     """Story `number`: prompts of the world about one object, of one shape, colour and size, which does something else
     each time; they share the frames equally. Raises VidgenError where a scene would be shorter than the world's clips.
     """
@@ -64,7 +64,7 @@ def check_windows(frames: UInt8[np.ndarray, "T h w 3"], story: Sequence[Scene], 
     return rows
 
 
-def score_stories(
+def score_rollouts(
     pipe: VideoPipeline,
     world: ShapeWorld,
     n: int,
@@ -79,7 +79,7 @@ def score_stories(
     between windows of the world's length, and `seconds`. `settings` go to the pipeline's call."""
     length = world.config.num_frames
     for number in range(n):
-        story, began = draw_story(world, number, scenes, num_frames), time.perf_counter()
+        story, began = draw_scenes(world, number, scenes, num_frames), time.perf_counter()
         told = [(scene.start, scene.prompt) for scene in story]
         pieces = rollout(pipe, told, num_frames, windows=windows, generator=sample_generator(seed, number), **settings)
         frames = np.concatenate([piece.frames for piece in pieces])
@@ -93,7 +93,7 @@ def score_stories(
         }
 
 
-def summarize_stories(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def summarize_rollouts(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Over stories: `windows`, of every window in time the share that is as asked; `scenes`, of the last window of each
     scene that share with its 95% interval; `drift`, medians of the last window against the first."""
     found = [

@@ -9,13 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
-from vidgen.diffusion.denoiser import Denoiser
 from vidgen.diffusion.paths import ProbabilityPath
 from vidgen.errors import VidgenError
+from vidgen.interfaces import Denoiser
 from vidgen.pipelines.evaluation.adherence import Asked, score_generation
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.samplers.solvers.adaptive import sample_rk45
-from vidgen.samplers.solvers.registry import EVALUATIONS, SAMPLERS
+from vidgen.samplers.solvers.registry import SAMPLERS
 from vidgen.samplers.solvers.stepping import Clip
 
 ADAPTIVE = "rk45"  # has a tolerance in place of steps
@@ -67,7 +67,7 @@ def plan_efforts(names: Sequence[str], budgets: Sequence[int], tolerances: Seque
         if name == ADAPTIVE:
             efforts += [Effort(sampler=name, tolerance=tolerance) for tolerance in sorted(tolerances, reverse=True)]
             continue
-        steps = sorted({budget // EVALUATIONS[name] for budget in budgets} - {0})
+        steps = sorted({budget // SAMPLERS[name].evaluations for budget in budgets} - {0})
         efforts += [Effort(sampler=name, steps=count) for count in steps]
     return efforts
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from vidgen.errors import VidgenError
 from vidgen.pipelines.image_encoder import ImageEncoder
 from vidgen.pipelines.video import PipelineOutput, VideoPipeline
-from vidgen.samplers.conditioning.frames import Image, read_picture
+from vidgen.samplers.conditioning.frame_conditioning import Image, read_image
 
 
 class ImageToVideoPipeline(VideoPipeline):
@@ -47,9 +47,9 @@ class ImageToVideoPipeline(VideoPipeline):
         self.latent_shape(*size)  # before any work: its errors
         if image is None:
             raise VidgenError("this model makes clips from an image: give it one (image=..., or --image)")
-        images = [read_picture(image, size, "the image")]
+        images = [read_image(image, size, "the image")]
         if last_image is not None:
-            images.append(read_picture(last_image, size, "the last image"))
+            images.append(read_image(last_image, size, "the last image"))
         transformer = self.transformer.given(self.beside(images, size), self.tokens(images))
         bound = VideoPipeline(self.vae, transformer, self.text_encoder, s)
         return bound(prompt, num_frames=size[0], height=size[1], width=size[2], **settings)

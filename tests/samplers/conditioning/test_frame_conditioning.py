@@ -7,8 +7,8 @@ import torch
 from vidgen.data.frames import to_tensor
 from vidgen.diffusion.noise import sample_generator
 from vidgen.errors import VidgenError
-from vidgen.samplers.conditioning.frames import hold, known_cells, read_conditions
-from vidgen.samplers.conditioning.inpainting import Conditions
+from vidgen.samplers.conditioning.frame_conditioning import latent_mask, read_frame_conditioning, spread_frames
+from vidgen.samplers.conditioning.inpainting import FrameConditioning
 
 SIZE = (9, 32, 16)  # 3 latent frames of 4x2 cells
 FAST = dict(num_frames=9, height=32, width=16, num_inference_steps=2, guidance_scale=3.0, output_type="latent")
@@ -84,24 +84,24 @@ def test_a_mask_keeps_its_cells(pipe, video):
 
 def test_cells_are_known_where_all_their_pixels_are():
     kept = torch.ones(7, 16, 24, dtype=torch.bool)
-    assert known_cells(kept, 4, 8).shape == (3, 2, 3) and known_cells(kept, 4, 8).all()
+    assert latent_mask(kept, 4, 8).shape == (3, 2, 3) and latent_mask(kept, 4, 8).all()
     kept[4, 3, 20] = False  # of latent frame 1, frames 1 to 4
-    unknown = (~known_cells(kept, 4, 8)).nonzero().tolist()
+    unknown = (~latent_mask(kept, 4, 8)).nonzero().tolist()
     assert unknown == [[1, 0, 2]]
 
 
 def test_gaps_hold_what_is_near_in_the_latent_frame_and_then_what_comes():
     given = {place: torch.full((3, 1, 1), float(place)) for place in (0, 6, 8)}
-    assert hold(given, 13, 4)[0, :, 0, 0].tolist() == [0, 6, 6, 6, 6, 6, 6, 8, 8, 8, 8, 8, 8]
+    assert spread_frames(given, 13, 4)[0, :, 0, 0].tolist() == [0, 6, 6, 6, 6, 6, 6, 8, 8, 8, 8, 8, 8]
 
 
 def test_latents_may_be_given_instead(pipe, video):
     latents = encode(pipe, video)
-    given = Conditions(latents=latents, known=torch.tensor([True, False, False])[:, None, None].expand(3, 4, 2))
+    given = FrameConditioning(latents=latents, known=torch.tensor([True, False, False])[:, None, None].expand(3, 4, 2))
     want = pipe("a star", image=video[0], **FAST).latents
-    torch.testing.assert_close(pipe("a star", given=given, **FAST).latents, want)
+    torch.testing.assert_close(pipe("a star", conditioning=given, **FAST).latents, want)
     with pytest.raises(VidgenError, match="stands in place of images"):
-        pipe("a star", given=given, image=video[0], **FAST)
+        pipe("a star", conditioning=given, image=video[0], **FAST)
 
 
 BAD = {
@@ -126,4 +126,4 @@ BAD = {
 def test_what_does_not_fit_is_named(pipe, video, case):
     change, says = BAD[case]
     with pytest.raises(VidgenError, match=says):
-        read_conditions(pipe.vae, SIZE, **change(video))
+        read_frame_conditioning(pipe.vae, SIZE, **change(video))
