@@ -34,8 +34,7 @@ def open_model(name: str, device: str, dtype: Dtype) -> Any:
     """The pipeline of that name, or the tokenizer where the folder holds no more. VidgenError if there is none."""
     from vidgen.checkpoints.hub import find_model
     from vidgen.checkpoints.pretrained import read_config
-    from vidgen.pipelines.loading import load_pipeline
-    from vidgen.pipelines.tokenizer_loading import load_tokenizer
+    from vidgen.pipelines.loading import load_pipeline, load_tokenizer
     from vidgen.pipelines.video import INDEX_NAME
     from vidgen.tokenizers.diffusion_decoder.model import DiffusionTokenizer
 

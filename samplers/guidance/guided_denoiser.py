@@ -13,8 +13,9 @@ from torch import Tensor
 from vidgen.diffusion.denoiser import Denoiser, make_denoiser
 from vidgen.diffusion.paths import ProbabilityPath
 from vidgen.errors import VidgenError
+from vidgen.interfaces import TextEncoder
 from vidgen.models.text.cache import TextCache
-from vidgen.models.text.encoders import TextEncoder, TextEncoding
+from vidgen.models.text.encoders import TextEncoding
 from vidgen.samplers.guidance.batched_guidance import View, batched, fits_batched
 from vidgen.samplers.guidance.perturbed_attention import perturbed_attention
 from vidgen.samplers.guidance.registry import Guidance

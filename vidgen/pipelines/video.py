@@ -19,10 +19,10 @@ from vidgen.checkpoints.atomic import atomic_write
 from vidgen.diffusion.denoiser import Denoiser
 from vidgen.diffusion.noise import TimeDistribution, draw_per_sample, sample_generator
 from vidgen.errors import VidgenError
+from vidgen.interfaces import TextEncoder
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.ip_adapter import IPAdapterEncoder
 from vidgen.models.text.cache import find_text_cache
-from vidgen.models.text.encoders import TextEncoder
 from vidgen.pipelines.scheduler_config import SchedulerConfig
 from vidgen.samplers.conditioning.frames import Image, Mask, Video, read_conditions
 from vidgen.samplers.conditioning.inpainting import Conditions, hide_frames, sample_given
