@@ -34,9 +34,8 @@ def open_model(name: str, device: str, dtype: Dtype) -> Any:
     """The pipeline of that name, or the tokenizer where the folder holds no more. VidgenError if there is none."""
     from vidgen.checkpoints.hub import find_model
     from vidgen.checkpoints.pretrained import read_config
-    from vidgen.pipelines.loading import load_pipeline
+    from vidgen.pipelines.loading import load_pipeline, load_tokenizer
     from vidgen.pipelines.saving import INDEX_NAME
-    from vidgen.pipelines.tokenizer_loading import load_tokenizer
     from vidgen.tokenizers.diffusion_decoder.model import DiffusionTokenizer
 
     where = find_device(device)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vidgen.lora.loading import load_lora as load_lora
     from vidgen.models.dit.video_dit import VideoDiT as VideoDiT
     from vidgen.pipelines.loading import load_pipeline as load_pipeline
-    from vidgen.pipelines.tokenizer_loading import load_tokenizer as load_tokenizer
+    from vidgen.pipelines.loading import load_tokenizer as load_tokenizer
     from vidgen.representations.bank import FeatureBank as FeatureBank
     from vidgen.representations.extractor import FeatureExtractor as FeatureExtractor
     from vidgen.samplers.solvers import SAMPLERS as SAMPLERS
@@ -48,7 +48,7 @@ _PUBLIC = {
     "VideoTokenizer": "vidgen.tokenizers.model",
     "load_lora": "vidgen.lora.loading",
     "load_pipeline": "vidgen.pipelines.loading",
-    "load_tokenizer": "vidgen.pipelines.tokenizer_loading",
+    "load_tokenizer": "vidgen.pipelines.loading",
 }
 
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from vidgen.diffusion.denoiser import make_denoiser
 from vidgen.diffusion.paths import ProbabilityPath
 from vidgen.errors import VidgenError
-from vidgen.interfaces import Denoiser
+from vidgen.interfaces import Denoiser, TextEncoder
 from vidgen.models.text.cache import TextCache
-from vidgen.models.text.encoders import TextEncoder, TextEncoding
+from vidgen.models.text.encoders import TextEncoding
 from vidgen.samplers.finite import require_finite
 from vidgen.samplers.guidance.batched_guidance import View, batched, fits_batched
 from vidgen.samplers.guidance.perturbed_attention import perturbed_attention

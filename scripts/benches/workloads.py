@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from vidgen.pipelines.tokenizer_loading import load_tokenizer
+from vidgen.pipelines.loading import load_tokenizer
 from vidgen.scripts.benches.peers import RATIO_T, ClipSize, PeerShape, Way, build_peer, decode_peer, encode_peer
 from vidgen.tokenizers.model import Encoded, VideoTokenizer
 from vidgen.tokenizers.streaming.chunks import decode_stream, encode_stream

@@ -122,7 +122,7 @@ def ceiling(
     Example: vidgen evaluate ceiling --model runs/tokenizer_default/final
     """
     from vidgen.pipelines.evaluation.adherence import held_out_world, score_reconstruction
-    from vidgen.pipelines.tokenizer_loading import load_tokenizer
+    from vidgen.pipelines.loading import load_tokenizer
 
     where = find_device(device)
     tokenizer = load_tokenizer(model, device=where, dtype=find_dtype(dtype, where))

@@ -59,7 +59,7 @@ LenientOption = Annotated[
 
 
 def open_tokenizer(model: str, device: str, dtype: Dtype) -> VideoTokenizer:
-    from vidgen.pipelines.tokenizer_loading import load_tokenizer
+    from vidgen.pipelines.loading import load_tokenizer
 
     where = find_device(device)
     return load_tokenizer(model, device=where, dtype=find_dtype(dtype, where))

@@ -112,7 +112,7 @@ def measure(
     """The report of `vidgen.tokenizers.evaluating.evaluate` with what it was made with."""
     from vidgen.data.manifests import find_clips
     from vidgen.metrics import find_lpips
-    from vidgen.pipelines.tokenizer_loading import load_tokenizer
+    from vidgen.pipelines.loading import load_tokenizer
     from vidgen.tokenizers.evaluation.reconstruction import evaluate as evaluate_clips
     from vidgen.tokenizers.evaluation.reconstruction import plain
 

@@ -61,7 +61,7 @@ def test_every_precision_of_a_file_is_counted(free, tmp_path):
     save_file(tensors, tmp_path / "x.safetensors")
     checkpoint = find_checkpoint(tmp_path / "x.safetensors")
     free(26_000)
-    checkpoint.check_room(None, "cpu")
+    checkpoint.check_memory(None, "cpu")
     free(25_999)
     with pytest.raises(VidgenError, match="its weights take 0.1MB as stored"):
-        checkpoint.check_room(None, "cpu")
+        checkpoint.check_memory(None, "cpu")

@@ -1,4 +1,4 @@
-"""Wan's LoRAs on our VideoDiT of its shape: the output of diffusers' class with the same file on it."""
+"""Wan's LoRAs on our WanTransformer: the output of diffusers' class with the same file on it."""
 
 import copy
 

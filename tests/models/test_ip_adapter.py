@@ -1,5 +1,7 @@
 """Tokens of pictures: hidden they are not there, for every way a network reads text; each picture's are its own."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,9 +9,19 @@ from vidgen.errors import VidgenError
 from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.models.ip_adapter import IPAdapterConfig, IPAdapterEncoder, beside_text
 from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder
+from vidgen.pipelines.wan.transformer import WanTransformer
+from vidgen.pipelines.wan.transformer_config import WanTransformerConfig
 
 TINY = IPAdapterConfig(latent_channels=4, text_width=16, tokens=3, width=16, depth=1, head_dim=16)
-KINDS = {"cross": {}, "filled": {"text_length": 24, "pooled_text": False}, "joint": {"text_attention": "joint"}}
+SHAPE = VideoDiTConfig(latent_channels=4, width=16, depth=2, head_dim=16, text_width=16)
+WAN = WanTransformerConfig(
+    num_attention_heads=1, attention_head_dim=16, in_channels=4, out_channels=4, text_dim=16, ffn_dim=64, num_layers=2
+)
+KINDS = {
+    "cross": (VideoDiT, SHAPE),
+    "filled": (WanTransformer, WAN),
+    "joint": (VideoDiT, replace(SHAPE, text_attention="joint")),
+}
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +37,10 @@ def text():
     return encoder(["it goes left", "a star"])  # of two lengths: there is padding
 
 
-def make_network(**kind):
+def make_network(kind):
     torch.manual_seed(2)
-    network = VideoDiT(VideoDiTConfig(latent_channels=4, width=16, depth=2, head_dim=16, text_width=16, **kind))
+    network_class, config = KINDS[kind]
+    network = network_class(config)
     for parameter in network.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.3)
@@ -36,7 +49,7 @@ def make_network(**kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_hidden_pictures_are_not_there(encoder, text, kind):
-    network, generator = make_network(**KINDS[kind]), torch.Generator().manual_seed(3)
+    network, generator = make_network(kind), torch.Generator().manual_seed(3)
     x, pictures = (torch.randn(2, 4, t, 4, 4, generator=generator) for t in (2, 1))
     t, tokens = torch.tensor([0.3, 0.8]), encoder(pictures)
     plain = network(x, t, text)

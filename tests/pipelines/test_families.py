@@ -15,7 +15,7 @@ from vidgen.diffusion.paths import add_noise
 from vidgen.errors import VidgenError
 from vidgen.pipelines.families import PIPELINES
 from vidgen.pipelines.rollout import rollout
-from vidgen.pipelines.wan.native import NativeWanDenoiser
+from vidgen.pipelines.wan.adapter import NativeWanDenoiser
 from vidgen.representations.extractor import FeatureExtractor
 from vidgen.samplers.solvers import SAMPLERS
 from vidgen.samplers.step_cache import StepCacheConfig

@@ -14,7 +14,7 @@ from vidgen.checkpoints.pretrained import Checkpoint
 from vidgen.errors import VidgenError
 from vidgen.pipelines.diffusers_schedule import KINDS
 from vidgen.pipelines.families import PIPELINES
-from vidgen.pipelines.text_encoder import read_words
+from vidgen.pipelines.text_encoder import read_text_tokenizer
 
 UNET = "diffusion_pytorch_model.safetensors"
 
@@ -202,7 +202,7 @@ def test_a_sentencepiece_model_alone_needs_its_package(tmp_path, monkeypatch):
     (tmp_path / "spiece.model").write_bytes(b"")
     monkeypatch.setattr(text_encoder, "is_installed", lambda name: False)
     with pytest.raises(VidgenError, match="spiece.model cannot be read without: pip install sentencepiece protobuf"):
-        read_words(tmp_path)
+        read_text_tokenizer(tmp_path)
 
 
 def test_a_published_pipeline_is_not_written_anew(published, tmp_path):

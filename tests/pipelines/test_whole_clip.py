@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vidgen.errors import VidgenError
-from vidgen.pipelines.tokenizer_loading import load_tokenizer
+from vidgen.pipelines.loading import load_tokenizer
 from vidgen.scripts.cli.memory import make_planner
 from vidgen.tokenizers.files.token_files import read_tokens
 from vidgen.tokenizers.files.token_writing import write_tokens

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from vidgen.pipelines import tokenizer_loading
+from vidgen.pipelines import loading
 
 MOST = 60  # frames of a clip: all of the damaged ones, and enough of the others
 
@@ -28,8 +28,8 @@ def judge(row: dict[str, str], ran, out: Path) -> str | None:
 def test_hostile_files_end_as_their_list_says(
     vidgen, shared_data: Path, model: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    tokenizer = tokenizer_loading.load_tokenizer(str(model), dtype=torch.float32)
-    monkeypatch.setattr(tokenizer_loading, "load_tokenizer", lambda *_, **__: tokenizer)  # once is enough
+    tokenizer = loading.load_tokenizer(str(model), dtype=torch.float32)
+    monkeypatch.setattr(loading, "load_tokenizer", lambda *_, **__: tokenizer)  # once is enough
     with (shared_data / "hostile.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     wrong = {}

@@ -14,7 +14,7 @@ from torch import nn
 from vidgen.data.manifests import ClipRecord
 from vidgen.metrics import find_lpips
 from vidgen.metrics.intervals import mean_interval
-from vidgen.pipelines.tokenizer_loading import load_tokenizer
+from vidgen.pipelines.loading import load_tokenizer
 from vidgen.tokenizers.evaluation.protocols import ClipProtocol
 from vidgen.tokenizers.evaluation.rate_distortion import Sweep
 from vidgen.tokenizers.evaluation.reconstruction import evaluate

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vidgen.pipelines.tokenizer_loading import load_tokenizer
+from vidgen.pipelines.loading import load_tokenizer
 from vidgen.samplers.solvers import SAMPLERS
 from vidgen.tokenizers.diffusion_decoder.config import patch_frames
 from vidgen.tokenizers.diffusion_decoder.model import DiffusionTokenizer

@@ -21,9 +21,8 @@ from vidgen.models.dit.presets import find_preset
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.ip_adapter import IPAdapterConfig, IPAdapterEncoder, beside_text
 from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder, TextEncoding, TransformersTextEncoder
-from vidgen.pipelines.loading import load_pipeline
+from vidgen.pipelines.loading import load_pipeline, load_tokenizer
 from vidgen.pipelines.scheduler_config import SchedulerConfig
-from vidgen.pipelines.tokenizer_loading import load_tokenizer
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.train.config import DiffusionRecipe
 from vidgen.train.data.latent_cache import CachedClip, LatentCache

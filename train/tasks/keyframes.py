@@ -13,7 +13,7 @@ from torch import Tensor
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.diffusion.noise import sample_generator
 from vidgen.metrics import psnr
-from vidgen.pipelines.tokenizer_loading import load_trainable
+from vidgen.pipelines.loading import load_trainable
 from vidgen.tokenizers.keyframes.ablation import decode_ways
 from vidgen.tokenizers.keyframes.config import KeyframeConfig
 from vidgen.tokenizers.keyframes.model import KeyframeTokenizer

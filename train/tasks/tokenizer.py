@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vidgen.errors import VidgenError
 from vidgen.metrics import psnr
-from vidgen.pipelines.tokenizer_loading import load_trainable
+from vidgen.pipelines.loading import load_trainable
 from vidgen.tokenizers.config import TokenizerConfig
 from vidgen.tokenizers.model import Encoded, VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS

@@ -1,10 +1,12 @@
-"""Fields of configurations that had another name or other values: saved configs of then load, and hashes stay."""
+"""Fields of configurations that were renamed, have other values, or are retired: saved configs load, and hashes stay."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
+
+from vidgen.errors import VidgenError
 
 FORMERLY = "formerly"
 FORMER_VALUES = "former_values"
@@ -39,3 +41,20 @@ def former_dict(config: Any) -> dict[str, Any]:
 def present_value(field: dataclasses.Field, value: Any) -> Any:
     """Return what a saved value of the field, which may have another name now, is called today."""
     return field.metadata.get(FORMER_VALUES, {}).get(value, value) if isinstance(value, str) else value
+
+
+def current_fields(config_class: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return a saved config with today's names and without the fields that the class has no more.
+
+    The class lists the latter as `retired_fields`, each with the value that all configs of it have now. Raises
+    VidgenError, naming `where`, for one that has another value.
+    """
+    retired = getattr(config_class, "retired_fields", {})
+    if changed := [name for name, value in retired.items() if values.get(name, value) != value]:
+        name = changed[0]
+        raise VidgenError(
+            f"{where}: {name}={values[name]!r} is no setting of a {config_class.__name__}, which has {retired[name]!r} "
+            "always; leave it out"
+        )
+    names = {former_name(f): f.name for f in dataclasses.fields(config_class)}
+    return {names.get(name, name): value for name, value in values.items() if name not in retired}

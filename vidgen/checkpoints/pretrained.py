@@ -18,7 +18,7 @@ from torch import nn
 
 from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.checksums import check_sums
-from vidgen.checkpoints.config_fields import former_name, present_value
+from vidgen.checkpoints.config_fields import current_fields, present_value
 from vidgen.checkpoints.empty_weights import init_empty_weights
 from vidgen.checkpoints.memory import check_weights
 from vidgen.errors import VidgenError
@@ -50,8 +50,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def config_from_dict(config_class: type, values: dict[str, Any], where: str) -> Any:
     """A config dataclass from JSON values; names in `_lowercase` are the layout's own, others must be fields."""
     fields = {f.name: f for f in dataclasses.fields(config_class)}
-    now = {former_name(f): f.name for f in fields.values()}
-    values = {now.get(k, k): v for k, v in values.items() if not k.startswith("_")}
+    values = current_fields(config_class, {k: v for k, v in values.items() if not k.startswith("_")}, where)
     if unknown := sorted(set(values) - set(fields)):
         raise VidgenError(f"{where}: unknown keys {', '.join(unknown)}; {config_class.__name__} knows {sorted(fields)}")
     try:
@@ -80,7 +79,7 @@ class Checkpoint:
                 if shape != tuple(expected[name]):
                     raise VidgenError(f"{path}: {name} has shape {shape}, the config asks for {tuple(expected[name])}")
 
-    def check_room(self, dtype: torch.dtype | None, device: str) -> None:
+    def check_memory(self, dtype: torch.dtype | None, device: str) -> None:
         """Raises VidgenError if the tensors, in `dtype`, are more than the memory that is free on `device`."""
         check_weights(self.where, self.sizes(), dtype, device)
 
@@ -174,10 +173,10 @@ def put(tensor: torch.Tensor, like: torch.Tensor, dtype: torch.dtype | None, dev
     stayed in a mapped file would keep in memory all that was read of the file.
     """
     wanted = dtype if dtype and tensor.is_floating_point() else tensor.dtype
-    return room_like(like, wanted, device).copy_(tensor)
+    return allocate_like(like, wanted, device).copy_(tensor)
 
 
-def room_like(like: torch.Tensor, dtype: torch.dtype, device: str) -> torch.Tensor:
+def allocate_like(like: torch.Tensor, dtype: torch.dtype, device: str) -> torch.Tensor:
     """An empty tensor that lies in memory as the dense `like` does. (`empty_like` of one without memory would import
     half of torch's compiler.)"""
     return torch.empty_strided(like.shape, like.stride(), dtype=dtype, device=device)
@@ -209,6 +208,11 @@ class Pretrained(nn.Module):
             (target / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
+    def parse_config(cls, values: dict[str, Any], where: str) -> Any:
+        """Return the config in `values`, as config.json has them. Raises VidgenError, naming `where`, if it is none."""
+        return config_from_dict(cls.config_class, values, where)
+
+    @classmethod
     def from_pretrained(
         cls: type[T], folder: str | os.PathLike, *, dtype: torch.dtype | None = None, device: str = "cpu"
     ) -> T:
@@ -221,12 +225,12 @@ class Pretrained(nn.Module):
         values = read_config(folder)
         if values.get("_class_name") not in (cls.__name__, *cls.former_names):
             raise VidgenError(f"{folder} holds a {values.get('_class_name')}, not a {cls.__name__}")
-        config = config_from_dict(cls.config_class, values, str(folder / CONFIG_NAME))
+        config = cls.parse_config(values, str(folder / CONFIG_NAME))
         with init_empty_weights():
             model = cls(config)
         places, checkpoint = model.state_dict(), find_checkpoint(folder)
         checkpoint.check({name: tuple(place.shape) for name, place in places.items()})
-        checkpoint.check_room(dtype, device)
+        checkpoint.check_memory(dtype, device)
         tensors = {name: put(tensor, places[name], dtype, device) for name, tensor in checkpoint.read()}
         model.load_state_dict(tensors, strict=True, assign=True)
         return model.eval().requires_grad_(False)

@@ -6,11 +6,9 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
-
-from vidgen.errors import VidgenError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +34,17 @@ class CheckpointKey(Protocol):
     rows: slice | None
 
     def to_ours(self, tensor: Tensor, shape: tuple[int, ...]) -> Tensor: ...
+
+
+@runtime_checkable
+class PublishedNetwork(Protocol):
+    """A network of ours that is read from checkpoints of `published_class`, by a key map."""
+
+    published_class: str
+
+    def published_keys(self) -> Iterable[CheckpointKey]:
+        """Return the tensors of the published class, each with its place in this network."""
+        ...
 
 
 # Layers that hold several, by the last part of their name, and what these are called alone; in order of rows.
@@ -118,18 +127,10 @@ def with_aliases(table: dict[str, Place], class_name: str) -> dict[str, Place]:
 
 
 def published_places(network: nn.Module) -> dict[str, Place]:
-    """What LoRAs of a published model call the parameters of a network of ours that has its shape."""
-    from vidgen.models.dit.video_dit import VideoDiT
-    from vidgen.pipelines.wan.transformer import CLASS_NAME, WanTransformerConfig
-    from vidgen.pipelines.wan.transformer_keys import match_keys
-
-    if not isinstance(network, VideoDiT):
+    """Return what LoRAs of a published model call the parameters of a network that was read from it."""
+    if not isinstance(network, PublishedNetwork):
         return {}
-    try:
-        WanTransformerConfig.of(network.config)
-    except VidgenError:  # of a shape of its own
-        return {}
-    return with_aliases(places_of_keys(match_keys(network), network), CLASS_NAME)
+    return with_aliases(places_of_keys(network.published_keys(), network), network.published_class)
 
 
 def find_places(network: nn.Module, names: Collection[str]) -> tuple[nn.Module, dict[str, Place]]:

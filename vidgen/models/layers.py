@@ -83,7 +83,7 @@ class Attention(nn.Module):
     def project(
         self, x: Float[Tensor, "b n d"], context: Float[Tensor, "b m e"] | None = None, rotary: Rotary | None = None
     ) -> tuple[Heads, ...]:
-        """Queries of `x`, keys and values of `context`; queries and keys are normalized, and turned by `rotary` where
+        """Queries of `x`, keys and values of `context`; queries and keys are normalized, and rotated by `rotary` where
         it is given."""
         if self.fused:
             q, k, v = self.to_qkv(x).chunk(3, dim=-1)
@@ -108,14 +108,15 @@ class Attention(nn.Module):
         context: Float[Tensor, "b m e"] | None = None,
         mask: Mask | None = None,
         rotary: Rotary | None = None,
-        span: AttentionPattern | None = None,
+        pattern: AttentionPattern | None = None,
     ) -> Float[Tensor, "b n d"]:
-        """`span` says which positions attend to each other, None that all do; masks are for all."""
+        """Return the attention of `x`; `pattern` is which positions attend to each other, None for all of them, as a
+        mask needs it."""
         q, k, v = self.project(x, context, rotary)
         if self.identity:
             return self.join(v)
         attend = find_attention(self.backend)
-        return self.join(attend(q, k, v, mask) if span is None else span(attend, q, k, v))
+        return self.join(attend(q, k, v, mask) if pattern is None else pattern(attend, q, k, v))
 
     def heads(self, y: Float[Tensor, "b n w"]) -> Heads:
         return rearrange(y, "b n (k d) -> b k n d", d=self.head_dim)

@@ -1,4 +1,4 @@
-"""What CLIP sees in an image, for denoisers that make a clip from one."""
+"""CLIP's vision model, for denoisers that make a clip from an image."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vidgen.checkpoints.drafts import Draft, draft_transformers
 from vidgen.errors import VidgenError
+from vidgen.models.placement import device_of, dtype_of
 
 
 class ImageEncoder(nn.Module):
@@ -23,16 +24,16 @@ class ImageEncoder(nn.Module):
         self.model, self.processor = model, processor
 
     def forward(self, images: Sequence[Float[Tensor, "3 h w"]]) -> Float[Tensor, "i n e"]:
-        """The tokens of images in [-1, 1]."""
+        """Return the tokens of images in [-1, 1]."""
         levels = [((x.clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8) for x in images]
-        pictures = [rearrange(x, "c h w -> h w c").cpu().numpy() for x in levels]
-        pixels = self.processor(images=pictures, return_tensors="pt")["pixel_values"]
-        own = next(self.model.parameters())
-        return self.model(pixel_values=pixels.to(own), output_hidden_states=True).hidden_states[-2]
+        arrays = [rearrange(x, "c h w -> h w c").cpu().numpy() for x in levels]
+        pixels = self.processor(images=arrays, return_tensors="pt")["pixel_values"]
+        pixels = pixels.to(device_of(self.model), dtype_of(self.model))
+        return self.model(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]
 
 
 def draft_image_encoder(folder: Path, dtype: torch.dtype | None) -> Draft:
-    """CLIP's vision model in a folder, to be filled in `dtype`; errors as `draft_transformers`."""
+    """Return CLIP's vision model in a folder, to be filled in `dtype`; errors as `draft_transformers`."""
     from transformers import CLIPVisionModel
 
     # Published files have a part before all names, and some the numbers of positions, which the class makes itself.
@@ -41,7 +42,8 @@ def draft_image_encoder(folder: Path, dtype: torch.dtype | None) -> Draft:
 
 
 def read_processor(folder: Path) -> Any:
-    """What CLIP needs done to images, from a folder. Raises VidgenError if there is none."""
+    """Return the processor that resizes and normalizes images for CLIP, from a folder. Raises VidgenError if there is
+    none."""
     from transformers import CLIPImageProcessor
 
     try:

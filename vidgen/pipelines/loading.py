@@ -1,14 +1,15 @@
-"""`load_pipeline`: the shipped one by name, a folder in diffusers' layout, or a hub id."""
+"""`load_pipeline`, `load_tokenizer` and `load_trainable`: a model that is shipped, in a folder, or on the hub."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from vidgen.checkpoints.hub import find_model
-from vidgen.checkpoints.pretrained import read_json
+from vidgen.checkpoints.pretrained import read_config, read_json
 from vidgen.errors import VidgenError
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.ip_adapter import IPAdapterEncoder
@@ -18,21 +19,29 @@ from vidgen.pipelines.families import PIPELINES
 from vidgen.pipelines.saving import INDEX_NAME
 from vidgen.pipelines.scheduler_config import read_scheduler
 from vidgen.pipelines.video import VideoPipeline
+from vidgen.pipelines.wan.transformer import WanTransformer
+from vidgen.pipelines.whole_clip import WholeClipTokenizer
 from vidgen.tokenizers.model import VideoTokenizer
 
 # By class name alone: modules move, and older folders name where a class once was.
 COMPONENTS = {
     "VideoTokenizer": VideoTokenizer,
     "VideoDiT": VideoDiT,
+    "WanTransformer": WanTransformer,
     "ByteTextEncoder": ByteTextEncoder,
     "TransformersTextEncoder": TransformersTextEncoder,
     "IPAdapterEncoder": IPAdapterEncoder,
     "ImagePromptEncoder": IPAdapterEncoder,  # its name before
 }
+# Readers of tokenizers by the class that a config names: docs/published_weights.md lists them.
+READERS: dict[str, Callable[..., VideoTokenizer | WholeClipTokenizer]] = {
+    VideoTokenizer.__name__: VideoTokenizer.from_pretrained,
+    **{kind.autoencoder: kind.read_autoencoder for kind in PIPELINES.values()},
+}
 
 
 def load_component(folder: Path, entry: Any, dtype: torch.dtype | None, device: str) -> Any:
-    """One part of a pipeline, of the class that model_index.json names; only vidgen's own classes are loaded."""
+    """Return one part of a pipeline, of the class that model_index.json names; only vidgen's own classes are loaded."""
     if not (isinstance(entry, list) and len(entry) == 2 and str(entry[0]).split(".")[0] == "vidgen"):
         raise VidgenError(f"{folder}: class {entry} of model_index.json is not one of vidgen's; not supported")
     if entry[1] not in COMPONENTS:
@@ -45,22 +54,56 @@ def load_component(folder: Path, entry: Any, dtype: torch.dtype | None, device: 
 def load_pipeline(
     name: str = "default", *, device: str = "cpu", dtype: torch.dtype | None = torch.float32
 ) -> VideoPipeline:
-    """The pipeline `name`: "default", a folder with model_index.json (ours, or diffusers' of PIPELINES), or a hub id.
+    """Return the pipeline `name`: "default", a folder with model_index.json (ours, or diffusers' of PIPELINES), or a
+    hub id.
 
     Raises VidgenError if it is not whole, or of a class that is not supported.
     """
     folder = find_model(name)
     index = read_json(folder / INDEX_NAME)
-    kind = index.get("_class_name", VideoPipeline.__name__)
-    if kind in PIPELINES:
-        return open_published(folder, index, dtype=dtype, device=device)
-    if kind != VideoPipeline.__name__:
-        known = ", ".join((VideoPipeline.__name__, *PIPELINES))
-        raise VidgenError(f"{folder} holds a {kind}, which is not supported; {known} are")
+    class_name = index.get("_class_name", VideoPipeline.__name__)
+    if class_name in PIPELINES:
+        return open_published(folder, index, PIPELINES[class_name], dtype=dtype, device=device)
+    if class_name != VideoPipeline.__name__:
+        supported = ", ".join((VideoPipeline.__name__, *PIPELINES))
+        raise VidgenError(f"{folder} holds a {class_name}, which is not supported; {supported} are")
     missing = [part for part in ("vae", "transformer", "text_encoder", "scheduler") if part not in index]
     if missing:
         raise VidgenError(f"{folder / INDEX_NAME} names no {', '.join(missing)}; not a text-to-video pipeline")
     scheduler = read_scheduler(folder)
-    names = [name for name in ("vae", "transformer", "text_encoder", "image_prompt") if name in index]
-    parts = {name: load_component(folder / name, index[name], dtype, device) for name in names}
+    names = [part for part in ("vae", "transformer", "text_encoder", "image_prompt") if part in index]
+    parts = {part: load_component(folder / part, index[part], dtype, device) for part in names}
     return VideoPipeline(**parts, scheduler=scheduler)
+
+
+def load_tokenizer(
+    name: str = "default", *, device: str = "cpu", dtype: torch.dtype | None = None
+) -> VideoTokenizer | WholeClipTokenizer:
+    """Return the tokenizer `name`: "default", a folder of a tokenizer or of a whole pipeline, one safetensors file, or
+    a hub id.
+
+    A WholeClipTokenizer has a VideoTokenizer's interface but does not stream. Raises VidgenError if there is none, if
+    it is of a class that is not supported, or if its weights do not fit its config.
+    """
+    folder = find_model(name, part="vae")
+    if (folder / INDEX_NAME).is_file():
+        read_json(folder / INDEX_NAME)
+        folder = folder / "vae"
+    class_name = read_config(folder).get("_class_name")
+    if class_name not in READERS:
+        published = ", ".join(name for name in READERS if name != VideoTokenizer.__name__)
+        raise VidgenError(
+            f"{folder} holds a {class_name}, not a VideoTokenizer, nor a published class that is read: {published}"
+        )
+    return READERS[class_name](folder, dtype=dtype, device=device)
+
+
+def load_trainable(name: str, *, dtype: torch.dtype | None = None) -> VideoTokenizer:
+    """Return the tokenizer `name` as `load_tokenizer` finds it. Raises VidgenError if it is of a class of diffusers,
+    which is not trained here."""
+    tokenizer = load_tokenizer(name, dtype=dtype)
+    if not isinstance(tokenizer, VideoTokenizer):
+        raise VidgenError(
+            f"{name} holds {tokenizer.config.name} of diffusers' class, which is not trained; name another"
+        )
+    return tokenizer

@@ -1,28 +1,37 @@
-"""LTX-Video's transformer: diffusers' class LTXVideoTransformer3DModel."""
+"""LTX-Video: its transformer LTXVideoTransformer3DModel, its autoencoder, and its pipeline."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from diffusers import LTXVideoTransformer3DModel
+import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidgen.checkpoints.drafts import plain_settings
+from vidgen.checkpoints.drafts import draft_diffusers, plain_settings
 from vidgen.errors import VidgenError
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.pipelines.adapter import Clock, DenoiserConfig, PublishedDenoiser
+from vidgen.pipelines.diffusers_schedule import FLOW, CallDefaults
+from vidgen.pipelines.pipeline_kind import PipelineKind
+from vidgen.pipelines.text_encoder import PromptRule
+from vidgen.pipelines.whole_clip import WholeClipConfig, WholeClipTokenizer
+
+DECODE_SEED = 0  # of the noise that some decoders add inside: the same latents give the same frames
 
 
 class LTXDenoiser(PublishedDenoiser):
     """Full attention over single latent cells, cross-attention to text without its padding, a noise level per frame.
 
-    Its rotary positions are in seconds and pixels: `cell` is what a latent cell is in frames and pixels (t, h, w), and
-    `frame_rate` (frames a second) may be set anew between calls.
+    Its rotary positions are in seconds and pixels: `cell` is the size of a latent cell in frames and pixels (t, h, w),
+    and `frame_rate` (frames a second) may be changed between calls. Raises VidgenError for patches of several cells.
     """
 
-    network_class = LTXVideoTransformer3DModel
     blocks_name = "transformer_blocks"
 
     def __init__(self, network: nn.Module, clock: Clock, *, cell: tuple[int, int, int], frame_rate: float) -> None:
@@ -44,7 +53,15 @@ class LTXDenoiser(PublishedDenoiser):
         super().__init__(network, config, clock)
         self.cell, self.frame_rate = cell, frame_rate
 
+    @classmethod
+    def network_class(cls) -> type:
+        """Return LTXVideoTransformer3DModel."""
+        from diffusers import LTXVideoTransformer3DModel
+
+        return LTXVideoTransformer3DModel
+
     def arguments(self, x: Tensor, t: Tensor, text: TextEncoding) -> dict[str, Any]:
+        """See `PublishedDenoiser.arguments`."""
         frames, h, w = x.shape[2:]
         return {
             "hidden_states": rearrange(x, "b c t h w -> b (t h w) c"),
@@ -58,5 +75,73 @@ class LTXDenoiser(PublishedDenoiser):
         }
 
     def latents_of(self, out: Tensor, like: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        """Return the class's tokens as latents of the shape of `like`."""
         _, _, t, h, w = like.shape
         return rearrange(out, "b (t h w) c -> b c t h w", t=t, h=h, w=w)
+
+
+class LTXTokenizer(WholeClipTokenizer):
+    """AutoencoderKLLTXVideo, whose decoder looks at later frames: so it cannot stream.
+
+    Decoders that take a noise level of their latents get `decode_level`, 0 as in diffusers' pipeline unless set;
+    nothing is added to the latents.
+    """
+
+    decode_level = 0.0
+
+    def frames_of(self, z: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 T H W"]:
+        """See `WholeClipTokenizer.frames_of`."""
+        takes_level = self.network.config.timestep_conditioning
+        level = z.new_full((len(z),), self.decode_level) if takes_level else None
+        with seeded(z.device):
+            return self.network.decode(z, level).sample
+
+
+@contextmanager
+def seeded(device: torch.device) -> Iterator[None]:
+    """Start torch's own random numbers at `DECODE_SEED`; afterwards they go on from where they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(DECODE_SEED)
+        yield
+
+
+def read_ltx(folder: str | os.PathLike, *, dtype: torch.dtype | None = None, device: str = "cpu") -> LTXTokenizer:
+    """Return the tokenizer of an AutoencoderKLLTXVideo. Raises VidgenError, before a tensor is read, if it does not
+    fit."""
+    from diffusers import AutoencoderKLLTXVideo
+
+    draft = draft_diffusers(AutoencoderKLLTXVideo, Path(folder))
+    network, c = draft.network, draft.network.config
+    config = WholeClipConfig.named(
+        "ltx",
+        latent_channels=c.latent_channels,
+        temporal_compression_ratio=network.temporal_compression_ratio,
+        spatial_compression_ratio=network.spatial_compression_ratio,
+        settings=plain_settings(c),
+    )
+    network = draft.fill(dtype=dtype, device=device)
+    return LTXTokenizer(network, config, network.latents_mean.float(), network.latents_std.float() / c.scaling_factor)
+
+
+def ltx_defaults(index: dict[str, Any], transformer: Any, vae: dict[str, Any]) -> CallDefaults:
+    """Return the defaults of a call."""
+    return CallDefaults(num_frames=161, height=512, width=704, num_inference_steps=50, guidance_scale=3.0, fps=25.0)
+
+
+def ltx_settings(index: dict[str, Any], vae: WholeClipTokenizer, defaults: CallDefaults) -> dict[str, Any]:
+    """Return what the denoiser's positions need: the size of a latent cell, and the rate of frames."""
+    c = vae.config
+    cell = (c.temporal_compression_ratio, c.spatial_compression_ratio, c.spatial_compression_ratio)
+    return {"cell": cell, "frame_rate": defaults.fps}
+
+
+LTX = PipelineKind(
+    denoiser=LTXDenoiser,
+    autoencoder="AutoencoderKLLTXVideo",
+    read_autoencoder=read_ltx,
+    prompts=PromptRule(length=128, attended=False),
+    schedulers=FLOW,
+    defaults=ltx_defaults,
+    settings=ltx_settings,
+    by_length=True,
+)

@@ -15,6 +15,7 @@ from torch import nn
 
 from vidgen.checkpoints.drafts import Draft, draft_transformers
 from vidgen.errors import VidgenError
+from vidgen.models.placement import device_of
 from vidgen.models.text.encoders import TextEncoding
 
 
@@ -22,8 +23,8 @@ from vidgen.models.text.encoders import TextEncoding
 class PromptRule:
     """How prompts become text of `length` tokens each, padding included.
 
-    `masked`: the encoder is told which tokens are padding. `zeroed`: padding is zeros in what comes out. `attended`:
-    the denoiser attends to padding like to words. `cleaned`: HTML entities and runs of blanks are put right before.
+    `masked`: the encoder does not attend to padding. `zeroed`: padding is zeros in what comes out. `attended`: the
+    denoiser attends to padding as to words. `cleaned`: HTML entities and runs of blanks are resolved before.
     """
 
     length: int
@@ -39,14 +40,14 @@ class PublishedTextEncoder(nn.Module):
     def __init__(self, model: nn.Module, tokenizer: Any, rule: PromptRule) -> None:
         super().__init__()
         self.model, self.tokenizer, self.rule = model, tokenizer, rule
-        self.width = model.config.d_model
+        self.width = model.config.hidden_size
 
     def forward(self, prompts: Sequence[str]) -> TextEncoding:
-        """Text tokens; the mask is True on all that a denoiser is to attend to. Prompts that are too long are cut off,
-        with a warning; of equal ones, such as the negative prompt of many clips, one is encoded."""
-        rule, device = self.rule, next(self.model.parameters()).device
-        given = [clean_prompt(prompt) for prompt in prompts] if rule.cleaned else list(prompts)
-        texts = list(dict.fromkeys(given))
+        """Return text tokens; the mask is True on all that a denoiser is to attend to. Prompts that are too long are
+        cut off, with a warning; of equal ones, such as the negative prompt of many clips, one is encoded."""
+        rule, device = self.rule, device_of(self.model)
+        prompts = [clean_prompt(prompt) for prompt in prompts] if rule.cleaned else list(prompts)
+        texts = list(dict.fromkeys(prompts))
         self._warn_of_long(texts)
         batch = self.tokenizer(
             texts, padding="max_length", max_length=rule.length, truncation=True, return_tensors="pt"
@@ -56,9 +57,9 @@ class PublishedTextEncoder(nn.Module):
         tokens = self.model(ids, attention_mask=mask if rule.masked else None).last_hidden_state
         if rule.zeroed:
             tokens = tokens.masked_fill(mask[..., None] == 0, 0.0)
-        rows = [texts.index(text) for text in given]
-        seen = torch.ones_like(mask) if rule.attended else mask
-        return TextEncoding(tokens=tokens[rows], mask=seen[rows].bool())
+        rows = [texts.index(prompt) for prompt in prompts]
+        visible = torch.ones_like(mask) if rule.attended else mask
+        return TextEncoding(tokens=tokens[rows], mask=visible[rows].bool())
 
     def _warn_of_long(self, texts: Sequence[str]) -> None:
         for text in texts:
@@ -72,24 +73,24 @@ class PublishedTextEncoder(nn.Module):
                 )
 
     def save_pretrained(self, folder: Any, *, dtype: torch.dtype | None = None) -> None:
-        """Raises VidgenError: a published pipeline is its folder."""
+        """Raise VidgenError: a published pipeline is its folder."""
         raise VidgenError(f"{folder}: a published pipeline is not written anew; copy the folder that it came from")
 
 
 def clean_prompt(prompt: str) -> str:
-    """HTML entities, twice escaped ones too, as what they stand for; any run of blanks as one."""
+    """Return the prompt with HTML entities, twice escaped ones too, resolved, and any run of blanks as one."""
     return " ".join(html.unescape(html.unescape(prompt)).split())
 
 
 def draft_text_encoder(folder: Path, dtype: torch.dtype | None) -> Draft:
-    """The T5 or UMT5 encoder in a folder, to be filled in `dtype`; errors as `draft_transformers`."""
+    """Return the T5 or UMT5 encoder in a folder, to be filled in `dtype`; errors as `draft_transformers`."""
     from transformers import T5EncoderModel, UMT5EncoderModel
 
     return draft_transformers(folder, {"t5": T5EncoderModel, "umt5": UMT5EncoderModel}, dtype)
 
 
-def read_words(folder: Path) -> Any:
-    """transformers' tokenizer in a folder. Raises VidgenError if there is none, or if it cannot be read here."""
+def read_text_tokenizer(folder: Path) -> Any:
+    """Return transformers' tokenizer in a folder. Raises VidgenError if there is none, or if it cannot be read here."""
     from transformers import AutoTokenizer
 
     lacking = [name for name in ("sentencepiece", "google.protobuf") if not is_installed(name)]
@@ -102,6 +103,7 @@ def read_words(folder: Path) -> Any:
 
 
 def is_installed(module: str) -> bool:
+    """Return whether a module can be imported."""
     try:
         return find_spec(module) is not None
     except ModuleNotFoundError:

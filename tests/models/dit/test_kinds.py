@@ -8,10 +8,12 @@ from einops import rearrange
 from torch import nn
 
 from vidgen.models.attention import plain_attention
-from vidgen.models.dit.blocks import SwappedAttention
+from vidgen.models.dit.blocks import SwappedAttention, make_attention
 from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.models.rope import apply_rotary_emb, rotary_table
 from vidgen.models.text.encoders import TextEncoding
+from vidgen.pipelines.wan.transformer import WanTransformer
+from vidgen.pipelines.wan.transformer_config import WanTransformerConfig
 from vidgen.samplers.guidance.perturbed_attention import identity_attention
 
 SMALL = VideoDiTConfig(latent_channels=4, width=32, depth=3, head_dim=16, text_width=24)
@@ -22,14 +24,17 @@ KINDS = {
     "divided": dict(attention="divided"),
     "swapped": dict(attention="swapped", window=(2, 2, 1)),
     "joint": dict(text_attention="joint"),
-    "joint, filled": dict(text_attention="joint", text_mlp=True, text_length=9, pooled_text=False),
-    "across heads": dict(qk_norm="rms_norm_across_heads", fused_qkv=True, rope_theta=100.0, final_table=True),
 }
 
 
-def make(**settings) -> VideoDiT:
+WAN = WanTransformerConfig(
+    num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, text_dim=24, ffn_dim=128, num_layers=3
+)
+
+
+def make(network=VideoDiT, config=SMALL, **settings) -> VideoDiT | WanTransformer:
     torch.manual_seed(0)
-    model = VideoDiT(replace(SMALL, **settings))
+    model = network(replace(config, **settings))
     for parameter in model.parameters():  # the zero start would make every test true
         if not parameter.any():
             nn.init.normal_(parameter, std=0.1)
@@ -44,11 +49,12 @@ def inputs(frames: int = 3, rows: int = 4, columns: int = 6) -> tuple[torch.Tens
     return x, torch.tensor([0.25, 0.75], dtype=torch.float64), text
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "wan"])
 def test_what_all_kinds_keep(kind, tmp_path):
     x, t, text = inputs()
-    assert not VideoDiT(replace(SMALL, **KINDS[kind])).double()(x, t, text).any()  # a fresh one predicts zero
-    model = make(**KINDS[kind])
+    network, config = (WanTransformer, WAN) if kind == "wan" else (VideoDiT, replace(SMALL, **KINDS[kind]))
+    assert not network(config).double()(x, t, text).any()  # a fresh one predicts zero
+    model = make(network, config)
     out = model(x, t, text)
     out.square().sum().backward()
     assert not [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
@@ -66,7 +72,7 @@ def test_what_all_kinds_keep(kind, tmp_path):
     assert [name for name, _ in layers] == ["patches", *(layer.name for layer in model.feature_info), "out"]
     assert {hidden.shape for _, hidden in layers[:-1]} == {(2, 3, 2, 3, 32)}
     model.save_pretrained(tmp_path / "dit")
-    again = VideoDiT.from_pretrained(tmp_path / "dit")
+    again = network.from_pretrained(tmp_path / "dit")
     assert again.config == model.config and torch.allclose(again(x, t, text), out, atol=1e-12)
 
 
@@ -137,7 +143,7 @@ def test_factorised_attention_over_one_frame_is_full_attention():
 @pytest.mark.parametrize("index", [0, 1])
 def test_swapped_attention_asks_with_space_and_time_in_turns(index):
     torch.manual_seed(0)
-    layer = SwappedAttention(replace(SMALL, attention="swapped", window=(2, 0, 1)), index).double()
+    layer = SwappedAttention(SMALL.block, (2, 0, 1), time_queries=index == 1).double()
     x = torch.randn(2, 3 * 2 * 3, 32, dtype=torch.float64)
     rotary = rotary_table((3, 2, 3), 8, 0.0, torch.device("cpu"), torch.float64)
     frame = torch.arange(3).repeat_interleave(6)
@@ -157,7 +163,9 @@ def test_swapped_attention_asks_with_space_and_time_in_turns(index):
 
 @torch.no_grad()
 def test_joint_text_that_is_hidden_leaves_attention_of_patches():
-    joint, (x, t, text) = make(text_attention="joint", pooled_text=False), inputs()
+    joint, (x, t, text) = make(text_attention="joint"), inputs()
+    nn.init.zeros_(joint.pooled_text.weight)  # the other way that text is read
+    nn.init.zeros_(joint.pooled_text.bias)
     plain = make(text_width=0)
     state = {name.replace(".patches.", "."): value for name, value in joint.state_dict().items()}
     plain.load_state_dict({name: state[name] for name in plain.state_dict()})
@@ -181,7 +189,7 @@ def test_perturbed_attention_gives_each_position_its_own_value(kind):
 
 
 def test_a_layer_of_heads_is_what_its_products_say():
-    layer = make(qk_norm="rms_norm_across_heads").blocks[0].attention
+    layer = make_attention(replace(SMALL.block, qk_norm="rms_norm_across_heads")).double()
     x = inputs()[0].flatten(2).transpose(1, 2).repeat(1, 1, 8)
     q, k, _ = layer.project(x)
     for found, product, norm in ((q, layer.to_q(x), layer.norm_q), (k, layer.to_kv(x)[..., :32], layer.norm_k)):

@@ -1,10 +1,11 @@
 """VideoDiT: levels per frame, positions, masks and backends mean what they say."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 
+from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.errors import VidgenError
 from vidgen.models.attention import ATTENTION, plain_attention, sdpa_attention
 from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
@@ -101,10 +102,9 @@ def test_tables_of_positions_are_made_once_a_shape_and_serve_training_too(dit):
     assert x.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("settings", [{}, {"pooled_text": False, "text_mlp": True, "text_length": 9}])
-def test_prepared_text_serves_every_step(settings):
+def test_prepared_text_serves_every_step():
     torch.manual_seed(0)
-    model = VideoDiT(replace(CONFIG, **settings)).double()
+    model = VideoDiT(CONFIG).double()
     for parameter in model.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.05)
@@ -119,7 +119,7 @@ def test_prepared_text_serves_every_step(settings):
         calls.clear()
     seen = TextEncoding(tokens=text.tokens, mask=torch.ones(2, 5, dtype=torch.bool))
     whole = model.prepare_text(seen)
-    assert (whole.blocks[0].mask is None) == (not settings)
+    assert whole.blocks[0].mask is None
     assert torch.allclose(model(x, torch.ones(2), whole), model(x, torch.ones(2), seen), atol=1e-12)
 
 
@@ -173,10 +173,7 @@ def test_latents_off_the_patch_grid_are_refused(dit):
     [
         (dict(width=60), "width 60 must be a multiple of head_dim 32"),
         (dict(patch=(2, 2, 2)), "needs patches of one frame"),
-        (dict(qk_norm="batch"), "qk_norm 'batch' is unknown; choose one of layer_norm, rms_norm_across_heads"),
-        (dict(rope_theta=0.5), "rope_theta 0.5 is not above 1"),
-        (dict(text_width=0, text_mlp=True), "text_width 0 is no text"),
-        (dict(text_length=-1), "text_length -1, classes 0, tasks 0: 0 or more"),
+        (dict(tasks=-1), "classes 0, tasks -1: 0 or more"),
         (dict(attention="sparse"), "attention 'sparse' is unknown; choose one of full, factorised, divided, swapped"),
         (dict(window=(2, 2)), "is not three sizes"),
         (dict(window=(1, 2, 2), attention="divided"), "is for full and swapped attention, not for divided"),
@@ -189,6 +186,17 @@ def test_latents_off_the_patch_grid_are_refused(dit):
 def test_settings_that_do_not_go_together_are_one_line(settings, says):
     with pytest.raises(VidgenError, match=rf"^[^\n]*{says}[^\n]*$"):
         replace(CONFIG, **settings)
+
+
+def test_settings_that_configs_once_had_are_passed_over_where_they_change_nothing():
+    former = {"qk_norm": "layer_norm", "norm_eps": 1e-5, "fused_qkv": False, "rope_theta": 0.0, "added_positions": True,
+              "pooled_text": True, "text_mlp": False, "text_length": 0, "final_table": False}  # fmt: skip
+    values = {**asdict(CONFIG), "_class_name": "VideoDiT"}
+    assert config_from_dict(VideoDiTConfig, {**values, **former}, "here") == CONFIG
+    for name, value in {"qk_norm": "batch", "rope_theta": 0.5, "text_mlp": True, "text_length": -1}.items():
+        says = rf"^here: {name}={value!r} is no setting of a VideoDiTConfig, which has {former[name]!r} always[^\n]*$"
+        with pytest.raises(VidgenError, match=says):
+            config_from_dict(VideoDiTConfig, {**values, **former, name: value}, "here")
 
 
 def test_features_and_text_are_given_where_the_config_has_them(dit):

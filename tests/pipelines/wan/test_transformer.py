@@ -1,4 +1,4 @@
-"""Wan's transformers against diffusers' own class on the same random weights: output, layers, files, and what is fast."""
+"""Wan's transformers against diffusers' own class on the same random weights: output, layers, files and speed."""
 
 import json
 from dataclasses import replace
@@ -11,10 +11,13 @@ from safetensors.torch import load_file, save_file
 
 from vidgen.checkpoints.pretrained import WEIGHTS_NAME
 from vidgen.errors import VidgenError
-from vidgen.models.dit.video_dit import VideoDiT
+from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
+from vidgen.models.layers import Attention
 from vidgen.models.text.encoders import TextEncoding
-from vidgen.pipelines.wan.transformer import SIZES, TEXT_LENGTH, read_wan_transformer, write_wan_transformer
+from vidgen.pipelines.wan.transformer import WanTransformer, read_wan_transformer, write_wan_transformer
+from vidgen.pipelines.wan.transformer_config import FORMERLY, SIZES, TEXT_LENGTH, WanTransformerConfig
 from vidgen.pipelines.wan.transformer_keys import match_keys
+from vidgen.profiling.flops import count_gflops
 
 # Heads of 16 channels: four pairs turn with time and two with each side. The feed-forward is no multiple of the width.
 SMALL = dict(
@@ -135,12 +138,28 @@ def test_written_back_it_is_the_same_checkpoint(folder, tmp_path):
     WanTransformer3DModel.from_config(configs[1]).load_state_dict(after, strict=True)
 
 
-def test_saved_as_a_video_dit_it_is_the_same(folder, tmp_path):
+def test_saved_in_our_layout_it_is_the_same(folder, tmp_path):
     model = read_wan_transformer(folder)
     model.save_pretrained(tmp_path / "ours")
-    again = VideoDiT.from_pretrained(tmp_path / "ours")
+    again = WanTransformer.from_pretrained(tmp_path / "ours")
     (x, text), t = inputs(torch.float32), LEVELS["a frame"]
     assert again.config == model.config and torch.equal(again(x, t, text), model(x, t, text))
+
+
+def test_what_earlier_versions_saved_as_a_video_dit_is_the_same(folder, tmp_path):
+    model = read_wan_transformer(folder)
+    model.save_pretrained(tmp_path / "ours")
+    shape = dict(latent_channels=4, patch=[1, 2, 2], width=32, depth=2, head_dim=16, mlp_ratio=2.25, text_width=12)
+    former = {"_class_name": "VideoDiT", **shape, "norm_eps": 1e-6, **FORMERLY, "attention": "full"}
+    (tmp_path / "ours" / "config.json").write_text(json.dumps(former))
+    again = WanTransformer.from_pretrained(tmp_path / "ours")
+    (x, text), t = inputs(torch.float32), LEVELS["a frame"]
+    assert again.config == model.config and torch.equal(again(x, t, text), model(x, t, text))
+    with pytest.raises(VidgenError, match="qk_norm='rms_norm_across_heads' is no setting of a VideoDiTConfig"):
+        VideoDiT.from_pretrained(tmp_path / "ours")
+    (tmp_path / "ours" / "config.json").write_text(json.dumps({"_class_name": "VideoDiT", **shape}))
+    with pytest.raises(VidgenError, match="is of a VideoDiT, not of a WanTransformer"):
+        WanTransformer.from_pretrained(tmp_path / "ours")
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -149,19 +168,59 @@ def test_the_published_sizes_have_its_tensors(name):
     settings = {k: v for k, v in vars(config).items() if v is not None}
     with torch.device("meta"):
         peer = WanTransformer3DModel(**{**settings, "num_layers": 2})
-        keys = match_keys(VideoDiT(replace(config, num_layers=2).to_ours()))
+        model = WanTransformer(replace(config, num_layers=2))
+        keys = match_keys(model)
     assert {key.name: key.shape for key in keys} == {k: tuple(v.shape) for k, v in peer.state_dict().items()}
-    assert config.to_ours().mlp_width == config.ffn_dim and type(config).of(config.to_ours()) == config
+    assert {block.mlp.up.out_features for block in model.blocks} == {config.ffn_dim}
+
+
+def test_the_smallest_has_as_many_parameters_as_its_checkpoint():
+    """The number of parameters is linear in the depth, so two of the blocks tell that of all."""
+    config = SIZES["wan2.1_t2v_1.3b"]
+    with torch.device("meta"):
+        networks = [WanTransformer(replace(config, num_layers=depth)) for depth in (1, 2)]
+    one, two = (sum(p.numel() for p in network.parameters()) for network in networks)
+    assert (one + (config.num_layers - 1) * (two - one)) / 1e6 == pytest.approx(1419.00, abs=0.005)
+
+
+def test_operations_are_those_of_the_closed_form():
+    n, d, words, fed = 3 * 2 * 3, 32, TEXT_LENGTH, 72
+    with torch.device("meta"), torch.no_grad():
+        model = WanTransformer(WanTransformerConfig(**SMALL))
+        model.set_attention("plain")  # of which every product is counted
+        text = TextEncoding(tokens=torch.empty(1, words, 12), mask=torch.empty(1, words, dtype=torch.bool))
+        gflops = count_gflops(lambda: model(torch.empty(1, 4, 3, 4, 6), torch.empty(1), text))
+    block = 4 * n * d * d + 2 * n * n * d + 2 * fed * n * d
+    cross = 2 * n * d * d + 2 * n * words * d + 2 * words * d * d
+    rest = words * (12 * d + d * d) + 256 * d + d * d + 6 * d * d + 2 * 16 * n * d
+    assert gflops * 1e9 == pytest.approx(2 * (2 * (block + cross) + rest), rel=1e-9)
+
+
+def test_prepared_text_serves_every_step(folder):
+    model, (x, text), calls = read_wan_transformer(folder, dtype=torch.float64), inputs(torch.float64), []
+    ready = model.prepare_text(text)
+    for block in model.blocks:
+        block.cross.to_kv.register_forward_hook(lambda *_: calls.append(1))
+    for t in (torch.tensor([0.2, 0.9]), torch.rand(2, 3)):
+        out = model(x, t.double(), ready)
+        assert not calls and torch.allclose(out, model(x, t.double(), text), atol=1e-12)
+        assert len(calls) == 2
+        calls.clear()
+    visible = TextEncoding(tokens=text.tokens, mask=torch.ones(2, 7, dtype=torch.bool))
+    whole = model.prepare_text(visible)
+    assert whole.blocks[0].mask is not None
+    assert torch.allclose(model(x, torch.ones(2), whole), model(x, torch.ones(2), visible), atol=1e-12)
 
 
 def test_separate_products_are_the_same_network(folder, tmp_path):
-    fused = read_wan_transformer(folder, dtype=torch.float64)
-    model = VideoDiT(replace(fused.config, fused_qkv=False)).double().eval()
-    state = fused.state_dict()
-    for name in [name for name in state if "to_qkv" in name]:
-        q, kv = state.pop(name).split([32, 64])
-        state |= {name.replace("to_qkv", "to_q"): q, name.replace("to_qkv", "to_kv"): kv}
-    model.load_state_dict(state)
+    fused, model = (read_wan_transformer(folder, dtype=torch.float64) for _ in range(2))
+    for block in model.blocks:
+        state = block.attention.state_dict()
+        for kind in ("weight", "bias"):
+            q, kv = state.pop(f"to_qkv.{kind}").split([32, 64])
+            state |= {f"to_q.{kind}": q, f"to_kv.{kind}": kv}
+        block.attention = Attention(32, 16, qk_norm="rms_norm_across_heads", eps=1e-6).double()
+        block.attention.load_state_dict(state)
     (x, text), t = inputs(torch.float64), LEVELS["a clip"].double()
     assert torch.allclose(model(x, t, text), fused(x, t, text), atol=1e-12)
     write_wan_transformer(model, tmp_path / "out", dtype=torch.float32)
@@ -208,7 +267,8 @@ def test_settings_that_do_not_fit_are_one_line(folder, changed, says, tmp_path):
 
 
 def test_another_network_cannot_be_written_as_wan(folder, tmp_path):
-    config = replace(read_wan_transformer(folder).config, rope_theta=0.0, pooled_text=True)
-    says = "cannot be written as WanTransformer3DModel: rope_theta=0.0, not 10000.0, pooled_text=True, not False"
+    model = VideoDiT(VideoDiTConfig(latent_channels=4, width=32, depth=2, head_dim=16, text_width=12))
+    says = "a VideoDiT cannot be written as WanTransformer3DModel, only a WanTransformer"
     with pytest.raises(VidgenError, match=says):
-        write_wan_transformer(VideoDiT(config), tmp_path / "out")
+        write_wan_transformer(model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

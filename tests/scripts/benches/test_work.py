@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from vidgen.errors import VidgenError
-from vidgen.pipelines.tokenizer_loading import load_tokenizer
+from vidgen.pipelines.loading import load_tokenizer
 from vidgen.profiling.flops import count_gflops
 from vidgen.scripts.benches import comparison
 from vidgen.scripts.benches.comparison import Race, Sizes

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from vidgen.data.reading import probe_video, read_video
 from vidgen.data.writing import write_video
 from vidgen.metrics import psnr
-from vidgen.pipelines.tokenizer_loading import load_tokenizer
+from vidgen.pipelines.loading import load_tokenizer
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
 

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from vidgen.errors import VidgenError
-from vidgen.pipelines.tokenizer_loading import load_tokenizer
+from vidgen.pipelines.loading import load_tokenizer
 from vidgen.train.recipe_files import load_recipe
 from vidgen.train.runtime.checkpoints import checkpoint_steps
 from vidgen.train.runtime.divergence import TrainingDiverged

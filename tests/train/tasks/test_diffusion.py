@@ -65,8 +65,8 @@ def test_path_and_weighting_reach_loss_and_sampler(recipe):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"attention": "swapped", "window": [0, 1, 1], "qk_norm": "rms_norm_across_heads"},
-        {"text_attention": "joint", "text_mlp": True},
+        {"attention": "swapped", "window": [0, 1, 1]},
+        {"text_attention": "joint"},
     ],
 )
 def test_recipes_say_size_and_attention(recipe, settings):

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from vidgen.diffusion.noise import sample_generator
 from vidgen.errors import VidgenError
-from vidgen.pipelines.tokenizer_loading import load_tokenizer
+from vidgen.pipelines.loading import load_tokenizer
 from vidgen.tokenizers.bottlenecks.implicit_quantizers import FSQ
 from vidgen.tokenizers.bottlenecks.vector_quantizer import VQ
 from vidgen.train.recipe_files import load_recipe

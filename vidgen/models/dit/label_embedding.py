@@ -1,4 +1,4 @@
-"""What is known of a clip as a whole beside its text, embedded and added to its noise level's embedding."""
+"""Labels of a clip as a whole, beside its text: embedded and added to its noise level's embedding."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from vidgen.models.dit.config import VideoDiTConfig
 from vidgen.models.layers import sinusoidal
 
-WAVES = 256  # sines and cosines of a number
+NUMBER_WAVES = 256  # sines and cosines of a number
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelConditioning:
-    """Labels of a batch of clips; those that a model takes are given, and no others.
+    """Labels of a batch of clips: exactly those that the model takes.
 
-    class_id: 0 to `classes` - 1; `classes` itself says nothing, and is the null condition of guidance.
+    class_id: 0 to `classes` - 1; `classes` itself means no class, and is the null condition of guidance.
     task_id: 0 to `tasks` - 1.
     frame_rate: frames a second. frame_size: height and width in pixels.
     """
@@ -28,7 +28,8 @@ class LabelConditioning:
     frame_rate: Float[Tensor, " b"] | None = None
     frame_size: Float[Tensor, "b two"] | None = None
 
-    def given(self) -> set[str]:
+    def names(self) -> set[str]:
+        """Return the names of the labels that are there."""
         return {f.name for f in fields(self) if getattr(self, f.name) is not None}
 
 
@@ -37,14 +38,17 @@ class NumberEmbedding(nn.Module):
 
     def __init__(self, count: int, width: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(count * WAVES, width), nn.SiLU(), nn.Linear(width, width))
+        self.layers = nn.Sequential(nn.Linear(count * NUMBER_WAVES, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, numbers: Float[Tensor, "b n"]) -> Float[Tensor, "b d"]:
-        return self.layers(sinusoidal(numbers, WAVES, scale=1.0).flatten(1).to(self.layers[0].weight.dtype))
+        """Return the embedding of each row of numbers."""
+        weight = self.layers[0].weight
+        waves = sinusoidal(numbers.to(weight.device), NUMBER_WAVES, scale=1.0)
+        return self.layers(waves.flatten(1).to(weight.dtype))
 
 
 class LabelEmbedding(nn.Module):
-    """The sum of all labels' embeddings; a fresh one is zero, so that a trained model can be given labels."""
+    """The sum of all labels' embeddings; a fresh one is zero, so that labels can be added to a trained model."""
 
     def __init__(self, config: VideoDiTConfig) -> None:
         super().__init__()
@@ -57,15 +61,14 @@ class LabelEmbedding(nn.Module):
             setattr(self, name, layer)
 
     def forward(self, labels: LabelConditioning) -> Float[Tensor, "b d"]:
-        """Raises ValueError for a class or task that there is not."""
+        """Return the sum of the embeddings. Raises ValueError for a class or task that does not exist."""
         parts = []
-        for name in sorted(labels.given()):
+        for name in sorted(labels.names()):
             value, layer = getattr(labels, name), getattr(self, name)
-            if isinstance(layer, nn.Embedding):
-                if value.min() < 0 or value.max() >= self.sizes[name]:
-                    raise ValueError(f"{name} {value.tolist()} is not from 0 to {self.sizes[name] - 1}")
-                parts.append(layer(value.to(layer.weight.device)))
-            else:
-                number = value if value.ndim == 2 else value[:, None]
-                parts.append(layer(number.to(layer.layers[0].weight.device)))
+            if isinstance(layer, NumberEmbedding):
+                parts.append(layer(value if value.ndim == 2 else value[:, None]))
+                continue
+            if value.min() < 0 or value.max() >= self.sizes[name]:
+                raise ValueError(f"{name} {value.tolist()} is not from 0 to {self.sizes[name] - 1}")
+            parts.append(layer(value.to(layer.weight.device)))
         return torch.stack(parts).sum(0)

@@ -1,4 +1,4 @@
-"""Text and patches in one attention, each with weights of its own."""
+"""MM-DiT's block: text and patches in one attention, each with weights of its own."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidgen.models.attention import Mask, find_attention
+from vidgen.models.attention import Heads, Mask, find_attention
 from vidgen.models.dit.blocks import make_attention
-from vidgen.models.dit.config import VideoDiTConfig
+from vidgen.models.dit.config import BlockConfig
 from vidgen.models.layers import Attention, FeedForward, gated_sum, modulate
 from vidgen.models.rope import Rotary
 from vidgen.models.text.prepared import TextTokens
 
 
 class MMDiTStream(nn.Module):
-    """One of the two: norms, attention and feed-forward with their six modulations (adaLN-single, as in `Block`).
+    """The text or the patches: norms, attention and feed-forward with their six modulations (adaLN-single, as `Block`).
 
-    One that `ends` in this block only tells: keys and values, with the first two modulations, are all that it has.
+    A stream that `ends` in this block gives keys and values alone: it has these and the first two modulations.
     """
 
-    def __init__(self, config: VideoDiTConfig, ends: bool = False) -> None:
+    def __init__(self, config: BlockConfig, ends: bool = False) -> None:
         super().__init__()
         width, self.ends = config.width, ends
         self.norm1 = nn.LayerNorm(width, eps=config.norm_eps, elementwise_affine=False)
@@ -34,12 +34,13 @@ class MMDiTStream(nn.Module):
         self.mlp = FeedForward(width, config.mlp_ratio)
 
     def modulations(self, cond: Float[Tensor, "b f six d"]) -> tuple[Float[Tensor, "b f one d"], ...]:
+        """Return shift and scale of the first norm, and where the stream goes on, the other four."""
         return (cond[:, :, : len(self.table)] + self.table)[:, :, :, None].unbind(2)
 
-    def finish(self, x: Float[Tensor, "b t s d"], seen: Tensor, rest: list[Tensor]) -> Float[Tensor, "b t s d"]:
-        """The block's second part, with what attention saw (b, heads, t*s, e)."""
+    def finish(self, x: Float[Tensor, "b t s d"], attended: Heads, rest: list[Tensor]) -> Float[Tensor, "b t s d"]:
+        """Return the stream after the block, from what attention gave it; `rest` are its last four modulations."""
         gate1, shift2, scale2, gate2 = rest
-        y = rearrange(self.attention.join(seen), "b (t s) d -> b t s d", t=x.shape[1])
+        y = rearrange(self.attention.join(attended), "b (t s) d -> b t s d", t=x.shape[1])
         x = gated_sum(x, y, gate1)
         return gated_sum(x, self.mlp(modulate(self.norm2, x, shift2, scale2)), gate2)
 
@@ -51,9 +52,10 @@ class MMDiTBlock(nn.Module):
     nothing reads the text.
     """
 
-    def __init__(self, config: VideoDiTConfig, last: bool) -> None:
+    def __init__(self, config: BlockConfig, last: bool) -> None:
         super().__init__()
-        self.patches, self.text = MMDiTStream(config), MMDiTStream(config, ends=last)
+        self.patches = MMDiTStream(config)
+        self.text = MMDiTStream(config, ends=last)
 
     def forward(
         self,
@@ -62,26 +64,27 @@ class MMDiTBlock(nn.Module):
         text: TextTokens,
         rotary: Rotary,
     ) -> tuple[Float[Tensor, "b t s d"], TextTokens]:
-        """The patches, and the text as the next block reads it."""
+        """Return the patches, and the text as the next block reads it."""
         words = text.tokens[:, None]  # b 1 l d
-        shift, scale, *rest = self.patches.modulations(cond)
+        shift, scale, *patches_rest = self.patches.modulations(cond)
         y = rearrange(modulate(self.patches.norm1, x, shift, scale), "b t s d -> b (t s) d")
         q, k, v = self.patches.attention.project(y, rotary=rotary)
-        shift, scale, *rest_of_text = self.text.modulations(cond.mean(dim=1, keepdim=True))
+        shift, scale, *text_rest = self.text.modulations(cond.mean(dim=1, keepdim=True))
         z = modulate(self.text.norm1, words, shift, scale)[:, 0]
-        asked = [q]
+        queries = [q]
         if self.text.ends:
-            told = self.text.attention.keys_values(z)
+            text_k, text_v = self.text.attention.keys_values(z)
         else:
-            first, *told = self.text.attention.project(z)
-            asked = [q, first]
+            text_q, text_k, text_v = self.text.attention.project(z)
+            queries.append(text_q)
         attend, mask = find_attention(self.patches.attention.backend), mask_for(text.mask, q.shape[2])
-        keys_values = (torch.cat(pair, dim=2) for pair in zip((k, v), told, strict=True))
-        seen = attend(torch.cat(asked, dim=2), *keys_values, mask).split([part.shape[2] for part in asked], dim=2)
-        x = self.patches.finish(x, v if self.patches.attention.identity else seen[0], rest)
+        keys, values = torch.cat([k, text_k], dim=2), torch.cat([v, text_v], dim=2)
+        attended = attend(torch.cat(queries, dim=2), keys, values, mask)
+        of_patches, *of_text = attended.split([part.shape[2] for part in queries], dim=2)
+        x = self.patches.finish(x, v if self.patches.attention.identity else of_patches, patches_rest)
         if self.text.ends:
             return x, text
-        return x, TextTokens(self.text.finish(words, seen[1], rest_of_text)[:, 0], text.mask)
+        return x, TextTokens(self.text.finish(words, of_text[0], text_rest)[:, 0], text.mask)
 
     @property
     def self_attention(self) -> list[Attention]:
@@ -90,12 +93,13 @@ class MMDiTBlock(nn.Module):
 
     @property
     def ungated(self) -> list[nn.Linear]:
+        """No branch of this block is without a gate; see `Block.ungated`."""
         return []
 
 
 def mask_for(mask: Mask | None, patches: int) -> Mask | None:
-    """The text's mask, or bias, with all patches seen as well."""
+    """Return the text's mask, or bias, with all patches visible as well."""
     if mask is None:
         return None
-    seen = mask.new_ones if mask.dtype == torch.bool else mask.new_zeros
-    return torch.cat([seen(len(mask), patches), mask], dim=1)
+    visible = mask.new_ones if mask.dtype == torch.bool else mask.new_zeros
+    return torch.cat([visible(len(mask), patches), mask], dim=1)

@@ -1,4 +1,4 @@
-"""Sizes of VideoDiT by name, and what one computes: parameters and operations of a forward pass."""
+"""Sizes of VideoDiT by name, and the parameters and operations of a forward pass."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vidgen.errors import VidgenError
 from vidgen.models.dit.config import VideoDiTConfig
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.text.encoders import TextEncoding
-from vidgen.models.text.prepared import TextTokens, fill
+from vidgen.models.text.prepared import TextTokens
 from vidgen.profiling.flops import count_gflops
 
 # Widths, depths and heads of DiT (Peebles & Xie 2023, table 1). Behind each: parameters, and operations of a forward
@@ -25,7 +25,7 @@ PRESETS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What a network takes: `parameters`, and `gflops` of a forward pass, a multiply-add being two operations.
+    """The cost of a network: its `parameters`, and the `gflops` of a forward pass, a multiply-add being two operations.
 
     Of these `text_gflops` are the text's, which `prepare_text` does once a prompt.
     """
@@ -36,15 +36,16 @@ class Work:
 
 
 def find_preset(name: str) -> VideoDiTConfig:
+    """Return the config of that name. Raises VidgenError for a name that is not in `PRESETS`."""
     if name not in PRESETS:
         raise VidgenError(f"VideoDiT preset {name!r} is unknown; choose one of {', '.join(PRESETS)}")
     return PRESETS[name]
 
 
 def count_work(config: VideoDiTConfig, latents: tuple[int, int, int], *, text_tokens: int = 64, batch: int = 1) -> Work:
-    """The work of one forward pass over `batch` clips of latents (t, h, w), each with a text of `text_tokens` tokens.
+    """Return the work of one forward pass over `batch` clips of latents (t, h, w), each with `text_tokens` of text.
 
-    Nothing is computed and no memory taken: a network on `meta` is counted. Labels, a vector a clip, do not count.
+    Nothing is computed and no memory is taken: a network on `meta` is counted. Labels, a vector a clip, do not count.
     """
     _, p, q = config.patch
     with torch.device("meta"), torch.no_grad():
@@ -58,9 +59,7 @@ def count_work(config: VideoDiTConfig, latents: tuple[int, int, int], *, text_to
         if config.text_width:
             tokens = torch.empty(batch, text_tokens, config.text_width)
             text = TextEncoding(tokens=tokens, mask=torch.empty(batch, text_tokens, dtype=torch.bool))
-            filled = config.text_length
-            once = fill(text, filled) if filled else TextTokens(tokens, None)
-            text_gflops = count_gflops(lambda: model.read_text(once))
+            text_gflops = count_gflops(lambda: model.read_text(TextTokens(tokens, None)))
         if config.feature_channels:
             features = torch.empty(batch, config.feature_channels, latents[0], latents[1] // p, latents[2] // q)
         gflops = count_gflops(lambda: model(x, t, text, features))

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.hashing import json_hash, model_hash
 from vidgen.errors import VidgenError
-from vidgen.models.text.encoders import TextEncoder, TextEncoding
+from vidgen.interfaces import TextEncoder
+from vidgen.models.text.encoders import TextEncoding
 
 VARIABLE = "VIDGEN_CACHE"
 LARGE = 100_000_000  # parameters from which on an encoder is cached: smaller ones are done before a file is found

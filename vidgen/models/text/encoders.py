@@ -6,7 +6,6 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from einops import rearrange
@@ -17,9 +16,10 @@ from vidgen.checkpoints.finite import check_output
 from vidgen.checkpoints.pretrained import Pretrained
 from vidgen.errors import VidgenError
 from vidgen.models.layers import Attention, FeedForward
+from vidgen.models.placement import device_of
 
 PAD, START, STOP, BYTES = 0, 1, 2, 3  # ids; byte b has id b + BYTES
-NEIGHBOURS = 7  # bytes that the first layer sees at once, the length of a word
+NEIGHBORS = 7  # bytes that the first layer sees at once, the length of a word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,17 +30,9 @@ class TextEncoding:
     mask: Bool[Tensor, "b l"]
 
     def pooled(self) -> Float[Tensor, "b d"]:
-        """Mean over the tokens that are there."""
+        """Return the mean over the tokens that are not padding."""
         weight = self.mask.to(self.tokens.dtype)[..., None]
         return (self.tokens * weight).sum(1) / weight.sum(1).clamp(min=1.0)
-
-
-class TextEncoder(Protocol):
-    """Prompts to text tokens. "" is a prompt like any other: its encoding is the null condition of guidance."""
-
-    width: int
-
-    def __call__(self, prompts: Sequence[str]) -> TextEncoding: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +47,17 @@ class ByteTextConfig:
 
 
 class TextBlock(nn.Module):
-    """Pre-norm transformer block; `mask` None: every position sees all."""
+    """Pre-norm transformer block over tokens."""
 
     def __init__(self, width: int, head_dim: int) -> None:
         super().__init__()
-        self.norm1, self.attention = nn.LayerNorm(width), Attention(width, head_dim)
-        self.norm2, self.mlp = nn.LayerNorm(width), FeedForward(width)
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = Attention(width, head_dim)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = FeedForward(width)
 
     def forward(self, x: Float[Tensor, "b l d"], mask: Bool[Tensor, "b l"] | None) -> Float[Tensor, "b l d"]:
+        """Return the block's output; `mask` is True on visible tokens, None where all are."""
         x = x + self.attention(self.norm1(x), mask=mask)
         return x + self.mlp(self.norm2(x))
 
@@ -70,8 +65,8 @@ class TextBlock(nn.Module):
 class ByteTextEncoder(Pretrained):
     """A bidirectional transformer over UTF-8 bytes (in the manner of Xue et al. 2022, ByT5): no vocabulary to fetch.
 
-    A convolution over neighbouring bytes comes first (Clark et al. 2022, CANINE, section 3.2): words are there from the
-    start, where attention would have to find out that letters next to each other belong together.
+    A convolution over neighboring bytes comes first (Clark et al. 2022, CANINE, section 3.2): words are there from the
+    start, where attention would have to learn that letters next to each other belong together.
     """
 
     config_class = ByteTextConfig
@@ -80,7 +75,7 @@ class ByteTextEncoder(Pretrained):
         super().__init__(config)
         self.width = config.width
         self.embed = nn.Embedding(256 + BYTES, config.width)
-        self.near = nn.Conv1d(config.width, config.width, NEIGHBOURS, padding=NEIGHBOURS // 2)
+        self.near = nn.Conv1d(config.width, config.width, NEIGHBORS, padding=NEIGHBORS // 2)
         self.place = nn.Embedding(config.max_bytes + 2, config.width)
         self.blocks = nn.ModuleList([TextBlock(config.width, config.head_dim) for _ in range(config.depth)])
         self.norm = nn.LayerNorm(config.width)
@@ -88,7 +83,10 @@ class ByteTextEncoder(Pretrained):
         nn.init.normal_(self.place.weight, std=0.3)
 
     def to_ids(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Ids (b, l), padded to the longest prompt, and the mask. VidgenError for one of over `max_bytes` bytes."""
+        """Return ids (b, l), padded to the longest prompt, and the mask.
+
+        Raises VidgenError for a prompt of over `max_bytes` bytes.
+        """
         rows = []
         for prompt in prompts:
             text = " ".join(prompt.split())
@@ -102,6 +100,7 @@ class ByteTextEncoder(Pretrained):
         return ids, ids != PAD
 
     def forward(self, prompts: Sequence[str]) -> TextEncoding:
+        """Return the text tokens of prompts. Raises VidgenError as `to_ids`."""
         ids, mask = self.to_ids(prompts)
         x = self.embed(ids) * mask[..., None]  # b l d; padding is silent: a prompt does not feel the batch's longest
         near = self.near(rearrange(x, "b l d -> b d l"))
@@ -117,10 +116,10 @@ class TransformersTextEncoder(nn.Module):
     def __init__(self, model: nn.Module, tokenizer: object, max_length: int) -> None:
         super().__init__()
         self.model, self.tokenizer, self.max_length = model.eval().requires_grad_(False), tokenizer, max_length
-        self.width = model.config.d_model if hasattr(model.config, "d_model") else model.config.hidden_size
+        self.width = model.config.hidden_size
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
-        """Writes weights (in `dtype` if given) and tokenizer to `folder`, in transformers' own layout."""
+        """Write weights (in `dtype` if given) and tokenizer to `folder`, in transformers' own layout."""
         copy.deepcopy(self.model).to(dtype=dtype).save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
@@ -133,7 +132,10 @@ class TransformersTextEncoder(nn.Module):
         dtype: torch.dtype | None = None,
         device: str = "cpu",
     ) -> TransformersTextEncoder:
-        """Loads the encoder in `folder`, and its tokenizer from there or from `tokenizer`. Nothing is fetched."""
+        """Return the encoder in `folder`, with its tokenizer from there or from `tokenizer`. Nothing is fetched.
+
+        Raises VidgenError where there is none, or one of another kind.
+        """
         from transformers import AutoConfig, AutoTokenizer, CLIPTextModel, T5EncoderModel, UMT5EncoderModel
 
         classes = {
@@ -156,11 +158,12 @@ class TransformersTextEncoder(nn.Module):
         return cls(model.to(device), words, positions or 512)
 
     def forward(self, prompts: Sequence[str]) -> TextEncoding:
+        """Return the text tokens of prompts. Raises VidgenError for a prompt of over `max_length` tokens."""
         batch = self.tokenizer(list(prompts), padding=True, return_tensors="pt")
         ids, mask = batch["input_ids"], batch["attention_mask"]
         if ids.shape[1] > self.max_length:
             raise VidgenError(f"prompt of {ids.shape[1]} tokens is too long, {self.max_length} at most")
-        device = next(self.model.parameters()).device
+        device = device_of(self.model)
 
         def run() -> Tensor:
             return self.model(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from vidgen.checkpoints.conversion import draft_keyed, make_empty, write_checkpoint
+from vidgen.checkpoints.conversion import draft_keyed, write_checkpoint
+from vidgen.checkpoints.empty_weights import init_empty_weights
 from vidgen.checkpoints.pretrained import config_from_dict, read_config
 from vidgen.errors import VidgenError
 from vidgen.pipelines.wan.autoencoder_keys import match_keys
@@ -29,7 +30,7 @@ STD_21 = (2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
 class WanConfig:
     """config.json of an AutoencoderKLWan, with the class's own names and defaults, which are those of Wan 2.1.
 
-    What is said of scale factors is not read: they follow from the layers.
+    Its scale factors are not read: they follow from the layers.
     """
 
     base_dim: int = 96
@@ -50,13 +51,18 @@ class WanConfig:
     scale_factor_spatial: int | None = 8
 
     def check(self, where: str) -> None:
-        """Raises VidgenError for settings that no published model has, and that are not built here."""
+        """Raise VidgenError, naming `where`, for settings that no published model has, and that are not built here."""
         for name in ("base_dim", "decoder_base_dim", "z_dim", "num_res_blocks", "patch_size"):
             value = getattr(self, name)
             if not is_count(value) and not (value is None and name in ("decoder_base_dim", "patch_size")):
                 raise VidgenError(f"{where}: {name}={value!r} is not a whole number from 1; the config is damaged")
-        wanted = 3 * (self.patch_size or 1) ** 2
-        for name, value in (("in_channels", wanted), ("out_channels", wanted), ("attn_scales", ()), ("dropout", 0.0)):
+        channels = 3 * (self.patch_size or 1) ** 2
+        for name, value in (
+            ("in_channels", channels),
+            ("out_channels", channels),
+            ("attn_scales", ()),
+            ("dropout", 0.0),
+        ):
             if getattr(self, name) != value:
                 raise VidgenError(f"{where}: {name}={getattr(self, name)!r} is not supported, only {value!r}")
         if not self.dim_mult or self.dim_mult[0] != 1:
@@ -67,7 +73,7 @@ class WanConfig:
                 raise VidgenError(f"{where}: {name} is not {self.z_dim} numbers, one for each of z_dim={self.z_dim}")
 
     def to_ours(self) -> TokenizerConfig:
-        """The same network in our words."""
+        """Return the same network in our words."""
         decoder = self.decoder_base_dim or self.base_dim
         return TokenizerConfig(
             backbone="wan",
@@ -87,10 +93,10 @@ class WanConfig:
 
     @staticmethod
     def of(tokenizer: VideoTokenizer) -> WanConfig:
-        """The settings of a tokenizer in Wan's words. Raises VidgenError if it has none."""
+        """Return the settings of a tokenizer in Wan's words. Raises VidgenError if it has none."""
         c = tokenizer.config
         base, decoder = c.widths[0], c.decoder_widths or c.widths
-        found = WanConfig(
+        config = WanConfig(
             base_dim=base,
             decoder_base_dim=decoder[0] if decoder[0] != base else None,
             z_dim=c.latent_channels,
@@ -106,22 +112,27 @@ class WanConfig:
             scale_factor_temporal=c.temporal_compression_ratio,
             scale_factor_spatial=c.spatial_compression_ratio,
         )
-        if c.backbone != "wan" or found.to_ours() != c:
+        if c.backbone != "wan" or config.to_ours() != c:
             raise VidgenError(f"{c.name} with backbone {c.backbone!r} cannot be written as {CLASS_NAME}: {c}")
-        return found
+        return config
 
 
 def read_wan(place: str | os.PathLike, *, dtype: torch.dtype | None = None, device: str = "cpu") -> VideoTokenizer:
-    """The tokenizer of an AutoencoderKLWan in a folder or a single file, in evaluation mode and without gradients.
+    """Return the tokenizer of an AutoencoderKLWan in a folder or a file, in evaluation mode and without gradients.
 
     Latents are normalized by the config's `latents_mean` and `latents_std`. Raises VidgenError, before a tensor is
     read, if a setting is not supported, a tensor is missing, unexpected or of another shape, or memory is short.
     """
     place = Path(place)
     config = config_from_dict(WanConfig, read_config(place), str(place))
-    model = make_empty(config, VideoTokenizer, place)
+    config.check(str(place))
+    try:
+        with init_empty_weights():
+            model = VideoTokenizer(config.to_ours())
+    except VidgenError as error:
+        raise VidgenError(f"{place}: {error}") from None
     draft = draft_keyed(model, match_keys(model), place)
-    draft.checkpoint.check_room(dtype, device)
+    draft.checkpoint.check_memory(dtype, device)
     tensors = draft.read(dtype=dtype, device=device)
     kind = dtype or tensors["encoder.conv_in.weight"].dtype
     for name, values in (("latents_mean", config.latents_mean), ("latents_std", config.latents_std)):
@@ -132,7 +143,7 @@ def read_wan(place: str | os.PathLike, *, dtype: torch.dtype | None = None, devi
 
 
 def write_wan(tokenizer: VideoTokenizer, folder: str | os.PathLike, *, dtype: torch.dtype | None = None) -> None:
-    """Writes a tokenizer of Wan's backbone as an AutoencoderKLWan that diffusers reads, all or nothing.
+    """Write a tokenizer of Wan's backbone as an AutoencoderKLWan that diffusers reads, all or nothing.
 
     Weights are written in `dtype` if given, the statistics of latents as the tokenizer has them: those of a bfloat16
     one are rounded. Raises VidgenError for a tokenizer that the class cannot hold.

@@ -1,4 +1,4 @@
-"""Wan's transformers for images: the image goes in as latents beside the noise, and as what CLIP sees in it."""
+"""Wan's transformers for images: the image goes in as latents beside the noise, and as CLIP's tokens."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.errors import VidgenError
+from vidgen.models.placement import device_of
 from vidgen.pipelines.image_encoder import ImageEncoder
 from vidgen.pipelines.video import PipelineOutput, VideoPipeline
 from vidgen.samplers.conditioning.frame_conditioning import Image, read_image
@@ -40,8 +41,10 @@ class ImageToVideoPipeline(VideoPipeline):
         width: int | None = None,
         **settings: Any,
     ) -> PipelineOutput:
-        """As `VideoPipeline`; `last_image` is the last frame itself. Raises VidgenError without an image, and for a
-        last one where the transformer knows of one only."""
+        """Return clips as `VideoPipeline` does; `last_image` is the last frame itself.
+
+        Raises VidgenError without an image, and for a last one where the transformer takes one only.
+        """
         s = self.scheduler
         size = (num_frames or s.num_frames, height or s.height, width or s.width)
         self.latent_shape(*size)  # before any work: its errors
@@ -50,31 +53,28 @@ class ImageToVideoPipeline(VideoPipeline):
         images = [read_image(image, size, "the image")]
         if last_image is not None:
             images.append(read_image(last_image, size, "the last image"))
-        transformer = self.transformer.given(self.beside(images, size), self.tokens(images))
+        transformer = self.transformer.with_image(self.image_latents(images, size), self.image_tokens(images))
         bound = VideoPipeline(self.vae, transformer, self.text_encoder, s)
         return bound(prompt, num_frames=size[0], height=size[1], width=size[2], **settings)
 
-    def beside(
+    def image_latents(
         self, images: Sequence[Float[Tensor, "3 h w"]], size: tuple[int, int, int]
     ) -> Float[Tensor, "1 k t h w"]:
-        """A channel for each frame of a latent that says whether it is known, and the latents of the known frames."""
-        temporal_compression_ratio = self.vae.config.temporal_compression_ratio
-        frames = size[0] + -(size[0] - 1) % temporal_compression_ratio
-        places = [0, size[0] - 1][: len(images)]
-        video, known = torch.zeros(3, frames, *size[1:]), torch.zeros(frames)
-        for place, image in zip(places, images, strict=True):
-            video[:, place], known[place] = image, 1.0
-        latents = self.vae.encode(video[None].to(next(self.vae.parameters()).device)).latents
-        cells = rearrange(
-            F.pad(known, (temporal_compression_ratio - 1, 0), value=1.0),
-            "(t r) -> 1 r t 1 1",
-            r=temporal_compression_ratio,
-        )
+        """Return a channel for each frame of a latent, 1 where the frame is an image, and the latents of the images."""
+        ratio = self.vae.config.temporal_compression_ratio
+        frames = size[0] + -(size[0] - 1) % ratio
+        video = torch.zeros(3, frames, *size[1:])
+        is_image = torch.zeros(frames)
+        for index, image in zip((0, size[0] - 1), images, strict=False):
+            video[:, index] = image
+            is_image[index] = 1.0
+        latents = self.vae.encode(video[None].to(device_of(self.vae))).latents
+        cells = rearrange(F.pad(is_image, (ratio - 1, 0), value=1.0), "(t r) -> 1 r t 1 1", r=ratio)
         mask = cells.expand(-1, -1, -1, *latents.shape[3:]).to(latents)
         return torch.cat([mask, latents], dim=1)
 
-    def tokens(self, images: Sequence[Float[Tensor, "3 h w"]]) -> Float[Tensor, "i n e"] | None:
-        """What the image encoder sees, where there is one."""
+    def image_tokens(self, images: Sequence[Float[Tensor, "3 h w"]]) -> Float[Tensor, "i n e"] | None:
+        """Return the image encoder's tokens, where there is one. Raises VidgenError as a call."""
         settings = self.transformer.config.settings
         if self.image_encoder is None:
             return None

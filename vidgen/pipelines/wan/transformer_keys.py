@@ -1,11 +1,14 @@
-"""The one key map between a VideoDiT of Wan's shape and WanTransformer3DModel."""
+"""The one key map between our WanTransformer and diffusers' WanTransformer3DModel."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from vidgen.checkpoints.key_maps import Key, Order
-from vidgen.models.dit.video_dit import VideoDiT
+
+if TYPE_CHECKING:
+    from vidgen.pipelines.wan.transformer import WanTransformer
 
 # Layers with a weight and a bias, ours and theirs.
 ENDS = {
@@ -29,14 +32,14 @@ ATTENTIONS = {"attention": "attn1", "cross": "attn2"}
 PRODUCTS = {"to_qkv": ("to_q", "to_k", "to_v"), "to_q": ("to_q",), "to_kv": ("to_k", "to_v")}
 
 
-def match_keys(model: VideoDiT) -> list[Key]:
-    """Every tensor of the checkpoint, and its place in `model`."""
+def match_keys(model: WanTransformer) -> list[Key]:
+    """Return every tensor of the checkpoint, with its place in `model`."""
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     return [key for name, shape in shapes.items() for key in keys_of(name, shape, model)]
 
 
-def keys_of(name: str, shape: tuple[int, ...], model: VideoDiT) -> Iterator[Key]:
-    """What our tensor `name` is made of."""
+def keys_of(name: str, shape: tuple[int, ...], model: WanTransformer) -> Iterator[Key]:
+    """Yield the tensors of theirs that our tensor `name` is made of."""
     path, _, kind = name.rpartition(".")
     start, inside = "", path
     if path.startswith("blocks."):
@@ -44,7 +47,9 @@ def keys_of(name: str, shape: tuple[int, ...], model: VideoDiT) -> Iterator[Key]
         start, inside = f"blocks.{number}.", ".".join(rest)
     attention, _, part = inside.partition(".")
     if attention in ATTENTIONS and part != "out":
-        yield from attention_keys(name, shape, f"{start}{ATTENTIONS[attention]}", part, kind, model.config.head_dim)
+        yield from attention_keys(
+            name, shape, f"{start}{ATTENTIONS[attention]}", part, kind, model.config.attention_head_dim
+        )
     elif kind in ("table", "table_out"):
         yield Key(ours=name, name=f"{start}scale_shift_table", shape=(1, *shape), wide=True)
     else:
@@ -52,8 +57,8 @@ def keys_of(name: str, shape: tuple[int, ...], model: VideoDiT) -> Iterator[Key]
         yield Key(ours=name, name=theirs, **end_of(name, shape, model), wide=name.startswith("level."))
 
 
-def end_of(name: str, shape: tuple[int, ...], model: VideoDiT) -> dict:
-    """Shape and order of a layer's tensor: patches come in through a convolution, and leave it channel by channel."""
+def end_of(name: str, shape: tuple[int, ...], model: WanTransformer) -> dict:
+    """Return shape and order of a layer's tensor: patches come in by a convolution, and leave channel by channel."""
     channels, patch = model.config.latent_channels, model.config.patch
     if name == "patch_in.weight":
         return {"shape": (shape[0], channels, *patch)}
@@ -66,22 +71,25 @@ def end_of(name: str, shape: tuple[int, ...], model: VideoDiT) -> dict:
 def attention_keys(
     name: str, shape: tuple[int, ...], theirs: str, part: str, kind: str, head_dim: int
 ) -> Iterator[Key]:
-    """Rotary positions turn channels i and i + d/2 of a head together in ours, 2i and 2i + 1 in theirs. So queries and
+    """Yield the tensors of an attention layer's queries, keys, values and norms.
+
+    Rotary positions rotate channels i and i + d/2 of a head together in ours, 2i and 2i + 1 in theirs. So queries and
     keys of self-attention, and the weights of their norms, have their channels in another order; products of the two
-    are the same. Those of cross-attention are not turned, and lie as they did."""
-    turned = None
+    are the same. Those of cross-attention are not rotated, and lie as they did.
+    """
+    rotary_order = None
     if theirs.endswith("attn1"):
-        turned = Order(ours="k two p", theirs="k p two", sizes={"two": 2, "p": head_dim // 2})
+        rotary_order = Order(ours="k two p", theirs="k p two", sizes={"two": 2, "p": head_dim // 2})
     if part in ("norm_q", "norm_k"):
-        yield Key(ours=name, name=f"{theirs}.{part}.{kind}", shape=shape, order=turned)
+        yield Key(ours=name, name=f"{theirs}.{part}.{kind}", shape=shape, order=rotary_order)
         return
     products = PRODUCTS[part]
     rows = shape[0] // len(products)
-    for place, product in enumerate(products):
+    for i, product in enumerate(products):
         yield Key(
             ours=name,
             name=f"{theirs}.{product}.{kind}",
             shape=(rows, *shape[1:]),
-            rows=slice(place * rows, (place + 1) * rows) if len(products) > 1 else None,
-            order=None if product == "to_v" else turned,
+            rows=slice(i * rows, (i + 1) * rows) if len(products) > 1 else None,
+            order=None if product == "to_v" else rotary_order,
         )

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from vidgen.data.shapes.labels import COLOURS, SHAPES, ClipLabels, ObjectLabels
 from vidgen.errors import VidgenError
+from vidgen.interfaces import TextEncoder
 from vidgen.metrics.j_and_f import region_similarity
-from vidgen.models.text.encoders import TextEncoder
 from vidgen.representations.baselines import RANDOM
 from vidgen.representations.dense.bilinear import BilinearRidge, apply_bilinear
 from vidgen.representations.dense.grids import EXACT, FeatureMaps, Grid, grid_key, inside, parse_grid_key

@@ -10,7 +10,7 @@ from diffusers import AutoencoderKLWan
 from safetensors.torch import load_file, save_file
 
 from vidgen.errors import VidgenError
-from vidgen.pipelines.tokenizer_loading import READERS, load_tokenizer, load_trainable
+from vidgen.pipelines.loading import READERS, load_tokenizer, load_trainable
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
 
