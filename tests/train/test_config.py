@@ -5,14 +5,14 @@ import dataclasses
 import pytest
 
 from vidgen.errors import VidgenError
-from vidgen.train.config import TASKS
-from vidgen.train.recipe_files import load_recipe, shipped_recipes
+from vidgen.train.config.files import load_recipe, shipped_recipes
+from vidgen.train.tasks.registry import TASKS
 
 
 @pytest.mark.parametrize("name", [path.stem for path in shipped_recipes()])
 def test_shipped_recipes_are_valid(name):
     recipe = load_recipe(name)
-    assert isinstance(recipe, TASKS[recipe.task])
+    assert isinstance(recipe, TASKS[recipe.task].recipe)
 
 
 def test_overrides_reach_nested_keys():
