@@ -15,8 +15,8 @@ from vidgen.train.config.data import DataConfig
 class OptimizerConfig:
     """`kind` "adamw", or "muon" for the matrices of transformer blocks (see train/runtime/optimizers.py).
 
-    Linear warm-up over `warmup` steps, then cosine decay to `final_lr` of the peak at the last step. Averages of the weights decay by
-    `ema_decay` a step.
+    Linear warm-up over `warmup` steps, then cosine decay to `final_lr` of the peak at the last step.
+    The weights' exponential moving average decays by `ema_decay` a step.
     """
 
     kind: str = "adamw"

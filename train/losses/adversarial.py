@@ -24,7 +24,7 @@ from vidgen.train.tasks.task import Metrics, autocast
 
 
 class Plateau:
-    """Notices when a loss has settled: its mean over `steps` values is not below (1 - gain) times that of those before."""
+    """When a loss has settled: its mean over `steps` values is not below (1 - gain) times that of the block before."""
 
     def __init__(self, steps: int, gain: float) -> None:
         self.steps, self.gain = steps, gain

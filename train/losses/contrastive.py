@@ -14,8 +14,8 @@ from vidgen.models.text.encoders import TextEncoding
 
 
 class ImageTextContrastiveLoss(nn.Module):
-    """The cross-entropy of which of a batch's different texts a picture shows, by the cosine of the picture's mean token
-    and the text's, both projected (Radford et al. 2021, CLIP, section 2.3; here from picture to text alone)."""
+    """The cross-entropy of which of a batch's different texts a picture shows, by the cosine of the picture's mean
+    token and the text's, both projected (Radford et al. 2021, CLIP, section 2.3; here from picture to text alone)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

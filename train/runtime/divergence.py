@@ -49,7 +49,10 @@ class DivergenceMonitor:
         return step + DATA_SHIFT * self.rollbacks
 
     def check(self, loss: float, grad_norm: float, metrics: Mapping[str, float]) -> None:
-        """Judge a step before it changes the weights. Raises TrainingDiverged for numbers not finite and for a collapse."""
+        """Judge a step before it changes the weights.
+
+        Raises TrainingDiverged for numbers that are not finite, and for a collapse.
+        """
         check_finite({"loss": loss, "gradient norm": grad_norm})
         reason = self.suspicion(metrics.get("reconstruction", loss), metrics.get("codebook_usage"))
         self.bad_steps = self.bad_steps + 1 if reason else 0

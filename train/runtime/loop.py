@@ -162,7 +162,7 @@ class Trainer:
         return metrics
 
     def update(self, role: RunningRole, batch: Any, number: int) -> Metrics:
-        """Make the `number`-th optimizer step of a role's turn; its noise is a function of seed, step, role and number."""
+        """Make the `number`-th optimizer step of a role's turn; its noise is a function of seed, step, role, number."""
         config = self.config
         process = f"-process-{distributed.rank()}" if distributed.rank() else ""
         turn = "" if (role is self.main and number == 0) else f"-{role.name}-{number}"

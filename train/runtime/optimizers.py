@@ -1,4 +1,4 @@
-"""Optimizers (AdamW, or Muon for the matrices of repeated blocks and AdamW for the rest) and the learning-rate schedule."""
+"""AdamW, or Muon for the matrices of repeated blocks and AdamW for the rest; learning-rate schedules."""
 
 from __future__ import annotations
 

@@ -20,7 +20,10 @@ FREE_KEYS = ("out", "log_every", "validate_every", "checkpoint_every", "keep_che
 
 
 def open_run(config: LoopConfig) -> Path:
-    """Return the run's folder with its resolved recipe. A folder of another recipe is refused, so no run is overwritten."""
+    """Return the run's folder with its resolved recipe in it.
+
+    Raises VidgenError for the folder of another recipe: no run is overwritten.
+    """
     run, text = Path(config.out), OmegaConf.to_yaml(OmegaConf.structured(config))
     recorded = run / "config.yaml"
     try:

@@ -1,4 +1,4 @@
-"""What the tasks on a denoising loss share: networks, cached latents of captioned clips, the loss and its validation."""
+"""What tasks on a denoising loss share: networks, cached latents of captioned clips, the loss and its validation."""
 
 from __future__ import annotations
 
@@ -256,8 +256,11 @@ class DenoisingTask(Task):
         return reduce(error, "b c t h w -> b t", "mean").sum(1) / noisy.flatten(1).sum(1)
 
     def validate(self) -> Metrics:
-        """Return `measure` of held-out clips; where they have pictures, with these and what there is to say beside them, and
-        the loss of the same words alone and of whole captions, between which it should lie."""
+        """Return `measure` of held-out clips.
+
+        Where they have pictures it is with these and the captions beside them, and there are the losses of the same
+        captions alone and of whole captions, between which it should lie.
+        """
         rows, seed = range(len(self.held_out.rows)), self.recipe.seed
         captions = [self.held_out.caption(i, rng_of(seed, i)) for i in rows]
         if self.held_out.pictures is None:

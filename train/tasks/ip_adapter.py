@@ -17,8 +17,8 @@ from vidgen.train.tasks.task import Metrics
 class IPAdapterTask(DenoisingTask):
     """The encoder learns what the same denoiser predicts from the whole caption, and to tell pictures apart.
 
-    In the mean over clips the denoiser's prediction is the denoising loss's best answer too, and has none of the noise's
-    variance. Beside it a contrastive loss teaches what differs in a few pixels only, such as shapes.
+    In the mean over clips the denoiser's prediction is the denoising loss's best answer too, without the variance of
+    the noise. Beside it a contrastive loss teaches what differs in a few pixels only, such as shapes.
     """
 
     def __init__(self, recipe: IPAdapterRecipe) -> None:

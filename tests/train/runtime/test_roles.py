@@ -1,4 +1,4 @@
-"""Several models in one run: optimizers, schedules and turns of their own, a teacher that follows, all of it resumed."""
+"""Several models in a run: optimizers, schedules and turns of their own, teachers that follow, all of it resumed."""
 
 import copy
 import json
