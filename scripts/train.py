@@ -34,7 +34,7 @@ def train(
     Every key that a recipe can have is printed by `vidgen train RECIPE --dry-run`.
     Example: vidgen train tokenizer_default out=runs/mine steps=500
     """
-    from vidgen.train.recipe_files import load_recipe
+    from vidgen.train.config.files import load_recipe
 
     if list_recipes:
         show_recipes(json)
@@ -51,7 +51,7 @@ def train(
 
 def show_recipes(as_json: bool) -> None:
     """The shipped recipes, each with the first line of comment in its file."""
-    from vidgen.train.recipe_files import shipped_recipes
+    from vidgen.train.config.files import shipped_recipes
 
     rows = []
     for path in shipped_recipes():

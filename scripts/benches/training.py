@@ -13,7 +13,7 @@ from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.memory import measure_peak
 from vidgen.scripts.benches.rows import BenchSettings, Row, make_row
 from vidgen.scripts.benches.timing import alternate
-from vidgen.train.recipe_files import load_recipe
+from vidgen.train.config.files import load_recipe
 from vidgen.train.runtime.loop import Trainer
 from vidgen.train.tasks.tokenizer import TokenizerTask
 

@@ -1,4 +1,4 @@
-"""Operations of a training step against closed forms and torch's own counter; counting changes no number."""
+"""FLOPs of a training step against closed forms and torch's own counter; counting changes no number."""
 
 import pytest
 import torch
@@ -9,19 +9,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.profiling import mfu
-from vidgen.profiling.mfu import Operations, Utilisation, roof
+from vidgen.profiling.mfu import FlopCounter, Utilization, peak_gflops
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
 
 
 @pytest.fixture
-def meter(monkeypatch: pytest.MonkeyPatch) -> Utilisation:
+def meter(monkeypatch: pytest.MonkeyPatch) -> Utilization:
     """On a machine that makes a GFLOP a second."""
-    monkeypatch.setattr(mfu, "roof", lambda device, precision: 1.0)
-    return Utilisation("cpu", "float32")
+    monkeypatch.setattr(mfu, "peak_gflops", lambda device, precision: 1.0)
+    return Utilization("cpu", "float32")
 
 
-def test_a_linear_layer_forward_and_backward(meter: Utilisation) -> None:
+def test_a_linear_layer_forward_and_backward(meter: Utilization) -> None:
     layer, x = nn.Linear(8, 16), torch.randn(32, 8)
     with meter.counted({"x": x, "captions": ["a"]}):
         layer(x)
@@ -29,7 +29,7 @@ def test_a_linear_layer_forward_and_backward(meter: Utilisation) -> None:
     assert meter.of({"x": x, "captions": ["b"]}, 0.5) == pytest.approx(2 * (2 * 32 * 8 * 16) / 1e9 / 0.5)
 
 
-def test_attention(meter: Utilisation) -> None:
+def test_attention(meter: Utilization) -> None:
     q, k, v = (torch.randn(2, 3, n, 8, requires_grad=n == 10) for n in (10, 7, 7))
     product = 2 * 2 * 3 * 10 * 7 * 8
     for enabled, products in ((True, 3 * 2), (False, 2)):
@@ -50,7 +50,7 @@ def test_torch_counts_as_much_in_a_whole_model(kind: str) -> None:
             VideoDiTConfig(latent_channels=4, patch=(1, 1, 1), width=32, depth=2, head_dim=16, text_width=0)
         )
         inputs = (torch.randn(2, 4, 2, 4, 4), torch.rand(2))
-    with Operations() as ours:
+    with FlopCounter() as ours:
         loss = model(*inputs).square().sum()
     model.zero_grad()
     with FlopCounterMode(display=False) as theirs, sdpa_kernel(SDPBackend.MATH):
@@ -58,7 +58,7 @@ def test_torch_counts_as_much_in_a_whole_model(kind: str) -> None:
     assert loss.requires_grad and ours.total == pytest.approx(theirs.get_total_flops(), rel=0.01)
 
 
-def test_every_shape_is_counted_once_until_forgotten(meter: Utilisation) -> None:
+def test_every_shape_is_counted_once_until_forgotten(meter: Utilization) -> None:
     one, two = torch.randn(4, 8), torch.randn(2, 8)
     weight = torch.randn(8, 8)
     for _ in range(2):
@@ -75,5 +75,5 @@ def test_every_shape_is_counted_once_until_forgotten(meter: Utilisation) -> None
     assert meter.of(one, 1.0) == pytest.approx(2 * 2 * 4 * 64e-9)
 
 
-def test_the_roof_is_measured_once() -> None:
-    assert roof("cpu", "float32") == roof("cpu", "float32") > 0
+def test_the_peak_is_measured_once() -> None:
+    assert peak_gflops("cpu", "float32") == peak_gflops("cpu", "float32") > 0

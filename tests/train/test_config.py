@@ -3,16 +3,19 @@
 import dataclasses
 
 import pytest
+from omegaconf import OmegaConf
 
 from vidgen.errors import VidgenError
-from vidgen.train.config import TASKS
-from vidgen.train.recipe_files import load_recipe, shipped_recipes
+from vidgen.train.config import IPAdapterRecipe, LoRARecipe
+from vidgen.train.config.files import load_recipe, shipped_recipes
+from vidgen.train.runtime.runs import open_run
+from vidgen.train.tasks.registry import TASKS
 
 
 @pytest.mark.parametrize("name", [path.stem for path in shipped_recipes()])
 def test_shipped_recipes_are_valid(name):
     recipe = load_recipe(name)
-    assert isinstance(recipe, TASKS[recipe.task])
+    assert isinstance(recipe, TASKS[recipe.task].recipe)
 
 
 def test_overrides_reach_nested_keys():
@@ -103,3 +106,51 @@ def test_broken_yaml_is_named(tmp_path):
     recipe.write_text("task: [tokenizer")
     with pytest.raises(VidgenError, match="broken.yaml is not valid YAML"):
         load_recipe(str(recipe))
+
+
+def test_former_keys_and_tasks_are_read_with_a_warning():
+    with pytest.warns(FutureWarning, match="recipe key parametrisation is now called prediction_type"):
+        recipe = load_recipe("diffusion_default", ["parametrisation=v"])
+    assert recipe.prediction_type == "v"
+    base = ["init_from=default", "tokenizer=default"]
+    with pytest.warns(FutureWarning, match="task diffusion with lora_rank is now task lora"):
+        recipe = load_recipe("diffusion_default", [*base, "lora_rank=4", "optimizer.kind=adamw"])
+    assert isinstance(recipe, LoRARecipe) and (recipe.task, recipe.lora_rank) == ("lora", 4)
+    with pytest.warns(FutureWarning, match="task diffusion with part is now task ip_adapter"):
+        recipe = load_recipe("diffusion_default", [*base, "part=image_prompt", "reference=0.5", "match_weight=0.3"])
+    assert isinstance(recipe, IPAdapterRecipe) and (recipe.reference, recipe.match_weight) == (0.5, 0.3)
+    with pytest.warns(FutureWarning, match="task diffusion with part is now task lora"):
+        recipe = load_recipe("diffusion_default", [*base, "part=lora", "lora_rank=4", "optimizer.kind=adamw"])
+    assert isinstance(recipe, LoRARecipe)
+
+
+def test_former_keys_that_say_nothing_are_left_out_without_a_warning(recwarn):
+    recipe = load_recipe("diffusion_default", ["part=all", "lora_rank=0", "match_weight=0.2"])
+    assert recipe == load_recipe("diffusion_default")
+    assert not [warning for warning in recwarn if warning.category is FutureWarning]
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "former"),
+    [
+        ("diffusion_default", [], {"task": "diffusion", "part": "all"}),
+        ("diffusion_default_reference", [], {"task": "diffusion", "part": "image_prompt"}),
+        (
+            "diffusion_default",
+            ["task=lora", "init_from=default", "lora_rank=4", "optimizer.kind=adamw"],
+            {"task": "diffusion", "part": "all", "match_weight": 0.1},
+        ),
+    ],
+)
+def test_runs_recorded_in_former_words_go_on(tmp_path, name, overrides, former):
+    recipe = load_recipe(name, [*overrides, f"out={tmp_path / 'run'}"])
+    open_run(recipe)
+    recorded = tmp_path / "run" / "config.yaml"
+    old = OmegaConf.merge({"lora_rank": 0, "lora_alpha": 0.0, "match_weight": 0.1}, OmegaConf.load(recorded), former)
+    old.parametrisation = old.pop("prediction_type")
+    OmegaConf.save(old, recorded)
+    (tmp_path / "run" / "checkpoint-1").mkdir()
+    assert open_run(recipe) == tmp_path / "run"
+    OmegaConf.save(OmegaConf.merge(old, {"parametrisation": "v"}), recorded)
+    with pytest.raises(VidgenError, match="another prediction_type"):
+        open_run(recipe)

@@ -17,7 +17,7 @@ from vidgen.tokenizers.diffusion_decoder.config import patch_frames
 from vidgen.tokenizers.diffusion_decoder.model import DiffusionTokenizer
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.train.config import LoopConfig, SourceConfig
-from vidgen.train.recipe_files import load_recipe
+from vidgen.train.config.files import load_recipe
 from vidgen.train.runtime.checkpoints import checkpoint_steps
 from vidgen.train.runtime.loop import train
 from vidgen.train.runtime.runs import open_run

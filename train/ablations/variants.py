@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from vidgen.data.manifests import ClipRecord
 from vidgen.errors import VidgenError
 from vidgen.train.config import DataConfig, LoopConfig, TokenizerRecipe
+from vidgen.train.config.files import RECIPES, explained, read_recipe, resolve_recipe
 from vidgen.train.data.sources import source_records
-from vidgen.train.recipe_files import RECIPES, explained, read_recipe, resolve_recipe
 from vidgen.train.runtime.runs import FREE_KEYS
 from vidgen.train.tasks.tokenizer import build_tokenizer
 

@@ -8,7 +8,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.train.loss_config import TokenizerLossConfig
+from vidgen.train.config import TokenizerLossConfig
 from vidgen.train.losses.perceptual import PerceptualLoss
 
 CHARBONNIER_EPS = 1e-3

@@ -1,4 +1,4 @@
-"""Gradient checkpointing of networks that do not know of it: layers run again in the backward pass."""
+"""Activation checkpointing of networks that do not know of it: layers run again in the backward pass."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch.utils.checkpoint import checkpoint
 
 
 @contextmanager
-def recomputed(layers: Iterable[nn.Module]) -> Iterator[None]:
-    """Within the block, each of `layers` keeps its inputs only, and its activations are made again for its gradient.
+def activation_checkpointing(layers: Iterable[nn.Module]) -> Iterator[None]:
+    """Within the block, each of `layers` keeps its inputs only, and computes its activations again for its gradient.
 
     Gradients are the same numbers, since a layer's pass depends on its inputs alone (Chen et al. 2016). Nothing stays
     on the modules after the block, so copies and saved models are as they were.
     """
     layers = list(layers)
     for layer in layers:
-        layer.forward = _recomputing(layer.forward)
+        layer.forward = _checkpointed(layer.forward)
     try:
         yield
     finally:
@@ -28,15 +28,15 @@ def recomputed(layers: Iterable[nn.Module]) -> Iterator[None]:
             del layer.forward
 
 
-def _recomputing(forward: Callable) -> Callable:
-    def run(*inputs: Any, **named: Any) -> Any:
+def _checkpointed(forward: Callable) -> Callable:
+    def run(*inputs: Any, **options: Any) -> Any:
         if not torch.is_grad_enabled():
-            return forward(*inputs, **named)
-        return checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=False, **named)
+            return forward(*inputs, **options)
+        return checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=False, **options)
 
     return run
 
 
 def layers_of(*networks: nn.Module) -> list[nn.Module]:
-    """What to recompute one by one: the members of every `layers` list that a network has at its top."""
+    """Return what to checkpoint one by one: the members of every `layers` list that a network has at its top."""
     return [layer for network in networks for layer in getattr(network, "layers", ())]

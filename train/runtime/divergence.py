@@ -1,4 +1,4 @@
-"""Sentinels of a run: what is not finite, or has collapsed, ends the step; the loop goes back and on from there."""
+"""Divergence of a run: what is not finite, or has collapsed, ends the step; the loop goes back and on from there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TrainingDiverged(VidgenError):
 
 
 def check_finite(values: Mapping[str, float]) -> None:
-    """Raises Derailment that names the first of `values` that is infinite or not a number."""
+    """Raise TrainingDiverged that names the first of `values` that is infinite or not a number."""
     for name, value in values.items():
         if not math.isfinite(value):
             raise TrainingDiverged(f"{name} {value} is not finite")
@@ -45,11 +45,14 @@ class DivergenceMonitor:
         return self.bad_steps == 0
 
     def data_step(self, step: int) -> int:
-        """The step whose data and noise step `step` uses: others after each rollback."""
+        """Return the step whose data and noise step `step` uses: others after each rollback."""
         return step + DATA_SHIFT * self.rollbacks
 
     def check(self, loss: float, grad_norm: float, metrics: Mapping[str, float]) -> None:
-        """Judges a step before it changes the weights. Raises Derailment for numbers not finite and for a collapse."""
+        """Judge a step before it changes the weights.
+
+        Raises TrainingDiverged for numbers that are not finite, and for a collapse.
+        """
         check_finite({"loss": loss, "gradient norm": grad_norm})
         reason = self.suspicion(metrics.get("reconstruction", loss), metrics.get("codebook_usage"))
         self.bad_steps = self.bad_steps + 1 if reason else 0
@@ -57,7 +60,7 @@ class DivergenceMonitor:
             raise TrainingDiverged(reason)
 
     def suspicion(self, value: float, usage: float | None) -> str:
-        """What is wrong with a step, or "". Losses of good steps make the running median."""
+        """Return what is wrong with a step, or "". Losses of good steps make the running median."""
         config, reason = self.config, ""
         if usage is not None:
             self.was_used = self.was_used or usage >= config.min_usage
@@ -72,13 +75,13 @@ class DivergenceMonitor:
         return reason
 
     def rollback(self, state: dict[str, Any], step: int) -> None:
-        """Takes the `state_dict` of the checkpoint at `step`, which the run is back at, and counts a rollback more."""
+        """Take the `state_dict` of the checkpoint at `step`, which the run is back at, and count a rollback more."""
         rollbacks, lr_scale = self.rollbacks + 1, self.lr_scale * self.config.lr_factor
         self.load_state_dict(state)
         self.rollbacks, self.lr_scale, self.returned_to = rollbacks, lr_scale, step
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values, which JSON keeps exactly."""
+        """Return plain values, which JSON keeps exactly."""
         return {
             "rollbacks": self.rollbacks,
             "lr_scale": self.lr_scale,
@@ -89,7 +92,7 @@ class DivergenceMonitor:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores `state_dict`; an empty one is a guard that has seen nothing."""
+        """Restore `state_dict`; an empty one is a monitor that has seen nothing."""
         self.rollbacks, self.lr_scale = state.get("rollbacks", 0), state.get("lr_scale", 1.0)
         self.bad_steps, self.was_used = state.get("bad_steps", 0), state.get("was_used", False)
         self.returned_to = state.get("returned_to", -1)

@@ -1,4 +1,4 @@
-"""What a step is made with: AdamW, or Muon for the matrices of repeated blocks and AdamW for the rest, and the rate."""
+"""AdamW, or Muon for the matrices of repeated blocks and AdamW for the rest; learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from vidgen.train.config import LoopConfig, OptimizerConfig
+from vidgen.train.config import OptimizerConfig
 
 
 def hidden_matrices(model: nn.Module) -> set[str]:
-    """Names of the linear weights inside repeated blocks: neither embeddings, nor the first and last layers."""
+    """Return names of the linear weights inside repeated blocks: neither embeddings, nor the first and last layers."""
     named = model.named_parameters()
     return {n for n, p in named if p.ndim == 2 and "blocks." in n and n.endswith(".weight")}
 
 
 def decay_groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for matrices and kernels, none for biases and norms."""
+    """Return parameter groups: weight decay for matrices and kernels, none for biases and norms."""
     decayed, plain = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
@@ -44,36 +44,46 @@ class MuonAndAdamW:
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
+        """The groups of both optimizers, whose "lr" can be set."""
         return self.muon.param_groups + self.adamw.param_groups
 
     def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear all gradients."""
         self.muon.zero_grad(set_to_none)
         self.adamw.zero_grad(set_to_none)
 
     def step(self) -> None:
+        """Make a step of both."""
         self.muon.step()
         self.adamw.step()
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the states of both."""
         return {"muon": self.muon.state_dict(), "adamw": self.adamw.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`."""
         self.muon.load_state_dict(state["muon"])
         self.adamw.load_state_dict(state["adamw"])
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer | MuonAndAdamW:
-    """The optimizer that `config.kind` names, over the model's parameters that ask for gradients."""
+    """Return the optimizer that `config.kind` names, over the model's parameters that ask for gradients."""
     if config.kind == "muon":
         return MuonAndAdamW(model, config)
     groups = decay_groups([p for p in model.parameters() if p.requires_grad], config.weight_decay)
     return torch.optim.AdamW(groups, lr=config.lr, betas=tuple(config.betas), fused=True)
 
 
-def learning_rate(step: int, config: LoopConfig) -> float:
-    """Linear warm-up, then cosine to `final_lr` of the peak (Loshchilov & Hutter 2017, eq. 5)."""
-    o = config.optimizer
-    if step < o.warmup:
-        return o.lr * (step + 1) / o.warmup
-    done = (step - o.warmup) / max(1, config.steps - o.warmup)
-    return o.lr * (o.final_lr + (1.0 - o.final_lr) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done))))
+def learning_rate(step: int, config: OptimizerConfig, steps: int) -> float:
+    """Return the rate at a step of a run of `steps`, by the config's peak, warm-up and floor."""
+    return warmup_cosine(step, peak=config.lr, warmup=config.warmup, steps=steps, final=config.final_lr)
+
+
+def warmup_cosine(step: int, *, peak: float, warmup: int, steps: int, final: float = 0.0) -> float:
+    """Return a rate that rises linearly to `peak` over `warmup` steps, then falls by a cosine to `final` of the peak at
+    step `steps` (Loshchilov & Hutter 2017, eq. 5)."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    return peak * (final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done))))

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vidgen.errors import VidgenError
 from vidgen.train.config import LoopConfig
+from vidgen.train.config.aliases import read_former_words
 from vidgen.train.runtime.checkpoints import checkpoint_steps
 
 # What may differ when a run goes on: where and how often it writes and when it gives up, not what it computes.
@@ -19,13 +20,17 @@ FREE_KEYS = ("out", "log_every", "validate_every", "checkpoint_every", "keep_che
 
 
 def open_run(config: LoopConfig) -> Path:
-    """The run's folder with its resolved recipe. A folder of another recipe is refused, so no run is overwritten."""
+    """Return the run's folder with its resolved recipe in it.
+
+    Raises VidgenError for the folder of another recipe: no run is overwritten.
+    """
     run, text = Path(config.out), OmegaConf.to_yaml(OmegaConf.structured(config))
     recorded = run / "config.yaml"
     try:
         run.mkdir(parents=True, exist_ok=True)
         if recorded.exists() and checkpoint_steps(run):
-            before, now = OmegaConf.load(recorded), OmegaConf.create(text)
+            now = OmegaConf.create(text)
+            before = read_former_words(OmegaConf.load(recorded), recorded, warn=False)
             try:  # keys that the recorded recipe is too old to have stand at their defaults
                 whole = OmegaConf.merge(OmegaConf.structured(type(config)), before)
                 before = OmegaConf.create(OmegaConf.to_yaml(whole))
@@ -33,8 +38,8 @@ def open_run(config: LoopConfig) -> Path:
                 pass
             changed = [k for k in now if k not in FREE_KEYS and before.get(k) != now[k]]
             if changed:
-                what = ", ".join(changed)
-                raise VidgenError(f"{run} holds a run with another {what} (see {recorded}); choose another out=FOLDER")
+                keys = ", ".join(changed)
+                raise VidgenError(f"{run} holds a run with another {keys} (see {recorded}); choose another out=FOLDER")
         recorded.write_text(text, encoding="utf-8")
     except OSError as error:
         raise VidgenError(f"cannot write the run to {run}: {error.strerror}; choose another out=FOLDER") from None
@@ -43,20 +48,20 @@ def open_run(config: LoopConfig) -> Path:
 
 @contextmanager
 def interruptible() -> Iterator[list[bool]]:
-    """Turns the first Ctrl-C into a flag, so that a step is finished and saved; the second one interrupts at once."""
-    asked: list[bool] = []
+    """Turn the first Ctrl-C into a flag, so that a step is finished and saved; the second one interrupts at once."""
+    stops: list[bool] = []
 
-    def ask(*_: object) -> None:
-        if asked:
+    def stop(*_: object) -> None:
+        if stops:
             raise KeyboardInterrupt
-        asked.append(True)
+        stops.append(True)
 
     try:
-        before = signal.signal(signal.SIGINT, ask)
+        before = signal.signal(signal.SIGINT, stop)
     except ValueError:  # not in the main thread: Ctrl-C does not arrive here
-        yield asked
+        yield stops
         return
     try:
-        yield asked
+        yield stops
     finally:
         signal.signal(signal.SIGINT, before)

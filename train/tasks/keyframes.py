@@ -19,9 +19,9 @@ from vidgen.tokenizers.keyframes.config import KeyframeConfig
 from vidgen.tokenizers.keyframes.model import KeyframeTokenizer
 from vidgen.tokenizers.keyframes.rates import stored_bpp
 from vidgen.train.config import KeyframeRecipe
+from vidgen.train.config.tokenizer import QUANTIZER_WEIGHTS
 from vidgen.train.data.latent_statistics import SMALLEST_SPREAD, clip_batches
 from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, Mixture, collate
-from vidgen.train.loss_config import QUANTIZER_WEIGHTS
 from vidgen.train.losses.reconstruction import ReconstructionLoss
 from vidgen.train.tasks.task import Metrics, Task
 from vidgen.train.tasks.tokenizer import codebook_usage

@@ -21,14 +21,14 @@ from vidgen.tokenizers.config import TokenizerConfig
 from vidgen.tokenizers.model import Encoded, VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
 from vidgen.train.config import TokenizerRecipe
+from vidgen.train.config.tokenizer import QUANTIZER_WEIGHTS
 from vidgen.train.data.latent_statistics import STATISTICS_CLIPS, clip_batches, measure_latents
 from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, Mixture, collate
-from vidgen.train.loss_config import QUANTIZER_WEIGHTS
 from vidgen.train.losses.adversarial import Adversary
 from vidgen.train.losses.discriminators import last_layer
 from vidgen.train.losses.reconstruction import ReconstructionLoss
-from vidgen.train.runtime.activation_checkpointing import layers_of, recomputed
-from vidgen.train.tasks.task import Metrics, Task
+from vidgen.train.runtime.activation_checkpointing import activation_checkpointing, layers_of
+from vidgen.train.tasks.task import Metrics, Role, Task
 
 
 def build_tokenizer(recipe: TokenizerRecipe) -> VideoTokenizer:
@@ -60,7 +60,6 @@ def build_adversary(recipe: TokenizerRecipe) -> Adversary | None:
         seed=recipe.seed,
         device=recipe.device,
         precision=recipe.autocast,
-        grad_clip=recipe.optimizer.grad_clip,
     )
     if path := recipe.adversarial.init_from:
         try:
@@ -92,7 +91,7 @@ class TokenizerTask(Task):
         self.held_out = Mixture(recipe.data, recipe.seed + VALIDATION_SEED_OFFSET, "validation")
         self.reconstruction = ReconstructionLoss(recipe.loss, recipe.device)
         self.adversary = build_adversary(recipe)
-        self.last: tuple[Tensor, Tensor, float] | None = None  # real, fake and loss of the step that is being made
+        self.last: tuple[Tensor, Tensor, float] | None = None  # clips, decoded clips and loss of this step
         self.gather = collate
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, Metrics]:
@@ -118,7 +117,7 @@ class TokenizerTask(Task):
     def reconstruct(self, video: Tensor, generator: torch.Generator) -> tuple[Encoded, Tensor]:
         """The clip encoded, with a draw from the posterior, and decoded in float32."""
         layers = layers_of(self.model.encoder, self.model.decoder) if self.recipe.gradient_checkpointing else []
-        with recomputed(layers):
+        with activation_checkpointing(layers):
             encoded = self.model.encode(video, sample_posterior=True, generator=generator)
             latents = self.disturb(encoded.latents, generator)
             return encoded, self.model.decode(dataclasses.replace(encoded, latents=latents)).float()
@@ -142,19 +141,32 @@ class TokenizerTask(Task):
         usual = QUANTIZER_WEIGHTS.get(self.model.config.bottleneck, {})
         return weights.bottleneck_parts.get(name, usual.get(name, weights.bottleneck))
 
-    def after_step(self, step: int, lr: float) -> Metrics:
-        """A step of the discriminators, or a look at whether they start."""
-        if self.adversary is None or self.last is None:
+    def roles(self) -> dict[str, Role]:
+        """Return the discriminators, where the recipe has any."""
+        if self.adversary is None:
             return {}
-        (real, fake, reconstruction), self.last = self.last, None
-        return self.adversary.step(real, fake, reconstruction, step, lr)
+        optimizer = self.adversary.optimizer_config(self.recipe.optimizer)
+        return {"discriminator": Role(module=self.adversary, loss=self.discriminator_loss, optimizer=optimizer)}
+
+    def discriminator_loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor | None, Metrics]:
+        """Return the discriminators' loss of the clips that the decoder's turn left."""
+        real, fake, reconstruction = self.last
+        self.last = None
+        return self.adversary.discriminator_loss(real, fake, reconstruction)
+
+    def begin_step(self, step: int) -> None:
+        """Start the discriminators at their step."""
+        if self.adversary is not None:
+            self.adversary.begin_step(step)
 
     def state_dict(self) -> dict[str, Any]:
-        return {} if self.adversary is None else {"adversary": self.adversary.state_dict()}
+        """Return where the adversarial game stands."""
+        return {} if self.adversary is None else {"adversary": self.adversary.progress()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`."""
         if self.adversary is not None:
-            self.adversary.load_state_dict(state["adversary"])
+            self.adversary.load_progress(state["adversary"])
 
     def held_out_batches(self, count: int) -> Iterator[dict[str, Any]]:
         """`count` held-out clips in batches, the same ones every time."""

@@ -1,4 +1,4 @@
-"""MFU: the operations of a training step over what the machine could do in that time at the rate of matrix products."""
+"""MFU, model FLOP/s utilization: a training step's FLOP/s over the machine's peak FLOP/s of matrix products."""
 
 from __future__ import annotations
 
@@ -16,49 +16,48 @@ from torch.utils._pytree import tree_leaves
 
 from vidgen.profiling.roofline import matmul_rate
 
-SLICES = 3  # the roof is the best of so many short measurements
+SLICES = 3  # the peak is the best of so many short measurements
 
 
-def count_convolution(out: Tensor, x: Tensor, weight: Tensor, *_: Any, **__: Any) -> int:
-    return 2 * out.numel() * weight[0].numel() * (1 + needing_gradients(x, weight))
+def convolution_flops(out: Tensor, x: Tensor, weight: Tensor, *_: Any, **__: Any) -> int:
+    """Return the FLOPs of a convolution, forward and backward."""
+    return 2 * out.numel() * weight[0].numel() * (1 + count_gradients(x, weight))
 
 
-def count_linear(out: Tensor, x: Tensor, weight: Tensor, *_: Any, **__: Any) -> int:
-    return count_product(out, x, weight)
+def matmul_flops(out: Tensor, x: Tensor, y: Tensor, *_: Any, **__: Any) -> int:
+    """Return the FLOPs of a matrix product or linear layer, forward and backward."""
+    return 2 * out.numel() * x.shape[-1] * (1 + count_gradients(x, y))
 
 
-def count_product(out: Tensor, x: Tensor, y: Tensor, *_: Any, **__: Any) -> int:
-    return 2 * out.numel() * x.shape[-1] * (1 + needing_gradients(x, y))
-
-
-def count_attention(out: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> int:
+def attention_flops(out: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> int:
+    """Return the FLOPs of attention, forward and backward."""
     products = 2 * prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
-    return products * (3 if needing_gradients(q, k, v) else 1)
+    return products * (3 if count_gradients(q, k, v) else 1)
 
 
-def needing_gradients(*inputs: Tensor) -> int:
-    """For how many of them the backward pass makes a gradient: each costs as much as the product itself."""
+def count_gradients(*inputs: Tensor) -> int:
+    """Return for how many inputs the backward pass makes a gradient: each costs as much as the product itself."""
     return sum(x.requires_grad for x in inputs) if torch.is_grad_enabled() else 0
 
 
 COUNTS: dict[Callable, Callable[..., int]] = {
-    F.conv1d: count_convolution,
-    F.conv2d: count_convolution,
-    F.conv3d: count_convolution,
-    F.linear: count_linear,
-    torch.matmul: count_product,
-    Tensor.matmul: count_product,
-    Tensor.__matmul__: count_product,
-    F.scaled_dot_product_attention: count_attention,
+    F.conv1d: convolution_flops,
+    F.conv2d: convolution_flops,
+    F.conv3d: convolution_flops,
+    F.linear: matmul_flops,
+    torch.matmul: matmul_flops,
+    Tensor.matmul: matmul_flops,
+    Tensor.__matmul__: matmul_flops,
+    F.scaled_dot_product_attention: attention_flops,
 }
 
 
-class Operations(TorchFunctionMode):
-    """Counts convolutions, matrix products and attention of what is called inside, a multiply-add as two, with the
-    backward passes that they are going to have; what is computed a second time does not count.
+class FlopCounter(TorchFunctionMode):
+    """Counts the FLOPs of convolutions, matrix products and attention that are called inside, a multiply-add as two.
 
-    Calls are seen from above, before they are torn into kernels. (`FlopCounterMode` sees those, and its presence makes
-    torch choose others: a step that is counted would differ in its last bits from one that is not.)
+    Backward passes count at the call that will need them; what is computed a second time does not count. Calls are seen
+    before they are split into kernels. (`FlopCounterMode` sees kernels, and its presence makes torch choose others: a
+    step that is counted would differ in its last bits from one that is not.)
     """
 
     def __init__(self) -> None:
@@ -72,40 +71,46 @@ class Operations(TorchFunctionMode):
         return out
 
 
-class Utilisation:
-    """Counts the operations of a step the first time that a batch of its shapes comes."""
+class Utilization:
+    """Counts the FLOPs of a step the first time that a batch of its shapes comes."""
 
     def __init__(self, device: str, precision: str) -> None:
-        self.device, self.precision = device, precision
-        self._operations: dict[tuple, int] = {}
+        self.device = device
+        self.precision = precision
+        self._flops: dict[tuple, dict[str, int]] = {}
 
     def forget(self) -> None:
-        """Counts anew from here on: a game that has begun since, say, is part of a step."""
-        self._operations.clear()
+        """Count anew from here on: an adversarial loss that has begun since, say, is part of a step."""
+        self._flops.clear()
 
     @contextmanager
-    def counted(self, batch: Any) -> Iterator[None]:
-        """The forward pass of `batch`, counted if it is new."""
-        key = shapes_of(batch)
-        if key in self._operations:
+    def counted(self, batch: Any, part: str = "") -> Iterator[None]:
+        """Within the block is a forward pass of `batch`, counted if it is new; a step may have several parts."""
+        parts = self._flops.setdefault(shapes_of(batch), {})
+        if part in parts:
             yield
             return
-        with Operations() as counter:
+        with FlopCounter() as counter:
             yield
-        self._operations[key] = counter.total
+        parts[part] = counter.total
 
     def of(self, batch: Any, seconds: float) -> float:
-        """The share of the roof that the step of `batch` reached in `seconds`."""
-        return self._operations[shapes_of(batch)] / 1e9 / seconds / roof(self.device, self.precision)
+        """Return the share of peak FLOP/s that the step of `batch`, in all its parts, reached in `seconds`."""
+        return (
+            sum(self._flops.get(shapes_of(batch), {}).values())
+            / 1e9
+            / seconds
+            / peak_gflops(self.device, self.precision)
+        )
 
 
 def shapes_of(batch: Any) -> tuple[tuple[int, ...], ...]:
-    """The shapes of all tensors in a batch."""
+    """Return the shapes of all tensors in a batch."""
     return tuple(tuple(value.shape) for value in tree_leaves(batch) if isinstance(value, Tensor))
 
 
 @cache
-def roof(device: str, precision: str) -> float:
-    """GFLOP/s of large matrix products here, measured once for a process, in a moment."""
+def peak_gflops(device: str, precision: str) -> float:
+    """Return the peak GFLOP/s of large matrix products here, measured once for a process, in a moment."""
     side = 4096 if device.startswith("cuda") else 1024
     return max(matmul_rate(precision, device=device, side=side, seconds=0.05) for _ in range(SLICES))

@@ -14,8 +14,8 @@ from vidgen.train.ablations import run
 from vidgen.train.ablations.measurement import count_parameters
 from vidgen.train.ablations.run import compare
 from vidgen.train.ablations.variants import held_out_records, load_comparison
+from vidgen.train.config.files import load_recipe, shipped_recipes
 from vidgen.train.data.sources import Mixture, source_records
-from vidgen.train.recipe_files import load_recipe, shipped_recipes
 from vidgen.train.tasks.tokenizer import build_tokenizer
 
 FILE = """

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vidgen.errors import VidgenError
-from vidgen.train.loss_config import TokenizerLossConfig
+from vidgen.train.config import TokenizerLossConfig
 from vidgen.train.losses.perceptual import VGG16_SHAPES, PerceptualLoss
 from vidgen.train.losses.reconstruction import (
     LOSSES,

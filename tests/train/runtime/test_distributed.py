@@ -14,12 +14,12 @@ from torch import nn
 from vidgen.diffusion.noise import sample_generator
 from vidgen.errors import VidgenError
 from vidgen.tokenizers.bottlenecks.vector_quantizer import Codebook
-from vidgen.train.config import GuardConfig, LoopConfig, OptimizerConfig
-from vidgen.train.loss_config import AdversarialConfig
+from vidgen.train.config import AdversarialConfig, GuardConfig, LoopConfig, OptimizerConfig
 from vidgen.train.losses.adversarial import Adversary
 from vidgen.train.runtime import distributed
 from vidgen.train.runtime.loop import Trainer
-from vidgen.train.tasks.task import Task
+from vidgen.train.runtime.roles import RunningRole
+from vidgen.train.tasks.task import Role, Task
 
 WIDTH, BATCH = 6, 4
 
@@ -98,8 +98,8 @@ def spoil_one_point(step: int, point: torch.Tensor) -> float:
 def fit(out: Path) -> list:
     trainer = Trainer(Mirror(spoil_one_point), config_of(out))
     trainer.fit()
-    ema = [p.tolist() for p in trainer.ema.shadow_params]
-    return [[p.tolist() for p in trainer.parameters], ema, trainer.guard.rollbacks, trainer.guard.history[-1]]
+    ema = [p.tolist() for p in trainer.main.ema.shadow_params]
+    return [[p.tolist() for p in trainer.main.parameters], ema, trainer.monitor.rollbacks, trainer.monitor.history[-1]]
 
 
 def test_two_processes_train_as_one_go_back_as_one_and_write_once(tmp_path: Path) -> None:
@@ -142,12 +142,15 @@ def test_a_codebook_learns_of_the_vectors_of_all_processes() -> None:
 def play(parts: int) -> list:
     """Discriminators and anchors after three steps of the game, of which the first looks whether it starts."""
     config = AdversarialConfig(weight=0.1, width=4, depth=2, lecam=0.1, settle_steps=1, settle_gain=0.5)
-    game = Adversary(config, seed=0, device="cpu", precision="float32", grad_clip=1.0)
+    game = Adversary(config, seed=0, device="cpu", precision="float32")
     game.discriminators.double()
+    optimizer = game.optimizer_config(OptimizerConfig(lr=1e-3, grad_clip=1.0))
+    role = RunningRole("discriminator", Role(module=game, loss=game.discriminator_loss, optimizer=optimizer), 4)
     for step in range(4):
         clips = torch.rand(2, 2, 3, 5, 16, 16, generator=sample_generator(2, str(step)), dtype=torch.float64) * 2 - 1
         real, fake = (x.chunk(parts)[distributed.rank()] for x in clips)
-        game.step(real, fake, 1.0 + distributed.rank(), step, 1e-3)
+        game.begin_step(step)
+        role.update(lambda real=real, fake=fake: game.discriminator_loss(real, fake, 1.0 + distributed.rank()), 1e-3)
     state = [*game.discriminators.state_dict().values(), *game.anchors.state_dict().values()]
     return [game.age, *(value.tolist() for value in state)]
 

@@ -83,7 +83,8 @@ def test_a_nan_goes_back_says_so_and_goes_on_with_other_data_at_a_lower_rate(tmp
     assert asked == [*range(7), *(DATA_SHIFT + step for step in range(4, 12))]
     after = rows(config)[rows(config).index(event) + 1 :]
     assert [row["step"] for row in after if "loss" in row] == list(range(5, 13))
-    assert all(row["lr"] == 0.5 * learning_rate(row["step"] - 1, config) for row in after if "lr" in row)
+    rates = {step: learning_rate(step - 1, config.optimizer, config.steps) for step in range(5, 13)}
+    assert all(row["lr"] == 0.5 * rates[row["step"]] for row in after if "lr" in row)
     progress = json.loads((tmp_path / "run" / "checkpoint-12" / "progress.json").read_text())
     assert (progress["guard"]["rollbacks"], progress["guard"]["lr_scale"]) == (1, 0.5)
     assert (tmp_path / "run" / "final").is_dir()
@@ -101,10 +102,10 @@ def test_a_run_killed_after_a_rollback_goes_on_as_if_it_had_not_been(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         Trainer(Toy(killed), recipe(tmp_path / "killed")).fit()
     resumed = Trainer(Toy(), recipe(tmp_path / "killed"))
-    assert (resumed.step, resumed.guard.rollbacks, resumed.guard.lr_scale) == (4, 1, 0.5)
+    assert (resumed.step, resumed.monitor.rollbacks, resumed.monitor.lr_scale) == (4, 1, 0.5)
     resumed.fit()
     assert torch.equal(resumed.task.model.weight, whole.task.model.weight)
-    assert resumed.guard.state_dict() == whole.guard.state_dict()
+    assert resumed.monitor.state_dict() == whole.monitor.state_dict()
 
 
 def test_before_the_first_checkpoint_a_run_goes_back_to_its_start(tmp_path):
@@ -156,7 +157,7 @@ def test_a_run_that_keeps_going_wrong_gives_up_in_one_line(tmp_path):
     assert "\n" not in str(caught.value) and not (tmp_path / "run" / "final").exists()
     assert [row["to_step"] for row in rows(config) if "event" in row] == [4, 4]
     healed = Trainer(Toy(), recipe(tmp_path, guard={"rollbacks": 5}))  # as the message says
-    assert (healed.guard.rollbacks, healed.guard.lr_scale) == (2, 0.25)
+    assert (healed.monitor.rollbacks, healed.monitor.lr_scale) == (2, 0.25)
     healed.fit()
 
 
@@ -190,23 +191,23 @@ def test_gradients_are_watched_too():
 
 
 def test_usage_counts_only_once_it_has_been_there():
-    guard = DivergenceMonitor(GuardConfig(patience=1, min_usage=0.5))
-    guard.check(1.0, 1.0, {"codebook_usage": 0.1})
-    guard.check(1.0, 1.0, {"codebook_usage": 0.6})
+    monitor = DivergenceMonitor(GuardConfig(patience=1, min_usage=0.5))
+    monitor.check(1.0, 1.0, {"codebook_usage": 0.1})
+    monitor.check(1.0, 1.0, {"codebook_usage": 0.6})
     with pytest.raises(TrainingDiverged, match="usage 0.1"):
-        guard.check(1.0, 1.0, {"codebook_usage": 0.1})
+        monitor.check(1.0, 1.0, {"codebook_usage": 0.1})
 
 
-def test_a_guard_goes_on_from_its_state():
+def test_a_monitor_goes_on_from_its_state():
     one = DivergenceMonitor(GuardConfig(window=10, patience=2))
     for value in (1.0, 2.0, 3.0, 100.0):
         one.check(value, 1.0, {})
     two = DivergenceMonitor(GuardConfig(window=10, patience=2))
     two.load_state_dict(json.loads(json.dumps(one.state_dict())))
     assert two.state_dict() == one.state_dict() and not two.healthy
-    for guard in (one, two):
+    for monitor in (one, two):
         with pytest.raises(TrainingDiverged, match="100 is more than 10 times its median 2"):
-            guard.check(100.0, 1.0, {})
+            monitor.check(100.0, 1.0, {})
 
 
 @pytest.mark.parametrize(

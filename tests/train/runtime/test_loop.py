@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from vidgen.errors import VidgenError
 from vidgen.pipelines.loading import load_tokenizer
-from vidgen.train.recipe_files import load_recipe
+from vidgen.train.config.files import load_recipe
 from vidgen.train.runtime.checkpoints import checkpoint_steps
 from vidgen.train.runtime.divergence import TrainingDiverged
 from vidgen.train.runtime.loop import Trainer, train
@@ -24,7 +24,7 @@ from vidgen.train.tasks.tokenizer import TokenizerTask
 
 RUN = """
 import sys
-from vidgen.train.recipe_files import load_recipe
+from vidgen.train.config.files import load_recipe
 from vidgen.train.runtime.loop import train
 train(load_recipe(sys.argv[1], sys.argv[2:]))
 """
@@ -97,11 +97,11 @@ def test_loss_that_is_not_finite_changes_neither_the_weights_nor_the_checkpoint(
     trainer = Trainer(TokenizerTask(recipe), recipe)
     good = trainer.save()
     with torch.no_grad():
-        trainer.parameters[0].fill_(float("nan"))
-    before = [p.detach().clone() for p in trainer.parameters[1:]]
+        trainer.main.parameters[0].fill_(float("nan"))
+    before = [p.detach().clone() for p in trainer.main.parameters[1:]]
     with pytest.raises(TrainingDiverged, match="loss nan is not finite"):
         trainer.train_step(trainer.task.gather([trainer.task.dataset[(0, 0)]]))
-    assert all(torch.equal(a, b) for a, b in zip(before, trainer.parameters[1:], strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer.main.parameters[1:], strict=True))
     assert all(torch.isfinite(v).all() for v in load_file(good / "model.safetensors").values())
 
 
@@ -135,17 +135,17 @@ def test_validation_uses_averaged_weights_and_puts_them_back(tokenizer_recipe):
     name, overrides = tokenizer_recipe
     recipe = load_recipe(name, overrides)
     trainer = Trainer(TokenizerTask(recipe), recipe)
-    before = trainer.parameters[0].detach().clone()
-    trainer.ema.shadow_params[0].zero_()
+    before = trainer.main.parameters[0].detach().clone()
+    trainer.main.ema.shadow_params[0].zero_()
     with trainer.averaged():
-        assert not trainer.parameters[0].any()
-    assert torch.equal(trainer.parameters[0], before)
+        assert not trainer.main.parameters[0].any()
+    assert torch.equal(trainer.main.parameters[0], before)
 
 
 def test_learning_rate_warms_up_and_ends_at_its_floor(tokenizer_recipe):
     recipe = load_recipe(tokenizer_recipe[0], ["out=x", "steps=100", "optimizer.warmup=10", "optimizer.final_lr=0.1"])
     peak = recipe.optimizer.lr
-    assert learning_rate(0, recipe) == pytest.approx(peak / 10)
-    assert learning_rate(9, recipe) == pytest.approx(peak)
-    assert learning_rate(55, recipe) == pytest.approx(peak * (0.1 + 0.9 * 0.5))
-    assert learning_rate(100, recipe) == pytest.approx(peak * 0.1)
+    assert learning_rate(0, recipe.optimizer, 100) == pytest.approx(peak / 10)
+    assert learning_rate(9, recipe.optimizer, 100) == pytest.approx(peak)
+    assert learning_rate(55, recipe.optimizer, 100) == pytest.approx(peak * (0.1 + 0.9 * 0.5))
+    assert learning_rate(100, recipe.optimizer, 100) == pytest.approx(peak * 0.1)

@@ -8,10 +8,11 @@ from vidgen.errors import VidgenError
 from vidgen.pipelines.loading import load_pipeline
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
+from vidgen.train.config.files import load_recipe
 from vidgen.train.data.latent_cache import LatentCache
-from vidgen.train.recipe_files import load_recipe
 from vidgen.train.runtime.loop import train
-from vidgen.train.tasks.diffusion import DiffusionTask, build_networks, draw_given
+from vidgen.train.tasks.denoising import build_networks, draw_clean_frames
+from vidgen.train.tasks.diffusion import DiffusionTask
 
 SMALL = [
     "cached_clips=6", "steps=4", "batch_size=2", "log_every=1", "validate_every=2", "checkpoint_every=2",
@@ -81,7 +82,7 @@ def test_recipes_say_size_and_attention(recipe, settings):
     loss.backward()
     assert loss.isfinite() and model.patch_out.weight.grad.any()
     recipe.model = {}
-    assert build_networks(recipe, 4)[0].config.width == 384
+    assert build_networks(recipe, 4).transformer.config.width == 384
 
 
 @pytest.mark.parametrize(
@@ -138,12 +139,12 @@ def test_unknown_settings_are_named(recipe):
 
 
 def test_given_frames_are_clean_and_one_is_always_left():
-    given = draw_given(4000, 5, 0.5, torch.Generator().manual_seed(0))
+    given = draw_clean_frames(4000, 5, 0.5, torch.Generator().manual_seed(0))
     assert not given.all(dim=1).any()
     patterns = {tuple(row) for row in given.int().tolist()}
     assert {(1, 0, 0, 0, 0), (1, 0, 0, 0, 1), (1, 1, 1, 1, 0), (0, 1, 0, 1, 1)} <= patterns
     assert given.any(dim=1).float().mean() == pytest.approx(0.5, abs=0.03)
-    assert not draw_given(8, 1, 1.0, torch.Generator()).any()  # an image has nothing to be made from
+    assert not draw_clean_frames(8, 1, 1.0, torch.Generator()).any()  # an image has nothing to be made from
 
 
 def test_frames_without_noise_do_not_count(recipe):

@@ -11,8 +11,8 @@ from vidgen.errors import VidgenError
 from vidgen.metrics import psnr
 from vidgen.samplers.solvers import SAMPLERS
 from vidgen.tokenizers.diffusion_decoder.model import DiffusionTokenizer
+from vidgen.train.config.files import load_recipe
 from vidgen.train.data.sources import collate
-from vidgen.train.recipe_files import load_recipe
 from vidgen.train.runtime.loop import Trainer, train
 from vidgen.train.tasks.diffusion_decoder import DiffusionTokenizerTask
 from vidgen.train.tasks.tokenizer import TokenizerTask

@@ -16,12 +16,13 @@ from vidgen.models.text.encoders import TextEncoding
 from vidgen.pipelines.loading import load_pipeline
 from vidgen.pipelines.scheduler_config import SchedulerConfig
 from vidgen.pipelines.video import VideoPipeline
+from vidgen.train.config.files import load_recipe
 from vidgen.train.data.latent_cache import LatentCache, draw_picture
 from vidgen.train.data.sources import Mixture
-from vidgen.train.losses.contrastive import PictureMatching
-from vidgen.train.recipe_files import load_recipe
+from vidgen.train.losses.contrastive import ImageTextContrastiveLoss
 from vidgen.train.runtime.loop import Trainer
 from vidgen.train.tasks.diffusion import DiffusionTask
+from vidgen.train.tasks.ip_adapter import IPAdapterTask
 
 SMALL = [
     "cached_clips=4", "steps=4", "batch_size=2", "log_every=1", "validate_every=4", "checkpoint_every=2",
@@ -42,7 +43,7 @@ def load(words, *changes):
 
 def test_only_the_encoder_is_trained_and_the_pipeline_has_it(words, tmp_path):
     recipe, base = load(words), load_pipeline(str(tmp_path / "base"))
-    task = DiffusionTask(recipe)
+    task = IPAdapterTask(recipe)
     before = {name: p.clone() for name, p in task.image_prompt.named_parameters()}
     assert set(task.model) == {"image_prompt", "matching"}  # the latter is not exported
     trainer = Trainer(task, recipe)
@@ -60,11 +61,11 @@ def test_only_the_encoder_is_trained_and_the_pipeline_has_it(words, tmp_path):
 
 def test_a_run_goes_on_where_it_stood(words, tmp_path):
     recipe = load(words)
-    whole = Trainer(DiffusionTask(recipe), recipe)
+    whole = Trainer(IPAdapterTask(recipe), recipe)
     whole.fit()
     for path in (tmp_path / "run" / "checkpoint-4", tmp_path / "run" / "final"):
         path.rename(tmp_path / f"first-{path.name}")
-    again = Trainer(DiffusionTask(recipe), recipe)
+    again = Trainer(IPAdapterTask(recipe), recipe)
     assert again.step == 2
     again.fit()
     for one, two in zip(whole.task.model.parameters(), again.task.model.parameters(), strict=True):
@@ -100,11 +101,11 @@ def test_the_encoder_learns_to_say_what_the_words_left_out(words):
     """With a picture and the words for the motion alone a clip gets the colour that the caption would have named: of
     each of two pictures its own."""
     changes = ("cached_clips=2", "whole_captions=0", "match_weight=0", "seed=10")  # a blue and a red one
-    task = DiffusionTask(load(words, *changes))
+    task = IPAdapterTask(load(words, *changes))
     torch.manual_seed(0)
     shape = IPAdapterConfig(latent_channels=4, text_width=4, tokens=2, width=16, depth=1, head_dim=16)
     task.transformer, task.text_encoder, task.image_prompt = Painter(), Colourist(), IPAdapterEncoder(shape)
-    task.model["matching"] = PictureMatching(4)
+    task.model["matching"] = ImageTextContrastiveLoss(4)
     optimizer = torch.optim.Adam(task.image_prompt.parameters(), lr=0.01)
     data = task.dataset
     labels = [ClipLabels.from_dict(row["labels"]) for row in data.rows]
@@ -133,7 +134,7 @@ def test_the_encoder_learns_to_say_what_the_words_left_out(words):
 
 
 def test_pictures_are_matched_with_different_texts():
-    matching = PictureMatching(4)
+    matching = ImageTextContrastiveLoss(4)
     with torch.no_grad():
         for layer in (matching.of_picture, matching.of_text):
             layer.weight.copy_(torch.eye(4)), layer.bias.zero_()
@@ -147,7 +148,7 @@ def test_pictures_are_matched_with_different_texts():
 
 
 def test_with_the_denoiser_all_are_trained(words):
-    recipe = load(words, "part=all", "reference=0.7")
+    recipe = load(words, "task=diffusion", "reference=0.7")
     task = DiffusionTask(recipe)
     assert set(task.model) == {"transformer", "text_encoder", "image_prompt"}
     batch = task.gather([task.dataset[(0, slot)] for slot in range(4)])
@@ -161,7 +162,7 @@ def test_with_the_denoiser_all_are_trained(words):
 def test_pictures_are_added_to_a_cache_that_has_none(words, tmp_path):
     recipe = load(words)
     said = {"seed": 0, "count": 4, "cache": recipe.cache}
-    tokenizer = DiffusionTask(recipe).tokenizer
+    tokenizer = IPAdapterTask(recipe).tokenizer
     old = LatentCache(tokenizer, recipe.data, **{**said, "seed": 7})
     folder = max((tmp_path / "cache").iterdir(), key=lambda f: f.stat().st_mtime)
     assert sorted(f.name for f in folder.iterdir()) == ["captions.jsonl", "latents.safetensors"]
@@ -190,7 +191,7 @@ def test_of_files_the_picture_is_one_of_the_clips_frames(words, tmp_path, waves)
         write_video(waves(5, 16, 16), tmp_path / "clips" / f"{name}.mkv", fps=8)
         (tmp_path / "clips" / f"{name}.txt").write_text("water")
     recipe = load(words, f"data.sources=[{{kind: clips, path: {tmp_path / 'clips'}, short_side: 16, hold_out: 2}}]")
-    task = DiffusionTask(recipe)
+    task = IPAdapterTask(recipe)
     frames = task.tokenizer.encode(torch.stack([
         torch.from_numpy(frame).permute(2, 0, 1)[:, None] / 127.5 - 1.0 for frame in waves(5, 16, 16)
     ])).latents  # fmt: skip
@@ -206,8 +207,8 @@ def test_of_files_the_picture_is_one_of_the_clips_frames(words, tmp_path, waves)
         ("whole_captions=-1", "whole_captions=-1 is a share"),
         ("match_weight=-1", "match_weight=-1 must be 0 or more"),
         ("part=decoder", "part 'decoder': choose 'all' or 'image_prompt'"),
-        ("reference=0", "part=image_prompt needs a trained model and clips with a picture"),
-        ("init_from=''", "part=image_prompt needs a trained model"),
+        ("reference=0", "task ip_adapter needs a trained model and clips with a picture"),
+        ("init_from=''", "task ip_adapter needs a trained model"),
         ("lora_rank=4", "a LoRA is trained"),
     ],
 )
@@ -228,4 +229,4 @@ def test_recipes_that_cannot_be(words, change, says):
 )
 def test_encoders_that_cannot_be(words, change, says):
     with pytest.raises(VidgenError, match=says):
-        DiffusionTask(load(words, change))
+        IPAdapterTask(load(words, change))

@@ -11,7 +11,7 @@ from vidgen.errors import VidgenError
 from vidgen.tokenizers.keyframes.model import KeyframeTokenizer
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
-from vidgen.train.recipe_files import load_recipe
+from vidgen.train.config.files import load_recipe
 from vidgen.train.runtime.loop import train
 from vidgen.train.tasks.keyframes import KeyframeTask
 

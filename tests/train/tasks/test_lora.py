@@ -11,14 +11,14 @@ from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder
 from vidgen.pipelines.loading import load_pipeline
 from vidgen.pipelines.scheduler_config import SchedulerConfig
-from vidgen.train.recipe_files import load_recipe
+from vidgen.train.config.files import load_recipe
 from vidgen.train.runtime.loop import Trainer
-from vidgen.train.tasks.diffusion import DiffusionTask
+from vidgen.train.tasks.lora import LoRATask
 
 SMALL = [
     "cached_clips=4", "steps=4", "batch_size=2", "log_every=1", "validate_every=4", "checkpoint_every=2",
     "data.validation_clips=2", "data.num_frames=5", "data.size=[16,16]", "autocast=float32",
-    "optimizer={kind: adamw, lr: 0.02, warmup: 0}", "lora_rank=3", "lora_alpha=6", "validation_levels=2",
+    "optimizer={kind: adamw, lr: 0.02, warmup: 0}", "task=lora", "lora_rank=3", "lora_alpha=6", "validation_levels=2",
 ]  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def run(network) -> torch.Tensor:
 def test_the_file_is_what_was_trained_and_the_model_stays(words, tmp_path):
     recipe = load_recipe("diffusion_default", words)
     base = load_pipeline(str(tmp_path / "base")).transformer
-    task = DiffusionTask(recipe)
+    task = LoRATask(recipe)
     assert set(task.model) == {"lora"} and all("down" in n or "up" in n for n, _ in task.model.named_parameters())
     torch.testing.assert_close(run(task.transformer), run(base), rtol=0, atol=1e-6)  # not changed yet
     trainer = Trainer(task, recipe)
@@ -64,11 +64,11 @@ def test_the_file_is_what_was_trained_and_the_model_stays(words, tmp_path):
 
 def test_a_run_goes_on_where_it_stood(words, tmp_path):
     recipe = load_recipe("diffusion_default", words)
-    whole = Trainer(DiffusionTask(recipe), recipe)
+    whole = Trainer(LoRATask(recipe), recipe)
     whole.fit()
     for path in (tmp_path / "run" / "checkpoint-4", tmp_path / "run" / "final"):
         path.rename(tmp_path / f"first-{path.name}")
-    again = Trainer(DiffusionTask(recipe), recipe)
+    again = Trainer(LoRATask(recipe), recipe)
     assert again.step == 2
     again.fit()
     for one, two in zip(whole.task.model.parameters(), again.task.model.parameters(), strict=True):
@@ -94,7 +94,7 @@ def test_recipes_that_cannot_be(words, change, says):
 )
 def test_what_the_model_predicts_is_what_the_lora_learns(words, change, says):
     with pytest.raises(VidgenError, match=f"base: its {change.partition('=')[0].removeprefix('time.')} is {says}"):
-        DiffusionTask(load_recipe("diffusion_default", [*words, change]))
+        LoRATask(load_recipe("diffusion_default", [*words, change]))
 
 
 def test_ranks_that_layers_do_not_have():

@@ -12,7 +12,7 @@ from vidgen.errors import VidgenError
 from vidgen.pipelines.loading import load_tokenizer
 from vidgen.tokenizers.bottlenecks.implicit_quantizers import FSQ
 from vidgen.tokenizers.bottlenecks.vector_quantizer import VQ
-from vidgen.train.recipe_files import load_recipe
+from vidgen.train.config.files import load_recipe
 from vidgen.train.runtime.loop import Trainer, train
 from vidgen.train.tasks.tokenizer import TokenizerTask, codebook_usage
 
@@ -160,15 +160,18 @@ def test_a_nan_in_the_game_is_recovered_from(tokenizer_recipe, tmp_path, capsys)
     name, overrides = tokenizer_recipe
     recipe = load_recipe(name, [*overrides, *GAME])
     task = TokenizerTask(recipe)
-    step, calls = task.adversary.step, []
+    loss, begin, steps = task.adversary.discriminator_loss, task.begin_step, []
 
-    def spoil(real, fake, reconstruction, number, lr):
-        calls.append(number)
-        return step(real * (math.nan if len(calls) == 6 else 1.0), fake, reconstruction, number, lr)
+    def begin_step(step):
+        steps.append(step)
+        begin(step)
 
-    task.adversary.step = spoil
+    def spoil(real, fake, reconstruction):
+        return loss(real * (math.nan if len(steps) == 6 else 1.0), fake, reconstruction)
+
+    task.begin_step, task.adversary.discriminator_loss = begin_step, spoil
     final = Trainer(task, recipe).fit()
-    assert calls == [0, 1, 2, 3, 4, 5, 4, 5]  # the sixth goes back to checkpoint-4
+    assert steps == [0, 1, 2, 3, 4, 5, 4, 5]  # the sixth goes back to checkpoint-4
     assert "discriminator loss nan is not finite; back to step 4" in capsys.readouterr().err
     tensors = load_tokenizer(str(final)).state_dict() | load_file(final / "discriminators.safetensors")
     assert all(torch.isfinite(v).all() for v in tensors.values())

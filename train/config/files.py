@@ -15,50 +15,51 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vidgen.errors import VidgenError
-from vidgen.train.config import TASKS, LoopConfig
-from vidgen.train.recipe_checks import check_recipe
+from vidgen.train.config.aliases import FORMER_DIFFUSION_KEYS, KEYS, read_former_words
+from vidgen.train.config.run import LoopConfig
 
-RECIPES = Path(__file__).parent / "recipes"
+RECIPES = Path(__file__).parents[1] / "recipes"
+FIRST_KEYS = {"task", *KEYS, *FORMER_DIFFUSION_KEYS}  # which a recipe's dataclass depends on
 
 
 def find_recipe(name: str) -> Path:
-    """The YAML file of a recipe given by path, or by the name of a shipped one."""
+    """Return the YAML file of a recipe given by path, or by the name of a shipped one."""
     for path in (Path(name), RECIPES / f"{name}.yaml"):
         if path.is_file():
             return path
-    known = ", ".join(p.stem for p in shipped_recipes())
-    raise VidgenError(f"recipe {name!r} is neither a file nor a shipped recipe; shipped: {known}")
+    names = ", ".join(p.stem for p in shipped_recipes())
+    raise VidgenError(f"recipe {name!r} is neither a file nor a shipped recipe; shipped: {names}")
 
 
 def shipped_recipes() -> list[Path]:
-    """The recipes of this package; `compare_*.yaml` beside them are comparisons of several."""
+    """Return the recipes of this package; `compare_*.yaml` beside them are ablations over several."""
     return sorted(p for p in RECIPES.glob("*.yaml") if not p.stem.startswith("compare_"))
 
 
 def read_recipe(path: Path, heirs: tuple[Path, ...] = ()) -> DictConfig:
-    """The YAML at `path` over the recipe that its key `base` names, if it has one."""
+    """Return the YAML at `path` over the recipe that its key `base` names, if it has one."""
     if path in heirs:
         raise VidgenError(f"{path} is its own base, by way of {heirs[-1]}; take one `base` out")
     recipe = OmegaConf.load(path)
     base = recipe.pop("base", "")
-    return changed(read_recipe(find_recipe(base), (*heirs, path)), recipe, path) if base else recipe
+    return apply_changes(read_recipe(find_recipe(base), (*heirs, path)), recipe, path) if base else recipe
 
 
-def changed(base: DictConfig, changes: DictConfig, path: Path) -> DictConfig:
-    """`base` with `changes` over it; VidgenError where those of a list are not for items that it has."""
+def apply_changes(base: DictConfig, changes: DictConfig, path: Path) -> DictConfig:
+    """Return `base` with `changes` over it; VidgenError where those of a list are not for items that it has."""
     for key, value in changes.items():
         below = base.get(key)
         if isinstance(value, DictConfig) and isinstance(below, ListConfig):
             if wrong := [number for number in value if number not in range(len(below))]:
                 raise VidgenError(f"{path}: {key} has no item {wrong[0]}; its base has {len(below)}, from 0 on")
-            changes[key] = [changed(item, value[i], path) if i in value else item for i, item in enumerate(below)]
+            changes[key] = [apply_changes(item, value[i], path) if i in value else item for i, item in enumerate(below)]
         elif isinstance(value, DictConfig) and isinstance(below, DictConfig):
-            changes[key] = changed(below, value, path)
+            changes[key] = apply_changes(below, value, path)
     return OmegaConf.merge(base, changes)
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """The key and the value, read as YAML, of "key=value"; VidgenError for any other form."""
+    """Return the key and the value, read as YAML, of "key=value"; VidgenError for any other form."""
     key, equals, value = text.partition("=")
     if not equals:
         raise VidgenError(f"override {text!r} is not of the form key=value, e.g. steps=100")
@@ -66,7 +67,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explain_errors(path: Path) -> Iterator[None]:
     """Within the block, what omegaconf, YAML and the file system say of `path` becomes a VidgenError of one line."""
     try:
         yield
@@ -85,12 +86,12 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def load_recipe(name: str, overrides: list[str] | tuple[str, ...] = ()) -> LoopConfig:
-    """The recipe `name` with `key=value` overrides, checked against its task's dataclass.
+    """Return the recipe `name` with `key=value` overrides, checked against its task's dataclass.
 
     Raises VidgenError for an unknown recipe, task or key, a value of another type, or a missing `out`.
     """
     path = find_recipe(name)
-    with explained(path):
+    with explain_errors(path):
         written = read_recipe(path)
     if "variants" in written:
         raise VidgenError(f"{path} compares several recipes: `vidgen tokenizer compare {name} --out FOLDER` runs it")
@@ -98,14 +99,20 @@ def load_recipe(name: str, overrides: list[str] | tuple[str, ...] = ()) -> LoopC
 
 
 def resolve_recipe(written: DictConfig, overrides: list[str] | tuple[str, ...], path: Path) -> LoopConfig:
-    """What `load_recipe` returns, of a recipe that was read already; `path` is what errors name."""
-    with explained(path):
+    """Return what `load_recipe` does, of a recipe that was read already; `path` is what errors name."""
+    from vidgen.train.tasks.registry import TASKS
+
+    with explain_errors(path):
         changes = [parse_override(override) for override in overrides]
-        task = dict(changes).get("task", written.get("task"))
+        first = {key: value for key, value in changes if key in FIRST_KEYS}
+        written = read_former_words(OmegaConf.merge(written, first), path)
+        task = written.get("task")
         if task not in TASKS:
             raise VidgenError(f"{path}: task {task!r} is unknown; choose one of {', '.join(TASKS)}")
-        checked = OmegaConf.merge(OmegaConf.structured(TASKS[task]), written)
+        checked = OmegaConf.merge(OmegaConf.structured(TASKS[task].recipe), written)
         for key, value in changes:
+            if key in first:
+                continue
             try:
                 OmegaConf.update(checked, key, value, merge=True)
             except (TypeError, ValueError, IndexError) as error:  # what omegaconf says of names in a list, for one
@@ -114,5 +121,5 @@ def resolve_recipe(written: DictConfig, overrides: list[str] | tuple[str, ...], 
                     f"{path}: {key} cannot be set ({reason}); `vidgen train RECIPE --dry-run` prints the keys"
                 ) from None
         recipe = OmegaConf.to_object(checked)
-    check_recipe(recipe, path)
+    recipe.check(path)
     return recipe

@@ -1,0 +1,16 @@
+"""What a recipe can say: the dataclasses that its YAML is checked against, one of them for each task."""
+
+from vidgen.train.config.data import DataConfig as DataConfig
+from vidgen.train.config.data import SourceConfig as SourceConfig
+from vidgen.train.config.diffusion import DiffusionRecipe as DiffusionRecipe
+from vidgen.train.config.diffusion import IPAdapterRecipe as IPAdapterRecipe
+from vidgen.train.config.diffusion import LoRARecipe as LoRARecipe
+from vidgen.train.config.keyframes import KeyframeLossConfig as KeyframeLossConfig
+from vidgen.train.config.keyframes import KeyframeRecipe as KeyframeRecipe
+from vidgen.train.config.run import GuardConfig as GuardConfig
+from vidgen.train.config.run import LoopConfig as LoopConfig
+from vidgen.train.config.run import OptimizerConfig as OptimizerConfig
+from vidgen.train.config.tokenizer import AdversarialConfig as AdversarialConfig
+from vidgen.train.config.tokenizer import DiffusionTokenizerRecipe as DiffusionTokenizerRecipe
+from vidgen.train.config.tokenizer import TokenizerLossConfig as TokenizerLossConfig
+from vidgen.train.config.tokenizer import TokenizerRecipe as TokenizerRecipe

@@ -1,0 +1,109 @@
+"""What the tasks on a denoising loss are trained on: `diffusion`, `lora` and `ip_adapter`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vidgen.errors import VidgenError
+from vidgen.train.config.run import LoopConfig
+
+
+@dataclass
+class DiffusionRecipe(LoopConfig):
+    """Task `diffusion`: a VideoDiT and, where `text_model` is set, a text encoder trained with it.
+
+    `preset` names a size of VideoDiT (vidgen.models.dit.presets; empty: the defaults), `model` overrides fields
+    of its config. Latents of `cached_clips` clips are encoded once by `tokenizer` and kept in `cache`, keyed by the
+    tokenizer's hash and the data. `time` is the TimeDistribution that the checkpoint carries to the sampler, path
+    included; `weighting` is one of vidgen.diffusion.loss_weighting, "none" for the plain error of
+    what is predicted. `train_text` false keeps the text encoder as it is.
+
+    Shares of the clips: `drop_text` without their caption, `per_frame_noise` with a noise level of its own for each
+    latent frame, `given_frames` with some latent frames clean, from which the others are made (images to video,
+    continuation, frames between), `reference` with a picture of what they show beside their caption, by an image prompt
+    encoder of shape `image_model`. What the picture makes unnecessary is left out of the captions of those clips, but
+    for `whole_captions` of them.
+    """
+
+    tokenizer: str = "default"
+    cache: str = ""
+    cached_clips: int = 20000
+    preset: str = ""
+    model: dict[str, Any] = field(default_factory=dict)
+    text_model: dict[str, Any] = field(default_factory=dict)
+    prediction_type: str = "flow_prediction"
+    weighting: str = "none"
+    time: dict[str, Any] = field(default_factory=dict)
+    train_text: bool = True
+    drop_text: float = 0.1
+    per_frame_noise: float = 0.0
+    given_frames: float = 0.0
+    reference: float = 0.0
+    whole_captions: float = 0.2
+    image_model: dict[str, Any] = field(default_factory=dict)
+    validation_levels: int = 8
+
+    def check(self, path: Path) -> None:
+        """Raise VidgenError for shares that are none, and for clips of several lengths."""
+        super().check(path)
+        for source in self.data.sources:
+            if source.num_frames not in (0, self.data.num_frames):
+                raise VidgenError(
+                    f"{path}: task {self.task} takes clips of one length: leave num_frames of its sources at 0"
+                )
+        for name in ("reference", "whole_captions"):
+            share = getattr(self, name)
+            if not 0.0 <= share <= 1.0:
+                raise VidgenError(f"{path}: {name}={share:g} is a share of the clips: 0 to 1")
+
+
+@dataclass
+class LoRARecipe(DiffusionRecipe):
+    """Task `lora`: a LoRA of rank `lora_rank` on the denoiser of `init_from`, and nothing else.
+
+    `final` is its file, for `vidgen sample --lora`. `lora_alpha` scales it by alpha / rank; 0 is the rank.
+    """
+
+    lora_rank: int = 8
+    lora_alpha: float = 0.0
+
+    def check(self, path: Path) -> None:
+        """Raise VidgenError for a LoRA on nothing, or by an optimizer that is for whole matrices."""
+        super().check(path)
+        if self.lora_rank < 1 or self.lora_alpha < 0:
+            raise VidgenError(
+                f"{path}: lora_rank={self.lora_rank}, lora_alpha={self.lora_alpha}: 0 or more, and a rank above 0"
+            )
+        if not self.init_from:
+            raise VidgenError(
+                f"{path}: lora_rank={self.lora_rank} needs a trained model: set init_from, e.g. to default"
+            )
+        if self.optimizer.kind != "adamw":
+            raise VidgenError(f"{path}: a LoRA is trained with optimizer.kind=adamw, not {self.optimizer.kind}")
+        if self.reference:
+            raise VidgenError(f"{path}: a LoRA is trained without pictures: set reference=0")
+
+
+@dataclass
+class IPAdapterRecipe(DiffusionRecipe):
+    """Task `ip_adapter`: the image prompt encoder of the pipeline `init_from`, or a new one for it, alone.
+
+    It learns from what the denoiser, kept as it is with its text encoder, predicts from the whole caption;
+    `match_weight` weighs beside that how well pictures are told apart by what they show in words.
+    """
+
+    reference: float = 1.0
+    match_weight: float = 0.1
+
+    def check(self, path: Path) -> None:
+        """Raise VidgenError for an image prompt encoder with nothing to learn from."""
+        super().check(path)
+        if self.match_weight < 0:
+            raise VidgenError(f"{path}: match_weight={self.match_weight:g} must be 0 or more")
+        if not (self.init_from and self.reference):
+            raise VidgenError(
+                f"{path}: task ip_adapter needs a trained model and clips with a picture: set init_from, e.g. to "
+                "default, and reference, e.g. to 1"
+            )

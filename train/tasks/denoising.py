@@ -1,0 +1,302 @@
+"""What tasks on a denoising loss share: networks, cached latents of captioned clips, the loss and its validation."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from einops import reduce
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from vidgen.checkpoints.pretrained import config_from_dict
+from vidgen.diffusion.loss_weighting import prediction_weight
+from vidgen.diffusion.noise import TimeDistribution, draw_normal, sample_generator
+from vidgen.diffusion.paths import PATHS, expand_level, find_prediction_type, network_input, read_prediction_type
+from vidgen.errors import VidgenError
+from vidgen.interfaces import NoiseSchedule
+from vidgen.models.dit.config import VideoDiTConfig
+from vidgen.models.dit.presets import find_preset
+from vidgen.models.dit.video_dit import VideoDiT
+from vidgen.models.ip_adapter import IPAdapterConfig, IPAdapterEncoder, beside_text
+from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder, TextEncoding, TransformersTextEncoder
+from vidgen.pipelines.loading import load_pipeline, load_tokenizer
+from vidgen.pipelines.scheduler_config import SchedulerConfig
+from vidgen.pipelines.video import VideoPipeline
+from vidgen.train.config import DiffusionRecipe
+from vidgen.train.data.latent_cache import CachedClip, LatentCache
+from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, rng_of
+from vidgen.train.tasks.task import Metrics, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Networks:
+    """The networks of a denoising loss. `image_prompt` is None where no clip has a picture, `schedule` that of the
+    pipeline that they come from, None for new ones."""
+
+    transformer: VideoDiT
+    text_encoder: nn.Module
+    image_prompt: IPAdapterEncoder | None
+    schedule: NoiseSchedule | None = None
+
+    def check_same_prediction(self, recipe: DiffusionRecipe, path: str, learner: str) -> None:
+        """Raise VidgenError where `learner` would learn something else than the model of `init_from` predicts."""
+        base = {"prediction_type": self.schedule.prediction_type, "path": self.schedule.time().path}
+        for key, own in (("prediction_type", recipe.prediction_type), ("path", path)):
+            if base[key] != own:
+                raise VidgenError(
+                    f"init_from={recipe.init_from}: its {key} is {base[key]}, not {own}; {learner} needs the same"
+                )
+
+
+def build_networks(recipe: DiffusionRecipe, latent_channels: int) -> Networks:
+    """Return the networks of the pipeline `init_from`, or new ones from the recipe's seed.
+
+    `text_model.pretrained` names a folder of transformers' T5, UMT5 or CLIP, which is used as it is.
+    """
+    if recipe.init_from:
+        pipeline = load_pipeline(recipe.init_from, dtype=torch.float32, device=recipe.device)
+        if not isinstance(pipeline.transformer, VideoDiT):
+            raise VidgenError(f"init_from={recipe.init_from} is a published pipeline; only vidgen's own are trained on")
+        if pipeline.transformer.config.latent_channels != latent_channels:
+            raise VidgenError(f"init_from={recipe.init_from} is for latents of another tokenizer; name another")
+        return Networks(
+            transformer=pipeline.transformer,
+            text_encoder=pipeline.text_encoder,
+            image_prompt=pipeline.image_prompt
+            or make_image_prompt(recipe, latent_channels, pipeline.text_encoder.width),
+            schedule=pipeline.scheduler,
+        )
+    text = dict(recipe.text_model)
+    pretrained = text.pop("pretrained", None)
+    torch.manual_seed(recipe.seed)
+    if pretrained:
+        encoder: nn.Module = TransformersTextEncoder.from_pretrained(pretrained, device=recipe.device)
+    else:
+        encoder = ByteTextEncoder(config_from_dict(ByteTextConfig, text, "recipe key `text_model`"))
+    sizes = {"latent_channels": latent_channels, "text_width": encoder.width}
+    preset = asdict(find_preset(recipe.preset)) if recipe.preset else {}
+    config = config_from_dict(VideoDiTConfig, {**preset, **recipe.model, **sizes}, "recipe key `model`")
+    if config.labels:
+        raise VidgenError(
+            f"recipe key `model`: clips of task diffusion have no {config.labels[0]}; leave classes, tasks, frame_rate "
+            "and frame_size out"
+        )
+    return Networks(
+        transformer=VideoDiT(config),
+        text_encoder=encoder,
+        image_prompt=make_image_prompt(recipe, latent_channels, encoder.width),
+    )
+
+
+def make_image_prompt(recipe: DiffusionRecipe, latent_channels: int, text_width: int) -> IPAdapterEncoder | None:
+    """Return a new image prompt encoder from the recipe's seed; None where no clip has a picture."""
+    if not recipe.reference:
+        return None
+    torch.manual_seed(recipe.seed)
+    sizes = {"latent_channels": latent_channels, "text_width": text_width}
+    config = config_from_dict(IPAdapterConfig, {**recipe.image_model, **sizes}, "recipe key `image_model`")
+    return IPAdapterEncoder(config).to(recipe.device)
+
+
+def draw_clean_frames(b: int, frames: int, share: float, generator: torch.Generator) -> Bool[Tensor, "b t"]:
+    """Draw which latent frames of a batch are clean, in about `share` of the clips: the first one, the first and the
+    last, those up to some moment, or any (each with probability 1/4). At least one frame is left to be denoised."""
+    chance, moment, kind = (torch.rand(b, 1, generator=generator) for _ in range(3))
+    index = torch.arange(frames)
+    first = (index == 0).expand(b, frames)
+    ends = first | (index == frames - 1)
+    past = index < 1 + (moment * (frames - 1)).floor()
+    some = torch.rand(b, frames, generator=generator) < 0.5
+    patterns = torch.stack([first, ends, past, some])  # kind b t
+    clean = patterns[(kind[:, 0] * len(patterns)).long(), torch.arange(b)]
+    return clean & ~clean.all(dim=1, keepdim=True) & (chance < share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """The random numbers of a batch: `dropped` captions, noise levels `t` (0 for clean frames), the noise `eps`."""
+
+    dropped: Bool[Tensor, " b"]
+    t: Float[Tensor, "b t"]
+    eps: Float[Tensor, "b c t h w"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """What the denoiser is told: the `text` with pictures' tokens beside it, and those `tokens` alone."""
+
+    text: TextEncoding
+    tokens: Float[Tensor, "b n d"] | None = None
+
+
+class DenoisingTask(Task):
+    """A base for tasks on w(t) |prediction - target|^2, at levels drawn from the recipe's TimeDistribution.
+
+    A task sets `model`, what it trains of the networks, and then calls `open_clips`.
+    """
+
+    def __init__(self, recipe: DiffusionRecipe) -> None:
+        self.recipe = recipe
+        self.time = config_from_dict(TimeDistribution, recipe.time, "recipe key `time`")
+        recipe.prediction_type = read_prediction_type(recipe.prediction_type)
+        self.target = find_prediction_type(recipe.prediction_type).target
+        self.path = PATHS[self.time.path]()
+        prediction_weight(recipe.weighting, recipe.prediction_type, torch.ones(1), torch.ones(1))  # a name it knows
+        dtype = torch.bfloat16 if recipe.autocast == "bfloat16" else torch.float32
+        self.tokenizer = load_tokenizer(recipe.tokenizer, dtype=dtype, device=recipe.device)
+        self.networks = build_networks(recipe, self.tokenizer.config.latent_channels)
+        self.transformer = self.networks.transformer
+        self.text_encoder = self.networks.text_encoder
+        self.image_prompt = self.networks.image_prompt
+
+    def open_clips(self) -> None:
+        """Encode the clips of the recipe's data, or read them from its cache."""
+        recipe = self.recipe
+        settings = {"cache": recipe.cache, "pictures": recipe.reference > 0}
+        self.dataset = LatentCache(self.tokenizer, recipe.data, seed=recipe.seed, count=recipe.cached_clips, **settings)
+        self.held_out = LatentCache(
+            self.tokenizer,
+            recipe.data,
+            seed=recipe.seed + VALIDATION_SEED_OFFSET,
+            count=recipe.data.validation_clips,
+            part="validation",
+            **settings,
+        )
+
+    def gather(self, samples: list[CachedClip]) -> dict[str, Any]:
+        """Return latents and captions, and with pictures these and what to say beside them."""
+        batch = {"latents": torch.stack([s.latents for s in samples]), "captions": [s.caption for s in samples]}
+        if self.recipe.reference:
+            batch["pictures"] = torch.stack([s.picture for s in samples])
+            batch |= {"beside": [s.beside for s in samples], "shows": [s.shows for s in samples]}
+        return batch
+
+    def draw(self, x0: Float[Tensor, "b c t h w"], generator: torch.Generator) -> Draw:
+        """Draw which captions are dropped, the noise levels and the noise of a batch."""
+        recipe, time = self.recipe, self.time_of(x0)
+        b, frames = x0.shape[0], x0.shape[2]
+        dropped = torch.rand(b, generator=generator) < recipe.drop_text
+        t = time.sample((b, 1), generator).expand(b, frames)
+        if recipe.per_frame_noise > 0:  # diffusion forcing (Chen et al. 2024): a level of its own for each frame
+            own = torch.rand(b, 1, generator=generator) < recipe.per_frame_noise
+            t = torch.where(own, time.sample((b, frames), generator), t)
+        if recipe.given_frames > 0:
+            t = t.masked_fill(draw_clean_frames(b, frames, recipe.given_frames, generator), 0.0)
+        return Draw(dropped=dropped, t=t, eps=draw_normal(x0.shape, generator))
+
+    def condition(self, batch: dict[str, Any], dropped: Bool[Tensor, " b"], generator: torch.Generator) -> Condition:
+        """Return what the denoiser is told of a batch: captions that are not `dropped`, and pictures in their share."""
+        captions, pictures = batch["captions"], batch.get("pictures")
+        shown, tokens = None, None
+        if pictures is not None:
+            picture_chance, caption_chance = torch.rand(2, len(captions), generator=generator)
+            shown = picture_chance < self.recipe.reference
+            shortened = shown & (caption_chance >= self.recipe.whole_captions)
+            pairs = zip(captions, batch["beside"], shortened, strict=True)
+            captions = [beside if short else caption for caption, beside, short in pairs]
+            tokens = self.image_prompt(pictures.to(self.recipe.device))
+        captions = ["" if drop else caption for drop, caption in zip(dropped, captions, strict=True)]
+        return Condition(text=self.encode(captions, tokens, shown), tokens=tokens)
+
+    def loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, Metrics]:
+        """Return the denoising loss of a batch."""
+        x0 = batch["latents"]
+        draw = self.draw(x0, generator)
+        text = self.condition(batch, draw.dropped, generator).text
+        return self.denoising_loss(x0, text, draw.t, draw.eps).mean(), {}
+
+    def encode(
+        self,
+        captions: list[str],
+        tokens: Float[Tensor, "b n d"] | None = None,
+        shown: Bool[Tensor, " b"] | None = None,
+    ) -> TextEncoding:
+        """Return the encoded captions, beside tokens of pictures in the clips that are `shown` theirs (None: all)."""
+        text = self.text_encoder(captions)
+        return text if tokens is None else beside_text(text, tokens, shown)
+
+    def time_of(self, latents: Tensor) -> TimeDistribution:
+        """Return the time distribution for clips of this size."""
+        _, p, q = self.transformer.config.patch
+        return self.time.for_size((latents.shape[3] // p) * (latents.shape[4] // q), latents.shape[2])
+
+    def denoising_loss(
+        self,
+        x0: Float[Tensor, "b c t h w"],
+        text: TextEncoding | list[str],
+        t: Float[Tensor, b * f],
+        eps: Float[Tensor, "b c t h w"],
+        teacher: TextEncoding | None = None,
+    ) -> Float[Tensor, " b"]:
+        """Return the weighted mean squared error of the prediction over the frames that have noise, one value a clip.
+
+        `text` may be captions as they are. The target is the clip's own, or what is predicted from the text `teacher`.
+        """
+        text = self.encode(text) if isinstance(text, list) else text
+        x0, t, eps = (v.to(self.recipe.device) for v in (x0, t, eps))
+        level = expand_level(t, x0)
+        alpha, sigma = self.path.alpha(level), self.path.sigma(level)
+        x = network_input(x0, eps, t, self.path)
+        prediction = self.transformer(x, t, text)
+        target = self.target(x0, eps, alpha, sigma)
+        if teacher is not None:
+            with torch.no_grad():
+                target = self.transformer(x, t, teacher).float()
+        weight = prediction_weight(self.recipe.weighting, self.recipe.prediction_type, alpha, sigma)
+        noisy = (sigma > 0).expand(len(x0), 1, x0.shape[2], 1, 1)  # nothing hints at the noise of the other frames
+        weight = torch.where(noisy, weight, torch.zeros_like(sigma))
+        error = weight * (prediction.float() - target).square()
+        return reduce(error, "b c t h w -> b t", "mean").sum(1) / noisy.flatten(1).sum(1)
+
+    def validate(self) -> Metrics:
+        """Return `measure` of held-out clips.
+
+        Where they have pictures it is with these and the captions beside them, and there are the losses of the same
+        captions alone and of whole captions, between which it should lie.
+        """
+        rows, seed = range(len(self.held_out.rows)), self.recipe.seed
+        captions = [self.held_out.caption(i, rng_of(seed, i)) for i in rows]
+        if self.held_out.pictures is None:
+            return self.measure(captions)
+        beside = [self.held_out.beside(i, rng_of(seed, i)) for i in rows]
+        others = {"loss_without_picture": self.measure(beside), "loss_whole_caption": self.measure(captions)}
+        metrics = self.measure(beside, self.held_out.pictures.float())
+        return {**metrics, **{name: other["loss"] for name, other in others.items()}}
+
+    def measure(self, captions: list[str], pictures: Float[Tensor, "n c 1 h w"] | None = None) -> Metrics:
+        """Return the loss of held-out clips at fixed, equally probable noise levels with fixed noise, and its mean."""
+        latents = self.held_out.latents.float()
+        eps = draw_normal(latents.shape, sample_generator(self.recipe.seed, "validation"))
+        metrics = {}
+        for level in self.time_of(latents).stratified(self.recipe.validation_levels).tolist():
+            losses = []
+            for first in range(0, len(latents), self.recipe.batch_size):
+                part = slice(first, first + self.recipe.batch_size)
+                t = torch.full((len(latents[part]),), level)
+                tokens = None if pictures is None else self.image_prompt(pictures[part].to(self.recipe.device))
+                text = self.encode(captions[part], tokens)
+                losses.append(self.denoising_loss(latents[part], text, t, eps[part]))
+            metrics[f"loss@t={level:.3f}"] = torch.cat(losses).mean().item()
+        return {"loss": sum(metrics.values()) / len(metrics), **metrics}
+
+    def save_pipeline(self, folder: Path) -> None:
+        """Write the whole pipeline: the tokenizer, the denoiser and its encoders, with the time distribution."""
+        data = self.recipe.data
+        scheduler = SchedulerConfig(
+            prediction_type=self.recipe.prediction_type,
+            time_distribution=self.time,
+            num_frames=data.num_frames,
+            height=data.size[0],
+            width=data.size[1],
+            fps=data.fps,
+        )
+        pipeline = VideoPipeline(self.tokenizer, self.transformer, self.text_encoder, scheduler, self.image_prompt)
+        pipeline.save_pretrained(folder, dtype=self.export_dtype)
+
+    @property
+    def export_dtype(self) -> torch.dtype | None:
+        """What weights are stored in: bfloat16 where training computes in it, else as they are."""
+        return torch.bfloat16 if self.recipe.autocast == "bfloat16" else None

@@ -1,0 +1,42 @@
+"""The tasks that a recipe can name: the dataclass of each one's recipe, and what trains it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from vidgen.train.config import (
+    DiffusionRecipe,
+    DiffusionTokenizerRecipe,
+    IPAdapterRecipe,
+    KeyframeRecipe,
+    LoopConfig,
+    LoRARecipe,
+    TokenizerRecipe,
+)
+from vidgen.train.tasks.diffusion import DiffusionTask
+from vidgen.train.tasks.diffusion_decoder import DiffusionTokenizerTask
+from vidgen.train.tasks.ip_adapter import IPAdapterTask
+from vidgen.train.tasks.keyframes import KeyframeTask
+from vidgen.train.tasks.lora import LoRATask
+from vidgen.train.tasks.task import Task
+from vidgen.train.tasks.tokenizer import TokenizerTask
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """A task: its `recipe` class, and what makes the task of such a recipe."""
+
+    recipe: type[LoopConfig]
+    task: Callable[[Any], Task]
+
+
+TASKS: dict[str, TaskEntry] = {
+    "tokenizer": TaskEntry(TokenizerRecipe, TokenizerTask),
+    "diffusion": TaskEntry(DiffusionRecipe, DiffusionTask),
+    "lora": TaskEntry(LoRARecipe, LoRATask),
+    "ip_adapter": TaskEntry(IPAdapterRecipe, IPAdapterTask),
+    "diffusion_tokenizer": TaskEntry(DiffusionTokenizerRecipe, DiffusionTokenizerTask),
+    "keyframes": TaskEntry(KeyframeRecipe, KeyframeTask),
+}
