@@ -49,7 +49,7 @@ def test_extract_and_probe(vidgen, model: Path, labelled: Path, tmp_path: Path) 
     found = json.loads(vidgen("retrieve", bank, "--json", "--k", "1,8").out)["rows"]
     scores = {row["tap"]: row for row in found}
     assert scores["raw_pixels"]["test"] == 1.0 and scores["chance"]["recall"] == {"1": 0.5, "8": 1.0}
-    near = json.loads(vidgen("retrieve", bank, "--taps", "raw_pixels", "--query", "3.mkv", "--k", 3, "--json").out)
+    near = json.loads(vidgen("retrieve", bank, "--layers", "raw_pixels", "--query", "3.mkv", "--k", 3, "--json").out)
     assert [row["label"] for row in near["neighbours"]] == ["bright"] * 3 and "3.mkv" not in str(near["neighbours"])
     assert "4 queries in 8 clips" in vidgen("retrieve", bank).out
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from vidgen.checkpoints.config_fields import renamed_field
 from vidgen.checkpoints.drafts import draft_diffusers, plain_settings
 from vidgen.errors import VidgenError
-from vidgen.models.feature_layers import FeatureInfo
+from vidgen.models.feature_layers import FeatureInfo, FeatureMixin
 from vidgen.tokenizers.bottlenecks import Gaussian
 from vidgen.tokenizers.model import Encoded, check_video, pad_clip
 from vidgen.tokenizers.normalization import LatentNormalization, per_channel
@@ -47,7 +47,7 @@ class Waiting:
     frames: Float[Tensor, "b 3 k H W"]
 
 
-class WholeClipTokenizer(LatentNormalization, nn.Module):
+class WholeClipTokenizer(LatentNormalization, FeatureMixin, nn.Module):
     """An autoencoder of diffusers with the tokenizers' interface: latents are normalized, T frames are
     1 + ceil((T - 1) / temporal_compression_ratio) latent frames.
 
