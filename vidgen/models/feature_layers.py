@@ -16,9 +16,9 @@ from vidgen.errors import VidgenError
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureInfo:
-    """One layer: its name, `num_chs` channels, `reduction` (t, h, w) in frames and pixels per feature cell, the `module`
-    it is in ("encoder", "posterior", "codes", "latent", "denoiser") and whether it is `causal` (never sees later
-    frames). Features are read after the residual sum and before any norm."""
+    """One layer: its name, `num_chs` channels, `reduction` (t, h, w) in frames and pixels per feature cell, the
+    `module` it is in ("encoder", "posterior", "codes", "latent", "denoiser") and whether it is `causal` (never sees
+    later frames). Features are read after the residual sum and before any norm."""
 
     name: str
     num_chs: int
@@ -89,8 +89,8 @@ def block_feature_info(config: Any) -> list[FeatureInfo]:
 
 
 def choose_indices(count: int, indices: int | Sequence[int] | None) -> list[int]:
-    """Return numbers of layers, rising: see `FeatureMixin.forward_intermediates`. Raises VidgenError for one that is not
-    among `count`."""
+    """Return numbers of layers, rising: see `FeatureMixin.forward_intermediates`. Raises VidgenError for one that is
+    not among `count`."""
     if indices is None:
         return list(range(count))
     if isinstance(indices, int):
@@ -103,5 +103,5 @@ def choose_indices(count: int, indices: int | Sequence[int] | None) -> list[int]
 
 
 def channels_last(x: Tensor, info: FeatureInfo) -> Float[Tensor, "b t h w c"]:
-    """Move the channels of what `iter_features` yields for a layer to the end: they are second, but for a denoiser's."""
+    """Return what `iter_features` yields for a layer with its channels last; only a denoiser's are so already."""
     return x if info.module == "denoiser" else rearrange(x, "b c t h w -> b t h w c")

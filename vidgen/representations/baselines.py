@@ -44,7 +44,7 @@ def single_frame(video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b h w 3"]:
 
 
 def frame_differences(video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b h w"]:
-    """Return the mean absolute difference between neighboring frames, averaged down to 16x16; zero for a clip of one frame."""
+    """Return the mean absolute difference between neighboring frames, averaged down to 16x16; of one frame zero."""
     if video.shape[2] == 1:
         return video.new_zeros(len(video), GRID, GRID)
     return F.adaptive_avg_pool2d(video.diff(dim=2).abs().mean(dim=(1, 2)), (GRID, GRID))

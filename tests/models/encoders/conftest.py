@@ -24,10 +24,12 @@ CHECKPOINTS = {
     ),
     "videomae": ("VideoMAEModel", dict(num_frames=4, **KIND), "VideoMAEVideoProcessor", CROP),
     "videomae fine-tuned": (
-        "VideoMAEForVideoClassification", dict(num_frames=4, use_mean_pooling=True, **KIND), "VideoMAEImageProcessor", CROP,
+        "VideoMAEForVideoClassification", dict(num_frames=4, use_mean_pooling=True, **KIND), "VideoMAEImageProcessor",
+        CROP,
     ),
     "vivit": (
-        "VivitForVideoClassification", dict(**SIZE, intermediate_size=64, image_size=32, num_frames=4, tubelet_size=[2, 8, 8]),
+        "VivitForVideoClassification",
+        dict(**SIZE, intermediate_size=64, image_size=32, num_frames=4, tubelet_size=[2, 8, 8]),
         "VivitImageProcessor", CROP,
     ),
     "timesformer": ("TimesformerModel", dict(num_frames=4, **KIND), "VideoMAEImageProcessor", CROP),
@@ -45,9 +47,14 @@ CHECKPOINTS = {
     "dinov3": ("DINOv3ViTModel", dict(num_register_tokens=4, **KIND), "DINOv3ViTImageProcessor", WHOLE),
 }  # fmt: skip
 TIMM = {
-    "timm vit": ("vit_tiny_patch16_224", dict(img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=2, reg_tokens=2)),
+    "timm vit": (
+        "vit_tiny_patch16_224", dict(img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=2, reg_tokens=2),
+    ),
     "timm convnext": ("convnext_atto", dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32))),
-    "timm swin": ("swin_tiny_patch4_window7_224", dict(img_size=32, window_size=4, embed_dim=16, depths=(1, 1), num_heads=(2, 2))),
+    "timm swin": (
+        "swin_tiny_patch4_window7_224",
+        dict(img_size=32, window_size=4, embed_dim=16, depths=(1, 1), num_heads=(2, 2)),
+    ),
 }  # fmt: skip
 
 

@@ -149,7 +149,7 @@ class TransformersEncoder(ExternalEncoder):
         return pixels.to(self.device, self.dtype)
 
     def to_map(self, tokens: Float[Tensor, "n l c"], grid: tuple[int, int, int]) -> Float[Tensor, "b c t h w"]:
-        """Return the patches among tokens of whole clips, or of frames one by one; others come first and are left out."""
+        """Return the patches among the tokens of clips, or of single frames; others come first and are left out."""
         t, h, w = grid
         by_frame = self.num_frames is None or self.architecture.stacked
         patches = tokens[:, tokens.shape[1] - h * w * (1 if by_frame else t) :]
@@ -180,9 +180,8 @@ def load_transformers(folder: Path, *, dtype: torch.dtype | None = None, device:
             ignore_mismatched_sizes=True,
         )  # fmt: skip
     absent = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
-    if absent := [
-        name for name in absent if name.startswith(tuple(f"{place}." for place in how.modules.values() if place))
-    ]:
+    places = tuple(f"{place}." for place in how.modules.values() if place)
+    if absent := [name for name in absent if name.startswith(places)]:
         raise VidgenError(f"{folder}: no weights for {absent[0]} ({len(absent)} such); wrong config or incomplete file")
     return TransformersEncoder(config, network).to(device).eval().requires_grad_(False)
 
@@ -204,7 +203,7 @@ def make_network(config: ExternalConfig) -> nn.Module:
 
 
 def read_processor(folder: Path, is_video: bool) -> dict[str, Any]:
-    """Return the settings of the processor in a folder, its class under "class". Raises VidgenError if there is none."""
+    """Return the settings of the processor in a folder, and its class as "class". Raises VidgenError for none."""
     from transformers import AutoImageProcessor, AutoVideoProcessor
 
     reasons = []
