@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from vidgen.errors import VidgenError
+from vidgen.interfaces import Encoder, Pipeline
 from vidgen.scripts.cli.options import (
     ClipLengthOption,
     DeviceOption,
@@ -29,38 +30,45 @@ from vidgen.scripts.cli.options import (
 )
 from vidgen.scripts.cli.printing import describe_memory, note, peak_memory_mb, print_json, progress
 
+if TYPE_CHECKING:
+    from vidgen.representations.noising import Noising
 
-def open_model(name: str, device: str, dtype: Dtype) -> Any:
-    """The pipeline of that name, or the tokenizer where the folder holds no more. VidgenError if there is none."""
+
+def open_model(name: str, device: str, dtype: Dtype) -> Pipeline | Encoder:
+    """Return the model of that name: a pipeline, a tokenizer where the folder holds no more, or an encoder of
+    transformers or timm. Raises VidgenError if there is none."""
     from vidgen.checkpoints.hub import find_model
     from vidgen.checkpoints.pretrained import read_config
+    from vidgen.models.encoders.loading import is_external, load_encoder
     from vidgen.pipelines.loading import load_pipeline, load_tokenizer
     from vidgen.pipelines.saving import INDEX_NAME
     from vidgen.tokenizers.diffusion_decoder.model import DiffusionTokenizer
 
     where = find_device(device)
-    folder, settings = find_model(name), {"device": where, "dtype": find_dtype(dtype, where)}
+    settings = {"device": where, "dtype": find_dtype(dtype, where)}
+    folder = find_model(name)
     if (folder / INDEX_NAME).is_file():
         return load_pipeline(name, **settings)
-    if read_config(folder).get("_class_name") == DiffusionTokenizer.__name__:
+    config = read_config(folder)
+    if is_external(config):
+        return load_encoder(name, **settings)
+    if config.get("_class_name") == DiffusionTokenizer.__name__:
         return DiffusionTokenizer.from_pretrained(folder, **settings)
     return load_tokenizer(name, **settings)
 
 
-def choose_taps(model: Any, text: str) -> list[str]:
-    """The layers named, or the latents and every block of the denoiser for "all"."""
-    if text.strip() != "all":
-        return parse_names(text)
-    from vidgen.representations.extractor import list_layers
+def choose_layers(model: Pipeline | Encoder, text: str) -> list[str]:
+    """Return the layers named, or for "all" the latents and every block of the denoiser (of others every layer)."""
+    from vidgen.representations.extractor import default_layers
 
-    return [info.name for info in list_layers(model) if info.module in ("latent", "denoiser")]
+    return default_layers(model, "all" if text.strip() == "all" else parse_names(text))
 
 
-def find_noise(name: str, model: Any, prompt: str) -> Any:
-    """What `FeatureExtractor` takes as noise: the name, or for "inverted" the flow of this pipeline."""
+def find_noise(name: str, model: Pipeline | Encoder, prompt: str) -> str | Noising:
+    """Return what `FeatureExtractor` takes as noise: the name, or for "inverted" the flow of this pipeline."""
     if name != "inverted":
         return name
-    if not hasattr(model, "denoiser"):
+    if not isinstance(model, Pipeline):
         raise VidgenError("--noise inverted needs a denoiser, and a tokenizer alone has none; leave it out")
     from vidgen.samplers.inverted_noise import InvertedNoise
 
@@ -68,7 +76,7 @@ def find_noise(name: str, model: Any, prompt: str) -> Any:
 
 
 def parse_part(text: str) -> tuple[int, int]:
-    """ "2/4" as (2, 4). Raises VidgenError for anything else."""
+    """Return "2/4" as (2, 4). Raises VidgenError for anything else."""
     match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
     if match is None:
         raise VidgenError(f"--part {text!r} is not I/N; give one such as 1/4")
@@ -76,7 +84,10 @@ def parse_part(text: str) -> tuple[int, int]:
 
 
 def extract(
-    model: Annotated[str, typer.Argument(help="A pipeline or tokenizer: a shipped name, a folder or a hub id.")],
+    model: Annotated[
+        str,
+        typer.Argument(help="A pipeline, tokenizer, or encoder of transformers or timm: a name, folder or hub id."),
+    ],
     source: Annotated[Path, typer.Argument(metavar="DATA", help="A clip, a folder of clips, a manifest, or a tar.")],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="BANK", help="The bank's folder; continued if there.")
@@ -115,7 +126,7 @@ def extract(
     dtype: Annotated[Dtype, typer.Option(help="Precision of the networks.")] = "float32",
     json: JsonOption = False,
 ) -> None:
-    """Write features of clips, read inside the tokenizer and the denoiser, to a bank.
+    """Write features of clips, read inside a tokenizer, a denoiser or another encoder, to a bank.
 
     Example: vidgen extract default clips -o bank --layers tokenizer.latents,dit.blocks.3 --noise-levels 0,0.1
     """
@@ -131,7 +142,7 @@ def extract(
             opened,
             source,
             output,
-            layers=choose_taps(opened, layers),
+            layers=choose_layers(opened, layers),
             noise_levels=levels,
             pool=pool,
             seed=seed,

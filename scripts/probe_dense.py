@@ -25,7 +25,7 @@ from vidgen.scripts.cli.options import (
 )
 from vidgen.scripts.cli.outputs import check_output
 from vidgen.scripts.cli.printing import print_json, print_table, progress
-from vidgen.scripts.extract import choose_taps, open_model
+from vidgen.scripts.extract import choose_layers, open_model
 
 MEASURES = {
     "masks": ("j_and_f", "j", "f"),
@@ -91,7 +91,7 @@ def probe_dense(
         rows = dense_rows(
             opened,
             names,
-            layers=choose_taps(opened, layers),
+            layers=choose_layers(opened, layers),
             noise_levels=levels,
             settings=parse_settings(top_k, temperature, context, radius),
             classes=classes,

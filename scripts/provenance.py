@@ -25,7 +25,7 @@ from vidgen.scripts.cli.options import (
 )
 from vidgen.scripts.cli.outputs import check_output
 from vidgen.scripts.cli.printing import note, print_json, print_table, progress
-from vidgen.scripts.extract import choose_taps, open_model
+from vidgen.scripts.extract import choose_layers, open_model
 
 if TYPE_CHECKING:
     from vidgen.representations.search.provenance import EditedClip
@@ -71,7 +71,7 @@ def provenance(
             opened,
             source,
             edits=list(TRANSFORMS) if edits.strip() == "all" else parse_names(edits),
-            layers=choose_taps(opened, layers),
+            layers=choose_layers(opened, layers),
             noise_levels=levels,
             pool=pool,
             num_frames=num_frames,

@@ -26,7 +26,7 @@ from vidgen.scripts.cli.options import (
 )
 from vidgen.scripts.cli.outputs import check_output
 from vidgen.scripts.cli.printing import note, print_json, progress
-from vidgen.scripts.extract import choose_taps, open_model
+from vidgen.scripts.extract import choose_layers, open_model
 from vidgen.scripts.probe import GoalOption, KindOption, SkipOption, TaskOption, print_rows
 
 REPORT, PICTURE, BANKS = "sweep.json", "sweep.png", "banks"
@@ -79,7 +79,7 @@ def sweep(
             out=output / BANKS,
             kind=kind,
             probe={"task": task, "target_type": target_type, "skip_unlabelled": skip_unlabelled},
-            layers=choose_taps(opened, layers),
+            layers=choose_layers(opened, layers),
             noise_levels=levels,
             pools=pooled,
             flat=flat,

@@ -41,6 +41,16 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
+class ClipFormat(Protocol):
+    """The clips that a model was trained at; None is any number of frames, or any rate."""
+
+    num_frames: int | None
+    height: int
+    width: int
+    fps: float | None
+
+
+@runtime_checkable
 class Tokenizer(Encoder, Protocol):
     """Clips (b, 3, T, H, W) in [-1, 1] to latents (b, c, t, h, w) and back to the frames that went in.
 

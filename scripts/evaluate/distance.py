@@ -75,12 +75,12 @@ def distance(
     from vidgen.pipelines.evaluation.feature_distance import score_distance
     from vidgen.pipelines.loading import load_pipeline
     from vidgen.representations.extractor import FeatureExtractor
-    from vidgen.scripts.extract import choose_taps, open_model
+    from vidgen.scripts.extract import choose_layers, open_model
 
     where = find_device(device)
     seen = open_model(features, device, dtype)
     levels = parse_numbers(noise_levels, "--noise-levels")
-    extractor = FeatureExtractor(seen, layers=choose_taps(seen, layers), noise_levels=levels, seed=seed)
+    extractor = FeatureExtractor(seen, layers=choose_layers(seen, layers), noise_levels=levels, seed=seed)
     pipe = load_pipeline(model, device=where, dtype=find_dtype(dtype, where))
     settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale, "sampler": sampler}
     with progress(model, 3 * n) as moved:

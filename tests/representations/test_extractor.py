@@ -19,8 +19,8 @@ BOTH = ["tokenizer.latents", "dit.blocks.1"]
 def test_taps_are_listed_in_pixels(pipeline):
     info = {layer.name: layer for layer in list_layers(pipeline)}
     assert [name for name in info if name.startswith("dit.")] == [f"dit.blocks.{i}" for i in range(4)]
-    assert info["tokenizer.latents"].stride == (4, 8, 8) and info["tokenizer.latents"].causal
-    assert info["dit.blocks.0"].stride == (4, 16, 16) and not info["dit.blocks.0"].causal
+    assert info["tokenizer.latents"].reduction == (4, 8, 8) and info["tokenizer.latents"].causal
+    assert info["dit.blocks.0"].reduction == (4, 16, 16) and not info["dit.blocks.0"].causal
     assert [layer.name for layer in list_layers(pipeline.vae)] == [
         name for name in info if name.startswith("tokenizer.")
     ]
@@ -168,7 +168,7 @@ def test_what_the_bottleneck_makes_are_taps(make_tokenizer, video, name):
     if encoded.indices is not None:
         indices = found["tokenizer.indices"].long()
         assert torch.equal(indices.reshape(encoded.indices.shape), encoded.indices)
-        assert indices.shape[-1] == layers["indices"].width
+        assert indices.shape[-1] == layers["indices"].num_chs
         for pool in ("mean", "frame"):
             with pytest.raises(VidgenError, match="tokenizer.indices are numbers of codes"):
                 FeatureExtractor(model, ["tokenizer.indices"], pool=pool)
@@ -257,7 +257,7 @@ def test_keys_round_trip():
     "arguments, words",
     [
         ({"layers": ["dit.blocks.9"]}, "dit.blocks.9.*tokenizer.latents.*dit.blocks.3"),
-        ({"layers": []}, "no taps"),
+        ({"layers": []}, "no layers"),
         ({"noise_levels": [1.5]}, r"1.5 is outside \[0, 1\]"),
         ({"noise_levels": [float("nan")]}, "outside"),
         ({"layers": ["dit.blocks.1"], "noise_levels": []}, "need a noise level"),
@@ -273,7 +273,7 @@ def test_settings_that_cannot_be(pipeline, arguments, words):
 
 
 def test_models_and_clips_that_do_not_fit(pipeline, video):
-    with pytest.raises(VidgenError, match="VideoDiT has no taps"):
+    with pytest.raises(VidgenError, match="VideoDiT has no layers"):
         FeatureExtractor(pipeline.transformer)
     with pytest.raises(VidgenError, match="dit.blocks.1.*not there"):
         FeatureExtractor(pipeline.vae, ["dit.blocks.1"])

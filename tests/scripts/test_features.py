@@ -7,6 +7,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+import transformers
 
 from vidgen.data.writing import write_video
 from vidgen.representations.probes import PROBES
@@ -49,7 +50,7 @@ def test_extract_and_probe(vidgen, model: Path, labelled: Path, tmp_path: Path) 
     found = json.loads(vidgen("retrieve", bank, "--json", "--k", "1,8").out)["rows"]
     scores = {row["tap"]: row for row in found}
     assert scores["raw_pixels"]["test"] == 1.0 and scores["chance"]["recall"] == {"1": 0.5, "8": 1.0}
-    near = json.loads(vidgen("retrieve", bank, "--taps", "raw_pixels", "--query", "3.mkv", "--k", 3, "--json").out)
+    near = json.loads(vidgen("retrieve", bank, "--layers", "raw_pixels", "--query", "3.mkv", "--k", 3, "--json").out)
     assert [row["label"] for row in near["neighbours"]] == ["bright"] * 3 and "3.mkv" not in str(near["neighbours"])
     assert "4 queries in 8 clips" in vidgen("retrieve", bank).out
 
@@ -63,6 +64,32 @@ def test_a_tokenizer_alone_has_features_too(vidgen, model: Path, labelled: Path,
         "extract", model / "vae", labelled, "-o", tmp_path / "bank", "--num-frames", 5, "--size", "16", "--json"
     )
     assert json.loads(ran.out)["keys"] == ["tokenizer.latents"], ran
+
+
+def save_external(folder: Path) -> Path:
+    """A tiny DINOv2 with random weights, saved by transformers."""
+    config = transformers.Dinov2Config(
+        image_size=16, patch_size=8, hidden_size=16, num_hidden_layers=2, num_attention_heads=2
+    )
+    transformers.Dinov2Model(config).save_pretrained(folder)
+    size = {"size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}}
+    transformers.BitImageProcessor(**size).save_pretrained(folder)
+    return folder
+
+
+def test_a_model_of_transformers_is_extracted_by_its_folder(vidgen, labelled: Path, tmp_path: Path) -> None:
+    bank, folder = tmp_path / "bank", save_external(tmp_path / "dino")
+    ran = vidgen("extract", folder, labelled, "-o", bank, "--num-frames", 3, "--json")
+    assert ran.status == 0 and ran.err.count("\n") <= 1, ran.err
+    names = ("embeddings", "layers.0", "layers.1", "last")
+    assert json.loads(ran.out)["keys"] == [f"encoder.{name}" for name in names]
+    rows = {row["layer"]: row for row in json.loads(vidgen("probe", bank, "--json").out)["rows"]}
+    assert rows["encoder.last"]["test"] == 1.0 and not rows["encoder.last"]["baseline"]
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(values | {"model_type": "llama"}))
+    assert "holds a llama model; encoders are read of: vjepa2" in vidgen("extract", folder, labelled, "-o", bank).error
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert "pytorch_model.bin could run code" in vidgen("extract", folder, labelled, "-o", bank).error
 
 
 BAD = {

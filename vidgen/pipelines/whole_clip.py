@@ -43,7 +43,7 @@ class PendingFrames:
     frames: Float[Tensor, "b 3 k H W"]
 
 
-class WholeClipTokenizer(FeatureMixin, LatentNormalization, nn.Module):
+class WholeClipTokenizer(LatentNormalization, FeatureMixin, nn.Module):
     """An autoencoder of diffusers with the tokenizers' interface: latents are normalized, T frames are
     1 + ceil((T - 1) / temporal_compression_ratio) latent frames.
 

@@ -6,8 +6,8 @@ import dataclasses
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -23,22 +23,8 @@ from torch import Tensor
 from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.hashing import json_hash
 from vidgen.errors import VidgenError
-from vidgen.representations.extractor import feature_key, parse_key
-
-META_NAME, SHARD, LAYOUT = "bank.json", "shard", 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class BankRow:
-    """What one row of features is of: source id, label, split, group (clips of a group belong on one side of a split),
-    the times in seconds of the frames that went in, and more labels, as text, by name."""
-
-    id: str
-    label: str | None = None
-    split: str | None = None
-    group: str | None = None
-    times: tuple[float, ...] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
+from vidgen.representations.bank_index import LAYOUT, META_NAME, SHARD, BankRow, read_index, shard_stem, shorten
+from vidgen.representations.feature_keys import feature_key, parse_key
 
 
 class BankWriter:
@@ -50,10 +36,12 @@ class BankWriter:
     """
 
     def __init__(self, folder: str | os.PathLike, meta: Mapping[str, Any], *, shard_rows: int = 256) -> None:
-        self.folder, self.shard_rows = Path(folder), shard_rows
+        self.folder = Path(folder)
+        self.shard_rows = shard_rows
         self.meta = json.loads(json.dumps(dict(meta)))  # as it will be read back
         self.done: set[str] = set()
-        self._shards, self._layout = 0, None
+        self._shards = 0
+        self._layout: dict[str, tuple[int, ...]] | None = None
         self._rows: list[BankRow] = []
         self._parts: list[dict[str, Tensor]] = []
         if (self.folder / META_NAME).exists():
@@ -62,16 +50,16 @@ class BankWriter:
             raise VidgenError(f"{self.folder} exists and is not a feature bank; choose a new folder")
 
     def _continue(self, bank: FeatureBank) -> None:
-        theirs = bank.meta
-        for name in sorted({*theirs, *self.meta}):
-            if theirs.get(name) != self.meta.get(name):
+        for name in sorted({*bank.meta, *self.meta}):
+            if bank.meta.get(name) != self.meta.get(name):
                 raise VidgenError(
-                    f"{self.folder} holds a bank of other features: its {name} is {shorten(theirs.get(name))}, not "
+                    f"{self.folder} holds a bank of other features: its {name} is {shorten(bank.meta.get(name))}, not "
                     f"{shorten(self.meta.get(name))}; choose another folder"
                 )
         for scratch in self.folder.glob(f".{SHARD}-*"):  # what a killed run was writing
             shutil.rmtree(scratch, ignore_errors=True)
-        self.done, self._shards = set(bank.ids), bank.num_shards
+        self.done = set(bank.ids)
+        self._shards = bank.num_shards
         self._layout = bank.shapes if bank.num_shards else None
 
     def __enter__(self) -> BankWriter:
@@ -81,7 +69,7 @@ class BankWriter:
         self.flush()  # on errors and interrupts too: rows that were added are good
 
     def add(self, rows: Sequence[BankRow], features: Mapping[str, Float[Tensor, "n ..."]]) -> None:
-        """One row of every feature for each of `rows`.
+        """Add one row of every feature for each of `rows`.
 
         Raises VidgenError, naming the clip, for features that are not finite or not of the shape the bank has.
         """
@@ -107,7 +95,7 @@ class BankWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Writes the rows that wait as a shard of their own."""
+        """Write the rows that wait as a shard of their own."""
         if not self._rows:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -129,35 +117,21 @@ class FeatureBank:
     """A bank on disk, read shard by shard: `X(layer, noise_level)`, `y`, `groups`, `split(name)`, `ids`, `meta`."""
 
     def __init__(self, folder: Path, meta: dict[str, Any], rows: list[list[BankRow]]) -> None:
-        self.folder, self.meta, self.num_shards = folder, meta, len(rows)
+        self.folder = folder
+        self.meta = meta
+        self.num_shards = len(rows)
         self.rows = [row for shard in rows for row in shard]
         self._sizes = [len(shard) for shard in rows]
 
     @classmethod
     def load(cls, folder: str | os.PathLike, *, empty: bool = False) -> FeatureBank:
-        """The bank in `folder`. Raises VidgenError if there is none, if it is damaged, or if it has no rows and `empty`
-        does not allow it."""
+        """Return the bank in `folder`. Raises VidgenError if there is none, if it is damaged, or if it has no rows and
+        `empty` does not allow it."""
         folder = Path(folder)
-        try:
-            described = json.loads((folder / META_NAME).read_text(encoding="utf-8"))
-            if described["layout"] != LAYOUT:
-                raise VidgenError(f"{folder} has bank layout {described['layout']}, this version reads {LAYOUT}")
-            count = 0
-            while (folder / f"{shard_stem(count)}.safetensors").exists():
-                count += 1
-            texts = [(folder / f"{shard_stem(i)}.jsonl").read_text(encoding="utf-8") for i in range(count)]
-            lines = [[json.loads(line) for line in text.splitlines()] for text in texts]
-            rows = [[BankRow(**{**line, "times": tuple(line["times"])}) for line in shard] for shard in lines]
-        except (FileNotFoundError, NotADirectoryError) as error:
-            name = Path(error.filename).name
-            raise VidgenError(f"{folder} is not a feature bank: no {name}; make one with `vidgen extract`") from None
-        except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
-            if isinstance(error, VidgenError):
-                raise
-            raise VidgenError(f"{folder}: the bank's index is damaged ({error}); extract it again") from None
+        meta, rows = read_index(folder)
         if not rows and not empty:
             raise VidgenError(f"{folder} holds no rows yet; extract into it first")
-        return cls(folder, described["meta"], rows)
+        return cls(folder, meta, rows)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -180,7 +154,14 @@ class FeatureBank:
         return list(dict.fromkeys(parse_key(key)[0] for key in self.keys))
 
     @property
+    def taps(self) -> list[str]:
+        """The former name of `layers`."""
+        warnings.warn("FeatureBank.taps is now called layers", FutureWarning, stacklevel=2)
+        return self.layers
+
+    @property
     def ids(self) -> list[str]:
+        """Ids (n), one a row."""
         return [row.id for row in self.rows]
 
     @property
@@ -195,7 +176,7 @@ class FeatureBank:
         return plain + list(dict.fromkeys(name for row in self.rows for name in row.labels))
 
     def column(self, name: str) -> list[str | None]:
-        """Labels (n) of that name, as text; None where a clip has none."""
+        """Return labels (n) of that name, as text; None where a clip has none."""
         return [row.label if name == "label" else row.labels.get(name) for row in self.rows]
 
     @property
@@ -204,60 +185,61 @@ class FeatureBank:
         return np.array([row.id if row.group is None else row.group for row in self.rows], dtype=object)
 
     def split(self, name: str) -> Int[np.ndarray, " k"]:
-        """Row numbers of a split. Raises VidgenError if no row belongs to it."""
-        found = [i for i, row in enumerate(self.rows) if row.split == name]
-        if not found:
-            there = sorted({str(row.split) for row in self.rows if row.split is not None})
-            raise VidgenError(f"{self.folder} has no split {name!r}; it has {', '.join(there) or 'none'}")
-        return np.array(found)
+        """Return the row numbers of a split. Raises VidgenError if no row belongs to it."""
+        numbers = [i for i, row in enumerate(self.rows) if row.split == name]
+        if not numbers:
+            splits = sorted({str(row.split) for row in self.rows if row.split is not None})
+            raise VidgenError(f"{self.folder} has no split {name!r}; it has {', '.join(splits) or 'none'}")
+        return np.array(numbers)
 
     def X(
         self, layer: str, noise_level: float | None = None, rows: Sequence[int] | None = None
     ) -> Float[np.ndarray, "n c"]:
-        """Features (n, c) float32 of a layer or key, axes flattened; only `rows`, in their order, if given.
+        """Return features (n, c) float32 of a layer or key, axes flattened; only `rows`, in their order, if given.
 
         Shards are mapped, not loaded: memory is that of the result and one shard's column. `noise_level` may be left
         out where the layer has one. Raises VidgenError for a layer or level that is not there.
         """
         key = self.find_key(layer, noise_level)
-        wanted = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=np.int64)
-        out = np.empty((len(wanted), int(np.prod(self.shapes[key]))), np.float32)
-        for start, x in self.blocks(key, wanted):
-            here = (wanted >= start) & (wanted < start + len(x))
-            out[here] = x.reshape(len(x), -1)[wanted[here] - start]
+        numbers = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=np.int64)
+        out = np.empty((len(numbers), int(np.prod(self.shapes[key]))), np.float32)
+        for start, x in self.blocks(key, numbers):
+            inside = (numbers >= start) & (numbers < start + len(x))
+            out[inside] = x.reshape(len(x), -1)[numbers[inside] - start]
         return out
 
     def blocks(
         self, key: str, rows: Sequence[int] | None = None
     ) -> Iterator[tuple[int, Float[np.ndarray, "k *axes c"]]]:
-        """(number of its first row, features) of one shard after the other, in the memory of one; of those only that
-        hold some of `rows`, if given."""
-        wanted, start = None if rows is None else np.asarray(rows), 0
+        """Yield (number of its first row, features) of one shard after the other, in the memory of one; of those only
+        that hold some of `rows`, if given."""
+        numbers = np.arange(len(self)) if rows is None else np.asarray(rows)
+        start = 0
         for shard, size in enumerate(self._sizes):
-            if wanted is None or ((wanted >= start) & (wanted < start + size)).any():
+            if ((numbers >= start) & (numbers < start + size)).any():
                 with self._open(shard) as file:
                     x = file.get_tensor(key)
                 yield start, x
             start += size
 
     def shards(self, keys: Sequence[str] | None = None) -> Iterator[tuple[list[BankRow], dict[str, np.ndarray]]]:
-        """Rows and all features, or those of `keys`, of one shard after the other."""
+        """Yield rows and all features, or those of `keys`, of one shard after the other."""
         start = 0
         for shard, size in enumerate(self._sizes):
             with self._open(shard) as file:
-                found = {key: file.get_tensor(key) for key in (self.keys if keys is None else keys)}
-            yield self.rows[start : start + size], found
+                features = {key: file.get_tensor(key) for key in (self.keys if keys is None else keys)}
+            yield self.rows[start : start + size], features
             start += size
 
     def tokens(
         self, layer: str, noise_level: float | None = None, rows: Sequence[int] | None = None
     ) -> Float[np.ndarray, "n *axes c"]:
-        """As `X`, with the axes that the pool left."""
+        """Return features as `X` does, with the axes that the pool left."""
         x = self.X(layer, noise_level, rows)
         return x.reshape(len(x), *self.shapes[self.find_key(layer, noise_level)])
 
     def find_key(self, layer: str, noise_level: float | None = None) -> str:
-        """The key of a layer at a noise level."""
+        """Return the key of a layer at a noise level. Raises VidgenError if there is none, or several."""
         if noise_level is None and "@" not in layer:
             keys = [key for key in self.keys if parse_key(key)[0] == layer]
             if len(keys) > 1:
@@ -265,8 +247,8 @@ class FeatureBank:
         else:
             keys = [key for key in self.keys if key == feature_key(layer, noise_level)]
         if not keys:
-            asked = feature_key(layer, noise_level)
-            raise VidgenError(f"{self.folder} has no features {asked!r}; it has {', '.join(self.keys)}")
+            key = feature_key(layer, noise_level)
+            raise VidgenError(f"{self.folder} has no features {key!r}; it has {', '.join(self.keys)}")
         return keys[0]
 
     def _open(self, shard: int) -> Any:
@@ -275,12 +257,3 @@ class FeatureBank:
             return safe_open(path, framework="numpy")
         except (SafetensorError, OSError) as error:
             raise VidgenError(f"{path} is damaged ({error}); delete the bank and extract it again") from None
-
-
-def shard_stem(number: int) -> str:
-    return f"{SHARD}-{number:05d}"
-
-
-def shorten(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -14,36 +14,37 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.diffusion.noise import sample_generator
+from vidgen.interfaces import Encoder, Pipeline
 
 # Before the keys of the same layers with random weights, of clips whose frames are in random order, and of clips that
-# hold their first frame.
+# show their first frame all the time.
 RANDOM, SHUFFLED, SINGLE = OF_NETWORKS = "random.", "shuffled.", "single."
 GRID = 16  # rows and columns that clips are reduced to
 
 
 def base_of(key: str) -> str:
-    """A layer or key without the name of the bank it was joined from: "wan/dit.blocks.3" is "dit.blocks.3" there."""
+    """Return a layer or key without the name of the bank it was joined from: of "wan/dit.blocks.3" "dit.blocks.3"."""
     return key.rpartition("/")[2]
 
 
 def twin_of(key: str, prefix: str) -> str:
-    """The key of the same feature with random weights, or of shuffled frames."""
+    """Return the key of the same feature with random weights, or of shuffled frames."""
     name, slash, base = key.rpartition("/")
     return f"{name}{slash}{prefix}{base}"
 
 
 def raw_pixels(video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b T h w 3"]:
-    """Every frame, averaged down to 16x16."""
+    """Return every frame, averaged down to 16x16."""
     return rearrange(F.adaptive_avg_pool3d(video, (video.shape[2], GRID, GRID)), "b c t h w -> b t h w c")
 
 
 def single_frame(video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b h w 3"]:
-    """The first frame, averaged down to 16x16: what can be told without seeing anything move."""
+    """Return the first frame, averaged down to 16x16: what a clip shows while nothing moves."""
     return raw_pixels(video[:, :, :1])[:, 0]
 
 
 def frame_differences(video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b h w"]:
-    """Mean absolute difference between neighbouring frames, averaged down to 16x16; zero for a clip of one frame."""
+    """Return the mean absolute difference between neighboring frames, averaged down to 16x16; of one frame zero."""
     if video.shape[2] == 1:
         return video.new_zeros(len(video), GRID, GRID)
     return F.adaptive_avg_pool2d(video.diff(dim=2).abs().mean(dim=(1, 2)), (GRID, GRID))
@@ -59,20 +60,29 @@ PIXEL_BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
 def shuffle_frames(
     video: Float[Tensor, "b c T H W"], ids: Sequence[int | str], seed: int = 0
 ) -> Float[Tensor, "b c T H W"]:
-    """Every clip's frames in an order that is a function of (seed, id) alone: what is left without order in time."""
-    drawn = [torch.randperm(video.shape[2], generator=sample_generator(seed, f"frames of {i}")) for i in ids]
-    return torch.stack([clip[:, order] for clip, order in zip(video, drawn, strict=True)])
+    """Return every clip's frames in an order that is a function of (seed, id) alone: what is left without order in
+    time."""
+    orders = [torch.randperm(video.shape[2], generator=sample_generator(seed, f"frames of {i}")) for i in ids]
+    return torch.stack([clip[:, order] for clip, order in zip(video, orders, strict=True)])
 
 
 def hold_frame(
     video: Float[Tensor, "b c T H W"], ids: Sequence[int | str], seed: int = 0
 ) -> Float[Tensor, "b c T H W"]:
-    """Every clip's first frame in the place of all: what a network knows without seeing anything move."""
+    """Return every clip's first frame in the place of all: what a network sees while nothing moves."""
     return video[:, :, :1].expand_as(video)
 
 
-def random_like(model: Any, seed: int = 0) -> Any:
-    """A pipeline or tokenizer of the same architecture, freshly initialised; `model` is left as it is.
+@runtime_checkable
+class Renewable(Protocol):
+    """A network around another library's class, which knows how to build itself anew."""
+
+    def fresh(self) -> nn.Module:
+        """Return the same architecture with new random weights."""
+
+
+def random_like(model: Pipeline | Encoder, seed: int = 0) -> Pipeline | Encoder:
+    """Return a model of the same architecture with random weights; `model` is left as it is.
 
     Networks are built anew from their config, those around another library's class by their `fresh`. Weights that
     training would start at zero (the gates and output of adaLN-zero, without which every block is the identity) are
@@ -82,17 +92,17 @@ def random_like(model: Any, seed: int = 0) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if isinstance(model, nn.Module):
-            return _fresh(model)
+            return _renew(model)
         twin = copy.copy(model)
         for name in ("vae", "transformer", "text_encoder"):
             part = getattr(model, name)
             if dataclasses.is_dataclass(getattr(part, "config", None)):
-                setattr(twin, name, _fresh(part))
+                setattr(twin, name, _renew(part))
     return twin
 
 
-def _fresh(module: nn.Module) -> nn.Module:
-    fresh = module.fresh() if hasattr(module, "fresh") else type(module)(module.config)
+def _renew(module: nn.Module) -> nn.Module:
+    fresh = module.fresh() if isinstance(module, Renewable) else type(module)(module.config)
     for weight in fresh.parameters():
         if weight.ndim > 1 and not weight.any():
             nn.init.normal_(weight, std=weight[0].numel() ** -0.5)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from vidgen.errors import VidgenError
 from vidgen.representations.augmentations import AUGMENTATIONS
 from vidgen.representations.baselines import OF_NETWORKS, PIXEL_BASELINES, SHUFFLED, base_of, twin_of
-from vidgen.representations.extractor import parse_key
+from vidgen.representations.feature_keys import PARTS, parse_key
 from vidgen.representations.probes.metrics import METRICS, difference_interval
 from vidgen.representations.probes.registry import MAJORITY, PROBES
 from vidgen.representations.probes.selection import Probe, ProbeScore, choose_and_score
@@ -106,7 +106,7 @@ def features_for(bank: FeatureBank, key: str, probe: Probe) -> Float[np.ndarray,
 
 def is_model(layer: str) -> bool:
     """Whether a layer is of the model itself; all others are baselines."""
-    return base_of(layer).startswith(("tokenizer.", "dit."))
+    return base_of(layer).startswith(PARTS)
 
 
 def pool_of(bank: FeatureBank, layer: str) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 from vidgen.representations.bank import FeatureBank
 from vidgen.representations.baselines import OF_NETWORKS, base_of
 from vidgen.representations.extract import extract_source
-from vidgen.representations.extractor import feature_key, list_layers, parse_key
+from vidgen.representations.extractor import default_layers, feature_key, parse_key
 from vidgen.representations.probes import probe_rows
 from vidgen.representations.probes.rows import is_model
 
@@ -59,7 +59,7 @@ def sweep_source(
     Returns {"rows": the best of every family, "sweep": all rows, "skipped": [{"pool", "key"}], "dropped"}.
     """
     if layers is None:
-        layers = [info.name for info in list_layers(model) if info.module in ("latent", "denoiser")]
+        layers = default_layers(model, "all")
     sweep: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,0 +1,1 @@
+"""Encoders of other libraries, read as our own: named feature maps of clips."""

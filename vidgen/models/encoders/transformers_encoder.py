@@ -1,0 +1,259 @@
+"""Image and video models of transformers as encoders: one table of their differences, one walk through their blocks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vidgen.checkpoints.drafts import TRANSFORMERS_NAME
+from vidgen.checkpoints.pretrained import CONFIG_NAME, find_checkpoint, read_json
+from vidgen.errors import VidgenError
+from vidgen.models.encoders.external import ExternalConfig, ExternalEncoder, to_frames
+from vidgen.models.feature_layers import FeatureInfo
+
+# Of a config.json: what does not change the network.
+NOTES = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """How one class of transformers is walked: where its parts are, and how its blocks are called.
+
+    frames: the setting that says how many frames a clip has; "" is an image model. fixed: whether it takes no other
+    number. stacked: the frames of a clip go in as images. order: how patch tokens lie. before: the norm between
+    embeddings and blocks. rope: the module that makes the blocks' `position_embeddings`. block_inputs, mask: what the
+    blocks and the embeddings take beside tokens and pixels. part: the config of the vision model in one with text.
+    """
+
+    network: str
+    embeddings: str = "embeddings"
+    layers: str = "encoder.layer"
+    norm: str = ""
+    before: str = ""
+    rope: str = ""
+    frames: str = ""
+    fixed: bool = True
+    stacked: bool = False
+    order: str = "t h w"
+    block_inputs: tuple[None, ...] = (None,)
+    mask: tuple[None, ...] = ()
+    part: str = ""
+    renamed: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def modules(self) -> dict[str, str]:
+        """The places of the modules that features come from, by their names in the encoder."""
+        return {name: getattr(self, name) for name in ("embeddings", "before", "layers", "norm", "rope")}
+
+
+CLIP = Architecture(network="CLIPVisionModel", layers="encoder.layers", before="pre_layrnorm", part="vision_config")
+SIGLIP = Architecture(network="SiglipVisionModel", layers="encoder.layers", norm="post_layernorm", part="vision_config")
+XCLIP = Architecture(
+    network="XCLIPVisionModel", layers="encoder.layers", before="pre_layernorm", part="vision_config",
+    frames="num_frames", stacked=True, renamed=((r"^vision_model\.", ""),),
+)  # fmt: skip
+ARCHITECTURES = {
+    "vjepa2": Architecture(
+        network="VJEPA2Model", embeddings="encoder.embeddings", norm="encoder.layernorm", frames="frames_per_clip",
+        fixed=False,
+    ),
+    "videomae": Architecture(
+        network="VideoMAEModel", norm="layernorm", frames="num_frames", block_inputs=(), mask=(None,)
+    ),
+    "vivit": Architecture(network="VivitModel", layers="layers", norm="layernorm", frames="num_frames"),
+    "timesformer": Architecture(network="TimesformerModel", norm="layernorm", frames="num_frames", order="h w t"),
+    "xclip": XCLIP,
+    "xclip_vision_model": XCLIP,
+    "clip": CLIP,
+    "clip_vision_model": CLIP,
+    "siglip": SIGLIP,
+    "siglip_vision_model": SIGLIP,
+    "dinov2": Architecture(network="Dinov2Model", norm="layernorm"),
+    "dinov2_with_registers": Architecture(network="Dinov2WithRegistersModel", norm="layernorm"),
+    "dinov3_vit": Architecture(
+        network="DINOv3ViTModel", layers="model.layer", norm="norm", rope="rope_embeddings"
+    ),
+}  # fmt: skip
+
+
+class TransformersEncoder(ExternalEncoder):
+    """A model of `ARCHITECTURES`; only the modules that features come from are in it.
+
+    Raises VidgenError for clips that it cannot take: see `ExternalEncoder.check_frames`.
+    """
+
+    def __init__(self, config: ExternalConfig, network: nn.Module | None = None) -> None:
+        super().__init__(config)
+        self.architecture = ARCHITECTURES[config.model_type]
+        self.processor = make_processor(config.processor)
+        network = make_network(config) if network is None else network
+        parts = dict(network.named_modules())
+        for name, place in self.architecture.modules.items():
+            self.add_module(name, parts.get(place) if place else None)  # a VideoMAE that is fine-tuned has no last norm
+        settings = network.config
+        self.num_chs = settings.hidden_size
+        self.reduction = cell_of(settings)
+        self.num_frames = getattr(settings, self.architecture.frames) if self.architecture.frames else None
+        self.fixed_frames = self.num_frames is not None and self.architecture.fixed
+        self.height, self.width = input_size(self.processor)
+
+    @property
+    def feature_info(self) -> list[FeatureInfo]:
+        """The embeddings, every block, and the last hidden state."""
+        names = ["embeddings", *(f"layers.{i}" for i in range(len(self.layers))), "last"]
+        return self.describe_layers(names, self.num_chs, self.reduction)
+
+    def iter_features(self, video: Float[Tensor, "b 3 T H W"]) -> Iterator[tuple[str, Float[Tensor, "b c t h w"]]]:
+        """Yield (name, map) of every layer, lazily: stop iterating and the rest is not run."""
+        self.check_frames(video.shape[2], self.reduction[0])
+        pixels = self.preprocess(video)
+        cells = (video.shape[2], *pixels.shape[-2:])
+        grid = tuple(size // cell for size, cell in zip(cells, self.reduction, strict=True))
+        how = self.architecture
+        if self.num_frames is None or how.stacked:
+            pixels = rearrange(pixels, "b t c h w -> (b t) c h w")
+        try:
+            tokens = self.embeddings(pixels, *how.mask)
+        except ValueError as error:
+            raise VidgenError(f"{self.config.model_type} and its processor disagree: {str(error)[:160]}") from None
+        if self.before is not None:
+            tokens = self.before(tokens)
+        yield "embeddings", self.to_map(tokens, grid)
+        positions = {} if self.rope is None else {"position_embeddings": self.rope(pixels)}
+        for i, block in enumerate(self.layers):
+            out = block(tokens, *how.block_inputs, **positions)
+            tokens = out[0] if isinstance(out, tuple) else out
+            yield f"layers.{i}", self.to_map(tokens, grid)
+        yield "last", self.to_map(tokens if self.norm is None else self.norm(tokens), grid)
+
+    def preprocess(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b T 3 h w"]:
+        """Return what the model's own processor makes of the clips."""
+        from transformers.video_processing_utils import BaseVideoProcessor
+
+        frames = to_frames(video).to(self.device)
+        if isinstance(self.processor, BaseVideoProcessor):
+            inputs = self.processor(videos=list(frames), return_tensors="pt", do_sample_frames=False)
+            (pixels,) = inputs.values()
+        else:
+            inputs = self.processor(images=list(frames.flatten(0, 1)), return_tensors="pt")
+            pixels = rearrange(inputs["pixel_values"], "(b t) c h w -> b t c h w", b=len(video))
+        return pixels.to(self.device, self.dtype)
+
+    def to_map(self, tokens: Float[Tensor, "n l c"], grid: tuple[int, int, int]) -> Float[Tensor, "b c t h w"]:
+        """Return the patches among the tokens of clips, or of single frames; others come first and are left out."""
+        t, h, w = grid
+        by_frame = self.num_frames is None or self.architecture.stacked
+        patches = tokens[:, tokens.shape[1] - h * w * (1 if by_frame else t) :]
+        if by_frame:
+            return rearrange(patches, "(b t) (h w) c -> b c t h w", t=t, h=h)
+        return rearrange(patches, f"b ({self.architecture.order}) c -> b c t h w", t=t, h=h, w=w)
+
+
+def load_transformers(folder: Path, *, dtype: torch.dtype | None = None, device: str = "cpu") -> TransformersEncoder:
+    """Return the encoder in a folder of transformers' layout, in evaluation mode, without gradients.
+
+    Only safetensors are read, and no code from the folder is run. Raises VidgenError for a type that is not in
+    `ARCHITECTURES`, and for weights that lack what features come from.
+    """
+    settings = {name: value for name, value in read_json(folder / CONFIG_NAME).items() if name not in NOTES}
+    kind = settings.get("model_type")
+    if kind not in ARCHITECTURES:
+        raise VidgenError(f"{folder} holds a {kind} model; encoders are read of: {', '.join(ARCHITECTURES)}")
+    how = ARCHITECTURES[kind]
+    config = ExternalConfig(model_type=kind, settings=settings, processor=read_processor(folder, bool(how.frames)))
+    find_checkpoint(folder, TRANSFORMERS_NAME).check_room(dtype, device)
+    import transformers
+
+    with quiet():
+        network, report = getattr(transformers, how.network).from_pretrained(
+            folder, config=network_config(config), dtype=dtype or "auto", key_mapping=dict(how.renamed) or None,
+            use_safetensors=True, local_files_only=True, trust_remote_code=False, output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )  # fmt: skip
+    absent = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
+    places = tuple(f"{place}." for place in how.modules.values() if place)
+    if absent := [name for name in absent if name.startswith(places)]:
+        raise VidgenError(f"{folder}: no weights for {absent[0]} ({len(absent)} such); wrong config or incomplete file")
+    return TransformersEncoder(config, network).to(device).eval().requires_grad_(False)
+
+
+def network_config(config: ExternalConfig) -> Any:
+    """Return transformers' config of the network; of a model with text, that of its vision part."""
+    from transformers import AutoConfig
+
+    whole = AutoConfig.for_model(**config.settings)
+    part = ARCHITECTURES[config.model_type].part
+    return getattr(whole, part, whole) if part else whole
+
+
+def make_network(config: ExternalConfig) -> nn.Module:
+    """Return the network with random weights."""
+    import transformers
+
+    return getattr(transformers, ARCHITECTURES[config.model_type].network)(network_config(config))
+
+
+def read_processor(folder: Path, is_video: bool) -> dict[str, Any]:
+    """Return the settings of the processor in a folder, and its class as "class". Raises VidgenError for none."""
+    from transformers import AutoImageProcessor, AutoVideoProcessor
+
+    reasons = []
+    for auto in (AutoVideoProcessor, AutoImageProcessor) if is_video else (AutoImageProcessor,):
+        try:
+            with quiet():
+                processor = auto.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        except (OSError, ValueError, ImportError, AttributeError, TypeError) as error:
+            reasons.append(str(error).splitlines()[0][:160])
+            continue
+        values = {name: value for name, value in processor.to_dict().items() if not name.endswith("processor_type")}
+        return {"class": type(processor).__name__, **values}
+    raise VidgenError(f"{folder} holds no processor for its model: {reasons[-1]}")
+
+
+def make_processor(values: dict[str, Any]) -> Any:
+    """Return a processor of transformers from its settings, see `read_processor`."""
+    import transformers
+
+    return getattr(transformers, values["class"])(**{name: value for name, value in values.items() if name != "class"})
+
+
+def cell_of(settings: Any) -> tuple[int, int, int]:
+    """Return frames, rows and columns of pixels in a patch, from a config of transformers."""
+    tubelet = getattr(settings, "tubelet_size", 1)
+    if not isinstance(tubelet, int):
+        return tuple(tubelet)
+    patch = settings.patch_size
+    return (tubelet, patch, patch) if isinstance(patch, int) else (tubelet, *patch)
+
+
+def input_size(processor: Any) -> tuple[int, int]:
+    """Return the height and width that a processor brings square frames to, before it crops them."""
+    size = processor.size
+    edge = size.get("shortest_edge")
+    return (edge, edge) if edge else (size["height"], size["width"])
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' loading bars and reports off the terminal: what is wrong is raised."""
+    from transformers.utils import logging as theirs
+
+    level = theirs.get_verbosity()
+    bars = theirs.is_progress_bar_enabled()
+    theirs.set_verbosity(logging.CRITICAL)
+    theirs.disable_progress_bar()
+    try:
+        yield
+    finally:
+        theirs.set_verbosity(level)
+        if bars:
+            theirs.enable_progress_bar()
