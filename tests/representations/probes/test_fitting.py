@@ -13,7 +13,7 @@ SETTINGS = ((5e-3, 0.01), (1e-3, 0.8), (1e-4, 0.1))
 
 
 @pytest.mark.parametrize(
-    "make, goal",
+    "make, target_type",
     [(AttentiveGrid, "regression"), (AttentiveGrid, "multilabel"), (AttentiveGrid, "class"),
      (RecurrentGrid, "regression")],
 )  # fmt: skip

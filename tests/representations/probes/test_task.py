@@ -40,7 +40,7 @@ def test_without_splits_one_is_drawn_by_group(blobs, target_type):
 
 
 @pytest.mark.parametrize(
-    "cells, goal, first",
+    "cells, target_type, first",
     [
         (["red", "1.5"], "class", "red"),
         (["1", "2"], "class", "1"),  # whole numbers may be names
