@@ -23,18 +23,18 @@ def test_rows_of_a_model(pipeline):
     rows = dense_rows(pipeline, layers=["tokenizer.latents", "dit.blocks.1"], classes="object", **world)
     assert {row["task"] for row in rows} == {"masks", "points", "boxes", "segmentation"}
     for task in ("masks", "points", "boxes", "segmentation"):
-        mine = {(row["tap"], tuple(row["stride"])): row for row in rows if row["task"] == task}
+        mine = {(row["layer"], tuple(row["stride"])): row for row in rows if row["task"] == task}
         names = {layer for layer, _ in mine}
         assert {"tokenizer.latents", "random.dit.blocks.1", "raw_pixels", "exact"} <= names
         assert ("first_frame" in names) == (task != "segmentation")
         assert not mine["tokenizer.latents", mine_stride(mine, "tokenizer.latents")]["baseline"]
         assert all(row["ci"][0] <= row["test"] <= row["ci"][1] and row["clips"] == 3 for row in mine.values())
         if task != "segmentation":
-            chosen = [row["choice"] for row in mine.values() if row["tap"] not in ("first_frame", "exact")]
+            chosen = [row["choice"] for row in mine.values() if row["layer"] not in ("first_frame", "exact")]
             assert all(one in [dataclasses.asdict(how) for how in settings] for one in chosen)
     again = dense_rows(pipeline, ["points"], layers=["dit.blocks.1"], batch_size=2, **world)
-    (alone,) = [row for row in again if row["tap"] == "dit.blocks.1"]
-    (before,) = [row for row in rows if row["tap"] == "dit.blocks.1" and row["task"] == "points"]
+    (alone,) = [row for row in again if row["layer"] == "dit.blocks.1"]
+    (before,) = [row for row in rows if row["layer"] == "dit.blocks.1" and row["task"] == "points"]
     assert alone["test"] == pytest.approx(before["test"], abs=1e-4)
 
 
@@ -51,7 +51,7 @@ def test_the_setting_that_is_best_on_validation_is_reported_on_test():
         yield {"dit.blocks.0@t=0.10": FeatureMaps(x=shares.movedim(1, -1), grid=GRID)}, labels
 
     good, bad = Affinity(top_k=1), Affinity(top_k=10_000, temperature=100.0)
-    rows = {row["tap"]: row for row in follow(maps_of, ["masks"], [bad, good])}
+    rows = {row["layer"]: row for row in follow(maps_of, ["masks"], [bad, good])}
     assert rows["dit.blocks.0"]["choice"] == dataclasses.asdict(good) and rows["dit.blocks.0"]["noise_level"] == 0.1
     assert rows["dit.blocks.0"]["test"] > 0.9 * rows["exact"]["test"] > rows["first_frame"]["test"]
 
@@ -65,7 +65,7 @@ def test_cells_that_hold_the_classes_are_segmented_as_well_as_exact_ones():
         yield {"tokenizer.latents": FeatureMaps(x=shares, grid=GRID),
                "random.tokenizer.latents": FeatureMaps(x=noise, grid=GRID)}, labels  # fmt: skip
 
-    rows = {row["tap"]: row for row in segment(maps_of, "object", 0)}
+    rows = {row["layer"]: row for row in segment(maps_of, "object", 0)}
     assert rows["tokenizer.latents"]["test"] == pytest.approx(rows["exact"]["test"], abs=0.08)
     assert rows["random.tokenizer.latents"]["test"] < 0.6 < rows["exact"]["test"]
 

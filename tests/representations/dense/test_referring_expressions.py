@@ -83,7 +83,7 @@ def told_of(prompt_shows):
 
 def rows_of(prompt_shows):
     rows = ground(told_of(prompt_shows), {"": OneHotText(), "random.": OneHotText()}, 0)
-    return {(row["tap"], row["told"]): row for row in rows}
+    return {(row["layer"], row["told"]): row for row in rows}
 
 
 def test_what_the_text_says_is_found_and_without_it_nothing_can_be():
@@ -138,8 +138,8 @@ def test_rows_of_a_model_and_again(pipeline):
     words = {"layers": ["tokenizer.latents", "dit.blocks.1"], "clips": 2, "num_frames": 5, "size": 32}
     rows = dense_rows(pipeline, ["expressions"], **words)
     again = dense_rows(pipeline, ["expressions"], **words | {"layers": ["dit.blocks.1"]})
-    assert all(row in rows for row in again if row["tap"].endswith("dit.blocks.1"))
-    told = {(row["tap"], row["told"]) for row in rows}
+    assert all(row in rows for row in again if row["layer"].endswith("dit.blocks.1"))
+    told = {(row["layer"], row["told"]) for row in rows}
     assert {("dit.blocks.1", name) for name in ("both", "head", "prompt", "none")} <= told
     assert {("random.dit.blocks.1", "both"), ("tokenizer.latents", "head"), ("raw_pixels", "none")} <= told
     assert ("tokenizer.latents", "both") not in told

@@ -109,14 +109,14 @@ def test_rows_beside_which_k_means_and_blocks_stand():
     rows = {row["kind"]: row for row in group(maps_of, SlotSettings(count=3, width=8, steps=2, starts=1), 0)}
     assert set(rows) == {"slots", "k-means", "blocks"} and rows["k-means"]["test"] == 1
     assert not rows["slots"]["baseline"] and rows["k-means"]["baseline"] and rows["blocks"]["baseline"]
-    assert rows["blocks"]["tap"] == "blocks" and rows["blocks"]["noise_level"] is None
+    assert rows["blocks"]["layer"] == "blocks" and rows["blocks"]["noise_level"] is None
 
 
 def test_rows_of_a_model_and_of_a_tokenizer_alone(pipeline):
     words = {"clips": 2, "num_frames": 5, "size": 32, "slots": SlotSettings(width=8, steps=2, starts=1)}
     rows = dense_rows(pipeline.vae, ["slots"], **words)
     assert rows == dense_rows(pipeline.vae, ["slots"], **words)
-    assert {row["tap"] for row in rows} == {"tokenizer.latents", "random.tokenizer.latents", "raw_pixels", "blocks"}
+    assert {row["layer"] for row in rows} == {"tokenizer.latents", "random.tokenizer.latents", "raw_pixels", "blocks"}
     (row,) = (row for row in rows if not row["baseline"])
     assert row["kind"] == "slots" and row["ci"][0] <= row["test"] <= row["ci"][1] and row["clips"] == 2
 

@@ -27,7 +27,7 @@ def test_what_is_unchanged_is_found(pipeline, clips):
     report = find_originals(pipeline, clips, edits=edits, layers=layers, num_frames=5, size=32, made=kept.append)
     assert report["clips"] == 6 and report["held"] == 0
     assert "2 frames, 5 needed" in report["dropped"][0]["reason"]
-    rows = {(row["tap"], row["edit"]): row for row in report["rows"]}
+    rows = {(row["layer"], row["edit"]): row for row in report["rows"]}
     names = {
         "tokenizer.latents",
         "dit.blocks.0",

@@ -64,7 +64,7 @@ def test_clips_of_one_group_do_not_find_each_other(tmp_path):
     far, _ = retrieve_rows(bank)
     assert near["recall"]["1"] > far["recall"]["1"] and near["test"] > far["test"]
     assert far["queries"] == 6 and far["gallery"] == 6 and far["split"] == "every clip in all others"
-    assert chance["tap"] == "chance" and chance["baseline"]
+    assert chance["layer"] == "chance" and chance["baseline"]
     # by chance: two of five others are of its label
     assert chance["recall"]["1"] == pytest.approx(2 / 5) and chance["median_rank"] == pytest.approx(6 / 3)
 

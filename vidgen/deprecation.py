@@ -1,0 +1,44 @@
+"""Old names of public things: they work, and warn with the new one."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, TypeVar
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def warn_renamed(old: str, new: str, stacklevel: int = 3) -> None:
+    """Warn that `old` is now called `new`, at the place that `stacklevel` calls above this one."""
+    warnings.warn(f"{old} is now called {new}", FutureWarning, stacklevel=stacklevel)
+
+
+def renamed_getattr(module: str, renamed: Mapping[str, Any]) -> Callable[[str], Any]:
+    """Return a module's `__getattr__`, which looks up old names in `renamed`: what each stands for now."""
+
+    def getattr_(name: str) -> Any:
+        if name not in renamed:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        value = renamed[name]
+        warn_renamed(f"{module}.{name}", getattr(value, "__name__", str(value)))
+        return value
+
+    return getattr_
+
+
+def renamed_arguments(**names: str) -> Callable[[Function], Function]:
+    """Return a decorator for a function whose keyword arguments were renamed, as `old="new"`."""
+
+    def decorate(function: Function) -> Function:
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            for old in names.keys() & kwargs.keys():
+                warn_renamed(f"{function.__name__}({old}=...)", names[old])
+                kwargs[names[old]] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return call  # type: ignore[return-value]
+
+    return decorate
