@@ -15,17 +15,17 @@ def warn_renamed(old: str, new: str, stacklevel: int = 3) -> None:
     warnings.warn(f"{old} is now called {new}", FutureWarning, stacklevel=stacklevel)
 
 
-def renamed_getattr(module: str, renamed: Mapping[str, Any]) -> Callable[[str], Any]:
-    """Return a module's `__getattr__`, which looks up old names in `renamed`: what each stands for now."""
+def renamed_getattr(module: str, renamed: Mapping[str, tuple[str, Any]]) -> Callable[[str], Any]:
+    """Return a module's `__getattr__`, which looks up old names in `renamed`: the new name, and what it stands for."""
 
-    def getattr_(name: str) -> Any:
+    def lookup(name: str) -> Any:
         if name not in renamed:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        value = renamed[name]
-        warn_renamed(f"{module}.{name}", getattr(value, "__name__", str(value)))
+        new, value = renamed[name]
+        warn_renamed(f"{module}.{name}", new)
         return value
 
-    return getattr_
+    return lookup
 
 
 def renamed_arguments(**names: str) -> Callable[[Function], Function]:
