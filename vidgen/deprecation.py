@@ -42,3 +42,21 @@ def renamed_arguments(**names: str) -> Callable[[Function], Function]:
         return call  # type: ignore[return-value]
 
     return decorate
+
+
+def renamed_attributes(**names: str) -> Callable[[type], type]:
+    """Return a decorator for a class whose attributes or methods were renamed, as `old="new"`."""
+
+    def make_property(old: str, new: str) -> property:
+        def read(self: Any) -> Any:
+            warn_renamed(f"{type(self).__name__}.{old}", new)
+            return getattr(self, new)
+
+        return property(read, doc=f"The old name of `{new}`.")
+
+    def decorate(cls: type) -> type:
+        for old, new in names.items():
+            setattr(cls, old, make_property(old, new))
+        return cls
+
+    return decorate

@@ -61,7 +61,7 @@ def true_cells(
 
 
 def segmentation_rows(read_part: ReadPart, classes: str, seed: int) -> list[dict[str, Any]]:
-    """Return rows of logistic regressions on standardized cells, the penalty chosen on validation by mean IoU of pixels.
+    """Return rows of logistic regressions on standardized cells, their penalty chosen on validation by mean pixel IoU.
 
     classes: one of `CLASS_SETS`.
     """

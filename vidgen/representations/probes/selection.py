@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from vidgen.deprecation import warn_renamed
+from vidgen.deprecation import renamed_attributes
 from vidgen.errors import VidgenError
 from vidgen.representations.probes.metrics import METRICS, bootstrap_interval
 from vidgen.representations.probes.task import TARGET_TYPES, ProbeTask
@@ -19,6 +19,7 @@ Estimator = Any  # anything with scikit-learn's fit and predict
 Predict = Callable[..., list[np.ndarray]]
 
 
+@renamed_attributes(goals="target_types")
 @dataclass(frozen=True, kw_only=True)
 class Probe:
     """A kind of probe.
@@ -41,6 +42,7 @@ class Probe:
     few_shot: Predict | None = None
 
 
+@renamed_attributes(predicted="predictions")
 @dataclass(frozen=True, kw_only=True)
 class ProbeScore:
     """The metric on `validation` and `test`, the 95% interval `ci` of the latter, the `choice` that was made, and the
@@ -52,12 +54,6 @@ class ProbeScore:
     ci: tuple[float, float]
     predictions: np.ndarray = field(repr=False, compare=False, default_factory=lambda: np.empty(0))
     counts: Float[np.ndarray, "m s"] = field(repr=False, compare=False, default_factory=lambda: np.empty((0, 2)))
-
-    @property
-    def predicted(self) -> np.ndarray:
-        """The old name of `predictions`."""
-        warn_renamed("ProbeScore.predicted", "predictions")
-        return self.predictions
 
 
 def score_counts(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int
 
-from vidgen.deprecation import warn_renamed
+from vidgen.deprecation import renamed_attributes
 from vidgen.errors import VidgenError
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ TARGET_TYPES = ("class", "multilabel", "regression")  # a label is a word, a set
 TEST_NAMES = ("test", "val", "validation")  # the first of these that is there is reported on
 
 
+@renamed_attributes(given="has_split", goal="target_type")
 @dataclass(frozen=True, kw_only=True)
 class ProbeTask:
     """The labels of n clips and their split.
@@ -55,18 +56,6 @@ class ProbeTask:
     def scored(self) -> Int[np.ndarray, " r"]:
         """Row numbers of the clips that choices are made or scores reported on."""
         return self.test if self.validation is None else np.concatenate([self.test, self.validation])
-
-    @property
-    def given(self) -> bool:
-        """The old name of `has_split`."""
-        warn_renamed("ProbeTask.given", "has_split")
-        return self.has_split
-
-    @property
-    def goal(self) -> str:
-        """The old name of `target_type`."""
-        warn_renamed("ProbeTask.goal", "target_type")
-        return self.target_type
 
 
 def task_of(
