@@ -78,7 +78,7 @@ def search(
     with tempfile.TemporaryDirectory() as scratch:
         is_bank = (query / META_NAME).is_file()
         bank = FeatureBank.load(query) if is_bank else extract_queries(opened, query, model, scratch, device, dtype)
-        lines = opened.neighbours(bank, k, backend)
+        lines = opened.neighbors(bank, k, backend)
     if sheet is not None:
         from vidgen.scripts.plots.neighbour_sheet import draw_sheet, neighbour_tiles
 

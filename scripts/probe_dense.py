@@ -103,7 +103,7 @@ def probe_dense(
             batch_size=batch_size,
             seed=seed,
             progress=moved,
-            found=found.append if picture is not None else None,
+            on_tracks=found.append if picture is not None else None,
         )
     if picture is not None:
         draw_dense(rows, found, picture)
@@ -116,15 +116,15 @@ def probe_dense(
 
 
 def parse_settings(top_k: str, temperature: str, context: str, radius: str) -> list[Any]:
-    """Every combination, as `Affinity`. Raises VidgenError for what is none."""
-    from vidgen.representations.dense import Affinity
+    """Every combination, as `PropagationSettings`. Raises VidgenError for what is none."""
+    from vidgen.representations.dense import PropagationSettings
 
     radii = [None if name == "any" else parse_numbers(name, "--radius")[0] for name in parse_names(radius)]
     numbers = [parse_numbers(top_k, "--top-k"), parse_numbers(temperature, "--temperature")]
     numbers.append(parse_numbers(context, "--context"))
     try:
         made = [
-            Affinity(top_k=int(k), temperature=t, context=int(c), radius=None if r is None else int(r))
+            PropagationSettings(top_k=int(k), temperature=t, context=int(c), radius=None if r is None else int(r))
             for k, t, c, r in product(*numbers, radii)
         ]
     except ValueError as error:

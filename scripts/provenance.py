@@ -63,11 +63,11 @@ def provenance(
         check_output(write, folder=True)
 
     from vidgen.data.transforms import TRANSFORMS
-    from vidgen.representations.search.provenance import find_originals
+    from vidgen.representations.search.provenance import retrieve_originals
 
     opened = open_model(model, device, dtype)
     with progress(source.name, None) as moved:
-        report = find_originals(
+        report = retrieve_originals(
             opened,
             source,
             edits=list(TRANSFORMS) if edits.strip() == "all" else parse_names(edits),
@@ -80,7 +80,7 @@ def provenance(
             limit=limit,
             seed=seed,
             progress=moved,
-            made=None if write is None else lambda clip: write_clip(clip, write),
+            on_clip=None if write is None else lambda clip: write_clip(clip, write),
         )
     if json:
         print_json(report)

@@ -37,7 +37,7 @@ def retrieve(
     other. Example: vidgen retrieve bank --task motion; vidgen retrieve bank --layers tokenizer.latents --query 00003.mp4
     """
     from vidgen.representations.bank import FeatureBank
-    from vidgen.representations.search.retrieval import find_neighbours, retrieve_rows
+    from vidgen.representations.search.retrieval import nearest_clips, retrieve_rows
 
     ks = [int(n) for n in parse_numbers(k, "--k")]
     if not ks or min(ks) < 1:
@@ -47,7 +47,7 @@ def retrieve(
         draw_neighbours(opened, (names or opened.keys)[0], sheet, task, query, same_group)
     if query is not None:
         key = (names or opened.keys)[0]
-        near = find_neighbours(opened, key, query, max(ks))
+        near = nearest_clips(opened, key, query, max(ks))
         if json:
             print_json({"query": query, "features": key, "neighbours": near})
             return
@@ -67,12 +67,12 @@ def draw_neighbours(
     bank: FeatureBank, key: str, path: Path, task: str, query: str | None = None, same_group: bool = False
 ) -> None:
     """The contact sheet of one query, or of some."""
-    from vidgen.representations.search.clips import list_neighbours
+    from vidgen.representations.search.clips import list_neighbors
     from vidgen.scripts.plots.neighbour_sheet import draw_sheet, neighbour_tiles
 
     check_output(path)
     queries = None if query is None else [query]
-    lines = list_neighbours(bank, bank.find_key(key), queries, task=task, same_group=same_group)
+    lines = list_neighbors(bank, bank.find_key(key), queries, task=task, same_group=same_group)
     draw_sheet([neighbour_tiles(bank, bank, line, task) for line in lines], f"nearest by {key}: {task}", path)
 
 

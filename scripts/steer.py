@@ -74,19 +74,20 @@ def steer(
     if by == "neighbours":
         direction = to_neighbours(held, key, tokenizer, video, neighbours, task, value)
     else:
-        from vidgen.representations.steering import find_direction
+        from vidgen.representations.steering import fit_direction
 
-        direction = find_direction(held, key, task, value, way=by, seed=seed)
+        direction = fit_direction(held, key, task, value, way=by, seed=seed)
     made = add_and_decode(tokenizer, video, direction, found_at, held.meta.get("pool", "none"))
     write_video(made.side_by_side, output, fps=shown.fps)
     report = {
         "path": str(output), "direction": direction.name, "by": by, "separation": direction.separation,
-        "strengths": list(made.strengths), "wanted": list(made.wanted), "seen": list(made.seen),
+        "strengths": list(made.strengths), "wanted": list(made.latent_positions), "seen": list(made.decoded_positions),
     }  # fmt: skip
     if json:
         print_json(report)
         return
-    cells = [(f"{s:g}", f"{w:.2f}", f"{n:.2f}") for s, w, n in zip(made.strengths, made.wanted, made.seen, strict=True)]
+    positions = zip(made.strengths, made.latent_positions, made.decoded_positions, strict=True)
+    cells = [(f"{s:g}", f"{w:.2f}", f"{n:.2f}") for s, w, n in positions]
     print_table(f"{direction.name} by {by}", (">strength", ">latents put at", ">decoded pixels at"), cells)
     apart = "" if direction.separation is None else f"; told apart on held-out clips: AUC {direction.separation:.3f}"
     print(f"{output}{apart}")
@@ -100,7 +101,7 @@ def to_neighbours(
     bank: FeatureBank, key: str, tokenizer: Any, video: Any, count: int, task: str | None, value: str | None
 ) -> Direction:
     """From the clip to the mean of its nearest in the bank, of those with the label where one is given."""
-    from vidgen.representations.steering.directions import direction_to_neighbours, read_labels
+    from vidgen.representations.steering.directions import direction_to_neighbors, read_labels
     from vidgen.representations.steering.steer import encode_pooled
 
     X: np.ndarray = bank.X(key)
@@ -110,7 +111,7 @@ def to_neighbours(
             raise VidgenError("--by neighbours takes --task with a --value, or neither")
         X, name = X[read_labels(bank, task, value)[0] == 1], f"{name} with {task}={value}"
     query = encode_pooled(tokenizer, video, bank.meta.get("pool", "none"))
-    return direction_to_neighbours(X, query, count, name)[0]
+    return direction_to_neighbors(X, query, count, name)[0]
 
 
 if __name__ == "__main__":

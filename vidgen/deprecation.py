@@ -1,39 +1,62 @@
-"""Public names and keywords that were renamed: they still work, for one version, and warn with the new one."""
+"""Old names of public things: they work, and warn with the new one."""
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, TypeVar
 
-F = TypeVar("F", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def renamed_attributes(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return a `__getattr__` for a module in which things were renamed, from former name to present one."""
+def warn_renamed(old: str, new: str, stacklevel: int = 3) -> None:
+    """Warn that `old` is now called `new`, at the place that `stacklevel` calls above this one."""
+    warnings.warn(f"{old} is now called {new}", FutureWarning, stacklevel=stacklevel)
 
-    def __getattr__(name: str) -> Any:
-        if name not in names:
+
+def renamed_getattr(module: str, renamed: Mapping[str, tuple[str, Any]]) -> Callable[[str], Any]:
+    """Return a module's `__getattr__`, which looks up old names in `renamed`: the new name, and what it stands for."""
+
+    def lookup(name: str) -> Any:
+        if name not in renamed:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        warnings.warn(f"{module}.{name} is now called {names[name]}", FutureWarning, stacklevel=2)
-        return getattr(importlib.import_module(module), names[name])
+        new, value = renamed[name]
+        warn_renamed(f"{module}.{name}", new)
+        return value
 
-    return __getattr__
+    return lookup
 
 
-def renamed_keywords(**names: str) -> Callable[[F], F]:
-    """Return a decorator for a function of which keywords were renamed: `former="present"`."""
+def renamed_arguments(**names: str) -> Callable[[Function], Function]:
+    """Return a decorator for a function whose keyword arguments were renamed, as `old="new"`."""
 
-    def decorate(function: F) -> F:
+    def decorate(function: Function) -> Function:
         @wraps(function)
-        def call(*inputs: Any, **settings: Any) -> Any:
-            for former in names.keys() & settings.keys():
-                warnings.warn(f"{former}=... is now called {names[former]}=...", FutureWarning, stacklevel=2)
-                settings[names[former]] = settings.pop(former)
-            return function(*inputs, **settings)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            for old in names.keys() & kwargs.keys():
+                warn_renamed(f"{function.__name__}({old}=...)", names[old])
+                kwargs[names[old]] = kwargs.pop(old)
+            return function(*args, **kwargs)
 
-        return call
+        return call  # type: ignore[return-value]
+
+    return decorate
+
+
+def renamed_attributes(**names: str) -> Callable[[type], type]:
+    """Return a decorator for a class whose attributes or methods were renamed, as `old="new"`."""
+
+    def make_property(old: str, new: str) -> property:
+        def read(self: Any) -> Any:
+            warn_renamed(f"{type(self).__name__}.{old}", new)
+            return getattr(self, new)
+
+        return property(read, doc=f"The old name of `{new}`.")
+
+    def decorate(cls: type) -> type:
+        for old, new in names.items():
+            setattr(cls, old, make_property(old, new))
+        return cls
 
     return decorate

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vidgen.deprecation import renamed_attributes
+from vidgen.deprecation import renamed_getattr
 from vidgen.diffusion.noise import Generators
 from vidgen.diffusion.paths import ProbabilityPath, add_noise
 from vidgen.errors import VidgenError
@@ -26,8 +26,6 @@ from vidgen.interfaces import Denoiser
 from vidgen.samplers.guidance.batched_guidance import View
 from vidgen.samplers.solvers.runge_kutta import path_radius
 from vidgen.samplers.solvers.stepping import Callback, Clip, Times
-
-__getattr__ = renamed_attributes(__name__, {"Conditions": "FrameConditioning"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,3 +171,6 @@ def sample_conditioned(
 
     out = solver(replaced if bool(partly.any()) else corrected, x, times, path, generator=generator, callback=callback)
     return torch.where(known, z, out)
+
+
+__getattr__ = renamed_getattr(__name__, {"Conditions": ("FrameConditioning", FrameConditioning)})

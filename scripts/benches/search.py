@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from vidgen.representations.search.nearest import Scale, in_blocks, search_exactly
+from vidgen.representations.probes.standardization import Standardizer
+from vidgen.representations.search.nearest import in_blocks, search_exactly
 from vidgen.representations.search.retrieval import unit
 from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.memory import measure_peak
@@ -44,10 +45,11 @@ class SearchWork:
 
 def by_ours(gallery: np.ndarray, k: int) -> Callable[[np.ndarray], Found]:
     width = gallery.shape[1]
-    scale = Scale(mean=np.zeros(width, np.float32), std=np.ones(width, np.float32))  # the rows are what they should be
+    # the rows are what they should be
+    scaler = Standardizer(mean=np.zeros(width, np.float32), std=np.ones(width, np.float32))
 
     def search(queries: np.ndarray) -> Found:
-        found = search_exactly(lambda: in_blocks(gallery, BLOCK), scale, queries, k)
+        found = search_exactly(lambda: in_blocks(gallery, BLOCK), scaler, queries, k)
         return found.cosines, found.rows
 
     return search

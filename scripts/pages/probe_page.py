@@ -52,7 +52,7 @@ def find(bank: FeatureBank, rows: list[dict[str, Any]], task: ProbeTask, seed: i
     best = best_row(rows, baseline=False)
     probe, key = PROBES[best["kind"]], feature_key(best["layer"], best["noise_level"])
     score = choose_and_score(probe, features_for(bank, key, probe), task, seed=seed)
-    return Findings(bank=bank, rows=rows, best=best, task=task, said=score.predicted)
+    return Findings(bank=bank, rows=rows, best=best, task=task, said=score.predictions)
 
 
 def write_probe_page(findings: Findings, folder: Path) -> Path:

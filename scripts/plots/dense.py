@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vidgen.checkpoints.atomic import atomic_write
 
 if TYPE_CHECKING:
-    from vidgen.representations.dense.rows import Found
+    from vidgen.representations.dense.tracking import Tracks
 
 CLIPS, SIDE = 2, 1.1  # clips shown, and inches that a frame is wide
 COLOURS = ("white", "lime")  # of what is found of the first object and of the second
@@ -24,7 +24,7 @@ def choose_shown(rows: list[dict[str, Any]], task: str) -> list[dict[str, Any]]:
     return [best, *others]
 
 
-def draw_dense(rows: list[dict[str, Any]], found: list[Found], path: Path) -> None:
+def draw_dense(rows: list[dict[str, Any]], found: list[Tracks], path: Path) -> None:
     """Writes a .png, .svg or .pdf: a line for each task and kind of features, a column for each feature frame."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -59,10 +59,10 @@ def draw_dense(rows: list[dict[str, Any]], found: list[Found], path: Path) -> No
         figure.savefig(aside, dpi=150)
 
 
-def draw_clip(line: Any, one: Found, clip: int) -> None:
+def draw_clip(line: Any, one: Tracks, clip: int) -> None:
     """One clip's frames, each in axes of its own, with what was found in them."""
     from vidgen.data.shapes import ShapeWorldConfig, render
-    from vidgen.representations.dense.tracking import read_boxes, read_masks, read_points
+    from vidgen.representations.dense.tracked_labels import read_boxes, read_masks, read_points
 
     labels, (height, width) = one.labels[clip], one.grid.size
     shown = render(labels, ShapeWorldConfig(height=height, width=width, num_frames=labels.num_frames))

@@ -55,7 +55,7 @@ def draw_sheet(lines: Sequence[Sequence[Tile]], title: str, path: Path) -> None:
 
 
 def neighbour_tiles(queries: FeatureBank, found: FeatureBank, line: dict[str, Any], task: str = "label") -> list[Tile]:
-    """The query of a line of `list_neighbours`, and its neighbours."""
+    """The query of a line of `list_neighbors`, and its neighbours."""
     from vidgen.representations.search.clips import show_clip
 
     def make(bank: FeatureBank, row: BankRow, remark: str = "", hit: bool | None = None) -> Tile:

@@ -43,4 +43,5 @@ def wilson_interval(share: float, n: int, z: float = NORMAL_975) -> tuple[float,
     """Return the 95% score interval of a proportion: a share of n independent draws (Wilson 1927)."""
     center, half = share + z * z / (2 * n), z * (share * (1 - share) / n + (z / (2 * n)) ** 2) ** 0.5
     low, high = (center - half) / (1 + z * z / n), (center + half) / (1 + z * z / n)
-    return max(float(low), 0.0), min(float(high), 1.0)
+    # at the ends both terms are equal, and rounding must not leave a bound a hair inside [0, 1]
+    return max(float(low), 0.0) if share > 0 else 0.0, min(float(high), 1.0) if share < 1 else 1.0

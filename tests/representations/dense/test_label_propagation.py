@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from vidgen.representations.dense.grids import Grid
-from vidgen.representations.dense.label_propagation import Affinity, propagate, standardize
-from vidgen.representations.dense.tracking import read_points
+from vidgen.representations.dense.label_propagation import PropagationSettings, propagate_labels, standardize_clips
+from vidgen.representations.dense.tracked_labels import read_points
 
 
 def shifted(steps: list[tuple[int, int]], size: int = 9, channels: int = 24, seed: int = 0) -> torch.Tensor:
@@ -17,13 +17,20 @@ def shifted(steps: list[tuple[int, int]], size: int = 9, channels: int = 24, see
 STEPS = [(0, 0), (1, 2), (2, 3), (1, 4), (3, 4)]
 
 
-@pytest.mark.parametrize("how", [Affinity(top_k=1), Affinity(top_k=1, context=1, radius=2), Affinity(temperature=1e-3)])
-def test_a_shifted_map_carries_a_mask_exactly(how):
+@pytest.mark.parametrize(
+    "settings",
+    [
+        PropagationSettings(top_k=1),
+        PropagationSettings(top_k=1, context=1, radius=2),
+        PropagationSettings(temperature=1e-3),
+    ],
+)
+def test_a_shifted_map_carries_a_mask_exactly(settings):
     features = shifted(STEPS)
     mask = torch.zeros(1, 9, 9, 2)
     mask[:, 1:4, 1:5, 1] = 1
     mask[..., 0] = 1 - mask[..., 1]
-    found = propagate(features, mask, how)
+    found = propagate_labels(features, mask, settings)
     wanted = torch.stack([mask[0].roll(step, dims=(0, 1)) for step in STEPS])[None]
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
 
@@ -33,7 +40,7 @@ def test_a_point_of_a_shifted_map_is_followed_without_error():
     heat = torch.zeros(1, 9, 9, 1)
     for row, column, weight in ((2, 3, 0.75 * 0.5), (3, 3, 0.25 * 0.5), (2, 4, 0.75 * 0.5), (3, 4, 0.25 * 0.5)):
         heat[0, row, column, 0] = weight
-    found = read_points(propagate(shifted(STEPS), heat, Affinity(top_k=1)), grid)[0, 0]
+    found = read_points(propagate_labels(shifted(STEPS), heat, PropagationSettings(top_k=1)), grid)[0, 0]
     start = torch.tensor([(3 + 0.5 + 0.5) * 4, (2 + 0.5 + 0.25) * 8])
     wanted = [start + torch.tensor([4.0 * right, 8.0 * down]) for down, right in STEPS]
     torch.testing.assert_close(torch.tensor(found).float(), torch.stack(wanted), atol=1e-4, rtol=0)
@@ -42,7 +49,7 @@ def test_a_point_of_a_shifted_map_is_followed_without_error():
 def test_a_match_beyond_the_radius_is_found_in_the_first_frame_only():
     mask = torch.zeros(1, 9, 9, 1)
     mask[:, 4, 2] = 1
-    near = propagate(shifted([(0, 0), (0, 0), (0, 3)]), mask, Affinity(top_k=1, radius=1))
+    near = propagate_labels(shifted([(0, 0), (0, 0), (0, 3)]), mask, PropagationSettings(top_k=1, radius=1))
     assert near[0, 2, 4, 5, 0] == 1  # the given frame may be looked at anywhere
     # a cell that no cell of the first frame is like, and that moves on by three columns
     features = torch.zeros(1, 3, 9, 9, 2)
@@ -50,7 +57,9 @@ def test_a_match_beyond_the_radius_is_found_in_the_first_frame_only():
     for t, column in ((1, 2), (2, 5)):
         features[0, t, 4, column] = torch.tensor([0.0, 1.0])
     values = torch.arange(81.0).reshape(1, 9, 9, 1)
-    anywhere, narrow = (propagate(features, values, Affinity(top_k=1, radius=r))[0, :, 4, :, 0] for r in (None, 1))
+    anywhere, narrow = (
+        propagate_labels(features, values, PropagationSettings(top_k=1, radius=r))[0, :, 4, :, 0] for r in (None, 1)
+    )
     assert anywhere[1, 2] == values[0, 4, 2] == anywhere[2, 5]  # its place in the first frame, and then it is known
     assert narrow[2, 5] == values[0, 4, 5]
 
@@ -58,22 +67,24 @@ def test_a_match_beyond_the_radius_is_found_in_the_first_frame_only():
 def test_among_equals_the_nearer_counts():
     features = torch.ones(1, 3, 4, 4, 6)  # every cell is like every other
     values = torch.arange(16.0).reshape(1, 4, 4, 1)
-    torch.testing.assert_close(propagate(features, values, Affinity(top_k=1)), values[:, None].expand(1, 3, 4, 4, 1))
+    torch.testing.assert_close(
+        propagate_labels(features, values, PropagationSettings(top_k=1)), values[:, None].expand(1, 3, 4, 4, 1)
+    )
 
 
 def test_clips_do_not_know_of_each_other_and_the_channels_scale_does_not_count():
     maps = torch.cat([shifted(STEPS, seed=seed) for seed in (3, 4)])
     values = torch.rand(2, 9, 9, 3, generator=torch.Generator().manual_seed(5))
-    how = Affinity(top_k=3, radius=2)
-    both = propagate(maps, values, how)
-    alone = [propagate(maps[i : i + 1], values[i : i + 1], how) for i in range(2)]
+    settings = PropagationSettings(top_k=3, radius=2)
+    both = propagate_labels(maps, values, settings)
+    alone = [propagate_labels(maps[i : i + 1], values[i : i + 1], settings) for i in range(2)]
     torch.testing.assert_close(both, torch.cat(alone))
-    torch.testing.assert_close(propagate(5 * maps - 7, values, how), both, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(propagate_labels(5 * maps - 7, values, settings), both, atol=1e-4, rtol=1e-4)
     assert torch.equal(both[:, 0], values)
-    assert standardize(torch.full((1, 2, 2, 2, 3), 4.0)).abs().max() == 0
+    assert standardize_clips(torch.full((1, 2, 2, 2, 3), 4.0)).abs().max() == 0
 
 
 def test_settings_that_make_no_sense_are_refused():
     for bad in ({"top_k": 0}, {"temperature": 0.0}, {"context": 0}, {"radius": -1}):
         with pytest.raises(ValueError, match="at least 1"):
-            Affinity(**bad)
+            PropagationSettings(**bad)

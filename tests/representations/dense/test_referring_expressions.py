@@ -14,16 +14,16 @@ from vidgen.representations.dense import dense_rows
 from vidgen.representations.dense.grids import FeatureMaps, Grid, inside
 from vidgen.representations.dense.referring_expressions import (
     PICKED,
-    Told,
-    are_told_apart,
+    ExpressionBatch,
+    are_distinguishable,
     check_text,
-    count_named,
-    count_wrong,
-    ground,
-    name_object,
+    count_iou,
+    count_wrong_iou,
+    express,
+    referring_expression_rows,
 )
 from vidgen.representations.dense.scenes import Scenes
-from vidgen.representations.dense.tracking import masks_to_cells
+from vidgen.representations.dense.tracked_labels import masks_to_cells
 
 GRID = Grid(frames=(0, 2, 4), shape=(8, 8), stride=(8, 8), size=(64, 64))
 WORLD = ShapeWorld(ShapeWorldConfig(num_frames=5, max_objects=2))
@@ -38,7 +38,7 @@ def recolour(labels, colours):
     return dataclasses.replace(labels, objects=things)
 
 
-DRAWN = [labels for labels in map(WORLD.sample_labels, range(160)) if are_told_apart(labels)][:48]
+DRAWN = [labels for labels in map(WORLD.sample_labels, range(160)) if are_distinguishable(labels)][:48]
 PAIRS = [recolour(labels, PALETTE[i % len(PALETTE)]) for i, labels in enumerate(DRAWN)]
 
 
@@ -65,7 +65,7 @@ def colours_of(labels, told=None):
     return maps
 
 
-def told_of(prompt_shows):
+def expressions_of(prompt_shows):
     """Batches of clips whose cells show their colours, plus a twin of noise; `prompt_shows`: a prompt makes its own
     object brighter, whatever its colour."""
 
@@ -76,14 +76,14 @@ def told_of(prompt_shows):
             noise = torch.randn(plain.shape, generator=torch.Generator().manual_seed(start))
             still = {TWIN: FeatureMaps(x=noise, grid=GRID), "raw_pixels/8x8": FeatureMaps(x=plain, grid=GRID)}
             seen = [plain, *(plain + prompt_shows * colours_of(labels, role) for role in range(2))]
-            yield Told(maps=tuple({TAP: FeatureMaps(x=x, grid=GRID)} | still for x in seen), labels=labels)
+            yield ExpressionBatch(maps=tuple({TAP: FeatureMaps(x=x, grid=GRID)} | still for x in seen), labels=labels)
 
     return read
 
 
 def rows_of(prompt_shows):
-    rows = ground(told_of(prompt_shows), {"": OneHotText(), "random.": OneHotText()}, 0)
-    return {(row["tap"], row["told"]): row for row in rows}
+    rows = referring_expression_rows(expressions_of(prompt_shows), {"": OneHotText(), "random.": OneHotText()}, 0)
+    return {(row["layer"], row["told"]): row for row in rows}
 
 
 def test_what_the_text_says_is_found_and_without_it_nothing_can_be():
@@ -112,34 +112,34 @@ def test_the_measures_of_masks():
     truth[0, 0, 0, 0:2, 0] = truth[0, 0, 1, 2:4, 1] = True
     said = truth.copy()
     said[0, 0, 0, 1, 0] = False  # half of the first, all of the second
-    assert count_named(truth, said).tolist() == [[0.75, 1]] and count_wrong(truth, said).tolist() == [[0, 1]]
+    assert count_iou(truth, said).tolist() == [[0.75, 1]] and count_wrong_iou(truth, said).tolist() == [[0, 1]]
     assert PICKED(PICKED.count(truth, said)) == 1 and PICKED(PICKED.count(truth, said[..., ::-1])) == 0
     both = np.broadcast_to(truth.any(-1, keepdims=True), truth.shape)
-    assert PICKED(PICKED.count(truth, both)) == 0.5 and count_named(truth, both)[0, 0] == 0.5
+    assert PICKED(PICKED.count(truth, both)) == 0.5 and count_iou(truth, both)[0, 0] == 0.5
     shares = np.array([0.1, 0.3, 0.2, 0.0]).reshape(1, 1, 2, 2, 1)
     assert inside(shares)[0, 0, ..., 0].tolist() == [[False, True], [False, False]]  # the most, where none has half
 
 
-def test_scenes_are_of_two_objects_that_are_told_apart_and_parts_share_none():
+def test_scenes_are_of_two_objects_that_are_distinguishable_and_parts_share_none():
     counts = {"train": 5, "validation": 3, "test": 3}
-    scenes = Scenes(num_frames=2, height=16, width=16, fps=8, counts=counts, batch_size=2, keep=are_told_apart)
+    scenes = Scenes(num_frames=2, height=16, width=16, fps=8, counts=counts, batch_size=2, keep=are_distinguishable)
     seen = {part: list(scenes.batches(part)) for part in counts}
     ids = {part: {name.split()[1] for _, names, _ in batches for name in names} for part, batches in seen.items()}
     assert {part: len(names) for part, names in ids.items()} == counts and not ids["train"] & ids["validation"]
     for _, _, labels in (batch for batches in seen.values() for batch in batches):
-        assert all(len({name_object(thing) for thing in each.objects}) == 2 for each in labels)
+        assert all(len({express(thing) for thing in each.objects}) == 2 for each in labels)
     one, two = PAIRS[0].objects
     same = dataclasses.replace(two, colour=one.colour, shape=one.shape)
-    assert are_told_apart(PAIRS[0]) and not are_told_apart(dataclasses.replace(PAIRS[0], objects=(one, same)))
-    assert not are_told_apart(dataclasses.replace(PAIRS[0], objects=(one,)))
+    assert are_distinguishable(PAIRS[0]) and not are_distinguishable(dataclasses.replace(PAIRS[0], objects=(one, same)))
+    assert not are_distinguishable(dataclasses.replace(PAIRS[0], objects=(one,)))
 
 
 def test_rows_of_a_model_and_again(pipeline):
     words = {"layers": ["tokenizer.latents", "dit.blocks.1"], "clips": 2, "num_frames": 5, "size": 32}
     rows = dense_rows(pipeline, ["expressions"], **words)
     again = dense_rows(pipeline, ["expressions"], **words | {"layers": ["dit.blocks.1"]})
-    assert all(row in rows for row in again if row["tap"].endswith("dit.blocks.1"))
-    told = {(row["tap"], row["told"]) for row in rows}
+    assert all(row in rows for row in again if row["layer"].endswith("dit.blocks.1"))
+    told = {(row["layer"], row["told"]) for row in rows}
     assert {("dit.blocks.1", name) for name in ("both", "head", "prompt", "none")} <= told
     assert {("random.dit.blocks.1", "both"), ("tokenizer.latents", "head"), ("raw_pixels", "none")} <= told
     assert ("tokenizer.latents", "both") not in told

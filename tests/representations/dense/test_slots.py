@@ -7,10 +7,17 @@ import torch
 from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig
 from vidgen.representations.dense import SlotSettings, dense_rows
 from vidgen.representations.dense.grids import FeatureMaps, Grid, inside
-from vidgen.representations.dense.object_discovery import FG_ARI, cluster, count_ari, cut_blocks, foreground_ari, group
-from vidgen.representations.dense.referring_expressions import are_told_apart
-from vidgen.representations.dense.slots import SlotAttention, SlotModel, follow_slots, train_slots
-from vidgen.representations.dense.tracking import masks_to_cells
+from vidgen.representations.dense.object_discovery import (
+    FG_ARI,
+    cluster,
+    count_ari,
+    cut_blocks,
+    foreground_ari,
+    object_discovery_rows,
+)
+from vidgen.representations.dense.referring_expressions import are_distinguishable
+from vidgen.representations.dense.slots import SlotAttention, SlotModel, assign_slots, train_slots
+from vidgen.representations.dense.tracked_labels import masks_to_cells
 
 SMALL = SlotSettings(count=3, width=32, steps=150, batch=8, rate=8e-3, starts=1)
 
@@ -38,8 +45,8 @@ def trained() -> SlotModel:
 
 def test_planted_objects_are_found_and_followed(trained):
     shares = plant(12, 3, 9)
-    found, error = follow_slots(trained, show(shares), 1)
-    untrained, worse = follow_slots(SlotModel(3, (6, 6), SMALL), show(shares), 1)
+    found, error = assign_slots(trained, show(shares), 1)
+    untrained, worse = assign_slots(SlotModel(3, (6, 6), SMALL), show(shares), 1)
     found, before = (FG_ARI(FG_ARI.count(shares, each.numpy())) for each in (found, untrained))
     assert found > 0.9 > before and error < 0.1 < worse
     assert FG_ARI(FG_ARI.count(shares, cluster(show(shares).numpy(), 3, 0))) == 1
@@ -73,8 +80,8 @@ def test_a_seed_means_one_thing_and_clips_know_nothing_of_each_other(trained):
     first, again, other = (train_slots(x, x, short, seed).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
-    together, _ = follow_slots(trained, x, 0)
-    alone = torch.cat([follow_slots(trained, x[i : i + 1], 0)[0] for i in range(4)])
+    together, _ = assign_slots(trained, x, 0)
+    alone = torch.cat([assign_slots(trained, x[i : i + 1], 0)[0] for i in range(4)])
     assert torch.equal(together, alone)
 
 
@@ -99,24 +106,26 @@ def test_blocks():
 def test_rows_beside_which_k_means_and_blocks_stand():
     grid = Grid(frames=(0, 4), shape=(8, 8), stride=(8, 8), size=(64, 64))
     world = ShapeWorld(ShapeWorldConfig(num_frames=5, max_objects=2))
-    pairs = [labels for labels in map(world.sample_labels, range(40)) if are_told_apart(labels)]
+    pairs = [labels for labels in map(world.sample_labels, range(40)) if are_distinguishable(labels)]
 
     def maps_of(part):
         labels = pairs[:4]
         said = inside(masks_to_cells(labels, grid)[..., 1:].numpy())
         yield {"tokenizer.latents": FeatureMaps(x=show(said.astype(np.float32)), grid=grid)}, labels
 
-    rows = {row["kind"]: row for row in group(maps_of, SlotSettings(count=3, width=8, steps=2, starts=1), 0)}
+    rows = {
+        row["kind"]: row for row in object_discovery_rows(maps_of, SlotSettings(count=3, width=8, steps=2, starts=1), 0)
+    }
     assert set(rows) == {"slots", "k-means", "blocks"} and rows["k-means"]["test"] == 1
     assert not rows["slots"]["baseline"] and rows["k-means"]["baseline"] and rows["blocks"]["baseline"]
-    assert rows["blocks"]["tap"] == "blocks" and rows["blocks"]["noise_level"] is None
+    assert rows["blocks"]["layer"] == "blocks" and rows["blocks"]["noise_level"] is None
 
 
 def test_rows_of_a_model_and_of_a_tokenizer_alone(pipeline):
     words = {"clips": 2, "num_frames": 5, "size": 32, "slots": SlotSettings(width=8, steps=2, starts=1)}
     rows = dense_rows(pipeline.vae, ["slots"], **words)
     assert rows == dense_rows(pipeline.vae, ["slots"], **words)
-    assert {row["tap"] for row in rows} == {"tokenizer.latents", "random.tokenizer.latents", "raw_pixels", "blocks"}
+    assert {row["layer"] for row in rows} == {"tokenizer.latents", "random.tokenizer.latents", "raw_pixels", "blocks"}
     (row,) = (row for row in rows if not row["baseline"])
     assert row["kind"] == "slots" and row["ci"][0] <= row["test"] <= row["ci"][1] and row["clips"] == 2
 

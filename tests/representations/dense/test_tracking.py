@@ -8,7 +8,7 @@ from einops import rearrange
 from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig
 from vidgen.errors import VidgenError
 from vidgen.representations.dense.grids import Grid, middle_frames, read_maps
-from vidgen.representations.dense.tracking import FOLLOWED, boxes_to_cells, read_boxes, stack
+from vidgen.representations.dense.tracked_labels import TRACKED, boxes_to_cells, read_boxes, stack
 from vidgen.representations.extractor import FeatureExtractor
 
 CLIPS = [ShapeWorld(ShapeWorldConfig(max_objects=2)).sample_labels(index) for index in range(4)]
@@ -19,18 +19,20 @@ PIXELS = Grid(frames=(0, 2, 6, 16), shape=(64, 64), stride=(1, 1), size=(64, 64)
     "task, best", [("masks", {"j_and_f": 1, "j": 1, "f": 1}), ("points", {"error_px": 0, "near": 1})]
 )
 def test_exact_values_are_perfect_where_a_cell_is_a_pixel(task, best):
-    kind = FOLLOWED[task]
+    kind = TRACKED[task]
     cells = kind.to_cells(CLIPS, PIXELS)
     scores = kind.score(cells, CLIPS, PIXELS)
     for name, value in best.items():
         np.testing.assert_allclose(scores[name], value, atol=1e-5)
     still = kind.score(cells[:, :1].expand_as(cells), CLIPS, PIXELS)
-    worse = still[kind.metric] < scores[kind.metric] if kind.more else still[kind.metric] > scores[kind.metric]
+    worse = (
+        still[kind.metric] < scores[kind.metric] if kind.higher_is_better else still[kind.metric] > scores[kind.metric]
+    )
     assert worse.all()
 
 
 def test_boxes_are_read_to_the_pixel():
-    kind = FOLLOWED["boxes"]
+    kind = TRACKED["boxes"]
     cells = boxes_to_cells(CLIPS, PIXELS)
     scores = kind.score(cells, CLIPS, PIXELS)
     assert scores["middle_px"].max() <= 0.5 and scores["iou"].min() > 0.9
@@ -43,7 +45,7 @@ def test_boxes_are_read_to_the_pixel():
 
 def test_points_between_cells_are_where_they_were_on_a_coarse_grid():
     grid = Grid(frames=(0, 8, 16), shape=(8, 8), stride=(8, 8), size=(64, 64))
-    kind = FOLLOWED["points"]
+    kind = TRACKED["points"]
     assert (
         kind.score(kind.to_cells(CLIPS, grid), CLIPS, grid)["error_px"].max() < 0.5
     )  # the margin holds no cell's middle
@@ -51,7 +53,7 @@ def test_points_between_cells_are_where_they_were_on_a_coarse_grid():
 
 def test_an_object_that_is_not_there_does_not_count():
     one, two = (next(c for c in CLIPS if len(c.objects) == n) for n in (1, 2))
-    for kind in FOLLOWED.values():
+    for kind in TRACKED.values():
         cells = kind.to_cells([one, two], PIXELS)
         together = kind.score(cells, [one, two], PIXELS)
         alone = kind.score(kind.to_cells([one], PIXELS), [one], PIXELS)

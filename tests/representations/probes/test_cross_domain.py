@@ -19,14 +19,14 @@ def test_two_banks_are_one_with_their_splits(make_bank, planted):
         features = {"dit.blocks.1@t=0.10": X[rows], "raw_pixels": X[rows][:, :2]}
         both.append(make_bank(features, y[rows], split[rows], name, source=name))
     for kind in ("linear", "knn"):
-        there = {row["tap"]: row for row in probe_rows(whole, kind)}
+        there = {row["layer"]: row for row in probe_rows(whole, kind)}
         for row in cross_domain_rows(*both, kind):
-            same = there[row["tap"]]
-            assert row["test"] == same["test"] and row["validation"] == same["validation"], row["tap"]
+            same = there[row["layer"]]
+            assert row["test"] == same["test"] and row["validation"] == same["validation"], row["layer"]
             assert row["choice"] == same["choice"] and row["test_clips"] == other.sum()
             assert row["domains"] == {"learned": str(both[0].folder), "reported": str(both[1].folder)}
     rows = few_shot_rows(Domains(*both), setting=Setting(shots=2, queries=4, episodes=10))
-    assert rows[0]["tap"] == "dit.blocks.1" and rows[0]["episodes"] == 10
+    assert rows[0]["layer"] == "dit.blocks.1" and rows[0]["episodes"] == 10
 
 
 def test_a_shift_costs_and_is_seen(make_bank, planted):

@@ -8,14 +8,14 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from vidgen.errors import VidgenError
 from vidgen.representations.probes import make_task
 from vidgen.representations.probes.few_shot import (
-    LEARNERS,
+    FEW_SHOT_PROBES,
     Setting,
     draw_episodes,
     few_shot_rows,
     score_episodes,
     score_few_shot,
-    standardize_on,
 )
+from vidgen.representations.probes.standardization import Standardizer
 
 FEW = Setting(shots=2, queries=4, episodes=24)
 
@@ -23,16 +23,16 @@ FEW = Setting(shots=2, queries=4, episodes=24)
 def test_episodes_are_balanced_and_of_their_sides():
     rng = np.random.default_rng(0)
     y = rng.choice(list("abcde"), 200).astype(object)
-    learnt, told = np.arange(0, 120), np.arange(120, 200)
-    episodes = draw_episodes(y, learnt, told, Setting(ways=3, shots=4, queries=5, episodes=30), seed=1)
+    support, queries = np.arange(0, 120), np.arange(120, 200)
+    episodes = draw_episodes(y, support, queries, Setting(ways=3, shots=4, queries=5, episodes=30), seed=1)
     assert len(episodes) == 30 and len({tuple(sorted(set(y[one.support]))) for one in episodes}) > 3
     for one in episodes:
         names, counts = np.unique(y[one.support].astype(str), return_counts=True)
-        asked, each = np.unique(y[one.queries].astype(str), return_counts=True)
-        assert len(names) == 3 and set(counts) == {4} and (names == asked).all() and set(each) == {5}
-        assert set(one.support) <= set(learnt) and set(one.queries) <= set(told)
+        query_names, each = np.unique(y[one.queries].astype(str), return_counts=True)
+        assert len(names) == 3 and set(counts) == {4} and (names == query_names).all() and set(each) == {5}
+        assert set(one.support) <= set(support) and set(one.queries) <= set(queries)
         assert len(set(one.support)) == 12 and len(set(one.queries)) == 15
-    again = draw_episodes(y, learnt, told, Setting(ways=3, shots=4, queries=5, episodes=30), seed=1)
+    again = draw_episodes(y, support, queries, Setting(ways=3, shots=4, queries=5, episodes=30), seed=1)
     assert all(map(np.array_equal, [e.support for e in episodes], [e.support for e in again]))
 
 
@@ -47,42 +47,42 @@ def test_episodes_are_balanced_and_of_their_sides():
 def test_an_episode_is_scikit_learns(planted, kind, choice, plain):
     X, y, split = planted(spread=3.0)
     task = make_task(y, split)
-    X = standardize_on(X, task.train)
+    X = Standardizer.fit(X[task.train]).transform(X)
     episodes = draw_episodes(task.y, task.train, task.test, FEW, seed=0)
-    ours = score_episodes(LEARNERS[kind], [choice], X, task, episodes, seed=0)[:, 0]
+    ours = score_episodes(FEW_SHOT_PROBES[kind], [choice], X, task, episodes, seed=0)[:, 0]
     theirs = [plain.fit(X[e.support], y[e.support]).score(X[e.queries], y[e.queries]) for e in episodes]
     np.testing.assert_allclose(ours, theirs)
     assert 0.4 < np.mean(ours) < 0.95
 
 
-@pytest.mark.parametrize("kind", LEARNERS)
+@pytest.mark.parametrize("kind", FEW_SHOT_PROBES)
 def test_what_is_planted_is_found_and_noise_is_chance(planted, kind):
     X, y, split = planted()
-    score, each = score_few_shot(LEARNERS[kind], X, make_task(y, split), FEW)
+    score, each = score_few_shot(FEW_SHOT_PROBES[kind], X, make_task(y, split), FEW)
     assert score.test == each.mean() > 0.97 and score.validation > 0.97 and len(each) == 24
     noise = np.random.default_rng(1).normal(size=X.shape)
-    score, each = score_few_shot(LEARNERS[kind], noise, make_task(y, split), FEW)
+    score, each = score_few_shot(FEW_SHOT_PROBES[kind], noise, make_task(y, split), FEW)
     assert abs(score.test - 0.25) < 0.1 and score.ci[0] < score.test < score.ci[1]
 
 
 def test_the_interval_is_students_over_episodes_and_more_shots_help(planted):
     X, y, split = planted(spread=4.0)
     task = make_task(y, split)
-    few, each = score_few_shot(LEARNERS["centroid"], X, task, Setting(shots=1, queries=6, episodes=40))
+    few, each = score_few_shot(FEW_SHOT_PROBES["centroid"], X, task, Setting(shots=1, queries=6, episodes=40))
     half = 2.0227 * each.std(ddof=1) / 40**0.5
     assert few.ci == pytest.approx((each.mean() - half, each.mean() + half), abs=1e-4)
-    many, _ = score_few_shot(LEARNERS["centroid"], X, task, Setting(shots=10, queries=6, episodes=40))
+    many, _ = score_few_shot(FEW_SHOT_PROBES["centroid"], X, task, Setting(shots=10, queries=6, episodes=40))
     assert many.test > few.test + 0.05
 
 
 def test_a_choice_is_made_without_the_test_rows(planted):
     X, y, split = planted(spread=2.0)
     spoiled = np.where((split == "test")[:, None], 0.0, X)
-    one, other = (score_few_shot(LEARNERS["knn"], x, make_task(y, split), FEW)[0] for x in (X, spoiled))
+    one, other = (score_few_shot(FEW_SHOT_PROBES["knn"], x, make_task(y, split), FEW)[0] for x in (X, spoiled))
     assert (one.choice, one.validation) == (other.choice, other.validation) and one.test != other.test
     # by folds of train where there is no validation split
     folded = make_task(y, np.where(split == "val", "train", split))
-    assert folded.validation is None and score_few_shot(LEARNERS["knn"], X, folded, FEW)[0].validation > 0.7
+    assert folded.validation is None and score_few_shot(FEW_SHOT_PROBES["knn"], X, folded, FEW)[0].validation > 0.7
 
 
 def test_rows_have_their_baselines_and_the_same_episodes(make_bank, planted):
@@ -90,7 +90,12 @@ def test_rows_have_their_baselines_and_the_same_episodes(make_bank, planted):
     noise = np.random.default_rng(2).normal(size=X.shape)
     features = {"tokenizer.latents": X, "shuffled.tokenizer.latents": noise, "raw_pixels": noise, "weak.raw_pixels": X}
     rows = few_shot_rows(make_bank(features, y, split), setting=FEW)
-    assert [row["tap"] for row in rows] == ["tokenizer.latents", "shuffled.tokenizer.latents", "raw_pixels", "majority"]
+    assert [row["layer"] for row in rows] == [
+        "tokenizer.latents",
+        "shuffled.tokenizer.latents",
+        "raw_pixels",
+        "majority",
+    ]
     first = {"kind": "centroid", "shots": 2, "ways": 4, "episodes": 24, "queries": 4, "metric": "accuracy"}
     assert rows[0] | first == rows[0] and [row["baseline"] for row in rows] == [False, True, True, True]
     assert rows[-1]["test"] == 0.25 and rows[-1]["pool"] is None and rows[1]["test"] == rows[2]["test"]
@@ -112,4 +117,4 @@ def test_what_cannot_be_drawn_is_one_line(make_bank, planted):
         Setting(ways=1)
     X[5, 1] = np.nan
     with pytest.raises(VidgenError, match="clip 'c5' are not finite"):
-        score_few_shot(LEARNERS["knn"], X, make_task(y, split, ids=[f"c{i}" for i in range(len(y))]), FEW)
+        score_few_shot(FEW_SHOT_PROBES["knn"], X, make_task(y, split, ids=[f"c{i}" for i in range(len(y))]), FEW)

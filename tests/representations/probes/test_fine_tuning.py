@@ -67,7 +67,7 @@ def test_rows_stand_beside_the_frozen_tap_and_the_model_is_left_alone(pipeline, 
     before = model_hash(pipeline)
     rows = fine_tune_rows(bank, pipeline, KEY, schedule=SHORT)
     assert model_hash(pipeline) == before
-    kinds = [(row["kind"], row["tap"], row["baseline"]) for row in rows]
+    kinds = [(row["kind"], row["layer"], row["baseline"]) for row in rows]
     names = ["tokenizer.latents", "dit.blocks.1"]
     frozen = [(prefix + name, bool(prefix)) for prefix in ("", "random.", "shuffled.", "single.") for name in names]
     frozen = [(layer, baseline) for layer, baseline in frozen if baseline is False or layer.endswith("blocks.1")]

@@ -13,7 +13,7 @@ SETTINGS = ((5e-3, 0.01), (1e-3, 0.8), (1e-4, 0.1))
 
 
 @pytest.mark.parametrize(
-    "make, goal",
+    "make, target_type",
     [(AttentiveGrid, "regression"), (AttentiveGrid, "multilabel"), (AttentiveGrid, "class"),
      (RecurrentGrid, "regression")],
 )  # fmt: skip
@@ -24,12 +24,12 @@ def test_a_grid_is_its_members_trained_alone(make, target_type, monkeypatch):
     y = {"regression": X[:, 0, :2], "multilabel": (X[:, 0, :2] > 0).astype(int), "class": rng.choice(list("abc"), 24)}
     predict = by_grid(make)
     whole = predict(SETTINGS, X, y[target_type], others, target_type, seed=3)
-    for setting, said in zip(SETTINGS, whole, strict=True):
+    for setting, predictions in zip(SETTINGS, whole, strict=True):
         (alone,) = predict([setting], X, y[target_type], others, target_type, seed=3)
         if target_type == "regression":
-            np.testing.assert_allclose(said, alone, rtol=1e-6, atol=1e-8)
+            np.testing.assert_allclose(predictions, alone, rtol=1e-6, atol=1e-8)
         else:
-            assert (said == alone).all()
+            assert (predictions == alone).all()
     if target_type == "regression":
         assert not np.allclose(whole[0], whole[1], atol=1e-3) and not np.allclose(whole[0], whole[2], atol=1e-3)
 
@@ -40,13 +40,13 @@ def test_attention_is_its_formula():
     for part in grid.parameters():
         part.data += 0.1 * torch.randn(part.shape, generator=g, dtype=part.dtype)
     x = torch.randn(4, 5, 32, generator=g, dtype=torch.float64)
-    for k, said in enumerate(grid(x)):
+    for k, outputs in enumerate(grid(x)):
         query, key, place, value, out, bias = grid.member(k)
         heads = []
         for n in range(4):
             scores = (x @ key[:, n]) @ query[n] / 8**0.5 + place[n]
             heads.append((scores.softmax(-1)[..., None] * (x @ value[:, n])).sum(1))
-        torch.testing.assert_close(said, torch.cat(heads, -1) @ out + bias)
+        torch.testing.assert_close(outputs, torch.cat(heads, -1) @ out + bias)
 
 
 def test_place_and_order_are_seen():
@@ -56,11 +56,11 @@ def test_place_and_order_are_seen():
     X = 0.1 * rng.normal(size=(120, 5, 4))
     X[np.arange(120), places, 0] += 3.0
     where = np.where(places < 2, "early", "late")
-    (said,) = by_grid(AttentiveGrid)([(2e-2, 0.01)], X[:80], where[:80], X[80:], "class", 0)
-    assert (said == where[80:]).mean() > 0.8
+    (predictions,) = by_grid(AttentiveGrid)([(2e-2, 0.01)], X[:80], where[:80], X[80:], "class", 0)
+    assert (predictions == where[80:]).mean() > 0.8
     up = rng.random(120) < 0.5
     ramp = np.linspace(-1, 1, 5)[None, :, None] * np.where(up, 1, -1)[:, None, None]
     X = ramp + 0.1 * rng.normal(size=(120, 5, 1))
     words = np.where(up, "up", "down")
-    (said,) = by_grid(RecurrentGrid)([(1e-2, 0.01)], X[:80], words[:80], X[80:], "class", 0)
-    assert (said == words[80:]).all()
+    (predictions,) = by_grid(RecurrentGrid)([(1e-2, 0.01)], X[:80], words[:80], X[80:], "class", 0)
+    assert (predictions == words[80:]).all()

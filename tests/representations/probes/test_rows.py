@@ -33,7 +33,7 @@ def test_rows_are_plain_data(bank):
     table = probe_rows(bank)
     assert json.loads(json.dumps(table)) == table
     names = ["tokenizer.latents", "dit.blocks.0", "shuffled.tokenizer.latents", "raw_pixels", "majority"]
-    assert [row["tap"] for row in table] == names
+    assert [row["layer"] for row in table] == names
     assert [row["baseline"] for row in table] == [False, False, True, True, True]
     assert [row["noise_level"] for row in table] == [None, 0.1, None, None, None]
     assert [row["pool"] for row in table] == ["mean", "mean", "mean", "none", None]
@@ -43,9 +43,9 @@ def test_rows_are_plain_data(bank):
     assert table[-1]["test"] in [np.mean(bank.y[test] == name) for name in set(bank.y)]
     assert table[0]["temporal_gain"] == table[0]["test"] - table[2]["test"] > 0.3
     assert table[0]["temporal_gain_ci"][0] > 0.1 and "temporal_gain" not in table[1]
-    beside = [row["tap"] for row in probe_rows(bank, layers=["dit.blocks.0@t=0.10"])]
+    beside = [row["layer"] for row in probe_rows(bank, layers=["dit.blocks.0@t=0.10"])]
     assert beside == ["tokenizer.latents", "dit.blocks.0", "raw_pixels", "majority"]
-    few = [row["tap"] for row in probe_rows(bank, layers=["tokenizer.latents"])]
+    few = [row["layer"] for row in probe_rows(bank, layers=["tokenizer.latents"])]
     assert few == ["tokenizer.latents", "shuffled.tokenizer.latents", "raw_pixels", "majority"]
 
 
@@ -53,7 +53,7 @@ def test_every_column_of_labels_is_a_task(bank):
     assert bank.columns == ["label", "place", "words"] and bank.column("place")[3] is None
     table = probe_rows(bank, "ridge", task="place", skip_unlabelled=True)
     assert table[0]["metric"] == "r2" and table[0]["test"] > 0.99 and table[0]["mae"] < 0.1
-    assert table[-1]["tap"] == "mean" and table[-1]["test"] < 0.05 and table[-1]["classes"] is None
+    assert table[-1]["layer"] == "mean" and table[-1]["test"] < 0.05 and table[-1]["classes"] is None
     assert table[0]["unlabelled"] == 1 and table[0]["train_clips"] == 79
     words = probe_rows(bank, "ridge", ["tokenizer.latents"], task="words", skip_unlabelled=True)
     assert words[0] | {"metric": "f1", "goal": "multilabel", "test": 1.0, "classes": 4} == words[0]

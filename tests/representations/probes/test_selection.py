@@ -68,7 +68,7 @@ def test_numbers_and_sets_of_words_that_are_linear_are_found(blobs, kind):
     least = {"linear": (0.999, 0.8), "ridge": (0.999, 0.8)}.get(kind, (0.3, 0.6))
     for task, bound in zip((numbers, sets), least, strict=True):
         score = choose_and_score(PROBES[kind], shaped(X, kind), task, choices=FEW.get(kind))
-        assert score.test > bound and score.predicted.shape == task.y[task.test].shape
+        assert score.test > bound and score.predictions.shape == task.y[task.test].shape
     if kind == "ridge":
         train, test = numbers.train, numbers.test
         score, X = choose_and_score(PROBES[kind], X, numbers, choices=[alpha := 10.0]), X.astype(np.float64)

@@ -8,11 +8,11 @@ from sklearn.linear_model import LogisticRegression
 from vidgen.errors import VidgenError
 from vidgen.representations.probes import make_task, semi_supervised
 from vidgen.representations.probes.semi_supervised import (
-    LABELS_ALONE,
+    SUPERVISED,
     Views,
     draw_labelled,
     fit_heads,
-    say,
+    head_logits,
     score_semi_supervised,
     semi_supervised_rows,
 )
@@ -39,10 +39,12 @@ def test_without_other_clips_the_head_is_logistic_regression():
     W, b = fit_heads(views, rows, targets[:60], NONE, 2, [(decay, 1.0), (0.01, 1.0)])
     x = views.plain[:60]
     plain = LogisticRegression(C=2 / (60 * decay), max_iter=1000).fit(x.numpy(), y[:60])  # two heads, w and -w
-    ours = say(W, b, views.plain)[0].softmax(-1)[:, 1].numpy()
+    ours = head_logits(W, b, views.plain)[0].softmax(-1)[:, 1].numpy()
     np.testing.assert_allclose(ours, plain.predict_proba(views.plain.numpy())[:, 1], atol=0.02)
-    (alone,) = (say(*fit_heads(views, rows, targets[:60], NONE, 2, [LABELS_ALONE[0]]), views.plain),)
-    torch.testing.assert_close(alone[0], say(W, b, views.plain)[0])  # heads of a batch do not know of each other
+    (alone,) = (head_logits(*fit_heads(views, rows, targets[:60], NONE, 2, [SUPERVISED[0]]), views.plain),)
+    torch.testing.assert_close(
+        alone[0], head_logits(W, b, views.plain)[0]
+    )  # heads of a batch do not know of each other
 
 
 def test_other_clips_teach_what_their_views_have_in_common():
@@ -81,7 +83,7 @@ def test_rows_say_what_was_learned_from(make_bank, monkeypatch):
     by_twos = np.repeat(split[::2], 2)
     bank = make_bank(parts, y, by_twos)
     rows = semi_supervised_rows(bank, labels_per_class=3, skip_unlabelled=True)
-    assert [row["tap"] for row in rows] == ["tokenizer.latents", "majority"]  # the other has no views
+    assert [row["layer"] for row in rows] == ["tokenizer.latents", "majority"]  # the other has no views
     first = {"kind": "fixmatch", "labels_per_class": 3, "labelled": 6, "baseline": False, "metric": "accuracy"}
     assert rows[0] | first == rows[0] and {"validation", "test", "ci", "choice", "pool"} <= set(rows[0])
     assert rows[0]["gain"] == pytest.approx(rows[0]["test"] - rows[0]["labels_alone"]) and len(rows[0]["gain_ci"]) == 2

@@ -36,12 +36,12 @@ def test_a_flat_grid_is_left_early(tmp_path):
     assert len(rows) == 7 + 2 and len(skipped) == 9 and "dit.blocks.3@t=0.30" in skipped  # with pixels and majority
     rows, skipped = sweep_bank(bank, "centroid", flat=None)
     assert len(rows) == 16 + 3 and not skipped
-    best = {row["tap"]: row for row in best_rows(rows)}
+    best = {row["layer"]: row for row in best_rows(rows)}
     assert best["dit.blocks.3"]["noise_level"] == 0.3 and best["dit.blocks.3"]["test"] == 1.0
 
 
 def test_a_grid_with_a_difference_is_walked_to_its_end(tmp_path):
     rows, skipped = sweep_bank(make_bank(tmp_path / "bank", good=["dit.blocks.4@t=0.50"]), "centroid")
-    names = [(row["tap"], row["noise_level"]) for row in rows]
+    names = [(row["layer"], row["noise_level"]) for row in rows]
     assert not skipped and len(set(names)) == len(names) == 19
     assert [f"{layer}@t={level:.2f}" for layer, level in names[1:16]] == KEYS[1:] and names[-1][0] == "majority"

@@ -33,14 +33,14 @@ def test_without_splits_one_is_drawn_by_group(blobs, target_type):
     _, y, _, groups = blobs(spread=1.0)
     y = y if target_type == "class" else np.arange(len(y)).tolist()
     task = make_task(y, None, groups, target_type=target_type)
-    assert not task.given and 20 <= len(task.test) <= 40
+    assert not task.has_split and 20 <= len(task.test) <= 40
     assert not set(task.groups[task.train]) & set(task.groups[task.test])
     assert np.array_equal(task.test, make_task(y, [None] * len(y), groups, target_type=target_type).test)
     assert not np.array_equal(task.test, make_task(y, None, groups, target_type=target_type, seed=1).test)
 
 
 @pytest.mark.parametrize(
-    "cells, goal, first",
+    "cells, target_type, first",
     [
         (["red", "1.5"], "class", "red"),
         (["1", "2"], "class", "1"),  # whole numbers may be names
@@ -52,8 +52,8 @@ def test_without_splits_one_is_drawn_by_group(blobs, target_type):
     ],
 )
 def test_columns_are_read_as_they_look(cells, target_type, first):
-    values, found = read_column(cells)
-    assert (found, values[0]) == (target_type, first) and [v is None for v in values] == [c is None for c in cells]
+    values, read_type = read_column(cells)
+    assert (read_type, values[0]) == (target_type, first) and [v is None for v in values] == [c is None for c in cells]
 
 
 def test_whole_numbers_are_numbers_where_that_is_said():

@@ -10,9 +10,9 @@ import torch
 from vidgen.data.writing import write_video
 from vidgen.errors import VidgenError
 from vidgen.representations.bank import BankRow, BankWriter, FeatureBank
-from vidgen.representations.search import StoredIndex, grow_index, list_neighbours, path_of, show_clip
+from vidgen.representations.search import StoredIndex, grow_index, list_neighbors, path_of, show_clip
 from vidgen.representations.search import index as indexing
-from vidgen.representations.search.retrieval import find_neighbours
+from vidgen.representations.search.retrieval import nearest_clips
 
 META = {
     "keys": ["tokenizer.latents", "dit.blocks.0@t=0.10"], "layers": ["tokenizer.latents", "dit.blocks.0"],
@@ -46,9 +46,9 @@ def test_an_index_that_grew_is_one_made_at_once(tmp_path, monkeypatch):
     unit = (X - mean) / std / np.linalg.norm((X - mean) / std, axis=1, keepdims=True)
     np.testing.assert_array_equal(found.rows, np.argsort(-(unit[:5] @ unit.T), axis=1)[:, :6])
     assert index.bank.ids[0] == str(tmp_path / "one clips" / "0.mkv") and index.bank.rows[20].group == "g6"
-    lines = index.neighbours(first, 3)
+    lines = index.neighbors(first, 3)
     for line in lines[:4]:  # a clip of the index does not find itself
-        plain = find_neighbours(whole, LATENTS, line["query"].id, 29)
+        plain = nearest_clips(whole, LATENTS, line["query"].id, 29)
         mine = [Path(one["row"].id).name for one in line["neighbours"]]
         # standardized with itself or without: as near as makes no difference to who is first
         assert mine[0] in [one["id"] for one in plain[:2]] and line["query"].id not in mine
@@ -63,7 +63,7 @@ def test_other_features_are_refused(tmp_path, name):
     with pytest.raises(VidgenError, match=f"bank of other features: its {name} is .*, not {other}"):
         grow_index(tmp_path / "index", alien)
     with pytest.raises(VidgenError, match=f"two has other features than the index .*: its {name} is {other}"):
-        StoredIndex(tmp_path / "index").neighbours(alien)
+        StoredIndex(tmp_path / "index").neighbors(alien)
     assert len(StoredIndex(tmp_path / "index")) == 4
 
 
@@ -84,7 +84,7 @@ def test_bad_input_is_named(tmp_path):
 
 def test_neighbours_of_some_queries(tmp_path):
     bank = write_bank(tmp_path / "one", range(30))
-    lines = list_neighbours(bank, LATENTS, count=4, shown=5)
+    lines = list_neighbors(bank, LATENTS, count=4, num_queries=5)
     assert len(lines) == 5 and lines[0]["query"].id == "0.mkv" and lines[-1]["query"].id == "29.mkv"
     for line in lines:
         assert len(line["neighbours"]) == 4
@@ -92,10 +92,10 @@ def test_neighbours_of_some_queries(tmp_path):
             assert one["row"].group != line["query"].group
             assert one["hit"] == (one["row"].label == line["query"].label)
         assert np.all(np.diff([one["cosine"] for one in line["neighbours"]]) <= 0)
-    (alone,) = list_neighbours(bank, LATENTS, ["3.mkv"], task="mood", count=2, same_group=True)
+    (alone,) = list_neighbors(bank, LATENTS, ["3.mkv"], task="mood", count=2, same_group=True)
     assert [one["hit"] for one in alone["neighbours"]] == [None, None]
     with pytest.raises(VidgenError, match="no clip 'x'"):
-        list_neighbours(bank, LATENTS, ["x"])
+        list_neighbors(bank, LATENTS, ["x"])
 
 
 def test_a_row_leads_back_to_the_frames_of_its_window(tmp_path, numbered, numbers):

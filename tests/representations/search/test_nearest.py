@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from vidgen.errors import VidgenError
+from vidgen.representations.probes.standardization import Standardizer
 from vidgen.representations.search import nearest
 from vidgen.representations.search.nearest import (
-    Scale,
     build_faiss,
     choose_backend,
     in_blocks,
@@ -15,6 +15,7 @@ from vidgen.representations.search.nearest import (
     search_faiss,
     spread_rows,
 )
+from vidgen.representations.search.retrieval import unit
 
 
 def random_rows(n: int, c: int = 12, seed: int = 0) -> np.ndarray:
@@ -25,12 +26,12 @@ def random_rows(n: int, c: int = 12, seed: int = 0) -> np.ndarray:
 def test_the_scale_is_that_of_all_rows_at_once_even_far_from_zero():
     X = random_rows(501) + 1e4
     X[:, 3] = 7.0  # does not vary
-    scale = Scale.of(lambda: in_blocks(X, 64))
-    np.testing.assert_allclose(scale.mean, X.astype(np.float64).mean(0), rtol=1e-6)
+    scaler = Standardizer.fit_blocks(lambda: in_blocks(X, 64))
+    np.testing.assert_allclose(scaler.mean, X.astype(np.float64).mean(0), rtol=1e-6)
     std = X.astype(np.float64).std(0)
-    np.testing.assert_allclose(np.delete(scale.std, 3), np.delete(std, 3), rtol=1e-4)
-    assert scale.std[3] == 1.0
-    np.testing.assert_allclose(np.linalg.norm(scale(X), axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.delete(scaler.std, 3), np.delete(std, 3), rtol=1e-4)
+    assert scaler.std[3] == 1.0
+    np.testing.assert_allclose(np.linalg.norm(unit(scaler.transform(X)), axis=1), 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize("size", [7, 50, 1000])
@@ -42,14 +43,14 @@ def test_blocks_find_what_scikit_learn_finds_in_the_whole(size):
     scaler = StandardScaler().fit(X.astype(np.float64))
     peer = NearestNeighbors(n_neighbors=6, metric="cosine").fit(scaler.transform(X))
     distances, rows = peer.kneighbors(scaler.transform(queries))
-    found = search_exactly(lambda: in_blocks(X, size), Scale.of(lambda: in_blocks(X, size)), queries, 6)
+    found = search_exactly(lambda: in_blocks(X, size), Standardizer.fit_blocks(lambda: in_blocks(X, size)), queries, 6)
     np.testing.assert_array_equal(found.rows, rows)
     np.testing.assert_allclose(found.cosines, 1 - distances, atol=1e-5)
 
 
 def test_of_equals_the_earlier_row_comes_first_and_k_may_be_more_than_there_is():
     X = np.repeat(random_rows(3), 4, axis=0)
-    found = search_exactly(lambda: in_blocks(X, 5), Scale.of(lambda: [X]), X[4:5], 40)
+    found = search_exactly(lambda: in_blocks(X, 5), Standardizer.fit_blocks(lambda: [X]), X[4:5], 40)
     assert found.rows.shape == (1, 12) and found.rows[0, :4].tolist() == [4, 5, 6, 7]
     assert np.all(np.diff(found.cosines[0]) <= 0)
 
@@ -85,26 +86,26 @@ def test_faiss_finds_what_exact_search_finds(tmp_path):
     centres = rng.normal(size=(40, 16))
     X = (np.repeat(centres, 50, axis=0) + 0.1 * rng.normal(size=(2000, 16))).astype(np.float32)
     blocks = lambda: in_blocks(X, 300)  # noqa: E731
-    scale, queries = Scale.of(blocks), X[::97]
-    exact = search_exactly(blocks, scale, queries, 5)
-    made = build_faiss(blocks, scale, len(X))
-    assert 1 < made.nlist <= 2000 // 39 and made.ntotal == 2000
-    every = search_faiss(made, scale, queries, 5)
+    scaler, queries = Standardizer.fit_blocks(blocks), X[::97]
+    exact = search_exactly(blocks, scaler, queries, 5)
+    index = build_faiss(blocks, scaler, len(X))
+    assert 1 < index.nlist <= 2000 // 39 and index.ntotal == 2000
+    every = search_faiss(index, scaler, queries, 5)
     np.testing.assert_array_equal(every.rows[:, 0], np.arange(0, 2000, 97))  # itself
     same = [len(set(a) & set(b)) / 5 for a, b in zip(every.rows, exact.rows, strict=True)]
     assert np.mean(same) > 0.95
     np.testing.assert_allclose(every.cosines[:, 0], exact.cosines[:, 0], atol=2e-6)
     old, new = tmp_path / "rows-1000.faiss", tmp_path / "rows-2000.faiss"
     old.write_bytes(b"")
-    stored = open_faiss(new, blocks, scale, len(X))
+    stored = open_faiss(new, blocks, scaler, len(X))
     assert stored.ntotal == 2000 and new.exists() and not old.exists()
-    again = open_faiss(new, lambda: pytest.fail("built twice"), scale, len(X))
-    np.testing.assert_array_equal(search_faiss(again, scale, queries, 5).rows, every.rows)
+    again = open_faiss(new, lambda: pytest.fail("built twice"), scaler, len(X))
+    np.testing.assert_array_equal(search_faiss(again, scaler, queries, 5).rows, every.rows)
 
 
 def test_rows_may_lie_in_a_file(tmp_path):
     gallery = np.eye(5, dtype=np.float32)
     np.save(tmp_path / "g.npy", gallery)
-    mapped, scale = np.load(tmp_path / "g.npy", mmap_mode="r"), Scale(mean=np.zeros(5), std=np.ones(5))
-    found = search_exactly(lambda: in_blocks(mapped, 2), scale, gallery[[3]], 1)
+    mapped, scaler = np.load(tmp_path / "g.npy", mmap_mode="r"), Standardizer(mean=np.zeros(5), std=np.ones(5))
+    found = search_exactly(lambda: in_blocks(mapped, 2), scaler, gallery[[3]], 1)
     assert found.rows.tolist() == [[3]] and found.cosines.tolist() == [[1.0]]

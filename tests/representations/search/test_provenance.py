@@ -6,7 +6,7 @@ from scipy.stats import rankdata
 
 from vidgen.data.writing import write_video
 from vidgen.errors import VidgenError
-from vidgen.representations.search.provenance import describe, find_originals
+from vidgen.representations.search.provenance import retrieve_originals, row_of
 from vidgen.representations.search.retrieval import similarities
 
 
@@ -23,11 +23,13 @@ def clips(tmp_path, waves):
 
 def test_what_is_unchanged_is_found(pipeline, clips):
     layers, edits = ["tokenizer.latents", "dit.blocks.0"], ["unchanged", "speed", "mirrored"]
-    kept = []
-    report = find_originals(pipeline, clips, edits=edits, layers=layers, num_frames=5, size=32, made=kept.append)
+    clips_seen = []
+    report = retrieve_originals(
+        pipeline, clips, edits=edits, layers=layers, num_frames=5, size=32, on_clip=clips_seen.append
+    )
     assert report["clips"] == 6 and report["held"] == 0
     assert "2 frames, 5 needed" in report["dropped"][0]["reason"]
-    rows = {(row["tap"], row["edit"]): row for row in report["rows"]}
+    rows = {(row["layer"], row["edit"]): row for row in report["rows"]}
     names = {
         "tokenizer.latents",
         "dit.blocks.0",
@@ -42,7 +44,7 @@ def test_what_is_unchanged_is_found(pipeline, clips):
     assert rows["chance", "speed"]["test"] == pytest.approx(1 / 6)
     assert rows["chance", "speed"]["median_rank"] == 3.5
     assert [row["baseline"] for row in report["rows"][:: len(edits)]] == [False, False, True, True, True, True]
-    first = kept[0].windows
+    first = clips_seen[0].windows
     assert set(first) == {"original", *edits}
     assert all(frames.shape == (5, 32, 32, 3) for frames in first.values())
     assert np.array_equal(first["unchanged"], first["original"])
@@ -50,10 +52,12 @@ def test_what_is_unchanged_is_found(pipeline, clips):
 
 
 def test_a_clip_that_is_too_short_to_be_sped_up_holds_its_last_frame(pipeline, clips):
-    kept = []
-    report = find_originals(pipeline, clips, edits=["speed"], num_frames=8, size=32, limit=3, made=kept.append)
+    clips_seen = []
+    report = retrieve_originals(
+        pipeline, clips, edits=["speed"], num_frames=8, size=32, limit=3, on_clip=clips_seen.append
+    )
     assert report["held"] == 3 and report["clips"] == 3
-    speed = kept[0].windows["speed"]
+    speed = clips_seen[0].windows["speed"]
     assert np.array_equal(speed[4], speed[7]) and not np.array_equal(speed[3], speed[4])
 
 
@@ -61,7 +65,7 @@ def test_ranks_are_those_of_brute_force_ties_included():
     rng = np.random.default_rng(0)
     originals = rng.integers(0, 3, (12, 3)).astype(np.float32)  # many equal rows
     edited = originals + rng.integers(0, 2, (12, 3)).astype(np.float32)
-    row = describe("tokenizer.latents", "crop", "mean", originals, edited)
+    row = row_of("tokenizer.latents", "crop", "mean", originals, edited)
     scores = np.stack(list(similarities(np.concatenate([originals, edited]), np.arange(12, 24), np.arange(12))))
     ranks = [rankdata(-one, "average")[i] for i, one in enumerate(scores)]
     assert row["median_rank"] == np.median(ranks)
@@ -79,4 +83,4 @@ def test_bad_input_is_named(pipeline, clips):
         ({"num_frames": 30}, "0 clips can be used.*0.mkv: .*9 frames, 30 needed"),
     ):
         with pytest.raises(VidgenError, match=line):
-            find_originals(pipeline, clips, **({"num_frames": 5, "size": 32, "edits": ["logo"]} | words))
+            retrieve_originals(pipeline, clips, **({"num_frames": 5, "size": 32, "edits": ["logo"]} | words))

@@ -9,7 +9,7 @@ import torch
 from vidgen.errors import VidgenError
 from vidgen.representations.bank import BankRow, BankWriter, FeatureBank
 from vidgen.representations.search.ranking import rank_query
-from vidgen.representations.search.retrieval import find_neighbours, make_search, retrieve_rows, similarities
+from vidgen.representations.search.retrieval import make_search, nearest_clips, retrieve_rows, similarities
 
 
 def rank(scores, relevant, ks=(1, 2, 3)):
@@ -64,7 +64,7 @@ def test_clips_of_one_group_do_not_find_each_other(tmp_path):
     far, _ = retrieve_rows(bank)
     assert near["recall"]["1"] > far["recall"]["1"] and near["test"] > far["test"]
     assert far["queries"] == 6 and far["gallery"] == 6 and far["split"] == "every clip in all others"
-    assert chance["tap"] == "chance" and chance["baseline"]
+    assert chance["layer"] == "chance" and chance["baseline"]
     # by chance: two of five others are of its label
     assert chance["recall"]["1"] == pytest.approx(2 / 5) and chance["median_rank"] == pytest.approx(6 / 3)
 
@@ -90,7 +90,7 @@ def test_neighbours_are_those_of_scikit_learn(tmp_path):
 
     X = np.random.default_rng(0).normal(size=(30, 6)).astype(np.float32)
     bank = write_bank(tmp_path / "bank", X.tolist(), ["a", "b"] * 15, [None] * 30)
-    near = find_neighbours(bank, "tokenizer.latents", "4.mp4", 5)
+    near = nearest_clips(bank, "tokenizer.latents", "4.mp4", 5)
     others = np.delete(X, 4, axis=0)
     mean, std = others.mean(0), others.std(0)
     plain = NearestNeighbors(n_neighbors=5, metric="cosine").fit((others - mean) / std)
@@ -119,5 +119,5 @@ def test_bad_input_is_named(tmp_path):
         with pytest.raises(VidgenError, match=line):
             retrieve_rows(bank, **words)
     with pytest.raises(VidgenError, match="no clip '9.mp4'; its ids are as 0.mp4"):
-        find_neighbours(bank, "tokenizer.latents", "9.mp4")
+        nearest_clips(bank, "tokenizer.latents", "9.mp4")
     assert make_search(bank, skip_unlabelled=True).queries.tolist() == [0, 2]

@@ -9,8 +9,8 @@ from vidgen.representations.bank import BankRow, BankWriter, FeatureBank
 from vidgen.representations.steering.directions import (
     direction_between,
     direction_of_number,
-    direction_to_neighbours,
-    find_direction,
+    direction_to_neighbors,
+    fit_direction,
 )
 
 RNG = np.random.default_rng(0)
@@ -28,8 +28,8 @@ def test_a_planted_direction_is_recovered(way):
     found = direction_between(X, HAS, way)
     assert cosine(found.vector, PLANTED) > 0.98
     assert np.linalg.norm(found.vector) == pytest.approx(np.linalg.norm(PLANTED), rel=0.06)
-    assert found.place(X[~HAS]).mean() == pytest.approx(0, abs=1e-4)
-    assert found.place(X[HAS]).mean() == pytest.approx(1, abs=1e-4)
+    assert found.position(X[~HAS]).mean() == pytest.approx(0, abs=1e-4)
+    assert found.position(X[HAS]).mean() == pytest.approx(1, abs=1e-4)
 
 
 def test_a_probe_turns_away_from_what_only_disturbs_and_means_do_not():
@@ -47,17 +47,17 @@ def test_numbers_grow_by_one_standard_deviation():
     y = X @ weights + 5
     found = direction_of_number(X, y)
     assert float(weights @ found.vector) == pytest.approx(y.std(), rel=0.01)
-    assert found.place(X).mean() == pytest.approx(0, abs=1e-4)
+    assert found.position(X).mean() == pytest.approx(0, abs=1e-4)
 
 
 def test_neighbours_are_those_around():
     centres = np.array([[4.0, 0, 0], [0, 4, 0], [0, 0, 4]])
     rows = (np.repeat(centres, 20, axis=0) + 0.1 * RNG.normal(size=(60, 3))).astype(np.float32)
     query = np.array([0.2, 3.0, 0.1], np.float32)
-    found, near = direction_to_neighbours(rows, query, 20)
+    found, near = direction_to_neighbors(rows, query, 20)
     assert sorted(near) == list(range(20, 40))
     np.testing.assert_allclose(query + found.vector, rows[20:40].mean(0), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(found.place(np.stack([query, query + found.vector])), [0, 1], atol=1e-5)
+    np.testing.assert_allclose(found.position(np.stack([query, query + found.vector])), [0, 1], atol=1e-5)
 
 
 def write_bank(folder, split=True):
@@ -75,15 +75,15 @@ def write_bank(folder, split=True):
 
 def test_directions_of_a_bank(tmp_path):
     bank = write_bank(tmp_path / "bank")
-    found = find_direction(bank, "tokenizer.latents", "label", "b")
+    found = fit_direction(bank, "tokenizer.latents", "label", "b")
     assert found.name == "label=b" and cosine(found.vector, PLANTED) > 0.97
     assert 0.9 < found.separation <= 1
-    words = find_direction(bank, "tokenizer.latents", "words", "x", way="mean")
+    words = fit_direction(bank, "tokenizer.latents", "words", "x", way="mean")
     np.testing.assert_allclose(words.vector, X[:700][HAS[:700]].mean(0) - X[:700][~HAS[:700]].mean(0), rtol=1e-4)
-    speed = find_direction(bank, "tokenizer.latents", "speed", None)
+    speed = fit_direction(bank, "tokenizer.latents", "speed", None)
     assert speed.vector[0] == pytest.approx(X[:700, 0].std(), rel=0.02) and speed.separation is None
     plain = write_bank(tmp_path / "plain", split=False)
-    assert find_direction(plain, "tokenizer.latents", "label", "b").separation is None
+    assert fit_direction(plain, "tokenizer.latents", "label", "b").separation is None
     for task, value, line in (
         ("mood", "b", "has no labels 'mood'; it has label, speed, words"),
         ("label", "c", "'label' is never 'c'; it is b, a|'label' is never 'c'; it is a, b"),
@@ -91,4 +91,4 @@ def test_directions_of_a_bank(tmp_path):
         ("words", "y", "0 without; a direction needs two of each"),
     ):
         with pytest.raises(VidgenError, match=line):
-            find_direction(bank, "tokenizer.latents", task, value)
+            fit_direction(bank, "tokenizer.latents", task, value)

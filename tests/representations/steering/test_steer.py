@@ -56,10 +56,10 @@ def test_an_exact_tokenizer_shows_the_direction_itself(pool):
     for strength, frames in zip((-1, 0, 2), made.frames, strict=True):
         wanted = (VIDEO + strength * change + 1) * 127.5
         assert np.abs(frames - wanted.permute(1, 2, 3, 0).numpy()).max() <= 0.501
-    np.testing.assert_allclose(np.diff(made.wanted), [1, 2], rtol=1e-4)
-    np.testing.assert_allclose(made.seen, made.wanted, rtol=1e-4)
+    np.testing.assert_allclose(np.diff(made.latent_positions), [1, 2], rtol=1e-4)
+    np.testing.assert_allclose(made.decoded_positions, made.latent_positions, rtol=1e-4)
     before = encode_pooled(Exact(), VIDEO, pool)
-    assert made.wanted[1] == pytest.approx(float(direction.place(before[None])[0]), abs=1e-5)
+    assert made.latent_positions[1] == pytest.approx(float(direction.position(before[None])[0]), abs=1e-5)
     shown = made.side_by_side
     assert shown.shape == (4, 6, 3 * 8 + 2 * 2, 3) and np.array_equal(shown[:, :, 20:], made.frames[2])
     assert np.all(shown[:, :, 8:10] == 255)

@@ -1,6 +1,26 @@
-from vidgen.representations.dense.label_propagation import Affinity, propagate
-from vidgen.representations.dense.rows import TASKS, USUAL, dense_rows
-from vidgen.representations.dense.segmentation import SEGMENTED
+from vidgen.deprecation import renamed_getattr
+from vidgen.representations.dense.label_propagation import PropagationSettings, propagate_labels
+from vidgen.representations.dense.rows import DEFAULT_TASKS, TASKS, DenseTask, dense_rows
+from vidgen.representations.dense.segmentation import CLASS_SETS
 from vidgen.representations.dense.slots import SlotSettings
 
-__all__ = ["SEGMENTED", "TASKS", "USUAL", "Affinity", "SlotSettings", "dense_rows", "propagate"]
+__all__ = [
+    "CLASS_SETS",
+    "DEFAULT_TASKS",
+    "TASKS",
+    "DenseTask",
+    "PropagationSettings",
+    "SlotSettings",
+    "dense_rows",
+    "propagate_labels",
+]
+
+__getattr__ = renamed_getattr(
+    __name__,
+    {
+        "Affinity": ("PropagationSettings", PropagationSettings),
+        "propagate": ("propagate_labels", propagate_labels),
+        "SEGMENTED": ("CLASS_SETS", CLASS_SETS),
+        "USUAL": ("DEFAULT_TASKS", DEFAULT_TASKS),
+    },
+)

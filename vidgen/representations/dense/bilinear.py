@@ -1,4 +1,4 @@
-"""Least squares on products of what a cell holds and what a text says, in closed form."""
+"""Bilinear ridge regression: least squares on products of a cell's features and a text's, in closed form."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ class BilinearRidge:
         self.cells = 0
 
     def add(self, x: Float[Tensor, "n l c"], e: Float[Tensor, "n k"], y: Float[Tensor, "n l"]) -> None:
+        """Take in a batch of clips."""
         a, z = with_one(e).double(), with_one(x).double()
         each = einsum(z, z, "n l c, n l d -> n c d")
         both = einsum(a, a, "n k, n m -> n k m")
         self.gram += rearrange(einsum(both, each, "n k m, n c d -> k m c d"), "k m c d -> k c m d")
-        told = einsum(z, y.double(), "n l c, n l -> n c")
-        self.right += einsum(a, told, "n k, n c -> k c")
+        right = einsum(z, y.double(), "n l c, n l -> n c")
+        self.right += einsum(a, right, "n k, n c -> k c")
         self.cells += y.numel()
 
     def solve(self, penalty: float) -> Float[Tensor, "k c"]:
-        """W, the penalty being held against the mean square error."""
+        """Return W; the penalty stands beside the mean square error."""
         k, c = self.right.shape
         gram = rearrange(self.gram, "k c m d -> (k c) (m d)") / self.cells
         damping = torch.full((k * c,), penalty, dtype=torch.float64)
@@ -45,8 +46,10 @@ class BilinearRidge:
 def apply_bilinear(
     weights: Float[Tensor, "k c"], x: Float[Tensor, "n l c"], e: Float[Tensor, "n k"]
 ) -> Float[Tensor, "n l"]:
+    """Return y of every cell, for weights W."""
     return einsum(with_one(e).double() @ weights, with_one(x).double(), "n c, n l c -> n l").float()
 
 
 def with_one(x: Float[Tensor, "*n c"]) -> Float[Tensor, "*n c+1"]:
+    """Return channels with a constant 1 before them."""
     return torch.cat([x.new_ones(*x.shape[:-1], 1), x], dim=-1)

@@ -1,9 +1,10 @@
-"""Features with fewer channels, so that what is fitted on top of them is small whatever the model's width."""
+"""Principal components: features with fewer channels, so that a probe of them is small whatever the model's width."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from einops import rearrange
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.representations.dense.grids import FeatureMaps
+from vidgen.representations.probes.standardization import Standardizer
 
 CLIPS = 16  # a reduction is fitted on the cells of so many
 
@@ -27,31 +29,31 @@ class Reduction:
 
 
 def fit_reduction(x: Float[Tensor, "n c"], width: int) -> Reduction:
-    """Channels standardized, turned to their principal axes, of which the first `width` are kept where so many vary,
-    and scaled together to a mean square of 1 on `x`."""
+    """Return the reduction that standardizes channels, turns them to their principal axes, keeps the first `width` of
+    these where so many vary, and scales them together to a mean square of 1 on `x`."""
     x = x.double()
-    mean, std = x.mean(0), x.std(0, correction=0)
-    scale = torch.where(std > 1e-6 * std.max(), 1 / std, 0.0)
-    z = (x - mean) * scale
+    scaler = Standardizer.fit(x, least=1e-6 * float(x.std(0, correction=0).max()), constant=inf)
+    scale = 1 / scaler.std
+    z = (x - scaler.mean) * scale
     if len(z) < z.shape[1]:  # the smaller of both products has all the axes
         values, mixed = torch.linalg.eigh(z @ z.T)
         axes = z.T @ mixed / values.clamp(min=1e-12).sqrt()
     else:
         values, axes = torch.linalg.eigh(z.T @ z)
-    kept = (values > 1e-9 * values.max()).nonzero()[-width:, 0].flip(0)
-    # all axes are kept in the same proportion: what varies little is no more than it was
-    axes = scale[:, None] * axes[:, kept] / (values[kept].mean() / len(z)).sqrt()
-    return Reduction(mean=mean.float(), axes=axes.float())
+    leading = (values > 1e-9 * values.max()).nonzero()[-width:, 0].flip(0)
+    # all axes stay in the same proportion: what varies little is no more than it was
+    axes = scale[:, None] * axes[:, leading] / (values[leading].mean() / len(z)).sqrt()
+    return Reduction(mean=scaler.mean.float(), axes=axes.float())
 
 
 def fit_reductions(batches: Iterable[Mapping[str, FeatureMaps]], width: int) -> dict[str, Reduction]:
-    """By key, on the first clips of the batches; no more of them are asked for than it takes."""
-    seen: dict[str, list[Tensor]] = {}
+    """Return reductions by key, fitted on the first clips of the batches; no more batches are read than it takes."""
+    cells: dict[str, list[Tensor]] = {}
     clips = 0
     for maps in batches:
         for key, one in maps.items():
-            seen.setdefault(key, []).append(rearrange(one.x[: CLIPS - clips], "b t h w c -> (b t h w) c"))
+            cells.setdefault(key, []).append(rearrange(one.x[: CLIPS - clips], "b t h w c -> (b t h w) c"))
         clips += len(next(iter(maps.values())).x)
         if clips >= CLIPS:
             break
-    return {key: fit_reduction(torch.cat(parts), width) for key, parts in seen.items()}
+    return {key: fit_reduction(torch.cat(parts), width) for key, parts in cells.items()}

@@ -5,33 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from vidgen.data.shapes import ClipLabels
 from vidgen.errors import VidgenError
-from vidgen.representations.dense.grids import FeatureMaps, read_maps
-from vidgen.representations.dense.referring_expressions import Told, name_object
+from vidgen.representations.dense.grids import Batch, read_maps
+from vidgen.representations.dense.referring_expressions import ExpressionBatch, express
 from vidgen.representations.dense.scenes import Scenes
 from vidgen.representations.extractor import FeatureExtractor
 
 
 @dataclass(kw_only=True)
 class Reader:
-    """extractors, by what their keys begin with: of all layers. prompted: of those alone that hear a prompt. total: clips
-    that will be read, of which `progress` hears."""
+    """Reads features of scenes, and counts the clips.
+
+    extractors: of all layers, by the prefix of their keys. prompted: of those layers that a prompt conditions. total:
+    clips that will be read, which `progress(clips, total)` is called with.
+    """
 
     extractors: Mapping[str, FeatureExtractor]
     prompted: Mapping[str, FeatureExtractor]
     total: int
     progress: Callable[[int, int], None] | None = None
-    done: int = 0
+    clips: int = 0
 
-    def read(self, scenes: Scenes, part: str) -> Iterator[tuple[dict[str, FeatureMaps], list[ClipLabels]]]:
-        """With no prompt."""
+    def read(self, scenes: Scenes, part: str) -> Iterator[Batch]:
+        """Yield features and labels without a prompt."""
         for video, ids, labels in scenes.batches(part):
             yield read_maps(self.extractors, video, ids), labels
-            self._move(len(ids))
+            self._count(len(ids))
 
-    def read_moving(self, scenes: Scenes, part: str) -> Iterator[tuple[dict[str, FeatureMaps], list[ClipLabels]]]:
-        """As `read`. Raises VidgenError for clips that are one frame of features."""
+    def read_moving(self, scenes: Scenes, part: str) -> Iterator[Batch]:
+        """Yield what `read` does. Raises VidgenError for clips that are one frame of features."""
         for maps, labels in self.read(scenes, part):
             if min(one.x.shape[1] for one in maps.values()) < 2:
                 raise VidgenError(
@@ -39,16 +41,16 @@ class Reader:
                 )
             yield maps, labels
 
-    def read_told(self, scenes: Scenes, part: str) -> Iterator[Told]:
-        """Clips of two objects, with no prompt and with what either object is called."""
+    def read_expressions(self, scenes: Scenes, part: str) -> Iterator[ExpressionBatch]:
+        """Yield clips of two objects, without a prompt and with the expression of either object."""
         for video, ids, labels in scenes.batches(part):
             plain = read_maps(self.extractors, video, ids)
-            names = [[name_object(each.objects[role]) for each in labels] for role in range(2)]
-            first, second = (plain | read_maps(self.prompted, video, ids, said) for said in names)
-            yield Told(maps=(plain, first, second), labels=labels)
-            self._move(len(ids))
+            prompts = [[express(each.objects[role]) for each in labels] for role in range(2)]
+            first, second = (plain | read_maps(self.prompted, video, ids, each) for each in prompts)
+            yield ExpressionBatch(maps=(plain, first, second), labels=labels)
+            self._count(len(ids))
 
-    def _move(self, clips: int) -> None:
-        self.done += clips
+    def _count(self, clips: int) -> None:
+        self.clips += clips
         if self.progress is not None:
-            self.progress(min(self.done, self.total), self.total)
+            self.progress(min(self.clips, self.total), self.total)

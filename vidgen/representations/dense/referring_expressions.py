@@ -1,4 +1,4 @@
-"""Masks from text: a small head on frozen features finds the one of two objects that an expression names."""
+"""Referring expressions: a small head on frozen features segments the one of two objects that a text names."""
 
 from __future__ import annotations
 
@@ -15,48 +15,58 @@ from torch import Tensor
 
 from vidgen.data.shapes.labels import COLOURS, SHAPES, ClipLabels, ObjectLabels
 from vidgen.errors import VidgenError
-from vidgen.interfaces import TextEncoder
+from vidgen.interfaces import Pipeline, TextEncoder, Tokenizer
 from vidgen.metrics.j_and_f import region_similarity
 from vidgen.representations.baselines import RANDOM
 from vidgen.representations.dense.bilinear import BilinearRidge, apply_bilinear
-from vidgen.representations.dense.grids import EXACT, FeatureMaps, Grid, grid_key, inside, parse_grid_key
+from vidgen.representations.dense.grids import EXACT, PARTS, FeatureMaps, Grid, grid_key, inside, parse_grid_key
 from vidgen.representations.dense.pca import Reduction, fit_reduction, fit_reductions
-from vidgen.representations.dense.results import describe
-from vidgen.representations.dense.tracking import masks_to_cells
-from vidgen.representations.probes.metrics import Metric, bootstrap_interval, share
+from vidgen.representations.dense.results import counted_row
+from vidgen.representations.dense.tracked_labels import masks_to_cells
+from vidgen.representations.probes.metrics import Metric, bootstrap_interval, count_mean, ratio_of_sums
 
-CHANNELS, TEXT = 64, 16  # that are kept of features and of pooled text
+CHANNELS, TEXT_CHANNELS = 64, 16  # of reduced features and of reduced text
 PENALTIES = (1e-4, 1e-3, 1e-2, 0.1)
-LIMITS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5)  # from which on a cell is said to be the object's
+LIMITS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5)  # output from which on a cell counts as the object's
 
-# Who is told the expression: the denoiser, as its prompt, and the head.
-TOLD: dict[str, tuple[bool, bool]] = {
-    "both": (True, True),
-    "head": (False, True),
-    "prompt": (True, False),
-    "none": (False, False),
+
+@dataclass(frozen=True, kw_only=True)
+class Conditioning:
+    """What gets the expression: the denoiser, as its prompt, and the head."""
+
+    denoiser: bool
+    head: bool
+
+
+CONDITIONINGS = {
+    "both": Conditioning(denoiser=True, head=True),
+    "head": Conditioning(denoiser=False, head=True),
+    "prompt": Conditioning(denoiser=True, head=False),
+    "none": Conditioning(denoiser=False, head=False),
 }
 
 
-def name_object(thing: ObjectLabels) -> str:
+def express(thing: ObjectLabels) -> str:
+    """Return the expression that names an object."""
     return f"the {thing.colour} {thing.shape}"
 
 
-def are_told_apart(labels: ClipLabels) -> bool:
-    """Whether there are two objects, and what is said of one is not true of the other."""
-    return len(labels.objects) == 2 and len({name_object(thing) for thing in labels.objects}) == 2
+def are_distinguishable(labels: ClipLabels) -> bool:
+    """Return whether a clip has two objects, and the expression of one is not that of the other."""
+    return len(labels.objects) == 2 and len({express(thing) for thing in labels.objects}) == 2
 
 
-def read_expressions(encode: TextEncoder) -> dict[str, Float[Tensor, " k"]]:
-    """The pooled tokens of all that can be said, turned to their principal axes."""
-    said = [f"the {colour} {shape}" for colour, shape in product(COLOURS, SHAPES)]
+def encode_expressions(encode: TextEncoder) -> dict[str, Float[Tensor, " k"]]:
+    """Return the pooled tokens of all expressions that there are, turned to their principal axes."""
+    expressions = [f"the {colour} {shape}" for colour, shape in product(COLOURS, SHAPES)]
     with torch.no_grad():
-        pooled = encode(said).pooled().float().cpu()
-    return dict(zip(said, fit_reduction(pooled, TEXT)(pooled), strict=True))
+        pooled = encode(expressions).pooled().float().cpu()
+    return dict(zip(expressions, fit_reduction(pooled, TEXT_CHANNELS)(pooled), strict=True))
 
 
-def check_text(model: Any) -> None:
-    if getattr(model, "transformer", None) is None or getattr(model, "text_encoder", None) is None:
+def check_text(model: Pipeline | Tokenizer) -> None:
+    """Raise VidgenError for a model that is no pipeline with a text encoder."""
+    if not isinstance(model, Pipeline):
         raise VidgenError(
             f"the task 'expressions' needs a text-to-video denoiser, and {type(model).__name__} has none; "
             "give a pipeline, or leave it out of --tasks"
@@ -64,176 +74,166 @@ def check_text(model: Any) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class ExpressionBatch:
     """A batch of clips of two objects. maps: features with no prompt, and with the expression of either object."""
 
     maps: tuple[dict[str, FeatureMaps], dict[str, FeatureMaps], dict[str, FeatureMaps]]
     labels: Sequence[ClipLabels]
 
     def features(self, key: str, prompted: bool) -> Float[Tensor, "rb t h w c"]:
-        """Of all clips for the first object, and of all for the second."""
+        """Return the features of all clips for the first object, and of all for the second."""
         return torch.cat([self.maps[1 + role if prompted else 0][key].x for role in range(2)])
 
-    def texts(self, said: Mapping[str, Tensor]) -> Float[Tensor, "rb k"]:
-        return torch.stack([said[name_object(each.objects[role])] for role in range(2) for each in self.labels])
+    def texts(self, encoded: Mapping[str, Tensor]) -> Float[Tensor, "rb k"]:
+        """Return the expressions' encodings, in the order of `features`."""
+        return torch.stack([encoded[express(each.objects[role])] for role in range(2) for each in self.labels])
 
     def shares(self, grid: Grid) -> Float[Tensor, "b t h w 2"]:
-        """Of either object in every cell."""
+        """Return the share of every cell that is either object's."""
         return masks_to_cells(self.labels, grid)[..., 1:]
 
 
-# Measures
+Masks = Bool[np.ndarray, "b t h w o"]
 
 
-def overlap(truth: Bool[np.ndarray, "b t h w o"], said: Bool[np.ndarray, "b t h w r"]) -> Float[np.ndarray, "b r o"]:
-    """J of what was said to be object r with what is object o, the mean over frames."""
-    masks = rearrange(said, "b t h w r -> b t r 1 h w"), rearrange(truth, "b t h w o -> b t 1 o h w")
+def overlap(truth: Masks, predictions: Masks) -> Float[np.ndarray, "b r o"]:
+    """Return J of the mask that is predicted for object r with object o, the mean over frames."""
+    masks = rearrange(predictions, "b t h w r -> b t r 1 h w"), rearrange(truth, "b t h w o -> b t 1 o h w")
     return region_similarity(*masks).mean(1)
 
 
-def count_mean(values: Float[np.ndarray, "b r"]) -> Float[np.ndarray, "b 2"]:
-    return np.stack([values.mean(1), np.ones(len(values))], axis=1)
+def count_iou(truth: Masks, predictions: Masks) -> Float[np.ndarray, "b 2"]:
+    """Return the counts of J with the named object."""
+    return count_mean(np.diagonal(overlap(truth, predictions), axis1=1, axis2=2).mean(1))
 
 
-def count_named(truth: np.ndarray, said: np.ndarray) -> Float[np.ndarray, "b 2"]:
-    return count_mean(np.diagonal(overlap(truth, said), axis1=1, axis2=2))
+def count_wrong_iou(truth: Masks, predictions: Masks) -> Float[np.ndarray, "b 2"]:
+    """Return the counts of J with the other object."""
+    return count_iou(truth, predictions[..., ::-1])
 
 
-def count_wrong(truth: np.ndarray, said: np.ndarray) -> Float[np.ndarray, "b 2"]:
-    """As `count_named`, had the expressions been swapped."""
-    return count_named(truth, said[..., ::-1])
-
-
-def count_picked(truth: np.ndarray, said: np.ndarray) -> Float[np.ndarray, "b 2"]:
-    """Whether it overlaps more with the named object than with the other; a half where neither is more."""
-    j = overlap(truth, said)
+def count_picked(truth: Masks, predictions: Masks) -> Float[np.ndarray, "b 2"]:
+    """Return the counts of masks that overlap more with the named object than with the other; a half for equals."""
+    j = overlap(truth, predictions)
     named, other = np.diagonal(j, axis1=1, axis2=2), np.diagonal(j[..., ::-1], axis1=1, axis2=2)
-    return count_mean((named > other) + 0.5 * (named == other))
+    return count_mean(((named > other) + 0.5 * (named == other)).mean(1))
 
 
-IOU = Metric(name="iou", count=count_named, value=share)
-WRONG = Metric(name="wrong_iou", count=count_wrong, value=share)
-PICKED = Metric(name="accuracy", count=count_picked, value=share)  # by name, so that its interval is never of no width
+IOU = Metric(name="iou", count=count_iou, value=ratio_of_sums)
+WRONG_IOU = Metric(name="wrong_iou", count=count_wrong_iou, value=ratio_of_sums)
+# called accuracy, so that its interval is never of no width
+PICKED = Metric(name="accuracy", count=count_picked, value=ratio_of_sums)
+METRICS = (IOU, WRONG_IOU, PICKED)
+Counts = dict[Metric, list[np.ndarray]]
 
 
-# The probe
+class GroundingHead:
+    """A linear or bilinear map of one feature, under one conditioning: fitted on batches, its settings chosen on
+    others, and tested on yet others."""
 
-
-class Head:
-    """One way of being told on one map: fitted on batches, chosen on others, tested on yet others."""
-
-    def __init__(self, key: str, told: str, reduction: Reduction, said: Mapping[str, Tensor]) -> None:
-        self.key, (self.prompted, self.reads), self.told = key, TOLD[told], told
-        self.reduction, self.said = reduction, said
-        text = len(next(iter(said.values()))) if self.reads else 0
+    def __init__(self, key: str, name: str, reduction: Reduction, encoded: Mapping[str, Tensor]) -> None:
+        self.key, self.name, self.conditioning = key, name, CONDITIONINGS[name]
+        self.reduction, self.encoded = reduction, encoded
+        text = len(next(iter(encoded.values()))) if self.conditioning.head else 0
         self.ridge = BilinearRidge(reduction.axes.shape[1], text)
-        self.solved: dict[float, Tensor] = {}
+        self.weights: dict[float, Tensor] = {}
         self.tried: dict[tuple[float, float], list[np.ndarray]] = {}
-        self.tested: dict[Metric, list[np.ndarray]] = {}
+        self.tested: Counts = {metric: [] for metric in METRICS}
 
-    def _given(self, batch: Told) -> tuple[Float[Tensor, "rb l c"], Float[Tensor, "rb k"]]:
-        x = rearrange(self.reduction(batch.features(self.key, self.prompted)), "n t h w c -> n (t h w) c")
-        return x, batch.texts(self.said) if self.reads else x.new_zeros(len(x), 0)
+    def _inputs(self, batch: ExpressionBatch) -> tuple[Float[Tensor, "rb l c"], Float[Tensor, "rb k"]]:
+        x = self.reduction(batch.features(self.key, self.conditioning.denoiser))
+        x = rearrange(x, "n t h w c -> n (t h w) c")
+        return x, batch.texts(self.encoded) if self.conditioning.head else x.new_zeros(len(x), 0)
 
-    def fit(self, batch: Told, shares: Float[Tensor, "b t h w 2"]) -> None:
-        self.ridge.add(*self._given(batch), rearrange(shares, "b t h w r -> (r b) (t h w)"))
+    def fit(self, batch: ExpressionBatch, shares: Float[Tensor, "b t h w 2"]) -> None:
+        """Take in a batch to fit on."""
+        self.ridge.add(*self._inputs(batch), rearrange(shares, "b t h w r -> (r b) (t h w)"))
 
-    def _find(self, batch: Told, penalty: float) -> Float[np.ndarray, "b t h w r"]:
-        if penalty not in self.solved:
-            self.solved[penalty] = self.ridge.solve(penalty)
-        found = apply_bilinear(self.solved[penalty], *self._given(batch))
+    def _predict(self, batch: ExpressionBatch, penalty: float) -> Float[np.ndarray, "b t h w r"]:
+        if penalty not in self.weights:
+            self.weights[penalty] = self.ridge.solve(penalty)
+        outputs = apply_bilinear(self.weights[penalty], *self._inputs(batch))
         t, h, w = batch.maps[0][self.key].x.shape[1:4]
-        return rearrange(found, "(r b) (t h w) -> b t h w r", r=2, t=t, h=h, w=w).numpy()
+        return rearrange(outputs, "(r b) (t h w) -> b t h w r", r=2, t=t, h=h, w=w).numpy()
 
-    def try_settings(self, batch: Told, truth: Bool[np.ndarray, "b t h w 2"]) -> None:
+    def validate(self, batch: ExpressionBatch, truth: Masks) -> None:
+        """Score every setting on a batch."""
         for penalty in PENALTIES:
-            found = self._find(batch, penalty)
+            outputs = self._predict(batch, penalty)
             for limit in LIMITS:
-                counts = count_named(truth, inside(found, limit))
-                self.tried.setdefault((penalty, limit), []).append(counts)
+                self.tried.setdefault((penalty, limit), []).append(count_iou(truth, inside(outputs, limit)))
 
     def choose(self) -> None:
-        """The setting that is best on what was tried; what the others needed is let go."""
+        """Choose the setting that is best on what was validated, and free what the others needed."""
         scores = {setting: IOU(np.concatenate(counts)) for setting, counts in self.tried.items()}
         self.choice = max(scores, key=scores.__getitem__)
         self.validation = scores[self.choice]
-        self.solved, self.ridge = {self.choice[0]: self.solved[self.choice[0]]}, None
+        self.weights, self.ridge = {self.choice[0]: self.weights[self.choice[0]]}, None
 
-    def test(self, batch: Told, truth: Bool[np.ndarray, "b t h w 2"]) -> None:
-        said = inside(self._find(batch, self.choice[0]), self.choice[1])
-        for metric in (IOU, WRONG, PICKED):
-            self.tested.setdefault(metric, []).append(metric.count(truth, said))
+    def test(self, batch: ExpressionBatch, truth: Masks) -> None:
+        """Score the chosen setting on a batch."""
+        masks = inside(self._predict(batch, self.choice[0]), self.choice[1])
+        for metric, counts in self.tested.items():
+            counts.append(metric.count(truth, masks))
+
+    def row(self, grid: Grid, seed: int) -> dict[str, Any]:
+        """Return the row of the head's scores."""
+        choice = dict(zip(("penalty", "limit"), self.choice, strict=True))
+        kind = "bilinear" if self.conditioning.head else "linear"
+        return row_of(self.key, grid, self.tested, self.name, kind, self.validation, seed, choice)
 
 
-def ground(
-    told_of: Callable[[str], Iterator[Told]], encoders: Mapping[str, TextEncoder], seed: int
+def referring_expression_rows(
+    read_part: Callable[[str], Iterator[ExpressionBatch]], encoders: Mapping[str, TextEncoder], seed: int
 ) -> list[dict[str, Any]]:
-    """Rows of heads that are fitted, chosen by J on validation, and tested. encoders: by the prefix of keys; those of
-    pixels have the first."""
-    texts = {prefix: read_expressions(encode) for prefix, encode in encoders.items()}
-    reductions = fit_reductions((told.maps[0] for told in told_of("train")), CHANNELS)
+    """Return rows of heads that are fitted, chosen by J on validation, and tested.
+
+    encoders: by the prefix of keys; those of pixels have the first.
+    """
+    encoded = {prefix: encode_expressions(encode) for prefix, encode in encoders.items()}
+    reductions = fit_reductions((batch.maps[0] for batch in read_part("train")), CHANNELS)
     heads = [
-        Head(key, told, reduction, texts[RANDOM if key.startswith(RANDOM) else ""])
+        GroundingHead(key, name, reduction, encoded[RANDOM if key.startswith(RANDOM) else ""])
         for key, reduction in reductions.items()
-        for told, (prompted, _) in TOLD.items()
-        if not prompted or parse_grid_key(key)[1] is not None  # a tokenizer hears no prompt
+        for name, conditioning in CONDITIONINGS.items()
+        if not conditioning.denoiser or parse_grid_key(key)[1] is not None  # a tokenizer has no prompt
     ]
-    exact: dict[Grid, dict[str, list[np.ndarray]]] = {}
-    for part in ("train", "validation", "test"):
-        for batch in told_of(part):
-            shares = {one.grid: batch.shares(one.grid) for one in batch.maps[0].values()}
+    exact: dict[Grid, dict[str, Counts]] = {}
+    for part in PARTS:
+        for batch in read_part(part):
+            grids = {key: one.grid for key, one in batch.maps[0].items()}
+            shares = {grid: batch.shares(grid) for grid in dict.fromkeys(grids.values())}
             truth = {grid: inside(each.numpy()) for grid, each in shares.items()}
             for head in heads:
-                grid = batch.maps[0][head.key].grid
+                grid = grids[head.key]
                 if part == "train":
                     head.fit(batch, shares[grid])
-                elif part == "validation":
-                    head.try_settings(batch, truth[grid])
                 else:
-                    head.test(batch, truth[grid])
+                    (head.validate if part == "validation" else head.test)(batch, truth[grid])
             for grid, masks in truth.items():
-                exact.setdefault(grid, {}).setdefault(part, []).append(masks)
+                either = repeat(masks.any(-1), "b t h w -> b t h w r", r=2)
+                counts = exact.setdefault(grid, {}).setdefault(part, {metric: [] for metric in METRICS})
+                for metric in METRICS:
+                    counts[metric].append(metric.count(masks, either))
         if part == "validation":
             for head in heads:
                 head.choose()
-    grids = {key: one.grid for key, one in batch.maps[0].items()}
-    return [row_of(head, grids[head.key], seed) for head in heads] + [
-        row_of_both(*each, seed) for each in exact.items()
-    ]
+    rows = [head.row(grids[head.key], seed) for head in heads]
+    # the exact masks of both objects: what a head reaches that does not know which of them is named
+    for grid, counts in exact.items():
+        validation = IOU(np.concatenate(counts["validation"][IOU]))
+        rows.append(row_of(grid_key(EXACT, grid), grid, counts["test"], "none", "exact", validation, seed))
+    return rows
 
 
-def row_of(head: Head, grid: Grid, seed: int) -> dict[str, Any]:
-    counts = {metric: np.concatenate(parts) for metric, parts in head.tested.items()}
-    choice = dict(zip(("penalty", "limit"), head.choice, strict=True))
-    kind = "bilinear" if head.reads else "linear"
-    return describe_counts(head.key, grid, counts, head.told, kind, head.validation, choice, seed)
-
-
-def row_of_both(grid: Grid, masks: Mapping[str, Sequence[np.ndarray]], seed: int) -> dict[str, Any]:
-    """What it comes to to find both objects exactly, and not to know which of them is meant."""
-    truth = {part: np.concatenate(batches) for part, batches in masks.items()}
-    said = {part: repeat(each.any(-1), "b t h w -> b t h w r", r=2) for part, each in truth.items()}
-    counts = {metric: metric.count(truth["test"], said["test"]) for metric in (IOU, WRONG, PICKED)}
-    validation = IOU(IOU.count(truth["validation"], said["validation"]))
-    return describe_counts(grid_key(EXACT, grid), grid, counts, "none", "exact", validation, None, seed)
-
-
-def describe_counts(
-    key: str,
-    grid: Grid,
-    counts: Mapping[Metric, np.ndarray],
-    told: str,
-    kind: str,
-    validation: float,
-    choice: Any,
-    seed: int,
+def row_of(
+    key: str, grid: Grid, parts: Counts, name: str, kind: str, validation: float, seed: int, choice: Any = None
 ) -> dict[str, Any]:
-    clips = np.arange(len(counts[IOU]))
-    picked = bootstrap_interval(PICKED, counts[PICKED], clips, seed)
-    return describe(
-        "expressions", key, grid, kind=kind, metric=IOU.name, validation=validation, test=IOU(counts[IOU]),
-        ci=bootstrap_interval(IOU, counts[IOU], clips, seed), clips=len(clips), choice=choice, baseline=told == "none",
-        others={
-            "told": told, "wrong_iou": WRONG(counts[WRONG]), "picked": PICKED(counts[PICKED]), "picked_ci": list(picked)
-        },
+    """Return the row of counts by metric, batch by batch, under the conditioning `name`."""
+    counts = {metric: np.concatenate(batches) for metric, batches in parts.items()}
+    picked_ci = bootstrap_interval(PICKED, counts[PICKED], np.arange(len(counts[PICKED])), seed)
+    measures = {"wrong_iou": WRONG_IOU(counts[WRONG_IOU]), "picked": PICKED(counts[PICKED])}
+    return counted_row(
+        "expressions", key, grid, IOU, counts[IOU], seed, kind=kind, validation=validation, choice=choice,
+        baseline=name == "none", told=name, picked_ci=list(picked_ci), **measures,
     )  # fmt: skip

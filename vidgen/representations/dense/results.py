@@ -2,44 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from vidgen.representations.dense.grids import Grid, is_baseline, parse_grid_key
+from vidgen.representations.probes.metrics import Metric, bootstrap_interval
+from vidgen.representations.probes.results import result_row
 
 
-def describe(
-    task: str,
-    key: str,
-    grid: Grid,
-    *,
-    kind: str,
-    metric: str,
-    validation: float,
-    test: float,
-    ci: tuple[float, float],
-    clips: int,
-    choice: Any = None,
-    baseline: bool = False,
-    others: Mapping[str, Any] | None = None,
+def dense_row(
+    task: str, key: str, grid: Grid, *, baseline: bool = False, choice: Any = None, **scores: Any
 ) -> dict[str, Any]:
-    """A row. choice: what was chosen on validation, as plain data. baseline: it is one whatever its key. others: what
-    this task says besides."""
+    """Return a row of a dense task on the features `key`.
+
+    Args:
+        task: the task's name.
+        key: of the features, or of what stands for them on the grid.
+        grid: where the features' cells lie.
+        baseline: says that the row is one whatever its key.
+        choice: what was chosen on validation, as plain data.
+        scores: kind, metric, validation, test, ci and clips, and other measures of the task.
+    """
     layer, level = parse_grid_key(key)
-    return {
-        "task": task,
-        "layer": layer,
-        "tap": layer,
-        "noise_level": level,
-        "pool": "none",
-        "kind": kind,
-        "metric": metric,
-        "validation": validation,
-        "test": test,
-        "ci": list(ci),
-        "baseline": baseline or is_baseline(key),
-        "stride": list(grid.stride),
-        "clips": clips,
-        "choice": choice,
-        **(others or {}),
-    }
+    baseline = baseline or is_baseline(key)
+    stride = list(grid.stride)
+    return result_row(layer, level, pool="none", task=task, baseline=baseline, stride=stride, choice=choice, **scores)
+
+
+def counted_row(
+    task: str, key: str, grid: Grid, metric: Metric, counts: np.ndarray, seed: int, **others: Any
+) -> dict[str, Any]:
+    """Return a `dense_row` whose score is a metric of the counts (m, s) of every test clip, each a group of its own."""
+    ci = bootstrap_interval(metric, counts, np.arange(len(counts)), seed)
+    scores = {"metric": metric.name, "test": metric(counts), "ci": ci, "clips": len(counts)}
+    return dense_row(task, key, grid, **scores, **others)

@@ -1,4 +1,4 @@
-"""Clips of the synthetic world that dense probes are fitted, chosen and reported on."""
+"""Scenes: clips of the synthetic world that dense probes are fitted, chosen and reported on."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from vidgen.errors import VidgenError
 
 @dataclass(frozen=True, kw_only=True)
 class Scenes:
-    """Clips of the synthetic world in three parts that share none: to fit on, to choose on, and held out. keep: only
-    clips of such labels."""
+    """Clips of the synthetic world in three parts that share none: to fit on, to choose on, and held out.
+
+    keep: takes only clips whose labels it returns true for.
+    """
 
     num_frames: int
     height: int
@@ -28,7 +30,7 @@ class Scenes:
     keep: Callable[[ClipLabels], bool] | None = None
 
     def batches(self, part: str) -> Iterator[tuple[torch.Tensor, list[str], list[ClipLabels]]]:
-        """(clips (b, 3, T, H, W), ids, labels) of a part."""
+        """Yield (clips (b, 3, T, H, W), ids, labels) of a part."""
         try:
             world = ShapeWorld(
                 ShapeWorldConfig(
@@ -39,12 +41,12 @@ class Scenes:
         except ValueError as error:
             raise VidgenError(f"no such world can be made: {error}") from None
         first = self.counts["train"] if part == "validation" else 0
-        numbers = islice(self._kept(world), first, first + self.counts[part])
+        numbers = islice(self._numbers(world), first, first + self.counts[part])
         while chosen := list(islice(numbers, self.batch_size)):
             clips = [world[i] for i in chosen]
             video = torch.stack([to_tensor(clip.video) for clip in clips])
             yield video, [f"{part} {i}" for i in chosen], [clip.labels for clip in clips]
 
-    def _kept(self, world: ShapeWorld) -> Iterator[int]:
-        """Numbers of clips, endlessly."""
-        return (i for i in count() if self.keep is None or self.keep(world.sample_labels(i)))
+    def _numbers(self, world: ShapeWorld) -> Iterator[int]:
+        """Yield the numbers of clips that `keep` takes, endlessly."""
+        yield from (i for i in count() if self.keep is None or self.keep(world.sample_labels(i)))

@@ -1,4 +1,4 @@
-"""Slots that cells compete for, and by which features are told again: objects found without a label."""
+"""Slot attention: slots that cells compete for, trained to reconstruct features; objects without a label."""
 
 from __future__ import annotations
 
@@ -19,8 +19,12 @@ NARROW = 1e-2  # of half a side, the least that a slot spreads
 
 @dataclass(frozen=True, kw_only=True)
 class SlotSettings:
-    """count: slots in a frame. width: channels of each. iterations: of attention. steps of Adam at a peak `rate`, with
-    `batch` frames each. starts: so many models are trained, and one is kept."""
+    """How slots are trained.
+
+    count: slots in a frame. width: channels of each. iterations: of attention. steps of Adam at a peak `rate`, with
+    `batch` frames each. starts: so many models are trained, and the best is returned. Raises ValueError for settings
+    out of range.
+    """
 
     count: int = 4
     width: int = 64
@@ -38,8 +42,8 @@ class SlotSettings:
 
 
 class SlotAttention(nn.Module):
-    """Locatello et al. 2020, algorithm 1: cells share themselves out among slots, each of which takes the mean of what
-    it got. The order of neither makes a difference."""
+    """Slot attention (Locatello et al. 2020, algorithm 1): cells share themselves out among slots, each of which takes
+    the mean of its shares. The order of neither makes a difference."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -59,25 +63,25 @@ class SlotAttention(nn.Module):
     def forward(
         self, x: Float[Tensor, "b n c"], slots: Float[Tensor, "b k d"], iterations: int
     ) -> tuple[Float[Tensor, "b k d"], Float[Tensor, "b n k"]]:
-        """Slots, and the weights of the last mean that each has taken, which sum to 1 over cells."""
+        """Return slots, and the weights of the last mean that each has taken, which sum to 1 over cells."""
         x, count = self.norm_cells(x), slots.shape[1]
         keys, values = self.key(x), self.value(x)  # b n d
         for _ in range(iterations):
             queries = self.query(self.norm_slots(slots)) * slots.shape[-1] ** -0.5
             shares = einsum(keys, queries, "b n d, b k d -> b n k").softmax(-1) + EPS
             weights = shares / shares.sum(1, keepdim=True)
-            seen = einsum(weights, values, "b n k, b n d -> b k d")
-            updated = self.update(rearrange(seen, "b k d -> (b k) d"), rearrange(slots, "b k d -> (b k) d"))
+            updates = einsum(weights, values, "b n k, b n d -> b k d")
+            updated = self.update(rearrange(updates, "b k d -> (b k) d"), rearrange(slots, "b k d -> (b k) d"))
             slots = rearrange(updated, "(b k) d -> b k d", k=count)
             slots = slots + self.mlp(slots)
         return slots, weights
 
 
 class SlotModel(nn.Module):
-    """An autoencoder of a frame's features through slots (Seitzer et al. 2023, section 3): each slot says what it makes
-    of every place, by one MLP, and how much of the place is its own.
+    """An autoencoder of a frame's features through slots (Seitzer et al. 2023, section 3): each slot predicts, by one
+    MLP, the features of every cell and how much of the cell is its own.
 
-    Cells know where they are, as features such as pixels do not say it; and the MLP is told of a place as seen from the
+    Cells get their position, as features such as pixels do not hold it; and the MLP gets a position as seen from the
     slot, in units of its spread (Biza et al. 2023, section 3.2). Without that, some hundred frames do not suffice to
     learn that an object looks the same everywhere.
     """
@@ -86,8 +90,8 @@ class SlotModel(nn.Module):
         super().__init__()
         d = settings.width
         self.settings = settings
-        self.register_buffer("places", lay_places(*shape), persistent=False)
-        waves = make_waves(self.places)
+        self.register_buffer("positions", cell_positions(*shape), persistent=False)
+        waves = position_waves(self.positions)
         self.register_buffer("waves", waves, persistent=False)
         self.read = nn.Sequential(
             nn.Linear(channels + waves.shape[1], d), nn.LayerNorm(d), nn.Linear(d, d), nn.ReLU(), nn.Linear(d, d)
@@ -98,57 +102,58 @@ class SlotModel(nn.Module):
         self.decoder = nn.Sequential(nn.Linear(d, d), nn.ReLU(), nn.Linear(d, d), nn.ReLU(), nn.Linear(d, channels + 1))
 
     def begin(self, noise: Float[Tensor, "b k d"]) -> Float[Tensor, "b k d"]:
-        """Slots that have seen nothing: draws of one learned normal distribution."""
+        """Return slots before any attention: draws of one learned normal distribution."""
         return self.mean + self.log_std.exp() * noise
 
     def forward(
         self, x: Float[Tensor, "b n c"], slots: Float[Tensor, "b k d"]
     ) -> tuple[Float[Tensor, "b n c"], Float[Tensor, "b n k"], Float[Tensor, "b k d"]]:
-        """What is made of the features, whose each cell is, and the slots that say so."""
+        """Return the reconstructed features, the share of every slot in each cell, and the slots."""
         cells = self.read(torch.cat([x, repeat(self.waves, "n p -> b n p", b=len(x))], dim=-1))  # b n d
         slots, weights = self.attention(cells, slots, self.settings.iterations)
-        middle = einsum(weights, self.places, "b n k, n a -> b k a")
-        square = einsum(weights, self.places.square(), "b n k, n a -> b k a")
+        middle = einsum(weights, self.positions, "b n k, n a -> b k a")
+        square = einsum(weights, self.positions.square(), "b n k, n a -> b k a")
         spread = (square - middle.square()).clamp(min=NARROW**2).sqrt()
-        seen_from = rearrange(self.places, "n a -> 1 n 1 a") - rearrange(middle, "b k a -> b 1 k a")
-        out = self.decoder(slots[:, None] + self.place(seen_from / spread[:, None]))  # b n k c+1
+        relative = rearrange(self.positions, "n a -> 1 n 1 a") - rearrange(middle, "b k a -> b 1 k a")
+        out = self.decoder(slots[:, None] + self.place(relative / spread[:, None]))  # b n k c+1
         alpha = out[..., -1].softmax(-1)
         return einsum(out[..., :-1], alpha, "b n k c, b n k -> b n c"), alpha, slots
 
 
-def lay_places(h: int, w: int) -> Float[Tensor, "n a"]:
-    """Row and column of every cell of a grid, from -1 to 1."""
+def cell_positions(h: int, w: int) -> Float[Tensor, "n a"]:
+    """Return row and column of every cell of a grid, from -1 to 1."""
     sides = [(2 * torch.arange(size) + 1) / size - 1 for size in (h, w)]
     return rearrange(torch.stack(torch.meshgrid(*sides, indexing="ij")), "a h w -> (h w) a")
 
 
-def make_waves(places: Float[Tensor, "n a"]) -> Float[Tensor, "n p"]:
-    """Sines and cosines of places: a half wave a side, a whole one, and two."""
-    waves = torch.pi / 2 * einsum(places, torch.tensor([1.0, 2.0, 4.0]), "n a, f -> n a f")
+def position_waves(positions: Float[Tensor, "n a"]) -> Float[Tensor, "n p"]:
+    """Return sines and cosines of positions: a half wave a side, a whole one, and two."""
+    waves = torch.pi / 2 * einsum(positions, torch.tensor([1.0, 2.0, 4.0]), "n a, f -> n a f")
     return rearrange(torch.stack([waves.sin(), waves.cos()]), "s n a f -> n (s a f)")
 
 
 def train_slots(
     x: Float[Tensor, "m t h w c"], held_out: Float[Tensor, "v t h w c"], settings: SlotSettings, seed: int
 ) -> SlotModel:
-    """Fitted to tell the features of single frames again, by mean square error; of several starts the one that does so
-    best on clips it was not fitted on."""
+    """Return a model trained to reconstruct the features of single frames, by mean square error; of several starts the
+    one that does so best on clips it was not trained on."""
     models = [train_start(x, settings, seed, start) for start in range(settings.starts)]
-    return min(models, key=lambda model: follow_slots(model, held_out, seed)[1])
+    return min(models, key=lambda model: assign_slots(model, held_out, seed)[1])
 
 
 def train_start(x: Float[Tensor, "m t h w c"], settings: SlotSettings, seed: int, start: int) -> SlotModel:
+    """Return a model trained from start number `start`."""
     frames = rearrange(x, "m t h w c -> (m t) (h w) c")
     generator = sample_generator(seed, f"slots {start}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator.initial_seed())
         model = SlotModel(x.shape[-1], (x.shape[2], x.shape[3]), settings)
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rise_and_fall(step, settings.steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_then_linear(step, settings.steps))
     for _ in range(settings.steps):
-        chosen = frames[torch.randint(len(frames), (settings.batch,), generator=generator)]
+        batch = frames[torch.randint(len(frames), (settings.batch,), generator=generator)]
         noise = draw_normal((settings.batch, settings.count, settings.width), generator)
-        loss = F.mse_loss(model(chosen, model.begin(noise))[0], chosen)
+        loss = F.mse_loss(model(batch, model.begin(noise))[0], batch)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -157,25 +162,26 @@ def train_start(x: Float[Tensor, "m t h w c"], settings: SlotSettings, seed: int
     return model.eval()
 
 
-def rise_and_fall(step: int, steps: int) -> float:
-    """The rate's share of its peak: up over a tenth of the steps, and down over the others."""
+def warmup_then_linear(step: int, steps: int) -> float:
+    """Return the rate's share of its peak: up over a tenth of the steps, and down over the others."""
     warm = max(1, steps // 10)
     return min((step + 1) / warm, (steps - step) / (steps - warm + 1))
 
 
 @torch.no_grad()
-def follow_slots(model: SlotModel, x: Float[Tensor, "b t h w c"], seed: int) -> tuple[Int[Tensor, "b t h w"], float]:
-    """Of every cell the slot that has most of it, and the mean square error of what the slots make of the features.
+def assign_slots(model: SlotModel, x: Float[Tensor, "b t h w c"], seed: int) -> tuple[Int[Tensor, "b t h w"], float]:
+    """Return the slot that has most of every cell, and the mean square error of the reconstructed features.
 
     A frame begins with the slots that the one before has ended with (Kipf et al. 2022, section 3.1), so that a slot may
     stay with its object. All clips begin with the same slots: they know nothing of each other.
     """
     count, width = model.settings.count, model.settings.width
     noise = draw_normal((count, width), sample_generator(seed, "first slots"))
-    slots, groups, errors = model.begin(repeat(noise, "k d -> b k d", b=len(x))), [], []
+    slots = model.begin(repeat(noise, "k d -> b k d", b=len(x)))
+    groups, errors = [], []
     for frame in rearrange(x, "b t h w c -> t b (h w) c"):
-        made, alpha, slots = model(frame, slots)
+        reconstruction, alpha, slots = model(frame, slots)
         groups.append(alpha.argmax(-1))
-        errors.append(F.mse_loss(made, frame))
-    said = rearrange(torch.stack(groups), "t b (h w) -> b t h w", h=x.shape[2])
-    return said, float(torch.stack(errors).mean())
+        errors.append(F.mse_loss(reconstruction, frame))
+    assigned = rearrange(torch.stack(groups), "t b (h w) -> b t h w", h=x.shape[2])
+    return assigned, float(torch.stack(errors).mean())

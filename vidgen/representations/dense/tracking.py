@@ -1,169 +1,121 @@
-"""What can be followed through a clip by affinity: masks, points and boxes, each as values of cells and back."""
+"""Tracking: masks, points and boxes of the first frame followed through a clip by label propagation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from math import inf
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from einops import rearrange, repeat
-from jaxtyping import Bool, Float
-from torch import Tensor
 
-from vidgen.data.shapes.labels import ClipLabels
-from vidgen.data.shapes.masks import find_boxes, find_points, render_masks
-from vidgen.metrics.j_and_f import boundary_measure, box_overlap, region_similarity
-from vidgen.representations.dense.grids import Grid
-
-# Of a frame whose side is 256, pixels that a point may be off (Doersch et al. 2022, TAP-Vid).
-NEAR = (1, 2, 4, 8, 16)
-
-Cells = Float[Tensor, "b t h w o"]
-Scores = dict[str, Float[np.ndarray, " b"]]
+from vidgen.data.shapes import ClipLabels
+from vidgen.metrics.intervals import mean_interval
+from vidgen.representations.dense.grids import EXACT, STILL, FeatureMaps, Grid, ReadPart, grid_key
+from vidgen.representations.dense.label_propagation import PropagationSettings, propagate_labels
+from vidgen.representations.dense.results import dense_row
+from vidgen.representations.dense.tracked_labels import TRACKED, Cells, Scores
 
 
 @dataclass(frozen=True, kw_only=True)
-class Followed:
-    """Something to follow. to_cells(clips, grid): its exact values in every frame, the first of which are given.
-    score(found, clips, grid): means over the other frames, a number a clip by name. metric: the one that counts, the
-    more the better if `more`."""
+class Tracks:
+    """Labels of cells in every frame of a batch of clips, and how they were propagated (None: not by features)."""
 
-    metric: str
-    to_cells: Callable[[Sequence[ClipLabels], Grid], Cells]
-    score: Callable[[Cells, Sequence[ClipLabels], Grid], Scores]
-    more: bool = True
+    task: str
+    key: str
+    cells: Cells
+    labels: Sequence[ClipLabels]
+    grid: Grid
+    settings: PropagationSettings | None = None
 
-
-def stack(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Arrays (o ...) as one (b o ...), filled up with NaN where there are fewer objects."""
-    most = max(len(part) for part in parts)
-    filled = [
-        np.concatenate([part, np.full((most - len(part), *part.shape[1:]), np.nan, part.dtype)]) for part in parts
-    ]
-    return np.stack(filled)
+    @cached_property
+    def scores(self) -> Scores:
+        """The task's measures, a number a clip."""
+        return TRACKED[self.task].score(self.cells, self.labels, self.grid)
 
 
-def mean_present(values: Float[np.ndarray, "b o *n"]) -> Float[np.ndarray, " b"]:
-    """The mean of each clip over what is there."""
-    return np.nanmean(values.reshape(len(values), -1), axis=1)
+Choice = tuple[PropagationSettings | None, float]  # and its score on validation
 
 
-# Masks
+def tracking_rows(
+    read_part: ReadPart,
+    tasks: Sequence[str],
+    settings: Sequence[PropagationSettings],
+    on_tracks: Callable[[Tracks], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Return rows of tracked labels: all settings on validation, the best of them (the first of equals) on test.
+
+    on_tracks: called with the tracks of every task and key in the first test clips.
+    """
+    if not tasks:
+        return []
+    chosen = choose_settings(read_part, tasks, settings)
+    tested: dict[tuple[str, str], list[Scores]] = {}
+    grids: dict[str, Grid] = {}
+    for maps, labels in read_part("test"):
+        wanted = {key: [(task, chosen[task, key][0]) for task in tasks] for key in maps}
+        for tracks in track_batch(maps, labels, tasks, wanted):
+            if on_tracks is not None and (tracks.task, tracks.key) not in tested:
+                on_tracks(tracks)
+            tested.setdefault((tracks.task, tracks.key), []).append(tracks.scores)
+            grids[tracks.key] = tracks.grid
+    return [row_of(task, key, parts, chosen[task, key], grids[key]) for (task, key), parts in tested.items()]
 
 
-def true_masks(clips: Sequence[ClipLabels], grid: Grid) -> Float[np.ndarray, "b o t H W"]:
-    return stack([render_masks(labels, *grid.size, grid.frames) for labels in clips])
+def choose_settings(
+    read_part: ReadPart, tasks: Sequence[str], settings: Sequence[PropagationSettings]
+) -> dict[tuple[str, str], Choice]:
+    """Return the settings that are best on validation, by task and key."""
+    tried: dict[tuple[str, str, PropagationSettings | None], list[Scores]] = {}
+    for maps, labels in read_part("validation"):
+        wanted = {key: [(task, each) for each in settings for task in tasks] for key in maps}
+        for tracks in track_batch(maps, labels, tasks, wanted):
+            tried.setdefault((tracks.task, tracks.key, tracks.settings), []).append(tracks.scores)
+    chosen: dict[tuple[str, str], Choice] = {}
+    for (task, key, each), parts in tried.items():
+        kind = TRACKED[task]
+        score = float(np.concatenate([part[kind.metric] for part in parts]).mean())
+        best = chosen.get((task, key), (None, -inf if kind.higher_is_better else inf))[1]
+        if (score > best) if kind.higher_is_better else (score < best):
+            chosen[task, key] = each, score
+    return chosen
 
 
-def masks_to_cells(clips: Sequence[ClipLabels], grid: Grid) -> Cells:
-    """Shares of each cell: background, then the objects."""
-    shares = grid.to_cells(torch.from_numpy(np.nan_to_num(true_masks(clips, grid))))
-    shares = torch.cat([1 - shares.sum(1, keepdim=True), shares], dim=1)
-    return rearrange(shares, "b o t h w -> b t h w o")
+def track_batch(
+    maps: Mapping[str, FeatureMaps],
+    labels: Sequence[ClipLabels],
+    tasks: Sequence[str],
+    wanted: Mapping[str, Sequence[tuple[str, PropagationSettings]]],
+) -> Iterator[Tracks]:
+    """Yield the tracks of a batch of clips that are `wanted` by key, and those that need no features: the first frame
+    kept still, and the exact labels."""
+    grids = dict.fromkeys(one.grid for one in maps.values())
+    exact = {(task, grid): TRACKED[task].to_cells(labels, grid) for grid in grids for task in tasks}
+    for key, one in maps.items():
+        for settings in dict.fromkeys(settings for _, settings in wanted[key]):
+            # tasks with a setting in common are propagated along the same similarities, once
+            together = [task for task, other in wanted[key] if other == settings]
+            first = [exact[task, one.grid][:, 0] for task in together]
+            parts = propagate_labels(one.x, torch.cat(first, dim=-1), settings)
+            parts = parts.split([part.shape[-1] for part in first], dim=-1)
+            for task, cells in zip(together, parts, strict=True):
+                yield Tracks(task=task, key=key, cells=cells, labels=labels, grid=one.grid, settings=settings)
+    for (task, grid), cells in exact.items():
+        still = cells[:, :1].expand_as(cells)
+        yield Tracks(task=task, key=grid_key(STILL, grid), cells=still, labels=labels, grid=grid)
+        yield Tracks(task=task, key=grid_key(EXACT, grid), cells=cells, labels=labels, grid=grid)
 
 
-def read_masks(found: Cells, grid: Grid) -> Bool[np.ndarray, "b o t H W"]:
-    """Of every object, the pixels that it has the largest share in."""
-    b, t, *_, shown = found.shape
-    shares = grid.to_pixels(rearrange(found, "b t h w o -> (b t o) h w"))
-    said = rearrange(shares, "(b t o) h w -> b o t h w", b=b, t=t).argmax(1).numpy()
-    return said[:, None] == np.arange(1, shown)[:, None, None, None]
-
-
-def score_masks(found: Cells, clips: Sequence[ClipLabels], grid: Grid) -> Scores:
-    """j, f, and their mean."""
-    truth = true_masks(clips, grid)[:, :, 1:]
-    mask, wanted = read_masks(found, grid)[:, :, 1:], truth > 0.5
-    there = np.isfinite(truth[..., 0, 0])
-    j = np.where(there, region_similarity(mask, wanted), np.nan)
-    f = np.where(there, boundary_measure(mask, wanted), np.nan)
-    return {"j_and_f": mean_present((j + f) / 2), "j": mean_present(j), "f": mean_present(f)}
-
-
-# Points
-
-
-def true_points(clips: Sequence[ClipLabels], grid: Grid) -> Float[np.ndarray, "b o p t 2"]:
-    return stack([find_points(labels, grid.frames) for labels in clips])
-
-
-def points_to_cells(clips: Sequence[ClipLabels], grid: Grid) -> Cells:
-    """Each point as weights of the four cells around it, whose mean is where it is; nothing where there is no point."""
-    place = rearrange(true_points(clips, grid), "b o p t xy -> b t (o p) xy")
-    (h, w), (down, across) = grid.shape, grid.stride
-    x = np.clip(place[..., 0] / across - 0.5, 0, w - 1)[..., None]
-    y = np.clip(place[..., 1] / down - 0.5, 0, h - 1)[..., None]
-    rows, columns = np.clip(1 - np.abs(y - np.arange(h)), 0, 1), np.clip(1 - np.abs(x - np.arange(w)), 0, 1)
-    heat = np.nan_to_num(rows[..., :, None] * columns[..., None, :])
-    return rearrange(torch.from_numpy(heat).float(), "b t o h w -> b t h w o")
-
-
-def read_points(found: Cells, grid: Grid) -> Float[np.ndarray, "b o t 2"]:
-    """The mean place (x, y) in pixels of what is in the highest cell and the eight around it."""
-    heat = rearrange(found, "b t h w o -> b o t h w")
-    peak = rearrange(heat, "b o t h w -> b o t (h w)").argmax(-1)
-    h, w = grid.shape
-    near = repeat(F.one_hot(peak, h * w).float(), "b o t n -> (b o t) 1 n").unflatten(-1, (h, w))
-    window = F.max_pool2d(near, 3, stride=1, padding=1).reshape(heat.shape)
-    mass = (heat * window).double()
-    total = mass.sum((-2, -1)).clamp(min=1e-12)
-    y = (mass.sum(-1) @ ((torch.arange(h).double() + 0.5) * grid.stride[0])) / total
-    x = (mass.sum(-2) @ ((torch.arange(w).double() + 0.5) * grid.stride[1])) / total
-    return torch.stack([x, y], dim=-1).numpy()
-
-
-def score_points(found: Cells, clips: Sequence[ClipLabels], grid: Grid) -> Scores:
-    """error in pixels, and near: the mean share of points that are no more than `NEAR` off."""
-    truth = rearrange(true_points(clips, grid), "b o p t xy -> b (o p) t xy")[:, :, 1:]
-    error = np.linalg.norm(read_points(found, grid)[:, :, 1:] - truth, axis=-1)
-    limits = np.array(NEAR) * min(grid.size) / 256
-    near = np.where(np.isfinite(error), (error[..., None] <= limits).mean(-1), np.nan)
-    return {"error_px": mean_present(error), "near": mean_present(near)}
-
-
-# Boxes
-
-
-def boxes_to_cells(clips: Sequence[ClipLabels], grid: Grid) -> Cells:
-    """Share of each cell that a box covers."""
-    boxes = stack([find_boxes(labels, grid.frames) for labels in clips])  # b o t 4
-    sides = []
-    for axis in (1, 0):  # rows, columns
-        edges = np.arange(grid.shape[1 - axis]) * grid.stride[1 - axis]
-        low, high = boxes[..., axis, None], boxes[..., axis + 2, None]
-        length = grid.stride[1 - axis]
-        sides.append(np.clip(np.minimum(edges + length, high) - np.maximum(edges, low), 0, None) / length)
-    shares = np.nan_to_num(sides[0][..., :, None] * sides[1][..., None, :])
-    return rearrange(torch.from_numpy(shares).float(), "b o t h w -> b t h w o")
-
-
-def read_boxes(found: Cells, grid: Grid) -> Float[np.ndarray, "b o t 4"]:
-    """The box around pixels of which the object's share is a half and more, or all but its greatest if none is."""
-    b, t, *_, o = found.shape
-    shares = grid.to_pixels(rearrange(found, "b t h w o -> (b o t) h w")).numpy()
-    inside = shares >= np.minimum(0.5, shares.max((1, 2), keepdims=True))
-    sides = [first_and_last(inside.any(axis)) for axis in (1, 2)]  # columns, rows
-    box = np.stack([sides[0][0], sides[1][0], sides[0][1], sides[1][1]], axis=-1)
-    return rearrange(box, "(b o t) k -> b o t k", b=b, o=o, t=t).astype(np.float64)
-
-
-def first_and_last(there: Bool[np.ndarray, "n l"]) -> tuple[np.ndarray, np.ndarray]:
-    """Where the first true pixel of each row begins, and the last ends."""
-    return there.argmax(1), there.shape[1] - there[:, ::-1].argmax(1)
-
-
-def score_boxes(found: Cells, clips: Sequence[ClipLabels], grid: Grid) -> Scores:
-    """iou, and the distance in pixels of the middles."""
-    truth = stack([find_boxes(labels, grid.frames) for labels in clips])[:, :, 1:]
-    box = read_boxes(found, grid)[:, :, 1:]
-    middle = np.linalg.norm((box[..., :2] + box[..., 2:] - truth[..., :2] - truth[..., 2:]) / 2, axis=-1)
-    return {"iou": mean_present(box_overlap(box, truth)), "middle_px": mean_present(middle)}
-
-
-FOLLOWED: dict[str, Followed] = {
-    "masks": Followed(metric="j_and_f", to_cells=masks_to_cells, score=score_masks),
-    "points": Followed(metric="error_px", to_cells=points_to_cells, score=score_points, more=False),
-    "boxes": Followed(metric="iou", to_cells=boxes_to_cells, score=score_boxes),
-}
+def row_of(task: str, key: str, parts: Sequence[Scores], choice: Choice, grid: Grid) -> dict[str, Any]:
+    """Return the row of a task's scores on one map."""
+    kind, (settings, validation) = TRACKED[task], choice
+    scores = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    mean = mean_interval(scores[kind.metric], (0.0, 1.0 if kind.higher_is_better else inf))
+    others = {name: float(values.mean()) for name, values in scores.items() if name != kind.metric}
+    return dense_row(
+        task, key, grid, kind="affinity", metric=kind.metric, validation=validation, test=mean.mean,
+        ci=mean.interval or (mean.mean, mean.mean), clips=mean.n,
+        choice=None if settings is None else asdict(settings), **others,
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Cross-domain probes: learned on one bank, reported on another."""
+"""Cross-domain probes: fitted on one bank, reported on another."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from vidgen.errors import VidgenError
 from vidgen.representations.bank import BankRow, shorten
 from vidgen.representations.probes.rows import probe_rows
-from vidgen.representations.probes.task import TEST_NAMES, task_of
+from vidgen.representations.probes.task import TEST_NAMES, check_column, task_of
 
 if TYPE_CHECKING:
     from vidgen.representations.bank import FeatureBank
@@ -20,11 +20,11 @@ MUST_AGREE = ("model_hash", "preprocessing", "preprocessing_hash", "pool", "prom
 
 
 class Domains:
-    """Two banks as one, for probes: what the first has to learn from and to choose on, and what the second has to
-    report on. Their groups are different groups, whatever their names.
+    """Two banks as one, for probes: the first is fitted and chosen on, the second reported on. Their groups are
+    different groups, whatever their names.
 
-    Of the first that is its split "train", and for validation "val" or "validation" (its test split is left out;
-    without splits all of it is learned from). Of the second it is its test split, or all of it where it has none.
+    Of the first the split "train" is fitted on and "val" or "validation" chosen on (its test split is left out; without
+    splits all of it is fitted on). Of the second the test split is reported on, or all of it where it has none.
     Raises VidgenError for banks that were not extracted alike: of another model, preprocessing, pool or prompt.
     """
 
@@ -42,40 +42,52 @@ class Domains:
             )
             for row, side in zip(bank.rows, sides, strict=True)
         ]  # fmt: skip
-        seen = {row.id for row in learned.rows} & {row.id for row in reported.rows}
-        if seen and learned.meta.get("source") == reported.meta.get("source"):
-            raise VidgenError(f"clip {min(seen)!r} is in both {learned.folder} and {reported.folder}; split it instead")
+        shared = set(learned.ids) & set(reported.ids)
+        if shared and learned.meta.get("source") == reported.meta.get("source"):
+            raise VidgenError(
+                f"clip {min(shared)!r} is in both {learned.folder} and {reported.folder}; split it instead"
+            )
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    # What probes read of a `FeatureBank`, of both banks one after the other.
+
     @property
     def ids(self) -> list[str]:
+        """As of `FeatureBank`, with the bank's part in front."""
         return [row.id for row in self.rows]
 
     @property
     def groups(self) -> np.ndarray:
+        """As of `FeatureBank`, with the bank's part in front."""
         return np.array([row.group for row in self.rows], dtype=object)
 
     @property
     def columns(self) -> list[str]:
+        """Names of the labels that both banks have."""
         first, second = self.parts
         return [name for name in first.columns if name in second.columns]
 
     def column(self, name: str) -> list[str | None]:
+        """Return the labels `name` of all clips."""
         return [label for bank in self.parts for label in bank.column(name)]
 
     def find_key(self, layer: str, noise_level: float | None = None) -> str:
+        """Return the key of a layer at a noise level."""
         return self.parts[0].find_key(layer, noise_level)
 
     def X(self, layer: str, noise_level: float | None = None) -> Float[np.ndarray, "n c"]:
+        """Return features with their axes flattened."""
         return np.concatenate([bank.X(layer, noise_level) for bank in self.parts])
 
     def tokens(self, layer: str, noise_level: float | None = None) -> Float[np.ndarray, "n *axes c"]:
+        """Return features with the axes that the pool left."""
         return np.concatenate([bank.tokens(layer, noise_level) for bank in self.parts])
 
 
 def check_alike(learned: FeatureBank, reported: FeatureBank) -> None:
+    """Raise VidgenError for banks that were not extracted with one model and the same settings."""
     for name in MUST_AGREE:
         ours, theirs = learned.meta.get(name), reported.meta.get(name)
         if ours != theirs:
@@ -89,6 +101,7 @@ def check_alike(learned: FeatureBank, reported: FeatureBank) -> None:
 
 
 def learned_sides(bank: FeatureBank) -> list[str | None]:
+    """Return the part of each clip in a bank that is fitted and chosen on: "train", "val" or none."""
     splits = [row.split for row in bank.rows]
     if not any(split is not None for split in splits):
         return ["train"] * len(splits)
@@ -96,12 +109,14 @@ def learned_sides(bank: FeatureBank) -> list[str | None]:
 
 
 def reported_sides(bank: FeatureBank) -> list[str | None]:
+    """Return the part of each clip in a bank that is reported on: "test" or none."""
     splits = [row.split for row in bank.rows]
     name = next((name for name in TEST_NAMES if name in splits), None)
     return ["test" if name is None or split == name else None for split in splits]
 
 
 def rename(row: BankRow, domain: str, side: str | None) -> BankRow:
+    """Return a row of one part, whose id and group belong to its domain alone."""
     group = row.id if row.group is None else row.group
     return BankRow(id=f"{domain}/{row.id}", label=row.label, split=side, group=f"{domain}/{group}", labels=row.labels)
 
@@ -117,21 +132,30 @@ def cross_domain_rows(
     skip_unlabelled: bool = False,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """As `probe_rows`, learned on one bank and reported on the other; with `domains`, their folders, and where the
-    first has a test split `own_domain`, the score there of a probe that is learned from the same clips.
+    """Return rows as `probe_rows` does, fitted on one bank and reported on the other; with `domains`, their folders,
+    and where the first has a test split `own_domain`, the score there of a probe that is fitted on the same clips.
 
-    Raises VidgenError for banks that do not fit together, and for classes to report on that are not learned.
+    Raises VidgenError for banks that do not fit together, and for classes to report on that are not fitted on.
+
+    Args:
+        learned: the bank to fit and choose on.
+        reported: the bank to report on.
+        kind: one of `PROBES`.
+        layers: layers or keys that rows are wanted of; None takes all.
+        task: the name of the labels.
+        target_type: see `read_column`.
+        skip_unlabelled: leaves out clips without a label.
+        seed: of intervals, and of probes that are trained from random weights.
     """
-    both, asked = (
-        Domains(learned, reported),
-        {"target_type": target_type, "skip_unlabelled": skip_unlabelled, "seed": seed},
-    )
-    check_labels(both, task, **asked)
-    rows = probe_rows(both, kind, layers, task=task, **asked)
-    splits, own = {row.split for row in learned.rows}, {}
+    both = Domains(learned, reported)
+    options = {"target_type": target_type, "skip_unlabelled": skip_unlabelled, "seed": seed}
+    check_labels(both, task, **options)
+    rows = probe_rows(both, kind, layers, task=task, **options)
+    splits = {row.split for row in learned.rows}
+    own = {}
     if splits & set(TEST_NAMES) and "train" in splits:
-        there = probe_rows(learned, kind, layers, task=task, **asked)
-        own = {(row["layer"], row["noise_level"]): row["test"] for row in there}
+        own_rows = probe_rows(learned, kind, layers, task=task, **options)
+        own = {(row["layer"], row["noise_level"]): row["test"] for row in own_rows}
     names = {"learned": str(learned.folder), "reported": str(reported.folder)}
     for row in rows:
         row["domains"] = names
@@ -140,12 +164,11 @@ def cross_domain_rows(
     return rows
 
 
-def check_labels(both: Domains, task: str, **asked: Any) -> None:
-    """Raises VidgenError for a column that one bank lacks, and classes that only the second has."""
+def check_labels(both: Domains, task: str, **options: Any) -> None:
+    """Raise VidgenError for a column that one bank lacks, and classes that only the second has."""
     for bank in both.parts:
-        if task not in bank.columns:
-            raise VidgenError(f"{bank.folder} has no labels {task!r}; it has {', '.join(bank.columns) or 'none'}")
-    found = task_of(both, name=task, **asked)
-    if found.target_type == "class" and (new := sorted(set(found.y[found.test]) - set(found.y[found.train]))):
+        check_column(bank, task)
+    labels = task_of(both, name=task, **options)
+    if labels.target_type == "class" and (new := sorted(set(labels.y[labels.test]) - set(labels.y[labels.train]))):
         learned, reported = (bank.folder for bank in both.parts)
         raise VidgenError(f"{task} {new[0]!r} is in {reported}, but not in what is learned from in {learned}")

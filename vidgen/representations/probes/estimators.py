@@ -6,16 +6,19 @@ from typing import Any
 
 from vidgen.representations.probes.selection import Estimator
 
-NEIGHBOURS = (1, 3, 5, 10, 20)
+NEIGHBORS = (1, 3, 5, 10, 20)
 INVERSE_PENALTIES = (1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)  # from much to little, so that much wins among equals
 PENALTIES = (1e4, 1e3, 100.0, 10.0, 1.0, 0.1)
 DECAYS = (1.0, 1e-2, 1e-4)
-HIDDEN, ROUNDS = 256, 300
+HIDDEN = 256
+MAX_ITER = 300
 
 
 def standardized(estimator: Estimator, *, wide: bool = False) -> Estimator:
-    """The estimator behind a StandardScaler; `wide`: on float64 features, for normal equations, which square the
-    condition number. float32 does not bear that."""
+    """Return the estimator behind a StandardScaler.
+
+    wide: on float64 features, for normal equations, which square the condition number. float32 does not bear that.
+    """
     import numpy as np
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -25,7 +28,7 @@ def standardized(estimator: Estimator, *, wide: bool = False) -> Estimator:
 
 
 def make_knn(k: int, target_type: str, seed: int) -> Estimator:
-    """k nearest neighbours by cosine: their vote, or the mean of their numbers."""
+    """Return k nearest neighbors by cosine: their vote, or the mean of their numbers."""
     from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
     kind = KNeighborsRegressor if target_type == "regression" else KNeighborsClassifier
@@ -33,7 +36,8 @@ def make_knn(k: int, target_type: str, seed: int) -> Estimator:
 
 
 def make_linear(c: float, target_type: str, seed: int) -> Estimator:
-    """Logistic regression with an L2 penalty of 1 / c, one for every word of a set; numbers: least squares with it."""
+    """Return logistic regression with an L2 penalty of 1 / c, one for every word of a set; for numbers, least squares
+    with that penalty."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.multiclass import OneVsRestClassifier
 
@@ -44,7 +48,7 @@ def make_linear(c: float, target_type: str, seed: int) -> Estimator:
 
 
 def make_ridge(penalty: float, target_type: str, seed: int) -> Estimator:
-    """Least squares with an L2 penalty (Hoerl & Kennard 1970), to the numbers, or to -1 and 1 of classes."""
+    """Return least squares with an L2 penalty (Hoerl & Kennard 1970), to the numbers, or to -1 and 1 of classes."""
     from sklearn.linear_model import Ridge, RidgeClassifier
 
     kind = Ridge if target_type == "regression" else RidgeClassifier
@@ -52,22 +56,22 @@ def make_ridge(penalty: float, target_type: str, seed: int) -> Estimator:
 
 
 def make_centroid(_: Any, target_type: str, seed: int) -> Estimator:
-    """The class whose mean is nearest."""
+    """Return a classifier that predicts the class whose mean is nearest."""
     from sklearn.neighbors import NearestCentroid
 
     return standardized(NearestCentroid())
 
 
 def make_mlp(decay: float, target_type: str, seed: int) -> Estimator:
-    """One hidden layer of 256 ReLU, by Adam, with an L2 penalty."""
+    """Return a perceptron with one hidden layer of 256 ReLU, trained by Adam with an L2 penalty."""
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
     kind = MLPRegressor if target_type == "regression" else MLPClassifier
-    return standardized(kind(hidden_layer_sizes=(HIDDEN,), alpha=decay, max_iter=ROUNDS, random_state=seed))
+    return standardized(kind(hidden_layer_sizes=(HIDDEN,), alpha=decay, max_iter=MAX_ITER, random_state=seed))
 
 
 def make_majority(_: Any, target_type: str, seed: int) -> Estimator:
-    """The most frequent class, or the mean, whatever the features."""
+    """Return an estimator that predicts the most frequent class, or the mean, whatever the features."""
     from sklearn.dummy import DummyClassifier, DummyRegressor
 
     return DummyRegressor() if target_type == "regression" else DummyClassifier(strategy="most_frequent")

@@ -1,4 +1,4 @@
-"""Fine-tuning: a linear head and the layers before it, trained together on the labels of a bank."""
+"""Fine-tuned probes: a linear head and the layers before it, trained together on the labels of a bank."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from torch import Tensor, nn
 from vidgen.checkpoints.hashing import model_hash
 from vidgen.data.manifests import find_clips
 from vidgen.errors import VidgenError
+from vidgen.interfaces import Pipeline, Tokenizer
 from vidgen.representations.baselines import RANDOM, random_like
 from vidgen.representations.clip_windows import open_clips
 from vidgen.representations.probes.backbone import Backbone
-from vidgen.representations.probes.fitting import decode_target, draw_batches, encode_target, losses
-from vidgen.representations.probes.metrics import METRICS, bootstrap_interval
-from vidgen.representations.probes.rows import describe, probe_rows
-from vidgen.representations.probes.selection import ProbeScore, validation_folds
+from vidgen.representations.probes.fitting import Target, draw_batches, probe_losses
+from vidgen.representations.probes.metrics import METRICS
+from vidgen.representations.probes.results import describe_score
+from vidgen.representations.probes.rows import probe_rows
+from vidgen.representations.probes.selection import ProbeScore, in_form_of, score_predictions, validation_folds
+from vidgen.representations.probes.standardization import Standardizer
 from vidgen.representations.probes.task import ProbeTask, task_of
 
 if TYPE_CHECKING:
@@ -48,46 +51,58 @@ def train_epochs(
     inputs: Float[Tensor, "n ..."],
     task: ProbeTask,
     fit: Int[np.ndarray, " k"],
-    told: Int[np.ndarray, " m"],
+    held_out: Int[np.ndarray, " m"],
     rate: float,
     epochs: int,
     seed: int,
 ) -> list[np.ndarray]:
-    """What is said of rows `told` after every pass over rows `fit`: AdamW, the head from zero on features standardized
-    by what they were at first."""
+    """Return the predictions for rows `held_out` after every pass over rows `fit`: AdamW, the head from zero on
+    features standardized by what they were at first.
+
+    Args:
+        backbone: the layer to train up to.
+        inputs: what it takes, for all clips; see `read_inputs`.
+        task: the labels.
+        fit: rows to fit on.
+        held_out: rows to predict.
+        rate: the learning rate of the backbone; 0 leaves it as it is.
+        epochs: passes over `fit`.
+        seed: of the order of batches.
+    """
     y = task.y[fit]
-    target, names = encode_target(y.astype(str) if task.target_type == "class" else y, task.target_type)
-    target = target if task.target_type == "class" else target.float()
+    target = Target(y.astype(str) if task.target_type == "class" else y, task.target_type)
+    encoded = target.encode(torch.float32)
     first = read_features(backbone, inputs, task.ids, fit)
-    mean, std = first.mean(0), first.std(0)
-    std = torch.where(std > 1e-6, std, 1.0)
-    head = nn.Linear(first.shape[1], len(names) if task.target_type == "class" else target.shape[1])
+    scaler = Standardizer.fit(first, correction=1)
+    head = nn.Linear(first.shape[1], target.outputs)
     for weight in head.parameters():
         nn.init.zeros_(weight)
     groups = [{"params": head.parameters(), "lr": HEAD_RATE}]
     if rate > 0:
         groups.append({"params": list(backbone.trained.parameters()), "lr": rate})
     optimizer = torch.optim.AdamW(groups, weight_decay=DECAY)
-    per_epoch, said = -(-len(fit) // BATCH), []
+    per_epoch = -(-len(fit) // BATCH)
+    predictions = []
     for step, rows in enumerate(draw_batches(len(fit), epochs * per_epoch, seed, BATCH), 1):
         with torch.enable_grad():
-            x = (backbone(inputs[fit[rows]], [task.ids[row] for row in fit[rows]]) - mean) / std
-            loss = losses(rearrange(head(x), "b o -> 1 b o"), target[rows], task.target_type).sum()
+            x = scaler.transform(backbone(inputs[fit[rows]], [task.ids[row] for row in fit[rows]]))
+            loss = probe_losses(rearrange(head(x), "b o -> 1 b o"), encoded[rows], task.target_type).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         if step % per_epoch == 0:
             with torch.no_grad():
-                x = (read_features(backbone, inputs, task.ids, told) - mean) / std
-                words = decode_target(rearrange(head(x), "m o -> 1 m o"), y, names, task.target_type)[0]
-            said.append(words.astype(object) if task.target_type == "class" else words.reshape(task.y[told].shape))
-    return said
+                x = scaler.transform(read_features(backbone, inputs, task.ids, held_out))
+                labels = target.decode(rearrange(head(x), "m o -> 1 m o"))[0]
+            predictions.append(in_form_of(task, labels, held_out))
+    return predictions
 
 
 @torch.no_grad()
 def read_features(
     backbone: Backbone, inputs: Float[Tensor, "n ..."], ids: Sequence[str], rows: Int[np.ndarray, " k"]
 ) -> Float[Tensor, "k d"]:
+    """Return the features of `rows` as they are, without gradients."""
     parts = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
     return torch.cat([backbone(inputs[part], [ids[row] for row in part]) for part in parts])
 
@@ -95,52 +110,48 @@ def read_features(
 def fine_tune(
     make: Callable[[], Backbone], inputs: Float[Tensor, "n ..."], task: ProbeTask, schedule: Schedule, seed: int = 0
 ) -> ProbeScore:
-    """Rate and number of passes are chosen on validation (where there is no such split, on one part of train, its
-    groups kept whole), and then all of train is learned from anew."""
-    metric, (fit, held) = METRICS[task.target_type], validation_folds(task)[0]
+    """Return the score of a layer that is fine-tuned.
+
+    Rate and number of passes are chosen on validation (where there is no such split, on one part of train, its groups
+    kept whole), and then all of train is learned from anew.
+    """
+    metric, (fit, held_out) = METRICS[task.target_type], validation_folds(task)[0]
     best: tuple[float, float, int] | None = None
     for rate in schedule.rates:
-        for epoch, said in enumerate(train_epochs(make(), inputs, task, fit, held, rate, schedule.epochs, seed), 1):
-            score = metric(metric.count(task.y[held], said))
+        epochs = train_epochs(make(), inputs, task, fit, held_out, rate, schedule.epochs, seed)
+        for epoch, predictions in enumerate(epochs, 1):
+            score = metric(metric.count(task.y[held_out], predictions))
             if best is None or score > best[0]:
                 best = (score, rate, epoch)
-    validation, rate, epochs = best
-    said = train_epochs(make(), inputs, task, task.train, task.test, rate, epochs, seed)[-1]
-    counts = metric.count(task.y[task.test], said)
-    return ProbeScore(
-        choice=(rate, epochs),
-        validation=validation,
-        test=metric(counts),
-        ci=bootstrap_interval(metric, counts, task.groups[task.test], seed),
-        predicted=said,
-        counts=counts,
-    )
+    validation, rate, epoch = best
+    predictions = train_epochs(make(), inputs, task, task.train, task.test, rate, epoch, seed)[-1]
+    return score_predictions(task, predictions, choice=(rate, epoch), validation=validation, seed=seed)
 
 
 def read_inputs(bank: FeatureBank, backbone: Backbone, rows: Sequence[int]) -> Float[Tensor, "n ..."]:
-    """What the backbone takes, at the numbers of these rows of the bank; its clips are read again.
+    """Return what the backbone takes, at the numbers of these rows of the bank; its clips are read again.
 
     Raises VidgenError for a clip that is no longer in the bank's source, or that cannot be read.
     """
     window = {name: bank.meta["preprocessing"][name] for name in ("num_frames", "size", "fps", "windows")}
     window["size"] = tuple(window["size"])
     dataset = open_clips(find_clips(bank.meta["source"]), **window, seed=bank.meta["seed"])
-    places = {record.id: place for place, record in enumerate(dataset.records)}
-    if gone := [bank.ids[row] for row in rows if bank.ids[row] not in places]:
+    numbers = {record.id: number for number, record in enumerate(dataset.records)}
+    if gone := [bank.ids[row] for row in rows if bank.ids[row] not in numbers]:
         raise VidgenError(f"clip {gone[0]!r} of {bank.folder} can no longer be read from {bank.meta['source']}")
-    found = []
+    parts = []
     for start in range(0, len(rows), BATCH):
-        clips = [dataset[places[bank.ids[row]]]["video"] for row in rows[start : start + BATCH]]
-        found.append(backbone.prepare(torch.stack(clips)))
-    kept = torch.cat(found)
-    inputs = torch.zeros(len(bank), *kept.shape[1:])
-    inputs[torch.as_tensor(rows)] = kept
+        clips = [dataset[numbers[bank.ids[row]]]["video"] for row in rows[start : start + BATCH]]
+        parts.append(backbone.prepare(torch.stack(clips)))
+    prepared = torch.cat(parts)
+    inputs = torch.zeros(len(bank), *prepared.shape[1:])
+    inputs[torch.as_tensor(rows)] = prepared
     return inputs
 
 
 def fine_tune_rows(
     bank: FeatureBank,
-    model: Any,
+    model: Pipeline | Tokenizer,
     key: str,
     *,
     task: str = "label",
@@ -149,35 +160,44 @@ def fine_tune_rows(
     schedule: Schedule | None = None,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """The layer `key` fine-tuned, and from random weights; and beside them the rows of linear probes of the same layer as
-    it is, and of all that it is held against (see `probe_rows`). The clips are read from the bank's source, the model
-    is left as it is.
+    """Return the rows of the layer `key` fine-tuned, and from random weights; and beside them the rows of linear probes
+    of the same layer as it is, and of its baselines (see `probe_rows`).
 
-    Raises VidgenError for a model that is not the bank's, and clips that are not those the bank was made of.
+    The clips are read from the bank's source, and the model is left as it is. Raises VidgenError for a model that is
+    not the bank's, and clips that are not those the bank was made of.
+
+    Args:
+        bank: the features, the labels and the source of the clips.
+        model: the pipeline or tokenizer that the bank was extracted with.
+        key: the feature's layer or key.
+        task: the name of the labels.
+        target_type: see `read_column`.
+        skip_unlabelled: leaves out clips without a label.
+        schedule: learning rates and passes to choose from.
+        seed: of random weights, of the order of batches, and of a split that is drawn.
     """
     if bank.meta.get("model_hash") != model_hash(model):
         raise VidgenError(f"{bank.folder} holds features of another model; fine-tune the one it was extracted with")
     key, schedule = bank.find_key(key), schedule or Schedule()
-    asked = task_of(bank, seed, name=task, target_type=target_type, skip_unlabelled=skip_unlabelled)
+    options = {"task": task, "target_type": target_type, "skip_unlabelled": skip_unlabelled, "seed": seed}
+    labels = task_of(bank, seed, name=task, target_type=target_type, skip_unlabelled=skip_unlabelled)
     setting = {name: bank.meta[name] for name in ("pool", "seed", "prompt")}
+    needed = np.concatenate([labels.train, labels.scored])
     rows = []
-    needed = np.concatenate([asked.train, asked.test, *([] if asked.validation is None else [asked.validation])])
     for prefix, start in (("", model), (RANDOM, random_like(model, seed))):
         backbone = Backbone(start, key, **setting)
         inputs = read_inputs(bank, backbone, needed.tolist())
         if not prefix:
-            check_same(bank, key, read_features(backbone, inputs, bank.ids, needed[:1]), int(needed[0]))
-        score = fine_tune(lambda start=start: Backbone(start, key, **setting), inputs, asked, schedule, seed)
-        rows.append(describe(bank, prefix + key, "fine-tuned", asked, score))
-    return rows + probe_rows(
-        bank, "linear", [key], task=task, target_type=target_type, skip_unlabelled=skip_unlabelled, seed=seed
-    )
+            check_unchanged(bank, key, read_features(backbone, inputs, bank.ids, needed[:1]), int(needed[0]))
+        score = fine_tune(lambda start=start: Backbone(start, key, **setting), inputs, labels, schedule, seed)
+        rows.append(describe_score(bank, prefix + key, "fine-tuned", labels, score))
+    return rows + probe_rows(bank, "linear", [key], **options)
 
 
-def check_same(bank: FeatureBank, key: str, found: Float[Tensor, "1 d"], row: int) -> None:
-    """Raises VidgenError unless a clip's features are those that the bank has."""
-    theirs = torch.from_numpy(bank.X(key, rows=[row]))
-    if found.shape != theirs.shape or (found - theirs).norm() > CLOSE * theirs.norm():
+def check_unchanged(bank: FeatureBank, key: str, features: Float[Tensor, "1 d"], row: int) -> None:
+    """Raise VidgenError unless a clip's features are those that the bank has."""
+    stored = torch.from_numpy(bank.X(key, rows=[row]))
+    if features.shape != stored.shape or (features - stored).norm() > CLOSE * stored.norm():
         raise VidgenError(
             f"{key} of clip {bank.ids[row]!r} is not what {bank.folder} has: its source changed; extract it again"
         )

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vidgen.diffusion.noise import sample_generator
+from vidgen.representations.probes.standardization import Standardizer
 
 EPOCHS, LEAST_STEPS, BATCH = 20, 200, 64
 Setting = tuple[float, float]  # learning rate and weight decay
@@ -24,11 +25,14 @@ class Grid(Protocol):
 
     def __call__(self, x: Float[Tensor, "b l c"]) -> Float[Tensor, "g b o"]: ...
 
-    def member(self, g: int) -> list[nn.Parameter]: ...
+    def member(self, g: int) -> list[nn.Parameter]:
+        """Return the parameters of probe g."""
+        ...
 
 
 def by_grid(make: Callable[..., Grid]) -> Callable[..., list[np.ndarray]]:
-    """`Probe.predict` of a grid make(members, length, width, outputs, seed, dtype), with `Setting`s for choices."""
+    """Return `Probe.predict` of a grid make(members, length, width, outputs, seed, dtype), whose choices are
+    `Setting`s."""
 
     def predict(
         choices: Sequence[Setting],
@@ -38,16 +42,17 @@ def by_grid(make: Callable[..., Grid]) -> Callable[..., list[np.ndarray]]:
         target_type: str,
         seed: int,
     ) -> list[np.ndarray]:
-        x, x_others = standardize(X, others)
-        target, names = encode_target(y, target_type)
-        target = target if target_type == "class" else target.to(x.dtype)
-        outputs = len(names) if target_type == "class" else target.shape[1]
-        grid = make(len(choices), x.shape[1], x.shape[2], outputs, seed, x.dtype)
+        x, x_others = (torch.from_numpy(np.ascontiguousarray(part)) for part in (X, others))
+        scaler = Standardizer.fit(x, (0, 1), correction=1)
+        x, x_others = scaler.transform(x), scaler.transform(x_others)
+        target = Target(y, target_type)
+        encoded = target.encode(x.dtype)
+        grid = make(len(choices), x.shape[1], x.shape[2], target.outputs, seed, x.dtype)
         with torch.enable_grad():
-            train_members(grid, choices, x, target, target_type, seed)
+            train_members(grid, choices, x, encoded, target_type, seed)
         with torch.no_grad():
-            said = torch.cat([grid(part) for part in x_others.split(BATCH)], dim=1)
-        return list(decode_target(said, y, names, target_type))
+            logits = torch.cat([grid(part) for part in x_others.split(BATCH)], dim=1)
+        return list(target.decode(logits))
 
     return predict
 
@@ -60,35 +65,47 @@ def train_members(
     target_type: str,
     seed: int,
 ) -> None:
-    """AdamW (Loshchilov & Hutter 2019), each member at its own rate and decay, cosine to zero, the same batches for
-    all: 20 epochs, or 200 steps where that is more."""
+    """Train all probes of a grid by AdamW (Loshchilov & Hutter 2019), each at its own rate and decay, cosine to zero,
+    with the same batches for all: 20 epochs, or 200 steps where that is more.
+
+    Args:
+        grid: the probes.
+        choices: learning rate and weight decay of each probe.
+        x: features of all clips.
+        target: what `Target.encode` returns for them.
+        target_type: one of `TARGET_TYPES`.
+        seed: of the order of batches.
+    """
     groups = [{"params": grid.member(g), "lr": lr, "weight_decay": wd} for g, (lr, wd) in enumerate(choices)]
     optimizer = torch.optim.AdamW(groups, foreach=True)
     per_epoch = -(-len(x) // BATCH)
     steps = max(EPOCHS * per_epoch, LEAST_STEPS)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
     for rows in draw_batches(len(x), steps, seed):
-        said = grid(x[rows])
         # the sum over members of their mean losses: each gets the gradient it would have alone
-        loss = losses(said, target[rows], target_type).sum()
+        loss = probe_losses(grid(x[rows]), target[rows], target_type).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
 
 
-def losses(said: Float[Tensor, "g b o"], target: Tensor, target_type: str) -> Float[Tensor, " g"]:
-    """Every member's mean loss."""
+def cross_entropies(logits: Float[Tensor, "g b o"], target: Int[Tensor, "g b"]) -> Float[Tensor, "g b"]:
+    """Return the cross-entropy of every probe on every clip."""
+    each = F.cross_entropy(rearrange(logits, "g b o -> (g b) o"), rearrange(target, "g b -> (g b)"), reduction="none")
+    return rearrange(each, "(g b) -> g b", g=len(logits))
+
+
+def probe_losses(outputs: Float[Tensor, "g b o"], target: Tensor, target_type: str) -> Float[Tensor, " g"]:
+    """Return every probe's mean loss."""
     if target_type == "class":
-        wanted = repeat(target, "b -> (g b)", g=len(said))
-        each = F.cross_entropy(rearrange(said, "g b o -> (g b) o"), wanted, reduction="none")
-        return rearrange(each, "(g b) -> g b", g=len(said)).mean(1)
+        return cross_entropies(outputs, repeat(target, "b -> g b", g=len(outputs))).mean(1)
     measure = F.binary_cross_entropy_with_logits if target_type == "multilabel" else F.mse_loss
-    return measure(said, target.expand_as(said), reduction="none").mean((1, 2))
+    return measure(outputs, target.expand_as(outputs), reduction="none").mean((1, 2))
 
 
 def draw_batches(n: int, steps: int, seed: int, size: int = BATCH) -> Iterator[Int[Tensor, " b"]]:
-    """Row numbers of `steps` batches, epoch by epoch in an order of its own."""
+    """Yield the row numbers of `steps` batches, each epoch in an order of its own."""
     generator, left = sample_generator(seed, "batches of a probe"), []
     for _ in range(steps):
         if not left:
@@ -96,35 +113,27 @@ def draw_batches(n: int, steps: int, seed: int, size: int = BATCH) -> Iterator[I
         yield left.pop(0)
 
 
-def standardize(X: Float[np.ndarray, "n l c"], others: Float[np.ndarray, "m l c"]) -> tuple[Tensor, Tensor]:
-    """Both, every channel less its mean and over its standard deviation in X."""
-    x, y = torch.from_numpy(np.ascontiguousarray(X)), torch.from_numpy(np.ascontiguousarray(others))
-    mean, std = x.mean((0, 1)), x.std((0, 1))
-    std = torch.where(std > 1e-6, std, 1.0)
-    return (x - mean) / std, (y - mean) / std
+class Target:
+    """Labels y as what a network of `outputs` numbers is trained on, and back: numbers of classes, 0 and 1 for words,
+    standardized numbers."""
 
+    def __init__(self, y: np.ndarray, target_type: str) -> None:
+        self.y, self.target_type = y, target_type
+        self.classes, self.numbers = np.unique(y, return_inverse=True) if target_type == "class" else (None, None)
+        self.scaler = Standardizer.fit(y, least=0.0) if target_type == "regression" else None
+        self.outputs = y.shape[1] if self.classes is None else len(self.classes)
 
-def encode_target(y: np.ndarray, target_type: str) -> tuple[Tensor, np.ndarray]:
-    """What is trained on, and the classes that its numbers stand for."""
-    if target_type == "class":
-        names, numbers = np.unique(y, return_inverse=True)
-        return torch.from_numpy(numbers), names
-    if target_type == "multilabel":
-        return torch.from_numpy(y.astype(np.float64)), np.empty(0)
-    mean, std = scale_of(y)
-    return torch.from_numpy((y - mean) / std), np.empty(0)
+    def encode(self, dtype: torch.dtype) -> Tensor:
+        """Return what is trained on: int64 (n,) for classes, else (n, outputs) of `dtype`."""
+        if self.target_type == "class":
+            return torch.from_numpy(self.numbers)
+        y = self.y if self.scaler is None else self.scaler.transform(self.y)
+        return torch.from_numpy(y.astype(np.float64)).to(dtype)
 
-
-def decode_target(said: Float[Tensor, "g m o"], y: np.ndarray, names: np.ndarray, target_type: str) -> np.ndarray:
-    """Outputs in the form of y."""
-    if target_type == "class":
-        return names[said.argmax(-1).numpy()]
-    if target_type == "multilabel":
-        return (said > 0).long().numpy()
-    mean, std = scale_of(y)
-    return said.numpy() * std + mean
-
-
-def scale_of(y: Float[np.ndarray, "n k"]) -> tuple[np.ndarray, np.ndarray]:
-    std = y.std(0)
-    return y.mean(0), np.where(std > 0, std, 1.0)
+    def decode(self, outputs: Float[Tensor, "g m o"]) -> np.ndarray:
+        """Return the predictions of g probes, in the form of y."""
+        if self.target_type == "class":
+            return self.classes[outputs.argmax(-1).numpy()]
+        if self.target_type == "multilabel":
+            return (outputs > 0).long().numpy()
+        return self.scaler.inverse_transform(outputs.numpy())

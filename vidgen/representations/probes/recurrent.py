@@ -1,4 +1,4 @@
-"""The recurrent probe: an LSTM over frames, for what is only told by their order."""
+"""The recurrent probe: an LSTM over frames, for labels that depend on their order."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ class RecurrentGrid(nn.Module):
                 self.outs.append(nn.Linear(HIDDEN, outputs, dtype=dtype))
 
     def member(self, g: int) -> list[nn.Parameter]:
+        """Return the parameters of probe g."""
         return [*self.cells[g].parameters(), *self.outs[g].parameters()]
 
     def forward(self, x: Float[Tensor, "b t c"]) -> Float[Tensor, "g b o"]:
+        """Return the outputs of every probe."""
         last = [cell(x)[1][0][0] for cell in self.cells]  # b d
         return torch.stack([out(h) for out, h in zip(self.outs, last, strict=True)])

@@ -1,4 +1,4 @@
-"""Semi-supervised probes: a few labelled clips, and many without labels that are shown in two tempos."""
+"""Semi-supervised probes: a few labelled clips, and many without labels that are seen in two augmentations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from einops import einsum, rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -18,10 +17,12 @@ from vidgen.errors import VidgenError
 from vidgen.representations.augmentations import STRONG, WEAK
 from vidgen.representations.baselines import twin_of
 from vidgen.representations.extractor import parse_key
-from vidgen.representations.probes.metrics import METRICS, bootstrap_interval, difference_interval
-from vidgen.representations.probes.registry import MAJORITY
-from vidgen.representations.probes.rows import chosen_keys, describe
-from vidgen.representations.probes.selection import ProbeScore, check_finite, choose_and_score, validation_folds
+from vidgen.representations.probes.fitting import cross_entropies
+from vidgen.representations.probes.metrics import METRICS, difference_interval
+from vidgen.representations.probes.results import describe_score
+from vidgen.representations.probes.rows import chosen_keys, majority_row
+from vidgen.representations.probes.selection import ProbeScore, check_finite, score_counts, validation_folds
+from vidgen.representations.probes.standardization import Standardizer
 from vidgen.representations.probes.task import ProbeTask, task_of
 
 if TYPE_CHECKING:
@@ -29,16 +30,16 @@ if TYPE_CHECKING:
 
 STEPS, RATE = 200, 0.03
 DECAYS, THRESHOLDS = (0.1, 1e-2, 1e-3), (0.95, 0.8)
-LABELS_ALONE = tuple((decay, 1.0) for decay in DECAYS)  # no probability is above 1: nothing is learned without labels
-WITH_OTHERS = tuple(product(DECAYS, THRESHOLDS))
+SUPERVISED = tuple((decay, 1.0) for decay in DECAYS)  # no probability is above 1: nothing is learned without labels
+FIXMATCH = tuple(product(DECAYS, THRESHOLDS))
 COMPONENTS = 256
-LABEL_DRAWS, MOST_FOLDS = 3, 2
-Choice = tuple[float, float]  # L2 penalty, and the probability from which on a guess is taken for a label
+LABEL_DRAWS, MAX_FOLDS = 3, 2
+Choice = tuple[float, float]  # L2 penalty, and the probability from which on a prediction is taken for a label
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Views:
-    """Features (n, c) of all clips as they are, changed a little and changed much."""
+    """Features (n, c) of all clips as they are, weakly and strongly augmented."""
 
     plain: Float[Tensor, "n c"]
     weak: Float[Tensor, "n c"]
@@ -49,28 +50,34 @@ def fit_heads(
     views: Views,
     labelled: Int[np.ndarray, " l"],
     targets: Int[Tensor, " l"],
-    others: Int[np.ndarray, " u"],
+    unlabelled: Int[np.ndarray, " u"],
     classes: int,
     choices: Sequence[Choice],
 ) -> tuple[Float[Tensor, "g c k"], Float[Tensor, "g k"]]:
-    """Linear heads, one a choice, trained by FixMatch (Sohn et al. 2020, eq. 2 to 4) on features: cross-entropy of the
-    labelled clips, plus for every other clip whose weak view is given a class with enough probability the cross-entropy
-    of its strong view with that class; Adam on all clips at once, from zero."""
-    known, weak, strong = views.plain[labelled], views.weak[others], views.strong[others]
+    """Return weights and biases of linear heads, one a choice, trained by FixMatch (Sohn et al. 2020, eq. 2 to 4) on
+    features: cross-entropy of the labelled clips, plus for every other clip whose weak view is given a class with
+    enough probability the cross-entropy of its strong view with that class; Adam on all clips at once, from zero.
+
+    Args:
+        views: features of all clips.
+        labelled: rows of the labelled clips.
+        targets: the numbers of their classes.
+        unlabelled: rows of the other clips.
+        classes: how many classes there are.
+        choices: penalty and threshold of each head.
+    """
+    x, weak, strong = views.plain[labelled], views.weak[unlabelled], views.strong[unlabelled]
     decay, threshold = (torch.tensor(part) for part in zip(*choices, strict=True))
-    W = torch.zeros(len(choices), known.shape[1], classes, requires_grad=True)
+    W = torch.zeros(len(choices), x.shape[1], classes, requires_grad=True)
     b = torch.zeros(len(choices), classes, requires_grad=True)
     optimizer = torch.optim.Adam([W, b], lr=RATE)
     with torch.enable_grad():
         for _ in range(STEPS):
-            total = mean_loss(say(W, b, known), repeat(targets, "l -> g l", g=len(choices)))
-            if len(others):
-                sure, guess = say(W.detach(), b.detach(), weak).softmax(-1).max(-1)  # g u
-                each = F.cross_entropy(
-                    rearrange(say(W, b, strong), "g u k -> (g u) k"), rearrange(guess, "g u -> (g u)"), reduction="none"
-                )
-                taken = (sure >= threshold[:, None]) & (threshold[:, None] < 1.0)
-                total = total + (rearrange(each, "(g u) -> g u", g=len(choices)) * taken).mean(1)
+            total = cross_entropies(head_logits(W, b, x), repeat(targets, "l -> g l", g=len(choices))).mean(1)
+            if len(unlabelled):
+                probability, label = head_logits(W.detach(), b.detach(), weak).softmax(-1).max(-1)  # g u
+                used = (probability >= threshold[:, None]) & (threshold[:, None] < 1.0)
+                total = total + (cross_entropies(head_logits(W, b, strong), label) * used).mean(1)
             loss = (total + decay * W.square().sum((1, 2)) / 2).sum()  # each head gets the gradient it would have alone
             optimizer.zero_grad()
             loss.backward()
@@ -78,78 +85,68 @@ def fit_heads(
     return W.detach(), b.detach()
 
 
-def say(W: Float[Tensor, "g c k"], b: Float[Tensor, "g k"], x: Float[Tensor, "n c"]) -> Float[Tensor, "g n k"]:
+def head_logits(W: Float[Tensor, "g c k"], b: Float[Tensor, "g k"], x: Float[Tensor, "n c"]) -> Float[Tensor, "g n k"]:
+    """Return the logits of g linear heads."""
     return einsum(x, W, "n c, g c k -> g n k") + rearrange(b, "g k -> g 1 k")
 
 
-def mean_loss(said: Float[Tensor, "g n k"], targets: Int[Tensor, "g n"]) -> Float[Tensor, " g"]:
-    each = F.cross_entropy(rearrange(said, "g n k -> (g n) k"), rearrange(targets, "g n -> (g n)"), reduction="none")
-    return rearrange(each, "(g n) -> g n", g=len(said)).mean(1)
-
-
 def read_views(bank: FeatureBank, key: str, rows: Int[np.ndarray, " k"], ids: Sequence[str]) -> Views:
-    """Standardised on `rows`, what is learned from, and turned to their first 256 principal components where there are
-    more features."""
-    found = [bank.X(name) for name in (key, twin_of(key, WEAK), twin_of(key, STRONG))]
-    for X in found:
+    """Return the views of a feature, standardized on the plain features of `rows`, what is learned from, and turned to
+    their first 256 principal components where there are more channels."""
+    features = [bank.X(name) for name in (key, twin_of(key, WEAK), twin_of(key, STRONG))]
+    for X in features:
         check_finite(X, ids)
-    mean, std = found[0][rows].mean(0), found[0][rows].std(0)
-    x, *others = (torch.from_numpy((X - mean) / np.where(std > 1e-6, std, 1.0)) for X in found)
-    if x.shape[1] > COMPONENTS:
-        *_, turn = torch.linalg.svd(x[torch.from_numpy(rows)], full_matrices=False)
-        x, *others = (each @ turn[:COMPONENTS].T for each in (x, *others))
-    weak, strong = others
-    return Views(plain=x, weak=weak, strong=strong)
+    scaler = Standardizer.fit(features[0][rows])
+    views = [torch.from_numpy(scaler.transform(X)) for X in features]
+    if views[0].shape[1] > COMPONENTS:
+        *_, axes = torch.linalg.svd(views[0][torch.from_numpy(rows)], full_matrices=False)
+        views = [x @ axes[:COMPONENTS].T for x in views]
+    return Views(plain=views[0], weak=views[1], strong=views[2])
 
 
 def draw_labelled(y: np.ndarray, rows: Int[np.ndarray, " k"], each: int, seed: int) -> Int[np.ndarray, " l"]:
-    """So many rows of every class; all of a class that has fewer."""
+    """Return `each` rows of every class; all of a class that has fewer."""
     rng = np.random.default_rng(seed)
     return np.concatenate([rng.permutation(rows[y[rows] == name])[:each] for name in sorted(set(y[rows]))])
 
 
 def unlabelled_rows(bank: FeatureBank, task: ProbeTask) -> Int[np.ndarray, " u"]:
-    """Clips without a label that may be learned from: of train, or of no split, and of no group that is reported on."""
-    kept = np.concatenate([task.test, *([] if task.validation is None else [task.validation])])
-    told, groups = {*task.train, *kept}, set(task.groups[kept])
-    free = [
-        i for i, row in enumerate(bank.rows)
-        if i not in told and row.split in ((None, "train") if not task.given else ("train",))
-    ]  # fmt: skip
+    """Return clips without a label to learn from: of train, or of no split, and of no group that is scored."""
+    used = {*task.train, *task.scored}
+    groups = set(task.groups[task.scored])
+    splits = ("train",) if task.has_split else (None, "train")
+    free = [i for i, row in enumerate(bank.rows) if i not in used and row.split in splits]
     return np.array([i for i in free if task.groups[i] not in groups], dtype=np.int64)
 
 
 def score_semi_supervised(
     views: Views, task: ProbeTask, extra: Int[np.ndarray, " u"], each: int, seed: int = 0
 ) -> tuple[ProbeScore, ProbeScore]:
-    """Scores with the unlabelled clips, and with the labelled ones alone: means over three draws of the labels, each
-    with its own choice on validation; intervals over groups of test clips, of that mean."""
+    """Return the scores with the unlabelled clips, and with the labelled ones alone: means over three draws of the
+    labels, each with its own choice on validation; intervals over groups of test clips, of that mean."""
     names = np.array(sorted(set(task.y[task.train])), dtype=object)
-    metric, folds = METRICS["class"], validation_folds(task, MOST_FOLDS)
-    choices = [*LABELS_ALONE, *WITH_OTHERS]
+    metric, folds = METRICS["class"], validation_folds(task, MAX_FOLDS)
+    choices = [*SUPERVISED, *FIXMATCH]
 
-    def counts_of(fit: np.ndarray, told: np.ndarray, draw: int, chosen: Sequence[Choice]) -> list[np.ndarray]:
+    def counts_of(fit: np.ndarray, held_out: np.ndarray, draw: int, tried: Sequence[Choice]) -> list[np.ndarray]:
         labelled = draw_labelled(task.y, fit, each, seed + draw)
-        others = np.concatenate([np.setdiff1d(fit, labelled), extra])
+        unlabelled = np.concatenate([np.setdiff1d(fit, labelled), extra])
         targets = torch.from_numpy(np.searchsorted(names.astype(str), task.y[labelled].astype(str)))
-        W, b = fit_heads(views, labelled, targets, others, len(names), chosen)
-        said = say(W, b, views.plain[told]).argmax(-1).numpy()
-        return [metric.count(task.y[told], names[one]) for one in said]
+        W, b = fit_heads(views, labelled, targets, unlabelled, len(names), tried)
+        predictions = head_logits(W, b, views.plain[held_out]).argmax(-1).numpy()
+        return [metric.count(task.y[held_out], names[one]) for one in predictions]
 
-    tried = [[counts_of(fit, held, draw, choices) for fit, held in folds] for draw in range(LABEL_DRAWS)]
-    scores = [metric(np.concatenate([fold[g] for draw in tried for fold in draw])) for g in range(len(choices))]
-    alone = int(np.argmax(scores[: len(LABELS_ALONE)]))
-    both = len(LABELS_ALONE) + int(np.argmax(scores[len(LABELS_ALONE) :]))
-    draws = [counts_of(task.train, task.test, draw, [choices[both], choices[alone]]) for draw in range(LABEL_DRAWS)]
-    found = []
-    for place, g in enumerate((both, alone)):
-        counts = np.mean([draw[place] for draw in draws], axis=0)
-        ci = bootstrap_interval(metric, counts, task.groups[task.test], seed)
-        found.append(
-            ProbeScore(choice=choices[g], validation=scores[g], test=metric(counts), ci=ci, predicted=np.empty(0),
-                       counts=counts)
-        )  # fmt: skip
-    return found[0], found[1]
+    draws = [[counts_of(fit, held_out, draw, choices) for fit, held_out in folds] for draw in range(LABEL_DRAWS)]
+    scores = [metric(np.concatenate([fold[g] for draw in draws for fold in draw])) for g in range(len(choices))]
+    alone = int(np.argmax(scores[: len(SUPERVISED)]))
+    both = len(SUPERVISED) + int(np.argmax(scores[len(SUPERVISED) :]))
+    best = [choices[both], choices[alone]]
+    tested = np.mean([counts_of(task.train, task.test, draw, best) for draw in range(LABEL_DRAWS)], axis=0)
+    first, last = (
+        score_counts(task, counts, choice=choices[g], validation=scores[g], seed=seed)
+        for g, counts in zip((both, alone), tested, strict=True)
+    )
+    return first, last
 
 
 def semi_supervised_rows(
@@ -161,34 +158,40 @@ def semi_supervised_rows(
     skip_unlabelled: bool = False,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """As `probe_rows`, of linear heads that are told so many labels of each class, and learn from the rest of train
-    without theirs (with skip_unlabelled, from clips that have none too); for features that the bank has views of.
-    Validation and test have all their labels.
+    """Return rows as `probe_rows` does, of linear heads that learn from few labels of each class, and from the rest of
+    train without theirs; for features that the bank has augmented clips of. Validation and test have all their labels.
 
     A row has also labels_per_class, labelled, others (clips), labels_alone (the score of the same head without the
-    others), gain and gain_ci, the difference. Raises VidgenError for a bank without views.
+    others), gain and gain_ci, the difference. Raises VidgenError for a bank without augmented clips.
+
+    Args:
+        bank: the features, and the labels.
+        layers: layers or keys that rows are wanted of; None takes all.
+        labels_per_class: so many labels of each class are used.
+        task: the name of the labels.
+        skip_unlabelled: learns, without labels, from clips that have none too.
+        seed: of the labels that are used, and of a split that is drawn.
     """
     if labels_per_class < 1:
         raise VidgenError(f"{labels_per_class} labels of a class teach nothing; give 1 or more")
-    asked = task_of(bank, seed, name=task, target_type="class", skip_unlabelled=skip_unlabelled)
+    labels = task_of(bank, seed, name=task, target_type="class", skip_unlabelled=skip_unlabelled)
     keys = [
         key for key in chosen_keys(bank, layers) if {twin_of(key, view) for view in (WEAK, STRONG)} <= set(bank.keys)
     ]
-    seen = {*keys, *(parse_key(key)[0] for key in keys)}
-    lacking = [repr(layer) for layer in layers or () if layer not in seen]
+    names = {*keys, *(parse_key(key)[0] for key in keys)}
+    lacking = [repr(layer) for layer in layers or () if layer not in names]
     if lacking or not keys:
         of = lacking[0] if lacking else "its clips"
         raise VidgenError(f"{bank.folder} has no views of {of} to learn from; extract with --views")
-    extra = unlabelled_rows(bank, asked)
-    labelled = len(draw_labelled(asked.y, asked.train, labels_per_class, seed))
+    extra = unlabelled_rows(bank, labels)
+    labelled = len(draw_labelled(labels.y, labels.train, labels_per_class, seed))
     about = {"labels_per_class": labels_per_class, "labelled": labelled}
-    about["others"] = len(asked.train) - labelled + len(extra)
+    about["others"] = len(labels.train) - labelled + len(extra)
     rows = []
     for key in keys:
-        views = read_views(bank, key, np.concatenate([asked.train, extra]), asked.ids)
-        both, alone = score_semi_supervised(views, asked, extra, labels_per_class, seed)
-        gain = difference_interval(METRICS["class"], both.counts, alone.counts, asked.groups[asked.test], seed)
-        row = describe(bank, key, "fixmatch", asked, both) | about
-        rows.append(row | {"labels_alone": alone.test, "gain": both.test - alone.test, "gain_ci": list(gain)})
-    majority = choose_and_score(MAJORITY, np.zeros((len(bank), 1), np.float32), asked, seed=seed)
-    return [*rows, describe(bank, "majority", "fixmatch", asked, majority) | {"pool": None} | about]
+        views = read_views(bank, key, np.concatenate([labels.train, extra]), labels.ids)
+        both, alone = score_semi_supervised(views, labels, extra, labels_per_class, seed)
+        gain = difference_interval(METRICS["class"], both.counts, alone.counts, labels.groups[labels.test], seed)
+        gains = {"labels_alone": alone.test, "gain": both.test - alone.test, "gain_ci": list(gain)}
+        rows.append(describe_score(bank, key, "fixmatch", labels, both, **about, **gains))
+    return [*rows, majority_row(bank, "fixmatch", labels, seed, **about)]

@@ -1,4 +1,4 @@
-"""Every layer at every noise level and pool: the grid, and the best of every family beside what it has to beat."""
+"""Probe sweeps: every layer at every noise level and pool, and the best of every family beside its baselines."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from vidgen.interfaces import Pipeline, Tokenizer
 from vidgen.representations.bank import FeatureBank
-from vidgen.representations.baselines import OF_NETWORKS, base_of
 from vidgen.representations.extract import extract_source
 from vidgen.representations.extractor import default_layers, feature_key, parse_key
 from vidgen.representations.probes import probe_rows
-from vidgen.representations.probes.rows import is_model
+from vidgen.representations.probes.results import is_model, of_network
 
 LEVELS = (0.0, 0.1, 0.3, 0.5)
 FLAT = 0.02  # of accuracy, F1 or R2: a grid that differs by less is not worth the rest of it
 
 
 def family(layer: str) -> str:
-    """Taps of the blocks of one network are a family ("dit", "random.dit"); others are their own."""
+    """Return a layer's family: the blocks of one network are one ("dit", "random.dit"); others are their own."""
     head, middle, _ = layer.partition(".blocks.")
     return head if middle else layer
 
 
 def best_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of every family the row that is best on validation (the first of equals); test scores play no part."""
+    """Return of every family the row that is best on validation (the first of equals), whatever its test score."""
     best: dict[str, dict[str, Any]] = {}
     for row in rows:
         name = family(row["layer"])
@@ -35,7 +35,7 @@ def best_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def sweep_source(
-    model: Any,
+    model: Pipeline | Tokenizer,
     source: str | os.PathLike,
     *,
     out: str | os.PathLike | None = None,
@@ -49,14 +49,25 @@ def sweep_source(
     progress: Callable[[int, int], None] | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Probes of a labelled source: the latents and every block at every noise level and pool, the same with random
+    """Probe a labelled source of clips: the latents and every block at every noise level and pool, the same with random
     weights, with shuffled frames and of the first frame alone, and raw pixels, frame differences, a single frame and
     the majority class.
 
-    out: keeps the banks there, one a pool, to be continued. kind, probe (task, target_type, skip_unlabelled): see
-    `probe_rows`. layers: None takes the latents and every block. flat: see `sweep_bank`. `settings` (num_frames, size,
-    fps, windows, batch_size, limit, prompt): see `extract_source`.
     Returns {"rows": the best of every family, "sweep": all rows, "skipped": [{"pool", "key"}], "dropped"}.
+
+    Args:
+        model: a pipeline or a tokenizer.
+        source: clips with labels; see `find_clips`.
+        out: keeps the banks there, one a pool, to be continued.
+        kind: one of `PROBES`.
+        probe: task, target_type and skip_unlabelled of `probe_rows`.
+        layers: None takes the latents and every block.
+        noise_levels: of the denoiser's layers.
+        pools: of the features; see `FeatureExtractor`.
+        flat: see `sweep_bank`.
+        seed: of noise, of random weights and of probes.
+        progress: called with the number of clips that are done, and of all.
+        settings: num_frames, size, fps, windows, batch_size, limit and prompt of `extract_source`.
     """
     if layers is None:
         layers = default_layers(model, "all")
@@ -69,17 +80,17 @@ def sweep_source(
                 model, source, folder, layers=layers, noise_levels=noise_levels, pool=pool, seed=seed, baselines=True,
                 progress=progress, **settings,
             )  # fmt: skip
-            rows, left = sweep_bank(FeatureBank.load(folder), kind, flat=flat, seed=seed, **(probe or {}))
+            rows, rest = sweep_bank(FeatureBank.load(folder), kind, flat=flat, seed=seed, **(probe or {}))
             # what does not come from a network is the same for every pool
-            sweep += [row for row in rows if not sweep or of_network(row)]
-            skipped += [{"pool": pool, "key": key} for key in left]
+            sweep += [row for row in rows if not sweep or of_network(row["layer"])]
+            skipped += [{"pool": pool, "key": key} for key in rest]
     return {"rows": best_rows(sweep), "sweep": sweep, "skipped": skipped, "dropped": report["dropped"]}
 
 
 def sweep_bank(
     bank: FeatureBank, kind: str = "knn", *, flat: float | None = FLAT, **probe: Any
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows of a bank (see `probe_rows`), and the keys of the model that were left out.
+    """Return rows of a bank (see `probe_rows`), and the keys of the model that were left out.
 
     First come the first, the middle and the last layer, at the lowest and the highest noise level. If their scores on
     validation differ by no more than `flat`, that is all; None goes on in any case.
@@ -98,7 +109,7 @@ def sweep_bank(
 
 
 def coarse_keys(keys: Sequence[str]) -> list[str]:
-    """Of the first, middle and last layer with a noise level, those at its first and last; and every key without one."""
+    """Return the keys of the first, middle and last layer at the first and last noise level, and those without one."""
     levels: dict[str, list[str]] = {}
     for key in keys:
         layer, level = parse_key(key)
@@ -111,8 +122,5 @@ def coarse_keys(keys: Sequence[str]) -> list[str]:
 
 
 def key_of(row: dict[str, Any]) -> str:
+    """Return the key of the feature that a row is of."""
     return feature_key(row["layer"], row["noise_level"])
-
-
-def of_network(row: dict[str, Any]) -> bool:
-    return is_model(row["layer"]) or base_of(row["layer"]).startswith(OF_NETWORKS)

@@ -1,4 +1,4 @@
-"""What a probe is asked: labels of clips, and which clips are learned from, chosen on and reported on."""
+"""Tasks of probes: labels of clips, and which clips are fitted on, chosen on and reported on."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int
 
+from vidgen.deprecation import renamed_attributes
 from vidgen.errors import VidgenError
 
 if TYPE_CHECKING:
@@ -21,11 +22,16 @@ TARGET_TYPES = ("class", "multilabel", "regression")  # a label is a word, a set
 TEST_NAMES = ("test", "val", "validation")  # the first of these that is there is reported on
 
 
+@renamed_attributes(given="has_split", goal="target_type")
 @dataclass(frozen=True, kw_only=True)
 class ProbeTask:
-    """Labels y (n,) of words for target_type "class", else (n, k): 0 and 1 of `words` for "multilabel", numbers for
-    "regression"; ids and groups (n,) of clips; rows to fit on, to choose on (None: cross-validation), and to report on;
-    whether the split was `given` or drawn; and how many clips without a label were left out."""
+    """The labels of n clips and their split.
+
+    y is (n,) words for target_type "class", else (n, k): 0 and 1 of `words` for "multilabel", numbers for
+    "regression". ids and groups (n,) are of the clips. train, validation and test are row numbers to fit on, to choose
+    on (None: by cross-validation) and to report on. `has_split` says whether the clips came with a split, or it was
+    drawn; `unlabelled` how many clips without a label were left out.
+    """
 
     name: str = "label"
     target_type: str = "class"
@@ -36,15 +42,20 @@ class ProbeTask:
     train: Int[np.ndarray, " k"]
     validation: Int[np.ndarray, " v"] | None
     test: Int[np.ndarray, " m"]
-    given: bool = True
+    has_split: bool = True
     unlabelled: int = 0
 
     @property
     def classes(self) -> int | None:
-        """How many words there are to choose from; None for numbers."""
+        """How many classes or words there are to choose from; None for numbers."""
         if self.target_type == "regression":
             return None
         return len(self.words) or len(set(self.y[self.train]))
+
+    @property
+    def scored(self) -> Int[np.ndarray, " r"]:
+        """Row numbers of the clips that choices are made or scores reported on."""
+        return self.test if self.validation is None else np.concatenate([self.test, self.validation])
 
 
 def task_of(
@@ -55,51 +66,58 @@ def task_of(
     target_type: str | None = None,
     skip_unlabelled: bool = False,
 ) -> ProbeTask:
-    """The task that a bank's column of labels, its splits and its groups define: see `make_task`, `read_column`.
+    """Return the task of a bank's column of labels, its splits and its groups: see `make_task` and `read_column`.
 
     Raises VidgenError where they define none.
     """
-    if name not in bank.columns:
-        have = ", ".join(bank.columns)
+    if not bank.columns:
         raise VidgenError(
-            f"{bank.folder} has no labels {name!r}; it has {have}"
-            if have
-            else f"{bank.folder} has no labels; extract from a manifest with a column of them, or from class folders"
+            f"{bank.folder} has no labels; extract from a manifest with a column of them, or from class folders"
         )
-    values, found = read_column(bank.column(name), name, target_type)
+    check_column(bank, name)
+    values, target_type = read_column(bank.column(name), name, target_type)
     return make_task(
-        values, [row.split for row in bank.rows], bank.groups, bank.ids, name=name, target_type=found, seed=seed,
+        values, [row.split for row in bank.rows], bank.groups, bank.ids, name=name, target_type=target_type, seed=seed,
         skip_unlabelled=skip_unlabelled,
     )  # fmt: skip
+
+
+def check_column(bank: FeatureBank, name: str) -> None:
+    """Raise VidgenError for a bank that has no labels `name`."""
+    if name not in bank.columns:
+        raise VidgenError(f"{bank.folder} has no labels {name!r}; it has {', '.join(bank.columns) or 'none'}")
 
 
 def read_column(
     cells: Sequence[str | None], name: str = "label", target_type: str | None = None
 ) -> tuple[list[Any], str]:
-    """Values and target_type of a column of text. A JSON list of words, or of numbers, is one; other cells are numbers if all
-    are and one at least has a fraction (whole numbers may as well be names of classes), and else words.
+    """Return the values and the target type of a column of text.
+
+    JSON lists of words are "multilabel", JSON lists of numbers "regression". Other cells are numbers if all are and
+    one at least has a fraction (whole numbers may as well be names of classes), and else classes.
 
     target_type: takes them as that. Raises VidgenError for cells that are not.
     """
-    read = [None if cell is None else read_cell(cell) for cell in cells]
-    there = [value for value in read if value is not None]
+    values = [None if cell is None else read_cell(cell) for cell in cells]
+    present = [value for value in values if value is not None]
     if target_type is None:
-        if there and all(is_words(value) for value in there):
+        if present and all(is_words(value) for value in present):
             target_type = "multilabel"
-        elif there and all(is_numbers(value) for value in there) and not all(isinstance(v, int) for v in there):
+        elif present and all(is_numbers(value) for value in present) and not all(isinstance(v, int) for v in present):
             target_type = "regression"
         else:
             target_type = "class"
     fits = {"class": lambda v: True, "multilabel": is_words, "regression": is_numbers}[target_type]
-    for cell, value in zip(cells, read, strict=True):
+    for cell, value in zip(cells, values, strict=True):
         if value is not None and not fits(value):
             raise VidgenError(
                 f"label {name!r} is {cell!r} for one clip, which is no {target_type}; choose another target_type"
             )
-    return (list(cells) if target_type == "class" else read), target_type
+    return (list(cells) if target_type == "class" else values), target_type
 
 
 def read_cell(cell: str) -> Any:
+    """Return what a cell is as JSON, or its text where it is none."""
     try:
         return json.loads(cell)
     except ValueError:
@@ -107,10 +125,12 @@ def read_cell(cell: str) -> Any:
 
 
 def is_words(value: Any) -> bool:
+    """Return whether a value is a list of words."""
     return isinstance(value, list) and all(isinstance(part, str) for part in value)
 
 
 def is_numbers(value: Any) -> bool:
+    """Return whether a value is a finite number, or a list of some."""
     parts = value if isinstance(value, list) else [value]
     return bool(parts) and all(
         isinstance(part, int | float) and not isinstance(part, bool) and np.isfinite(part) for part in parts
@@ -128,28 +148,39 @@ def make_task(
     seed: int = 0,
     skip_unlabelled: bool = False,
 ) -> ProbeTask:
-    """Checks labels (words, lists of words, or numbers, by `target_type`; None for none), splits and groups; None for groups
-    makes every clip its own.
+    """Return the task of n clips, checked.
 
     "train" is fitted on. Reported is "test", or else "val" or "validation"; where there are both, choices are made on
-    the latter, and otherwise by cross-validation over the groups of "train". Rows of other splits are left out, and
-    with `skip_unlabelled` rows without a label. Where no row has a split, a quarter of the groups, drawn by `seed`,
-    becomes "test".
+    the latter, and otherwise by cross-validation over the groups of "train". Rows of other splits are left out. Where
+    no row has a split, a quarter of the groups, drawn by `seed`, becomes "test".
     Raises VidgenError for labels missing, one class only, no split to report on, or a group on both sides.
+
+    Args:
+        labels: by `target_type` words, lists of words, or numbers; None for a clip without one.
+        split: the part that each clip belongs to.
+        groups: clips of a group stay on one side of a split; None makes every clip its own group.
+        ids: names of the clips; None numbers them.
+        name: the label's name, for messages.
+        target_type: one of `TARGET_TYPES`.
+        seed: of the split that is drawn.
+        skip_unlabelled: leaves out rows without a label.
     """
     ids = [str(i) for i in (range(len(labels)) if ids is None else ids)]
     groups = np.asarray(ids if groups is None else groups, dtype=object)
     missing = np.array([label is None for label in labels])
-    given = split is not None and any(side is not None for side in split)
-    kept = ~missing if skip_unlabelled else np.full(len(missing), True)
-    if not kept.any():
+    has_split = split is not None and any(side is not None for side in split)
+    used = ~missing if skip_unlabelled else np.full(len(missing), True)
+    if not used.any():
         raise VidgenError(f"no clip has a label {name!r}; a probe needs them")
     side = np.full(len(labels), None, dtype=object)
-    side[kept] = np.asarray(split, dtype=object)[kept] if given else draw_split(labels, groups, kept, target_type, seed)
+    if has_split:
+        side[used] = np.asarray(split, dtype=object)[used]
+    else:
+        side[used] = draw_split(labels, groups, used, target_type, seed)
     names = [part for part in TEST_NAMES if (side == part).any()][:2]
     if not names or not (side == "train").any():
-        there = ", ".join(sorted({str(part) for part in side if part is not None})) or "none"
-        raise VidgenError(f"a probe needs a split 'train' and one of {', '.join(TEST_NAMES)}; there is {there}")
+        present = ", ".join(sorted({str(part) for part in side if part is not None})) or "none"
+        raise VidgenError(f"a probe needs a split 'train' and one of {', '.join(TEST_NAMES)}; there is {present}")
     parts = {part: np.flatnonzero(side == part) for part in ("train", *names)}
     check_parts(parts, missing, groups, ids)
     y, words = encode(labels, target_type, parts["train"], name)
@@ -157,16 +188,16 @@ def make_task(
     if validation is None and len(set(groups[parts["train"]])) < 2:
         raise VidgenError(f"only one group in 'train' ({groups[parts['train']][0]!r}); choosing needs two or more")
     return ProbeTask(
-        name=name, target_type=target_type, y=y, words=words, ids=ids, groups=groups, train=parts["train"], validation=validation,
-        test=parts[names[0]], given=given, unlabelled=int((~kept).sum()),
+        name=name, target_type=target_type, y=y, words=words, ids=ids, groups=groups, train=parts["train"],
+        validation=validation, test=parts[names[0]], has_split=has_split, unlabelled=int((~used).sum()),
     )  # fmt: skip
 
 
-def draw_split(labels: Sequence[Any], groups: np.ndarray, kept: np.ndarray, target_type: str, seed: int) -> np.ndarray:
-    """ "train" or "test" of every clip that is `kept`: a quarter of the groups for test, classes in proportion."""
+def draw_split(labels: Sequence[Any], groups: np.ndarray, used: np.ndarray, target_type: str, seed: int) -> np.ndarray:
+    """Return "train" or "test" for every clip of `used`: a quarter of the groups for test, classes in proportion."""
     from sklearn.model_selection import StratifiedGroupKFold
 
-    rows = np.flatnonzero(kept)
+    rows = np.flatnonzero(used)
     # numbers and sets of words have no few classes to keep in proportion
     y = np.array([str(labels[row]) if target_type == "class" else "" for row in rows])
     count, most = len(set(groups[rows])), max(Counter(y).values())
@@ -182,7 +213,7 @@ def draw_split(labels: Sequence[Any], groups: np.ndarray, kept: np.ndarray, targ
 
 
 def check_parts(parts: dict[str, np.ndarray], missing: np.ndarray, groups: np.ndarray, ids: Sequence[str]) -> None:
-    """Raises VidgenError for labels missing, or a group in two parts."""
+    """Raise VidgenError for labels missing, or a group in two parts."""
     sides: dict[str, str] = {}
     for name, rows in parts.items():
         for row in rows:
@@ -195,23 +226,25 @@ def check_parts(parts: dict[str, np.ndarray], missing: np.ndarray, groups: np.nd
 
 
 def encode(labels: Sequence[Any], target_type: str, train: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """y as `ProbeTask` has it, and the words of a "multilabel" one. Raises VidgenError where `train` teaches nothing,
-    or numbers are not as many for every clip."""
+    """Return y as `ProbeTask` has it, and the words of a "multilabel" one.
+
+    Raises VidgenError where `train` teaches nothing, or clips have different counts of numbers.
+    """
     if target_type == "class":
         y = np.asarray(labels, dtype=object)
         if len(classes := set(y[train])) < 2:
             raise VidgenError(f"only one class in 'train' ({classes.pop()!r}); a probe needs two")
         return y, ()
+    words: tuple[str, ...] = ()
     if target_type == "multilabel":
         words = tuple(sorted({word for label in labels for word in label or ()}))
         y = np.array([[word in (label or ()) for word in words] for label in labels], dtype=np.int64)
-        if (y[train] == y[train][0]).all():
-            raise VidgenError(f"every clip of 'train' has the same {name!r}; a probe needs them to differ")
-        return y.reshape(len(labels), len(words)), words
-    rows = [None if label is None else np.atleast_1d(np.asarray(label, np.float64)) for label in labels]
-    if len(widths := {len(row) for row in rows if row is not None}) > 1:
-        raise VidgenError(f"label {name!r} has {' or '.join(map(str, sorted(widths)))} numbers; it needs one count")
-    y = np.stack([np.zeros(max(widths)) if row is None else row for row in rows])
+        y = y.reshape(len(labels), len(words))
+    else:
+        rows = [None if label is None else np.atleast_1d(np.asarray(label, np.float64)) for label in labels]
+        if len(widths := {len(row) for row in rows if row is not None}) > 1:
+            raise VidgenError(f"label {name!r} has {' or '.join(map(str, sorted(widths)))} numbers; it needs one count")
+        y = np.stack([np.zeros(max(widths)) if row is None else row for row in rows])
     if (y[train] == y[train][0]).all():
         raise VidgenError(f"every clip of 'train' has the same {name!r}; a probe needs them to differ")
-    return y, ()
+    return y, words

@@ -1,4 +1,6 @@
-from vidgen.representations.search.clips import list_neighbours, path_of, show_clip
+from vidgen.deprecation import renamed_getattr
+from vidgen.representations.search.clips import list_neighbors, path_of, show_clip
 from vidgen.representations.search.index import StoredIndex, grow_index
 
-__all__ = ["StoredIndex", "grow_index", "list_neighbours", "path_of", "show_clip"]
+__all__ = ["StoredIndex", "grow_index", "list_neighbors", "path_of", "show_clip"]
+__getattr__ = renamed_getattr(__name__, {"list_neighbours": ("list_neighbors", list_neighbors)})

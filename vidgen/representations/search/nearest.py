@@ -1,8 +1,8 @@
-"""The nearest of many vectors by cosine, block by block: exactly, or by faiss, approximately, where there are many."""
+"""Nearest neighbors by cosine, block by block: exactly, or by faiss, approximately, where there are many rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,57 +13,32 @@ from jaxtyping import Float, Int
 
 from vidgen.checkpoints.atomic import atomic_write
 from vidgen.errors import VidgenError
+from vidgen.representations.probes.standardization import Blocks, Standardizer
 from vidgen.representations.search.retrieval import DIGITS, unit
 
 Backend = Literal["auto", "exact", "faiss"]
-Blocks = Callable[[], Iterable[Float[np.ndarray, "m c"]]]  # all rows in their order, in pieces, as often as called
 
 LARGE = 200_000  # rows from which "auto" takes faiss, where it is installed
-PROBED = 32  # cells of the inverted file that are looked into
-CELLS, SAMPLE, LEAST = 4, 64, 39  # cells per root of the rows; rows a cell that they are learned from, and the fewest
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scale:
-    """Mean and standard deviation of every channel; what does not vary is left in its unit."""
-
-    mean: Float[np.ndarray, " c"]
-    std: Float[np.ndarray, " c"]
-
-    @classmethod
-    def of(cls, blocks: Blocks) -> Scale:
-        """Of all rows, in two sums around the first block's mean, so that nothing cancels."""
-        shift, first, second, count = None, 0.0, 0.0, 0
-        for block in blocks():
-            x = block.astype(np.float64)
-            shift = x.mean(0) if shift is None else shift
-            first, second, count = first + (x - shift).sum(0), second + ((x - shift) ** 2).sum(0), count + len(x)
-        if shift is None:
-            raise ValueError("a scale needs at least one row, got none")
-        std = np.sqrt(np.maximum(second / count - (first / count) ** 2, 0))
-        mean = shift + first / count
-        return cls(mean=mean.astype(np.float32), std=np.where(std > 1e-12, std, 1.0).astype(np.float32))
-
-    def __call__(self, X: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
-        """Standardised and of length 1."""
-        return unit((X - self.mean) / self.std)
+NUM_PROBES = 32  # cells of the inverted file that are searched
+CELLS, SAMPLE, LEAST = 4, 64, 39  # cells per root of the rows; rows a cell that they are trained on, and the fewest
 
 
 @dataclass(frozen=True, kw_only=True)
 class Nearest:
-    """Of each query the k nearest rows, nearest first (of equals the earlier row), and their cosines."""
+    """The k nearest rows of each query, nearest first (of equals the earlier row), and their cosines."""
 
     rows: Int[np.ndarray, "q k"]
     cosines: Float[np.ndarray, "q k"]
 
 
-def search_exactly(blocks: Blocks, scale: Scale, queries: Float[np.ndarray, "q c"], k: int) -> Nearest:
-    """In the memory of one block and its scores."""
-    asked, start = scale(queries), 0
-    best = [(np.empty(0, np.float32), np.empty(0, np.int64))] * len(asked)
+def search_exactly(blocks: Blocks, scaler: Standardizer, queries: Float[np.ndarray, "q c"], k: int) -> Nearest:
+    """Return the nearest rows exactly, in the memory of one block and its scores."""
+    queries = unit(scaler.transform(queries))
+    start = 0
+    best = [(np.empty(0, np.float32), np.empty(0, np.int64))] * len(queries)
     for block in blocks():
-        found = leading(asked @ scale(block).T, k)
-        best = [merge(old, (cosines, start + columns), k) for old, (cosines, columns) in zip(best, found, strict=True)]
+        new = leading(queries @ unit(scaler.transform(block)).T, k)
+        best = [merge(old, (cosines, start + columns), k) for old, (cosines, columns) in zip(best, new, strict=True)]
         start += len(block)
     return Nearest(rows=np.stack([rows for _, rows in best]), cosines=np.stack([cosines for cosines, _ in best]))
 
@@ -71,7 +46,7 @@ def search_exactly(blocks: Blocks, scale: Scale, queries: Float[np.ndarray, "q c
 def leading(
     scores: Float[np.ndarray, "q m"], k: int
 ) -> Iterator[tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]]:
-    """Of each query the rounded scores of columns that may be among its k best, and these columns in their order: the
+    """Yield for each query the rounded scores of columns that may be among its k best, and these columns in order: the
     k largest and all that rounding makes equal to the last of them. (Sorting everything takes twenty times as long.)"""
     last = torch.from_numpy(scores).topk(min(k, scores.shape[1]), dim=1).values[:, -1:].numpy()
     queries, columns = np.nonzero(scores >= last - 10.0**-DIGITS)
@@ -83,16 +58,16 @@ def leading(
 def merge(
     one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray], k: int
 ) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-    """The k best of both, scores and rows; of equals those that come earlier."""
+    """Return the k best of both, scores and rows; of equals those that come earlier."""
     cosines, rows = (np.concatenate(parts) for parts in zip(one, other, strict=True))
     order = np.argsort(-cosines, kind="stable")[:k]
     return cosines[order], rows[order]
 
 
 def choose_backend(backend: Backend, count: int) -> Literal["exact", "faiss"]:
-    """ "auto" searches exactly up to `LARGE` rows, and beyond where faiss is not installed.
+    """Return how to search: "auto" is exact up to `LARGE` rows, and beyond where faiss is not installed.
 
-    Raises VidgenError for "faiss" where it is not.
+    Raises VidgenError for "faiss" where it is not installed.
     """
     if backend == "faiss":
         load_faiss()
@@ -107,7 +82,7 @@ def choose_backend(backend: Backend, count: int) -> Literal["exact", "faiss"]:
 
 
 def load_faiss() -> Any:
-    """The module. Raises VidgenError where it is not installed."""
+    """Return the module. Raises VidgenError where it is not installed."""
     try:
         import faiss
     except ImportError:
@@ -117,35 +92,37 @@ def load_faiss() -> Any:
     return faiss
 
 
-def open_faiss(path: Path, blocks: Blocks, scale: Scale, count: int) -> Any:
-    """An inverted file (Jegou et al. 2011) over all rows, kept at `path`; other files of its kind beside it, of fewer
-    rows, are removed."""
+def open_faiss(path: Path, blocks: Blocks, scaler: Standardizer, count: int) -> Any:
+    """Return an inverted file (Jegou et al. 2011) over all rows, stored at `path`; others beside it, of fewer rows, are
+    removed."""
     faiss = load_faiss()
     if not path.exists():
-        made = build_faiss(blocks, scale, count)
+        index = build_faiss(blocks, scaler, count)
         with atomic_write(path) as target:
-            faiss.write_index(made, str(target))
+            faiss.write_index(index, str(target))
         for old in path.parent.glob("rows-*.faiss"):
             if old != path:
                 old.unlink()
     return faiss.read_index(str(path))
 
 
-def build_faiss(blocks: Blocks, scale: Scale, count: int) -> Any:
+def build_faiss(blocks: Blocks, scaler: Standardizer, count: int) -> Any:
+    """Return an inverted file over all rows, in memory."""
     faiss = load_faiss()
     cells = max(1, min(int(CELLS * count**0.5), count // LEAST))
     sample = spread_rows(blocks, count, min(count, SAMPLE * cells))
     width = sample.shape[1]
-    made = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, cells, faiss.METRIC_INNER_PRODUCT)
-    made.train(scale(sample))
+    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, cells, faiss.METRIC_INNER_PRODUCT)
+    index.train(unit(scaler.transform(sample)))
     for block in blocks():
-        made.add(scale(block))
-    return made
+        index.add(unit(scaler.transform(block)))
+    return index
 
 
-def spread_rows(blocks: Blocks, count: int, wanted: int) -> Float[np.ndarray, "m c"]:
-    """`wanted` rows, evenly spread over all."""
-    chosen, start, parts = np.unique(np.linspace(0, count - 1, wanted).astype(np.int64)), 0, []
+def spread_rows(blocks: Blocks, count: int, size: int) -> Float[np.ndarray, "m c"]:
+    """Return `size` rows, evenly spread over all `count`."""
+    chosen = np.unique(np.linspace(0, count - 1, size).astype(np.int64))
+    start, parts = 0, []
     for block in blocks():
         here = chosen[(chosen >= start) & (chosen < start + len(block))]
         parts.append(block[here - start])
@@ -153,12 +130,13 @@ def spread_rows(blocks: Blocks, count: int, wanted: int) -> Float[np.ndarray, "m
     return np.concatenate(parts)
 
 
-def search_faiss(made: Any, scale: Scale, queries: Float[np.ndarray, "q c"], k: int) -> Nearest:
-    """Among the rows of the cells nearest to each query; exact where all cells are looked into."""
-    made.nprobe = min(PROBED, made.nlist)
-    cosines, rows = made.search(scale(queries), min(k, made.ntotal))
+def search_faiss(index: Any, scaler: Standardizer, queries: Float[np.ndarray, "q c"], k: int) -> Nearest:
+    """Return the nearest among the rows of the cells nearest to each query; exact where all cells are searched."""
+    index.nprobe = min(NUM_PROBES, index.nlist)
+    cosines, rows = index.search(unit(scaler.transform(queries)), min(k, index.ntotal))
     return Nearest(rows=rows, cosines=np.round(cosines, DIGITS))
 
 
 def in_blocks(X: Float[np.ndarray, "n c"], size: int) -> Iterator[Float[np.ndarray, "m c"]]:
+    """Yield rows in blocks of a size."""
     yield from (X[start : start + size] for start in range(0, len(X), size))

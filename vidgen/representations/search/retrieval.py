@@ -1,4 +1,4 @@
-"""Retrieval of video by video: what a bank's features find, by cosine, searched exactly."""
+"""Retrieval of video by video: the nearest clips of a bank by cosine of features, searched exactly."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
+from vidgen.deprecation import renamed_getattr
 from vidgen.errors import VidgenError
 from vidgen.representations.extractor import parse_key
-from vidgen.representations.probes.metrics import Metric, bootstrap_interval, share
-from vidgen.representations.probes.rows import chosen_keys, is_model, pool_of
+from vidgen.representations.probes.metrics import Metric, bootstrap_interval, count_mean, ratio_of_sums
+from vidgen.representations.probes.results import is_model, pool_of, result_row
+from vidgen.representations.probes.rows import chosen_keys
 from vidgen.representations.probes.selection import check_finite
-from vidgen.representations.probes.task import TEST_NAMES
+from vidgen.representations.probes.standardization import Standardizer
+from vidgen.representations.probes.task import TEST_NAMES, check_column
 from vidgen.representations.search.ranking import Ranking, rank_query
 
 if TYPE_CHECKING:
@@ -23,37 +26,44 @@ if TYPE_CHECKING:
 KS = (1, 5, 10)
 AT_ONCE = 2**24  # scores in memory
 DIGITS = 6  # cosines that agree in so many are ties: products of equal rows may differ in the last bit
-MAP = Metric(name="map", count=lambda truth, said: np.stack([said, np.ones(len(said))], axis=1), value=share)
+MAP = Metric(name="map", count=lambda truth, precisions: count_mean(precisions), value=ratio_of_sums)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """Row numbers of what is looked for and in what, and labels and groups (n,) of all rows."""
+    """Row numbers of the queries and of the gallery that they are searched in, labels and groups (n,) of all rows, and
+    whether queries and gallery are those of the bank's splits."""
 
     queries: Int[np.ndarray, " q"]
     gallery: Int[np.ndarray, " g"]
     labels: np.ndarray
     groups: np.ndarray
-    given: bool
+    has_split: bool
+
+    def candidates(self, query: int, same_group: bool) -> Bool[np.ndarray, " g"]:
+        """Return which rows of the gallery a query may find: not itself, nor its group unless `same_group`."""
+        others = self.gallery != query
+        return others if same_group else others & (self.groups[self.gallery] != self.groups[query])
 
 
 def make_search(bank: FeatureBank, task: str = "label", skip_unlabelled: bool = False) -> Search:
-    """The split to report on, looked for in "train"; every clip in all others where there are no such splits.
+    """Return the search for the split to report on in "train", or for every clip in all others where there are no such
+    splits.
 
     Raises VidgenError for labels that are not there.
     """
-    if task not in bank.columns:
-        raise VidgenError(f"{bank.folder} has no labels {task!r}; it has {', '.join(bank.columns) or 'none'}")
-    labels, sides = np.array(bank.column(task), dtype=object), np.array([row.split for row in bank.rows], dtype=object)
-    known = np.array([label is not None for label in labels])
+    check_column(bank, task)
+    labels = np.array(bank.column(task), dtype=object)
+    sides = np.array([row.split for row in bank.rows], dtype=object)
+    labelled = np.array([label is not None for label in labels])
     name = next((name for name in TEST_NAMES if (sides == name).any()), None)
-    given = name is not None and bool((sides == "train").any())
+    has_split = name is not None and bool((sides == "train").any())
     everything = np.full(len(labels), True)
-    query, gallery = (sides == name, sides == "train") if given else (everything, everything)
-    if not skip_unlabelled and (bad := np.flatnonzero((query | gallery) & ~known)).size:
+    query, gallery = (sides == name, sides == "train") if has_split else (everything, everything)
+    if not skip_unlabelled and (bad := np.flatnonzero((query | gallery) & ~labelled)).size:
         raise VidgenError(f"clip {bank.ids[bad[0]]!r} has no label {task!r}; it may be left out by --skip-unlabelled")
-    queries, gallery = np.flatnonzero(query & known), np.flatnonzero(gallery & known)
-    return Search(queries=queries, gallery=gallery, labels=labels, groups=bank.groups, given=given)
+    queries, gallery = np.flatnonzero(query & labelled), np.flatnonzero(gallery & labelled)
+    return Search(queries=queries, gallery=gallery, labels=labels, groups=bank.groups, has_split=has_split)
 
 
 def retrieve_rows(
@@ -66,12 +76,20 @@ def retrieve_rows(
     skip_unlabelled: bool = False,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """One row for every feature of the bank (or of `layers` and their baselines), and one for chance. A hit is a clip
-    with the query's label; clips of the query's own group are not in its gallery, unless `same_group`.
+    """Return one row for every feature of the bank, and one for chance. A hit is a clip with the query's label.
 
     A row has layer, noise_level, pool, kind, task, metric ("map"), test, ci (over groups of queries), baseline, and:
     recall by k as text, median_rank, queries, gallery, and unanswered queries: those without a clip of their label.
-    Raises VidgenError for labels or layers that are not there, features that are not finite, nothing to be found.
+    Raises VidgenError for labels or layers that are not there, features that are not finite, no clip that can be a hit.
+
+    Args:
+        bank: the features, and the labels.
+        layers: layers or keys that rows are wanted of, which their baselines stand beside; None takes all.
+        task: the name of the labels.
+        ks: of recall at k.
+        same_group: searches clips of the query's own group too.
+        skip_unlabelled: leaves out clips without a label.
+        seed: of intervals.
     """
     search = make_search(bank, task, skip_unlabelled)
     rows = []
@@ -80,65 +98,64 @@ def retrieve_rows(
         X = np.ones((len(bank), 1), np.float32) if key == "chance" else bank.X(key)
         check_finite(X, bank.ids)
         layer, level = parse_key(key)
-        head = {
-            "layer": layer,
-            "tap": layer,
-            "noise_level": level,
-            "pool": pool_of(bank, layer),
-            "kind": "retrieval",
-            "task": task,
-        }
-        rows.append(head | {"baseline": not is_model(layer)} | measure(X, search, ks, same_group, seed))
+        scores = measure_retrieval(X, search, ks, same_group, seed)
+        pool, baseline = pool_of(bank, layer), not is_model(layer)
+        rows.append(result_row(layer, level, pool=pool, kind="retrieval", task=task, baseline=baseline, **scores))
     return rows
 
 
-def measure(
+def measure_retrieval(
     X: Float[np.ndarray, "n c"], search: Search, ks: Sequence[int], same_group: bool, seed: int
 ) -> dict[str, Any]:
-    ranked: list[Ranking] = []
+    """Return the measures of a search by features X, as plain data."""
+    rankings: list[Ranking] = []
     answered = []
     for query, scores in zip(search.queries, similarities(X, search.queries, search.gallery), strict=True):
-        near = search.groups[search.gallery] == search.groups[query]
-        allowed = search.gallery != query if same_group else ~near & (search.gallery != query)
-        relevant = (search.labels[search.gallery] == search.labels[query])[allowed]
+        candidates = search.candidates(query, same_group)
+        relevant = (search.labels[search.gallery] == search.labels[query])[candidates]
         if relevant.any():
-            ranked.append(rank_query(scores[allowed], relevant, ks))
+            rankings.append(rank_query(scores[candidates], relevant, ks))
             answered.append(query)
-    if not ranked:
+    if not rankings:
         raise VidgenError("no query has a clip of its own label to be found in another group; nothing can be measured")
-    counts = MAP.count(np.empty(0), np.array([one.precision for one in ranked]))
+    counts = count_mean(np.array([one.precision for one in rankings]))
     return {
         "metric": MAP.name,
         "test": MAP(counts),
-        "ci": list(bootstrap_interval(MAP, counts, search.groups[answered], seed)),
-        "recall": {str(k): float(np.mean([one.hits[i] for one in ranked])) for i, k in enumerate(ks)},
-        "median_rank": float(np.median([one.first for one in ranked])),
-        "queries": len(ranked),
+        "ci": bootstrap_interval(MAP, counts, search.groups[answered], seed),
+        **summarize_rankings(rankings, ks),
+        "queries": len(rankings),
         "gallery": len(search.gallery),
-        "unanswered": len(search.queries) - len(ranked),
-        "split": "given" if search.given else "every clip in all others",
+        "unanswered": len(search.queries) - len(rankings),
+        "split": "given" if search.has_split else "every clip in all others",
     }
+
+
+def summarize_rankings(rankings: Sequence[Ranking], ks: Sequence[int]) -> dict[str, Any]:
+    """Return mean recall by k as text, and the median rank of the first hit."""
+    recall = {str(k): float(np.mean([one.hits[i] for one in rankings])) for i, k in enumerate(ks)}
+    return {"recall": recall, "median_rank": float(np.median([one.first for one in rankings]))}
 
 
 def similarities(
     X: Float[np.ndarray, "n c"], queries: Int[np.ndarray, " q"], gallery: Int[np.ndarray, " g"]
 ) -> Iterator[Float[np.ndarray, " g"]]:
-    """Cosines of each query with the gallery, every feature standardized on the gallery, as in the kNN probe."""
-    mean, std = X[gallery].mean(0), X[gallery].std(0)
-    std = np.where(std > 0, std, 1.0)
-    found = unit((X[gallery] - mean) / std)
+    """Yield the cosines of each query with the gallery, features standardized on the gallery, as in the kNN probe."""
+    scaler = Standardizer.fit(X[gallery], least=0.0)
+    keys = unit(scaler.transform(X[gallery]))
     step = max(1, AT_ONCE // max(1, len(gallery)))
     for start in range(0, len(queries), step):
-        yield from np.round(unit((X[queries[start : start + step]] - mean) / std) @ found.T, DIGITS)
+        yield from np.round(unit(scaler.transform(X[queries[start : start + step]])) @ keys.T, DIGITS)
 
 
 def unit(X: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
+    """Return rows scaled to length 1; rows of zeros stay."""
     length = np.linalg.norm(X, axis=1, keepdims=True)
     return X / np.where(length > 0, length, 1.0)
 
 
-def find_neighbours(bank: FeatureBank, key: str, query: str, count: int = 10) -> list[dict[str, Any]]:
-    """The clips nearest to the one with the id `query`, itself left out, nearest first: id, label, group, cosine.
+def nearest_clips(bank: FeatureBank, key: str, query: str, count: int = 10) -> list[dict[str, Any]]:
+    """Return the clips nearest to the one with the id `query`, nearest first, without itself: id, label, group, cosine.
 
     Raises VidgenError for a clip or features that are not there.
     """
@@ -154,3 +171,6 @@ def find_neighbours(bank: FeatureBank, key: str, query: str, count: int = 10) ->
         {"id": row.id, "label": row.label, "group": row.group, "cosine": float(score)}
         for row, score in zip(rows, scores[nearest], strict=True)
     ]
+
+
+__getattr__ = renamed_getattr(__name__, {"find_neighbours": ("nearest_clips", nearest_clips)})

@@ -1,5 +1,7 @@
-from vidgen.representations.steering.directions import Direction, direction_between, find_direction
+from vidgen.deprecation import renamed_getattr
+from vidgen.representations.steering.directions import Direction, direction_between, fit_direction
 from vidgen.representations.steering.steer import Steered, steer
 from vidgen.representations.steering.tcav import ConceptTest, concept_rows
 
-__all__ = ["ConceptTest", "Direction", "Steered", "concept_rows", "direction_between", "find_direction", "steer"]
+__all__ = ["ConceptTest", "Direction", "Steered", "concept_rows", "direction_between", "fit_direction", "steer"]
+__getattr__ = renamed_getattr(__name__, {"find_direction": ("fit_direction", fit_direction)})

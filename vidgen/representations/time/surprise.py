@@ -1,4 +1,4 @@
-"""Surprise: does a denoiser lose more on motion that cannot be than on motion that can (violation of expectation)?"""
+"""Surprise, or violation of expectation: is a denoiser's loss higher on impossible motion than on possible motion?"""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from vidgen.diffusion.denoiser import make_denoiser
 from vidgen.diffusion.noise import draw_normal, sample_generator
 from vidgen.diffusion.paths import add_noise
 from vidgen.errors import VidgenError
+from vidgen.interfaces import Pipeline
 from vidgen.representations.baselines import RANDOM, random_like
 from vidgen.representations.extractor import device_of, evaluating
-from vidgen.representations.probes.metrics import METRICS, bootstrap_interval
+from vidgen.representations.probes.metrics import METRICS, bootstrap_interval, count_mean
 
 LEVELS = (0.1, 0.3, 0.5, 0.7)
 DIFFERENCES = "frame_differences"
-Measured = tuple[str, float | None, str]  # scorer, noise level, violation
+LossKey = tuple[str, float | None, str]  # scorer, noise level, violation
 TIE = 1e-6  # relative: losses that differ by less are equal but for rounding
 
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """The levels that a loss is measured at, and how many draws of noise it is the mean of."""
+    """The noise levels that a loss is measured at, and how many draws of noise it is the mean of."""
 
     levels: tuple[float, ...] = LEVELS
     draws: int = 4
@@ -44,7 +45,7 @@ class Noise:
 
 
 def measure_surprise(
-    model: Any,
+    model: Pipeline,
     violations: Sequence[str],
     n: int,
     *,
@@ -54,24 +55,30 @@ def measure_surprise(
     baselines: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Rows of plain data, one for each scorer, noise level and violation, and "all" of them but the control.
-
-    model: anything with `vae`, `transformer`, `text_encoder`, `path` and `scheduler.prediction_type`; it is given no
-        text. n: quartets of each violation (see `draw_quartet`, as for config and in_view).
-    baselines: adds the same model with random weights, and frame differences, which know neighbouring frames only.
+    """Return a row for each scorer, noise level and violation, and for "all" of them but the control.
 
     A quartet is scored 1 where the two possible clips together have the lower loss, 0 where the impossible ones have,
     and 0.5 where they are equal: `accuracy` is the mean, the relative accuracy of Riochet et al. 2018 (section 3.4),
     with a 95% interval by bootstrap over quartets. `excess` is the mean of the relative difference of losses.
     Raises VidgenError for an unknown violation, a model without a denoiser, levels that have no loss.
+
+    Args:
+        model: a pipeline; its prompt is empty.
+        violations: names of `VIOLATIONS`.
+        n: quartets of each violation; see `draw_quartet`.
+        config: of the clips.
+        noise: levels and draws; None takes the defaults.
+        in_view: shows the violation in the open.
+        baselines: adds the same model with random weights, and frame differences, which know neighboring frames only.
+        progress: called with the number of quartets that are done, and of all.
     """
     if unknown := [name for name in violations if name not in VIOLATIONS]:
         raise VidgenError(f"violation {unknown[0]!r} is unknown; choose some of {', '.join(VIOLATIONS)}")
-    if getattr(model, "transformer", None) is None:
+    if not isinstance(model, Pipeline):
         raise VidgenError(f"{type(model).__name__} has no denoiser, whose loss it is that is measured; give a pipeline")
     noise = noise or Noise()
     models = {"denoiser": model} | ({RANDOM + "denoiser": random_like(model, noise.seed)} if baselines else {})
-    losses: dict[Measured, list[np.ndarray]] = {}
+    losses: dict[LossKey, list[np.ndarray]] = {}
     for done, (name, index) in enumerate((name, index) for name in violations for index in range(n)):
         video = read_quartet(name, index, config, in_view)
         for scorer, scored in models.items():
@@ -81,11 +88,11 @@ def measure_surprise(
             losses.setdefault((DIFFERENCES, None, name), []).append(difference_losses(video))
         if progress is not None:
             progress(done + 1, n * len(violations))
-    return [describe(key, np.stack(found), n, noise.seed) for key, found in grouped(losses)]
+    return [row_of(key, np.stack(each), n, noise.seed) for key, each in with_all(losses)]
 
 
 def read_quartet(name: str, index: int, config: ShapeWorldConfig | None, in_view: bool) -> Float[Tensor, "4 3 T H W"]:
-    """The possible two, then the impossible two, in [-1, 1]."""
+    """Return the possible two clips, then the impossible two, in [-1, 1]."""
     quartet = draw_quartet(name, index, config, in_view=in_view)
     clips = torch.from_numpy(np.stack([*quartet.possible, *quartet.impossible]))
     return rearrange(clips.float(), "b t h w c -> b c t h w") / 127.5 - 1.0
@@ -93,16 +100,16 @@ def read_quartet(name: str, index: int, config: ShapeWorldConfig | None, in_view
 
 @torch.no_grad()
 def denoising_losses(
-    model: Any, video: Float[Tensor, "b 3 T H W"], name: str, noise: Noise
+    model: Pipeline, video: Float[Tensor, "b 3 T H W"], name: str, noise: Noise
 ) -> dict[float, Float[np.ndarray, " b"]]:
-    """By noise level the mean squared error of x0, of every clip. All clips are given the same noise, a function of
+    """Return by noise level the mean squared error of x0, of every clip. All clips get the same noise, a function of
     (seed, name) alone: what differs between them is not luck."""
     with evaluating(model):
         x0 = model.vae.encode(video.to(device_of(model.vae))).latents
         x0 = x0.to(device_of(model.transformer), torch.float32)
         text = model.text_encoder([""] * len(video))
         denoise = make_denoiser(model.transformer, model.path, model.scheduler.prediction_type, text=text)
-        found = {}
+        losses = {}
         for level in noise.levels:
             t = torch.full((len(video),), level, device=x0.device)
             total = torch.zeros(len(video), dtype=torch.float64)
@@ -111,32 +118,32 @@ def denoising_losses(
                 eps = draw_normal(x0.shape[1:], stream).to(x0.device).expand_as(x0)
                 error = denoise(add_noise(x0, eps, t, model.path), t).double() - x0.double()
                 total += error.square().mean((1, 2, 3, 4)).cpu()
-            found[level] = (total / noise.draws).numpy()
-    return found
+            losses[level] = (total / noise.draws).numpy()
+    return losses
 
 
 def difference_losses(video: Float[Tensor, "b 3 T H W"]) -> Float[np.ndarray, " b"]:
-    """Mean squared difference between neighbouring frames: the surprise of what expects that nothing moves."""
+    """Return the mean squared difference between neighboring frames: the surprise of what expects no motion."""
     return video.double().diff(dim=2).square().mean((1, 2, 3, 4)).numpy()
 
 
-def grouped(losses: dict[Measured, list[np.ndarray]]) -> Iterator[tuple[Measured, list[np.ndarray]]]:
-    """Of every scorer and level the violations, and all of them together where there are several."""
+def with_all(losses: dict[LossKey, list[np.ndarray]]) -> Iterator[tuple[LossKey, list[np.ndarray]]]:
+    """Yield the losses of every scorer and level by violation, and of all violations where there are several."""
     for scorer, level in dict.fromkeys(key[:2] for key in losses):
-        own = {key: found for key, found in losses.items() if key[:2] == (scorer, level)}
+        own = {key: each for key, each in losses.items() if key[:2] == (scorer, level)}
         yield from own.items()
-        real = [found for key, found in own.items() if key[2] != "nothing"]
-        if len(real) > 1:
-            yield (scorer, level, "all"), [loss for found in real for loss in found]
+        violated = [each for key, each in own.items() if key[2] != "nothing"]
+        if len(violated) > 1:
+            yield (scorer, level, "all"), [loss for each in violated for loss in each]
 
 
-def describe(key: Measured, losses: Float[np.ndarray, "q 4"], n: int, seed: int) -> dict[str, Any]:
-    """A row of results, as plain data; `losses` are of n quartets for each violation."""
+def row_of(key: LossKey, losses: Float[np.ndarray, "q 4"], n: int, seed: int) -> dict[str, Any]:
+    """Return a row of results, as plain data; `losses` are of n quartets for each violation."""
     scorer, level, name = key
     possible, impossible = losses[:, :2].sum(1), losses[:, 2:].sum(1)
     excess = (impossible - possible) / np.where(possible > 0, possible, 1.0)
-    right = np.where(np.abs(excess) <= TIE, 0.5, (excess > 0).astype(np.float64))
-    metric, counts = METRICS["class"], np.stack([right, np.ones(len(right))], axis=1)
+    scores = np.where(np.abs(excess) <= TIE, 0.5, (excess > 0).astype(np.float64))
+    metric, counts = METRICS["class"], count_mean(scores)
     groups = np.arange(len(counts)) % n  # quartets of one number share their stage, whatever is violated
     return {
         "violation": name,
@@ -146,6 +153,6 @@ def describe(key: Measured, losses: Float[np.ndarray, "q 4"], n: int, seed: int)
         "ci": list(bootstrap_interval(metric, counts, groups, seed)),
         "excess": float(excess.mean()),
         "quartets": len(counts),
-        "ties": int((right == 0.5).sum()),
+        "ties": int((scores == 0.5).sum()),
         "baseline": scorer != "denoiser",
     }
