@@ -37,13 +37,13 @@ def test_text_and_slots(vidgen, model: Path) -> None:
     "words, line",
     [
         (("--tasks", "flow"), "dense task 'flow' is unknown"),
-        (("--top-k", "0"), "features cannot be followed so"),
+        (("--top-k", "0"), "nothing can be tracked so"),
         (("--radius", "far"), "--radius 'far' is not a list of numbers"),
         (("--top-k", ""), "need a value each"),
         (("--picture", "nowhere/x.png"), "nowhere does not exist"),
         (
             ("--tasks", "expressions", "--picture", "x.png"),
-            "--picture shows what is followed; add masks, points, boxes",
+            "--picture shows what is tracked; add masks, points, boxes",
         ),
         (("--taps", "dit.blocks.7"), "layer 'dit.blocks.7' is not there"),
     ],
