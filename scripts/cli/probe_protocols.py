@@ -14,6 +14,8 @@ from vidgen.scripts.cli.options import parse_counts
 if TYPE_CHECKING:
     from vidgen.representations.bank import FeatureBank
 
+Kind = Literal["knn", "linear", "ridge", "centroid", "mlp", "attentive", "lstm"]
+TargetType = Literal["class", "multilabel", "regression"]
 Tables = dict[str, list[dict[str, Any]]]  # rows by the title of their table
 SkipOption = Annotated[
     bool, typer.Option("--skip-unlabelled", help="Leave out clips without such a label, instead of an error.")
@@ -25,12 +27,12 @@ class ProbeOptions:
     """Which probe is fitted, and to which labels."""
 
     kind: Annotated[
-        Literal["knn", "linear", "ridge", "centroid", "mlp", "attentive", "lstm"],
+        Kind,
         typer.Option(help="The probe that is fitted to the features; its settings are chosen on validation."),
     ] = "knn"
     task: Annotated[str, typer.Option(help="The labels to predict: the name of a column of the manifest.")] = "label"
     target_type: Annotated[
-        Literal["class", "multilabel", "regression"] | None,
+        TargetType | None,
         typer.Option(help="What the labels are. Default: as they look, whole numbers being classes."),
     ] = None
     skip_unlabelled: SkipOption = False

@@ -28,7 +28,7 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def extracted(vidgen, model: Path, bank: Path) -> Path:
-    vidgen("extract", model, bank, "-o", bank / "bank", "--taps", "tokenizer.latents,dit.blocks.0")
+    vidgen("extract", model, bank, "-o", bank / "bank", "--layers", "tokenizer.latents,dit.blocks.0")
     return bank / "bank"
 
 
