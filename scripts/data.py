@@ -73,14 +73,14 @@ def print_inspection(source: Path, report: dict[str, Any]) -> None:
     for clip in report["clips"]:
         size = f"{clip['width']}x{clip['height']}"
         length = f"{clip['seconds']:.2f}"
-        about = "; ".join(clip["warnings"]) or clip["caption"] or clip["label"] or ""
-        rows.append((clip["id"], "kept", clip["frames"], size, f"{clip['fps']:g}", length, clip["codec"], about))
+        remark = "; ".join(clip["warnings"]) or clip["caption"] or clip["label"] or ""
+        rows.append((clip["id"], "kept", clip["frames"], size, f"{clip['fps']:g}", length, clip["codec"], remark))
     for drop in report["dropped"]:
         rows.append((Path(drop["path"]).name, "dropped", "", "", "", "", "", drop["reason"]))
     columns = ("clip", "", ">frames", ">size", ">fps", ">seconds", "codec", "remarks")
     print_table(str(source), columns, rows)
-    kept = f"{report['kept']} kept ({report['frames']} frames, {report['hours'] * 60:.2f} minutes)"
-    print(f"{kept}, {len(report['dropped'])} dropped")
+    summary = f"{report['kept']} kept ({report['frames']} frames, {report['hours'] * 60:.2f} minutes)"
+    print(f"{summary}, {len(report['dropped'])} dropped")
 
 
 @app.command()

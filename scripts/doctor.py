@@ -44,18 +44,19 @@ def look_at_python() -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
     fine = not cores or threads <= cores
     advice = f"more threads than the {cores} cores: set OMP_NUM_THREADS={cores}"
-    found = f"{threads} threads" + (f" on {cores} cores" if cores else "")
-    yield Finding(name="threads", status="ok" if fine else "warn", found=found, advice="" if fine else advice)
+    text = f"{threads} threads" + (f" on {cores} cores" if cores else "")
+    yield Finding(name="threads", status="ok" if fine else "warn", found=text, advice="" if fine else advice)
 
 
 def look_at_speed() -> Iterator[Finding]:
     """Yield the rate of matrix products in float32 and bfloat16."""
-    plain, half = matmul_rate("float32"), matmul_rate("bfloat16")
+    plain = matmul_rate("float32")
+    half = matmul_rate("bfloat16")
     fast = half > 1.2 * plain
     advice = "" if fast else "bfloat16 brings no speed on this CPU: use --dtype float32"
-    found = f"float32 {plain:.0f}, bfloat16 {half:.0f} GFLOP/s"
+    text = f"float32 {plain:.0f}, bfloat16 {half:.0f} GFLOP/s"
     native = "native bfloat16" if has_fast_bfloat16("cpu") else "bfloat16 emulated"
-    yield Finding(name="matmul", status="ok" if fast else "warn", found=f"{found} ({native})", advice=advice)
+    yield Finding(name="matmul", status="ok" if fast else "warn", found=f"{text} ({native})", advice=advice)
 
 
 def look_at_devices() -> Iterator[Finding]:
@@ -64,8 +65,8 @@ def look_at_devices() -> Iterator[Finding]:
 
     if torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):
-            about = torch.cuda.get_device_properties(i)
-            yield Finding(name=f"cuda:{i}", status="ok", found=f"{about.name}, {about.total_memory / 2**30:.0f} GiB")
+            device = torch.cuda.get_device_properties(i)
+            yield Finding(name=f"cuda:{i}", status="ok", found=f"{device.name}, {device.total_memory / 2**30:.0f} GiB")
     elif torch.backends.mps.is_available():
         yield Finding(name="mps", status="ok", found="Apple GPU; choose it with --device mps")
     else:
@@ -87,8 +88,8 @@ def look_at_codecs() -> Iterator[Finding]:
     version = ".".join(map(str, av.library_versions["libavcodec"]))
     missing = [f"cannot write {n}" for n in encoders] + [f"cannot read {n}" for n in decoders]
     advice = "install PyAV's own wheels: pip install --force-reinstall --only-binary av av" if missing else ""
-    found = f"PyAV {av.__version__}, libavcodec {version}" + "".join(f"; {m}" for m in missing)
-    yield Finding(name="video", status="warn" if missing else "ok", found=found, advice=advice)
+    text = f"PyAV {av.__version__}, libavcodec {version}" + "".join(f"; {m}" for m in missing)
+    yield Finding(name="video", status="warn" if missing else "ok", found=text, advice=advice)
 
 
 def has_codec(name: str, mode: Literal["r", "w"]) -> bool:
@@ -138,8 +139,8 @@ def look_at_hub() -> Iterator[Finding]:
     from vidgen.checkpoints.hub import is_offline
 
     cached = "offline (HF_HUB_OFFLINE): models by hub id come from the cache only"
-    found = cached if is_offline() else "models may be fetched"
-    yield Finding(name="hub", status="ok", found=f"{found}; cache {constants.HF_HUB_CACHE}")
+    text = cached if is_offline() else "models may be fetched"
+    yield Finding(name="hub", status="ok", found=f"{text}; cache {constants.HF_HUB_CACHE}")
 
 
 LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (

@@ -81,7 +81,7 @@ def write_page(folder: Path, rows: list[dict[str, Any]], options: ProbeOptions, 
 
 def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
     """Print a table of probes, a line for each feature, and what it was learned from."""
-    extra = {name: about for name, about in EXTRA.items() if any(name in row for row in rows)}
+    extra = {name: column for name, column in EXTRA.items() if any(name in row for row in rows)}
     heads = (f">{head}" for head, _ in extra.values())
     columns = ("features", ">noise", "choice", ">validation", ">test", ">95% interval", *heads, "")
     cells = []

@@ -102,9 +102,9 @@ def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
     by_key = {(row["layer"], row["noise_level"], row["edit"]): row for row in rows}
     cells = []
     for layer, level in kinds:
-        own = [by_key[layer, level, edit] for edit in edits]
-        scores = [f"{row['test']:.3f} ({row['median_rank']:g})" for row in own]
-        cells.append((layer, format_level(level), *scores, "baseline" if own[0]["baseline"] else ""))
+        results = [by_key[layer, level, edit] for edit in edits]
+        scores = [f"{row['test']:.3f} ({row['median_rank']:g})" for row in results]
+        cells.append((layer, format_level(level), *scores, "baseline" if results[0]["baseline"] else ""))
     print_table(f"{title}: R@1 (median rank)", ("features", ">noise", *(f">{edit}" for edit in edits), ""), cells)
 
 

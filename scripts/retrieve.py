@@ -35,7 +35,7 @@ def retrieve(
     same_group: Annotated[
         bool, typer.Option("--same-group", help="Also find clips of the query's own group (its subject or source).")
     ] = False,
-    skip_unlabelled: SkipOption = False,
+    skip_unlabeled: SkipOption = False,
     query: Annotated[str | None, typer.Option(help="Only show the clips nearest to the one with this id.")] = None,
     sheet: DrawNeighborsOption = None,
     seed: SeedOption = 0,
@@ -64,7 +64,7 @@ def retrieve(
         print_table(f"nearest to {query} by {key}", ("clip", "label", "group", ">cosine"), cells)
         return
     rows = retrieve_rows(
-        features, names, task=task, ks=ks, same_group=same_group, skip_unlabelled=skip_unlabelled, seed=seed
+        features, names, task=task, ks=ks, same_group=same_group, skip_unlabelled=skip_unlabeled, seed=seed
     )
     if json:
         print_json({"rows": rows})
@@ -72,10 +72,17 @@ def retrieve(
     print_rows(f"retrieval in {bank}", rows)
 
 
-def draw_neighbors(
-    bank: FeatureBank, key: str, path: Path, task: str, query: str | None = None, same_group: bool = False
-) -> None:
-    """Draw a contact sheet of one query, or of some, with their nearest clips."""
+def draw_neighbors(bank: FeatureBank, key: str, path: Path, task: str, query: str | None, same_group: bool) -> None:
+    """Draw a contact sheet of queries with their nearest clips.
+
+    Args:
+        bank: the clips.
+        key: the features to search by.
+        path: the picture to write.
+        task: the column of labels that says what a hit is.
+        query: the id of the one query; None draws some.
+        same_group: whether clips of the query's own group are found too.
+    """
     from vidgen.representations.search.clips import list_neighbours
     from vidgen.scripts.plots.neighbour_sheet import draw_sheet, neighbour_tiles
 

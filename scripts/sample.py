@@ -141,9 +141,9 @@ def sample(
     drifts = make_clips(run, jobs, batch_size)
     seconds = time.perf_counter() - started
     if json:
-        about = {"model": model, **describe_loras(loras), "seed": seed, **describe_passes(caching)}
+        report = {"model": model, **describe_loras(loras), "seed": seed, **describe_passes(caching)}
         clips = list_rows(run, jobs, drifts)
-        print_json({**about, "seconds": round(seconds, 3), "peak_mb": peak_memory_mb(), "clips": clips})
+        print_json({**report, "seconds": round(seconds, 3), "peak_mb": peak_memory_mb(), "clips": clips})
         return
     names = str(outputs[0]) if len(jobs) == 1 else f"{outputs[0]} ... {outputs[-1]} ({len(jobs)} clips)"
     skipped = "" if caching is None else f", {caching.passes}"

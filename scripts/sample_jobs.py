@@ -232,8 +232,8 @@ def saves_stopped(run: Run, jobs: list[Job], num_frames: int) -> Iterator[None]:
         for job, path, z in zip(jobs, paths, error.latents, strict=True):
             clip = Latents(latents=z[None], num_frames=num_frames, height=height, width=width)
             write_tokens(path, clip, run.pipe.vae, fps=job.fps, extra=run.describe(job))
-        where = str(paths[0]) if len(paths) == 1 else f"{paths[0]} ... {paths[-1]}"
-        raise VidgenError(f"{error}; the noisy latents before that step are in {where}") from error
+        names = str(paths[0]) if len(paths) == 1 else f"{paths[0]} ... {paths[-1]}"
+        raise VidgenError(f"{error}; the noisy latents before that step are in {names}") from error
 
 
 @contextmanager

@@ -97,7 +97,8 @@ def describe_schedule(pipe: VideoPipeline, size: tuple[int, int, int], steps: in
 
 def describe_level(t: Tensor, path: ProbabilityPath) -> dict[str, float | None]:
     """Return t, alpha, sigma and ln(alpha^2 / sigma^2), which is None where it is infinite."""
-    alpha, sigma = path.alpha(t).item(), path.sigma(t).item()
+    alpha = path.alpha(t).item()
+    sigma = path.sigma(t).item()
     log_snr = 2.0 * (math.log(alpha) - math.log(sigma)) if alpha > 0 and sigma > 0 else None
     return {"t": t.item(), "alpha": alpha, "sigma": sigma, "log_snr": log_snr}
 

@@ -16,12 +16,12 @@ from vidgen.scripts.cli.printing import print_json, print_table
 from vidgen.scripts.extract import open_model
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
     from vidgen.interfaces import Tokenizer
     from vidgen.representations.bank import FeatureBank
     from vidgen.representations.steering import Direction
+    from vidgen.representations.steering.steer import Steered
 
 
 @with_option_sets
@@ -45,12 +45,12 @@ def steer(
         str | None, typer.Option(help="The label to move to; leave it out for a column of numbers.")
     ] = None,
     by: Annotated[
-        Literal["mean", "probe", "neighbours"],
+        Literal["mean", "probe", "neighbors"],
         typer.Option(
             help="The direction: difference of class means, weights of a linear probe, or to the nearest clips."
         ),
     ] = "mean",
-    neighbours: Annotated[
+    neighbors: Annotated[
         int, typer.Option(min=1, help="How many nearest clips to move to; with --value, of those with that label.")
     ] = 5,
     strengths: Annotated[
@@ -70,7 +70,7 @@ def steer(
     amounts = parse_numbers(strengths, "--strengths")
     if not amounts:
         raise VidgenError("--strengths needs a number or more, such as -1,0,1,2")
-    if by != "neighbours" and task is None:
+    if by != "neighbors" and task is None:
         raise VidgenError(f"a direction by {by} is one of labels; name their column with --task")
     output_kind(output, None)
     check_output(output, folder=output.suffix == "")
@@ -81,44 +81,43 @@ def steer(
     from vidgen.data.writing import write_video
     from vidgen.pipelines.video import VideoPipeline
     from vidgen.representations.bank import FeatureBank
+    from vidgen.representations.steering import find_direction
     from vidgen.representations.steering.steer import LATENTS
     from vidgen.representations.steering.steer import steer as add_and_decode
 
     features = FeatureBank.load(bank)
     key = features.find_key(LATENTS)
-    reading = features.meta.get("preprocessing", {})
     opened = open_model(model, hardware.device, hardware.dtype)
     if features.meta.get("model_hash") not in (None, model_hash(opened)):
         raise VidgenError(
             f"{bank} was not made with the model {model!r} in {hardware.dtype}; give --model and --dtype as there"
         )
+    tokenizer = opened.vae if isinstance(opened, VideoPipeline) else opened
+    reading = features.meta.get("preprocessing", {})
     size = tuple(reading["size"]) if reading.get("size") else None
     source = read_video(clip, num_frames=reading.get("num_frames"), fps=reading.get("fps"), size=size)
     video = to_tensor(source.frames)
-    tokenizer = opened.vae if isinstance(opened, VideoPipeline) else opened
-    if by == "neighbours":
-        direction = direction_to_nearest(features, key, tokenizer, video, neighbours, task, value)
+    if by == "neighbors":
+        direction = direction_to_nearest(features, key, tokenizer, video, neighbors, task, value)
     else:
-        from vidgen.representations.steering import find_direction
-
         direction = find_direction(features, key, task, value, way=by, seed=seed)
     steered = add_and_decode(tokenizer, video, direction, amounts, features.meta.get("pool", "none"))
     write_video(steered.side_by_side, output, fps=source.fps)
-    report = {
-        "path": str(output), "direction": direction.name, "by": by, "separation": direction.separation,
-        "strengths": list(steered.strengths), "wanted": list(steered.wanted), "seen": list(steered.seen),
-    }  # fmt: skip
-    if json:
-        print_json(report)
+    show(steered, direction, by, output, json)
+
+
+def show(steered: Steered, direction: Direction, by: str, output: Path, as_json: bool) -> None:
+    """Print where the latents were put along the direction, and where those of the decoded pixels are."""
+    if as_json:
+        report = {"path": str(output), "direction": direction.name, "by": by, "separation": direction.separation}
+        rows = {name: list(getattr(steered, name)) for name in ("strengths", "wanted", "seen")}
+        print_json(report | rows)
         return
     columns = zip(steered.strengths, steered.wanted, steered.seen, strict=True)
     cells = [(f"{strength:g}", f"{put:.2f}", f"{decoded:.2f}") for strength, put, decoded in columns]
     print_table(f"{direction.name} by {by}", (">strength", ">latents put at", ">decoded pixels at"), cells)
-    auc = (
-        ""
-        if direction.separation is None
-        else f"; classes separate on held-out clips with AUC {direction.separation:.3f}"
-    )
+    separation = direction.separation
+    auc = "" if separation is None else f"; classes separate on held-out clips with AUC {separation:.3f}"
     print(f"{output}{auc}")
 
 
@@ -145,12 +144,13 @@ def direction_to_nearest(
     from vidgen.representations.steering.directions import direction_to_neighbours, read_labels
     from vidgen.representations.steering.steer import encode_pooled
 
-    X: np.ndarray = bank.X(key)
+    X = bank.X(key)
     name = f"{count} nearest"
     if task is not None:
         if value is None:
-            raise VidgenError("--by neighbours takes --task with a --value, or neither")
-        X, name = X[read_labels(bank, task, value)[0] == 1], f"{name} with {task}={value}"
+            raise VidgenError("--by neighbors takes --task with a --value, or neither")
+        X = X[read_labels(bank, task, value)[0] == 1]
+        name = f"{name} with {task}={value}"
     query = encode_pooled(tokenizer, video, bank.meta.get("pool", "none"))
     return direction_to_neighbours(X, query, count, name)[0]
 

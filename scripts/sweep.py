@@ -58,7 +58,7 @@ def sweep(
     """Probe every layer x noise level x pool, with all baselines: a table, a heat map and JSON.
 
     The banks are kept: a second run, with another task or probe, extracts nothing anew.
-    Example: vidgen sweep default shapes/labels.jsonl -o sweep --task motion --skip-unlabelled
+    Example: vidgen sweep default shapes/labels.jsonl -o sweep --task motion --skip-unlabeled
     """
     settings = reading.settings()
     levels = parse_numbers(noise_levels, "--noise-levels")

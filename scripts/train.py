@@ -61,7 +61,7 @@ def show_recipes(as_json: bool) -> None:
         first = path.read_text(encoding="utf-8").splitlines()[0]
         rows.append((path.stem, first.lstrip("# ") if first.startswith("#") else ""))
     if as_json:
-        print_json({"recipes": [{"name": name, "about": about} for name, about in rows]})
+        print_json({"recipes": [{"name": name, "about": comment} for name, comment in rows]})
         return
     print_table("shipped recipes", ("name", "about"), rows)
 

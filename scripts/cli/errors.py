@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from vidgen.errors import VidgenError
 
-FAILED, INTERRUPTED = 2, 130  # exit statuses
+FAILED = 2  # exit status after one line `error: ...`
+INTERRUPTED = 130  # exit status after Ctrl-C
 _NO_MEMORY = ("can't allocate memory", "out of memory", "unable to allocate")
 
 

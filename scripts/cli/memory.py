@@ -80,12 +80,12 @@ def make_planner(tokenizer: VideoTokenizer, limit: int | None, task: Task) -> Pl
             others = torch.cuda.memory_allocated(device) - model.weights
         else:
             others = resident_bytes() - model.weights + RUNTIME_BYTES + CODEC_BYTES[task] * height * width
-        chosen = plan_for_memory(
+        planned = plan_for_memory(
             tokenizer, height, width, max_bytes=limit, task=task, reserved=max(0, others), model=model
         )
-        note(f"{height}x{width}: {describe_plan(chosen, limit)}")
-        plans[height, width] = chosen
-        return chosen
+        note(f"{height}x{width}: {describe_plan(planned, limit)}")
+        plans[height, width] = planned
+        return planned
 
     return plan
 

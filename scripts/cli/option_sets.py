@@ -37,8 +37,8 @@ def with_option_sets(command: Callable[..., None]) -> Callable[..., None]:
     option_sets = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
     parameters: list[inspect.Parameter] = []
     for name, parameter in inspect.signature(command).parameters.items():
-        own = option_sets.get(name)
-        parameters += [parameter.replace(annotation=hints[name])] if own is None else list_parameters(own)
+        kind = option_sets.get(name)
+        parameters += [parameter.replace(annotation=hints[name])] if kind is None else list_parameters(kind)
 
     @wraps(command)
     def run(**values: Any) -> None:
@@ -51,7 +51,7 @@ def with_option_sets(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def list_parameters(kind: Any) -> list[inspect.Parameter]:
+def list_parameters(kind: type) -> list[inspect.Parameter]:
     """Return the fields of a dataclass of options as keyword-only parameters."""
     hints = get_type_hints(kind, include_extras=True)
     parameters = []

@@ -24,15 +24,15 @@ def output_kind(output: Path | None, kind: str | None) -> str:
     """Return mp4, gif, webp, png or latent: `kind`, else by the suffix. VidgenError if the two contradict."""
     if output is None:
         return kind or "mp4"
-    own = _KINDS.get(output.suffix.lower())
-    if own is None:
+    by_suffix = _KINDS.get(output.suffix.lower())
+    if by_suffix is None:
         suffixes = ", ".join(suffix for suffix in _KINDS if suffix)
         raise VidgenError(
             f"{output}: no format is known for {output.suffix!r}; use {suffixes}, or a folder for png frames"
         )
-    if kind is not None and kind != own and output.suffix:
+    if kind is not None and kind != by_suffix and output.suffix:
         raise VidgenError(f"{output} is not of --output-type {kind}; leave one of the two out")
-    return kind or own
+    return kind or by_suffix
 
 
 def plan_outputs(prompts: list[str], copies: int, output: Path | None, kind: str) -> list[Path]:

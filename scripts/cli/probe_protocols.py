@@ -18,7 +18,7 @@ Kind = Literal["knn", "linear", "ridge", "centroid", "mlp", "attentive", "lstm"]
 TargetType = Literal["class", "multilabel", "regression"]
 Tables = dict[str, list[dict[str, Any]]]  # rows by the title of their table
 SkipOption = Annotated[
-    bool, typer.Option("--skip-unlabelled", help="Leave out clips without such a label, instead of an error.")
+    bool, typer.Option("--skip-unlabeled", help="Leave out clips without such a label, instead of an error.")
 ]
 
 
@@ -35,11 +35,11 @@ class ProbeOptions:
         TargetType | None,
         typer.Option(help="What the labels are. Default: as they look, whole numbers being classes."),
     ] = None
-    skip_unlabelled: SkipOption = False
+    skip_unlabeled: SkipOption = False
 
     def labels(self) -> dict[str, Any]:
         """Return the options of the labels as arguments of the probes."""
-        return {"task": self.task, "target_type": self.target_type, "skip_unlabelled": self.skip_unlabelled}
+        return {"task": self.task, "target_type": self.target_type, "skip_unlabelled": self.skip_unlabeled}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,12 @@ class Renamed(NamedTuple):
 RENAMED = (
     Renamed(None, ("--taps",), ("--layers",)),
     Renamed(None, ("--goal",), ("--target-type",)),
+    Renamed(None, ("--skip-unlabelled",), ("--skip-unlabeled",)),
+    Renamed("steer", ("--neighbours",), ("--neighbors",)),
+    Renamed("steer", ("--by", "neighbours"), ("--by", "neighbors")),
     Renamed("restore", ("--task", "colourising"), ("--task", "colorization")),
     Renamed("tokenizer", ("tokenizer", "fit"), ("tokenizer", "nerv")),
+    Renamed("tokenizer", ("--labelled",), ("--labeled",)),
 )
 
 

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, int, int, int]  # of one clip's latents
 TEXT_TOKENS = 512  # as long as texts get
-# Float32 numbers that a pass holds at most: of each token by the network's width, of each pixel of a latent frame's
-# frames. Where so many fit several times over, there is nothing to look at.
-PER_TOKEN, PER_PIXEL, PLENTY = 64, 1000, 4
+PER_TOKEN = 64  # float32 numbers that a pass holds at most, of each token by the network's width
+PER_PIXEL = 1000  # the same of decoding, of each pixel of a latent frame's frames
+PLENTY = 4  # where as much fits so many times over, nothing is counted
 
 
 class FusedAttention(TorchFunctionMode):
@@ -109,8 +109,8 @@ def check_passes(pipe: VideoPipeline, size: tuple[int, int, int], batch: int, fr
     if clips:
         advice = f"--batch-size {clips} would fit"
     elif frames:
-        most = 1 + (frames - 1) * pipe.vae.config.temporal_compression_ratio
-        advice = f"{length} {most}{' with --batch-size 1' * (batch > 1)} would fit"
+        longest = 1 + (frames - 1) * pipe.vae.config.temporal_compression_ratio
+        advice = f"{length} {longest}{' with --batch-size 1' * (batch > 1)} would fit"
     clip = f"{batch} clips at once" if batch > 1 else "a clip"
     raise VidgenError(
         f"sampling {clip} of {'x'.join(map(str, size))} takes {describe_bytes(needed)} beside the weights, and "

@@ -58,14 +58,13 @@ def conditions(
     if sheet is not None:
         check_plot(sheet)
     check_strength(strength)
-    chosen = parse_names(only or "")
-    names = choose_conditions(chosen)
+    names = choose_conditions(parse_names(only or ""))
     pipe = load_pipeline(model, **hardware.settings())
-    if not chosen:
-        served = served_conditions(pipe)
-        if left_out := [name for name in names if name not in served]:
+    if not only:
+        available = served_conditions(pipe)
+        if left_out := [name for name in names if name not in available]:
             note(f"{model} has no image_prompt to read reference images with; left out: {', '.join(left_out)}")
-        names = served
+        names = available
     world = held_out_world(pipe.scheduler)
     rows: list[dict[str, Any]] = []
     if sheet is not None:

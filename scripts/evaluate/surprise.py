@@ -78,8 +78,8 @@ def surprise(
             raise
         raise VidgenError(f"no such clips can be made for {model}: {error}") from None
     if json:
-        about = {"model": model, "n": n, "draws": draws, "in_view": in_view, "seed": seed}
-        print_json({**about, "rows": rows, "peak_mb": peak_memory_mb()})
+        report = {"model": model, "n": n, "draws": draws, "in_view": in_view, "seed": seed}
+        print_json({**report, "rows": rows, "peak_mb": peak_memory_mb()})
         return
     print_surprise(f"surprise of {model}, {n} quartets a violation", rows)
 

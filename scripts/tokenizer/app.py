@@ -199,7 +199,16 @@ def reconstruct(
 def reconstruct_clips(
     tokenizer: VideoTokenizer, jobs: list[ClipJob], cut: Cut, side_by_side: bool, planner: Planner, *, skips: bool
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """Return the rows of the clips, and {"path", "reason"} of those that cannot be read, an error unless `skips`."""
+    """Return the rows of the clips, and {"path", "reason"} of those that were left out.
+
+    Args:
+        tokenizer: what the clips go through.
+        jobs: the clips, and the files that the results go to.
+        cut: which part of a clip is read.
+        side_by_side: whether originals are written beside their reconstructions.
+        planner: the chunks and tiles of a clip.
+        skips: whether clips that cannot be read are left out, rather than an error.
+    """
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     for job in jobs:

@@ -17,14 +17,14 @@ def compare_objectives(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder for the runs and tables; continued if there.")
     ] = Path("runs/objectives"),
-    labelled: Annotated[
+    labeled: Annotated[
         Path | None,
         typer.Option(
-            "--labelled",
+            "--labeled",
             help="Clips with labels to probe features on, a manifest or folder. Default: synthetic ones only.",
         ),
     ] = None,
-    fps: Annotated[float, typer.Option("--fps", help="Take frames of labelled clips at this rate, a second.")] = 12.5,
+    fps: Annotated[float, typer.Option("--fps", help="Take frames of labeled clips at this rate, a second.")] = 12.5,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps of every variant.")] = 600,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Clips of a training step.")] = 8,
     preset: Annotated[str, typer.Option("--preset", help="The preset of the tokenizer whose encoder is trained.")] = (
@@ -43,13 +43,13 @@ def compare_objectives(
 ) -> None:
     """Train one encoder by reconstruction, by regression through a denoiser's network, and by denoising; compare.
 
-    Example: vidgen tokenizer compare-objectives clips --labelled actions.csv -o runs/objectives
+    Example: vidgen tokenizer compare-objectives clips --labeled actions.csv -o runs/objectives
     """
     check_rate(fps)
-    for path in (clips, labelled):
+    for path in (clips, labeled):
         if path is not None and not path.exists():
             raise VidgenError(f"{path}: no such file or folder; check the path")
-    where = find_device(device)
+    device = find_device(device)
 
     from vidgen.train.ablations.objective_report import NAME, budget_rows, decoding_rows, probe_rows
     from vidgen.train.ablations.objective_report import compare_objectives as compare
@@ -58,7 +58,7 @@ def compare_objectives(
     plan = Plan(
         clips=clips,
         out=output,
-        labelled=labelled,
+        labelled=labeled,
         fps=fps,
         steps=steps,
         batch_size=batch_size,
@@ -71,8 +71,8 @@ def compare_objectives(
         size=size,
         hold_out=hold_out,
         shapes=shapes,
-        autocast="bfloat16" if has_fast_bfloat16(where) else "float32",
-        device=where,
+        autocast="bfloat16" if has_fast_bfloat16(device) else "float32",
+        device=device,
     )
     report = compare(plan, say=note)
     if json:

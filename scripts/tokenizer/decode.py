@@ -65,7 +65,7 @@ def decode_file(reader: Reader, path: Path, target: Path) -> dict[str, Any]:
         start, stop = reader.part.frames(path, info)
 
         def frames() -> Iterator[Tensor]:
-            done = 0
+            count = 0
             with progress(path.name, stop - start) as advance:
                 for piece in decode_stream(
                     reader.tokenizer,
@@ -78,8 +78,8 @@ def decode_file(reader: Reader, path: Path, target: Path) -> dict[str, Any]:
                     plan=reader.planner,
                 ):
                     yield from piece.split(1, dim=1)  # so that conversions take memory for one frame
-                    done += piece.shape[1]
-                    advance(done)
+                    count += piece.shape[1]
+                    advance(count)
 
         write_video(frames(), target, fps=info.fps)
     row = {"path": str(target), "source": str(path), "num_frames": stop - start, "start_frame": start}

@@ -69,7 +69,7 @@ def encode_folder(writer: Writer, records: list[ClipRecord], folder: Path, cut: 
     index = TokenIndex(folder)
     failed: list[dict[str, str]] = []
     names_done: list[str] = []
-    kept = 0
+    unchanged = 0
     settings = dataclasses.asdict(cut) | {"dtype": str(writer.tokenizer.dtype)}
     names = place([record.id for record in records], ".safetensors")
     for record, name in zip(records, names, strict=True):
@@ -77,7 +77,7 @@ def encode_folder(writer: Writer, records: list[ClipRecord], folder: Path, cut: 
         try:
             source_hash = hash_source(record, writer.author.hash, settings)
             if index.holds(name, source_hash):
-                kept += 1
+                unchanged += 1
             else:
                 opened = open_frames(record.path, cut, record)
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def encode_folder(writer: Writer, records: list[ClipRecord], folder: Path, cut: 
             _remove_empty(folder)
         raise VidgenError(f"{folder}: none of {len(records)} clips can be used; see `vidgen data inspect`")
     index.save()
-    report = {"path": str(folder), "index": str(index.file), "encoded": len(names_done) - kept, "kept": kept}
+    report = {"path": str(folder), "index": str(index.file), "encoded": len(names_done) - unchanged, "kept": unchanged}
     return report | {"failed": failed, "clips": [dataclasses.asdict(index.rows[name]) for name in names_done]}
 
 
