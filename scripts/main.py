@@ -22,7 +22,7 @@ from vidgen.scripts import (
     sweep,
     train,
 )
-from vidgen.scripts.cli.dispatch import Verb, add_verb, make_app, run_app
+from vidgen.scripts.cli.dispatch import Verb, VerbApp, run_app
 from vidgen.scripts.cli.dispatch import dispatch as dispatch_app
 from vidgen.scripts.cli.options import JsonToFile
 from vidgen.scripts.evaluate import app as evaluate
@@ -57,10 +57,10 @@ PANELS: dict[str, dict[str, Verb]] = {
         "index": index.app,
     },
 }
-app = make_app()
+app = VerbApp()
 for panel, verbs in PANELS.items():
     for name, verb in verbs.items():
-        add_verb(app, name, verb, panel=panel, cls=JsonToFile if name == "bench" else None)
+        app.add_verb(name, verb, panel=panel, cls=JsonToFile if name == "bench" else None)
 
 
 def dispatch(arguments: list[str]) -> int:

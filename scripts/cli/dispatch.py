@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from vidgen.scripts.cli.errors import FAILED, INTERRUPTED, explain, one_line
 from vidgen.scripts.cli.printing import note
@@ -44,29 +44,40 @@ def global_options(
         os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-def make_app() -> typer.Typer:
-    """Return the command `vidgen` without any verb."""
-    app = typer.Typer(
-        help="Generative video: sample clips, train models, compress clips to latents, extract and probe features.",
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        no_args_is_help=True,
-        rich_markup_mode="rich",
-        # --num_frames, as in Python, is the same as --num-frames
-        context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": lambda t: t.replace("_", "-")},
-    )
-    app.callback()(global_options)
-    return app
+class VerbApp(typer.Typer):
+    """The command `vidgen`: at first without any verb. Its help lists them in the order that they are added."""
 
+    def __init__(self) -> None:
+        super().__init__(
+            help="Generative video: sample clips, train models, compress clips to latents, extract and probe features.",
+            add_completion=False,
+            pretty_exceptions_enable=False,
+            no_args_is_help=True,
+            rich_markup_mode="rich",
+            # --num_frames, as in Python, is the same as --num-frames
+            context_settings={
+                "help_option_names": ["-h", "--help"],
+                "token_normalize_func": lambda token: token.replace("_", "-"),
+            },
+        )
+        self.callback()(global_options)
+        self.names: list[str] = []
 
-def add_verb(
-    app: typer.Typer, name: str, verb: Verb, *, cls: type[TyperCommand] | None = None, panel: str | None = None
-) -> None:
-    """Add a verb to `app`: a command function, or a group with verbs of its own; `panel` is its part of the help."""
-    if isinstance(verb, typer.Typer):
-        app.add_typer(verb, name=name, rich_help_panel=panel)
-    else:
-        app.command(name, cls=cls, rich_help_panel=panel)(verb)
+    def add_verb(
+        self, name: str, verb: Verb, *, cls: type[TyperCommand] | None = None, panel: str | None = None
+    ) -> None:
+        """Add a command function, or a group with verbs of its own; `panel` is its part of the help."""
+        self.names.append(name)
+        if isinstance(verb, typer.Typer):
+            self.add_typer(verb, name=name, rich_help_panel=panel)
+        else:
+            self.command(name, cls=cls, rich_help_panel=panel)(verb)
+
+    def to_command(self) -> TyperGroup:
+        """Return the command that parses arguments."""
+        command = typer.main.get_command(self)
+        command.commands = {name: command.commands[name] for name in self.names}
+        return command
 
 
 def to_front(arguments: list[str]) -> list[str]:
@@ -76,10 +87,10 @@ def to_front(arguments: list[str]) -> list[str]:
     return [OFFLINE] * (len(rest) < end) + rest + arguments[end:]
 
 
-def dispatch(app: typer.Typer, arguments: list[str]) -> int:
+def dispatch(app: VerbApp, arguments: list[str]) -> int:
     """Run one command line and return its exit status; a bug comes through as the exception it is."""
     try:
-        command = typer.main.get_command(app)
+        command = app.to_command()
         with command.make_context("vidgen", to_front(with_new_names(arguments))) as context:
             command.invoke(context)
         sys.stdout.flush()
@@ -106,7 +117,7 @@ def dispatch(app: typer.Typer, arguments: list[str]) -> int:
         return FAILED
 
 
-def run_app(app: typer.Typer, arguments: list[str] | None = None) -> None:
+def run_app(app: VerbApp, arguments: list[str] | None = None) -> None:
     """Run `arguments` (the process's own by default) and exit.
 
     Status 0; 2 after one line `error: ...`; 130 after Ctrl-C.
@@ -125,6 +136,6 @@ def run_verb(name: str, verb: Verb, cls: type[TyperCommand] | None = None) -> No
     The folders of scripts leave the path, where `data` or `evaluate` would hide packages of other people.
     """
     sys.path[:] = [entry for entry in sys.path if not Path(entry or ".").resolve().is_relative_to(SCRIPTS)]
-    app = make_app()
-    add_verb(app, name, verb, cls=cls)
+    app = VerbApp()
+    app.add_verb(name, verb, cls=cls)
     run_app(app, [name, *sys.argv[1:]])

@@ -8,7 +8,7 @@ from typing import Annotated
 import pytest
 import typer
 
-from vidgen.scripts.cli.dispatch import add_verb, dispatch, make_app
+from vidgen.scripts.cli.dispatch import VerbApp, dispatch
 from vidgen.scripts.cli.option_sets import HardwareOptions, SamplerOptions, with_option_sets
 
 
@@ -21,8 +21,8 @@ class SpeedOptions:
 
 
 def run(command, *words: str) -> int:
-    app = make_app()
-    add_verb(app, "go", command)
+    app = VerbApp()
+    app.add_verb("go", command)
     return dispatch(app, ["go", *words])
 
 
