@@ -58,11 +58,7 @@ def inspect(
 
     with progress(source.name, None) as advance:
         report = inspect_source(
-            source,
-            num_frames=num_frames,
-            fps=fps,
-            decode="full" if full else "first",
-            progress=advance,
+            source, num_frames=num_frames, fps=fps, decode="full" if full else "first", progress=advance
         )
     print_json(report) if json else print_inspection(source, report)
 
@@ -94,7 +90,7 @@ def synthesize(
             help="A new or empty folder for the clips, or one video file for all of them.",
         ),
     ],
-    count: Annotated[int, typer.Option("--count", min=1, help="How many clips to make.")],
+    count: Annotated[int, typer.Option(min=1, help="How many clips to make.")],
     num_frames: Annotated[int, typer.Option(min=1, help="Frames of each clip.")] = 17,
     size: SizeOption = "64",
     fps: Annotated[int, typer.Option(min=1, max=1000, help="Frames a second of the clips.")] = 8,

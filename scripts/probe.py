@@ -33,7 +33,7 @@ def probe(
         bool, typer.Option("--best", help="Of every family of layers, show only the best on validation.")
     ] = False,
     report: Annotated[
-        Path | None, typer.Option("--report", metavar="DIR", help="Also write DIR/index.html, a page with the clips.")
+        Path | None, typer.Option(metavar="DIR", help="Also write DIR/index.html, a page with the clips.")
     ] = None,
     protocol: ProtocolOptions,
     seed: SeedOption = 0,

@@ -33,8 +33,7 @@ class LossOptions:
     scale: Annotated[int, typer.Option(min=1, help="super_resolution: how many times larger, each way.")] = 4
     sigma: Annotated[float, typer.Option(help="deblurring: standard deviation of the Gaussian blur, in pixels.")] = 1.5
     mask: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="inpainting: image or video, white where pixels are lost."),
+        Path | None, typer.Option(metavar="FILE", help="inpainting: image or video, white where pixels are lost.")
     ] = None
 
     def check(self) -> None:

@@ -31,7 +31,7 @@ def retrieve(
         str, typer.Option(help="The column of labels: a clip that shares the query's label is a hit.")
     ] = "label",
     layers: BankLayersOption = None,
-    k: Annotated[str, typer.Option("--k", help="Count hits among the first so many clips, as 1,5,10.")] = "1,5,10",
+    k: Annotated[str, typer.Option(help="Count hits among the first so many clips, as 1,5,10.")] = "1,5,10",
     same_group: Annotated[
         bool, typer.Option("--same-group", help="Also find clips of the query's own group (its subject or source).")
     ] = False,

@@ -161,13 +161,7 @@ def check_story(prompt: str | None, prompts_file: Path | None, conditioning: Con
 
 
 def open_pipeline(
-    model: str,
-    settings: dict[str, Any],
-    loras: list[LoraChoice],
-    *,
-    attention: str,
-    text_cache: str,
-    fps: float | None,
+    model: str, settings: dict[str, Any], loras: list[LoraChoice], *, attention: str, text_cache: str, fps: float | None
 ) -> VideoPipeline:
     """Return the pipeline with what the options change of it.
 

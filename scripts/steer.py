@@ -122,13 +122,7 @@ def show(steered: Steered, direction: Direction, by: str, output: Path, as_json:
 
 
 def direction_to_nearest(
-    bank: FeatureBank,
-    key: str,
-    tokenizer: Tokenizer,
-    video: Tensor,
-    count: int,
-    task: str | None,
-    value: str | None,
+    bank: FeatureBank, key: str, tokenizer: Tokenizer, video: Tensor, count: int, task: str | None, value: str | None
 ) -> Direction:
     """Return the direction from a clip to the mean of its nearest in a bank.
 

@@ -24,8 +24,7 @@ ModelArgument = Annotated[str, typer.Argument(help="A pipeline or tokenizer: a s
 BankArgument = Annotated[Path, typer.Argument(metavar="BANK", help="The folder that `vidgen extract` wrote.")]
 ClipsArgument = Annotated[Path, typer.Argument(metavar="CLIP|DIR", help="A clip, or a folder or manifest of clips.")]
 DeviceOption = Annotated[
-    str,
-    typer.Option("--device", help="Where to compute: cpu, cuda, cuda:1, mps; auto takes the GPU if there is one."),
+    str, typer.Option("--device", help="Where to compute: cpu, cuda, cuda:1, mps; auto takes the GPU if there is one.")
 ]
 DtypeOption = Annotated[
     Dtype,
@@ -43,9 +42,7 @@ PlotOption = Annotated[Path | None, typer.Option("--plot", help="Also draw the r
 SizeOption = Annotated[
     str | None,
     typer.Option(
-        "--size",
-        metavar="N|HxW",
-        help="Resize frames to height x width pixels; one number is a square. Default: no.",
+        "--size", metavar="N|HxW", help="Resize frames to height x width pixels; one number is a square. Default: no."
     ),
 ]
 FitOption = Annotated[

@@ -27,13 +27,11 @@ class ProbeOptions:
     """Which probe is fitted, and to which labels."""
 
     kind: Annotated[
-        Kind,
-        typer.Option(help="The probe that is fitted to the features; its settings are chosen on validation."),
+        Kind, typer.Option(help="The probe that is fitted to the features; its settings are chosen on validation.")
     ] = "knn"
     task: Annotated[str, typer.Option(help="The labels to predict: the name of a column of the manifest.")] = "label"
     target_type: Annotated[
-        TargetType | None,
-        typer.Option(help="What the labels are. Default: as they look, whole numbers being classes."),
+        TargetType | None, typer.Option(help="What the labels are. Default: as they look, whole numbers being classes.")
     ] = None
     skip_unlabeled: SkipOption = False
 

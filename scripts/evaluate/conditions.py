@@ -26,18 +26,17 @@ from vidgen.scripts.cli.printing import (
 def conditions(
     *,
     model: ModelOption = "default",
-    n: Annotated[int, typer.Option("--n", min=1, help="How many clips to measure on, of each condition.")] = 24,
+    n: Annotated[int, typer.Option(min=1, help="How many clips to measure on, of each condition.")] = 24,
     only: Annotated[
-        str | None,
-        typer.Option("--only", help="Only these conditions, as image,inpainting. Default: all that the model serves."),
+        str | None, typer.Option(help="Only these conditions, as image,inpainting. Default: all that the model serves.")
     ] = None,
     strength: Annotated[
-        float, typer.Option("--strength", help="video_to_video: noise level to start the video from, in (0, 1].")
+        float, typer.Option(help="video_to_video: noise level to start the video from, in (0, 1].")
     ] = 0.7,
     sampling: SamplerOptions,
     seed: SeedOption = 0,
     sheet: Annotated[
-        Path | None, typer.Option("--sheet", help="Also draw the first clip of each into this .png, .svg or .pdf.")
+        Path | None, typer.Option(help="Also draw the first clip of each into this .png, .svg or .pdf.")
     ] = None,
     hardware: HardwareOptions,
     json: JsonOption = False,

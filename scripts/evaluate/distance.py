@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 def distance(
     *,
     model: ModelOption = "default",
-    n: Annotated[int, typer.Option("--n", min=3, help="How many clips to generate, for twice as many real ones.")] = 64,
+    n: Annotated[int, typer.Option(min=3, help="How many clips to generate, for twice as many real ones.")] = 64,
     real: Annotated[
         Path | None, typer.Option(metavar="BANK", help="Features of real clips, a bank of `vidgen extract`.")
     ] = None,
@@ -43,8 +43,7 @@ def distance(
         Path | None, typer.Option(metavar="BANK", help="Features of generated clips, extracted in the same way.")
     ] = None,
     features: Annotated[
-        str,
-        typer.Option("--features", metavar="NAME|DIR", help="The model whose features are compared, as for --model."),
+        str, typer.Option(metavar="NAME|DIR", help="The model whose features are compared, as for --model.")
     ] = "default",
     layers: LayersOption = "all",
     noise_levels: NoiseLevelsOption = "0.1",

@@ -33,18 +33,13 @@ from vidgen.scripts.cli.printing import (
 def steps(
     *,
     model: ModelOption = "default",
-    n: Annotated[int, typer.Option("--n", min=1, help="How many clips to measure on, of each row.")] = 16,
-    only: Annotated[
-        str | None, typer.Option("--only", help="Only these solvers, as euler,unipc. Default: all.")
-    ] = None,
+    n: Annotated[int, typer.Option(min=1, help="How many clips to measure on, of each row.")] = 16,
+    only: Annotated[str | None, typer.Option(help="Only these solvers, as euler,unipc. Default: all.")] = None,
     evaluations: Annotated[
-        str,
-        typer.Option(
-            "--evaluations", help="How many evaluations of the denoiser a clip may take; several make a row each."
-        ),
+        str, typer.Option(help="How many evaluations of the denoiser a clip may take; several make a row each.")
     ] = "4,8,16",
     tolerances: Annotated[
-        str, typer.Option("--tolerances", help="Tolerances of rk45, which chooses its steps by itself.")
+        str, typer.Option(help="Tolerances of rk45, which chooses its steps by itself.")
     ] = "0.1,0.03",
     guidance_scale: Annotated[
         float | None,

@@ -32,9 +32,7 @@ from vidgen.scripts.cli.printing import (
 def surprise(
     *,
     model: ModelOption = "default",
-    n: Annotated[
-        int, typer.Option("--n", min=1, help="How many quartets of clips to measure on, of each violation.")
-    ] = 50,
+    n: Annotated[int, typer.Option(min=1, help="How many quartets of clips to measure on, of each violation.")] = 50,
     violations: Annotated[
         str, typer.Option(help="Violations to test, as vanishes,teleports; all: every one, and a control without any.")
     ] = "all",

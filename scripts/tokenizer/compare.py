@@ -23,17 +23,13 @@ def compare(
         ),
     ] = None,
     out: Annotated[
-        Path,
-        typer.Option(
-            "--out", metavar="DIR", help="Folder for the runs, results.json and table.md; continued if there."
-        ),
+        Path, typer.Option(metavar="DIR", help="Folder for the runs, results.json and table.md; continued if there.")
     ] = ...,
     clips: Annotated[
-        Path | None,
-        typer.Option("--clips", metavar="DIR", help="Clips to train and measure on, in place of the file's own."),
+        Path | None, typer.Option(metavar="DIR", help="Clips to train and measure on, in place of the file's own.")
     ] = None,
     only: Annotated[
-        str | None, typer.Option("--only", metavar="A,B", help="Only these variants of the file. Default: all.")
+        str | None, typer.Option(metavar="A,B", help="Only these variants of the file. Default: all.")
     ] = None,
     report_file: Annotated[
         Path | None,

@@ -20,23 +20,22 @@ def compare_objectives(
     labeled: Annotated[
         Path | None,
         typer.Option(
-            "--labeled",
-            help="Clips with labels to probe features on, a manifest or folder. Default: synthetic ones only.",
+            help="Clips with labels to probe features on, a manifest or folder. Default: synthetic ones only."
         ),
     ] = None,
-    fps: Annotated[float, typer.Option("--fps", help="Take frames of labeled clips at this rate, a second.")] = 12.5,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps of every variant.")] = 600,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Clips of a training step.")] = 8,
-    preset: Annotated[str, typer.Option("--preset", help="The preset of the tokenizer whose encoder is trained.")] = (
+    fps: Annotated[float, typer.Option(help="Take frames of labeled clips at this rate, a second.")] = 12.5,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of every variant.")] = 600,
+    batch_size: Annotated[int, typer.Option(min=1, help="Clips of a training step.")] = 8,
+    preset: Annotated[str, typer.Option(help="The preset of the tokenizer whose encoder is trained.")] = (
         "kl_causal_4x8x8_16ch"
     ),
-    width: Annotated[int, typer.Option("--width", min=8, help="Width of the denoiser.")] = 192,
-    depth: Annotated[int, typer.Option("--depth", min=1, help="Blocks of the denoiser.")] = 6,
-    head_dim: Annotated[int, typer.Option("--head-dim", min=8, help="Width of the denoiser's attention heads.")] = 48,
-    num_frames: Annotated[int, typer.Option("--num-frames", min=2, help="Frames of a clip.")] = 17,
-    size: Annotated[int, typer.Option("--size", min=16, help="Height and width of clips in pixels.")] = 64,
-    hold_out: Annotated[int, typer.Option("--hold-out", min=2, help="Every N-th file is kept for decoding.")] = 4,
-    shapes: Annotated[int, typer.Option("--shapes", min=50, help="Synthetic clips that probes learn from.")] = 300,
+    width: Annotated[int, typer.Option(min=8, help="Width of the denoiser.")] = 192,
+    depth: Annotated[int, typer.Option(min=1, help="Blocks of the denoiser.")] = 6,
+    head_dim: Annotated[int, typer.Option(min=8, help="Width of the denoiser's attention heads.")] = 48,
+    num_frames: Annotated[int, typer.Option(min=2, help="Frames of a clip.")] = 17,
+    size: Annotated[int, typer.Option(min=16, help="Height and width of clips in pixels.")] = 64,
+    hold_out: Annotated[int, typer.Option(min=2, help="Every N-th file is kept for decoding.")] = 4,
+    shapes: Annotated[int, typer.Option(min=50, help="Synthetic clips that probes learn from.")] = 300,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     json: JsonOption = False,

@@ -59,9 +59,7 @@ def evaluate(
     fit: FitOption = "crop",
     num_frames: Annotated[
         int | None,
-        typer.Option(
-            "--num-frames", min=1, help="Take the first N frames, and leave shorter clips out. Default: all frames."
-        ),
+        typer.Option(min=1, help="Take the first N frames, and leave shorter clips out. Default: all frames."),
     ] = None,
     fps: FpsOption = None,
     max_seconds: SecondsOption = None,
@@ -69,14 +67,10 @@ def evaluate(
         bool, typer.Option("--rate-distortion", help="Also measure bits a pixel and PSNR, beside --codecs.")
     ] = False,
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="Measure --rate-distortion and draw it into this .png, .svg or .pdf.")
+        Path | None, typer.Option(help="Measure --rate-distortion and draw it into this .png, .svg or .pdf.")
     ] = None,
-    codecs: Annotated[
-        str, typer.Option("--codecs", help="Video codecs to compare with, of x264, x265 and av1.")
-    ] = "x264,x265,av1",
-    steps: Annotated[
-        str, typer.Option("--steps", help="Step sizes that continuous latents are rounded to.")
-    ] = "2,1,0.5,0.25",
+    codecs: Annotated[str, typer.Option(help="Video codecs to compare with, of x264, x265 and av1.")] = "x264,x265,av1",
+    steps: Annotated[str, typer.Option(help="Step sizes that continuous latents are rounded to.")] = "2,1,0.5,0.25",
     output: ReportOption = None,
     hardware: FastHardwareOptions,
     json: JsonOption = False,

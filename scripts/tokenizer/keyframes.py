@@ -43,9 +43,7 @@ def keyframes(
     fit: FitOption = "crop",
     num_frames: Annotated[
         int | None,
-        typer.Option(
-            "--num-frames", min=1, help="Take the first N frames, and leave shorter clips out. Default: all frames."
-        ),
+        typer.Option(min=1, help="Take the first N frames, and leave shorter clips out. Default: all frames."),
     ] = None,
     fps: FpsOption = None,
     hardware: FastHardwareOptions,
@@ -70,11 +68,7 @@ def keyframes(
 
 
 def measure(
-    source: Path,
-    model: str,
-    clip_options: dict[str, Any],
-    coding: dict[str, Any],
-    hardware: FastHardwareOptions,
+    source: Path, model: str, clip_options: dict[str, Any], coding: dict[str, Any], hardware: FastHardwareOptions
 ) -> dict[str, Any]:
     """Return the report of `evaluate_keyframes`, with the name of the tokenizer."""
     from vidgen.data.manifests import find_clips
