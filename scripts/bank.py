@@ -1,4 +1,4 @@
-"""`vidgen bank`: what is in a bank of features, several made one, and one for other tools."""
+"""`vidgen bank`: show a bank of features, join several into one, export one for other tools."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from vidgen.errors import VidgenError
-from vidgen.scripts.cli.options import JsonOption
+from vidgen.scripts.cli.dispatch import run_verb
+from vidgen.scripts.cli.options import BankArgument, JsonOption
 from vidgen.scripts.cli.outputs import check_output
 from vidgen.scripts.cli.printing import print_json, print_table
 
@@ -16,13 +17,12 @@ if TYPE_CHECKING:
     from vidgen.representations.bank import FeatureBank
 
 Format = Literal["numpy", "parquet", "datasets"]
-BankArgument = Annotated[Path, typer.Argument(metavar="BANK", help="The folder that `vidgen extract` wrote.")]
 app = typer.Typer(no_args_is_help=True, help="Banks of features: show one, join several, export one.")
 
 
 @app.command()
 def show(bank: BankArgument, json: JsonOption = False) -> None:
-    """What a bank holds and how it was made.
+    """Show what a bank holds and how it was made.
 
     Example: vidgen bank show bank
     """
@@ -43,7 +43,7 @@ def show(bank: BankArgument, json: JsonOption = False) -> None:
 
 
 def describe(bank: FeatureBank) -> dict[str, Any]:
-    """A bank as plain data."""
+    """Return a bank as plain data."""
     splits = [row.split for row in bank.rows if row.split is not None]
     return {
         "rows": len(bank),
@@ -57,15 +57,26 @@ def describe(bank: FeatureBank) -> dict[str, Any]:
 
 @app.command()
 def join(
-    banks: Annotated[list[str], typer.Argument(metavar="[NAME=]BANK...", help="Two or more folders.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="BANK", help="The new bank's folder.")],
+    banks: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]BANK...", help="Two or more folders of banks, each with a name of its own or none."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="BANK", help="Folder of the new bank, which must be new or empty.")
+    ],
     mixed: Annotated[
-        bool, typer.Option("--mixed", help="With names: let clips that were sized or cut differently stand together.")
+        bool,
+        typer.Option(
+            "--mixed", help="Of banks with names: also join features of clips that were resized or cut differently."
+        ),
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Rows of banks that were made alike, or with names, the features of several models on the same clips.
+    """Join banks: the clips of banks that were made alike, or the features of several models on the same clips.
 
+    Banks with names (NAME=BANK) are joined by their features, banks without by their clips.
     Example: vidgen bank join part1 part2 -o whole; vidgen bank join ours=bank wan=other -o both
     """
     check_output(output, folder=True)
@@ -78,16 +89,16 @@ def join(
 
     opened = {name: FeatureBank.load(folder) for name, folder in named.items()}
     if all("=" in text for text in banks):
-        made = join_features(opened, output, mixed=mixed)
+        joined = join_features(opened, output, mixed=mixed)
     elif any("=" in text for text in banks) or mixed:
         raise VidgenError("give a name to every bank to join their features, or to none (and no --mixed) for rows")
     else:
-        made = join_rows(list(opened.values()), output)
-    print_json(describe(made)) if json else print(f"{output}: {len(made)} clips x {len(made.keys)} features")
+        joined = join_rows(list(opened.values()), output)
+    print_json(describe(joined)) if json else print(f"{output}: {len(joined)} clips x {len(joined.keys)} features")
 
 
 def split_name(text: str) -> tuple[str, Path]:
-    """ "ours=bank" as name and folder; without a name the folder is the name. VidgenError for one with a slash or @."""
+    """Return "ours=bank" as name and folder; without = the folder is the name. VidgenError for a name with / or @."""
     name, equals, folder = text.partition("=")
     if not equals:
         return text, Path(text)
@@ -100,11 +111,15 @@ def split_name(text: str) -> tuple[str, Path]:
 def export(
     bank: BankArgument,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="PATH", help="A new folder, or a .parquet file.")],
-    kind: Annotated[Format, typer.Option("--format", help="For NumPy, for tables, for Hugging Face's datasets.")],
+    kind: Annotated[
+        Format,
+        typer.Option("--format", help="Format of the copy: numpy arrays, a parquet table, or Hugging Face's datasets."),
+    ],
     json: JsonOption = False,
 ) -> None:
-    """Write a bank for other tools, shard by shard; parquet needs pyarrow, and datasets the library of that name.
+    """Export a bank for other tools, shard by shard.
 
+    The format parquet needs the package pyarrow, and datasets the package of that name.
     Example: vidgen bank export bank -o arrays --format numpy
     """
     check_output(output)
@@ -119,6 +134,4 @@ def export(
 
 
 if __name__ == "__main__":
-    from vidgen.scripts.main import main_of
-
-    main_of("bank")
+    run_verb("bank", app)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vidgen.errors import VidgenError
+from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.options import (
     DeviceOption,
     Dtype,
     JsonOption,
+    JsonToFile,
     ModelOption,
     find_device,
     find_dtype,
@@ -188,6 +190,4 @@ def show(name: str, report: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    from vidgen.scripts.main import main_of
-
-    main_of("bench")
+    run_verb("bench", bench, cls=JsonToFile)

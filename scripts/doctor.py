@@ -1,4 +1,4 @@
-"""`vidgen doctor`: what this machine has, and what to do about what it has not."""
+"""`vidgen doctor`: what this machine has, and what to do about what it lacks."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Literal
 
 from vidgen.errors import VidgenError
 from vidgen.profiling.roofline import matmul_rate
+from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.options import JsonOption, has_fast_bfloat16
 from vidgen.scripts.cli.printing import print_json
 
@@ -24,7 +25,7 @@ MIN_FREE_GB = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One line: what was looked at, whether it is as it should be, what was found, and what to do if it is not."""
+    """One line of the report: what was checked, its status, what was found, and what to do about a warning."""
 
     name: str
     status: Status
@@ -33,34 +34,39 @@ class Finding:
 
 
 def look_at_python() -> Iterator[Finding]:
+    """Yield the versions of Python and the main packages, and the number of threads."""
     import torch
 
     yield Finding(name="python", status="ok", found=f"{platform.python_version()} ({sys.executable})")
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("torch", "diffusers", "transformers")]
     yield Finding(name="packages", status="ok", found=", ".join(versions))
-    threads, cores = torch.get_num_threads(), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    threads = torch.get_num_threads()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
     fine = not cores or threads <= cores
     advice = f"more threads than the {cores} cores: set OMP_NUM_THREADS={cores}"
-    found = f"{threads} threads" + (f" on {cores} cores" if cores else "")
-    yield Finding(name="threads", status="ok" if fine else "warn", found=found, advice="" if fine else advice)
+    text = f"{threads} threads" + (f" on {cores} cores" if cores else "")
+    yield Finding(name="threads", status="ok" if fine else "warn", found=text, advice="" if fine else advice)
 
 
 def look_at_speed() -> Iterator[Finding]:
-    plain, half = matmul_rate("float32"), matmul_rate("bfloat16")
+    """Yield the rate of matrix products in float32 and bfloat16."""
+    plain = matmul_rate("float32")
+    half = matmul_rate("bfloat16")
     fast = half > 1.2 * plain
     advice = "" if fast else "bfloat16 brings no speed on this CPU: use --dtype float32"
-    found = f"float32 {plain:.0f}, bfloat16 {half:.0f} GFLOP/s"
+    text = f"float32 {plain:.0f}, bfloat16 {half:.0f} GFLOP/s"
     native = "native bfloat16" if has_fast_bfloat16("cpu") else "bfloat16 emulated"
-    yield Finding(name="matmul", status="ok" if fast else "warn", found=f"{found} ({native})", advice=advice)
+    yield Finding(name="matmul", status="ok" if fast else "warn", found=f"{text} ({native})", advice=advice)
 
 
 def look_at_devices() -> Iterator[Finding]:
+    """Yield the GPUs, and whether xformers is installed."""
     import torch
 
     if torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):
-            about = torch.cuda.get_device_properties(i)
-            yield Finding(name=f"cuda:{i}", status="ok", found=f"{about.name}, {about.total_memory / 2**30:.0f} GiB")
+            device = torch.cuda.get_device_properties(i)
+            yield Finding(name=f"cuda:{i}", status="ok", found=f"{device.name}, {device.total_memory / 2**30:.0f} GiB")
     elif torch.backends.mps.is_available():
         yield Finding(name="mps", status="ok", found="Apple GPU; choose it with --device mps")
     else:
@@ -74,6 +80,7 @@ def look_at_devices() -> Iterator[Finding]:
 
 
 def look_at_codecs() -> Iterator[Finding]:
+    """Yield the version of PyAV, and the codecs that it lacks."""
     import av
 
     encoders = [name for name in ("libx264", "ffv1") if not has_codec(name, "w")]
@@ -81,11 +88,12 @@ def look_at_codecs() -> Iterator[Finding]:
     version = ".".join(map(str, av.library_versions["libavcodec"]))
     missing = [f"cannot write {n}" for n in encoders] + [f"cannot read {n}" for n in decoders]
     advice = "install PyAV's own wheels: pip install --force-reinstall --only-binary av av" if missing else ""
-    found = f"PyAV {av.__version__}, libavcodec {version}" + "".join(f"; {m}" for m in missing)
-    yield Finding(name="video", status="warn" if missing else "ok", found=found, advice=advice)
+    text = f"PyAV {av.__version__}, libavcodec {version}" + "".join(f"; {m}" for m in missing)
+    yield Finding(name="video", status="warn" if missing else "ok", found=text, advice=advice)
 
 
 def has_codec(name: str, mode: Literal["r", "w"]) -> bool:
+    """Return whether PyAV can read ("r") or write ("w") a codec."""
     import av
 
     try:
@@ -96,6 +104,7 @@ def has_codec(name: str, mode: Literal["r", "w"]) -> bool:
 
 
 def look_at_models() -> Iterator[Finding]:
+    """Yield the shipped models, and whether each loads."""
     from vidgen.checkpoints.hub import SHIPPED
     from vidgen.pipelines.loading import load_pipeline
 
@@ -113,6 +122,7 @@ def look_at_models() -> Iterator[Finding]:
 
 
 def look_at_disk() -> Iterator[Finding]:
+    """Yield the free space of the current folder, and whether it can be written to."""
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     short = free < MIN_FREE_GB
     advice = "clips and checkpoints need room: free some, or work elsewhere" if short else ""
@@ -123,13 +133,14 @@ def look_at_disk() -> Iterator[Finding]:
 
 
 def look_at_hub() -> Iterator[Finding]:
+    """Yield whether models may be fetched from the hub, and where its cache is."""
     from huggingface_hub import constants
 
     from vidgen.checkpoints.hub import is_offline
 
     cached = "offline (HF_HUB_OFFLINE): models by hub id come from the cache only"
-    found = cached if is_offline() else "models may be fetched"
-    yield Finding(name="hub", status="ok", found=f"{found}; cache {constants.HF_HUB_CACHE}")
+    text = cached if is_offline() else "models may be fetched"
+    yield Finding(name="hub", status="ok", found=f"{text}; cache {constants.HF_HUB_CACHE}")
 
 
 LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (
@@ -138,7 +149,10 @@ LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (
 
 
 def doctor(json: JsonOption = False) -> None:
-    """Look at this machine: versions, speed, devices, codecs, shipped models, disk and hub; one line each."""
+    """Check this machine: versions, speed, devices, codecs, shipped models, disk and hub, a line each.
+
+    Example: vidgen doctor
+    """
     findings = [finding for look in LOOKS for finding in look()]
     if json:
         print_json({"findings": [asdict(finding) for finding in findings]})
@@ -149,6 +163,4 @@ def doctor(json: JsonOption = False) -> None:
 
 
 if __name__ == "__main__":
-    from vidgen.scripts.main import main_of
-
-    main_of("doctor")
+    run_verb("doctor", doctor)

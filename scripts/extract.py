@@ -10,17 +10,18 @@ import typer
 
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Encoder, Pipeline
+from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.options import (
     ClipLengthOption,
     DeviceOption,
     Dtype,
     JsonOption,
+    LayersOption,
     LimitOption,
     NoiseLevelsOption,
     RateOption,
     SeedOption,
     SizeOption,
-    TapsOption,
     check_rate,
     find_device,
     find_dtype,
@@ -92,7 +93,7 @@ def extract(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="BANK", help="The bank's folder; continued if there.")
     ],
-    layers: TapsOption = "all",
+    layers: LayersOption = "all",
     noise_levels: NoiseLevelsOption = "0.1",
     pool: Annotated[str, typer.Option(help="mean, max, temporal, spatial, frame or none.")] = "mean",
     noise: Annotated[
@@ -172,6 +173,4 @@ def extract(
 
 
 if __name__ == "__main__":
-    from vidgen.scripts.main import main_of
-
-    main_of("extract")
+    run_verb("extract", extract)

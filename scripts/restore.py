@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from vidgen.errors import VideoError, VidgenError
-from vidgen.scripts.cli.conditioning import NEW_FROM, PictureFitOption, frames_of
-from vidgen.scripts.cli.guidance import GuidanceScaleOption
-from vidgen.scripts.cli.options import (
-    DeviceOption,
-    Dtype,
-    JsonOption,
-    ModelOption,
-    SeedOption,
-    check_rate,
-    find_device,
-    find_dtype,
-)
+from vidgen.scripts.cli.conditioning import MASKED_FROM, FrameFitOption, read_frames
+from vidgen.scripts.cli.dispatch import run_verb
+from vidgen.scripts.cli.option_sets import HardwareOptions, SamplerOptions, with_option_sets
+from vidgen.scripts.cli.options import Fit, JsonOption, ModelOption, RateOption, SeedOption, check_rate
 from vidgen.scripts.cli.outputs import check_frames, check_output, output_kind
 from vidgen.scripts.cli.printing import describe_memory, note, peak_memory_mb, print_json, progress
 
@@ -30,55 +22,66 @@ if TYPE_CHECKING:
 
     from vidgen.samplers.conditioning.degradations import Degradation
 
-Task = Literal["super_resolution", "deblurring", "colourising", "inpainting"]
+Task = Literal["super_resolution", "deblurring", "colorization", "inpainting"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class LossOptions:
+    """What a clip has lost, and how."""
+
+    task: Annotated[Task, typer.Option(help="What to bring back: resolution, sharpness, colour, or parts of frames.")]
+    scale: Annotated[int, typer.Option(min=1, help="super_resolution: how many times larger, each way.")] = 4
+    sigma: Annotated[float, typer.Option(help="deblurring: standard deviation of the Gaussian blur, in pixels.")] = 1.5
+    mask: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="inpainting: image or video, white where pixels are lost.")
+    ] = None
+
+    def check(self) -> None:
+        """Raise VidgenError for a mask without inpainting, and for inpainting without one."""
+        if (self.task == "inpainting") != (self.mask is not None):
+            raise VidgenError(
+                "--mask says what inpainting is to fill: give it with --task inpainting, and with no other"
+            )
+
+
+@with_option_sets
 def restore(
+    *,
     source: Annotated[Path, typer.Argument(metavar="CLIP", help="A video, an image, or a folder of frames.")],
-    task: Annotated[Task, typer.Option("--task", help="What was lost.")],
-    prompt: Annotated[str, typer.Option("--prompt", help="What the clip shows.")] = "",
+    loss: LossOptions,
+    prompt: Annotated[str, typer.Option(help="What the clip shows, in words.")] = "",
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="File to write (.mp4 .mkv .gif .webp, or a folder for png).")
+        Path, typer.Option("-o", "--output", help="File to write (.mp4 .mkv .gif .webp), or a folder for png frames.")
     ] = Path("restored.mp4"),
     model: ModelOption = "default",
-    scale: Annotated[int, typer.Option("--scale", min=1, help="Of super_resolution: each way.")] = 4,
-    sigma: Annotated[float, typer.Option("--sigma", help="Of deblurring: the Gaussian's, in pixels.")] = 1.5,
-    mask: Annotated[
-        Path | None, typer.Option("--mask", metavar="FILE", help="Of inpainting: image or video, lost where white.")
-    ] = None,
     height: Annotated[
-        int | None, typer.Option(min=1, help="Of the result; default: the model's, as for width.")
+        int | None, typer.Option(min=1, help="Height of the result in pixels. Default: the model's.")
     ] = None,
-    width: Annotated[int | None, typer.Option(min=1)] = None,
-    fps: Annotated[
-        float | None, typer.Option("--fps", help="Rate that frames are taken at; default: the model's.")
+    width: Annotated[
+        int | None, typer.Option(min=1, help="Width of the result in pixels. Default: the model's.")
     ] = None,
-    fit: PictureFitOption = "crop",
+    fps: RateOption = None,
+    fit: FrameFitOption = "crop",
     strength: Annotated[
-        float, typer.Option("--strength", help="Below 1: start from the clip at that noise level.")
+        float, typer.Option(help="Noise level to start from: 1 starts from noise alone, less from the clip itself.")
     ] = 1.0,
-    num_inference_steps: Annotated[int | None, typer.Option(min=1, help="Default: the model's.")] = None,
-    guidance_scale: GuidanceScaleOption = None,
-    sampler: Annotated[str | None, typer.Option(help="Default: the model's.")] = None,
+    sampling: SamplerOptions,
     seed: SeedOption = 0,
-    device: DeviceOption = "auto",
-    dtype: Annotated[Dtype, typer.Option("--dtype", help="Precision of the networks.")] = "float32",
+    hardware: HardwareOptions,
     json: JsonOption = False,
 ) -> None:
     """Restore the first frames of a clip, as many as the model makes at once, without training for it.
 
-    What is left of the clip stays as it is: means of pixels, low frequencies, greys, or whole pixels; the model makes
+    What is left of the clip stays as it is: means of pixels, low frequencies, grays, or whole pixels; the model makes
     the rest. Example: vidgen restore small.mp4 --task super_resolution --prompt "a red circle moves right"
     """
     started = time.perf_counter()
     check_rate(fps)
-    kind = output_kind(output, None)
-    if kind == "latent":
+    if output_kind(output, None) == "latent":
         raise VidgenError(f"{output}: restored clips are pixels; name a video, or a folder for png frames")
-    if (task == "inpainting") != (mask is not None):
-        raise VidgenError("--mask says what inpainting is to fill: give it with --task inpainting, and with no other")
+    loss.check()
     check_output(output, folder=output.suffix == "")
-    for path in (source, mask):
+    for path in (source, loss.mask):
         if path is not None and not path.exists():
             raise VideoError(f"{path}: no such file or folder; check the path")
 
@@ -88,60 +91,50 @@ def restore(
     from vidgen.samplers.conditioning.inpainting import check_strength
 
     check_strength(strength)
-    where = find_device(device)
-    pipe = load_pipeline(model, device=where, dtype=find_dtype(dtype, where))
-    s = pipe.scheduler
-    size, rate = (height or s.height, width or s.width), fps or s.fps
+    pipe = load_pipeline(model, **hardware.settings())
+    scheduler = pipe.scheduler
+    size = (height or scheduler.height, width or scheduler.width)
+    rate = fps or scheduler.fps
     pipe.latent_shape(1, *size)
-    degraded, degradation = read_degraded(
-        source, task, size, rate, s.num_frames, scale=scale, sigma=sigma, mask=mask, fit=fit
-    )
+    degraded, degradation = read_degraded(source, loss, size, rate, scheduler.num_frames, fit)
     check_frames(output, degraded.shape[2])
-    settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale, "sampler": sampler}
-    steps = num_inference_steps or s.num_inference_steps
-    with progress(output.name, steps) as moved:
-        out = restore_clip(
+    with progress(output.name, sampling.used(scheduler)["num_inference_steps"]) as advance:
+        result = restore_clip(
             pipe,
             prompt,
             degraded,
             degradation,
             strength=strength,
             seed=seed,
-            callback_on_step_end=lambda step, x, x0: moved(step + 1),
-            **settings,
+            callback_on_step_end=lambda step, x, x0: advance(step + 1),
+            **sampling.settings(),
         )
-    write_video(out.frames[0], output, fps=rate)
-    frames, seconds = len(out.frames[0]), time.perf_counter() - started
+    frames = result.frames[0]
+    write_video(frames, output, fps=rate)
+    seconds = time.perf_counter() - started
     if json:
-        about = {
-            "model": model,
-            "task": task,
-            "prompt": prompt,
-            "seed": seed,
-            "path": str(output),
-            "num_frames": frames,
-        }
-        print_json({**about, "seconds": round(seconds, 3), "peak_mb": peak_memory_mb()})
+        report = {"model": model, "task": loss.task, "prompt": prompt, "seed": seed, "path": str(output)}
+        report |= {"num_frames": len(frames), "seconds": round(seconds, 3), "peak_mb": peak_memory_mb()}
+        print_json(report)
         return
-    print(f"{output}: {frames} frames of {size[0]}x{size[1]}, {seconds:.1f} s{describe_memory()}", file=sys.stdout)
+    print(f"{output}: {len(frames)} frames of {size[0]}x{size[1]}, {seconds:.1f} s{describe_memory()}")
 
 
 def read_degraded(
-    source: Path,
-    task: Task,
-    size: tuple[int, int],
-    fps: float,
-    most: int,
-    *,
-    scale: int,
-    sigma: float,
-    mask: Path | None,
-    fit: Any,
+    source: Path, loss: LossOptions, size: tuple[int, int], fps: float, max_frames: int, fit: Fit
 ) -> tuple[Tensor, Degradation]:
-    """What is left of a clip of `size` (height, width), (1, channels, t, h, w), and the way it lost the rest.
+    """Return what is left of a clip, (1, channels, t, h, w), and the way it lost the rest.
 
-    At most `most` frames are read, and it is said if there are more. VidgenError for files that cannot be read, a scale
-    that does not divide the size, and a mask of another length.
+    Raises VidgenError for files that cannot be read, a scale that does not divide the size, and a mask of another
+    length.
+
+    Args:
+        source: the clip, a video, an image or a folder of frames.
+        loss: what it has lost.
+        size: height and width of the restored clip.
+        fps: the rate that frames are taken at.
+        max_frames: the most frames that are read; where there are more, a line on stderr says so.
+        fit: how frames get to the size.
     """
     import numpy as np
     import torch
@@ -149,27 +142,27 @@ def read_degraded(
     from vidgen.data.frames import to_tensor
     from vidgen.samplers.conditioning.degradations import Blur, Downsample, Grayscale, Mask
 
-    if task == "super_resolution" and (size[0] % scale or size[1] % scale):
+    task = loss.task
+    scale = loss.scale if task == "super_resolution" else 1
+    if size[0] % scale or size[1] % scale:
         raise VidgenError(f"--scale {scale} does not divide {size[0]}x{size[1]}; choose --height and --width")
-    seen = (size[0] // scale, size[1] // scale) if task == "super_resolution" else size
-    frames = np.stack(list(frames_of(source, fps, seen, fit, most + 1)))
-    if len(frames) > most:
-        note(f"{source}: the first {most} frames are restored, which is what the model makes at once")
-    pixels = to_tensor(frames[:most])[None]
+    frames = np.stack(list(read_frames(source, fps, (size[0] // scale, size[1] // scale), fit, max_frames + 1)))
+    if len(frames) > max_frames:
+        note(f"{source}: the first {max_frames} frames are restored, which is what the model makes at once")
+    pixels = to_tensor(frames[:max_frames])[None]
     if task == "super_resolution":
         return pixels, Downsample(scale)
     if task == "deblurring":
-        return pixels, Blur(sigma)
-    if task == "colourising":
+        return pixels, Blur(loss.sigma)
+    if task == "colorization":
         return Grayscale().apply(pixels), Grayscale()
-    grey = np.stack(list(frames_of(mask, fps, size, fit, pixels.shape[2]))).mean(-1) >= NEW_FROM
-    if len(grey) not in (1, pixels.shape[2]):
-        raise VidgenError(f"{mask}: {len(grey)} frames for a clip of {pixels.shape[2]}; give one image, or as many")
-    gaps = Mask(torch.from_numpy(grey[0] if len(grey) == 1 else grey))
-    return gaps.apply(pixels), gaps
+    num_frames = pixels.shape[2]
+    is_lost = np.stack(list(read_frames(loss.mask, fps, size, fit, num_frames))).mean(-1) >= MASKED_FROM
+    if len(is_lost) not in (1, num_frames):
+        raise VidgenError(f"{loss.mask}: {len(is_lost)} frames for a clip of {num_frames}; give one image, or as many")
+    mask = Mask(torch.from_numpy(is_lost[0] if len(is_lost) == 1 else is_lost))
+    return mask.apply(pixels), mask
 
 
 if __name__ == "__main__":
-    from vidgen.scripts.main import main_of
-
-    main_of("restore")
+    run_verb("restore", restore)

@@ -1,4 +1,4 @@
-"""`vidgen retrieve`: what the features of a bank find."""
+"""`vidgen retrieve`: which clips of a bank are found by the features of others."""
 
 from __future__ import annotations
 
@@ -7,55 +7,64 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vidgen.errors import VidgenError
-from vidgen.scripts.cli.options import JsonOption, SeedOption, parse_names, parse_numbers
+from vidgen.scripts.cli.dispatch import run_verb
+from vidgen.scripts.cli.options import (
+    BankArgument,
+    BankLayersOption,
+    DrawNeighborsOption,
+    JsonOption,
+    SeedOption,
+    parse_counts,
+    parse_names,
+)
 from vidgen.scripts.cli.outputs import check_output
-from vidgen.scripts.cli.printing import print_json, print_table
-from vidgen.scripts.probe import SkipOption
+from vidgen.scripts.cli.printing import format_interval, format_level, print_json, print_table
+from vidgen.scripts.cli.probe_protocols import SkipOption
 
 if TYPE_CHECKING:
     from vidgen.representations.bank import FeatureBank
 
 
 def retrieve(
-    bank: Annotated[Path, typer.Argument(metavar="BANK", help="The folder that `vidgen extract` wrote.")],
-    task: Annotated[str, typer.Option(help="A hit has the query's label in this column.")] = "label",
-    layers: Annotated[str | None, typer.Option(help="Only these, as tokenizer.latents,dit.blocks.3.")] = None,
-    k: Annotated[str, typer.Option("--k", help="Hits among the first so many, as 1,5,10.")] = "1,5,10",
-    same_group: Annotated[bool, typer.Option("--same-group", help="Clips of the query's own group count too.")] = False,
-    skip_unlabelled: SkipOption = False,
-    query: Annotated[str | None, typer.Option(help="Show the clips nearest to the one with this id instead.")] = None,
-    sheet: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Draw some queries and what they find: hits green, others red.")
-    ] = None,
+    bank: BankArgument,
+    task: Annotated[
+        str, typer.Option(help="The column of labels: a clip that shares the query's label is a hit.")
+    ] = "label",
+    layers: BankLayersOption = None,
+    k: Annotated[str, typer.Option(help="Count hits among the first so many clips, as 1,5,10.")] = "1,5,10",
+    same_group: Annotated[
+        bool, typer.Option("--same-group", help="Also find clips of the query's own group (its subject or source).")
+    ] = False,
+    skip_unlabeled: SkipOption = False,
+    query: Annotated[str | None, typer.Option(help="Only show the clips nearest to the one with this id.")] = None,
+    sheet: DrawNeighborsOption = None,
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Find clips of the test split among those of train, by cosine: recall at k, median rank, mean average precision.
+    """Search with clips of test among those of train, by cosine: recall at k, median rank, mean average precision.
 
-    Without such splits every clip is looked for in all others. Clips of one group (subject, source) do not find each
-    other. Example: vidgen retrieve bank --task motion; vidgen retrieve bank --layers tokenizer.latents --query 00003.mp4
+    Without such splits every clip is a query to all others. Clips of a group (subject, source) do not find each other.
+    Example: vidgen retrieve bank --task motion; vidgen retrieve bank --layers tokenizer.latents --query 00003.mp4
     """
     from vidgen.representations.bank import FeatureBank
     from vidgen.representations.search.retrieval import nearest_clips, retrieve_rows
 
-    ks = [int(n) for n in parse_numbers(k, "--k")]
-    if not ks or min(ks) < 1:
-        raise VidgenError(f"--k {k!r} is no list of whole numbers above 0; give some such as 1,5,10")
-    opened, names = FeatureBank.load(bank), parse_names(layers) if layers else None
+    ks = parse_counts(k, "--k")
+    features = FeatureBank.load(bank)
+    names = parse_names(layers) if layers else None
+    key = (names or features.keys)[0]
     if sheet is not None:
-        draw_neighbours(opened, (names or opened.keys)[0], sheet, task, query, same_group)
+        draw_neighbors(features, key, sheet, task, query, same_group)
     if query is not None:
-        key = (names or opened.keys)[0]
-        near = nearest_clips(opened, key, query, max(ks))
+        neighbors = nearest_clips(features, key, query, max(ks))
         if json:
-            print_json({"query": query, "features": key, "neighbours": near})
+            print_json({"query": query, "features": key, "neighbours": neighbors})
             return
-        cells = [(row["id"], row["label"] or "", row["group"] or "", f"{row['cosine']:.3f}") for row in near]
+        cells = [(row["id"], row["label"] or "", row["group"] or "", f"{row['cosine']:.3f}") for row in neighbors]
         print_table(f"nearest to {query} by {key}", ("clip", "label", "group", ">cosine"), cells)
         return
     rows = retrieve_rows(
-        opened, names, task=task, ks=ks, same_group=same_group, skip_unlabelled=skip_unlabelled, seed=seed
+        features, names, task=task, ks=ks, same_group=same_group, skip_unlabelled=skip_unlabeled, seed=seed
     )
     if json:
         print_json({"rows": rows})
@@ -63,10 +72,17 @@ def retrieve(
     print_rows(f"retrieval in {bank}", rows)
 
 
-def draw_neighbours(
-    bank: FeatureBank, key: str, path: Path, task: str, query: str | None = None, same_group: bool = False
-) -> None:
-    """The contact sheet of one query, or of some."""
+def draw_neighbors(bank: FeatureBank, key: str, path: Path, task: str, query: str | None, same_group: bool) -> None:
+    """Draw a contact sheet of queries with their nearest clips.
+
+    Args:
+        bank: the clips.
+        key: the features to search by.
+        path: the picture to write.
+        task: the column of labels that says what a hit is.
+        query: the id of the one query; None draws some.
+        same_group: whether clips of the query's own group are found too.
+    """
     from vidgen.representations.search.clips import list_neighbors
     from vidgen.scripts.plots.neighbour_sheet import draw_sheet, neighbour_tiles
 
@@ -77,15 +93,16 @@ def draw_neighbours(
 
 
 def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
+    """Print a table of retrieval, a line for each feature, and what was searched."""
     ks = list(rows[0]["recall"])
     columns = ("features", ">noise", *(f">R@{k}" for k in ks), ">median rank", ">mAP", ">95% interval", "")
     cells = []
     for row in rows:
-        level = "" if row["noise_level"] is None else f"{row['noise_level']:.2f}"
-        low, high = row["ci"]
         recall = [f"{row['recall'][k]:.3f}" for k in ks]
-        scores = (f"{row['median_rank']:.1f}", f"{row['test']:.3f}", f"{low:.3f} - {high:.3f}")
-        cells.append((row["layer"], level, *recall, *scores, "baseline" if row["baseline"] else ""))
+        scores = (f"{row['median_rank']:.1f}", f"{row['test']:.3f}", format_interval(row["ci"]))
+        cells.append(
+            (row["layer"], format_level(row["noise_level"]), *recall, *scores, "baseline" if row["baseline"] else "")
+        )
     print_table(title, columns, cells)
     first = rows[0]
     left = f", {first['unanswered']} more without a clip to be found" if first["unanswered"] else ""
@@ -93,6 +110,4 @@ def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    from vidgen.scripts.main import main_of
-
-    main_of("retrieve")
+    run_verb("retrieve", retrieve)

@@ -1,8 +1,9 @@
-"""From prompts to files: latents of a batch of clips, or a long clip piece by piece; what was made is never lost."""
+"""Sampling of clips to files, in batches or window by window; latents outlive a failure of what comes after them."""
 
 from __future__ import annotations
 
 import shlex
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from vidgen.pipelines.rollout import WindowConfig
     from vidgen.pipelines.video import VideoPipeline
+    from vidgen.tokenizers.files.token_writing import TokenWriter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +46,12 @@ class Latents:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What all clips of a command share. `size` is (frames, height, width), `settings` and `given` go to the pipeline's
-    call, `story` holds the prompts of a clip that changes, `loras` names what was put on the model; `kind` and `keep`
-    say what is written."""
+    """What all clips of a command share.
+
+    `size` is (frames, height, width); `settings` and `conditions` go to the pipeline's call; `schedule` holds the
+    (first frame, prompt) pairs of a clip whose prompt changes; `loras` names the weights added to the model; `kind`
+    is the format of the outputs, and `keep` whether latents stay beside them.
+    """
 
     pipe: VideoPipeline
     model: str
@@ -56,125 +61,166 @@ class Run:
     keep: bool
     windows: WindowConfig
     settings: dict[str, Any]
-    given: dict[str, Any] = field(default_factory=dict)
-    story: list[tuple[int, str]] | None = None
+    conditions: dict[str, Any] = field(default_factory=dict)
+    schedule: list[tuple[int, str]] | None = None
     loras: tuple[str, ...] = ()
 
     @property
     def steps(self) -> int:
+        """Denoising steps of a clip."""
         return self.settings["num_inference_steps"] or self.pipe.scheduler.num_inference_steps
 
-    def said(self, job: Job) -> dict[str, Any]:
-        """What a file of latents says of its clip."""
+    @property
+    def is_long(self) -> bool:
+        """Whether a clip takes more than one window."""
+        return self.size[0] > self.windows.num_frames or self.schedule is not None
+
+    def describe(self, job: Job) -> dict[str, Any]:
+        """Return what a file of latents says of its clip."""
         lora = {"lora": ", ".join(self.loras)} if self.loras else {}
         return {"prompt": job.prompt, "seed": self.seed, "copy": job.copy, "model": self.model, **lora}
 
-    def kept(self, job: Job) -> Path:
-        """Where the latents of a clip go."""
+    def latents_path(self, job: Job) -> Path:
+        """Return the file that the latents of a clip go to."""
         return job.output if self.kind == "latent" else beside(job.output, ".latents.safetensors")
 
 
-def generate(run: Run, jobs: list[Job]) -> list[Latents]:
-    """Latents of the jobs' clips; each depends on prompt, copy and seed alone."""
+def make_clips(run: Run, jobs: list[Job], batch_size: int) -> list[dict[str, Any]]:
+    """Make the clips of all jobs, and return the drift of each where they are long.
+
+    Raises VidgenError, before any work, where they do not fit in the memory that is free.
+    """
+    from vidgen.scripts.cli.sampling_memory import check_sampling
+
+    num_frames, *frame = run.size
+    size = (min(num_frames, run.windows.num_frames), *frame)
+    batch = 1 if run.is_long else min(batch_size, len(jobs))
+    check_sampling(run.pipe, size, batch, is_window=run.is_long, decodes=run.kind != "latent")
+    if run.is_long:
+        return [make_long(run, job) for job in jobs]
+    for first in range(0, len(jobs), batch_size):
+        make_batch(run, jobs[first : first + batch_size])
+    return []
+
+
+def make_batch(run: Run, jobs: list[Job]) -> None:
+    """Make the clips of a few jobs at once; each depends on its prompt, copy and the seed alone."""
     from vidgen.diffusion.noise import sample_generator
 
-    what = f"{jobs[0].output.name} ..." if len(jobs) > 1 else jobs[0].output.name
+    label = f"{jobs[0].output.name} ..." if len(jobs) > 1 else jobs[0].output.name
     num_frames, height, width = run.size
-    with progress(what, run.steps) as moved, stopped_kept(run, jobs, num_frames):
-        made = run.pipe(
+    with progress(label, run.steps) as advance, saves_stopped(run, jobs, num_frames):
+        batch = run.pipe(
             [job.prompt for job in jobs],
             num_frames=num_frames,
             height=height,
             width=width,
             generator=[sample_generator(run.seed, job.copy) for job in jobs],
             output_type="latent",
-            callback_on_step_end=lambda step, x, x0: moved(step + 1),
+            callback_on_step_end=lambda step, x, x0: advance(step + 1),
             **run.settings,
-            **run.given,
+            **run.conditions,
         ).latents
-    return [Latents(latents=z[None], num_frames=num_frames, height=height, width=width) for z in made]
+    for job, latents in zip(jobs, batch, strict=True):
+        write_clip(run, job, Latents(latents=latents[None], num_frames=num_frames, height=height, width=width))
 
 
-def finish(run: Run, job: Job, clip: Latents) -> None:
-    """Latents to disk, then decoded to a file beside them; where that fails, they stay, and the error says so."""
+def write_clip(run: Run, job: Job, clip: Latents) -> None:
+    """Write latents, and decode them to a file beside them; where that fails, they stay, and the error says so."""
     from vidgen.data.writing import write_video
     from vidgen.tokenizers.files.token_writing import write_tokens
 
-    kept = run.kept(job)
-    write_tokens(kept, clip, run.pipe.vae, fps=job.fps, extra=run.said(job))
+    path = run.latents_path(job)
+    write_tokens(path, clip, run.pipe.vae, fps=job.fps, extra=run.describe(job))
     if run.kind == "latent":
         return
-    with latents_kept(kept, job.output, run.model):
+    with names_latents(path, job.output, run.model):
         frames = run.pipe.decode(clip.latents, clip.num_frames, clip.height, clip.width)[0]
         write_video(frames, job.output, fps=job.fps)
     if not run.keep:
-        kept.unlink()
+        path.unlink()
 
 
 def make_long(run: Run, job: Job) -> dict[str, Any]:
-    """One clip longer than a window: latents and frames go to their files as they come, in memory for one window.
+    """Make one clip longer than a window: latents and frames go to their files as they come, in memory for one window.
 
     Returns its drift from window to window. Where it breaks off, the latents so far are kept, and the error says how to
     go on from them.
     """
     from vidgen.data.writing import write_video
-    from vidgen.diffusion.noise import sample_generator
-    from vidgen.metrics.drift import describe_drift, measure_segment
-    from vidgen.pipelines.rollout import rollout
+    from vidgen.metrics.drift import describe_drift
     from vidgen.tokenizers.files.token_writing import Author, writing_tokens
+
+    _, height, width = run.size
+    path = run.latents_path(job)
+    written = Windows()
+    failure = None
+    with writing_tokens(path, Author.of(run.pipe.vae)) as writer:
+        frames = make_windows(run, job, writer, written)
+        try:
+            with saves_stopped(run, [job], run.windows.num_frames):
+                if run.kind == "latent":
+                    deque(frames, maxlen=0)
+                else:
+                    write_video(frames, job.output, fps=job.fps)
+        except (Exception, KeyboardInterrupt) as error:
+            if not written.num_frames:
+                raise
+            failure = error
+        size = {"num_frames": written.num_frames, "height": height, "width": width}
+        writer.finish(**size, fps=job.fps, extra=run.describe(job))
+    if failure is not None:
+        with names_latents(path, beside(job.output, ".mp4") if run.kind == "latent" else job.output, run.model):
+            raise failure
+    if not run.keep and run.kind != "latent":
+        path.unlink()
+    for start, prompt in run.schedule or []:
+        if prompt not in written.prompts:
+            note(f"no window began between frame {start} and the next prompt's, so this one was not shown: {prompt}")
+    return describe_drift(written.segments)
+
+
+@dataclass(kw_only=True)
+class Windows:
+    """What has been written of a long clip: its frames, the prompts that were used, and a row of drift a window."""
+
+    num_frames: int = 0
+    prompts: set[str] = field(default_factory=set)
+    segments: list[dict[str, Any]] = field(default_factory=list)
+
+
+def make_windows(run: Run, job: Job, writer: TokenWriter, written: Windows) -> Iterator[np.ndarray]:
+    """Yield the frames of a long clip window by window, whose latents go to `writer`, and keep account in `written`."""
+    from vidgen.diffusion.noise import sample_generator
+    from vidgen.metrics.drift import measure_segment
+    from vidgen.pipelines.rollout import rollout
     from vidgen.tokenizers.streaming.chunks import Tokens
 
     num_frames, height, width = run.size
-    kept, done, failure, held, segments = run.kept(job), 0, None, set(), []
-    with writing_tokens(kept, Author.of(run.pipe.vae)) as writer, progress(job.output.name, num_frames) as moved:
-
-        def frames() -> Iterator[np.ndarray]:
-            nonlocal done
-            pieces = rollout(
-                run.pipe,
-                run.story or job.prompt,
-                num_frames,
-                windows=run.windows,
-                height=height,
-                width=width,
-                generator=sample_generator(run.seed, job.copy),
-                **run.settings,
-                **run.given,
-            )
-            for piece in pieces:
-                writer.add(Tokens(latents=piece.latents))
-                held.add(piece.prompt)
-                segments.append(measure_segment(piece.frames, piece.start))
-                done = piece.start + len(piece.frames)
-                yield piece.frames
-                moved(done)
-
-        try:
-            with stopped_kept(run, [job], run.windows.num_frames):
-                if run.kind == "latent":
-                    for _ in frames():
-                        pass
-                else:
-                    write_video(frames(), job.output, fps=job.fps)
-        except (Exception, KeyboardInterrupt) as error:
-            if not done:
-                raise
-            failure = error
-        writer.finish(num_frames=done, height=height, width=width, fps=job.fps, extra=run.said(job))
-    if failure is not None:
-        with latents_kept(kept, beside(job.output, ".mp4") if run.kind == "latent" else job.output, run.model):
-            raise failure
-    if not run.keep and run.kind != "latent":
-        kept.unlink()
-    for start, prompt in run.story or []:
-        if prompt not in held:
-            note(f"no window began between frame {start} and the next prompt's, so this one was not shown: {prompt}")
-    return describe_drift(segments)
+    chunks = rollout(
+        run.pipe,
+        run.schedule or job.prompt,
+        num_frames,
+        windows=run.windows,
+        height=height,
+        width=width,
+        generator=sample_generator(run.seed, job.copy),
+        **run.settings,
+        **run.conditions,
+    )
+    with progress(job.output.name, num_frames) as advance:
+        for chunk in chunks:
+            writer.add(Tokens(latents=chunk.latents))
+            written.prompts.add(chunk.prompt)
+            written.segments.append(measure_segment(chunk.frames, chunk.start))
+            written.num_frames = chunk.start + len(chunk.frames)
+            yield chunk.frames
+            advance(written.num_frames)
 
 
 @contextmanager
-def stopped_kept(run: Run, jobs: list[Job], num_frames: int) -> Iterator[None]:
-    """Where sampling breaks off, writes the latents as they were before that step, and says where."""
+def saves_stopped(run: Run, jobs: list[Job], num_frames: int) -> Iterator[None]:
+    """Write the latents as they were before the step where sampling breaks off, and say where they are."""
     from vidgen.samplers.solvers import SamplingError
     from vidgen.tokenizers.files.token_writing import write_tokens
 
@@ -185,15 +231,15 @@ def stopped_kept(run: Run, jobs: list[Job], num_frames: int) -> Iterator[None]:
         paths = [beside(job.output, ".stopped.safetensors") for job in jobs]
         for job, path, z in zip(jobs, paths, error.latents, strict=True):
             clip = Latents(latents=z[None], num_frames=num_frames, height=height, width=width)
-            write_tokens(path, clip, run.pipe.vae, fps=job.fps, extra=run.said(job))
-        where = str(paths[0]) if len(paths) == 1 else f"{paths[0]} ... {paths[-1]}"
-        raise VidgenError(f"{error}; the noisy latents before that step are in {where}") from error
+            write_tokens(path, clip, run.pipe.vae, fps=job.fps, extra=run.describe(job))
+        names = str(paths[0]) if len(paths) == 1 else f"{paths[0]} ... {paths[-1]}"
+        raise VidgenError(f"{error}; the noisy latents before that step are in {names}") from error
 
 
 @contextmanager
-def latents_kept(kept: Path, output: Path, model: str) -> Iterator[None]:
-    """Adds to whatever fails inside how to go on from the latents."""
-    command = shlex.join(["vidgen", "tokenizer", "decode", str(kept), "--model", model, "-o", str(output)])
+def names_latents(path: Path, output: Path, model: str) -> Iterator[None]:
+    """Add to the message of whatever fails inside how to go on from the latents in `path`."""
+    command = shlex.join(["vidgen", "tokenizer", "decode", str(path), "--model", model, "-o", str(output)])
     hint = f"the latents are safe; go on with: {command}"
     try:
         yield

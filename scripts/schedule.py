@@ -3,55 +3,58 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vidgen.errors import VidgenError
-from vidgen.scripts.cli.options import JsonOption
-from vidgen.scripts.cli.outputs import check_output
+from vidgen.scripts.cli.dispatch import run_verb
+from vidgen.scripts.cli.options import JsonOption, PlotOption
+from vidgen.scripts.cli.outputs import check_plot
 from vidgen.scripts.cli.printing import print_json, print_table
 
 if TYPE_CHECKING:
-    from vidgen.diffusion.paths import ProbabilityPath as NoisePath
+    from torch import Tensor
+
+    from vidgen.diffusion.paths import ProbabilityPath
     from vidgen.pipelines.video import VideoPipeline
 
-app = typer.Typer(help="Noise levels of training and sampling.", no_args_is_help=True)
+app = typer.Typer(help="Noise levels that a model is trained and sampled at.", no_args_is_help=True)
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
-PLOTS = (".png", ".svg", ".pdf")
 
 
 @app.callback()
 def schedule() -> None:
-    """Noise levels of training and sampling."""
+    """Keep `show` a verb of its own: a group with a single verb would otherwise be that verb."""
 
 
 @app.command()
 def show(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A shipped name, a folder or a hub id.")] = "default",
-    num_inference_steps: Annotated[int | None, typer.Option(min=1, help="Steps; default: the model's.")] = None,
-    num_frames: Annotated[int | None, typer.Option(min=1, help="Clips of this size, where the shift grows.")] = None,
-    height: Annotated[int | None, typer.Option(min=1)] = None,
-    width: Annotated[int | None, typer.Option(min=1)] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="F.png", help="Also draw it: .png, .svg or .pdf.")] = None,
+    num_inference_steps: Annotated[
+        int | None, typer.Option(min=1, help="Denoising steps. Default: the model's.")
+    ] = None,
+    num_frames: Annotated[
+        int | None, typer.Option(min=1, help="Frames of a clip; levels may depend on the size. Default: the model's.")
+    ] = None,
+    height: Annotated[int | None, typer.Option(min=1, help="Height in pixels. Default: the model's.")] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Width in pixels. Default: the model's.")] = None,
+    plot: PlotOption = None,
     json: JsonOption = False,
 ) -> None:
-    """The distribution of noise levels in training, and the sampler's steps, with alpha, sigma and log SNR at each.
+    """Show the noise levels of training and the steps of sampling, with alpha, sigma and log SNR at each.
 
     Example: vidgen schedule show default --plot schedule.png
     """
     if plot is not None:
-        if plot.suffix.lower() not in PLOTS:
-            raise VidgenError(f"--plot {plot}: no picture is known for {plot.suffix!r}; use {', '.join(PLOTS)}")
-        check_output(plot)
+        check_plot(plot)
 
     from vidgen.pipelines.loading import load_pipeline
 
     pipe = load_pipeline(model)
-    s = pipe.scheduler
-    size = (num_frames or s.num_frames, height or s.height, width or s.width)
-    report = {"model": model, **describe_schedule(pipe, size, num_inference_steps or s.num_inference_steps)}
+    scheduler = pipe.scheduler
+    size = (num_frames or scheduler.num_frames, height or scheduler.height, width or scheduler.width)
+    report = {"model": model, **describe_schedule(pipe, size, num_inference_steps or scheduler.num_inference_steps)}
     if plot is not None:
         if not report["quantiles"]:
             raise VidgenError(f"--plot draws the levels of training, and {model} says nothing of them; leave it out")
@@ -65,21 +68,22 @@ def show(
 
 
 def describe_schedule(pipe: VideoPipeline, size: tuple[int, int, int], steps: int) -> dict[str, Any]:
-    """Everything that `show` prints, for clips of `size` (frames, height, width)."""
+    """Return everything that `show` prints, for clips of `size` (frames, height, width)."""
     import torch
 
     from vidgen.diffusion.noise import TimeDistribution
 
-    s, shape = pipe.scheduler, pipe.latent_shape(*size)
+    scheduler = pipe.scheduler
+    shape = pipe.latent_shape(*size)
     time = pipe.time_for(shape)
     u = torch.tensor(QUANTILES, dtype=torch.float64)
-    trained = isinstance(time, TimeDistribution)  # of a published model it is not said
-    levels = zip(QUANTILES, time.quantile(u), strict=True) if trained else ()
+    levels = ()
+    if isinstance(time, TimeDistribution):  # published models do not say how they were trained
+        levels = zip(QUANTILES, time.quantile(u), strict=True)
     return {
-        "path": s.path,
-        "prediction_type": s.prediction_type,
-        "parametrisation": s.prediction_type,  # its name before, for one version
-        "sampler": s.sampler,
+        "path": scheduler.path,
+        "prediction_type": scheduler.prediction_type,
+        "sampler": scheduler.sampler,
         "num_frames": size[0],
         "height": size[1],
         "width": size[2],
@@ -91,31 +95,31 @@ def describe_schedule(pipe: VideoPipeline, size: tuple[int, int, int], steps: in
     }
 
 
-def describe_level(t: Any, path: NoisePath) -> dict[str, float | None]:
-    """t, alpha, sigma and ln(alpha^2 / sigma^2), which is None where it is infinite."""
-    alpha, sigma = path.alpha(t).item(), path.sigma(t).item()
+def describe_level(t: Tensor, path: ProbabilityPath) -> dict[str, float | None]:
+    """Return t, alpha, sigma and ln(alpha^2 / sigma^2), which is None where it is infinite."""
+    alpha = path.alpha(t).item()
+    sigma = path.sigma(t).item()
     log_snr = 2.0 * (math.log(alpha) - math.log(sigma)) if alpha > 0 and sigma > 0 else None
     return {"t": t.item(), "alpha": alpha, "sigma": sigma, "log_snr": log_snr}
 
 
 def print_schedule(report: dict[str, Any]) -> None:
+    """Print what the schedule is, and tables of the levels of training and sampling."""
     time = report["time"]
     size = f"{report['num_frames']} frames of {report['height']}x{report['width']}"
     print(f"{report['model']}: predicts {report['prediction_type']} on the {report['path']} path")
     tokens = f"{report['latent_frames']} latent frames of {report['tokens_per_frame']} tokens"
     print(f"{describe_time(time)}; for {size}, {tokens}")
-    for title, first, rows in (
-        ("training: shares of draws below a level", "share", report["quantiles"]),
-        (f"sampling: {len(report['steps']) - 1} steps of {report['sampler']}", "step", report["steps"]),
-    ):
-        if not rows:
-            continue
-        key = "u" if first == "share" else "step"
-        print_table(title, (f">{first}", ">t", ">alpha", ">sigma", ">log SNR"), [cells(row, key) for row in rows])
+    columns = (">t", ">alpha", ">sigma", ">log SNR")
+    if quantiles := report["quantiles"]:
+        print_table("training: shares of draws below a level", (">share", *columns), [cells(q, "u") for q in quantiles])
+    steps = report["steps"]
+    title = f"sampling: {len(steps) - 1} steps of {report['sampler']}"
+    print_table(title, (">step", *columns), [cells(step, "step") for step in steps])
 
 
 def describe_time(time: dict[str, Any]) -> str:
-    """A time distribution, or a published scheduler, in words."""
+    """Return a time distribution, or a published scheduler, in words."""
     if "scheduler" in time:
         return f"diffusers' {time['scheduler']}; the levels of training are not said"
     shape = {"logit_normal": ("mean", "std"), "log_normal": ("mean", "std"), "mode": ("mode_scale",), "uniform": ()}
@@ -124,12 +128,11 @@ def describe_time(time: dict[str, Any]) -> str:
 
 
 def cells(row: dict[str, Any], first: str) -> tuple[str, ...]:
+    """Return a level as cells of a table, after the column `first`."""
     end = "inf" if row["sigma"] == 0 else "-inf"
     snr = end if row["log_snr"] is None else f"{row['log_snr']:.3f}"
     return f"{row[first]:g}", f"{row['t']:.4f}", f"{row['alpha']:.4f}", f"{row['sigma']:.4f}", snr
 
 
 if __name__ == "__main__":
-    from vidgen.scripts.main import main_of
-
-    main_of("schedule")
+    run_verb("schedule", app)

@@ -1,45 +1,46 @@
-"""`vidgen solvers`: what each solver is worth where the truth is known, measured on the spot."""
+"""`vidgen solvers`: the accuracy of each solver on data whose exact solution is known, measured on the spot."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from vidgen.errors import VidgenError
+from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.options import JsonOption, parse_names
 from vidgen.scripts.cli.printing import print_json, print_table, progress
 
-app = typer.Typer(help="Solvers, measured where the truth is known.", no_args_is_help=True)
-OnlyOption = Annotated[str | None, typer.Option("--only", help="Only these, as euler,unipc.")]
+app = typer.Typer(help="Accuracy of solvers on data whose exact solution is known.", no_args_is_help=True)
+OnlyOption = Annotated[
+    str | None, typer.Option("--only", help="Measure only these solvers, as euler,unipc. Default: all.")
+]
 
 
 @app.command()
 def orders(only: OnlyOption = None, json: JsonOption = False) -> None:
-    """Claimed and measured order of convergence of each solver on each path, on Gaussian data.
+    """Measure the order of convergence of each solver on each path, on Gaussian data, beside the claimed one.
 
     Example: vidgen solvers orders --only heun,unipc
     """
     from vidgen.samplers.evaluation.convergence import measure_orders
 
-    rows, names = [], chosen(only)
-    with progress("solvers", len(names)) as moved:
-        for i, name in enumerate(names):
-            rows += measure_orders([name])
-            moved(i + 1)
+    rows = measure_each(only, lambda name: measure_orders([name]))
     if json:
         print_json({"rows": rows})
         return
     columns = ("solver", "path", ">claimed", ">measured", ">noise to data", ">evaluations a step", "")
     lines = []
-    for r in rows:
-        found = (f"{r['measured']:.2f}", f"{r['whole_run']:.2f}")
-        lines.append((r["name"], r["path"], r["claimed"], *found, r["evaluations"], about(r)))
+    for row in rows:
+        orders = (row["claimed"], f"{row['measured']:.2f}", f"{row['whole_run']:.2f}")
+        lines.append((row["name"], row["path"], *orders, row["evaluations"], describe_order(row)))
     print_table("order of convergence on Gaussian data", columns, lines)
     print("measured: between log SNRs of -4.4 and 4.4; noise to data: in even steps of t, ends included")
 
 
-def about(row: dict[str, Any]) -> str:
+def describe_order(row: dict[str, Any]) -> str:
+    """Return what is to be said about how an order was measured."""
     if row["name"] == "rk45":
         return "fixed steps; noise to data: over evaluations, by tolerance"
     return "of the distribution" if row["stochastic"] else ""
@@ -47,11 +48,11 @@ def about(row: dict[str, Any]) -> str:
 
 @app.command()
 def matrix(
-    steps: Annotated[int, typer.Option(min=1, help="Steps of every run.")] = 32,
+    steps: Annotated[int, typer.Option(min=1, help="Steps that every solver takes.")] = 32,
     only: OnlyOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Error of moments on a mixture of Gaussians, for every objective, path and solver.
+    """Measure the error of moments on a mixture of Gaussians, for every prediction type, path and solver.
 
     Of the mean, the standard deviation and the cube root of the third moment the largest error counts; the mixture's
     standard deviation is about 1. Example: vidgen solvers matrix --steps 16
@@ -59,11 +60,7 @@ def matrix(
     from vidgen.diffusion.paths import PREDICTION_TYPES
     from vidgen.samplers.evaluation.convergence import moment_matrix
 
-    rows, names = [], chosen(only)
-    with progress("solvers", len(names)) as moved:
-        for i, name in enumerate(names):
-            rows += moment_matrix([name], steps=steps)
-            moved(i + 1)
+    rows = measure_each(only, lambda name: moment_matrix([name], steps=steps))
     if json:
         print_json({"steps": steps, "rows": rows})
         return
@@ -76,8 +73,19 @@ def matrix(
     print_table(f"largest error of moments after {steps} steps", columns, lines)
 
 
-def chosen(only: str | None) -> list[str]:
-    """The solvers asked for, all by default. VidgenError for a name that is none."""
+def measure_each(only: str | None, measure: Callable[[str], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the rows of the solvers named, all by default, one solver after the other."""
+    rows = []
+    names = choose_solvers(only)
+    with progress("solvers", len(names)) as advance:
+        for done, name in enumerate(names, start=1):
+            rows += measure(name)
+            advance(done)
+    return rows
+
+
+def choose_solvers(only: str | None) -> list[str]:
+    """Return the solvers named, all by default. VidgenError for a name that is none."""
     from vidgen.samplers.solvers import SAMPLERS
 
     names = list(SAMPLERS) if only is None else parse_names(only)
@@ -88,6 +96,4 @@ def chosen(only: str | None) -> list[str]:
 
 
 if __name__ == "__main__":
-    from vidgen.scripts.main import main_of
-
-    main_of("solvers")
+    run_verb("solvers", app)

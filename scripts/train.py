@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vidgen.errors import VidgenError
+from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.options import JsonOption, find_device
 from vidgen.scripts.cli.printing import note, print_json, print_table
 
@@ -18,20 +19,22 @@ if TYPE_CHECKING:
 
 def train(
     recipe: Annotated[
-        str | None, typer.Argument(metavar="RECIPE", help="A shipped recipe's name, or a YAML file.")
+        str | None, typer.Argument(metavar="RECIPE", help="The name of a shipped recipe, or a YAML file.")
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="As steps=100 data.size=[64,64].")
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Keys of the recipe to change, as steps=100 data.size=[64,64]."),
     ] = None,
-    list_recipes: Annotated[bool, typer.Option("--list", help="Name the shipped recipes.")] = False,
+    list_recipes: Annotated[bool, typer.Option("--list", help="Only print the names of the shipped recipes.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the whole recipe, every key with its value.")
+        bool, typer.Option("--dry-run", help="Only print the whole recipe, every key with its value.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Train by a recipe. After a stop, the same command goes on from the last checkpoint in the run's folder (`out`).
+    """Train a model by a recipe.
 
-    Every key that a recipe can have is printed by `vidgen train RECIPE --dry-run`.
+    After a stop, the same command goes on from the last checkpoint in the run's folder (`out`). `vidgen train RECIPE
+    --dry-run` prints every key that a recipe can have.
     Example: vidgen train tokenizer_default out=runs/mine steps=500
     """
     from vidgen.train.config.files import load_recipe
@@ -50,20 +53,21 @@ def train(
 
 
 def show_recipes(as_json: bool) -> None:
-    """The shipped recipes, each with the first line of comment in its file."""
-    from vidgen.train.config.files import shipped_recipes
+    """Print the shipped recipes, each with the first line of comment in its file."""
+    from vidgen.train.recipe_files import shipped_recipes
 
-    rows = []
+    rows: list[tuple[str, str]] = []
     for path in shipped_recipes():
         first = path.read_text(encoding="utf-8").splitlines()[0]
         rows.append((path.stem, first.lstrip("# ") if first.startswith("#") else ""))
     if as_json:
-        print_json({"recipes": [{"name": name, "about": about} for name, about in rows]})
+        print_json({"recipes": [{"name": name, "about": comment} for name, comment in rows]})
         return
     print_table("shipped recipes", ("name", "about"), rows)
 
 
 def print_recipe(config: LoopConfig, as_json: bool) -> None:
+    """Print every key of a recipe with its value, as YAML or JSON."""
     from omegaconf import OmegaConf
 
     resolved = OmegaConf.structured(config)
@@ -74,22 +78,24 @@ def print_recipe(config: LoopConfig, as_json: bool) -> None:
 
 
 def run_recipe(config: LoopConfig, as_json: bool) -> None:
-    """Trains to the end and says where the model is; on Ctrl-C says where it stands."""
+    """Train to the end and print where the model is; on Ctrl-C say which checkpoint is saved."""
     from vidgen.train.runtime.checkpoints import checkpoint_steps
     from vidgen.train.runtime.distributed import is_rank_zero
     from vidgen.train.runtime.loop import open_run
     from vidgen.train.runtime.loop import train as train_loop
 
     run = Path(config.out)
-    if is_rank_zero() and (done := checkpoint_steps(run)):
+    if is_rank_zero() and (finished := checkpoint_steps(run)):
         open_run(config)  # refuses a run of another recipe before this says that it goes on with it
-        note(f"{run}: resuming from step {done[-1]} of {config.steps}")
+        note(f"{run}: resuming from step {finished[-1]} of {config.steps}")
     try:
         final = train_loop(config)
     except KeyboardInterrupt:
         if saved := checkpoint_steps(run):
-            where = run / f"checkpoint-{saved[-1]}"
-            raise KeyboardInterrupt(f"interrupted; {where} is saved: the same command goes on from there") from None
+            checkpoint = run / f"checkpoint-{saved[-1]}"
+            raise KeyboardInterrupt(
+                f"interrupted; {checkpoint} is saved: the same command goes on from there"
+            ) from None
         raise KeyboardInterrupt(f"interrupted before the first checkpoint of {run}") from None
     if not is_rank_zero():
         return
@@ -102,18 +108,17 @@ def run_recipe(config: LoopConfig, as_json: bool) -> None:
 
 
 def last_metrics(run: Path) -> dict[str, Any]:
-    """The last value of everything in metrics.jsonl; {} where nothing was logged."""
-    path, found = run / "metrics.jsonl", {}
+    """Return the last value of every metric in metrics.jsonl; {} where nothing was logged."""
+    path = run / "metrics.jsonl"
+    metrics: dict[str, Any] = {}
     if path.is_file():
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
-                found |= json_format.loads(line)
+                metrics |= json_format.loads(line)
             except ValueError:  # a line cut short by a kill
                 continue
-    return found
+    return metrics
 
 
 if __name__ == "__main__":
-    from vidgen.scripts.main import main_of
-
-    main_of("train")
+    run_verb("train", train)

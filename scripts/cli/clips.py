@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vidgen.errors import VideoError, VidgenError
+from vidgen.scripts.cli.options import (
+    Fit,
+    FitOption,
+    FpsOption,
+    LengthOption,
+    SecondsOption,
+    SizeOption,
+    check_rate,
+    parse_size,
+)
 from vidgen.scripts.cli.outputs import check_output
 
 if TYPE_CHECKING:
@@ -21,25 +31,41 @@ MAX_FPS = 1000.0  # the most that a written file can have
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """Which part of a clip, at which size; see the options of the same names."""
+    """Which part of a clip is read, at which size (height, width) and rate."""
 
     size: tuple[int, int] | None = None
-    fit: Any = "crop"
+    fit: Fit = "crop"
     num_frames: int | None = None
     fps: float | None = None
     max_seconds: float | None = None
     lenient: bool = False
 
-    def checked(self) -> Cut:
-        """Itself; VidgenError for a window that holds nothing."""
+
+@dataclass(frozen=True, kw_only=True)
+class CutOptions:
+    """Which part of a clip is read, as it was typed."""
+
+    size: SizeOption = None
+    fit: FitOption = "crop"
+    num_frames: LengthOption = None
+    fps: FpsOption = None
+    max_seconds: SecondsOption = None
+
+    def read(self, *, lenient: bool = False) -> Cut:
+        """Return the part of a clip. Raises VidgenError for one that holds nothing, and for what is no size or rate."""
+        check_rate(self.fps)
+        size = parse_size(self.size)
         if self.max_seconds is not None and not self.max_seconds > 0:
             raise VidgenError(f"--max-seconds {self.max_seconds:g} leaves nothing; give more than 0")
-        return self
+        return Cut(**asdict(self) | {"size": size}, lenient=lenient)
 
 
 @dataclass(kw_only=True)
 class OpenedClip:
-    """Frames of one clip as they are decoded. count and size say what came so far, problems what was wrong."""
+    """Frames of one clip as they are decoded.
+
+    `count` and `size` are the number of frames so far and their (height, width); `problems` says what is wrong with it.
+    """
 
     path: Path
     fps: float
@@ -50,12 +76,14 @@ class OpenedClip:
     size: tuple[int, int] = (0, 0)
     problems: list[str] = field(default_factory=list)
 
-    def counted(self, moved: Callable[[int], None] = lambda done: None) -> Iterator[np.ndarray]:
-        """The frames; `moved` hears the count. VideoError where they break off, unless lenient and there are some."""
+    def counted(self, advance: Callable[[int], None] = lambda done: None) -> Iterator[np.ndarray]:
+        """Yield the frames, and call `advance` with their count. VideoError where they break off, unless lenient and
+        there are some."""
         try:
             for frame in self.frames:
-                self.count, self.size = self.count + 1, frame.shape[:2]
-                moved(self.count)
+                self.count += 1
+                self.size = frame.shape[:2]
+                advance(self.count)
                 yield frame
         except VideoError as error:
             line = str(error).replace("strict=False", "--lenient")
@@ -65,22 +93,23 @@ class OpenedClip:
 
 
 def open_frames(path: Path, cut: Cut, record: ClipRecord | None = None) -> OpenedClip:
-    """Opens a clip, or the part of it that a manifest's record names. Raises VideoError if it is none."""
+    """Open a clip, or the part of it that a manifest's record names. Raises VideoError if it is none."""
     from vidgen.data.reading import iter_frames, probe_video
 
-    start, duration = (record.start, record.duration) if record else (0.0, None)
+    start = record.start if record else 0.0
+    duration = record.duration if record else None
     native = record.fps if record else None
     info = probe_video(path, native or cut.fps)
     if cut.max_seconds is not None:
         duration = cut.max_seconds if duration is None else min(duration, cut.max_seconds)
-    shown = iter_frames(
+    timed = iter_frames(
         path, start=start, duration=duration, fps=cut.fps, size=cut.size, fit=cut.fit, native_fps=native
     )
     fps = min(cut.fps or info.fps, MAX_FPS)
     expected = round((duration if duration is not None else info.duration) * fps) or None
     if cut.num_frames is not None:
         expected = cut.num_frames if expected is None else min(expected, cut.num_frames)
-    frames = (frame for _, frame in islice(shown, cut.num_frames))
+    frames = (frame for _, frame in islice(timed, cut.num_frames))
     return OpenedClip(path=path, fps=fps, expected=expected, lenient=cut.lenient, frames=frames)
 
 
@@ -93,8 +122,9 @@ class ClipJob:
 
 
 def default_output(path: Path, suffix: str) -> Path:
-    """NAME + `suffix` in the current folder, or NAME_2 + `suffix` if that is taken."""
-    stem, tries = path.stem.removesuffix(".latents"), 1
+    """Return NAME + `suffix` in the current folder, or NAME_2 + `suffix` if that is taken."""
+    stem = path.stem.removesuffix(".latents")
+    tries = 1
     target = Path(stem + suffix)
     while target.exists():
         tries += 1
@@ -103,7 +133,7 @@ def default_output(path: Path, suffix: str) -> Path:
 
 
 def find_records(source: Path) -> tuple[list[ClipRecord], bool]:
-    """The clips of a file, folder or manifest, and whether the source is more than one clip."""
+    """Return the clips of a file, folder or manifest, and whether the source is more than one clip."""
     from vidgen.data.manifests import MANIFEST_SUFFIXES, find_clips
 
     if not source.exists():
@@ -115,7 +145,7 @@ def find_records(source: Path) -> tuple[list[ClipRecord], bool]:
 
 
 def check_folder(source: Path, output: Path | None) -> None:
-    """Raises VidgenError now unless the results of the many clips of `source` can go into the folder `output`."""
+    """Raise VidgenError now unless the results of the many clips of `source` can go into the folder `output`."""
     if output is None:
         raise VidgenError(f"{source}: holds many clips, whose results need a folder; name it with -o")
     if output.exists() and not output.is_dir():
@@ -124,7 +154,7 @@ def check_folder(source: Path, output: Path | None) -> None:
 
 
 def list_jobs(source: Path, output: Path | None) -> tuple[list[ClipJob], bool]:
-    """The clips of a file, folder or manifest, with an output each, and whether the source is more than one clip.
+    """Return the clips of a file, folder or manifest with an output each, and whether the source is more than one clip.
 
     A folder's results go into the folder `output`, made if need be, under the clips' own names as .mp4.
     """
@@ -135,12 +165,12 @@ def list_jobs(source: Path, output: Path | None) -> tuple[list[ClipJob], bool]:
         check_output(output, folder=output.suffix == "")
         return [ClipJob(record=records[0], output=output)], False
     check_folder(source, output)
-    paths = place(records, output)
+    paths = output_paths(records, output)
     return [ClipJob(record=record, output=path) for record, path in zip(records, paths, strict=True)], True
 
 
-def place(records: list[ClipRecord], folder: Path) -> list[Path]:
-    """A path in `folder` for every record: its id with .mp4; the old suffix stays where two would collide."""
+def output_paths(records: list[ClipRecord], folder: Path) -> list[Path]:
+    """Return a path in `folder` for every record: its id with .mp4; the old suffix stays where two would collide."""
     names = [Path(record.id.replace("#", "-")) for record in records]
     safe = [Path(*[part for part in name.parts if part not in ("..", "/")]) for name in names]
     short = [name.with_suffix(".mp4") for name in safe]

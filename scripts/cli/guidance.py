@@ -1,4 +1,4 @@
-"""How sampling is guided: options that verbs share, and the choice that they make."""
+"""How sampling is guided: the options that verbs share, and the `Guidance` that they choose."""
 
 from __future__ import annotations
 
@@ -15,45 +15,42 @@ if TYPE_CHECKING:
 
     from vidgen.samplers.guidance import Guidance
 
-GuidanceScaleOption = Annotated[
-    float | None, typer.Option("--guidance-scale", help="How strictly to follow the prompt; 1: no guidance.")
-]
-GuidanceOption = Annotated[
-    str,
-    typer.Option("--guidance", help="cfg, rescale, apg, cfg_zero, autoguidance, perturbed_attention or text_image."),
-]
-GuidanceIntervalOption = Annotated[
-    str | None, typer.Option("--guidance-interval", metavar="LOW,HIGH", help="Noise levels that are guided.")
-]
-GuidanceRescaleOption = Annotated[
-    float | None, typer.Option("--guidance-rescale", help="Share of the unguided contrast that is kept, 0 to 1.")
-]
-GuidancePassesOption = Annotated[
-    str,
-    typer.Option("--guidance-passes", help="auto, batched (fewer, larger passes) or sequential (less memory)."),
-]
-GuidanceSettingOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--guidance-option",
-        metavar="NAME=VALUE",
-        help="Of one kind: eta, momentum, norm_limit, zero_from, image_scale, blocks=3,4, weaker=MODEL.",
-    ),
-]
-
 
 @dataclass(frozen=True, kw_only=True)
-class GuidanceWords:
-    """The options of the same names, as they were typed."""
+class GuidanceOptions:
+    """The options of guidance besides its scale, as they were typed."""
 
-    guidance: str = "cfg"
-    guidance_interval: str | None = None
-    guidance_rescale: float | None = None
-    guidance_passes: str = "auto"
-    guidance_option: list[str] | None = None
+    guidance: Annotated[
+        str,
+        typer.Option(
+            help="Rule of guidance: cfg, rescale, apg, cfg_zero, autoguidance, perturbed_attention or text_image."
+        ),
+    ] = "cfg"
+    guidance_interval: Annotated[
+        str | None,
+        typer.Option(metavar="LOW,HIGH", help="Guide only at noise levels from LOW to HIGH. Default: at all of them."),
+    ] = None
+    guidance_rescale: Annotated[
+        float | None,
+        typer.Option(help="How far guided contrast is brought back to the unguided one, 0 to 1. Default: the rule's."),
+    ] = None
+    guidance_passes: Annotated[
+        str,
+        typer.Option(
+            help="Guided and unguided passes batched into one (faster) or sequential (less memory); auto chooses."
+        ),
+    ] = "auto"
+    guidance_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="A setting of the rule, may be repeated: eta, momentum, norm_limit, zero_from, image_scale, "
+            "blocks=3,4 or weaker=MODEL.",
+        ),
+    ] = None
 
     def read(self, device: str, dtype: torch.dtype) -> Guidance:
-        """The choice; loads the weaker model where one is named. VidgenError for what is none."""
+        """Return the guidance; loads the weaker model where one is named. Raises VidgenError for what is none."""
         from vidgen.samplers.guidance import Guidance
         from vidgen.samplers.guidance.rules import ALWAYS
 
@@ -65,22 +62,27 @@ class GuidanceWords:
             interval=interval,
             rescale=self.guidance_rescale,
             passes=self.guidance_passes,
-            options=dict(self.read_setting(text, device, dtype) for text in self.guidance_option or []),
+            options=dict(read_setting(text, device, dtype) for text in self.guidance_option or []),
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """What was said, for a report."""
-        names = {"name": "guidance", "interval": "guidance_interval", "rescale": "guidance_rescale"}
-        said = {key: getattr(self, name) for key, name in names.items()}
-        return said | {"options": list(self.guidance_option or [])}
+        """Return the options as plain data, for a report."""
+        return {
+            "name": self.guidance,
+            "interval": self.guidance_interval,
+            "rescale": self.guidance_rescale,
+            "options": list(self.guidance_option or []),
+        }
 
-    def read_setting(self, text: str, device: str, dtype: torch.dtype) -> tuple[str, Any]:
-        name, equals, value = (part.strip() for part in text.partition("="))
-        if not name or not equals or not value:
-            raise VidgenError(f"--guidance-option {text!r} is no NAME=VALUE; give one such as norm_limit=2.5")
-        if name == "weaker":
-            from vidgen.pipelines.loading import load_pipeline
 
-            return name, load_pipeline(value, device=device, dtype=dtype).transformer
-        numbers = parse_numbers(value, f"--guidance-option {name}")
-        return name, [int(number) for number in numbers] if name == "blocks" else numbers[0]
+def read_setting(text: str, device: str, dtype: torch.dtype) -> tuple[str, Any]:
+    """Return "NAME=VALUE" as the name and the value; `weaker` is a model's denoiser. VidgenError for anything else."""
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not name or not equals or not value:
+        raise VidgenError(f"--guidance-option {text!r} is no NAME=VALUE; give one such as norm_limit=2.5")
+    if name == "weaker":
+        from vidgen.pipelines.loading import load_pipeline
+
+        return name, load_pipeline(value, device=device, dtype=dtype).transformer
+    numbers = parse_numbers(value, f"--guidance-option {name}")
+    return name, [int(number) for number in numbers] if name == "blocks" else numbers[0]

@@ -1,9 +1,9 @@
-"""`--lora`: what its words mean, and LoRAs put on a pipeline's denoiser."""
+"""`--lora`: how its words are read, and LoRAs put on a pipeline's denoiser."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 LoraOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--lora", metavar="FILE[:SCALE]", help="LoRA weights on the denoiser: a file, a folder or a hub id; repeatable."
+        "--lora",
+        metavar="FILE[:SCALE]",
+        help="LoRA weights to add to the denoiser: a file, folder or hub id, and their strength; may be repeated.",
     ),
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """A LoRA as it was asked for."""
+class LoraChoice:
+    """The weights of one --lora, and the strength that they are added with."""
 
     file: str
     scale: float = 1.0
@@ -33,38 +35,38 @@ class Wanted:
         return f"{self.file}:{self.scale:g}"
 
 
-def parse_lora(text: str) -> Wanted:
-    """ "x.safetensors", or "x.safetensors:0.5" at half strength. Raises VidgenError for a scale that is no number."""
+def parse_lora(text: str) -> LoraChoice:
+    """Return "x.safetensors", or "x.safetensors:0.5" at half strength. VidgenError for a scale that is not finite."""
     file, colon, end = text.rpartition(":")
     if not colon or not file or Path(text).exists():
-        return Wanted(file=text)
+        return LoraChoice(file=text)
     try:
         scale = float(end)
     except ValueError:  # the colon is of the name
-        return Wanted(file=text)
+        return LoraChoice(file=text)
     if not math.isfinite(scale):
         raise VidgenError(f"--lora {text!r}: the scale {end} is not finite; give a number such as 0.8")
-    return Wanted(file=file, scale=scale)
+    return LoraChoice(file=file, scale=scale)
 
 
-def find_loras(texts: list[str] | None) -> list[Wanted]:
-    """Those asked for. Raises VidgenError, before a model is loaded, for a file that is not there."""
+def find_loras(texts: list[str] | None) -> list[LoraChoice]:
+    """Return the choices of the option. Raises VidgenError, before a model is loaded, for a file that is not there."""
     from vidgen.lora.files import find_lora
 
-    wanted = [parse_lora(text) for text in texts or []]
-    for lora in wanted:
-        find_lora(lora.file)
-    return wanted
+    choices = [parse_lora(text) for text in texts or []]
+    for choice in choices:
+        find_lora(choice.file)
+    return choices
 
 
-def put_on(pipe: VideoPipeline, wanted: list[Wanted]) -> None:
-    """Loads them onto the denoiser, one after the other."""
+def apply_loras(pipe: VideoPipeline, choices: list[LoraChoice]) -> None:
+    """Load the weights onto the denoiser, one after the other."""
     from vidgen.lora.loading import load_lora
 
-    for lora in wanted:
-        load_lora(pipe.transformer, lora.file, lora.scale)
+    for choice in choices:
+        load_lora(pipe.transformer, choice.file, choice.scale)
 
 
-def describe_loras(wanted: list[Wanted]) -> dict[str, Any]:
-    """What a report says of them; nothing where there are none."""
-    return {"loras": [{"file": lora.file, "scale": lora.scale} for lora in wanted]} if wanted else {}
+def describe_loras(choices: list[LoraChoice]) -> dict[str, Any]:
+    """Return {"loras": rows} for a report; nothing where there are none."""
+    return {"loras": [asdict(choice) for choice in choices]} if choices else {}

@@ -1,4 +1,4 @@
-"""`--max-memory`: what its words mean, and the plan that keeps within it."""
+"""`--max-memory`: how its words are read, and the plan that keeps within it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MemoryOption = Annotated[
     typer.Option(
         "--max-memory",
         metavar="4GB",
-        help="Choose chunks and tiles to stay within this: of the process, or with --device cuda of the GPU.",
+        help="Work in chunks and tiles that need no more memory, of the process, or of the GPU where it computes.",
     ),
 ]
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
@@ -33,7 +33,7 @@ CODEC_BYTES: dict[Task, int] = {"encode": 16, "decode": 128, "reconstruct": 144}
 
 
 def parse_bytes(text: str | None, option: str = "--max-memory") -> int | None:
-    """ "4GB", "512MiB" or "1.5e9" in bytes; None stays None. Raises VidgenError for anything else."""
+    """Return "4GB", "512MiB" or "1.5e9" in bytes; None stays None. Raises VidgenError for anything else."""
     if text is None:
         return None
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?(?:[eE]\+?\d+)?)\s*([KMGT]?I?)B?\s*", text, re.IGNORECASE)
@@ -45,7 +45,7 @@ def parse_bytes(text: str | None, option: str = "--max-memory") -> int | None:
 
 
 def resident_bytes() -> int:
-    """What this process holds in memory now; where the system does not say, the most that it has held."""
+    """Return the memory that this process holds now; where the system does not say, the most that it has held."""
     try:
         import resource
 
@@ -56,7 +56,7 @@ def resident_bytes() -> int:
 
 
 def make_planner(tokenizer: VideoTokenizer, limit: int | None, task: Task) -> Planner:
-    """The function that plans a clip of some size: the default one, or one that keeps `limit` bytes."""
+    """Return the function that plans a clip of some size: the default one, or one that keeps to `limit` bytes."""
     from vidgen.tokenizers.streaming.chunks import plan_by_pixels
 
     if limit is None:
@@ -66,10 +66,12 @@ def make_planner(tokenizer: VideoTokenizer, limit: int | None, task: Task) -> Pl
 
     import torch
 
+    from vidgen.models.placement import device_of
     from vidgen.tokenizers.streaming.memory_plan import MemoryModel, plan_for_memory
 
-    model, plans = MemoryModel(tokenizer), {}
-    device = tokenizer.latents_mean.device
+    model = MemoryModel(tokenizer)
+    plans: dict[tuple[int, int], Plan] = {}
+    device = device_of(tokenizer)
 
     def plan(_: VideoTokenizer, height: int, width: int) -> Plan:
         if (height, width) in plans:
@@ -78,18 +80,18 @@ def make_planner(tokenizer: VideoTokenizer, limit: int | None, task: Task) -> Pl
             others = torch.cuda.memory_allocated(device) - model.weights
         else:
             others = resident_bytes() - model.weights + RUNTIME_BYTES + CODEC_BYTES[task] * height * width
-        chosen = plan_for_memory(
+        planned = plan_for_memory(
             tokenizer, height, width, max_bytes=limit, task=task, reserved=max(0, others), model=model
         )
-        note(f"{height}x{width}: {describe_plan(chosen, limit)}")
-        plans[height, width] = chosen
-        return chosen
+        note(f"{height}x{width}: {describe_plan(planned, limit)}")
+        plans[height, width] = planned
+        return planned
 
     return plan
 
 
 def describe_plan(plan: Plan, limit: int) -> str:
-    """A plan in words."""
+    """Return a plan in words."""
     from vidgen.checkpoints.memory import describe_bytes
     from vidgen.tokenizers.streaming.tiles import BlendedTiles
 

@@ -1,11 +1,13 @@
-"""Options that several verbs share, and what their words mean."""
+"""Options that several verbs share, and how their words are read."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from vidgen.errors import VidgenError
 
@@ -15,30 +17,98 @@ if TYPE_CHECKING:
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Fit = Literal["crop", "pad", "stretch"]
 
-ModelOption = Annotated[str, typer.Option("--model", metavar="NAME|DIR", help="A shipped name, a folder or a hub id.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
+ModelOption = Annotated[
+    str, typer.Option("--model", metavar="NAME|DIR", help="The model: a shipped name, a folder or a hub id.")
+]
+ModelArgument = Annotated[str, typer.Argument(help="A pipeline or tokenizer: a shipped name, a folder or a hub id.")]
+BankArgument = Annotated[Path, typer.Argument(metavar="BANK", help="The folder that `vidgen extract` wrote.")]
+ClipsArgument = Annotated[Path, typer.Argument(metavar="CLIP|DIR", help="A clip, or a folder or manifest of clips.")]
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="Where to compute: cpu, cuda, cuda:1, mps; auto takes the GPU if there is one.")
+]
 DtypeOption = Annotated[
-    Dtype, typer.Option("--dtype", help="Precision; auto: bfloat16 where the hardware computes in it, else float32.")
+    Dtype,
+    typer.Option(
+        "--dtype", help="Precision of the networks; auto is bfloat16 where the hardware computes in it, else float32."
+    ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="The same seed gives the same result.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of all random numbers: the same gives the same result.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of text.")]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", help="Write the JSON to this file instead; --json FILE.json does the same."),
+]
+PlotOption = Annotated[Path | None, typer.Option("--plot", help="Also draw the result into this .png, .svg or .pdf.")]
 SizeOption = Annotated[
-    str | None, typer.Option("--size", metavar="N|HxW", help="Resize to height x width; one number is a square.")
+    str | None,
+    typer.Option(
+        "--size", metavar="N|HxW", help="Resize frames to height x width pixels; one number is a square. Default: no."
+    ),
 ]
-FitOption = Annotated[Fit, typer.Option("--fit", help="How frames get to --size.")]
-FpsOption = Annotated[float | None, typer.Option("--fps", help="Sample clips at this rate; default: their own frames.")]
+FitOption = Annotated[
+    Fit, typer.Option("--fit", help="How frames get to --size: cut off the edges, add black bars, or distort.")
+]
+FpsOption = Annotated[
+    float | None, typer.Option("--fps", help="Take frames at this rate, a second. Default: every frame of the clip.")
+]
+LengthOption = Annotated[
+    int | None, typer.Option("--num-frames", min=1, help="Take only the first N frames. Default: all of them.")
+]
+SecondsOption = Annotated[
+    float | None, typer.Option("--max-seconds", help="Take only the first so many seconds. Default: all of them.")
+]
+CountOption = Annotated[int, typer.Option("--n", min=1, help="How many clips to measure on.")]
+BatchOption = Annotated[
+    int, typer.Option("--batch-size", min=1, help="Clips computed at once: more are faster and take more memory.")
+]
+MaxObjectsOption = Annotated[int, typer.Option(min=1, max=2, help="The most moving shapes in a clip.")]
 # Of the verbs that read features.
-TapsOption = Annotated[str, typer.Option("--taps", help="As tokenizer.latents,dit.blocks.3; all: latents and blocks.")]
-NoiseLevelsOption = Annotated[str, typer.Option("--noise-levels", help="In [0, 1], for taps of the denoiser.")]
-ClipLengthOption = Annotated[
-    int | None, typer.Option("--num-frames", min=1, help="Frames of each clip; default: the model's.")
+LayersOption = Annotated[
+    str,
+    typer.Option(
+        "--layers",
+        help="Layers to read, as tokenizer.latents,dit.blocks.3; all: the latents and every block of the denoiser.",
+    ),
 ]
-RateOption = Annotated[float | None, typer.Option("--fps", help="Rate that frames are taken at; default: the model's.")]
-LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Take the first N clips.")]
+BankLayersOption = Annotated[
+    str | None,
+    typer.Option("--layers", help="Use only these features, as tokenizer.latents,dit.blocks.3. Default: all."),
+]
+NoiseLevelsOption = Annotated[
+    str,
+    typer.Option(
+        "--noise-levels", help="Noise levels at which layers of the denoiser are read: 0 is the clip, 1 pure noise."
+    ),
+]
+ClipLengthOption = Annotated[
+    int | None, typer.Option("--num-frames", min=1, help="Frames of each clip. Default: as many as the model makes.")
+]
+RateOption = Annotated[
+    float | None, typer.Option("--fps", help="Take frames at this rate, a second. Default: the model's rate.")
+]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Use only the first N clips. Default: all.")]
+DrawNeighborsOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PNG", help="Also draw queries with their nearest clips: hits in green frames, others in red."
+    ),
+]
+
+
+class JsonToFile(TyperCommand):
+    """A command whose `--json report.json` is `--json -o report.json`; any other word after --json is not its value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments with `-o` before the name of a JSON file that follows `--json`."""
+        words = []
+        for previous, word in zip(["", *args], args, strict=False):
+            words += ["-o"] if previous == "--json" and word.endswith(".json") and not word.startswith("-") else []
+            words.append(word)
+        return super().parse_args(ctx, words)
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
-    """ "64" or "64x96" as (height, width). Raises VidgenError for anything else."""
+    """Return "64" or "64x96" as (height, width). Raises VidgenError for anything else."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", text.strip())
@@ -49,26 +119,34 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
 
 
 def parse_names(text: str) -> list[str]:
-    """ "a, b" as ["a", "b"]."""
+    """Return "a, b" as ["a", "b"]."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def parse_numbers(text: str, option: str) -> list[float]:
-    """ "0, 0.1" as [0.0, 0.1]. Raises VidgenError for what is no list of numbers."""
+    """Return "0, 0.1" as [0.0, 0.1]. Raises VidgenError for what is no list of numbers."""
     try:
         return [float(part) for part in parse_names(text)]
     except ValueError:
         raise VidgenError(f"{option} {text!r} is not a list of numbers; give some such as 0.0,0.1") from None
 
 
+def parse_counts(text: str, option: str) -> list[int]:
+    """Return "1, 5" as [1, 5]. Raises VidgenError for what is no list of whole numbers above 0."""
+    numbers = parse_numbers(text, option)
+    if not numbers or any(number < 1 or number != int(number) for number in numbers):
+        raise VidgenError(f"{option} {text!r} is no list of whole numbers above 0; give some such as 1,5,10")
+    return [int(number) for number in numbers]
+
+
 def check_rate(fps: float | None) -> None:
-    """Raises VidgenError unless `fps` is None or a rate that a file can have."""
+    """Raise VidgenError unless `fps` is None or a rate that a file can have."""
     if fps is not None and not 0 < fps <= 1000:
         raise VidgenError(f"--fps {fps:g} is not a frame rate; give a number above 0, at most 1000")
 
 
 def find_device(name: str) -> str:
-    """The device of that name, "auto" being the GPU if there is one. VidgenError if it cannot be used here."""
+    """Return the device of that name, "auto" being the GPU if there is one. VidgenError if it cannot be used here."""
     import torch
 
     if name == "auto":
@@ -84,7 +162,7 @@ def find_device(name: str) -> str:
 
 
 def has_fast_bfloat16(device: str) -> bool:
-    """Whether the device multiplies in bfloat16 rather than emulating it."""
+    """Return whether the device multiplies in bfloat16 rather than emulating it."""
     import torch
 
     if device.startswith("cuda"):
@@ -94,7 +172,7 @@ def has_fast_bfloat16(device: str) -> bool:
 
 
 def find_dtype(name: Dtype, device: str) -> torch.dtype:
-    """The torch dtype of that name."""
+    """Return the torch dtype of that name, "auto" being the fastest one on `device`."""
     import torch
 
     if name == "auto":

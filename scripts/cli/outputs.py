@@ -16,27 +16,27 @@ PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
 
 def slug(text: str) -> str:
-    """A file name made of the text's letters and digits."""
+    """Return a file name made of the text's letters and digits."""
     return re.sub(r"[^\w]+", "-", text.strip().lower()).strip("-_")[:_SLUG_LENGTH].rstrip("-_") or "clip"
 
 
 def output_kind(output: Path | None, kind: str | None) -> str:
-    """mp4, gif, webp, png or latent: as asked, else by the suffix. VidgenError if the two contradict each other."""
+    """Return mp4, gif, webp, png or latent: `kind`, else by the suffix. VidgenError if the two contradict."""
     if output is None:
         return kind or "mp4"
-    found = _KINDS.get(output.suffix.lower())
-    if found is None:
-        known = ", ".join(s for s in _KINDS if s)
+    by_suffix = _KINDS.get(output.suffix.lower())
+    if by_suffix is None:
+        suffixes = ", ".join(suffix for suffix in _KINDS if suffix)
         raise VidgenError(
-            f"{output}: no format is known for {output.suffix!r}; use {known}, or a folder for png frames"
+            f"{output}: no format is known for {output.suffix!r}; use {suffixes}, or a folder for png frames"
         )
-    if kind is not None and kind != found and output.suffix:
+    if kind is not None and kind != by_suffix and output.suffix:
         raise VidgenError(f"{output} is not of --output-type {kind}; leave one of the two out")
-    return kind or found
+    return kind or by_suffix
 
 
 def plan_outputs(prompts: list[str], copies: int, output: Path | None, kind: str) -> list[Path]:
-    """One path a clip, prompt by prompt. Several clips are numbered; names of our own choosing never hit a file."""
+    """Return one path a clip, prompt by prompt. Several clips are numbered; default names never hit a file."""
     suffix = SUFFIXES[kind]
     many = len(prompts) * copies > 1
     if output is not None:
@@ -45,39 +45,41 @@ def plan_outputs(prompts: list[str], copies: int, output: Path | None, kind: str
     paths: list[Path] = []
     for prompt in prompts:
         for k in range(copies):
-            path, tries = Path(f"{slug(prompt)}{f'-{k}' if copies > 1 else ''}{suffix}"), 1
+            stem = f"{slug(prompt)}{f'-{k}' if copies > 1 else ''}"
+            path = Path(f"{stem}{suffix}")
+            tries = 1
             while path.exists() or path in paths:
                 tries += 1
-                path = Path(f"{slug(prompt)}{f'-{k}' if copies > 1 else ''}_{tries}{suffix}")
+                path = Path(f"{stem}_{tries}{suffix}")
             paths.append(path)
     return paths
 
 
 def numbered(path: Path, index: int) -> Path:
-    """out.mp4 as out-3.mp4."""
+    """Return out.mp4 as out-3.mp4."""
     return path.with_name(f"{path.stem}-{index}{path.suffix}")
 
 
 def beside(path: Path, suffix: str) -> Path:
-    """clip.mp4 as clip + `suffix`, in the same folder; numbered frames (f_%04d.png) lose their pattern."""
+    """Return clip.mp4 as clip + `suffix`, in the same folder; numbered frames (f_%04d.png) lose their pattern."""
     return path.with_name(re.sub(r"%0?\d*d", "", path.stem) + suffix)
 
 
 def check_frames(path: Path, num_frames: int) -> None:
-    """Raises VidgenError for a single image that several frames would have to go into."""
+    """Raise VidgenError for a single image that several frames would have to go into."""
     if num_frames > 1 and path.suffix.lower() == ".png" and "%" not in path.name:
         raise VidgenError(f"{path}: one image cannot hold {num_frames} frames; name a folder, or f_%04d.png")
 
 
 def check_plot(path: Path) -> None:
-    """`check_output` of a picture. Raises VidgenError for a suffix that is no picture's, too."""
+    """Raise VidgenError for a suffix that is no picture's, and for what `check_output` finds."""
     if path.suffix.lower() not in PLOT_SUFFIXES:
         raise VidgenError(f"{path}: no picture format; use one of {', '.join(PLOT_SUFFIXES)}")
     check_output(path)
 
 
 def check_output(path: Path, *, folder: bool = False) -> None:
-    """Raises VidgenError now for what would only fail at the end: no such folder, no permission, something in the way.
+    """Raise VidgenError now for what would only fail at the end: no such folder, no permission, something in the way.
 
     folder: `path` is a folder to be made, which must be new or empty.
     """

@@ -17,31 +17,38 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 200  # columns of a table that goes to a file or a pipe
 
 
+def to_json(report: dict[str, Any]) -> str:
+    """Return a report as JSON. Raises ValueError for NaN and infinity, which JSON has not."""
+    return json.dumps(report, ensure_ascii=False, indent=2, allow_nan=False)
+
+
 def print_json(report: dict[str, Any]) -> None:
-    print(json.dumps(report, ensure_ascii=False, indent=2, allow_nan=False))
+    """Print a report as JSON."""
+    print(to_json(report))
 
 
 def write_report(report: dict[str, Any], path: Path) -> None:
-    """The same as a file, all or nothing."""
+    """Write a report to a JSON file, all or nothing."""
     from vidgen.checkpoints.atomic import atomic_write
 
-    with atomic_write(path) as aside:
-        aside.write_text(json.dumps(report, ensure_ascii=False, indent=2, allow_nan=False) + "\n", "utf-8")
+    with atomic_write(path) as temporary:
+        temporary.write_text(to_json(report) + "\n", "utf-8")
 
 
 def note(line: str) -> None:
-    """A remark beside the result: on stderr, where it does not mix with what is piped on."""
+    """Print a remark beside the result: on stderr, where it does not mix with what is piped on."""
     print(line, file=sys.stderr, flush=True)
 
 
 def open_console() -> Console:
+    """Return a console for tables, as wide as the terminal, or as PIPE_WIDTH."""
     from rich.console import Console
 
     return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table; columns whose name starts with ">" are numbers, set flush right."""
+    """Print a table; columns whose name starts with ">" are numbers, set flush right."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", title_style="bold")
@@ -54,8 +61,8 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
 
 
 @contextmanager
-def progress(what: str, total: int | None) -> Iterator[Callable[..., None]]:
-    """Yields a function (done, total=None) that moves the bar to a count. No bar where stderr is not a terminal."""
+def progress(label: str, total: int | None) -> Iterator[Callable[..., None]]:
+    """Yield a function (done, total=None) that moves a bar to a count. No bar where stderr is not a terminal."""
     if not sys.stderr.isatty():
         yield lambda done, total=None: None
         return
@@ -63,12 +70,12 @@ def progress(what: str, total: int | None) -> Iterator[Callable[..., None]]:
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total)
+        task = bar.add_task(label, total=total)
         yield lambda done, total=None: bar.update(task, completed=done, total=total)
 
 
 def peak_memory_mb() -> float | None:
-    """The most memory this process held so far, in MiB; None where the system does not say."""
+    """Return the most memory this process held so far, in MiB; None where the system does not say."""
     try:
         import resource
     except ImportError:  # Windows
@@ -78,10 +85,22 @@ def peak_memory_mb() -> float | None:
 
 
 def describe_memory() -> str:
+    """Return the peak memory as the end of a line; "" where the system does not say."""
     peak = peak_memory_mb()
     return "" if peak is None else f", peak memory {peak:.0f} MiB"
 
 
-def settings_used(scheduler: Any, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a call as they were used: those that are None are the scheduler's own of that name."""
-    return {name: getattr(scheduler, name) if value is None else value for name, value in settings.items()}
+def note_dropped(dropped: list[dict[str, Any]]) -> None:
+    """Print a remark for every clip that was left out, with the reason."""
+    for drop in dropped:
+        note(f"left out: {drop['path']}: {drop['reason']}")
+
+
+def format_level(level: float | None) -> str:
+    """Return a noise level as a cell of a table; "" for a layer without one."""
+    return "" if level is None else f"{level:.2f}"
+
+
+def format_interval(interval: Sequence[float] | None, digits: int = 3) -> str:
+    """Return an interval as a cell of a table; "-" where there is none."""
+    return "-" if interval is None else f"{interval[0]:.{digits}f} - {interval[1]:.{digits}f}"

@@ -1,114 +1,150 @@
-"""How `vidgen probe` learns: from all of train, from a few clips, by training the model too, or for another bank."""
+"""How `vidgen probe` learns: from all of train, from few clips, by training the model too, or for another bank."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from vidgen.errors import VidgenError
-from vidgen.scripts.cli.options import parse_numbers
+from vidgen.scripts.cli.options import parse_counts
 
-ShotsOption = Annotated[str | None, typer.Option(help="Few-shot episodes of so many clips a class, as 1,5.")]
-WaysOption = Annotated[int | None, typer.Option(min=2, help="Classes of an episode; default: all, 5 at most.")]
-EpisodesOption = Annotated[int, typer.Option(min=1, help="How many episodes.")]
-LabelsOption = Annotated[
-    int | None, typer.Option(min=1, help="Semi-supervised: labels of so many clips a class, and views of the rest.")
-]
-TestBankOption = Annotated[
-    Path | None, typer.Option(metavar="BANK", help="Cross-domain: learn on the one bank, report on this one.")
-]
-FineTuneOption = Annotated[
-    str | None, typer.Option(metavar="MODEL", help="Train the bank's model too, up to the one tap of --taps.")
+if TYPE_CHECKING:
+    from vidgen.representations.bank import FeatureBank
+
+Kind = Literal["knn", "linear", "ridge", "centroid", "mlp", "attentive", "lstm"]
+TargetType = Literal["class", "multilabel", "regression"]
+Tables = dict[str, list[dict[str, Any]]]  # rows by the title of their table
+SkipOption = Annotated[
+    bool, typer.Option("--skip-unlabeled", help="Leave out clips without such a label, instead of an error.")
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Regime:
-    """The options of the command line that say how is learned; at most one of shots, labels_per_class, test_bank and
-    fine_tune, which VidgenError says."""
+class ProbeOptions:
+    """Which probe is fitted, and to which labels."""
 
-    shots: str | None = None
-    labels_per_class: int | None = None
-    test_bank: Path | None = None
-    fine_tune: str | None = None
-    ways: int | None = None
-    episodes: int = 200
+    kind: Annotated[
+        Kind, typer.Option(help="The probe that is fitted to the features; its settings are chosen on validation.")
+    ] = "knn"
+    task: Annotated[str, typer.Option(help="The labels to predict: the name of a column of the manifest.")] = "label"
+    target_type: Annotated[
+        TargetType | None, typer.Option(help="What the labels are. Default: as they look, whole numbers being classes.")
+    ] = None
+    skip_unlabeled: SkipOption = False
 
-    def __post_init__(self) -> None:
-        if len(self.named) > 1:
-            raise VidgenError(f"{' and '.join(self.named)} are different ways to learn; choose one")
+    def labels(self) -> dict[str, Any]:
+        """Return the options of the labels as arguments of the probes."""
+        return {"task": self.task, "target_type": self.target_type, "skip_unlabelled": self.skip_unlabeled}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtocolOptions:
+    """How the probe learns: at most one of shots, labels_per_class, test_bank and fine_tune."""
+
+    shots: Annotated[
+        str | None, typer.Option(help="Few-shot: learn from so many clips of each class, as 1,5, in many episodes.")
+    ] = None
+    ways: Annotated[
+        int | None, typer.Option(min=2, help="Classes of a few-shot episode. Default: all, but 5 at most.")
+    ] = None
+    episodes: Annotated[int, typer.Option(min=1, help="How many few-shot episodes to take the mean of.")] = 200
+    labels_per_class: Annotated[
+        int | None,
+        typer.Option(min=1, help="Semi-supervised: labels of so many clips of each class, other clips without labels."),
+    ] = None
+    test_bank: Annotated[
+        Path | None, typer.Option(metavar="BANK", help="Cross-domain: learn on BANK above, and report on this one.")
+    ] = None
+    fine_tune: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Fine-tuning: also train the bank's model, up to the one layer of --layers."
+        ),
+    ] = None
+
+    @property
+    def chosen(self) -> list[str]:
+        """The options that choose a protocol; without one, learning is from all of train."""
+        names = ("shots", "labels_per_class", "test_bank", "fine_tune")
+        return [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is not None]
+
+    def check(self) -> None:
+        """Raise VidgenError for options that exclude each other."""
+        if len(self.chosen) > 1:
+            raise VidgenError(f"{' and '.join(self.chosen)} are different ways to learn; choose one")
         if self.ways is not None and self.shots is None:
             raise VidgenError("--ways is of few-shot episodes; give --shots too")
 
-    @property
-    def named(self) -> list[str]:
-        """The options that were given; without one, learning is from all of train."""
-        return [f"--{f.name.replace('_', '-')}" for f in fields(self)[:4] if getattr(self, f.name) is not None]
 
-
-def find_tables(
-    folder: Path, kind: str, layers: list[str] | None, regime: Regime, asked: dict[str, Any]
-) -> dict[str, list[dict[str, Any]]]:
-    """Rows by the title of their table. `asked`: task, goal, skip_unlabelled, seed."""
+def probe_tables(
+    folder: Path, layers: list[str] | None, probe: ProbeOptions, protocol: ProtocolOptions, seed: int
+) -> Tables:
+    """Return the tables of a probe on the bank in `folder`. Raises VidgenError where the bank does not serve for it."""
     from vidgen.representations.bank import FeatureBank
     from vidgen.representations.probes import probe_rows
     from vidgen.representations.probes.cross_domain import cross_domain_rows
 
     bank = FeatureBank.load(folder)
-    if regime.fine_tune is not None:
-        rows = tune(bank, layers, regime.fine_tune, asked)
+    settings = probe.labels() | {"seed": seed}
+    if protocol.fine_tune is not None:
+        rows = fine_tuning_rows(bank, layers, protocol.fine_tune, settings)
         kinds = dict.fromkeys(row["kind"] for row in rows)
         return {f"{name} on {folder}": [row for row in rows if row["kind"] == name] for name in kinds}
-    if regime.shots is not None:
-        return few_shot_tables(bank, folder, kind, layers, regime, asked)
-    if regime.labels_per_class is not None:
-        return semi_supervised_tables(bank, folder, layers, regime.labels_per_class, asked)
-    if regime.test_bank is not None:
-        rows = cross_domain_rows(bank, FeatureBank.load(regime.test_bank), kind, layers, **asked)
-        return {f"{kind} on {folder}, reported on {regime.test_bank}": rows}
-    return {f"{kind} on {folder}": probe_rows(bank, kind, layers, **asked)}
+    if protocol.shots is not None:
+        return few_shot_tables(bank, layers, probe.kind, protocol, class_settings(settings))
+    if protocol.labels_per_class is not None:
+        return semi_supervised_tables(bank, layers, protocol.labels_per_class, class_settings(settings))
+    if protocol.test_bank is not None:
+        rows = cross_domain_rows(bank, FeatureBank.load(protocol.test_bank), probe.kind, layers, **settings)
+        return {f"{probe.kind} on {folder}, reported on {protocol.test_bank}": rows}
+    return {f"{probe.kind} on {folder}": probe_rows(bank, probe.kind, layers, **settings)}
 
 
 def few_shot_tables(
-    bank: Any, folder: Path, kind: str, layers: list[str] | None, regime: Regime, asked: dict[str, Any]
-) -> dict[str, list[dict[str, Any]]]:
+    bank: FeatureBank, layers: list[str] | None, kind: str, protocol: ProtocolOptions, settings: dict[str, Any]
+) -> Tables:
+    """Return a table for each number of shots."""
     from vidgen.representations.probes.few_shot import Setting, few_shot_rows
 
-    counts, asked, tables = parse_numbers(regime.shots, "--shots"), of_classes(asked), {}
-    if not counts or any(count < 1 or count != int(count) for count in counts):
-        raise VidgenError(f"--shots {regime.shots!r} is no list of whole numbers above 0; give some such as 1,5")
-    for shots in map(int, counts):
-        setting = Setting(ways=regime.ways, shots=shots, episodes=regime.episodes)
-        rows = few_shot_rows(bank, kind, layers, setting=setting, **asked)
-        tables[f"{kind} on {folder}: {rows[0]['ways']}-way {shots}-shot, {regime.episodes} episodes"] = rows
+    tables = {}
+    for shots in parse_counts(protocol.shots, "--shots"):
+        setting = Setting(ways=protocol.ways, shots=shots, episodes=protocol.episodes)
+        rows = few_shot_rows(bank, kind, layers, setting=setting, **settings)
+        title = f"{kind} on {bank.folder}: {rows[0]['ways']}-way {shots}-shot, {protocol.episodes} episodes"
+        tables[title] = rows
     return tables
 
 
 def semi_supervised_tables(
-    bank: Any, folder: Path, layers: list[str] | None, each: int, asked: dict[str, Any]
-) -> dict[str, list[dict[str, Any]]]:
+    bank: FeatureBank, layers: list[str] | None, labels_per_class: int, settings: dict[str, Any]
+) -> Tables:
+    """Return the table of learning from few labels."""
     from vidgen.representations.probes.semi_supervised import semi_supervised_rows
 
-    rows = semi_supervised_rows(bank, layers, labels_per_class=each, **of_classes(asked))
-    about = f"{rows[0]['labelled']} labelled clips, {rows[0]['others']} others"
-    return {f"semi-supervised on {folder}: {each} labels a class, {about}": rows}
+    rows = semi_supervised_rows(bank, layers, labels_per_class=labels_per_class, **settings)
+    clips = f"{rows[0]['labelled']} labelled clips, {rows[0]['others']} others"
+    return {f"semi-supervised on {bank.folder}: {labels_per_class} labels a class, {clips}": rows}
 
 
-def tune(bank: Any, layers: list[str] | None, name: str, asked: dict[str, Any]) -> list[dict[str, Any]]:
+def fine_tuning_rows(
+    bank: FeatureBank, layers: list[str] | None, model: str, settings: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the rows of training the bank's model up to a layer."""
     from vidgen.representations.probes.fine_tuning import fine_tune_rows
     from vidgen.scripts.extract import open_model
 
     if layers is None or len(layers) != 1:
-        raise VidgenError("--fine-tune is up to one tap; name it, as --taps dit.blocks.4@t=0.10")
+        raise VidgenError("--fine-tune is up to one layer; name it, as --layers dit.blocks.4@t=0.10")
     key = bank.find_key(layers[0])
-    return fine_tune_rows(bank, open_model(name, "cpu", "float32"), key, **asked)
+    return fine_tune_rows(bank, open_model(model, "cpu", "float32"), key, **settings)
 
 
-def of_classes(asked: dict[str, Any]) -> dict[str, Any]:
-    """The same without the goal, which these ways to learn do not leave open."""
-    if asked["target_type"] not in (None, "class"):
-        raise VidgenError(f"--goal {asked['target_type']} cannot be learned so: few-shot and few labels are of classes")
-    return {name: value for name, value in asked.items() if name != "target_type"}
+def class_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings without the target type. Raises VidgenError where it is another one than classes."""
+    target_type = settings["target_type"]
+    if target_type not in (None, "class"):
+        raise VidgenError(f"--target-type {target_type} cannot be learned so: few-shot and few labels are of classes")
+    return {name: value for name, value in settings.items() if name != "target_type"}

@@ -1,4 +1,4 @@
-"""Whether clips can be sampled and decoded in the memory that is free: looked at before any work, with what could."""
+"""The check, before any work, that clips can be sampled and decoded in the memory that is free."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from vidgen.checkpoints.free_memory import free_bytes
 from vidgen.checkpoints.memory import describe_bytes
 from vidgen.errors import VidgenError
+from vidgen.models.placement import device_of, dtype_of
 from vidgen.models.rope import rotary_table
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.profiling.live_memory import LiveBytes
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, int, int, int]  # of one clip's latents
 TEXT_TOKENS = 512  # as long as texts get
-# Float32 numbers that a pass holds at most: of each token by the network's width, of each pixel of a latent frame's
-# frames. Where so many fit several times over, there is nothing to look at.
-PER_TOKEN, PER_PIXEL, PLENTY = 64, 1000, 4
+PER_TOKEN = 64  # float32 numbers that a pass holds at most, of each token by the network's width
+PER_PIXEL = 1000  # the same of decoding, of each pixel of a latent frame's frames
+PLENTY = 4  # where as much fits so many times over, nothing is counted
 
 
 class FusedAttention(TorchFunctionMode):
@@ -42,7 +43,7 @@ class FusedAttention(TorchFunctionMode):
 
 @torch.no_grad()
 def pass_bytes(network: torch.nn.Module, shape: Shape, batch: int) -> int:
-    """The most bytes of tensors that one pass over `batch` clips of latents makes and holds at one time.
+    """Return the most bytes of tensors that one pass over `batch` clips of latents makes and holds at one time.
 
     Counted as `MemoryModel` does: on tensors that have shapes and no data.
     """
@@ -52,7 +53,7 @@ def pass_bytes(network: torch.nn.Module, shape: Shape, batch: int) -> int:
     width = network.config.text_width
     text = None
     if width:
-        tokens = torch.empty(batch, TEXT_TOKENS, width, device="meta", dtype=next(network.parameters()).dtype)
+        tokens = torch.empty(batch, TEXT_TOKENS, width, device="meta", dtype=dtype_of(network))
         mask = torch.ones(batch, TEXT_TOKENS, dtype=torch.bool, device="meta")
         text = TextEncoding(tokens=tokens, mask=mask)
     levels = torch.empty(batch, device="meta")
@@ -62,53 +63,63 @@ def pass_bytes(network: torch.nn.Module, shape: Shape, batch: int) -> int:
     return live.peak
 
 
-def check_sampling(pipe: VideoPipeline, size: tuple[int, int, int], batch: int, *, long: bool, decodes: bool) -> None:
-    """Raises VidgenError, saying what would fit, where `batch` clips of `size` (frames, height, width) at once, or
-    decoding them one after the other, take more memory than is free on the pipeline's device. `long`: the size is that
-    of a window."""
-    device = next(pipe.transformer.parameters()).device
-    free = free_bytes(str(device))
+def check_sampling(
+    pipe: VideoPipeline, size: tuple[int, int, int], batch: int, *, is_window: bool, decodes: bool
+) -> None:
+    """Raise VidgenError where sampling or decoding takes more memory than is free on the pipeline's device.
+
+    Args:
+        pipe: the pipeline to sample with.
+        size: frames, height and width of a clip, or of a window of it.
+        batch: clips sampled at once; they are decoded one after the other.
+        is_window: whether `size` is that of a window, so that --window is the option to change.
+        decodes: whether the clips are decoded too.
+    """
+    free = free_bytes(str(device_of(pipe.transformer)))
     if free is None:
         return
-    check_passes(pipe, size, batch, free, "--window" if long else "--num-frames")
+    check_passes(pipe, size, batch, free, "--window" if is_window else "--num-frames")
     if decodes and isinstance(pipe.vae, VideoTokenizer):
         check_decoding(pipe.vae, size, free)
 
 
 def check_passes(pipe: VideoPipeline, size: tuple[int, int, int], batch: int, free: int, length: str) -> None:
-    """See `check_sampling`; `length` names the option. Networks that do not run without data are not judged."""
+    """Raise VidgenError, with what would fit, where a pass over `batch` clips takes more than `free` bytes.
+
+    `length` names the option that sets the frames. Networks that do not run without data are not judged.
+    """
     shape = pipe.latent_shape(*size)
     tokens = pipe.tokens_of(shape) * shape[1] + TEXT_TOKENS
     if PLENTY * 4 * PER_TOKEN * pipe.transformer.config.width * tokens * batch <= free:
         return
 
-    def needed(clips: int, latent_frames: int) -> int:
+    def pass_size(clips: int, latent_frames: int) -> int:
         c, _, h, w = shape
         return round(HEADROOM * pass_bytes(pipe.transformer, (c, latent_frames, h, w), clips))
 
     try:
-        asked = needed(batch, shape[1])
+        needed = pass_size(batch, shape[1])
     except (NotImplementedError, RuntimeError):  # a branch on numbers, of which there are none here
         return
-    if asked <= free:
+    if needed <= free:
         return
-    clips = bisect_right(range(1, batch), free, key=lambda n: needed(n, shape[1]))
-    frames = 0 if clips else bisect_right(range(1, shape[1]), free, key=lambda n: needed(1, n))
+    clips = bisect_right(range(1, batch), free, key=lambda n: pass_size(n, shape[1]))
+    frames = 0 if clips else bisect_right(range(1, shape[1]), free, key=lambda n: pass_size(1, n))
     advice = "not even one frame of that size would fit; make it smaller"
     if clips:
         advice = f"--batch-size {clips} would fit"
     elif frames:
-        most = 1 + (frames - 1) * pipe.vae.config.temporal_compression_ratio
-        advice = f"{length} {most}{' with --batch-size 1' * (batch > 1)} would fit"
-    what = f"{batch} clips at once" if batch > 1 else "a clip"
+        longest = 1 + (frames - 1) * pipe.vae.config.temporal_compression_ratio
+        advice = f"{length} {longest}{' with --batch-size 1' * (batch > 1)} would fit"
+    clip = f"{batch} clips at once" if batch > 1 else "a clip"
     raise VidgenError(
-        f"sampling {what} of {'x'.join(map(str, size))} takes {describe_bytes(asked)} beside the weights, and "
+        f"sampling {clip} of {'x'.join(map(str, size))} takes {describe_bytes(needed)} beside the weights, and "
         f"{describe_bytes(free)} are free; {advice}"
     )
 
 
 def check_decoding(vae: VideoTokenizer, size: tuple[int, int, int], free: int) -> None:
-    """See `check_sampling`; a latent frame is decoded at a time."""
+    """Raise VidgenError where decoding one latent frame takes more than `free` bytes."""
     _, height, width = size
     if PLENTY * 4 * PER_PIXEL * vae.config.temporal_compression_ratio * height * width <= free:
         return

@@ -1,7 +1,8 @@
-"""Skipping passes of the network that little has changed since: options that verbs share."""
+"""Skipping passes of the network whose input has hardly changed: the options that verbs share."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,24 +10,29 @@ import typer
 if TYPE_CHECKING:
     from vidgen.samplers.step_cache import StepCacheConfig
 
-CacheBoundOption = Annotated[
-    float | None,
-    typer.Option("--cache-bound", help="Skip passes while less than this share has changed, as 0.05; default: none."),
-]
-CacheByOption = Annotated[
-    str, typer.Option("--cache-by", help="What is looked at: first_block (of the network), or step (its input alone).")
-]
 
+@dataclass(frozen=True, kw_only=True)
+class StepCacheOptions:
+    """When a pass of the network is skipped and the last result used again."""
 
-def read_caching(bound: float | None, kind: str) -> StepCacheConfig | None:
-    """The caching that the options ask for, if they do. VidgenError for what is no bound or kind."""
-    from vidgen.samplers.step_cache import StepCacheConfig
+    cache_bound: Annotated[
+        float | None,
+        typer.Option(help="Skip passes until this share has changed, as 0.05: faster, less exact. Default: skip none."),
+    ] = None
+    cache_by: Annotated[
+        str,
+        typer.Option(help="What the change is measured on: the output of the first_block, or the input of the step."),
+    ] = "first_block"
 
-    return None if bound is None else StepCacheConfig(threshold=bound, kind=kind)
+    def read(self) -> StepCacheConfig | None:
+        """Return the caching, or None where it was not asked for. Raises VidgenError for what is no bound or kind."""
+        from vidgen.samplers.step_cache import StepCacheConfig
+
+        return None if self.cache_bound is None else StepCacheConfig(threshold=self.cache_bound, kind=self.cache_by)
 
 
 def describe_passes(caching: StepCacheConfig | None) -> dict[str, Any]:
-    """For a report: {"passes": {"run", "skipped"}, "cache_bound", "cache_by"}; nothing without caching."""
+    """Return {"passes": {"run", "skipped"}, "cache_bound", "cache_by"} for a report; nothing without caching."""
     if caching is None:
         return {}
     passes = {"run": caching.passes.run, "skipped": caching.passes.skipped}

@@ -8,59 +8,55 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vidgen.errors import VidgenError
-from vidgen.scripts.cli.guidance import GuidanceScaleOption
+from vidgen.scripts.cli.option_sets import HardwareOptions, SamplerOptions, with_option_sets
 from vidgen.scripts.cli.options import (
-    DeviceOption,
-    Dtype,
+    BatchOption,
     JsonOption,
+    LayersOption,
     ModelOption,
     NoiseLevelsOption,
     SeedOption,
-    TapsOption,
-    find_device,
-    find_dtype,
     parse_numbers,
 )
 from vidgen.scripts.cli.printing import (
     describe_memory,
+    format_interval,
     peak_memory_mb,
     print_json,
     print_table,
     progress,
-    settings_used,
 )
 
 if TYPE_CHECKING:
     from vidgen.pipelines.evaluation.feature_distance import Features
 
-BANK = "A bank of `vidgen extract`, of "
-BankOption = Annotated[Path | None, typer.Option("--real", metavar="BANK", help=BANK + "real clips.")]
-OtherBankOption = Annotated[Path | None, typer.Option("--generated", metavar="BANK", help=BANK + "generated clips.")]
 
-
+@with_option_sets
 def distance(
+    *,
     model: ModelOption = "default",
-    n: Annotated[int, typer.Option("--n", min=3, help="Generated clips; of the world's own, twice as many.")] = 64,
-    real: BankOption = None,
-    generated: OtherBankOption = None,
+    n: Annotated[int, typer.Option(min=3, help="How many clips to generate, for twice as many real ones.")] = 64,
+    real: Annotated[
+        Path | None, typer.Option(metavar="BANK", help="Features of real clips, a bank of `vidgen extract`.")
+    ] = None,
+    generated: Annotated[
+        Path | None, typer.Option(metavar="BANK", help="Features of generated clips, extracted in the same way.")
+    ] = None,
     features: Annotated[
-        str, typer.Option("--features", metavar="NAME|DIR", help="The model whose features are compared.")
+        str, typer.Option(metavar="NAME|DIR", help="The model whose features are compared, as for --model.")
     ] = "default",
-    layers: TapsOption = "all",
+    layers: LayersOption = "all",
     noise_levels: NoiseLevelsOption = "0.1",
-    num_inference_steps: Annotated[int | None, typer.Option(min=1, help="Default: the model's.")] = None,
-    guidance_scale: GuidanceScaleOption = None,
-    sampler: Annotated[str | None, typer.Option(help="Default: the model's.")] = None,
+    sampling: SamplerOptions,
     seed: SeedOption = 0,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Clips made at once.")] = 8,
-    device: DeviceOption = "auto",
-    dtype: Annotated[Dtype, typer.Option("--dtype", help="Precision of the networks.")] = "float32",
+    batch_size: BatchOption = 8,
+    hardware: HardwareOptions,
     json: JsonOption = False,
 ) -> None:
-    """Unbiased kernel distance (KID) of generated clips from real ones, layer by layer, beside that of real from real.
+    """Measure the kernel distance (KID, unbiased) of generated clips from real ones, beside that of real from real.
 
-    Without banks: of clips of held-out prompts from the synthetic world's own. With --real and --generated: of what
-    these hold. Example: vidgen evaluate distance --model default --n 64
+    Without banks, clips of held-out prompts are compared with the synthetic world's own, layer by layer; with --real
+    and --generated, these banks. Example: vidgen evaluate distance --model default --n 64
     """
     if (real is None) != (generated is None):
         raise VidgenError("--real and --generated are banks that are compared with each other; give both, or neither")
@@ -77,43 +73,42 @@ def distance(
     from vidgen.representations.extractor import FeatureExtractor
     from vidgen.scripts.extract import choose_layers, open_model
 
-    where = find_device(device)
-    seen = open_model(features, device, dtype)
+    encoder = open_model(features, hardware.device, hardware.dtype)
     levels = parse_numbers(noise_levels, "--noise-levels")
-    extractor = FeatureExtractor(seen, layers=choose_layers(seen, layers), noise_levels=levels, seed=seed)
-    pipe = load_pipeline(model, device=where, dtype=find_dtype(dtype, where))
-    settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale, "sampler": sampler}
-    with progress(model, 3 * n) as moved:
+    extractor = FeatureExtractor(encoder, layers=choose_layers(encoder, layers), noise_levels=levels, seed=seed)
+    pipe = load_pipeline(model, **hardware.settings())
+    with progress(model, 3 * n) as advance:
         world = held_out_world(pipe.scheduler)
-        sizes = {"seed": seed, "batch_size": batch_size}
-        rows = score_distance(pipe, extractor, world, n, progress=moved, **sizes, **settings)
-    used = settings_used(pipe.scheduler, settings)
+        settings = {"seed": seed, "batch_size": batch_size, **sampling.settings()}
+        rows = score_distance(pipe, extractor, world, n, progress=advance, **settings)
+    used = sampling.used(pipe.scheduler)
     show({"model": model, "features": features, "n": n, "seed": seed, **used, "rows": rows}, json)
 
 
 def read_banks(real: Path, generated: Path) -> tuple[Features, Features]:
-    """What both banks hold under the same keys. VidgenError where they were not made alike."""
+    """Return the features that both banks hold under the same keys. VidgenError where they were not made alike."""
     from vidgen.representations.bank import FeatureBank
 
     banks = [FeatureBank.load(folder) for folder in (real, generated)]
     keys = [key for key in banks[0].keys if key in banks[1].keys]
-    for what in ("model", "preprocessing"):
-        one, two = (bank.meta.get(f"{what}_hash") for bank in banks)
-        if one != two or not keys:
-            raise VidgenError(f"{real} and {generated} are features of another {what}; extract both alike")
-    one, two = ({key: bank.X(key) for key in keys} for bank in banks)
-    return one, two
+    for name in ("model", "preprocessing"):
+        first, second = (bank.meta.get(f"{name}_hash") for bank in banks)
+        if first != second or not keys:
+            raise VidgenError(f"{real} and {generated} are features of another {name}; extract both alike")
+    first, second = ({key: bank.X(key) for key in keys} for bank in banks)
+    return first, second
 
 
 def show(report: dict[str, Any], as_json: bool) -> None:
+    """Print the report as JSON, or as a table with a line for each feature."""
     if as_json:
         print_json(report | {"peak_mb": peak_memory_mb()})
         return
     lines = []
     for row in report["rows"]:
-        (low, high), (least, most) = row["interval"], row["floor_range"]
-        found = (f"{row['distance']:.4f}", f"{low:.4f} - {high:.4f}")
-        lines.append((row["key"], *found, f"{row['floor']:.4f}", f"{least:.4f} - {most:.4f}"))
+        distance = (f"{row['distance']:.4f}", format_interval(row["interval"], digits=4))
+        floor = (f"{row['floor']:.4f}", format_interval(row["floor_range"], digits=4))
+        lines.append((row["key"], *distance, *floor))
     counts = report["rows"][0]
     title = f"kernel distance of {report.get('model', report.get('generated'))}: {counts['n_generated']} generated"
     columns = ("features", ">distance", ">95% interval", ">real from real", ">95% of splits")

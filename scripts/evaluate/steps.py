@@ -2,47 +2,57 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from vidgen.scripts.cli.guidance import GuidanceScaleOption
+from vidgen.scripts.cli.option_sets import HardwareOptions, with_option_sets
 from vidgen.scripts.cli.options import (
-    DeviceOption,
-    Dtype,
+    BatchOption,
     JsonOption,
     ModelOption,
+    PlotOption,
+    ReportOption,
     SeedOption,
-    find_device,
-    find_dtype,
     parse_names,
     parse_numbers,
 )
 from vidgen.scripts.cli.outputs import check_output, check_plot
-from vidgen.scripts.cli.printing import describe_memory, peak_memory_mb, print_json, print_table, progress, write_report
+from vidgen.scripts.cli.printing import (
+    describe_memory,
+    format_interval,
+    peak_memory_mb,
+    print_json,
+    print_table,
+    progress,
+    write_report,
+)
 
 
+@with_option_sets
 def steps(
+    *,
     model: ModelOption = "default",
-    n: Annotated[int, typer.Option("--n", min=1, help="Clips of each row.")] = 16,
-    only: Annotated[str | None, typer.Option("--only", help="Only these solvers, as euler,unipc.")] = None,
+    n: Annotated[int, typer.Option(min=1, help="How many clips to measure on, of each row.")] = 16,
+    only: Annotated[str | None, typer.Option(help="Only these solvers, as euler,unipc. Default: all.")] = None,
     evaluations: Annotated[
-        str, typer.Option("--evaluations", help="Evaluations of the denoiser that a clip may take.")
+        str, typer.Option(help="How many evaluations of the denoiser a clip may take; several make a row each.")
     ] = "4,8,16",
-    tolerances: Annotated[str, typer.Option("--tolerances", help="Those of rk45, in place of steps.")] = "0.1,0.03",
-    guidance_scale: GuidanceScaleOption = None,
-    seed: SeedOption = 0,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Clips made at once.")] = 8,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Draw it into a .png, .svg or .pdf.")] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write the JSON to this file; so does --json FILE.json.")
+    tolerances: Annotated[
+        str, typer.Option(help="Tolerances of rk45, which chooses its steps by itself.")
+    ] = "0.1,0.03",
+    guidance_scale: Annotated[
+        float | None,
+        typer.Option(help="How strictly to follow the prompt; 1 is without guidance. Default: the model's."),
     ] = None,
-    device: DeviceOption = "auto",
-    dtype: Annotated[Dtype, typer.Option("--dtype", help="Precision of the networks.")] = "float32",
+    seed: SeedOption = 0,
+    batch_size: BatchOption = 8,
+    plot: PlotOption = None,
+    output: ReportOption = None,
+    hardware: HardwareOptions,
     json: JsonOption = False,
 ) -> None:
-    """Adherence of every solver by what it may cost, on the same held-out prompts and the same noise.
+    """Measure adherence by solver and number of function evaluations, on the same held-out prompts and noise.
 
     With guidance an evaluation is two passes of the network. --json FILE and --plot are written anew after each row.
     Example: vidgen evaluate steps --n 96 --evaluations 4,8,16,32,64 --plot steps.png --json steps.json
@@ -60,14 +70,13 @@ def steps(
     efforts = plan_efforts(
         parse_names(only or "") or list(SAMPLERS), budgets, parse_numbers(tolerances, "--tolerances")
     )
-    where = find_device(device)
-    pipe = load_pipeline(model, device=where, dtype=find_dtype(dtype, where))
-    asked = held_out_prompts(held_out_world(pipe.scheduler), n)
+    pipe = load_pipeline(model, **hardware.settings())
+    scenes = held_out_prompts(held_out_world(pipe.scheduler), n)
     scale = pipe.scheduler.guidance_scale if guidance_scale is None else guidance_scale
     report = {"model": model, "n": n, "seed": seed, "guidance_scale": scale, "rows": []}
     settings = {"seed": seed, "batch_size": batch_size, "guidance_scale": scale}
-    with progress("solvers", len(efforts)) as moved:
-        for row in score_efforts(pipe, asked, efforts, **settings):
+    with progress("solvers", len(efforts)) as advance:
+        for row in score_efforts(pipe, scenes, efforts, **settings):
             report["rows"].append(row)
             report["cheapest"] = {key: cheapest(report["rows"])[key] for key in ("sampler", "steps", "tolerance")}
             if output is not None:
@@ -76,7 +85,7 @@ def steps(
                 from vidgen.scripts.plots.steps import draw_steps
 
                 draw_steps(report, plot)
-            moved(len(report["rows"]))
+            advance(len(report["rows"]))
     if json and output is None:
         print_json(report | {"peak_mb": peak_memory_mb()})
     elif not json:
@@ -84,17 +93,16 @@ def steps(
 
 
 def show(report: dict[str, Any]) -> None:
+    """Print a line for each solver and number of steps, and the cheapest that reaches the best share."""
     columns = ("solver", ">steps", ">evaluations", ">colour", ">shape", ">motion", ">all", ">95%", ">s a clip")
     lines = []
     for row in report["rows"]:
         shares = [f"{row[key]:.3f}" for key in ("colour", "shape", "motion", "all")]
-        low, high = row["ci"]["all"]
-        asked = row["steps"] if row["tolerance"] is None else f"to {row['tolerance']:g}"
-        found = (*shares, f"{low:.2f} - {high:.2f}", f"{row['seconds_per_clip']:.2f}")
-        lines.append((row["sampler"], asked, f"{row['evaluations']:.0f}", *found))
+        effort = row["steps"] if row["tolerance"] is None else f"to {row['tolerance']:g}"
+        scores = (*shares, format_interval(row["ci"]["all"], digits=2), f"{row['seconds_per_clip']:.2f}")
+        lines.append((row["sampler"], effort, f"{row['evaluations']:.0f}", *scores))
     print_table(f"solvers on {report['model']}, {report['n']} clips each", columns, lines)
-    found = report["cheapest"]
-    asked = f"{found['steps']} steps" if found["tolerance"] is None else f"a tolerance of {found['tolerance']:g}"
-    print(
-        f"the fewest evaluations whose interval reaches the best share: {found['sampler']}, {asked}{describe_memory()}"
-    )
+    best = report["cheapest"]
+    effort = f"{best['steps']} steps" if best["tolerance"] is None else f"a tolerance of {best['tolerance']:g}"
+    title = "the fewest evaluations whose interval reaches the best share"
+    print(f"{title}: {best['sampler']}, {effort}{describe_memory()}")

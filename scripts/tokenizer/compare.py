@@ -13,19 +13,27 @@ from vidgen.scripts.cli.printing import note, print_json, print_table
 
 
 def compare(
-    comparison: Annotated[str, typer.Argument(metavar="FILE", help="A comparison's YAML file, or a shipped name.")],
+    comparison: Annotated[
+        str, typer.Argument(metavar="FILE", help="A YAML file of variants, or the name of a shipped one.")
+    ],
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="For every variant, as steps=100 device=cuda.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="Keys of the recipe to change for every variant, as steps=100 device=cuda."
+        ),
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder for runs, results.json and table.md.")
+        Path, typer.Option(metavar="DIR", help="Folder for the runs, results.json and table.md; continued if there.")
     ] = ...,
     clips: Annotated[
-        Path | None, typer.Option("--clips", metavar="DIR", help="Clips to train and measure on, for the file's own.")
+        Path | None, typer.Option(metavar="DIR", help="Clips to train and measure on, in place of the file's own.")
     ] = None,
-    only: Annotated[str | None, typer.Option("--only", metavar="A,B", help="These variants, of the file's.")] = None,
+    only: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Only these variants of the file. Default: all.")
+    ] = None,
     report_file: Annotated[
-        Path | None, typer.Option("-o", "--report", help="Write the JSON to this file too; so does --json FILE.json.")
+        Path | None,
+        typer.Option("-o", "--report", help="Also write the JSON to this file; --json FILE.json does the same."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -41,9 +49,9 @@ def compare(
     from vidgen.train.ablations.run import compare as compare_variants
     from vidgen.train.ablations.variants import load_comparison
 
-    found = load_comparison(comparison, out, clips=clips, overrides=settings or [])
-    find_device(found.recipe.device)
-    report = compare_variants(found, out, only=parse_names(only or ""), say=note)
+    variants = load_comparison(comparison, out, clips=clips, overrides=settings or [])
+    find_device(variants.recipe.device)
+    report = compare_variants(variants, out, only=parse_names(only or ""), say=note)
     if report_file is not None:
         write_json(report_file, report)
     elif json:
@@ -54,7 +62,7 @@ def compare(
 
 
 def show(report: dict[str, Any]) -> None:
-    """The table, narrower than the one in the file: without intervals and what is the same for all."""
+    """Print the table, narrower than the one in the file: without intervals and what is the same for all."""
     from vidgen.train.ablations.table import COLUMNS, describe_budget, table_rows
 
     rows = [[cell.split(" [")[0] for cell in row] for row in table_rows(report)]

@@ -15,37 +15,40 @@ from vidgen.scripts.cli.printing import note, print_json, print_table
 def compare_objectives(
     clips: Annotated[Path, typer.Argument(metavar="DIR", help="Clips to train on; some are held out for decoding.")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder of the runs and tables; continued if there.")
+        Path, typer.Option("-o", "--output", help="Folder for the runs and tables; continued if there.")
     ] = Path("runs/objectives"),
-    labelled: Annotated[
-        Path | None, typer.Option("--labelled", help="Clips with labels, to probe features on: a manifest or folder.")
+    labeled: Annotated[
+        Path | None,
+        typer.Option(
+            help="Clips with labels to probe features on, a manifest or folder. Default: synthetic ones only."
+        ),
     ] = None,
-    fps: Annotated[float, typer.Option("--fps", help="Rate that labelled clips are taken at.")] = 12.5,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps of every arm.")] = 600,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 8,
-    preset: Annotated[str, typer.Option("--preset", help="The tokenizer whose encoder is trained.")] = (
+    fps: Annotated[float, typer.Option(help="Take frames of labeled clips at this rate, a second.")] = 12.5,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of every variant.")] = 600,
+    batch_size: Annotated[int, typer.Option(min=1, help="Clips of a training step.")] = 8,
+    preset: Annotated[str, typer.Option(help="The preset of the tokenizer whose encoder is trained.")] = (
         "kl_causal_4x8x8_16ch"
     ),
-    width: Annotated[int, typer.Option("--width", min=8, help="Width of the denoiser.")] = 192,
-    depth: Annotated[int, typer.Option("--depth", min=1, help="Blocks of the denoiser.")] = 6,
-    head_dim: Annotated[int, typer.Option("--head-dim", min=8, help="Width of its attention heads.")] = 48,
-    num_frames: Annotated[int, typer.Option("--num-frames", min=2)] = 17,
-    size: Annotated[int, typer.Option("--size", min=16, help="Height and width of clips.")] = 64,
-    hold_out: Annotated[int, typer.Option("--hold-out", min=2, help="Every N-th file is kept for decoding.")] = 4,
-    shapes: Annotated[int, typer.Option("--shapes", min=50, help="Synthetic clips that probes learn from.")] = 300,
+    width: Annotated[int, typer.Option(min=8, help="Width of the denoiser.")] = 192,
+    depth: Annotated[int, typer.Option(min=1, help="Blocks of the denoiser.")] = 6,
+    head_dim: Annotated[int, typer.Option(min=8, help="Width of the denoiser's attention heads.")] = 48,
+    num_frames: Annotated[int, typer.Option(min=2, help="Frames of a clip.")] = 17,
+    size: Annotated[int, typer.Option(min=16, help="Height and width of clips in pixels.")] = 64,
+    hold_out: Annotated[int, typer.Option(min=2, help="Every N-th file is kept for decoding.")] = 4,
+    shapes: Annotated[int, typer.Option(min=50, help="Synthetic clips that probes learn from.")] = 300,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     json: JsonOption = False,
 ) -> None:
     """Train one encoder by reconstruction, by regression through a denoiser's network, and by denoising; compare.
 
-    Example: vidgen tokenizer compare-objectives clips --labelled actions.csv -o runs/objectives
+    Example: vidgen tokenizer compare-objectives clips --labeled actions.csv -o runs/objectives
     """
     check_rate(fps)
-    for path in (clips, labelled):
+    for path in (clips, labeled):
         if path is not None and not path.exists():
             raise VidgenError(f"{path}: no such file or folder; check the path")
-    where = find_device(device)
+    device = find_device(device)
 
     from vidgen.train.ablations.objective_report import NAME, budget_rows, decoding_rows, probe_rows
     from vidgen.train.ablations.objective_report import compare_objectives as compare
@@ -54,7 +57,7 @@ def compare_objectives(
     plan = Plan(
         clips=clips,
         out=output,
-        labelled=labelled,
+        labelled=labeled,
         fps=fps,
         steps=steps,
         batch_size=batch_size,
@@ -67,8 +70,8 @@ def compare_objectives(
         size=size,
         hold_out=hold_out,
         shapes=shapes,
-        autocast="bfloat16" if has_fast_bfloat16(where) else "float32",
-        device=where,
+        autocast="bfloat16" if has_fast_bfloat16(device) else "float32",
+        device=device,
     )
     report = compare(plan, say=note)
     if json:

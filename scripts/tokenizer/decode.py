@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from vidgen.errors import VidgenError
+from vidgen.scripts.cli.moments import Moment
 from vidgen.scripts.cli.outputs import check_output
 from vidgen.scripts.cli.printing import note, progress
 
@@ -23,33 +22,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moment:
-    """A place in a clip as it was given: in seconds, or as the number of a frame."""
-
-    text: str
-    seconds: float | None = None
-    frame: int | None = None
-
-    def at(self, fps: float) -> int:
-        """The first frame at or after it."""
-        # A thousandth of a frame of slack, for times such as 0.1 that fall on a frame but for rounding.
-        return self.frame if self.frame is not None else max(0, ceil(self.seconds * fps - 1e-3))
-
-
-def parse_moment(text: str | None, option: str) -> Moment | None:
-    """ "420", "7:00" or "1:02:03.5" in seconds, "10500f" as a frame. Raises VidgenError for anything else."""
-    if text is None:
-        return None
-    if re.fullmatch(r"\d{1,12}f", text.strip()):
-        return Moment(text=text, frame=int(text.strip()[:-1]))
-    match = re.fullmatch(r"(?:(?:(\d{1,6}):)?(\d{1,6}):)?(\d{1,9}(?:\.\d*)?|\.\d+)", text.strip())
-    if not match:
-        raise VidgenError(f"{option} {text!r} is not a time; give seconds, 7:00, or frames such as 120f")
-    hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    return Moment(text=text, seconds=3600 * hours + 60 * minutes + seconds)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Part:
     """The part of a clip from `start` up to `end`, and not with it; None is the clip's own start or end."""
 
@@ -57,11 +29,12 @@ class Part:
     end: Moment | None = None
 
     def frames(self, path: Path, info: TokenInfo) -> tuple[int, int]:
-        """Its first frame and the one after its last. Raises VidgenError for a part that has none."""
+        """Return its first frame and the one after its last. Raises VidgenError for a part that has none."""
         first = self.start.at(info.fps) if self.start else 0
         stop = min(self.end.at(info.fps), info.num_frames) if self.end else info.num_frames
         if first >= stop:
-            start, end = self.start.text if self.start else "0", self.end.text if self.end else "the end"
+            start = self.start.text if self.start else "0"
+            end = self.end.text if self.end else "the end"
             length = f"{info.num_frames} frames, {info.num_frames / info.fps:.3f} s"
             raise VidgenError(f"{path}: no frames from {start} to {end}; the clip has {length}")
         return first, stop
@@ -78,7 +51,7 @@ class Reader:
 
 
 def decode_file(reader: Reader, path: Path, target: Path) -> dict[str, Any]:
-    """Writes the clip of a token file, or the part asked for, reading no more than that of the file.
+    """Write the clip of a token file, or a part of it, reading no more than that part of the file.
 
     Raises VidgenError, with nothing written, for a file that is damaged or of another tokenizer.
     """
@@ -92,8 +65,8 @@ def decode_file(reader: Reader, path: Path, target: Path) -> dict[str, Any]:
         start, stop = reader.part.frames(path, info)
 
         def frames() -> Iterator[Tensor]:
-            done = 0
-            with progress(path.name, stop - start) as moved:
+            count = 0
+            with progress(path.name, stop - start) as advance:
                 for piece in decode_stream(
                     reader.tokenizer,
                     lambda low, high: tokens.for_tokenizer(reader.tokenizer, low, high),
@@ -105,8 +78,8 @@ def decode_file(reader: Reader, path: Path, target: Path) -> dict[str, Any]:
                     plan=reader.planner,
                 ):
                     yield from piece.split(1, dim=1)  # so that conversions take memory for one frame
-                    done += piece.shape[1]
-                    moved(done)
+                    count += piece.shape[1]
+                    advance(count)
 
         write_video(frames(), target, fps=info.fps)
     row = {"path": str(target), "source": str(path), "num_frames": stop - start, "start_frame": start}
@@ -115,20 +88,22 @@ def decode_file(reader: Reader, path: Path, target: Path) -> dict[str, Any]:
 
 
 def decode_folder(reader: Reader, folder: Path, output: Path) -> dict[str, Any]:
-    """Writes the clip of every file that the index of `folder` lists, under the same paths, as .mp4.
+    """Write the clip of every file that the index of `folder` lists, under the same paths, as .mp4.
 
     Returns {"path", "clips": rows, "failed": [{"path", "reason"}]}; files that cannot be decoded are named and left
     out. Raises VidgenError if there is no index or no file of it can be decoded.
     """
     from vidgen.tokenizers.files.token_folders import place, read_index
 
-    rows, failed, clips = read_index(folder), [], []
+    rows = read_index(folder)
+    failed: list[dict[str, str]] = []
+    clips: list[dict[str, Any]] = []
     check_output(output / "x" if output.is_dir() else output)
     names = [PurePosixPath(row.path).with_suffix("") for row in rows]  # a.mp4.safetensors: a.mp4
     short = [name.with_suffix("").as_posix() for name in names]
     # Without the clip's own suffix, unless two would then be one.
-    chosen = [s if short.count(s) == 1 else name.as_posix() for s, name in zip(short, names, strict=True)]
-    for row, name in zip(rows, place(chosen, ".mp4"), strict=True):
+    unique = [s if short.count(s) == 1 else name.as_posix() for s, name in zip(short, names, strict=True)]
+    for row, name in zip(rows, place(unique, ".mp4"), strict=True):
         target = output / name
         try:
             target.parent.mkdir(parents=True, exist_ok=True)

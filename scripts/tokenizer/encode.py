@@ -30,7 +30,7 @@ class Writer:
 
 
 def encode_clip(writer: Writer, opened: OpenedClip, target: Path) -> dict[str, Any]:
-    """Writes the tokens of an opened clip as its frames come, and returns what there is to say of them.
+    """Write the tokens of an opened clip as its frames come, and return its row of the report.
 
     Raises VidgenError, with nothing written, if the clip cannot be read or the file not be written.
     """
@@ -38,15 +38,14 @@ def encode_clip(writer: Writer, opened: OpenedClip, target: Path) -> dict[str, A
     from vidgen.tokenizers.streaming.chunks import encode_tokens
 
     started = time.perf_counter()
-    with progress(opened.path.name, opened.expected) as moved, writing_tokens(target, writer.author) as tokens:
-        for piece in encode_tokens(writer.tokenizer, opened.counted(moved), writer.planner):
+    with progress(opened.path.name, opened.expected) as advance, writing_tokens(target, writer.author) as tokens:
+        for piece in encode_tokens(writer.tokenizer, opened.counted(advance), writer.planner):
             tokens.add(piece)
         if not opened.count:
             raise VideoError(f"{opened.path}: no frames in the part asked for; ask for another")
         height, width = opened.size
-        said = {"source": opened.path.name, "model": writer.model}
         size = {"num_frames": opened.count, "height": height, "width": width, "fps": opened.fps}
-        tokens.finish(**size, extra=said)
+        tokens.finish(**size, extra={"source": opened.path.name, "model": writer.model})
     for problem in opened.problems:
         note(f"warning: {problem}")
     shape = {"indices" if tokens.bits else "latents": list(tokens.shape)}
@@ -58,16 +57,19 @@ def encode_clip(writer: Writer, opened: OpenedClip, target: Path) -> dict[str, A
 
 
 def encode_folder(writer: Writer, records: list[ClipRecord], folder: Path, cut: Cut) -> dict[str, Any]:
-    """Writes the tokens of every clip below `folder`, with an index; clips that are there already are left alone.
+    """Write the tokens of every clip below `folder`, with an index; clips that are there already are left alone.
 
     Returns {"path", "index", "encoded", "kept", "failed": [{"path", "reason"}], "clips": rows of the index}. Raises
     VidgenError if no clip can be used.
     """
     from vidgen.tokenizers.files.token_folders import TokenIndex, TokenRow, hash_source, place
 
-    made = not folder.exists()
+    is_new = not folder.exists()
     folder.mkdir(exist_ok=True)
-    index, failed, kept, done = TokenIndex(folder), [], 0, []
+    index = TokenIndex(folder)
+    failed: list[dict[str, str]] = []
+    names_done: list[str] = []
+    unchanged = 0
     settings = dataclasses.asdict(cut) | {"dtype": str(writer.tokenizer.dtype)}
     names = place([record.id for record in records], ".safetensors")
     for record, name in zip(records, names, strict=True):
@@ -75,7 +77,7 @@ def encode_folder(writer: Writer, records: list[ClipRecord], folder: Path, cut: 
         try:
             source_hash = hash_source(record, writer.author.hash, settings)
             if index.holds(name, source_hash):
-                kept += 1
+                unchanged += 1
             else:
                 opened = open_frames(record.path, cut, record)
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -90,21 +92,21 @@ def encode_folder(writer: Writer, records: list[ClipRecord], folder: Path, cut: 
                         **{key: row[key] for key in ("fps", "height", "width", "bytes", "bits")},
                     )
                 )
-            done.append(name)
+            names_done.append(name)
         except VidgenError as error:
             failed.append({"path": str(record.path), "reason": str(error)})
             note(f"left out: {error}")
-    if not done:
-        if made:
+    if not names_done:
+        if is_new:
             _remove_empty(folder)
         raise VidgenError(f"{folder}: none of {len(records)} clips can be used; see `vidgen data inspect`")
     index.save()
-    report = {"path": str(folder), "index": str(index.file), "encoded": len(done) - kept, "kept": kept}
-    return report | {"failed": failed, "clips": [dataclasses.asdict(index.rows[name]) for name in done]}
+    report = {"path": str(folder), "index": str(index.file), "encoded": len(names_done) - unchanged, "kept": unchanged}
+    return report | {"failed": failed, "clips": [dataclasses.asdict(index.rows[name]) for name in names_done]}
 
 
 def _remove_empty(folder: Path) -> None:
-    """Takes away folders below and including `folder` that hold nothing."""
+    """Remove folders below and including `folder` that hold nothing."""
     for path in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True) + [folder]:
         if not any(path.iterdir()):
             path.rmdir()

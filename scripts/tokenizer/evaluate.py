@@ -7,21 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from vidgen.errors import VidgenError
+from vidgen.scripts.cli.option_sets import FastHardwareOptions, with_option_sets
 from vidgen.scripts.cli.options import (
-    DeviceOption,
-    Dtype,
-    DtypeOption,
+    ClipsArgument,
     FitOption,
     FpsOption,
     JsonOption,
     ModelOption,
+    ReportOption,
+    SecondsOption,
     SizeOption,
     check_rate,
-    find_device,
-    find_dtype,
     parse_names,
     parse_numbers,
     parse_size,
@@ -29,6 +27,7 @@ from vidgen.scripts.cli.options import (
 from vidgen.scripts.cli.outputs import check_output, check_plot
 from vidgen.scripts.cli.printing import (
     describe_memory,
+    format_interval,
     note,
     peak_memory_mb,
     print_json,
@@ -45,45 +44,35 @@ UNITS = {"psnr": "dB", "psnr_frames": "dB", "temporal_psnr": "dB", "first_psnr":
 UNITS["flicker"] = "levels of 255"
 
 
-class JsonToFile(TyperCommand):
-    """`--json report.json` is `--json -o report.json`; any other word after --json is not its value."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        words = []
-        for before, word in zip(["", *args], args, strict=False):
-            words += ["-o"] if before == "--json" and word.endswith(".json") and not word.startswith("-") else []
-            words.append(word)
-        return super().parse_args(ctx, words)
-
-
+@with_option_sets
 def evaluate(
-    source: Annotated[Path, typer.Argument(metavar="CLIP|DIR", help="A clip, or a folder or manifest of clips.")],
+    *,
+    source: ClipsArgument,
     model: ModelOption = "default",
     protocol: Annotated[
-        str | None, typer.Option(help="Frames and size as published tables have them: mcljcv-17x256@30fps, davis, ...")
+        str | None,
+        typer.Option(
+            help="Frames and size as in published tables, such as mcljcv-17x256@30fps or davis. Default: the options."
+        ),
     ] = None,
     size: SizeOption = None,
     fit: FitOption = "crop",
     num_frames: Annotated[
-        int | None, typer.Option("--num-frames", min=1, help="Take the first N frames; leave shorter clips out.")
+        int | None,
+        typer.Option(min=1, help="Take the first N frames, and leave shorter clips out. Default: all frames."),
     ] = None,
     fps: FpsOption = None,
-    max_seconds: Annotated[float | None, typer.Option("--max-seconds", help="Take the first S seconds.")] = None,
+    max_seconds: SecondsOption = None,
     rate_distortion: Annotated[
-        bool, typer.Option("--rate-distortion", help="Bits per pixel and PSNR beside x264, x265 and AV1.")
+        bool, typer.Option("--rate-distortion", help="Also measure bits a pixel and PSNR, beside --codecs.")
     ] = False,
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="Draw --rate-distortion into a .png, .svg or .pdf.")
+        Path | None, typer.Option(help="Measure --rate-distortion and draw it into this .png, .svg or .pdf.")
     ] = None,
-    codecs: Annotated[str, typer.Option("--codecs", help="Codecs to compare with.")] = "x264,x265,av1",
-    steps: Annotated[
-        str, typer.Option("--steps", help="Step sizes of rounded latents, for continuous tokenizers.")
-    ] = "2,1,0.5,0.25",
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write the JSON to this file; so does --json FILE.json.")
-    ] = None,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = "auto",
+    codecs: Annotated[str, typer.Option(help="Video codecs to compare with, of x264, x265 and av1.")] = "x264,x265,av1",
+    steps: Annotated[str, typer.Option(help="Step sizes that continuous latents are rounded to.")] = "2,1,0.5,0.25",
+    output: ReportOption = None,
+    hardware: FastHardwareOptions,
     json: JsonOption = False,
 ) -> None:
     """Measure a tokenizer on clips: fidelity, flicker, seams, codebook usage, and rates beside codecs.
@@ -91,14 +80,20 @@ def evaluate(
     Clips that cannot be read are named and left out. Example: vidgen tokenizer evaluate clips --protocol davis --json
     """
     check_rate(fps)
-    own = {"size": parse_size(size), "fit": fit, "num_frames": num_frames, "fps": fps, "max_seconds": max_seconds}
+    clip_options = {
+        "size": parse_size(size),
+        "fit": fit,
+        "num_frames": num_frames,
+        "fps": fps,
+        "max_seconds": max_seconds,
+    }
     if output is not None:
         check_output(output)
     if plot is not None:
         check_plot(plot)
-    rule = choose_protocol(protocol, own)
+    rule = choose_protocol(protocol, clip_options)
     sweep = choose_sweep(codecs, steps) if rate_distortion or plot is not None else None
-    report = {"model": model, "protocol": protocol, **measure(source, model, rule, sweep, device, dtype)}
+    report = {"model": model, "protocol": protocol, **measure(source, model, rule, sweep, hardware)}
     if plot is not None:
         from vidgen.scripts.plots.rates import draw_rates
 
@@ -107,9 +102,9 @@ def evaluate(
 
 
 def measure(
-    source: Path, model: str, rule: ClipProtocol, sweep: Sweep | None, device: str, dtype: Dtype
+    source: Path, model: str, rule: ClipProtocol, sweep: Sweep | None, hardware: FastHardwareOptions
 ) -> dict[str, Any]:
-    """The report of `vidgen.tokenizers.evaluating.evaluate` with what it was made with."""
+    """Return the report on the clips of `source`, with the tokenizer, precision and settings that it was made with."""
     from vidgen.data.manifests import find_clips
     from vidgen.metrics import find_lpips
     from vidgen.pipelines.loading import load_tokenizer
@@ -117,37 +112,43 @@ def measure(
     from vidgen.tokenizers.evaluation.reconstruction import plain
 
     records = find_clips(source)
-    where = find_device(device)
-    precision = find_dtype(dtype, where)
-    tokenizer = load_tokenizer(model, device=where, dtype=precision)
-    lpips, found = find_lpips(where)
-    with progress(source.name, len(records)) as moved:
-        report = evaluate_clips(tokenizer, records, rule, lpips=lpips, sweep=sweep, progress=moved, say=note)
+    settings = hardware.settings()
+    tokenizer = load_tokenizer(model, **settings)
+    lpips, network_or_reason = find_lpips(settings["device"])
+    with progress(source.name, len(records)) as advance:
+        report = evaluate_clips(tokenizer, records, rule, lpips=lpips, sweep=sweep, progress=advance, say=note)
     if lpips is None:
-        report["left_out"]["lpips"] = {"clips": len(report["clips"]), "reason": found}
-    made = {"tokenizer": tokenizer.config.name, "dtype": str(precision).removeprefix("torch."), "settings": plain(rule)}
-    return {**made, "lpips_network": found if lpips is not None else None, **report, "peak_mb": peak_memory_mb()}
+        report["left_out"]["lpips"] = {"clips": len(report["clips"]), "reason": network_or_reason}
+    return {
+        "tokenizer": tokenizer.config.name,
+        "dtype": str(settings["dtype"]).removeprefix("torch."),
+        "settings": plain(rule),
+        "lpips_network": None if lpips is None else network_or_reason,
+        **report,
+        "peak_mb": peak_memory_mb(),
+    }
 
 
-def choose_protocol(name: str | None, own: dict[str, Any]) -> ClipProtocol:
-    """The named protocol, or one of the options. VidgenError for both at once: the name would no longer be true."""
+def choose_protocol(name: str | None, options: dict[str, Any]) -> ClipProtocol:
+    """Return the named protocol, or one of the options. VidgenError for both: the name would no longer be true."""
     from vidgen.tokenizers.evaluation.protocols import ClipProtocol, check_protocol, find_protocol
 
     if name is None:
-        return check_protocol(ClipProtocol(**own))
+        return check_protocol(ClipProtocol(**options))
     rule = find_protocol(name)
-    given = ["--" + key.replace("_", "-") for key, value in own.items() if value not in (None, "crop")]
-    if given:
-        raise VidgenError(f"--protocol {name} fixes what {', '.join(given)} would change; leave one of the two out")
+    changed = ["--" + key.replace("_", "-") for key, value in options.items() if value not in (None, "crop")]
+    if changed:
+        raise VidgenError(f"--protocol {name} fixes what {', '.join(changed)} would change; leave one of the two out")
     return rule
 
 
 def choose_sweep(codecs: str, steps: str) -> Sweep:
-    """The codecs and steps of the options. VidgenError for names and sizes that are none."""
+    """Return the codecs and steps of the options. VidgenError for names and sizes that are none."""
     from vidgen.data.video_codecs import CODECS, has_codec
     from vidgen.tokenizers.evaluation.rate_distortion import Sweep
 
-    sizes, names = parse_numbers(steps, "--steps"), parse_names(codecs)
+    sizes = parse_numbers(steps, "--steps")
+    names = parse_names(codecs)
     if not sizes or min(sizes) <= 0:
         raise VidgenError(f"--steps {steps!r}: give step sizes above 0, such as 1,0.5")
     for name in names:
@@ -159,7 +160,7 @@ def choose_sweep(codecs: str, steps: str) -> Sweep:
 
 
 def show(report: dict[str, Any], output: Path | None, as_json: bool) -> None:
-    """JSON to a file or to stdout, or tables."""
+    """Print the report as tables, or write it as JSON to a file or to stdout."""
     if output is not None:
         write_report(report, output)
     elif as_json:
@@ -172,13 +173,16 @@ def show(report: dict[str, Any], output: Path | None, as_json: bool) -> None:
 
 
 def print_means(report: dict[str, Any]) -> None:
-    rows, left_out = [], report["left_out"]
+    """Print the mean of every metric, the profile of seams, and the use of codebooks."""
+    rows = []
+    left_out = report["left_out"]
     for name in [*report["mean"], *(name for name in left_out if name not in report["mean"])]:
-        mean, interval, why = report["mean"].get(name), report["ci"].get(name), left_out.get(name)
-        spread = "-" if interval is None else f"{interval[0]:.3f} - {interval[1]:.3f}"
-        n = sum(clip[name] is not None for clip in report["clips"])
-        remark = f"not of {why['clips']}: {why['reason']}" if why else UNITS.get(name, "")
-        rows.append((name, "-" if mean is None else f"{mean:.3f}", spread, n, remark))
+        mean = report["mean"].get(name)
+        missing = left_out.get(name)
+        count = sum(clip[name] is not None for clip in report["clips"])
+        remark = f"not of {missing['clips']}: {missing['reason']}" if missing else UNITS.get(name, "")
+        interval = format_interval(report["ci"].get(name))
+        rows.append((name, "-" if mean is None else f"{mean:.3f}", interval, count, remark))
     title = f"{report['model']} ({report['tokenizer']}), {report['protocol'] or 'no protocol'}"
     print_table(title, ("metric", ">mean", ">95% interval", ">clips", "note"), rows)
     seam = report["seam"]
@@ -192,15 +196,15 @@ def print_means(report: dict[str, Any]) -> None:
 
 
 def print_rates(rates: dict[str, Any]) -> None:
-    """A line a point; for each codec its PSNR at the coded rate, and in brackets how much better the tokenizer is."""
+    """Print a line a point, with each codec's PSNR at the coded rate, and in brackets the tokenizer's gain over it."""
     names = list(rates["codecs"])
     rows = []
     for point in rates["points"]:
         cells = []
         for name in names:
-            found = point["matched"].get(name)
-            few = "" if not found or found["clips"] == point["clips"] else f" {found['clips']}/{point['clips']}"
-            cells.append(f"{found['psnr']:.2f} ({found['gain']:+.2f}){few}" if found else "off its curve")
+            match = point["matched"].get(name)
+            few = "" if not match or match["clips"] == point["clips"] else f" {match['clips']}/{point['clips']}"
+            cells.append(f"{match['psnr']:.2f} ({match['gain']:+.2f}){few}" if match else "off its curve")
         bpp = [f"{point[key]:.4f}" for key in ("raw_bpp", "entropy_bpp", "coded_bpp")]
         rows.append((point["name"], *bpp, f"{point['psnr']:.2f}", *cells))
     columns = ("point", ">raw bpp", ">entropy bpp", ">coded bpp", ">PSNR dB", *(f">{name} dB at it" for name in names))

@@ -1,4 +1,4 @@
-"""`vidgen tokenizer fit`: one clip as a small network of its own; `vidgen tokenizer decode` gives it back."""
+"""`vidgen tokenizer nerv`: one clip as a small network of its own; `vidgen tokenizer decode` gives it back."""
 
 from __future__ import annotations
 
@@ -9,22 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vidgen.errors import VidgenError
-from vidgen.scripts.cli.clips import Cut, default_output, open_frames
+from vidgen.scripts.cli.clips import Cut, CutOptions, default_output, open_frames
 from vidgen.scripts.cli.memory import parse_bytes
-from vidgen.scripts.cli.options import (
-    DeviceOption,
-    Dtype,
-    DtypeOption,
-    FitOption,
-    FpsOption,
-    JsonOption,
-    SeedOption,
-    SizeOption,
-    check_rate,
-    find_device,
-    find_dtype,
-    parse_size,
-)
+from vidgen.scripts.cli.option_sets import FastHardwareOptions, with_option_sets
+from vidgen.scripts.cli.options import JsonOption, SeedOption
 from vidgen.scripts.cli.outputs import check_output
 from vidgen.scripts.cli.printing import describe_memory, note, print_json, progress
 
@@ -37,109 +25,117 @@ if TYPE_CHECKING:
 DEFAULT_BPP = 0.3
 
 
-def fit(
+@with_option_sets
+def nerv(
+    *,
     clip: Annotated[Path, typer.Argument(metavar="CLIP", help="A clip; all of its frames are held in memory.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File to write; default: NAME.safetensors here.")
+        Path | None, typer.Option("-o", "--output", help="File to write. Default: NAME.safetensors here.")
     ] = None,
     bpp: Annotated[
-        float | None, typer.Option("--bpp", help=f"Bits a pixel to stay within; default: {DEFAULT_BPP}.")
+        float | None, typer.Option(help=f"The most bits a pixel that the file may take. Default: {DEFAULT_BPP}.")
     ] = None,
     budget: Annotated[
-        str | None, typer.Option("--bytes", metavar="80KB", help="Size to stay within, in place of --bpp.")
+        str | None, typer.Option("--bytes", metavar="80KB", help="The most bytes that it may take, instead of --bpp.")
     ] = None,
-    bits: Annotated[int, typer.Option("--bits", help="Bits a weight and a number of an embedding, 2 to 8.")] = 8,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps; more are slower and better.")] = 2000,
-    lr: Annotated[float, typer.Option("--lr", help="Learning rate at its peak.")] = 3e-3,
-    size: SizeOption = None,
-    fit_how: FitOption = "crop",
-    num_frames: Annotated[int | None, typer.Option("--num-frames", min=1, help="Take the first N frames.")] = None,
-    fps: FpsOption = None,
-    max_seconds: Annotated[float | None, typer.Option("--max-seconds", help="Take the first S seconds.")] = None,
+    bits: Annotated[int, typer.Option(help="Bits of every stored number, 2 to 8.")] = 8,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps: more are slower and better.")] = 2000,
+    lr: Annotated[float, typer.Option(help="The highest learning rate of the training.")] = 3e-3,
+    cutting: CutOptions,
     seed: SeedOption = 0,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = "auto",
+    hardware: FastHardwareOptions,
     json: JsonOption = False,
 ) -> None:
     """Overfit a small decoder to one clip, and store it with an embedding a frame: weights are the code (HNeRV).
 
-    Bits a pixel and PSNR are of the file as it is read back. Example: vidgen tokenizer fit clip.mp4 --bpp 0.3
+    Bits a pixel and PSNR are of the file as it is read back. Example: vidgen tokenizer nerv clip.mp4 --bpp 0.3
     """
-    check_rate(fps)
     if bpp is not None and budget is not None:
         raise VidgenError("--bpp and --bytes both say how large the result may be; give one of them")
     if bpp is not None and not 0 < bpp < 1000:
         raise VidgenError(f"--bpp {bpp:g} is no rate; give bits a pixel above 0, such as {DEFAULT_BPP}")
     if not 0 < lr < 1:
         raise VidgenError(f"--lr {lr:g} is no learning rate; give one such as 3e-3")
-    cut = Cut(size=parse_size(size), fit=fit_how, num_frames=num_frames, fps=fps, max_seconds=max_seconds).checked()
-    most = parse_bytes(budget, "--bytes")
+    cut = cutting.read()
+    max_bytes = parse_bytes(budget, "--bytes")
     target = output or default_output(clip, ".safetensors")
     check_output(target)
     frames, rate = read_frames(clip, cut)
-    pixels = frames.shape[0] * frames.shape[1] * frames.shape[2]
-    room = 8.0 * most if most is not None else (bpp or DEFAULT_BPP) * pixels
-    report = run_fit(clip, frames, rate, target, room, bits, {"steps": steps, "lr": lr, "seed": seed}, device, dtype)
+    max_bits = 8.0 * max_bytes if max_bytes is not None else (bpp or DEFAULT_BPP) * frames[..., 0].size
+    settings = {"steps": steps, "lr": lr, "seed": seed}
+    report = fit_nerv(clip, frames, rate, target, max_bits, bits, settings, hardware)
     print_json(report) if json else print(describe(report))
 
 
 def read_frames(clip: Path, cut: Cut) -> tuple[np.ndarray, float]:
-    """The frames (t, h, w, 3) and their rate. Raises VideoError for what is no clip."""
+    """Return the frames (t, h, w, 3) and their rate. Raises VideoError for what is no clip."""
     import numpy as np
 
     from vidgen.data.manifests import find_clips
 
     records = find_clips(clip)
     if len(records) != 1:
-        raise VidgenError(f"{clip}: holds {len(records)} clips; a fit is of one, name it")
+        raise VidgenError(f"{clip}: holds {len(records)} clips; a network is of one, name it")
     opened = open_frames(records[0].path, cut, records[0])
     return np.stack(list(opened.counted())), opened.fps
 
 
-def run_fit(
+def fit_nerv(
     clip: Path,
     frames: np.ndarray,
     fps: float,
     target: Path,
-    room: float,
+    max_bits: float,
     bits: int,
     settings: dict[str, Any],
-    device: str,
-    dtype: Dtype,
+    hardware: FastHardwareOptions,
 ) -> dict[str, Any]:
-    """Fits, writes, reads back and measures; `room` is in bits."""
+    """Train the network, write it, read it back, and return the report on it.
+
+    Args:
+        clip: the file of the clip, whose name is stored.
+        frames: its frames, (t, h, w, 3).
+        fps: their rate.
+        target: the file to write.
+        max_bits: the most bits that the network may take.
+        bits: the bits of every stored number.
+        settings: steps, lr and seed of the training.
+        hardware: where it is trained, and in which precision.
+    """
     from vidgen.tokenizers.nerv.clip import choose_config, quantize_clip
     from vidgen.tokenizers.nerv.files import read_fit, write_fit
     from vidgen.train.tasks.nerv import FittingConfig, fit_clip
 
-    where, started = find_device(device), time.perf_counter()
-    shape = choose_config(*frames.shape[1:3], len(frames), bits=bits, budget=room)
-    precision = "bfloat16" if str(find_dtype(dtype, where)) == "torch.bfloat16" else "float32"
-    fitting = FittingConfig(**settings, device=where, autocast=precision)
-    with progress(clip.name, fitting.steps) as moved:
-        fitted = fit_clip(frames, shape, fitting, progress=moved)
+    placement = hardware.settings()
+    started = time.perf_counter()
+    shape = choose_config(*frames.shape[1:3], len(frames), bits=bits, budget=max_bits)
+    precision = "bfloat16" if str(placement["dtype"]) == "torch.bfloat16" else "float32"
+    fitting = FittingConfig(**settings, device=placement["device"], autocast=precision)
+    with progress(clip.name, fitting.steps) as advance:
+        fitted = fit_clip(frames, shape, fitting, progress=advance)
     write_fit(quantize_clip(fitted.decoder, fitted.embeddings, bits=bits, fps=fps, source=clip.name), target)
     seconds = round(time.perf_counter() - started, 2)
-    made = {**settings, "autocast": precision, "seconds": seconds, "psnr_unquantised": round(fitted.psnr, 4)}
-    return measure(read_fit(target), frames, target) | made
+    training = {**settings, "autocast": precision, "seconds": seconds, "psnr_unquantised": round(fitted.psnr, 4)}
+    return measure(read_fit(target), frames, target) | training
 
 
-def measure(fit: ClipNeRV, frames: np.ndarray, path: Path) -> dict[str, Any]:
-    """Rate and fidelity of a stored clip, from what was read back from `path`."""
+def measure(stored: ClipNeRV, frames: np.ndarray, path: Path) -> dict[str, Any]:
+    """Return rate and fidelity of a stored clip, which was read back from `path`."""
     from vidgen.tokenizers.evaluation.rate_distortion import score_pieces
     from vidgen.tokenizers.nerv.clip import cost_of
 
-    cost, pixels = cost_of(fit), frames.shape[0] * fit.height * fit.width
-    score = score_pieces(frames, fit.decode())
-    weights, embeddings = fit.symbols()
+    cost = cost_of(stored)
+    pixels = frames.shape[0] * stored.height * stored.width
+    score = score_pieces(frames, stored.decode())
+    weights, embeddings = stored.symbols()
     return {
         "path": str(path),
-        "source": fit.source,
-        "num_frames": fit.num_frames,
-        "height": fit.height,
-        "width": fit.width,
-        "fps": fit.fps,
-        "bits": fit.bits,
+        "source": stored.source,
+        "num_frames": stored.num_frames,
+        "height": stored.height,
+        "width": stored.width,
+        "fps": stored.fps,
+        "bits": stored.bits,
         "decoder_values": len(weights),
         "embedding_values": len(embeddings),
         "raw_bpp": cost.raw / pixels,
@@ -155,6 +151,7 @@ def measure(fit: ClipNeRV, frames: np.ndarray, path: Path) -> dict[str, Any]:
 
 
 def describe(report: dict[str, Any]) -> str:
+    """Return the report in one line."""
     frames = f"{report['num_frames']} frames of {report['height']}x{report['width']}"
     parts = f"weights {report['weights_bpp']:.4f}, embeddings {report['embeddings_bpp']:.4f}"
     rate = f"{report['coded_bpp']:.4f} bits a pixel ({parts}; file {report['bytes']:,} bytes)"
@@ -162,15 +159,15 @@ def describe(report: dict[str, Any]) -> str:
     return f"{report['path']}: {frames}, {rate}, {fidelity}{describe_memory()}"
 
 
-def holds_fit(path: Path) -> bool:
-    """Whether `vidgen tokenizer decode` was given a fitted clip."""
+def holds_nerv(path: Path) -> bool:
+    """Return whether a file holds the network of a clip rather than tokens."""
     from vidgen.tokenizers.nerv.files import is_fit
 
     return is_fit(path)
 
 
-def decode_fit(path: Path, target: Path, part: Part, device: str, as_json: bool) -> None:
-    """Writes the clip of a fitted one, or a part of it."""
+def decode_nerv(path: Path, target: Path, part: Part, device: str, as_json: bool) -> None:
+    """Write the clip of a network, or a part of it."""
     from vidgen.data.writing import write_video
     from vidgen.tokenizers.nerv.files import read_fit
 

@@ -21,15 +21,17 @@ class ErrorSum:
     """Mean squared error of a clip whose frames come in pieces."""
 
     def __init__(self) -> None:
-        self.total, self.count = 0.0, 0
+        self.total = 0.0
+        self.count = 0
 
     def add(self, x: Tensor, y: Tensor) -> None:
-        for a, b in zip(x.unbind(1), y.unbind(1), strict=True):  # in float64, a frame at a time
-            self.total += (a.double() - b.double()).square().sum().item()
+        """Add a piece of the original, (3, t, h, w), and of its reconstruction."""
+        for original, result in zip(x.unbind(1), y.unbind(1), strict=True):  # in float64, a frame at a time
+            self.total += (original.double() - result.double()).square().sum().item()
         self.count += x.numel()
 
     def psnr(self) -> float:
-        """Peak signal-to-noise ratio in dB of pixels in [-1, 1], as `vidgen.metrics.psnr` of the whole clip."""
+        """Return the peak signal-to-noise ratio (dB) of pixels in [-1, 1], as `vidgen.metrics.psnr` of a whole clip."""
         from vidgen.metrics import PSNR_CEILING
 
         mse = self.total / self.count
@@ -39,7 +41,7 @@ class ErrorSum:
 def reconstruct_clip(
     tokenizer: VideoTokenizer, job: ClipJob, cut: Cut, side_by_side: bool, planner: Planner
 ) -> dict[str, Any]:
-    """Encodes and decodes one clip, writes it if the job names a file, and returns its row of the report.
+    """Encode and decode one clip, write it if the job names a file, and return its row of the report.
 
     Raises VidgenError, with nothing written, if the clip cannot be read or the file not be written.
     """
@@ -48,12 +50,13 @@ def reconstruct_clip(
     from vidgen.data.writing import write_video
     from vidgen.tokenizers.streaming.chunks import reconstruct_stream
 
-    started, error = time.perf_counter(), ErrorSum()
+    started = time.perf_counter()
+    error = ErrorSum()
     opened = open_frames(job.record.path, cut, job.record)
 
     def pieces() -> Iterator[Tensor]:
-        with progress(job.record.path.name, opened.expected) as moved:
-            for original, result in reconstruct_stream(tokenizer, opened.counted(moved), planner):
+        with progress(job.record.path.name, opened.expected) as advance:
+            for original, result in reconstruct_stream(tokenizer, opened.counted(advance), planner):
                 error.add(original, result)
                 for x, y in zip(original.split(1, dim=1), result.split(1, dim=1), strict=True):
                     yield torch.cat([x, y], dim=3) if side_by_side else y

@@ -46,7 +46,7 @@ def test_parts_are_joined_shown_and_exported(vidgen, model: Path, clips: Path, t
 
 def test_bad_words_are_one_line(vidgen, model: Path, clips: Path, tmp_path: Path) -> None:
     bank = tmp_path / "bank"
-    assert vidgen("extract", model, clips, "-o", bank, "--taps", "tokenizer.latents", "--limit", 2).status == 0
+    assert vidgen("extract", model, clips, "-o", bank, "--layers", "tokenizer.latents", "--limit", 2).status == 0
     new = tmp_path / "new"
     for words, line in (
         (("bank", "show", tmp_path / "nowhere"), "nowhere is not a feature bank"),
@@ -60,7 +60,7 @@ def test_bad_words_are_one_line(vidgen, model: Path, clips: Path, tmp_path: Path
         (("extract", model, clips, "-o", new, "--stride", 4), "a stride of 4 is for sliding windows"),
         (("extract", model, clips, "-o", new, "--noise", "pink"), "noise 'pink' is unknown"),
         (
-            ("extract", model, clips, "-o", new, "--taps", "tokenizer.posterior.logvar", "--pool", "attentive"),
+            ("extract", model, clips, "-o", new, "--layers", "tokenizer.posterior.logvar", "--pool", "attentive"),
             "learned",
         ),
     ):

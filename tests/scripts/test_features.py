@@ -12,7 +12,7 @@ import transformers
 from vidgen.data.writing import write_video
 from vidgen.representations.probes import PROBES
 from vidgen.representations.probes.task import TARGET_TYPES
-from vidgen.scripts.probe import Goal, Kind
+from vidgen.scripts.cli.probe_protocols import Kind, TargetType
 
 
 @pytest.fixture
@@ -41,14 +41,14 @@ def test_extract_and_probe(vidgen, model: Path, labelled: Path, tmp_path: Path) 
     assert {"tokenizer.latents", "dit.blocks.0@t=0.00", "dit.blocks.1@t=0.10"} <= set(report["keys"])
     assert json.loads(vidgen(*words, "--json").out)["added"] == 0
     rows = json.loads(vidgen("probe", bank, "--json").out)["rows"]
-    wanted = {"tap", "noise_level", "pool", "kind", "task", "metric", "validation", "test", "ci", "baseline"}
+    wanted = {"layer", "noise_level", "pool", "kind", "task", "metric", "validation", "test", "ci", "baseline"}
     assert all(wanted <= set(row) for row in rows)
-    (pixels,) = [row for row in rows if row["tap"] == "pixels"] or [rows[0]]
+    (pixels,) = [row for row in rows if row["layer"] == "pixels"] or [rows[0]]
     assert pixels["test"] == 1.0
     table = vidgen("probe", bank, "--best").out
     assert "tokenizer.latents" in table and "majority" in table and "8 clips to learn from, 4 to report on" in table
     found = json.loads(vidgen("retrieve", bank, "--json", "--k", "1,8").out)["rows"]
-    scores = {row["tap"]: row for row in found}
+    scores = {row["layer"]: row for row in found}
     assert scores["raw_pixels"]["test"] == 1.0 and scores["chance"]["recall"] == {"1": 0.5, "8": 1.0}
     near = json.loads(vidgen("retrieve", bank, "--layers", "raw_pixels", "--query", "3.mkv", "--k", 3, "--json").out)
     assert [row["label"] for row in near["neighbours"]] == ["bright"] * 3 and "3.mkv" not in str(near["neighbours"])
@@ -56,7 +56,7 @@ def test_extract_and_probe(vidgen, model: Path, labelled: Path, tmp_path: Path) 
 
 
 def test_every_kind_of_probe_can_be_asked_for() -> None:
-    assert get_args(Kind) == tuple(PROBES) and get_args(Goal) == TARGET_TYPES
+    assert get_args(Kind) == tuple(PROBES) and get_args(TargetType) == TARGET_TYPES
 
 
 def test_a_tokenizer_alone_has_features_too(vidgen, model: Path, labelled: Path, tmp_path: Path) -> None:
@@ -95,7 +95,10 @@ def test_a_model_of_transformers_is_extracted_by_its_folder(vidgen, labelled: Pa
 BAD = {
     "no model": (("extract", "nothing-of-that-name", "DATA", "-o", "BANK"), "model 'nothing-of-that-name'"),
     "no data": (("extract", "MODEL", "nowhere", "-o", "BANK"), "nowhere: no such file or folder"),
-    "tap": (("extract", "MODEL", "DATA", "-o", "BANK", "--taps", "dit.blocks.9"), "layer 'dit.blocks.9' is not there"),
+    "layer": (
+        ("extract", "MODEL", "DATA", "-o", "BANK", "--layers", "dit.blocks.9"),
+        "layer 'dit.blocks.9' is not there",
+    ),
     "pool": (("extract", "MODEL", "DATA", "-o", "BANK", "--pool", "whirl"), "pool 'whirl' is unknown"),
     "level": (("extract", "MODEL", "DATA", "-o", "BANK", "--noise-levels", "2"), "noise level 2.0 is outside [0, 1]"),
     "no bank": (("probe", "BANK"), "BANK"),

@@ -1,6 +1,7 @@
 """The command as a whole: usage errors, failures, bugs and interrupts each have their exit status."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,27 +10,13 @@ import pytest
 
 from vidgen.errors import VidgenError
 from vidgen.scripts import doctor
+from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.errors import explain
 from vidgen.scripts.cli.options import parse_names, parse_numbers, parse_size
-from vidgen.scripts.main import app, main
+from vidgen.scripts.main import PANELS, app, main
 
 ROOT = Path(__file__).resolve().parents[2]
-VERBS = (
-    "sample",
-    "train",
-    "tokenizer",
-    "extract",
-    "probe",
-    "sweep",
-    "retrieve",
-    "bank",
-    "data",
-    "evaluate",
-    "schedule",
-    "solvers",
-    "bench",
-    "doctor",
-)
+VERBS = tuple(verb for panel in PANELS.values() for verb in panel)
 
 
 def test_every_verb_is_listed_and_has_a_file_and_a_page(vidgen) -> None:
@@ -37,10 +24,40 @@ def test_every_verb_is_listed_and_has_a_file_and_a_page(vidgen) -> None:
     page = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
     for verb in VERBS:
         assert verb in printed and f"vidgen {verb}" in page
-        source = (ROOT / "scripts" / f"{verb}.py").read_text(encoding="utf-8")
-        assert f'main_of("{verb}")' in source
+        name = verb.replace("-", "_")
+        files = (ROOT / "scripts" / f"{name}.py", ROOT / "scripts" / name / "app.py")
+        (source,) = (file.read_text(encoding="utf-8") for file in files if file.is_file())
+        assert f'run_verb("{verb}"' in source
         ran = vidgen(verb, "--help")
         assert ran.status == 0 and "Usage: vidgen" in ran.out
+
+
+def test_the_help_has_everyday_verbs_first(vidgen) -> None:
+    printed = vidgen("--help").out
+    listed = [line.split()[1] for line in printed.splitlines() if line[:2] == "│ " and line[2] not in " -"]
+    assert listed == list(VERBS)
+    assert listed[:8] == ["sample", "train", "tokenizer", "extract", "probe", "retrieve", "data", "doctor"]
+    assert list(PANELS) == sorted(PANELS, key=printed.index)
+
+
+@pytest.mark.parametrize("start", [["-m", "vidgen.scripts.train"], [str(ROOT / "scripts" / "train.py")]])
+def test_a_verb_runs_by_itself(start: list[str], tmp_path: Path) -> None:
+    """As `torchrun -m vidgen.scripts.train` and `python scripts/train.py` start it, from any folder."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *start, "no-such-recipe", "--json"]
+    ran = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2 and ran.stderr.startswith("error: ") and "no-such-recipe" in ran.stderr, ran.stderr
+    ran = subprocess.run([*command[:-2], "--help"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0 and "Usage: vidgen train" in ran.stdout
+
+
+def test_scripts_hide_no_package_of_others(monkeypatch) -> None:
+    ran = []
+    monkeypatch.setattr("vidgen.scripts.cli.dispatch.run_app", lambda app, arguments: ran.append(arguments))
+    monkeypatch.setattr(sys, "path", [str(ROOT / "scripts"), str(ROOT / "scripts" / "tokenizer"), str(ROOT)])
+    monkeypatch.setattr(sys, "argv", ["doctor.py", "--json"])
+    run_verb("doctor", doctor.doctor)
+    assert sys.path == [str(ROOT)] and ran == [["doctor", "--json"]]
 
 
 def test_the_version(vidgen) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-SMALL = ("--clips", 2, "--num-frames", 5, "--size", 32, "--taps", "tokenizer.latents,dit.blocks.1")
+SMALL = ("--clips", 2, "--num-frames", 5, "--size", 32, "--layers", "tokenizer.latents,dit.blocks.1")
 
 
 def test_rows_and_picture(vidgen, model: Path, tmp_path: Path) -> None:
@@ -15,9 +15,15 @@ def test_rows_and_picture(vidgen, model: Path, tmp_path: Path) -> None:
     ran = vidgen("probe-dense", model, *SMALL, *settings, "--tasks", "masks,points", "--picture", picture, "--json")
     assert ran.status == 0, ran.err
     rows = json.loads(ran.out)["rows"]
-    wanted = {"tap", "noise_level", "pool", "kind", "task", "metric", "validation", "test", "ci", "baseline"}
+    wanted = {"layer", "noise_level", "pool", "kind", "task", "metric", "validation", "test", "ci", "baseline"}
     assert all(wanted <= set(row) for row in rows)
-    assert {row["tap"] for row in rows} >= {"dit.blocks.1", "random.dit.blocks.1", "raw_pixels", "first_frame", "exact"}
+    assert {row["layer"] for row in rows} >= {
+        "dit.blocks.1",
+        "random.dit.blocks.1",
+        "raw_pixels",
+        "first_frame",
+        "exact",
+    }
     chosen = [row["choice"] for row in rows if row["choice"]]
     assert all(one["top_k"] in (1, 3) and one["context"] == 2 and one["radius"] in (None, 1) for one in chosen)
     assert Image.open(picture).width > 300
@@ -37,15 +43,15 @@ def test_text_and_slots(vidgen, model: Path) -> None:
     "words, line",
     [
         (("--tasks", "flow"), "dense task 'flow' is unknown"),
-        (("--top-k", "0"), "features cannot be followed so"),
+        (("--top-k", "0"), "nothing can be tracked so"),
         (("--radius", "far"), "--radius 'far' is not a list of numbers"),
         (("--top-k", ""), "need a value each"),
         (("--picture", "nowhere/x.png"), "nowhere does not exist"),
         (
             ("--tasks", "expressions", "--picture", "x.png"),
-            "--picture shows what is followed; add masks, points, boxes",
+            "--picture shows what is tracked; add masks, points, boxes",
         ),
-        (("--taps", "dit.blocks.7"), "layer 'dit.blocks.7' is not there"),
+        (("--layers", "dit.blocks.7"), "layer 'dit.blocks.7' is not there"),
     ],
 )
 def test_bad_input_is_one_line(vidgen, model: Path, words: tuple, line: str) -> None:

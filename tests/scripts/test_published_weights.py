@@ -29,7 +29,7 @@ def test_encode_decode_and_reconstruct(vidgen, wan, clip, tmp_path) -> None:
 def test_extract(vidgen, wan, clip, tmp_path) -> None:
     bank = tmp_path / "bank"
     layers = "tokenizer.encoder.layers.1,tokenizer.latents"
-    ran = vidgen("extract", wan, clip, "-o", bank, "--taps", layers, "--dtype", "float32", "--num-frames", 9)
+    ran = vidgen("extract", wan, clip, "-o", bank, "--layers", layers, "--dtype", "float32", "--num-frames", 9)
     assert ran.status == 0, ran
     from vidgen.representations.bank import FeatureBank
 

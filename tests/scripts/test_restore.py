@@ -28,7 +28,7 @@ def files(tmp_path: Path, waves, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     return frames
 
 
-@pytest.mark.parametrize("task", ["super_resolution", "deblurring", "colourising", "inpainting"])
+@pytest.mark.parametrize("task", ["super_resolution", "deblurring", "colorization", "inpainting"])
 def test_the_clip_is_the_functions_own(vidgen, model: Path, files: np.ndarray, task: str) -> None:
     mask = torch.zeros(16, 16, dtype=torch.bool)
     mask[:, :8] = True
@@ -36,7 +36,7 @@ def test_the_clip_is_the_functions_own(vidgen, model: Path, files: np.ndarray, t
     source, words, y, degradation = {
         "super_resolution": ("small.mkv", ("--scale", 4), x[..., ::4, ::4], Downsample(4)),
         "deblurring": ("v.mkv", ("--sigma", 0.8), x, Blur(0.8)),
-        "colourising": ("v.mkv", (), Grayscale().apply(x), Grayscale()),
+        "colorization": ("v.mkv", (), Grayscale().apply(x), Grayscale()),
         "inpainting": ("v.mkv", ("--mask", "m.png"), Mask(mask).apply(x), Mask(mask)),
     }[task]
     words = ("--task", task, *words, "--prompt", PROMPT, "-o", "out.mkv", "--seed", 3, "--strength", 0.9)

@@ -40,7 +40,7 @@ def test_text_and_picture(vidgen, model, tmp_path):
     assert "predicts flow_prediction on the flow path" in out and "4 steps of euler" in out and "-inf" in out
     assert Image.open(tmp_path / "s.png").size[0] > 600
     line = vidgen("schedule", "show", model, "--plot", tmp_path / "s.txt").error
-    assert "no picture is known for '.txt'" in line
+    assert "s.txt: no picture format; use one of .png, .svg, .pdf" in line
 
 
 def test_orders_are_measured(vidgen, monkeypatch):

@@ -14,7 +14,7 @@ def test_synthetic_labels_become_tasks_and_a_sweep_becomes_a_picture(vidgen, mod
     shapes, out = tmp_path / "shapes", tmp_path / "sweep ü"
     assert vidgen("data", "synthesize", "-o", shapes, "--count", 16, "--size", 16, "--num-frames", 5).status == 0
     words = ("sweep", model, shapes / "labels.jsonl", "-o", out, "--pools", "mean,temporal", "--noise-levels", "0,0.3")
-    words = (*words, "--taps", "tokenizer.latents,dit.blocks.1", "--flat", 0)
+    words = (*words, "--layers", "tokenizer.latents,dit.blocks.1", "--flat", 0)
     ran = vidgen(*words, "--kind", "ridge", "--task", "position", "--json")
     assert ran.status == 0, ran.err
     report = json.loads(ran.out)

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from vidgen.errors import VidgenError
 from vidgen.pipelines.loading import load_pipeline
-from vidgen.scripts.cli.lora import Wanted, parse_lora
+from vidgen.scripts.cli.lora import LoraChoice, parse_lora
 from vidgen.tokenizers.files.token_files import read_tokens
 
 PROMPT = "a red circle moves right"
@@ -71,12 +71,12 @@ def test_words(tmp_path: Path) -> None:
     named = tmp_path / "a:2"
     named.touch()
     for text, wanted in (
-        ("x.safetensors", Wanted(file="x.safetensors")),
-        ("x.safetensors:0.8", Wanted(file="x.safetensors", scale=0.8)),
-        ("owner/name:-1", Wanted(file="owner/name", scale=-1.0)),
-        (r"c:\x.safetensors", Wanted(file=r"c:\x.safetensors")),
-        (str(named), Wanted(file=str(named))),
-        (":3", Wanted(file=":3")),
+        ("x.safetensors", LoraChoice(file="x.safetensors")),
+        ("x.safetensors:0.8", LoraChoice(file="x.safetensors", scale=0.8)),
+        ("owner/name:-1", LoraChoice(file="owner/name", scale=-1.0)),
+        (r"c:\x.safetensors", LoraChoice(file=r"c:\x.safetensors")),
+        (str(named), LoraChoice(file=str(named))),
+        (":3", LoraChoice(file=":3")),
     ):
         assert parse_lora(text) == wanted
     assert str(parse_lora("x:0.50")) == "x:0.5"

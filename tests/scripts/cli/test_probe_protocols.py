@@ -20,7 +20,7 @@ def scenes(vidgen, model: Path, tmp_path: Path) -> dict[str, Path]:
         assert vidgen("data", "synthesize", "-o", tmp_path / f"clips {name}", *shapes).status == 0
         found[name] = tmp_path / name
         source = tmp_path / f"clips {name}" / "labels.jsonl"
-        ran = vidgen("extract", model, source, "-o", found[name], "--taps", TAPS, *words)
+        ran = vidgen("extract", model, source, "-o", found[name], "--layers", TAPS, *words)
         assert ran.status == 0, ran.err
     return found
 
@@ -28,7 +28,7 @@ def scenes(vidgen, model: Path, tmp_path: Path) -> dict[str, Path]:
 def test_every_way_to_learn_gives_rows_of_one_form(vidgen, model: Path, scenes: dict[str, Path], monkeypatch) -> None:
     monkeypatch.setattr(semi_supervised, "STEPS", 5)
     monkeypatch.setattr(fine_tuning, "Schedule", partial(fine_tuning.Schedule, rates=(1e-3,), epochs=1))
-    wanted = {"tap", "noise_level", "pool", "kind", "task", "metric", "validation", "test", "ci", "baseline"}
+    wanted = {"layer", "noise_level", "pool", "kind", "task", "metric", "validation", "test", "ci", "baseline"}
     words = ("probe", scenes["one"], "--task", "reversed", "--kind", "centroid")
 
     def rows_of(*more: object) -> list[dict]:
@@ -39,21 +39,21 @@ def test_every_way_to_learn_gives_rows_of_one_form(vidgen, model: Path, scenes: 
         return rows
 
     plain = rows_of()
-    layers = [row["tap"] for row in plain]
+    layers = [row["layer"] for row in plain]
     assert len(layers) == 4 + 3 + 1 and {"single.dit.blocks.1", "shuffled.dit.blocks.1"} <= set(layers)
     assert plain[0]["test_groups"] == 2 and plain[-1]["test"] == 0.5  # a group holds a clip and its reverse
     shots = rows_of("--shots", "1,2", "--episodes", 2)
     assert [row["shots"] for row in shots] == [1] * 8 + [2] * 8 and shots[0]["ways"] == 2
     semi = rows_of("--labels-per-class", 2)
-    assert [row["tap"] for row in semi[:3]] == ["dit.blocks.1", "random.dit.blocks.1", "raw_pixels"]
+    assert [row["layer"] for row in semi[:3]] == ["dit.blocks.1", "random.dit.blocks.1", "raw_pixels"]
     assert semi[0]["labelled"] == 4 and semi[0]["others"] == 4 and len(semi) == 2 + 3 + 1
     across = rows_of("--test-bank", scenes["two"])
     assert across[0]["test_clips"] == 12 and len(across) == 2 and across[0]["domains"]["reported"] == str(scenes["two"])
-    tuned = rows_of("--fine-tune", model, "--taps", "dit.blocks.1@t=0.10")
+    tuned = rows_of("--fine-tune", model, "--layers", "dit.blocks.1@t=0.10")
     assert [row["kind"] for row in tuned[:3]] == ["fine-tuned", "fine-tuned", "linear"]
     for more, line in (
         (("--shots", 1, "--episodes", 2), "2-way 1-shot, 2 episodes"),
-        (("--labels-per-class", 2, "--best", "--taps", "raw_pixels"), "labels alone"),
+        (("--labels-per-class", 2, "--best", "--layers", "raw_pixels"), "labels alone"),
         (("--test-bank", scenes["two"]), "reported on"),
     ):
         assert line in " ".join(vidgen(*words, *more).out.split())  # titles wrap
@@ -65,9 +65,9 @@ def test_every_way_to_learn_gives_rows_of_one_form(vidgen, model: Path, scenes: 
         (("--ways", 3), "--ways is of few-shot episodes; give --shots too"),
         (("--shots", "1", "--labels-per-class", 1), "--shots and --labels-per-class are different ways to learn"),
         (("--shots", "1", "--kind", "mlp"), "'mlp' does not learn from few shots"),
-        (("--labels-per-class", 1, "--goal", "regression"), "--goal regression cannot be learned so"),
-        (("--fine-tune", model), "--fine-tune is up to one tap; name it"),
-        (("--fine-tune", model / "vae", "--taps", "dit.blocks.1"), "holds features of another model"),
+        (("--labels-per-class", 1, "--target-type", "regression"), "--target-type regression cannot be learned so"),
+        (("--fine-tune", model), "--fine-tune is up to one layer; name it"),
+        (("--fine-tune", model / "vae", "--layers", "dit.blocks.1"), "holds features of another model"),
         (("--test-bank", scenes["one"]), "clip '00000.mp4' is in both"),
         (("--test-bank", "nowhere"), "nowhere is not a feature bank"),
     ):

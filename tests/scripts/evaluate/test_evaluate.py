@@ -107,7 +107,7 @@ def test_steps_are_written_and_drawn(vidgen, model: Path, tmp_path: Path) -> Non
 
 
 def test_distance_of_a_model_and_of_banks(vidgen, model: Path, tmp_path: Path) -> None:
-    words = ("--model", model, "--features", model, "--taps", "tokenizer.latents,dit.blocks.0", "--n", 3)
+    words = ("--model", model, "--features", model, "--layers", "tokenizer.latents,dit.blocks.0", "--n", 3)
     report = json.loads(vidgen("evaluate", "distance", *words, "--json").out)
     assert [row["key"] for row in report["rows"]] == ["tokenizer.latents", "dit.blocks.0@t=0.10"]
     assert report["rows"][0]["n_real"] == 6 and "num_inference_steps" in report

@@ -1,4 +1,4 @@
-"""`vidgen tokenizer fit`: a file within the rate asked for, its PSNR true of what comes back, errors of one line."""
+"""`vidgen tokenizer nerv`: a file within the rate asked for, its PSNR true of what comes back, errors of one line."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from vidgen.metrics import psnr
 def test_fit_and_decode(vidgen, clip: Path, tmp_path: Path) -> None:
     stored, back, part = tmp_path / "fit.safetensors", tmp_path / "back.mkv", tmp_path / "part.mkv"
     words = ("--bpp", 6, "--steps", 12, "--dtype", "float32", "--seed", 1)
-    ran = vidgen("tokenizer", "fit", clip, "-o", stored, *words, "--json")
+    ran = vidgen("tokenizer", "nerv", clip, "-o", stored, *words, "--json")
     report = json.loads(ran.out)
     assert ran.status == 0 and (report["num_frames"], report["height"], report["width"]) == (9, 24, 32)
     assert 0 < report["entropy_bpp"] < report["coded_bpp"] < 6 and report["coded_bpp"] < report["file_bpp"]
@@ -28,7 +28,7 @@ def test_fit_and_decode(vidgen, clip: Path, tmp_path: Path) -> None:
     assert json.loads(ran.out)["num_frames"] == 3
     assert torch.equal(torch.from_numpy(read_video(part).frames), torch.from_numpy(shown.frames[2:5]))
     again = tmp_path / "again.safetensors"
-    line = vidgen("tokenizer", "fit", clip, "-o", again, *words).out
+    line = vidgen("tokenizer", "nerv", clip, "-o", again, *words).out
     assert again.read_bytes() == stored.read_bytes()
     assert f"{report['psnr']:.2f} dB decoded from it" in line and "bits a pixel (weights" in line
 
@@ -50,13 +50,13 @@ BAD = {
 def test_errors_are_one_line(vidgen, clip: Path, tmp_path: Path, monkeypatch, case: str) -> None:
     words, line = BAD[case]
     monkeypatch.chdir(tmp_path)
-    assert line in vidgen("tokenizer", "fit", clip, *words).error
+    assert line in vidgen("tokenizer", "nerv", clip, *words).error
     assert list(tmp_path.iterdir()) == [clip]
 
 
 def test_a_fit_that_is_cut_short_is_refused(vidgen, clip: Path, tmp_path: Path) -> None:
     stored = tmp_path / "fit.safetensors"
-    assert vidgen("tokenizer", "fit", clip, "-o", stored, "--bpp", 6, "--steps", 1).status == 0
+    assert vidgen("tokenizer", "nerv", clip, "-o", stored, "--bpp", 6, "--steps", 1).status == 0
     stored.write_bytes(stored.read_bytes()[:-40])
     assert "not a whole fitted clip" in vidgen("tokenizer", "decode", stored, "-o", tmp_path / "x.mp4").error
     assert not (tmp_path / "x.mp4").exists()
@@ -64,4 +64,4 @@ def test_a_fit_that_is_cut_short_is_refused(vidgen, clip: Path, tmp_path: Path) 
     many.mkdir()
     for name in ("a.mp4", "b.mp4"):
         (many / name).write_bytes(clip.read_bytes())
-    assert "holds 2 clips" in vidgen("tokenizer", "fit", many, "-o", tmp_path / "y.safetensors").error
+    assert "holds 2 clips" in vidgen("tokenizer", "nerv", many, "-o", tmp_path / "y.safetensors").error

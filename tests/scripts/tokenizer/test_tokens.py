@@ -12,7 +12,7 @@ from vidgen.data.reading import read_video
 from vidgen.data.writing import write_video
 from vidgen.errors import VidgenError
 from vidgen.scripts.cli.memory import parse_bytes
-from vidgen.scripts.tokenizer.decode import parse_moment
+from vidgen.scripts.cli.moments import parse_moment
 from vidgen.tokenizers.model import TokenizerConfig, VideoTokenizer
 
 F32 = ("--dtype", "float32")

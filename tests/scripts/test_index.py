@@ -29,7 +29,7 @@ def clips(tmp_path: Path) -> Path:
 
 def test_sheet_and_index(vidgen, model: Path, clips: Path, tmp_path: Path) -> None:
     bank, index = tmp_path / "bank", tmp_path / "films.index"
-    assert vidgen("extract", model, clips, "-o", bank, "--taps", "tokenizer.latents", "--limit", 6).status == 0
+    assert vidgen("extract", model, clips, "-o", bank, "--layers", "tokenizer.latents", "--limit", 6).status == 0
     sheet = tmp_path / "sheet.png"
     assert vidgen("retrieve", bank, "--sheet", sheet).status == 0
     picture = np.asarray(Image.open(sheet).convert("RGB"))
@@ -52,7 +52,7 @@ def test_provenance(vidgen, model: Path, clips: Path, tmp_path: Path) -> None:
         "provenance",
         model,
         clips,
-        "--taps",
+        "--layers",
         "tokenizer.latents",
         "--num-frames",
         5,
@@ -62,7 +62,7 @@ def test_provenance(vidgen, model: Path, clips: Path, tmp_path: Path) -> None:
     ran = vidgen(*words, "--write", tmp_path / "edited", "--json")
     assert ran.status == 0, ran.err
     report = json.loads(ran.out)
-    rows = {(row["tap"], row["edit"]): row for row in report["rows"]}
+    rows = {(row["layer"], row["edit"]): row for row in report["rows"]}
     assert report["clips"] == 8 and rows["tokenizer.latents", "unchanged"]["test"] == 1.0
     assert rows["chance", "mirrored"]["test"] == 1 / 8
     original, mirrored = (read_video(tmp_path / "edited" / name / "3.mkv.mkv") for name in ("original", "mirrored"))

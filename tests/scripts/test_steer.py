@@ -28,11 +28,11 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def extracted(vidgen, model: Path, bank: Path) -> Path:
-    vidgen("extract", model, bank, "-o", bank / "bank", "--taps", "tokenizer.latents,dit.blocks.0")
+    vidgen("extract", model, bank, "-o", bank / "bank", "--layers", "tokenizer.latents,dit.blocks.0")
     return bank / "bank"
 
 
-@pytest.mark.parametrize("by", ["mean", "probe", "neighbours"])
+@pytest.mark.parametrize("by", ["mean", "probe", "neighbors"])
 def test_steer(vidgen, model: Path, extracted: Path, tmp_path: Path, by: str) -> None:
     out = tmp_path / "out.mkv"
     words = (
@@ -48,11 +48,11 @@ def test_steer(vidgen, model: Path, extracted: Path, tmp_path: Path, by: str) ->
         "--by",
         by,
     )
-    ran = vidgen(*words, "--model", model, "--strengths", "-1,0,1.5", "--neighbours", 3, "--json")
+    ran = vidgen(*words, "--model", model, "--strengths", "-1,0,1.5", "--neighbors", 3, "--json")
     assert ran.status == 0, ran.err
     report = json.loads(ran.out)
     np.testing.assert_allclose(np.diff(report["wanted"]), [1, 1.5], rtol=1e-3)
-    assert len(report["seen"]) == 3 and (report["separation"] == 1.0 or by == "neighbours")
+    assert len(report["seen"]) == 3 and (report["separation"] == 1.0 or by == "neighbors")
     assert read_video(out).frames.shape == (5, 16, 3 * 16 + 2 * 2, 3)
     assert "decoded pixels at" in vidgen(*words, "--model", model, "--strengths", "1").out
 

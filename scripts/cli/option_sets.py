@@ -1,0 +1,123 @@
+"""Dataclasses of options that several commands take as one parameter, and the decorator that spells them out."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from vidgen.scripts.cli.options import (
+    ClipLengthOption,
+    DeviceOption,
+    DtypeOption,
+    LimitOption,
+    RateOption,
+    SizeOption,
+    check_rate,
+    find_device,
+    find_dtype,
+    parse_size,
+)
+
+if TYPE_CHECKING:
+    from vidgen.interfaces import NoiseSchedule
+
+
+def with_option_sets(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command in which every parameter that is a dataclass of options has become these options.
+
+    Each field of such a dataclass is declared as a parameter of a command is: `Annotated` with `typer.Option`. The
+    parameters of `command` are keyword-only.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    option_sets = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        kind = option_sets.get(name)
+        parameters += [parameter.replace(annotation=hints[name])] if kind is None else list_parameters(kind)
+
+    @wraps(command)
+    def run(**values: Any) -> None:
+        for name, kind in option_sets.items():
+            values[name] = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
+        command(**values)
+
+    run.__signature__ = inspect.Signature(parameters)
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def list_parameters(kind: type) -> list[inspect.Parameter]:
+    """Return the fields of a dataclass of options as keyword-only parameters."""
+    hints = get_type_hints(kind, include_extras=True)
+    parameters = []
+    for field in fields(kind):
+        default = inspect.Parameter.empty if field.default is MISSING else field.default
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        parameters.append(inspect.Parameter(field.name, keyword, default=default, annotation=hints[field.name]))
+    return parameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardwareOptions:
+    """Where networks run, and in which precision."""
+
+    device: DeviceOption = "auto"
+    dtype: DtypeOption = "float32"
+
+    def settings(self) -> dict[str, Any]:
+        """Return the `device` and `dtype` to load a model with. Raises VidgenError for a device that cannot be used."""
+        device = find_device(self.device)
+        return {"device": device, "dtype": find_dtype(self.dtype, device)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FastHardwareOptions(HardwareOptions):
+    """The same, in the precision that is fastest on the device."""
+
+    dtype: DtypeOption = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerOptions:
+    """How a pipeline samples; what is None is the model's own."""
+
+    num_inference_steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Denoising steps of a clip: more are slower and finer. Default: the model's."),
+    ] = None
+    guidance_scale: Annotated[
+        float | None,
+        typer.Option(help="How strictly to follow the prompt; 1 is without guidance. Default: the model's."),
+    ] = None
+    sampler: Annotated[
+        str | None,
+        typer.Option(help="The solver, one of those that `vidgen solvers orders` lists. Default: the model's."),
+    ] = None
+
+    def settings(self) -> dict[str, Any]:
+        """Return the arguments of the pipeline's call."""
+        return asdict(self)
+
+    def used(self, scheduler: NoiseSchedule) -> dict[str, Any]:
+        """Return the settings as they are used with a pipeline of this noise schedule."""
+        return {name: getattr(scheduler, name) if value is None else value for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingOptions:
+    """Which clips of a source are read, and how many frames of each, at which size and rate."""
+
+    num_frames: ClipLengthOption = None
+    size: SizeOption = None
+    fps: RateOption = None
+    limit: LimitOption = None
+
+    def settings(self) -> dict[str, Any]:
+        """Return them by name, `size` as (height, width). Raises VidgenError for what is no size or rate."""
+        check_rate(self.fps)
+        return {"num_frames": self.num_frames, "size": parse_size(self.size), "fps": self.fps, "limit": self.limit}
