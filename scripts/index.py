@@ -80,10 +80,10 @@ def search(
         bank = FeatureBank.load(query) if is_bank else extract_queries(opened, query, model, scratch, device, dtype)
         lines = opened.neighbours(bank, k, backend)
     if sheet is not None:
-        from vidgen.scripts.plots.neighbour_sheet import draw_sheet, neighbour_tiles
+        from vidgen.scripts.plots.neighbor_sheet import draw_sheet, neighbor_tiles
 
         draw_sheet(
-            [neighbour_tiles(bank, opened.bank, line) for line in lines], f"nearest by {opened.key} in {index}", sheet
+            [neighbor_tiles(bank, opened.bank, line) for line in lines], f"nearest by {opened.key} in {index}", sheet
         )
     plain = [describe(line, opened.key) for line in lines]
     if json:

@@ -94,13 +94,13 @@ def write_page(folder: Path, rows: list[dict[str, Any]], asked: dict[str, Any], 
     """The page of a bank's rows."""
     from vidgen.representations.bank import FeatureBank
     from vidgen.representations.probes import task_of
-    from vidgen.scripts.pages.probe_page import find, write_probe_page
+    from vidgen.scripts.pages.probe_page import fit_best_probe, write_probe_page
 
     bank, seed = FeatureBank.load(folder), asked["seed"]
     task = task_of(
         bank, seed, name=asked["task"], target_type=asked["target_type"], skip_unlabelled=asked["skip_unlabelled"]
     )
-    return write_probe_page(find(bank, rows, task, seed), report)
+    return write_probe_page(fit_best_probe(bank, rows, task, seed), report)
 
 
 def print_rows(title: str, rows: list[dict[str, Any]]) -> None:

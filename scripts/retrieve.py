@@ -68,12 +68,12 @@ def draw_neighbours(
 ) -> None:
     """The contact sheet of one query, or of some."""
     from vidgen.representations.search.clips import list_neighbours
-    from vidgen.scripts.plots.neighbour_sheet import draw_sheet, neighbour_tiles
+    from vidgen.scripts.plots.neighbor_sheet import draw_sheet, neighbor_tiles
 
     check_output(path)
     queries = None if query is None else [query]
     lines = list_neighbours(bank, bank.find_key(key), queries, task=task, same_group=same_group)
-    draw_sheet([neighbour_tiles(bank, bank, line, task) for line in lines], f"nearest by {key}: {task}", path)
+    draw_sheet([neighbor_tiles(bank, bank, line, task) for line in lines], f"nearest by {key}: {task}", path)
 
 
 def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
