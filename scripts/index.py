@@ -88,10 +88,10 @@ def search(
         bank = FeatureBank.load(query) if is_bank else extract_queries(stored, query, model, scratch, hardware)
         lines = stored.neighbors(bank, k, backend)
     if sheet is not None:
-        from vidgen.scripts.plots.neighbour_sheet import draw_sheet, neighbour_tiles
+        from vidgen.scripts.plots.neighbor_sheet import draw_sheet, neighbor_tiles
 
         draw_sheet(
-            [neighbour_tiles(bank, stored.bank, line) for line in lines], f"nearest by {stored.key} in {index}", sheet
+            [neighbor_tiles(bank, stored.bank, line) for line in lines], f"nearest by {stored.key} in {index}", sheet
         )
     rows = [describe(line, stored.key) for line in lines]
     if json:

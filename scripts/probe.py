@@ -71,12 +71,12 @@ def write_page(folder: Path, rows: list[dict[str, Any]], options: ProbeOptions, 
     """Write the page of a bank's rows into the folder `report`, and return its path."""
     from vidgen.representations.bank import FeatureBank
     from vidgen.representations.probes import task_of
-    from vidgen.scripts.pages.probe_page import find, write_probe_page
+    from vidgen.scripts.pages.probe_page import fit_best_probe, write_probe_page
 
     bank = FeatureBank.load(folder)
     labels = options.labels()
     task = task_of(bank, seed, name=labels.pop("task"), **labels)
-    return write_probe_page(find(bank, rows, task, seed), report)
+    return write_probe_page(fit_best_probe(bank, rows, task, seed), report)
 
 
 def print_rows(title: str, rows: list[dict[str, Any]]) -> None:

@@ -84,12 +84,12 @@ def draw_neighbors(bank: FeatureBank, key: str, path: Path, task: str, query: st
         same_group: whether clips of the query's own group are found too.
     """
     from vidgen.representations.search.clips import list_neighbors
-    from vidgen.scripts.plots.neighbour_sheet import draw_sheet, neighbour_tiles
+    from vidgen.scripts.plots.neighbor_sheet import draw_sheet, neighbor_tiles
 
     check_output(path)
     queries = None if query is None else [query]
     lines = list_neighbors(bank, bank.find_key(key), queries, task=task, same_group=same_group)
-    draw_sheet([neighbour_tiles(bank, bank, line, task) for line in lines], f"nearest by {key}: {task}", path)
+    draw_sheet([neighbor_tiles(bank, bank, line, task) for line in lines], f"nearest by {key}: {task}", path)
 
 
 def print_rows(title: str, rows: list[dict[str, Any]]) -> None:

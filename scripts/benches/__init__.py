@@ -1,1 +1,1 @@
-"""What `vidgen bench` measures: one module a bench, and the clock, roof, memory, counts and rows that they share."""
+"""What `vidgen bench` measures: one module a bench, and the clock, roofline, counts and rows that they share."""

@@ -12,19 +12,18 @@ import numpy as np
 import torch
 
 from vidgen.errors import VidgenError
+from vidgen.profiling.peak_memory import measure_peak, print_peak
 from vidgen.representations.bank import BankRow, BankWriter, FeatureBank
-from vidgen.scripts.benches.memory import measure_peak
-from vidgen.scripts.benches.rows import BenchSettings, Row, make_row
+from vidgen.scripts.benches.bench_rows import BenchSettings, Row, make_row
 from vidgen.scripts.benches.timing import alternate
 
-PREPARE = "vidgen.scripts.benches.bank:prepare_alone"
 GIGABYTES, QUICK_GIGABYTES = 10.0, 0.02
 KEYS, WIDTH, SHARD = 8, 4096, 256  # a row is 128 KiB, a shard 32 MiB
 ROUNDS = 2  # at most: a round reads it all
 
 
 def write_bank(folder: Path, gigabytes: float) -> int:
-    """Writes a bank of so many 10^9 bytes of features, and returns their exact number."""
+    """Write a bank of so many 10^9 bytes of features, and return their exact number."""
     keys = [f"dit.blocks.{i}@t=0.10" for i in range(KEYS)]
     count = max(1, round(gigabytes * 1e9 / (KEYS * WIDTH * 4)))
     noise = torch.randn(SHARD, WIDTH, generator=torch.Generator().manual_seed(0))
@@ -36,7 +35,7 @@ def write_bank(folder: Path, gigabytes: float) -> int:
 
 
 def read_whole(folder: Path) -> float:
-    """The sum of all features: every one of them is read."""
+    """Return the sum of all features: every one of them is read."""
     total = 0.0
     for _, features in FeatureBank.load(folder).shards():
         total += sum(float(x.sum(dtype=np.float64)) for x in features.values())
@@ -44,12 +43,12 @@ def read_whole(folder: Path) -> float:
 
 
 def prepare_alone(folder: str) -> Callable[[], float]:
-    """The reading in a process that measures memory."""
+    """Make ready the reading, in a process that measures memory."""
     return lambda: read_whole(Path(folder))
 
 
 def measure_bank(settings: BenchSettings) -> Iterator[Row]:
-    """One row: seconds, bytes a second, and the most memory. Raises VidgenError where the disk has no room."""
+    """Yield one row: seconds, bytes a second, and peak memory. Raises VidgenError where the disk has no room."""
     gigabytes = settings.bank_gb or (QUICK_GIGABYTES if settings.quick else GIGABYTES)
     free = shutil.disk_usage(tempfile.gettempdir()).free / 1e9
     if free < 1.1 * gigabytes:
@@ -62,9 +61,14 @@ def measure_bank(settings: BenchSettings) -> Iterator[Row]:
         size = write_bank(folder, gigabytes)
         rounds = min(settings.rounds, ROUNDS)
         times = alternate({"ours": lambda: read_whole(folder)}, rounds=rounds, warmup=0)["ours"]
-        found: dict[str, Any] = {"bank_gb": size / 1e9, "gb_per_s": size / 1e9 / times.median}
+        rate = size / 1e9 / times.median
+        values: dict[str, Any] = {"bank_gb": size / 1e9, "gb_per_s": rate}
         if settings.memory:
-            peak = measure_peak(PREPARE, folder=str(folder))
-            found |= {"peak_mb": peak.peak_mb, "work_mb": peak.work_mb}
+            peak = measure_peak(prepare_alone, folder=str(folder))
+            values |= {"peak_mb": peak.peak_mb, "work_mb": peak.work_mb}
     name = f"a bank of {size / 1e9:.3g} GB, read whole"
-    yield make_row(name, times, gflops=None, roof=None, said=f"{found['gb_per_s']:.2f} GB/s", **found)
+    yield make_row(name, times, gflops=None, peak_gflops=None, said=f"{rate:.2f} GB/s", **values)
+
+
+if __name__ == "__main__":
+    print_peak(prepare_alone)

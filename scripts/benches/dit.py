@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from vidgen.models.dit.presets import PRESETS
-from vidgen.pipelines.wan.transformer import read_wan_transformer
+from vidgen.scripts.benches.bench_rows import BenchSettings, Row
 from vidgen.scripts.benches.machine import Machine
-from vidgen.scripts.benches.rows import BenchSettings, Row
 from vidgen.scripts.benches.sampling import PRESET, measure_model
 from vidgen.scripts.benches.wan_denoiser import measure_wan
 
@@ -17,7 +16,7 @@ PEERS = ("diffusers",)
 
 
 def measure(settings: BenchSettings, machine: Machine) -> Iterator[Row]:
-    """The rows of the cases that were asked for, as they are done."""
+    """Yield the rows of the chosen cases, as they are done."""
     cases = CASES if settings.only is None else settings.only
     if forms := tuple(case == "compiled" for case in ("model", "compiled") if case in cases):
         yield from measure_model(settings, machine, forms)
@@ -27,4 +26,4 @@ def measure(settings: BenchSettings, machine: Machine) -> Iterator[Row]:
             yield from measure_model(replace(settings, model=f"{PRESET}{name}"), machine, (False, True)[: 1 + compiled])
     if "wan" in cases:
         peer = settings.peers is None or "diffusers" in settings.peers
-        yield from measure_wan(settings, machine, read_wan_transformer, with_peer=peer, compiled=compiled)
+        yield from measure_wan(settings, machine, with_peer=peer, compiled=compiled)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vidgen.scripts.benches.bank import measure_bank
+from vidgen.scripts.benches.bench_rows import BenchSettings, Row
 from vidgen.scripts.benches.features import measure_taps
 from vidgen.scripts.benches.machine import Machine
-from vidgen.scripts.benches.rows import BenchSettings, Row
 from vidgen.scripts.benches.search import measure_search
 
 CASES = ("taps", "search", "bank")
@@ -15,7 +15,7 @@ PEERS = ("hooks", "sklearn", "faiss")
 
 
 def measure(settings: BenchSettings, machine: Machine) -> Iterator[Row]:
-    """The rows of the cases and peers that were asked for, as they are done. A bare pass is always beside a layer."""
+    """Yield the rows of the chosen cases and peers, as they are done. A bare pass is always beside a layer."""
     cases = CASES if settings.only is None else settings.only
     peers = PEERS if settings.peers is None else settings.peers
     if "taps" in cases:

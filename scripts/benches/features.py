@@ -17,16 +17,15 @@ from vidgen.diffusion.paths import network_input
 from vidgen.errors import VidgenError
 from vidgen.models.feature_layers import FeatureInfo
 from vidgen.profiling.flops import count_gflops
-from vidgen.profiling.roofline import synchroniser
+from vidgen.profiling.peak_memory import measure_peak, print_peak
+from vidgen.profiling.roofline import synchronizer
 from vidgen.representations.extractor import FeatureExtractor, list_layers
+from vidgen.scripts.benches.bench_rows import BenchSettings, Row, make_row
+from vidgen.scripts.benches.diffusers_autoencoders import ClipSize
 from vidgen.scripts.benches.machine import Machine
-from vidgen.scripts.benches.memory import measure_peak
-from vidgen.scripts.benches.peers import ClipSize
-from vidgen.scripts.benches.rows import BenchSettings, Row, make_row
 from vidgen.scripts.benches.timing import alternate
 from vidgen.scripts.extract import open_model
 
-PREPARE = "vidgen.scripts.benches.features:prepare_alone"
 LEVEL = 0.1  # of noise
 Form = Literal["ours", "bare", "hooks"]
 TITLES = {"bare": "one bare pass", "hooks": "every layer kept"}
@@ -154,7 +153,7 @@ def measure_pair(ours: TapWork, other: TapWork, model: Any, settings: BenchSetti
         runs = {"ours": prepare(ours, model), "other": prepare(other, model)}
     outs = {name: run() for name, run in runs.items()}
     gflops = count_gflops(runs["ours"])
-    times = alternate(runs, rounds=settings.rounds, settle=synchroniser(ours.device))
+    times = alternate(runs, rounds=settings.rounds, settle=synchronizer(ours.device))
     found: dict[str, Any] = {"clips_per_s": ours.batch / times["ours"].median, "clips": ours.batch}
     said = f"{found['clips_per_s']:.1f} clips/s"
     if "other" in times:
@@ -165,9 +164,15 @@ def measure_pair(ours: TapWork, other: TapWork, model: Any, settings: BenchSetti
             found["overhead"] = times["ours"].median / times["other"].median - 1.0
             said += f", {found['overhead']:+.1%} of a bare pass"
     if settings.memory:
-        peak = measure_peak(PREPARE, **asdict(ours))
+        peak = measure_peak(prepare_alone, **asdict(ours))
         found |= {"peak_mb": peak.peak_mb, "work_mb": peak.work_mb}
         if "other" in times:
-            found["peer_peak_mb"] = measure_peak(PREPARE, **asdict(other)).peak_mb
+            found["peer_peak_mb"] = measure_peak(prepare_alone, **asdict(other)).peak_mb
     name = f"{ours.layer} {ours.batch} x {ours.clip}" + (f", {TITLES[other.form]}" if "other" in times else "")
-    return make_row(name, times["ours"], gflops=gflops, roof=machine.matmul_gflops[ours.dtype], said=said, **found)
+    return make_row(
+        name, times["ours"], gflops=gflops, peak_gflops=machine.matmul_gflops[ours.dtype], said=said, **found
+    )
+
+
+if __name__ == "__main__":
+    print_peak(prepare_alone)

@@ -1,4 +1,4 @@
-"""What a bench ran on, and the rates of matrix products and convolutions there: the roofs of all other rates."""
+"""What a bench ran on, and the peak rates of matrix products and convolutions there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from vidgen.profiling.roofline import convolution_rate, matmul_rate
 
-SLICES = 8  # the roof is the best of so many short measurements: what else the machine does only ever lowers it
+SLICES = 8  # the peak rate is the best of so many short measurements: other work on the machine only lowers it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +24,13 @@ class Machine:
     conv_gflops: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
+        """Return the description and the rates, to six digits."""
         rates = {"matmul_gflops": self.matmul_gflops, "conv_gflops": self.conv_gflops}
         return {**self.about, **{key: {n: float(f"{v:.6g}") for n, v in of.items()} for key, of in rates.items()}}
 
 
 def cpu_name() -> str:
-    """The processor as the system names it."""
+    """Return the name of the processor as the system has it."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -40,12 +41,12 @@ def cpu_name() -> str:
 
 
 def count_cores() -> int:
-    """The cores that this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def look_at_machine(device: str, dtypes: tuple[str, ...], *, quick: bool = False) -> Machine:
-    """The machine with the roof of each dtype; `quick` takes a rough one of small matrices."""
+def inspect_machine(device: str, dtypes: tuple[str, ...], *, quick: bool = False) -> Machine:
+    """Return the machine with its peak rates for each dtype; `quick` takes rough ones of small matrices."""
     import torch
 
     about = {
@@ -62,8 +63,8 @@ def look_at_machine(device: str, dtypes: tuple[str, ...], *, quick: bool = False
     names = tuple(dict.fromkeys(dtypes))
 
     def best(measure: Callable[..., float], **size: int) -> dict[str, float]:
-        given = {"device": device, "seconds": seconds, **size}
-        return {name: max(measure(name, **given) for _ in range(slices)) for name in names}
+        settings = {"device": device, "seconds": seconds, **size}
+        return {name: max(measure(name, **settings) for _ in range(slices)) for name in names}
 
     return Machine(
         about=about, matmul_gflops=best(matmul_rate, side=side), conv_gflops=best(convolution_rate, side=conv_side)

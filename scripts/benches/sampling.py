@@ -1,15 +1,15 @@
-"""A denoiser of ours: bare passes through it, and sampling with guidance, whose steps are held against these."""
+"""A denoiser of ours: bare passes through it, and the steps of sampling with guidance beside them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vidgen.data.frames import latent_frames
 from vidgen.models.dit.presets import find_preset
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.text.encoders import TextEncoding
@@ -17,20 +17,21 @@ from vidgen.pipelines.loading import load_pipeline
 from vidgen.pipelines.scheduler_config import SchedulerConfig
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.profiling.flops import count_gflops
-from vidgen.profiling.roofline import synchroniser
+from vidgen.profiling.peak_memory import measure_peak, print_peak
+from vidgen.profiling.roofline import synchronizer
+from vidgen.scripts.benches.bench_rows import BenchSettings, Row, make_row
+from vidgen.scripts.benches.diffusers_autoencoders import RATIO, RATIO_T
 from vidgen.scripts.benches.machine import Machine
-from vidgen.scripts.benches.memory import measure_peak
-from vidgen.scripts.benches.peers import RATIO, RATIO_T
-from vidgen.scripts.benches.rows import BenchSettings, Row, make_row
-from vidgen.scripts.benches.timing import Timing, alternate
+from vidgen.scripts.benches.timing import alternate, divide_timing
 from vidgen.scripts.cli.errors import one_line
 from vidgen.scripts.cli.printing import note
 
-PREPARE = "vidgen.scripts.benches.sampling:prepare_alone"
-PROMPT, SCALE, LEVEL = "a red circle moves right", 4.0, 0.5
+PROMPT = "a red circle moves right"
+SCALE = 4.0  # of guidance
+LEVEL = 0.5  # of noise, at which a bare pass is
 QUICK_STEPS = 2
 PRESET = "preset:"  # before a name of VideoDiT's PRESETS: a network of that size with random weights
-PRESET_LATENTS, PRESET_TEXT = (5, 32, 32), 64  # as their operations are counted beside them
+PRESET_LATENTS, PRESET_TEXT = (5, 32, 32), 64  # the sizes that the FLOPs of PRESETS are for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class SamplingWork:
 
 
 def open_model(work: SamplingWork) -> VideoPipeline:
-    """The pipeline of the work. Compiled block by block: all blocks are one piece of code, which is compiled once."""
+    """Return the pipeline of the work, compiled block by block: all blocks are one piece of code, compiled once."""
     if work.model.startswith(PRESET):
         pipe = make_preset(work.model.removeprefix(PRESET), work.device, getattr(torch, work.dtype))
     else:
@@ -59,7 +60,7 @@ def open_model(work: SamplingWork) -> VideoPipeline:
 
 
 def make_preset(name: str, device: str, dtype: torch.dtype) -> VideoPipeline:
-    """A pipeline around a VideoDiT of that size with random weights, made where and in the precision that it has."""
+    """Return a pipeline around a VideoDiT preset with random weights, made on its device and in its precision."""
     with torch.device("meta"):
         network = VideoDiT(find_preset(name)).to(dtype)
     network = network.to_empty(device=device).eval().requires_grad_(False)
@@ -70,32 +71,49 @@ def make_preset(name: str, device: str, dtype: torch.dtype) -> VideoPipeline:
     return as_pipeline(network, *(TextEncoding(tokens=row[None], mask=mask) for row in tokens), PRESET_LATENTS)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LatentSize:
+    """The compression of a tokenizer and the channels of its latents."""
+
+    latent_channels: int
+    spatial_compression_ratio: int = RATIO
+    temporal_compression_ratio: int = RATIO_T
+
+
+class NoTokenizer:
+    """Stands in the place of a tokenizer where nothing is encoded or decoded: it has sizes alone."""
+
+    def __init__(self, channels: int) -> None:
+        self.config = LatentSize(latent_channels=channels)
+
+    def latent_frames(self, num_frames: int) -> int:
+        """Return the latent frames of a clip."""
+        return latent_frames(num_frames, self.config.temporal_compression_ratio)
+
+
 def as_pipeline(
     network: nn.Module, text: TextEncoding, empty: TextEncoding, latents: tuple[int, int, int]
 ) -> VideoPipeline:
-    """A pipeline around a network alone, for clips of that many latents (t, h, w): every prompt is `text`, none is
-    `empty`, and nothing is decoded."""
-    (t, h, w), channels = latents, network.config.latent_channels
+    """Return a pipeline around a network alone, for clips of that many latents (t, h, w): every prompt is `text`, none
+    is `empty`, and nothing is decoded."""
+    t, h, w = latents
 
     def encode(prompts: list[str]) -> TextEncoding:
         rows = [text if prompt else empty for prompt in prompts]
         return TextEncoding(tokens=torch.cat([r.tokens for r in rows]), mask=torch.cat([r.mask for r in rows]))
 
-    vae = SimpleNamespace(
-        config=SimpleNamespace(ratio=RATIO, temporal_compression_ratio=RATIO_T, latent_channels=channels)
-    )
     size = {"num_frames": 1 + RATIO_T * (t - 1), "height": RATIO * h, "width": RATIO * w}
-    return VideoPipeline(vae, network, encode, SchedulerConfig(**size))
+    return VideoPipeline(NoTokenizer(network.config.latent_channels), network, encode, SchedulerConfig(**size))
 
 
 def latent_shape(pipe: VideoPipeline) -> tuple[int, int, int, int]:
-    """(c, t, h, w) of the model's own clips."""
+    """Return (c, t, h, w) of the model's own clips."""
     s = pipe.scheduler
     return pipe.latent_shape(s.num_frames, s.height, s.width)
 
 
 def prepare(work: SamplingWork, pipe: VideoPipeline) -> Callable[[], Tensor]:
-    """The work, ready to be run any number of times: with its input made. It returns what comes out."""
+    """Make ready the work, with its input made, to be run any number of times. It returns the output."""
     torch.manual_seed(0)
     if work.steps:
         settings = {"num_inference_steps": work.steps, "guidance_scale": SCALE, "output_type": "latent"}
@@ -108,18 +126,18 @@ def prepare(work: SamplingWork, pipe: VideoPipeline) -> Callable[[], Tensor]:
 
 
 def prepare_alone(**values: Any) -> Callable[[], Tensor]:
-    """The work with a model of its own: for a process that measures memory."""
+    """Make ready the work with a model of its own, for a process that measures memory."""
     work = SamplingWork(**values)
     return prepare(work, open_model(work))
 
 
 def count_rows(network: nn.Module, run: Callable[[], object]) -> int:
-    """The clips that go through `network` in `run`, each counted as often as it does."""
+    """Return how many clips go through `network` in `run`, each counted as often as it does."""
     rows = 0
 
-    def count(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+    def count(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         nonlocal rows
-        rows += len(given[0])
+        rows += len(inputs[0])
 
     handle = network.register_forward_pre_hook(count)
     try:
@@ -129,20 +147,17 @@ def count_rows(network: nn.Module, run: Callable[[], object]) -> int:
     return rows
 
 
-def a_share(timing: Timing, count: float) -> Timing:
-    """Of a run that does something `count` times, the time of one."""
-    return Timing(seconds=tuple(seconds / count for seconds in timing.seconds))
-
-
 def measure_model(settings: BenchSettings, machine: Machine, forms: tuple[bool, ...]) -> Iterator[Row]:
-    """Two rows for each form (compiled or not): a bare pass, and a step with guidance; all of them taken in turns.
+    """Yield two rows for each form (compiled or not): a bare pass, and a step with guidance; all timed in turns.
 
     A form that cannot be compiled here is left out, and a note says so.
     """
     start = SamplingWork(model=settings.model, device=settings.device, dtype=settings.dtype, batch=1)
     plain = open_model(start)
     steps = QUICK_STEPS if settings.quick else plain.scheduler.num_inference_steps
-    gflops, runs, rows = count_gflops(prepare(start, plain)), {}, {}
+    gflops = count_gflops(prepare(start, plain))
+    runs: dict[SamplingWork, Callable[[], Tensor]] = {}
+    rows: dict[bool, int] = {}  # clips through the network, by form
     for compiled in forms:
         work = replace(start, compiled=compiled)
         pipe = open_model(work) if compiled else plain
@@ -155,24 +170,31 @@ def measure_model(settings: BenchSettings, machine: Machine, forms: tuple[bool, 
             note(f"compiled: left out, torch.compile does not run here: {one_line(error)[:160]}")
             continue
         runs |= {replace(work, steps=n): run for n, run in own.items()}
-    times = alternate(runs, rounds=settings.rounds, settle=synchroniser(settings.device)) if runs else {}
+    times = alternate(runs, rounds=settings.rounds, settle=synchronizer(settings.device)) if runs else {}
     shape = latent_shape(plain)
     tokens = plain.tokens_of(shape) * shape[1]
-    for work, taken in times.items():
+    for work, timing in times.items():
         size = f"{work.model.removeprefix(PRESET)} " if work.model.startswith(PRESET) else ""
         name = f"{size}{'x'.join(map(str, shape[1:]))} latents{', compiled' * work.compiled}"
-        passes, found = 1.0, {"latents": list(shape), "tokens": tokens, "peak_mb": peak_of(work, settings)}
+        passes = 1.0
+        columns: dict[str, Any] = {"latents": list(shape), "tokens": tokens, "peak_mb": peak_mb(work, settings)}
         if work.steps:
-            name, passes = f"step {plain.scheduler.sampler} {name}", rows[work.compiled] / steps
-            found |= {"steps": steps, "passes": passes, "fps": plain.scheduler.num_frames / taken.median}
-            taken = a_share(taken, steps)
-            found["step_over_passes"] = taken.median / (passes * times[replace(work, steps=0)].median)
+            name = f"step {plain.scheduler.sampler} {name}"
+            passes = rows[work.compiled] / steps
+            columns |= {"steps": steps, "passes": passes, "fps": plain.scheduler.num_frames / timing.median}
+            timing = divide_timing(timing, steps)
+            columns["step_over_passes"] = timing.median / (passes * times[replace(work, steps=0)].median)
         else:
             name = f"pass {name}"
-        rate, roof = tokens / taken.median, machine.matmul_gflops[settings.dtype]
-        yield make_row(name, taken, gflops=passes * gflops, roof=roof, tokens_per_s=rate, **found)
+        peak = machine.matmul_gflops[settings.dtype]
+        rate = tokens / timing.median
+        yield make_row(name, timing, gflops=passes * gflops, peak_gflops=peak, tokens_per_s=rate, **columns)
 
 
-def peak_of(work: SamplingWork, settings: BenchSettings) -> float | None:
-    """MiB that a process takes for the work, where that is asked for."""
-    return measure_peak(PREPARE, **asdict(work)).peak_mb if settings.memory else None
+def peak_mb(work: SamplingWork, settings: BenchSettings) -> float | None:
+    """Return the MiB that a process takes for the work, where the settings ask for it."""
+    return measure_peak(prepare_alone, **asdict(work)).peak_mb if settings.memory else None
+
+
+if __name__ == "__main__":
+    print_peak(prepare_alone)

@@ -16,6 +16,7 @@ class Timing:
 
     @property
     def median(self) -> float:
+        """The median, in seconds."""
         return statistics.median(self.seconds)
 
     @property
@@ -26,7 +27,7 @@ class Timing:
 
 
 def quartiles(values: tuple[float, ...]) -> tuple[float, float]:
-    """The lower and upper quartile, straight between neighbouring values; a single value is both."""
+    """Return the lower and upper quartile, linear between neighboring values; a single value is both."""
     if len(values) < 2:
         return values[0], values[0]
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -41,7 +42,7 @@ def alternate(
     settle: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
-    """Times every run once a round, after `warmup` untimed rounds; each round begins with the next of them.
+    """Time every run once a round, after `warmup` untimed rounds; each round begins with the next of them.
 
     settle: waits until the device is done; part of the time. Raises ValueError for no rounds or no runs.
     """
@@ -52,22 +53,27 @@ def alternate(
         for name in names:
             runs[name]()
     settle()
-    taken: dict[str, list[float]] = {name: [] for name in names}
+    times: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
             started = clock()
             runs[name]()
             settle()
-            taken[name].append(clock() - started)
-    return {name: Timing(seconds=tuple(seconds)) for name, seconds in taken.items()}
+            times[name].append(clock() - started)
+    return {name: Timing(seconds=tuple(seconds)) for name, seconds in times.items()}
+
+
+def divide_timing(timing: Timing, count: float) -> Timing:
+    """Return the time of one of the `count` equal parts of a run."""
+    return Timing(seconds=tuple(seconds / count for seconds in timing.seconds))
 
 
 def ratio_of(ours: Timing, peer: Timing) -> float:
-    """The peer's median time over ours: above 1, ours is faster."""
+    """Return the peer's median time over ours: above 1, ours is faster."""
     return peer.median / ours.median
 
 
 def ratio_quartiles(ours: Timing, peer: Timing) -> tuple[float, float]:
-    """The quartiles of peer / ours, round by round."""
+    """Return the quartiles of peer / ours, round by round."""
     return quartiles(tuple(b / a for a, b in zip(ours.seconds, peer.seconds, strict=True)))

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from vidgen.data.frames import latent_frames
 from vidgen.profiling.flops import count_gflops
-from vidgen.profiling.roofline import synchroniser
+from vidgen.profiling.peak_memory import measure_peak, print_peak
+from vidgen.profiling.roofline import synchronizer
+from vidgen.scripts.benches.bench_rows import BenchSettings, Row, make_row
 from vidgen.scripts.benches.machine import Machine
-from vidgen.scripts.benches.memory import measure_peak
-from vidgen.scripts.benches.rows import BenchSettings, Row, make_row
 from vidgen.scripts.benches.timing import alternate
 from vidgen.train.config.files import load_recipe
 from vidgen.train.runtime.loop import Trainer
@@ -19,7 +20,6 @@ from vidgen.train.tasks.tokenizer import TokenizerTask
 
 WARMUP = 2
 STEPS = 10**6  # of the schedule: far more than are made
-PREPARE = "vidgen.scripts.benches.training:prepare_alone"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,7 @@ class TrainingCase:
 
     @property
     def overrides(self) -> list[str]:
+        """The recipe keys that the case sets."""
         return [
             "data.sources=[{kind: shapes}]", f"steps={STEPS}", f"batch_size={self.batch_size}",
             f"data.num_frames={self.num_frames}", f"data.size=[{self.side},{self.side}]",
@@ -43,12 +44,13 @@ class TrainingCase:
 
     @property
     def name(self) -> str:
+        """The name of the row."""
         return f"train {self.recipe} {self.batch_size}x{self.num_frames}x{self.side}x{self.side}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingStep:
-    """A whole step on a batch that is there: forward, backward, clipping, optimizer and averaged weights."""
+    """A whole step on a batch in memory: forward, backward, clipping, optimizer and averaged weights."""
 
     run: Callable[[], object]
     tokens: int
@@ -56,23 +58,22 @@ class TrainingStep:
 
 
 def prepare(case: TrainingCase, folder: str) -> TrainingStep:
-    """The step of `case`. folder: where its trainer keeps its recipe; no checkpoint is written."""
+    """Return the step of `case`. folder: where its trainer keeps its recipe; no checkpoint is written."""
     recipe = load_recipe(case.recipe, [*case.overrides, f"out={folder}"])
     task = TokenizerTask(recipe)
     trainer = Trainer(task, recipe)
     batch = task.gather([task.dataset[(0, slot)] for slot in range(case.batch_size)])
     config = task.model.config
     cells = -(-case.side // config.spatial_compression_ratio)
-    latents = 1 + -(-(case.num_frames - 1) // config.temporal_compression_ratio)
     return TrainingStep(
         run=lambda: trainer.train_step(batch),
-        tokens=case.batch_size * latents * cells**2,
+        tokens=case.batch_size * latent_frames(case.num_frames, config.temporal_compression_ratio) * cells**2,
         frames=case.batch_size * case.num_frames,
     )
 
 
 def prepare_alone(**values: Any) -> Callable[[], object]:
-    """Two steps of a case: for a process that measures memory. In the second, the optimizer has its state."""
+    """Make ready two steps of a case, for a process that measures memory: in the second the optimizer has its state."""
     folder = tempfile.TemporaryDirectory()
     step = prepare(TrainingCase(**values), folder.name)
 
@@ -85,20 +86,23 @@ def prepare_alone(**values: Any) -> Callable[[], object]:
 
 
 def measure_training(case: TrainingCase, settings: BenchSettings, machine: Machine) -> Row:
-    """The row of one case."""
+    """Return the row of one case."""
     with tempfile.TemporaryDirectory() as folder:
         step = prepare(case, folder)
         gflops = count_gflops(step.run)
-        times = alternate({"ours": step.run}, rounds=settings.rounds, warmup=WARMUP, settle=synchroniser(case.device))[
-            "ours"
-        ]
-    peak = measure_peak(PREPARE, **asdict(case)) if settings.memory else None
+        timings = alternate({"ours": step.run}, rounds=settings.rounds, warmup=WARMUP, settle=synchronizer(case.device))
+    times = timings["ours"]
+    peak = measure_peak(prepare_alone, **asdict(case)) if settings.memory else None
     return make_row(
         case.name,
         times,
         gflops=gflops,
-        roof=machine.matmul_gflops[case.autocast],
+        peak_gflops=machine.matmul_gflops[case.autocast],
         peak_mb=None if peak is None else peak.peak_mb,
         fps=step.frames / times.median,
         tokens_per_s=step.tokens / times.median,
     )
+
+
+if __name__ == "__main__":
+    print_peak(prepare_alone)

@@ -1,8 +1,4 @@
-"""Wan's transformer, ours against diffusers' on the same random weights: passes and steps in turns, difference, memory.
-
-What ours is, is for the caller to say: `Load` reads a folder of diffusers' class into a network (x, t, text) that a
-pipeline takes as its transformer.
-"""
+"""Wan's transformer, ours against diffusers' on the same random weights: times in turns, difference, memory."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +14,20 @@ from torch import Tensor, nn
 
 from vidgen.checkpoints.pretrained import find_checkpoint
 from vidgen.models.text.encoders import TextEncoding
+from vidgen.pipelines.wan.transformer import read_wan_transformer
 from vidgen.profiling.flops import count_gflops
-from vidgen.profiling.roofline import synchroniser
+from vidgen.profiling.peak_memory import measure_peaks, print_peak
+from vidgen.profiling.roofline import synchronizer
+from vidgen.scripts.benches.bench_rows import BenchSettings, Row, make_row
 from vidgen.scripts.benches.machine import Machine
-from vidgen.scripts.benches.memory import measure_peaks
-from vidgen.scripts.benches.rows import BenchSettings, Row, make_row
-from vidgen.scripts.benches.sampling import a_share, as_pipeline
-from vidgen.scripts.benches.timing import alternate
+from vidgen.scripts.benches.sampling import as_pipeline
+from vidgen.scripts.benches.timing import alternate, divide_timing
 
-Load = Callable[..., nn.Module]  # (folder, dtype=, device=)
-PREPARE = "vidgen.scripts.benches.wan_denoiser:prepare_alone"
 TITLE = "WanTransformer3DModel"
-TEXT_TOKENS, SCALE, STEPS, LEVEL = 512, 5.0, 2, 0.5
+TEXT_TOKENS = 512
+SCALE = 5.0  # of guidance
+STEPS = 2
+LEVEL = 0.5  # of noise, at which a bare pass is
 PROMPTS = (512, 64)  # tokens that are words: as many as there can be, and those of a prompt of a few sentences
 CHANNELS = 16
 # Wan 2.1's 1.3B with 4 of its 30 blocks; and a narrow one.
@@ -46,28 +43,29 @@ FULL_SIZE, QUICK_SIZE = (5, 32, 32), (2, 4, 4)  # of latents
 @dataclass(frozen=True, kw_only=True)
 class WanPass:
     """One pass over a clip of `size` latents, or with `steps`, so many steps with guidance. Of the text, `words` tokens
-    are words and the rest zeros. It is run by what `load` (its module and name) makes of the folder, or where that is
-    empty, by diffusers' class; blocks `compiled` or not."""
+    are words and the rest zeros. The network is what `reader`, a name of READERS, makes of the folder; its blocks are
+    `compiled` or not."""
 
     folder: str
     size: tuple[int, int, int]
     text_width: int
     device: str
     dtype: str
-    load: str = ""
+    reader: str = "vidgen"
     steps: int = 0
     words: int = TEXT_TOKENS
     compiled: bool = False
 
     @property
     def name(self) -> str:
-        what = "step" if self.steps else "pass"
+        """The name of the row."""
+        kind = "step" if self.steps else "pass"
         size = "x".join(map(str, self.size))
-        return f"wan {what} {size} latents, {self.words} words{', compiled' * self.compiled}"
+        return f"wan {kind} {size} latents, {self.words} words{', compiled' * self.compiled}"
 
 
 def save_random(folder: Path, dtype: str, *, quick: bool) -> None:
-    """Writes the transformer with random weights: speed does not depend on them."""
+    """Write the transformer with random weights: speed does not depend on them."""
     import diffusers
 
     torch.manual_seed(0)
@@ -76,8 +74,8 @@ def save_random(folder: Path, dtype: str, *, quick: bool) -> None:
 
 
 def read_peer(folder: str, *, dtype: torch.dtype, device: str) -> nn.Module:
-    """Diffusers' class, with the layers in float32 that it keeps there: as its `from_pretrained`, which for this class
-    wants a package more (accelerate)."""
+    """Return diffusers' class, with the layers in float32 that it keeps there: as its `from_pretrained`, which for this
+    class wants a package more (accelerate)."""
     import diffusers
 
     kind = getattr(diffusers, TITLE)
@@ -93,13 +91,13 @@ def read_peer(folder: str, *, dtype: torch.dtype, device: str) -> nn.Module:
     return nn.Module.to(network, device).eval().requires_grad_(False)
 
 
+# What reads a folder of diffusers' class into a network that a pipeline takes as its transformer, and the peer's own.
+READERS: dict[str, Callable[..., nn.Module]] = {"vidgen": read_wan_transformer, "diffusers": read_peer}
+
+
 def build(work: WanPass) -> nn.Module:
-    """The network that does the work, from the same files."""
-    read: Load = read_peer
-    if work.load:
-        module, _, name = work.load.partition(":")
-        read = getattr(import_module(module), name)
-    network = read(work.folder, dtype=getattr(torch, work.dtype), device=work.device)
+    """Return the network that does the work, from the same files."""
+    network = READERS[work.reader](work.folder, dtype=getattr(torch, work.dtype), device=work.device)
     if work.compiled:
         for block in network.blocks:
             block.compile()
@@ -107,7 +105,7 @@ def build(work: WanPass) -> nn.Module:
 
 
 def draw(work: WanPass) -> tuple[Tensor, TextEncoding, TextEncoding]:
-    """Noise in the place of latents, and two texts of as many tokens as Wan's have, those after `words` zero."""
+    """Return noise in the place of latents, and two texts of as many tokens as Wan's have, those after `words` zero."""
     torch.manual_seed(0)
     x = torch.randn(1, CHANNELS, *work.size, device=work.device)
     tokens = torch.randn(2, TEXT_TOKENS, work.text_width, device=work.device).to(getattr(torch, work.dtype))
@@ -117,15 +115,14 @@ def draw(work: WanPass) -> tuple[Tensor, TextEncoding, TextEncoding]:
 
 
 def prepare(work: WanPass, network: nn.Module) -> Callable[[], Tensor]:
-    """The work, ready to be run any number of times: with its input made. It returns what comes out."""
+    """Make ready the work, with its input made, to be run any number of times. It returns the output."""
     x, text, other = draw(work)
     level = torch.full((1,), LEVEL, device=work.device)
-    if not work.load:
+    if work.reader == "diffusers":
         run = partial(sample_peer, network, x, text.tokens, other.tokens, work.steps)
         return torch.inference_mode()(run if work.steps else partial(pass_of_peer, network, x, level, text.tokens))
     if not work.steps:
-        if hasattr(network, "prepare_text"):  # as in a run, where it is done once
-            text = network.prepare_text(text)
+        text = network.prepare_text(text)  # as in a run, where it is done once
         return torch.inference_mode()(lambda: network(x, level, text=text))
     pipe = as_pipeline(network, text, other, work.size)
     settings = {"num_inference_steps": work.steps, "guidance_scale": SCALE, "output_type": "latent"}
@@ -133,12 +130,12 @@ def prepare(work: WanPass, network: nn.Module) -> Callable[[], Tensor]:
 
 
 def pass_of_peer(network: nn.Module, x: Tensor, level: Tensor, tokens: Tensor) -> Tensor:
-    """One forward, as its pipeline calls it: latents in the precision of its weights, timesteps of a thousand."""
+    """Run one pass as diffusers' pipeline does: latents in the precision of its weights, timesteps of a thousand."""
     return network(x.to(tokens.dtype), 1000.0 * level, tokens, return_dict=False)[0]
 
 
 def sample_peer(network: nn.Module, x: Tensor, tokens: Tensor, other: Tensor, steps: int) -> Tensor:
-    """The loop of its pipeline: a pass with each text, guidance, a scheduler's step."""
+    """Run the loop of diffusers' pipeline: a pass with each text, guidance, a scheduler's step."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     scheduler = FlowMatchEulerDiscreteScheduler()
@@ -151,15 +148,13 @@ def sample_peer(network: nn.Module, x: Tensor, tokens: Tensor, other: Tensor, st
 
 
 def prepare_alone(**values: Any) -> Callable[[], Tensor]:
-    """The work with a network of its own: for a process that measures memory."""
+    """Make ready the work with a network of its own, for a process that measures memory."""
     work = WanPass(**{**values, "size": tuple(values["size"])})
     return prepare(work, build(work))
 
 
-def measure_wan(
-    settings: BenchSettings, machine: Machine, load: Load, *, with_peer: bool, compiled: bool
-) -> Iterator[Row]:
-    """A pass and a step with guidance, both as they come and, where `compiled`, with compiled blocks."""
+def measure_wan(settings: BenchSettings, machine: Machine, *, with_peer: bool, compiled: bool) -> Iterator[Row]:
+    """Yield a pass and a step with guidance, both as they come and, where `compiled`, with compiled blocks."""
     with tempfile.TemporaryDirectory() as scratch:
         save_random(Path(scratch) / "transformer", settings.dtype, quick=settings.quick)
         start = WanPass(
@@ -168,11 +163,10 @@ def measure_wan(
             text_width=(QUICK if settings.quick else FULL)["text_dim"],
             device=settings.device,
             dtype=settings.dtype,
-            load=f"{load.__module__}:{load.__qualname__}",
         )
         for form in (False, True) if compiled else (False,):
             ours = replace(start, compiled=form)
-            sides = {"ours": ours, **({"peer": replace(ours, load="")} if with_peer else {})}
+            sides = {"ours": ours, **({"peer": replace(ours, reader="diffusers")} if with_peer else {})}
             networks = {name: build(work) for name, work in sides.items()}
             plain = networks["ours"] if not form else build(start)
             for words in PROMPTS:
@@ -189,17 +183,18 @@ def measure_work(
     settings: BenchSettings,
     machine: Machine,
 ) -> Row:
-    """The row of one work, of `ours` and, where there is one, of the `peer`; gflops: of one pass."""
-    ours, runs = works["ours"], {name: prepare(work, networks[name]) for name, work in works.items()}
+    """Return the row of one work, of `ours` and, where there is one, of the `peer`; gflops: of one pass."""
+    ours = works["ours"]
+    runs = {name: prepare(work, networks[name]) for name, work in works.items()}
     outs = {name: run() for name, run in runs.items()}
-    times = alternate(runs, rounds=settings.rounds, warmup=0, settle=synchroniser(ours.device))
-    times = {name: a_share(timing, ours.steps or 1) for name, timing in times.items()}
+    times = alternate(runs, rounds=settings.rounds, warmup=0, settle=synchronizer(ours.device))
+    times = {name: divide_timing(timing, ours.steps or 1) for name, timing in times.items()}
     t, h, w = ours.size
     tokens = t * (h // 2) * (w // 2)
-    found: dict[str, Any] = {"tokens": tokens, "tokens_per_s": tokens / times["ours"].median}
+    columns: dict[str, Any] = {"tokens": tokens, "tokens_per_s": tokens / times["ours"].median}
     note = ""
     if "peer" in works:
-        found |= {
+        columns |= {
             "peer": times["peer"],
             "max_abs_diff": (outs["ours"].float() - outs["peer"].float()).abs().max().item(),
             "std": outs["peer"].float().std().item(),
@@ -209,7 +204,13 @@ def measure_work(
         }
     if settings.memory:
         sides = {"peak_mb": "ours", "peer_peak_mb": "peer"}
-        peaks, note = measure_peaks(PREPARE, {key: asdict(works[side]) for key, side in sides.items() if side in works})
-        found |= peaks
-    roof, passes = machine.matmul_gflops[ours.dtype], 2 if ours.steps else 1
-    return make_row(ours.name, times["ours"], gflops=passes * gflops, roof=roof, note=note, **found)
+        alone = {key: asdict(works[side]) for key, side in sides.items() if side in works}
+        peaks, note = measure_peaks(prepare_alone, alone)
+        columns |= peaks
+    peak = machine.matmul_gflops[ours.dtype]
+    passes = 2 if ours.steps else 1
+    return make_row(ours.name, times["ours"], gflops=passes * gflops, peak_gflops=peak, note=note, **columns)
+
+
+if __name__ == "__main__":
+    print_peak(prepare_alone)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vidgen.errors import VidgenError
-from vidgen.scripts.cli.printing import note, peak_memory_mb
+from vidgen.profiling.peak_memory import resident_bytes
+from vidgen.scripts.cli.printing import note
 
 if TYPE_CHECKING:
     from vidgen.tokenizers.model import VideoTokenizer
@@ -42,17 +42,6 @@ def parse_bytes(text: str | None, option: str = "--max-memory") -> int | None:
     if not 0 < count < 2**60:
         raise VidgenError(f"{option} {text!r} is not an amount of memory; give some such as 4GB or 800MB")
     return count
-
-
-def resident_bytes() -> int:
-    """Return the memory that this process holds now; where the system does not say, the most that it has held."""
-    try:
-        import resource
-
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * resource.getpagesize()
-    except (ImportError, OSError, IndexError, ValueError):
-        return round((peak_memory_mb() or 0) * 2**20)
 
 
 def make_planner(tokenizer: VideoTokenizer, limit: int | None, task: Task) -> Planner:

@@ -5,17 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vidgen.checkpoints.atomic import atomic_write
+from vidgen.scripts.plots.figure import new_figure, save_figure
 
 
 def draw_rates(report: dict[str, Any], path: Path) -> None:
-    """Writes the mean curves of a report to a .png, .svg or .pdf; rates on a log axis. No display is needed."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """Write the mean curves of a report to a .png, .svg or .pdf; rates on a log axis."""
 
     rates = report["rate_distortion"]
-    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(7.2, 4.8)
     axes = figure.add_subplot()
     for name, curve in rates["codecs"].items():
         axes.plot([p["bpp"] for p in curve], [p["psnr"] for p in curve], marker=".", label=name)
@@ -24,13 +21,12 @@ def draw_rates(report: dict[str, Any], path: Path) -> None:
     coded = axes.plot([p["coded_bpp"] for p in points], psnr, "s-", color="black", label="tokenizer, coded")
     axes.plot([p["raw_bpp"] for p in points], psnr, "s", color=coded[0].get_color(), mfc="none", label="tokenizer, raw")
     for point in points:
-        place = (point["coded_bpp"], point["psnr"])
-        axes.annotate(point["name"], place, textcoords="offset points", xytext=(4, -10), fontsize=7)
+        position = (point["coded_bpp"], point["psnr"])
+        axes.annotate(point["name"], position, textcoords="offset points", xytext=(4, -10), fontsize=7)
     axes.set_xscale("log")
     axes.set_xlabel("bits per pixel")
     axes.set_ylabel("PSNR, dB (RGB)")
     axes.set_title(f"{report['model']} ({report['tokenizer']}), {len(report['clips'])} clips", fontsize=10)
     axes.grid(True, which="both", alpha=0.3)
     axes.legend(fontsize=8)
-    with atomic_write(path) as aside:
-        figure.savefig(aside, dpi=150)
+    save_figure(figure, path)

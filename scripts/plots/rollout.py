@@ -1,4 +1,4 @@
-"""The picture of `vidgen evaluate rollout`: what is as asked, and how much the picture has drifted, over time."""
+"""The picture of `vidgen evaluate rollout`: adherence to the prompts, and drift of the picture, over time."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from vidgen.checkpoints.atomic import atomic_write
+from vidgen.scripts.plots.figure import new_figure, save_figure
 
 
 def drift_curves(stories: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Over stories the median at each window of: the distance of its mean colour from the first window's, in levels;
-    contrast and sharpness over the first window's."""
+    """Return three curves over windows, each the median over stories: the distance of the mean colour from the first
+    window's, in levels; contrast and sharpness relative to the first window's."""
     colours, ratios = [], {"contrast": [], "sharpness": []}
     for story in stories:
         segments = story["drift"]["segments"]
@@ -25,12 +25,9 @@ def drift_curves(stories: list[dict[str, Any]]) -> dict[str, np.ndarray]:
 
 
 def draw_rollout(report: dict[str, Any], path: Path) -> None:
-    """Writes a .png, .svg or .pdf of two panels, with a line where prompts change. No display is needed."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """Write a .png, .svg or .pdf of two panels, with a line where prompts change."""
 
-    figure = Figure(figsize=(7.2, 5.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(7.2, 5.6)
     above, below = figure.subplots(2, 1, sharex=True)
     fps, half = report["fps"], report["window_frames"] / 2
     seconds = [(window["start"] + half) / fps for window in report["windows"]]
@@ -38,17 +35,17 @@ def draw_rollout(report: dict[str, Any], path: Path) -> None:
         above.plot(seconds, [window[name] for window in report["windows"]], marker="o", label=name)
     above.set_ylim(-0.03, 1.03)
     above.set_ylabel("stories as asked")
-    told = f"{report['n']} stories of {report['num_frames'] / fps:g} s, {report['scenes_asked']} prompts each"
-    above.set_title(f"{report['model']}, {told}", fontsize=10)
+    subject = f"{report['n']} stories of {report['num_frames'] / fps:g} s, {report['scenes_asked']} prompts each"
+    above.set_title(f"{report['model']}, {subject}", fontsize=10)
     curves = drift_curves(report["stories"])
-    places = [(segment["start"] + half) / fps for segment in report["stories"][0]["drift"]["segments"]]
-    below.plot(places, curves["contrast"], marker=".", label="contrast")
-    below.plot(places, curves["sharpness"], marker=".", label="sharpness")
+    starts = [(segment["start"] + half) / fps for segment in report["stories"][0]["drift"]["segments"]]
+    below.plot(starts, curves["contrast"], marker=".", label="contrast")
+    below.plot(starts, curves["sharpness"], marker=".", label="sharpness")
     below.set_ylabel("over the first window's")
     below.set_ylim(bottom=0.0)
     below.set_xlabel("s")
     beside = below.twinx()
-    beside.plot(places, curves["colour"], color="tab:green", linestyle="--", label="colour (right)")
+    beside.plot(starts, curves["colour"], color="tab:green", linestyle="--", label="colour (right)")
     beside.set_ylabel("distance of mean colour, levels")
     beside.set_ylim(bottom=0.0)
     for axes in (above, below):
@@ -58,5 +55,4 @@ def draw_rollout(report: dict[str, Any], path: Path) -> None:
     above.legend(fontsize=8)
     lines = [*below.get_lines()[:2], *beside.get_lines()]
     below.legend(lines, [line.get_label() for line in lines], fontsize=8, loc="lower right")
-    with atomic_write(path) as aside:
-        figure.savefig(aside, dpi=150)
+    save_figure(figure, path)

@@ -7,23 +7,21 @@ from typing import Any
 
 import torch
 
-from vidgen.checkpoints.atomic import atomic_write
 from vidgen.diffusion.noise import TimeDistribution
+from vidgen.scripts.plots.figure import new_figure, save_figure
 
 BINS = 400
 
 
 def draw_schedule(report: dict[str, Any], path: Path) -> None:
-    """Writes a .png, .svg or .pdf: density over t with the steps below it, and log SNR over steps."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """Write a .png, .svg or .pdf: density over t with the steps below it, and log SNR over steps."""
 
-    figure = Figure(figsize=(9.6, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9.6, 3.6)
     density, snr = figure.subplots(1, 2)
-    # Equal shares of draws lie between neighbouring quantiles: the density is one over their distance.
+    # Equal shares of draws lie between neighboring quantiles: the density is one over their distance.
     edges = TimeDistribution(**report["time"]).quantile(torch.linspace(0.0, 1.0, BINS + 1, dtype=torch.float64))
-    middles, widths = 0.5 * (edges[1:] + edges[:-1]), edges.diff().clamp(min=1e-6)
+    middles = 0.5 * (edges[1:] + edges[:-1])
+    widths = edges.diff().clamp(min=1e-6)
     density.plot(middles.tolist(), (1.0 / BINS / widths).tolist(), color="black", label="training")
     steps = report["steps"]
     density.plot([s["t"] for s in steps], [0.0] * len(steps), "|", markersize=14, label="sampling steps")
@@ -41,5 +39,4 @@ def draw_schedule(report: dict[str, Any], path: Path) -> None:
         f"shift {time['shift']:.3g}",
         fontsize=10,
     )
-    with atomic_write(path) as aside:
-        figure.savefig(aside, dpi=150)
+    save_figure(figure, path)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidgen.checkpoints.atomic import atomic_write
 from vidgen.representations.probes.rows import is_model
+from vidgen.scripts.plots.figure import new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def grid_of(rows: list[dict[str, Any]]) -> tuple[list[str], list[tuple[str, float | None]], list[list[float]]]:
-    """Taps, (pool, noise level) pairs, and the scores on validation by both; NaN where there is none."""
+    """Return layers, (pool, noise level) pairs, and the scores on validation by both; NaN where there is none."""
     rows = [row for row in rows if is_model(row["layer"])]
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     columns = sorted({(row["pool"], row["noise_level"]) for row in rows}, key=lambda c: (c[0], c[1] is not None, c[1]))
@@ -23,7 +23,9 @@ def grid_of(rows: list[dict[str, Any]]) -> tuple[list[str], list[tuple[str, floa
 
 
 def draw_grid(axes: Axes, rows: list[dict[str, Any]], font: float = 7) -> AxesImage:
-    """The heat map of the model's rows, with numbers in it. The cell that is best on validation is framed."""
+    """Draw the heat map of the model's rows, with numbers in it. The cell that is best on validation is framed."""
+    from matplotlib.patches import Rectangle
+
     layers, columns, scores = grid_of(rows)
     image = axes.imshow(scores, cmap="viridis", aspect="auto")
     axes.set_facecolor("#f1efe9")  # where there is nothing to score
@@ -38,31 +40,28 @@ def draw_grid(axes: Axes, rows: list[dict[str, Any]], font: float = 7) -> AxesIm
                 colour = "black" if score > middle else "white"
                 axes.text(j, i, f"{score:.2f}", ha="center", va="center", fontsize=font, color=colour)
     best = best_row(rows, baseline=False)
-    place = (columns.index((best["pool"], best["noise_level"])) - 0.5, layers.index(best["layer"]) - 0.5)
-    axes.add_patch(_frame(place))
+    corner = (columns.index((best["pool"], best["noise_level"])) - 0.5, layers.index(best["layer"]) - 0.5)
+    axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="red", linewidth=2))
     return image
 
 
 def describe_column(pool: str, level: float | None, *, several: bool) -> str:
-    """What stands under a column: pool and noise level, or the level alone where all have one pool."""
-    place = "no noise" if level is None else f"t={level:g}"
-    return f"{pool}\n{place}" if several else place
+    """Return the label of a column: pool and noise level, or the level alone where all have one pool."""
+    noise = "no noise" if level is None else f"t={level:g}"
+    return f"{pool}\n{noise}" if several else noise
 
 
 def best_row(rows: list[dict[str, Any]], *, baseline: bool) -> dict[str, Any]:
-    """The best on validation (the first of equals) of the model's rows, or of the baselines."""
+    """Return the row that is best on validation (the first of equals) among the model's, or among the baselines."""
     return max((row for row in rows if row["baseline"] == baseline), key=lambda row: row["validation"])
 
 
 def draw_sweep(report: dict[str, Any], path: Path) -> None:
-    """Writes a .png, .svg or .pdf; the scores on test of the best cell and of the best baseline are in the title."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """Write a .png, .svg or .pdf; the scores on test of the best cell and of the best baseline are in the title."""
 
     rows = report["sweep"]
     layers, columns, _ = grid_of(rows)
-    figure = Figure(figsize=(2.5 + 0.7 * len(columns), 1.8 + 0.35 * len(layers)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(2.5 + 0.7 * len(columns), 1.8 + 0.35 * len(layers))
     axes = figure.add_subplot()
     figure.colorbar(draw_grid(axes, rows), ax=axes, label=f"{rows[0]['metric']} on validation")
     best, other = (best_row(rows, baseline=baseline) for baseline in (False, True))
@@ -71,11 +70,4 @@ def draw_sweep(report: dict[str, Any], path: Path) -> None:
         f"({other['layer']}) {other['test']:.3f}",
         fontsize=8,
     )
-    with atomic_write(path) as aside:
-        figure.savefig(aside, dpi=150)
-
-
-def _frame(place: tuple[float, float]) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle(place, 1, 1, fill=False, edgecolor="red", linewidth=2)
+    save_figure(figure, path)

@@ -42,7 +42,7 @@ LenientOption = Annotated[
 
 def open_tokenizer(model: str, hardware: FastHardwareOptions) -> VideoTokenizer:
     """Return the tokenizer of that name. Raises VidgenError if there is none."""
-    from vidgen.pipelines.tokenizer_loading import load_tokenizer
+    from vidgen.pipelines.loading import load_tokenizer
 
     return load_tokenizer(model, **hardware.settings())
 

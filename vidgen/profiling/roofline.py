@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 
-def synchroniser(device: str) -> Callable[[], None]:
+def synchronizer(device: str) -> Callable[[], None]:
     """A function that waits until `device` has done all that it was given."""
     import torch
 
@@ -17,7 +17,7 @@ def synchroniser(device: str) -> Callable[[], None]:
 
 def rate_of(run: Callable[[], object], gflop: float, *, device: str, seconds: float) -> float:
     """GFLOP/s of `run`, which does `gflop`, over and over for some time."""
-    settle = synchroniser(device)
+    settle = synchronizer(device)
     run()
     settle()
     count, started = 0, time.perf_counter()

@@ -51,23 +51,24 @@ def test_wan_on_the_same_weights(vidgen, tmp_path: Path) -> None:
 
 
 def test_the_memory_of_wan_is_that_of_a_process_of_its_own(monkeypatch) -> None:
-    from vidgen.scripts.benches import memory, published
+    from vidgen.profiling import peak_memory
+    from vidgen.profiling.peak_memory import Peak
+    from vidgen.scripts.benches import wan_autoencoder
+    from vidgen.scripts.benches.bench_rows import BenchSettings
     from vidgen.scripts.benches.machine import Machine
-    from vidgen.scripts.benches.memory import Peak
-    from vidgen.scripts.benches.rows import BenchSettings
 
-    def measure(target: str, **values) -> Peak:
-        assert target == published.PREPARE
+    def measure(prepare, **values) -> Peak:
+        assert prepare is wan_autoencoder.prepare_alone
         if values["way"] == "both":
-            assert published.prepare_alone(**values)().shape == (1, 3, 1, 32, 32)
+            assert wan_autoencoder.prepare_alone(**values)().shape == (1, 3, 1, 32, 32)
         return Peak(peak_mb=200.0 if values["peer"] else 100.0, before_mb=0.0)
 
-    monkeypatch.setattr(memory, "measure_peak", measure)
+    monkeypatch.setattr(peak_memory, "measure_peak", measure)
     machine = Machine(about={}, matmul_gflops={"float32": 1.0}, conv_gflops={"float32": 1.0})
     settings = BenchSettings(dtype="float32", rounds=1)
-    rows = list(published.measure_wan(replace(settings, quick=True), machine, with_peer=True))
+    rows = list(wan_autoencoder.measure_wan(replace(settings, quick=True), machine, with_peer=True))
     assert [(row.peak_mb, row.more["peer_peak_mb"]) for row in rows] == [(100.0, 200.0)] * 4
-    alone = next(published.measure_wan(replace(settings, quick=True, memory=False), machine, with_peer=False))
+    alone = next(wan_autoencoder.measure_wan(replace(settings, quick=True, memory=False), machine, with_peer=False))
     assert alone.peer_s is alone.max_abs_diff is alone.peak_mb is None
 
 
@@ -92,8 +93,6 @@ def test_bad_words_are_one_line(vidgen, words: tuple, line: str) -> None:
 
 
 def test_every_bench_is_a_module_with_its_choices() -> None:
-    import importlib
-
-    for module in BENCHES.values():
-        suite = importlib.import_module(module)
+    for load_suite in BENCHES.values():
+        suite = load_suite()
         assert callable(suite.measure) and suite.CASES and isinstance(suite.PEERS, tuple)

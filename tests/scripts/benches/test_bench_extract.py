@@ -9,7 +9,7 @@ import torch
 from vidgen.representations.bank import FeatureBank
 from vidgen.scripts.benches import bank as bank_bench
 from vidgen.scripts.benches import features
-from vidgen.scripts.benches.peers import ClipSize
+from vidgen.scripts.benches.diffusers_autoencoders import ClipSize
 from vidgen.scripts.extract import open_model
 
 WORDS = ("--quick", "--no-memory", "--rounds", 1, "--dtype", "float32")

@@ -10,10 +10,11 @@ from diffusers import WanTransformer3DModel
 from torch import nn
 
 from vidgen.pipelines.loading import load_pipeline
-from vidgen.scripts.benches import memory, wan_denoiser
+from vidgen.profiling import peak_memory
+from vidgen.profiling.peak_memory import Peak
+from vidgen.scripts.benches import wan_denoiser
+from vidgen.scripts.benches.bench_rows import BenchSettings
 from vidgen.scripts.benches.machine import Machine
-from vidgen.scripts.benches.memory import Peak
-from vidgen.scripts.benches.rows import BenchSettings
 
 MACHINE = Machine(about={}, matmul_gflops={"float32": 10.0}, conv_gflops={"float32": 10.0})
 QUICK = BenchSettings(dtype="float32", rounds=1, quick=True, memory=False)
@@ -96,6 +97,9 @@ class Wrapped(nn.Module):
         super().__init__()
         self.network, self.blocks, self.config = network, network.blocks, Shape()
 
+    def prepare_text(self, text):
+        return text
+
     def forward(self, x, t, text):
         return self.network(x.to(text.tokens.dtype), 1000 * t, text.tokens, return_dict=False)[0]
 
@@ -104,8 +108,9 @@ def read_wrapped(folder, *, dtype, device):
     return Wrapped(wan_denoiser.read_peer(folder, dtype=dtype, device=device))
 
 
-def test_wan_from_one_file_gives_one_result() -> None:
-    rows = list(wan_denoiser.measure_wan(QUICK, MACHINE, read_wrapped, with_peer=True, compiled=False))
+def test_wan_from_one_file_gives_one_result(monkeypatch) -> None:
+    monkeypatch.setitem(wan_denoiser.READERS, "vidgen", read_wrapped)
+    rows = list(wan_denoiser.measure_wan(QUICK, MACHINE, with_peer=True, compiled=False))
     one, step, short, _ = found = [row.to_json() for row in rows]
     assert [row["name"] for row in found[:3]] == [
         f"wan {what} 2x4x4 latents, {words} words" for what, words in (("pass", 512), ("step", 512), ("pass", 64))
@@ -119,14 +124,16 @@ def test_wan_from_one_file_gives_one_result() -> None:
 
 
 def test_wan_alone_and_its_memory(monkeypatch) -> None:
-    def measure(target: str, **values) -> Peak:
-        assert target == wan_denoiser.PREPARE and values["load"].endswith(":read_wrapped")
+    monkeypatch.setitem(wan_denoiser.READERS, "vidgen", read_wrapped)
+
+    def measure(prepare, **values) -> Peak:
+        assert prepare is wan_denoiser.prepare_alone and values["reader"] == "vidgen"
         assert wan_denoiser.prepare_alone(**values)().shape == (1, 16, 2, 4, 4)
         return Peak(peak_mb=100.0, before_mb=0.0)
 
-    monkeypatch.setattr(memory, "measure_peak", measure)
+    monkeypatch.setattr(peak_memory, "measure_peak", measure)
     settings = BenchSettings(dtype="float32", rounds=1, quick=True)
-    rows = list(wan_denoiser.measure_wan(settings, MACHINE, read_wrapped, with_peer=False, compiled=False))
+    rows = list(wan_denoiser.measure_wan(settings, MACHINE, with_peer=False, compiled=False))
     assert [(row.peak_mb, row.peer_s, row.max_abs_diff) for row in rows] == [(100.0, None, None)] * 4
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vidgen.scripts.benches.rows import make_row
+from vidgen.scripts.benches.bench_rows import make_row
 from vidgen.scripts.benches.timing import Timing, alternate, quartiles, ratio_of, ratio_quartiles
 
 
@@ -60,12 +60,12 @@ def test_quartiles_of_few() -> None:
 
 def test_rows_hold_the_arithmetic() -> None:
     ours, peer = Timing(seconds=(2.0, 2.0, 2.0)), Timing(seconds=(3.0, 3.0, 3.0))
-    row = make_row("x", ours, peer=peer, gflops=10.0, roof=20.0, note="").to_json()
+    row = make_row("x", ours, peer=peer, gflops=10.0, peak_gflops=20.0, note="").to_json()
     assert (
         row["ours_s"] == 2.0 and row["peer_s"] == 3.0 and row["ratio"] == 1.5 and row["ratio_quartiles"] == [1.5, 1.5]
     )
     assert row["gflops_per_s"] == 5.0 and row["roof_fraction"] == 0.25 and row["rounds"] == 3
-    tenth = make_row("x", ours, peer=peer, peer_share=0.1, gflops=10.0, roof=20.0).to_json()
+    tenth = make_row("x", ours, peer=peer, peer_share=0.1, gflops=10.0, peak_gflops=20.0).to_json()
     assert tenth["peer_s"] == 3.0 and tenth["ratio"] == 15.0  # by equal work, of which it did a tenth
-    alone = make_row("x", ours, gflops=10.0, roof=20.0).to_json()
+    alone = make_row("x", ours, gflops=10.0, peak_gflops=20.0).to_json()
     assert alone["peer_s"] is alone["ratio"] is alone["max_abs_diff"] is alone["peak_mb"] is None

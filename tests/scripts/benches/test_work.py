@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from vidgen.errors import VidgenError
 from vidgen.pipelines.loading import load_tokenizer
 from vidgen.profiling.flops import count_gflops
-from vidgen.scripts.benches import comparison
-from vidgen.scripts.benches.comparison import Race, Sizes
-from vidgen.scripts.benches.machine import Machine, look_at_machine
-from vidgen.scripts.benches.peers import (
+from vidgen.scripts.benches import tokenizer_comparison as comparison
+from vidgen.scripts.benches.bench_rows import BenchSettings
+from vidgen.scripts.benches.diffusers_autoencoders import (
     PEERS,
     ClipSize,
     PeerShape,
@@ -22,13 +21,14 @@ from vidgen.scripts.benches.peers import (
     decode_peer,
     encode_peer,
     fit_peer,
-    gflops_of_peer,
-    work_of_ours,
-    work_of_peer,
+    measure_peer,
+    peer_gflops,
+    tokenizer_gflops,
 )
-from vidgen.scripts.benches.rows import BenchSettings
-from vidgen.scripts.benches.work import TOLERANCE, count_bytes, count_long, match_width
-from vidgen.scripts.benches.workloads import Workload, moving_frames, prepare
+from vidgen.scripts.benches.flop_matching import TOLERANCE, count_bytes, count_long, match_width
+from vidgen.scripts.benches.machine import Machine, inspect_machine
+from vidgen.scripts.benches.tokenizer_comparison import Sizes, TokenizerComparison
+from vidgen.scripts.benches.tokenizer_workload import Workload, moving_frames, prepare
 from vidgen.tokenizers.model import TokenizerConfig, VideoTokenizer
 
 CLIP = ClipSize(frames=5, height=32, width=32)
@@ -82,20 +82,20 @@ def test_long_clips_are_counted_by_short_ones_where_that_is_true() -> None:
 
 def test_our_work_is_counted_without_doing_it(tokenizer) -> None:
     video = torch.zeros(1, 3, 5, 32, 32)
-    assert work_of_ours(tokenizer, "encode", CLIP) == pytest.approx(count_gflops(lambda: tokenizer.encode(video)))
+    assert tokenizer_gflops(tokenizer, "encode", CLIP) == pytest.approx(count_gflops(lambda: tokenizer.encode(video)))
     encoded = tokenizer.encode(video)
-    assert work_of_ours(tokenizer, "decode", CLIP) == pytest.approx(count_gflops(lambda: tokenizer.decode(encoded)))
+    assert tokenizer_gflops(tokenizer, "decode", CLIP) == pytest.approx(count_gflops(lambda: tokenizer.decode(encoded)))
 
 
 @pytest.mark.parametrize("name", PEERS)
 def test_peers_match_in_compression_and_work(tokenizer, name: str) -> None:
     shape = fit_peer(name, tokenizer, CLIP)
     for way in ("encode", "decode"):
-        ratio = work_of_peer(shape, way, CLIP) / work_of_ours(tokenizer, way, CLIP)
+        ratio = measure_peer(shape, way, CLIP) / tokenizer_gflops(tokenizer, way, CLIP)
         assert 1 / (1 + TOLERANCE) <= ratio <= 1 + TOLERANCE, (shape, way, ratio)
     clip = replace(CLIP, frames=29)
-    counted = work_of_peer(shape, "encode", clip)
-    assert gflops_of_peer(shape, "encode", clip) == pytest.approx(counted, rel=1e-6)
+    counted = measure_peer(shape, "encode", clip)
+    assert peer_gflops(shape, "encode", clip) == pytest.approx(counted, rel=1e-6)
     network = build_peer(shape)
     with torch.no_grad():
         z = encode_peer(network, torch.zeros(1, 3, 5, 32, 32))
@@ -131,10 +131,10 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "fit_peer", lambda *_: shape)
 
 
-def make_race(**settings) -> Race:
+def make_race(**settings) -> TokenizerComparison:
     machine = Machine(about={}, matmul_gflops={"float32": 100.0}, conv_gflops={"float32": 100.0})
     sizes = Sizes(short=CLIP, base=CLIP, long=LONG)
-    return Race(BenchSettings(dtype="float32", rounds=2, **settings), machine, sizes, ("wan",))
+    return TokenizerComparison(BenchSettings(dtype="float32", rounds=2, **settings), machine, sizes, ("wan",))
 
 
 def test_a_peer_that_takes_too_much_gets_less_and_it_is_said(narrow, monkeypatch) -> None:
@@ -155,16 +155,16 @@ def test_a_peer_that_does_not_run_has_a_row_that_says_why(narrow, monkeypatch) -
     def fail(*_) -> None:
         raise NotImplementedError("pooling has no such dtype")
 
-    monkeypatch.setattr("vidgen.scripts.benches.workloads.decode_peer", fail)
+    monkeypatch.setattr("vidgen.scripts.benches.tokenizer_workload.decode_peer", fail)
     for row in make_race(memory=False).rows("decode"):
         assert row.name.endswith(", wan") and row.peer_s is None and row.ratio is None and row.ours_s > 0
         assert row.more["note"] == "wan does not run: pooling has no such dtype"
 
 
 def test_peaks_are_compared_and_a_peer_without_one_is_named(narrow, monkeypatch) -> None:
-    def measure(target: str, **values) -> comparison.ProcessDied:
+    def measure(prepare_work, **values) -> comparison.ProcessDied:
         work = Workload.from_json(values)
-        assert target == comparison.PREPARE
+        assert prepare_work is comparison.prepare_alone
         if work.peer is not None:
             raise comparison.ProcessDied("killed by signal 9")
         return type("Peak", (), {"peak_mb": 100.0 + work.clip.frames, "work_mb": 10.0 + work.clip.frames})
@@ -179,7 +179,7 @@ def test_peaks_are_compared_and_a_peer_without_one_is_named(narrow, monkeypatch)
 
 
 def test_the_machine_is_described() -> None:
-    machine = look_at_machine("cpu", ("float32", "bfloat16", "bfloat16"), quick=True).to_json()
+    machine = inspect_machine("cpu", ("float32", "bfloat16", "bfloat16"), quick=True).to_json()
     for roof in ("matmul_gflops", "conv_gflops"):
         assert list(machine[roof]) == ["float32", "bfloat16"] and min(machine[roof].values()) > 0
     assert machine["cpu"] and machine["cores"] >= 1 and machine["threads"] >= 1 and machine["device"] == "cpu"

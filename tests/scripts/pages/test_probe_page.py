@@ -14,8 +14,9 @@ from PIL import Image
 
 from vidgen.data.writing import write_video
 from vidgen.representations.bank import BankRow, BankWriter, FeatureBank
-from vidgen.scripts.pages import markup
 from vidgen.scripts.pages.clip_shelf import ClipShelf
+from vidgen.scripts.pages.probe_page import Tile
+from vidgen.scripts.pages.rendering import ENVIRONMENT
 
 VOID = {"meta", "img"}
 KEYS = ("tokenizer.latents", "dit.blocks.0@t=0.10", "dit.blocks.0@t=0.40", "shuffled.dit.blocks.0@t=0.10", "raw_pixels")
@@ -94,7 +95,7 @@ def test_the_page_of_classes(vidgen, bank, tmp_path) -> None:
     ]
     rows = json.loads(vidgen("probe", bank.folder, "--kind", "centroid", "--json").out)["rows"]
     cells = page.text["td"]
-    assert all(f"{row['test']:.3f}" in cells and row["tap"] in cells for row in rows)
+    assert all(f"{row['test']:.3f}" in cells and row["layer"] in cells for row in rows)
     assert [svg["aria-label"] for svg in page.all("svg")] == [
         *("scores on test", "scores on validation", "confusion matrix"),
     ]
@@ -138,7 +139,9 @@ def test_clips_that_are_gone_leave_the_rest(vidgen, bank, tmp_path) -> None:
     shelf = ClipShelf(bank)
     assert shelf.draw(bank.rows[0]).startswith("data:") and shelf.draw(BankRow(id="gone.mkv")) is None
     late = BankRow(id="0.mkv", times=(99.0,))
-    assert ClipShelf(bank).draw(late) is None and 'class="absent"' in markup.clip(None, "a", "b")
+    clip = ENVIRONMENT.get_template("elements.html").module.clip
+    assert ClipShelf(bank).draw(late) is None
+    assert 'class="absent"' in clip(Tile(source=None, title="a", note="b"))
 
 
 def test_what_cannot_be_reported_is_one_line(vidgen, bank, tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""Autoencoders of diffusers beside ours: the same compression, made as wide as the same number of operations allows."""
+"""Autoencoders of diffusers beside ours: of the same compression, and as wide as the same FLOPs allow."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vidgen.data.frames import latent_frames
 from vidgen.errors import VidgenError
 from vidgen.profiling.flops import count_gflops
-from vidgen.scripts.benches.work import count_bytes, count_long, match_width
+from vidgen.scripts.benches.flop_matching import count_bytes, count_long, match_width
 from vidgen.tokenizers.model import VideoTokenizer
 
 Way = Literal["encode", "decode"]
-RATIO_T, RATIO = 4, 8  # of every peer
+RATIO_T, RATIO = 4, 8  # temporal and spatial compression of every peer
 LENGTHS_FOR_BYTES = (33, 65)
 
 
@@ -31,7 +32,8 @@ class ClipSize:
 
     @property
     def latents(self) -> tuple[int, int, int]:
-        return 1 + -(-(self.frames - 1) // RATIO_T), -(-self.height // RATIO), -(-self.width // RATIO)
+        """Latent frames, rows and columns."""
+        return latent_frames(self.frames, RATIO_T), -(-self.height // RATIO), -(-self.width // RATIO)
 
     def __str__(self) -> str:
         return f"{self.frames}x{self.height}x{self.width}"
@@ -51,12 +53,13 @@ class PeerShape:
 
 
 def wan_settings(channels: int, encoder: int, decoder: int) -> dict[str, Any]:
-    """Wan 2.1's autoencoder: the layers as published, `encoder` and `decoder` in the place of 96."""
+    """Return the settings of Wan 2.1's autoencoder, with `encoder` and `decoder` in the place of its 96."""
     return {"base_dim": encoder, "decoder_base_dim": decoder, "z_dim": channels}
 
 
 def cosmos_settings(channels: int, encoder: int, decoder: int) -> dict[str, Any]:
-    """Cosmos' autoencoder at 4x8x8: Haar patches and factorised convolutions, as ours; published with 128."""
+    """Return the settings of Cosmos' autoencoder at 4x8x8: Haar patches and factorized convolutions, as ours; published
+    with 128."""
     return {
         "latent_channels": channels,
         "encoder_block_out_channels": tuple(encoder * k for k in (1, 2, 4, 4)),
@@ -81,7 +84,7 @@ PEERS: dict[str, Peer] = {
 
 
 def build_peer(shape: PeerShape, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> nn.Module:
-    """The peer with random weights, the same at every call: its speed does not depend on them."""
+    """Return the peer with random weights, the same at every call: its speed does not depend on them."""
     import diffusers
 
     peer = PEERS[shape.name]
@@ -94,16 +97,17 @@ def build_peer(shape: PeerShape, *, device: str = "cpu", dtype: torch.dtype = to
 
 
 def encode_peer(network: nn.Module, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b c t h w"]:
-    """Latents of a clip, the way a pipeline of diffusers takes them."""
+    """Return the latents of a clip, the way a pipeline of diffusers takes them."""
     return network.encode(video).latent_dist.mode()
 
 
 def decode_peer(network: nn.Module, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 T H W"]:
+    """Return the clip of latents."""
     return network.decode(latents).sample
 
 
 @torch.no_grad()
-def work_of_peer(
+def measure_peer(
     shape: PeerShape,
     way: Way,
     clip: ClipSize,
@@ -111,17 +115,17 @@ def work_of_peer(
     count: Callable[[Callable[[], object]], Any] = count_gflops,
     dtype: torch.dtype = torch.float32,
 ) -> Any:
-    """What `count` finds that a whole clip takes, its input included, without computing it."""
+    """Return what `count` says of a whole clip, its input included, without computing it."""
     network = build_peer(shape, device="meta", dtype=dtype)
-    given = {"device": "meta", "dtype": dtype}
+    placement = {"device": "meta", "dtype": dtype}
     if way == "encode":
-        return count(lambda: encode_peer(network, torch.empty(1, 3, clip.frames, clip.height, clip.width, **given)))
-    return count(lambda: decode_peer(network, torch.empty(1, shape.channels, *clip.latents, **given)))
+        return count(lambda: encode_peer(network, torch.empty(1, 3, clip.frames, clip.height, clip.width, **placement)))
+    return count(lambda: decode_peer(network, torch.empty(1, shape.channels, *clip.latents, **placement)))
 
 
 @torch.no_grad()
-def work_of_ours(tokenizer: VideoTokenizer, way: Way, clip: ClipSize) -> float:
-    """GFLOP of a whole clip through our tokenizer, which are those of any split into chunks, without computing it."""
+def tokenizer_gflops(tokenizer: VideoTokenizer, way: Way, clip: ClipSize) -> float:
+    """Count the GFLOP of a whole clip through our tokenizer without computing it; any split into chunks has as many."""
     with torch.device("meta"):
         shadow = type(tokenizer)(tokenizer.config).eval()
     if way == "encode":
@@ -131,28 +135,28 @@ def work_of_ours(tokenizer: VideoTokenizer, way: Way, clip: ClipSize) -> float:
     return count_gflops(lambda: shadow.decode_chunk(latents))
 
 
-def gflops_of_peer(shape: PeerShape, way: Way, clip: ClipSize) -> float:
-    """GFLOP of all latent frames of a clip of any length."""
+def peer_gflops(shape: PeerShape, way: Way, clip: ClipSize) -> float:
+    """Return the GFLOP of all latent frames of a clip of any length."""
 
     def count(latents: int) -> float:
-        return work_of_peer(shape, way, replace(clip, frames=1 + RATIO_T * (latents - 1)))
+        return measure_peer(shape, way, replace(clip, frames=1 + RATIO_T * (latents - 1)))
 
     return count_long(count, clip.latents[0])
 
 
-def bytes_of_peer(shape: PeerShape, way: Way, clip: ClipSize, dtype: torch.dtype) -> float:
-    """About the most bytes of tensors that a whole clip takes, by the straight line through two shorter ones."""
+def peer_bytes(shape: PeerShape, way: Way, clip: ClipSize, dtype: torch.dtype) -> float:
+    """Estimate the most bytes of tensors that a whole clip takes, by the straight line through two shorter ones."""
     low, high = LENGTHS_FOR_BYTES
     if clip.frames <= high:
-        return work_of_peer(shape, way, clip, count=count_bytes, dtype=dtype)
+        return measure_peer(shape, way, clip, count=count_bytes, dtype=dtype)
     below, above = (
-        work_of_peer(shape, way, replace(clip, frames=n), count=count_bytes, dtype=dtype) for n in (low, high)
+        measure_peer(shape, way, replace(clip, frames=n), count=count_bytes, dtype=dtype) for n in (low, high)
     )
     return above + (above - below) / (high - low) * (clip.frames - high)
 
 
 def check_compression(tokenizer: VideoTokenizer) -> None:
-    """Raises VidgenError for a tokenizer of another compression than the peers'."""
+    """Raise VidgenError for a tokenizer of another compression than the peers'."""
     config = tokenizer.config
     if (config.temporal_compression_ratio, config.spatial_compression_ratio) != (RATIO_T, RATIO):
         raise VidgenError(
@@ -161,16 +165,16 @@ def check_compression(tokenizer: VideoTokenizer) -> None:
 
 
 def fit_peer(name: str, tokenizer: VideoTokenizer, clip: ClipSize) -> PeerShape:
-    """The peer with as many operations as our tokenizer needs for `clip`, in encoding and in decoding each.
+    """Return the peer with as many FLOPs as our tokenizer needs for `clip`, in encoding and in decoding each.
 
     It depends on the clip's length: a first frame alone costs a peer less than a latent frame, and ours as much.
     """
     channels = tokenizer.config.latent_channels
 
     def work(way: Way, width: int) -> float:
-        return gflops_of_peer(PeerShape(name=name, channels=channels, encoder=width, decoder=width), way, clip)
+        return peer_gflops(PeerShape(name=name, channels=channels, encoder=width, decoder=width), way, clip)
 
     encoder, decoder = (
-        match_width(partial(work, way), work_of_ours(tokenizer, way, clip)) for way in ("encode", "decode")
+        match_width(partial(work, way), tokenizer_gflops(tokenizer, way, clip)) for way in ("encode", "decode")
     )
     return PeerShape(name=name, channels=channels, encoder=encoder, decoder=decoder)

@@ -1,4 +1,4 @@
-"""The work that is timed, and run in processes of their own for its memory: one clip through one half of one model."""
+"""One clip through one half of a tokenizer, ours or a peer: the work that is timed, and run alone for its memory."""
 
 from __future__ import annotations
 
@@ -11,8 +11,18 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from vidgen.data.frames import latent_frames
 from vidgen.pipelines.loading import load_tokenizer
-from vidgen.scripts.benches.peers import RATIO_T, ClipSize, PeerShape, Way, build_peer, decode_peer, encode_peer
+from vidgen.profiling.peak_memory import print_peak
+from vidgen.scripts.benches.diffusers_autoencoders import (
+    RATIO_T,
+    ClipSize,
+    PeerShape,
+    Way,
+    build_peer,
+    decode_peer,
+    encode_peer,
+)
 from vidgen.tokenizers.model import Encoded, VideoTokenizer
 from vidgen.tokenizers.streaming.chunks import decode_stream, encode_stream
 
@@ -38,28 +48,30 @@ class Workload:
     autocast: bool = False
 
     def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
         return asdict(self)
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Workload:
+        """Return the workload of `to_json`."""
         peer = None if values["peer"] is None else PeerShape(**values["peer"])
         return Workload(**{**values, "clip": ClipSize(**values["clip"]), "peer": peer})
 
     @property
     def precision(self) -> torch.dtype:
-        """Of weights and input."""
+        """The dtype of weights and input."""
         return torch.float32 if self.autocast else getattr(torch, self.dtype)
 
 
 def moving_frames(clip: ClipSize) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """A picture of noise that drifts to the right, made frame by frame: only the picture is held."""
+    """Yield a picture of noise that drifts to the right, frame by frame: only the picture is in memory."""
     picture = np.random.default_rng(0).integers(0, 256, (clip.height, clip.width, 3), np.uint8)
     for t in range(clip.frames):
         yield np.roll(picture, t, axis=1)
 
 
 def build_network(work: Workload) -> nn.Module:
-    """The model that does the work."""
+    """Return the model that does the work."""
     if work.peer is not None:
         network = build_peer(work.peer, device=work.device, dtype=work.precision)
         return in_layout(network, work.layout)
@@ -67,7 +79,8 @@ def build_network(work: Workload) -> nn.Module:
 
 
 def in_layout(network: nn.Module, layout: str) -> nn.Module:
-    """`network` with its kernels in `layout`; those of 2-D convolutions, which `Module.to` stumbles over, as fits."""
+    """Return `network` with its kernels in `layout`; those of 2-D convolutions, which `Module.to` stumbles over, as
+    fits."""
     flat = torch.contiguous_format if layout == "contiguous" else torch.channels_last
     for weight in network.parameters():
         if weight.ndim in (4, 5):
@@ -76,20 +89,20 @@ def in_layout(network: nn.Module, layout: str) -> nn.Module:
 
 
 def make_video(work: Workload) -> Float[Tensor, "1 3 T H W"]:
-    """The clip as noise (1, 3, T, H, W) in [-1, 1], made where and as it is used: nothing wider is ever held."""
+    """Return noise (1, 3, T, H, W) in [-1, 1], made on its device and in its dtype: nothing wider is ever in memory."""
     clip = work.clip
     video = torch.empty(1, 3, clip.frames, clip.height, clip.width, device=work.device, dtype=work.precision)
     return video.uniform_(-1.0, 1.0).contiguous(memory_format=LAYOUTS[work.layout])
 
 
 def make_latents(work: Workload, channels: int, size: tuple[int, int, int]) -> Float[Tensor, "1 c t h w"]:
-    """Noise in the place of latents."""
+    """Return noise in the place of latents."""
     latents = torch.empty(1, channels, *size, device=work.device, dtype=work.precision)
     return latents.normal_().contiguous(memory_format=LAYOUTS[work.layout])
 
 
 def prepare(work: Workload, network: nn.Module) -> Callable[[], int]:
-    """The work, ready to be run any number of times: with its input made. It returns the frames that came through.
+    """Make ready the work, with its input made, to be run any number of times. It returns the frames that come through.
 
     Fewer than went in mean a model that drops what does not fill a latent frame.
     """
@@ -104,7 +117,7 @@ def prepare(work: Workload, network: nn.Module) -> Callable[[], int]:
 
 
 def prepare_peer(work: Workload, network: nn.Module) -> Callable[[], int]:
-    """A peer's: the whole clip as one tensor, whatever its length, as a pipeline of diffusers calls it."""
+    """Make ready a peer's work: the whole clip as one tensor, whatever its length, as a pipeline of diffusers does."""
     frames = work.clip.frames
     if work.way == "encode":
         video = make_video(work)
@@ -114,14 +127,15 @@ def prepare_peer(work: Workload, network: nn.Module) -> Callable[[], int]:
 
 
 def latent_size(tokenizer: VideoTokenizer, clip: ClipSize) -> tuple[int, int, int]:
-    """Latent frames, rows and columns of a clip."""
+    """Return latent frames, rows and columns of a clip."""
     config = tokenizer.config
-    t = 1 + -(-(clip.frames - 1) // config.temporal_compression_ratio)
-    return t, -(-clip.height // config.spatial_compression_ratio), -(-clip.width // config.spatial_compression_ratio)
+    ratio = config.spatial_compression_ratio
+    t = latent_frames(clip.frames, config.temporal_compression_ratio)
+    return t, -(-clip.height // ratio), -(-clip.width // ratio)
 
 
 def prepare_whole(work: Workload, tokenizer: VideoTokenizer) -> Callable[[], int]:
-    """Ours, the whole clip as one tensor."""
+    """Make ready our work on the whole clip as one tensor."""
     clip = work.clip
     if work.way == "encode":
         video = make_video(work)
@@ -132,7 +146,7 @@ def prepare_whole(work: Workload, tokenizer: VideoTokenizer) -> Callable[[], int
 
 
 def prepare_streamed(work: Workload, tokenizer: VideoTokenizer) -> Callable[[], int]:
-    """Ours, from an iterator of uint8 frames, and to float32 frames that are dropped as they come."""
+    """Make ready our work from an iterator of uint8 frames, or to float32 frames that are dropped as they come."""
     clip = work.clip
     if work.way == "encode":
 
@@ -152,6 +166,10 @@ def prepare_streamed(work: Workload, tokenizer: VideoTokenizer) -> Callable[[], 
 
 
 def prepare_alone(**values: Any) -> Callable[[], int]:
-    """The work of `Workload.to_json`, with a model of its own: for a process that measures memory."""
+    """Make ready the work of `Workload.to_json` with a model of its own, for a process that measures memory."""
     work = Workload.from_json(values)
     return prepare(work, build_network(work))
+
+
+if __name__ == "__main__":
+    print_peak(prepare_alone)

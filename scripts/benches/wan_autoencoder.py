@@ -13,16 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from vidgen.pipelines.loading import load_tokenizer
-from vidgen.profiling.roofline import synchroniser
+from vidgen.profiling.peak_memory import measure_peaks, print_peak
+from vidgen.profiling.roofline import synchronizer
+from vidgen.scripts.benches.bench_rows import BenchSettings, Row, make_row
+from vidgen.scripts.benches.diffusers_autoencoders import (
+    RATIO_T,
+    ClipSize,
+    decode_peer,
+    encode_peer,
+    tokenizer_gflops,
+)
 from vidgen.scripts.benches.machine import Machine
-from vidgen.scripts.benches.memory import measure_peaks
-from vidgen.scripts.benches.peers import RATIO_T, ClipSize, decode_peer, encode_peer, work_of_ours
-from vidgen.scripts.benches.rows import BenchSettings, Row, make_row
 from vidgen.scripts.benches.timing import alternate
-from vidgen.scripts.benches.workloads import LAYOUTS, in_layout
+from vidgen.scripts.benches.tokenizer_workload import LAYOUTS, in_layout
 from vidgen.tokenizers.model import Encoded
 
-PREPARE = "vidgen.scripts.benches.published:prepare_alone"
 TITLE = "AutoencoderKLWan"
 Pass = Literal["encode", "decode", "both"]
 # Neither half's latents are shifted or scaled: both then take and give the same numbers.
@@ -44,11 +49,12 @@ class WanWork:
 
     @property
     def name(self) -> str:
+        """The name of the row."""
         return f"wan {'encode + decode' if self.way == 'both' else self.way} {self.clip}"
 
 
 def save_random(folder: Path, dtype: str, *, quick: bool) -> None:
-    """Writes Wan 2.1's autoencoder, or a narrow one, with random weights: speed does not depend on them."""
+    """Write Wan 2.1's autoencoder, or a narrow one, with random weights: speed does not depend on them."""
     import diffusers
 
     torch.manual_seed(0)
@@ -57,7 +63,7 @@ def save_random(folder: Path, dtype: str, *, quick: bool) -> None:
 
 
 def build(work: WanWork) -> nn.Module:
-    """The model that does the work, from the same files."""
+    """Return the model that does the work, from the same files."""
     dtype = getattr(torch, work.dtype)
     if not work.peer:
         return load_tokenizer(work.folder, device=work.device, dtype=dtype)
@@ -68,12 +74,15 @@ def build(work: WanWork) -> nn.Module:
 
 
 def prepare(work: WanWork, network: nn.Module) -> Callable[[], Tensor]:
-    """The work, ready to be run any number of times: with its input made. It returns what comes out."""
-    clip, given = work.clip, {"device": work.device, "dtype": getattr(torch, work.dtype)}
+    """Make ready the work, with its input made, to be run any number of times. It returns the output."""
+    clip = work.clip
+    placement = {"device": work.device, "dtype": getattr(torch, work.dtype)}
     layout = LAYOUTS[work.layout]
     torch.manual_seed(0)
-    encode, decode = partial(encode_peer, network), partial(decode_peer, network)
-    if not work.peer:
+    if work.peer:
+        encode = partial(encode_peer, network)
+        decode = partial(decode_peer, network)
+    else:
         size = {"num_frames": clip.frames, "height": clip.height, "width": clip.width}
 
         def encode(video: Tensor) -> Tensor:
@@ -84,9 +93,9 @@ def prepare(work: WanWork, network: nn.Module) -> Callable[[], Tensor]:
 
     if work.way == "decode":
         channels = network.config.z_dim if work.peer else network.config.latent_channels
-        latents = torch.empty(1, channels, *clip.latents, **given).normal_().contiguous(memory_format=layout)
+        latents = torch.empty(1, channels, *clip.latents, **placement).normal_().contiguous(memory_format=layout)
         return torch.inference_mode()(lambda: decode(latents))
-    video = torch.empty(1, 3, clip.frames, clip.height, clip.width, **given).uniform_(-1.0, 1.0)
+    video = torch.empty(1, 3, clip.frames, clip.height, clip.width, **placement).uniform_(-1.0, 1.0)
     video = video.contiguous(memory_format=layout)
     if work.way == "encode":
         return torch.inference_mode()(lambda: encode(video))
@@ -94,13 +103,13 @@ def prepare(work: WanWork, network: nn.Module) -> Callable[[], Tensor]:
 
 
 def prepare_alone(**values: Any) -> Callable[[], Tensor]:
-    """The work with a model of its own: for a process that measures memory."""
+    """Make ready the work with a model of its own, for a process that measures memory."""
     work = WanWork(**{**values, "clip": ClipSize(**values["clip"])})
     return prepare(work, build(work))
 
 
 def list_work(start: WanWork, *, quick: bool) -> list[WanWork]:
-    """Clips of two sizes each way, a picture, and a long clip for its memory."""
+    """Return clips of two sizes each way, a picture, and a long clip for its memory."""
     sides, frames, long = ((32,), 5, 9) if quick else ((128, 256), 17, 81)
     clips = [ClipSize(frames=frames, height=side, width=side) for side in sides]
     works = [replace(start, way=way, clip=clip) for clip in clips for way in ("encode", "decode")]
@@ -110,7 +119,7 @@ def list_work(start: WanWork, *, quick: bool) -> list[WanWork]:
 
 
 def measure_wan(settings: BenchSettings, machine: Machine, *, with_peer: bool) -> Iterator[Row]:
-    """A row for each work; the long clip, which is there for its memory, is timed in one round."""
+    """Yield a row for each work; the long clip, which is there for its memory, is timed in one round."""
     with tempfile.TemporaryDirectory() as scratch:
         save_random(Path(scratch) / "vae", settings.dtype, quick=settings.quick)
         start = WanWork(
@@ -139,24 +148,25 @@ def measure_work(
     settings: BenchSettings,
     machine: Machine,
 ) -> Row:
-    """The row of one work in its forms: `ours`, and where there are, the peer's in both layouts."""
-    ours, runs = works["ours"], {name: prepare(work, networks[name]) for name, work in works.items()}
+    """Return the row of one work in its forms: `ours` and, with a peer, the peer's in both layouts."""
+    ours = works["ours"]
+    runs = {name: prepare(work, networks[name]) for name, work in works.items()}
     outs: dict[str, Tensor] = {}
 
-    def keep(name: str) -> None:
+    def run(name: str) -> None:
         outs[name] = runs[name]()
 
-    kept = {name: partial(keep, name) for name in runs}
     # A clip that is run once is so long that what a first run does once does not count.
-    times = alternate(kept, rounds=rounds, warmup=0 if rounds == 1 else 1, settle=synchroniser(ours.device))
+    contestants = {name: partial(run, name) for name in runs}
+    times = alternate(contestants, rounds=rounds, warmup=0 if rounds == 1 else 1, settle=synchronizer(ours.device))
     differences = [(outs["ours"].float() - out.float()).abs().max().item() for out in outs.values()]
     runs.clear()
     outs.clear()
     ways = ("encode", "decode") if ours.way == "both" else (ours.way,)
-    found: dict[str, Any] = {"frames": ours.clip.frames, "fps": ours.clip.frames / times["ours"].median}
+    columns: dict[str, Any] = {"frames": ours.clip.frames, "fps": ours.clip.frames / times["ours"].median}
     note = ""
     if "contiguous" in works:
-        found |= {
+        columns |= {
             "peer": times["contiguous"],
             "max_abs_diff": max(differences),
             "against": f"{TITLE}, the same weights",
@@ -167,9 +177,13 @@ def measure_work(
     if settings.memory:
         sides = {"peak_mb": "ours", "peer_peak_mb": "contiguous"}
         alone = {key: asdict(works[name]) for key, name in sides.items() if name in works}
-        peaks, note = measure_peaks(PREPARE, alone)
-        found |= peaks
-    gflops = sum(work_of_ours(networks["ours"], way, ours.clip) for way in ways)
-    found["conv_fraction"] = gflops / times["ours"].median / machine.conv_gflops[ours.dtype]
-    roof = machine.matmul_gflops[ours.dtype]
-    return make_row(ours.name, times["ours"], gflops=gflops, roof=roof, note=note, **found)
+        peaks, note = measure_peaks(prepare_alone, alone)
+        columns |= peaks
+    gflops = sum(tokenizer_gflops(networks["ours"], way, ours.clip) for way in ways)
+    columns["conv_fraction"] = gflops / times["ours"].median / machine.conv_gflops[ours.dtype]
+    peak = machine.matmul_gflops[ours.dtype]
+    return make_row(ours.name, times["ours"], gflops=gflops, peak_gflops=peak, note=note, **columns)
+
+
+if __name__ == "__main__":
+    print_peak(prepare_alone)
