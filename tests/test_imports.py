@@ -30,7 +30,7 @@ ALLOWED = {
 }
 # They hand out names on first use, from a table of strings: public ones, since `import vidgen` would take seconds
 # otherwise, and old ones.
-LAZY = ("vidgen/__init__.py", "vidgen/data/__init__.py", "vidgen/renamed.py")
+LAZY = ("vidgen/__init__.py", "vidgen/data/__init__.py", "vidgen/renamed_modules.py")
 # Distributions whose import name is not their own name.
 IMPORT_NAMES = {
     "faiss-cpu": {"faiss"},

@@ -4,7 +4,7 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from vidgen.renamed import install
+from vidgen.renamed_modules import install
 
 if TYPE_CHECKING:
     from vidgen.diffusion.noise import TimeDistribution as TimeDistribution

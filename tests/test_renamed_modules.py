@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from vidgen.renamed import MODULES
+from vidgen.renamed_modules import MODULES
 
 
 @pytest.mark.parametrize("old", MODULES)
