@@ -1,11 +1,11 @@
 """The causal encoder and decoder: a fixed patch or Haar front end, stages of blocks, one rate change a stage.
 
-The blocks are convolutional or of a transformer (`blocks.py`); all else is the same for both.
+The blocks are convolutional or of a transformer; all else is the same for both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 
@@ -16,13 +16,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.tokenizers.backbones.attention import FrameAttention
-from vidgen.tokenizers.backbones.blocks import MakeBlock
-from vidgen.tokenizers.backbones.convolutions import CausalConv3d, ChannelNorm, Stream
+from vidgen.tokenizers.backbones.convolutions import CausalConv3d, ChannelNorm, PointwiseConv3d, Stream
 from vidgen.tokenizers.backbones.resampling import Downsample, Upsample
 
 # Tables are worked out here even for a model that is made on `meta`, to be loaded: arithmetic there would import all of
 # torch's compiler, a second and 140 MiB.
 TABLES = "cpu"
+FRONT_ENDS = ("patch", "haar")
+# A block of these channels in and out; the last argument is its index among all blocks of its network.
+MakeBlock = Callable[[int, int, int], nn.Module]
 
 
 def haar_matrix(n: int) -> Float[Tensor, "n n"]:
@@ -44,8 +46,8 @@ class FrontEnd(nn.Module):
 
     def __init__(self, kind: str, patch_t: int, patch: int) -> None:
         super().__init__()
-        if kind not in ("patch", "haar"):
-            raise ValueError(f"front end {kind!r} is not one of 'patch', 'haar'")
+        if kind not in FRONT_ENDS:
+            raise ValueError(f"front end {kind!r} is not one of {', '.join(FRONT_ENDS)}")
         self.patch_t, self.patch, self.kind = patch_t, patch, kind
         size = patch_t * patch * patch
         if kind == "haar":
@@ -78,7 +80,7 @@ class Output(nn.Module):
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
-        self.skip = nn.Conv3d(c_in, c_out, 1)
+        self.skip = PointwiseConv3d(c_in, c_out)
         self.norm = ChannelNorm(c_in)
         self.conv = CausalConv3d(c_in, c_out, (1, 3, 3))
 
@@ -114,7 +116,7 @@ class Encoder(nn.Module):
         attention: bool = False,
     ) -> None:
         super().__init__()
-        self.conv_in = nn.Conv3d(c_in, widths[0], 1)
+        self.conv_in = PointwiseConv3d(c_in, widths[0])
         layers: list[nn.Module] = []
         self.scales: list[Scale] = []
         t = s = 1

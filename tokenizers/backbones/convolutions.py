@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from vidgen.tokenizers.backbones.norms import RMSNorm, needs_gradient
 
+CONVOLUTIONS = ("full", "factorised")  # kinds of `CausalMix`
+
 
 @dataclass(kw_only=True)
 class Stream:
@@ -74,7 +76,25 @@ class CausalConv3d(nn.Conv3d):
         return self._convolve(whole)
 
     def _convolve(self, x: Tensor) -> Tensor:
-        return convolve_frames(x, self) if self.kernel_size[0] == 1 else super().forward(x)
+        if self.kernel_size[0] == 1:
+            return convolve_frames(x, self)
+        y = super().forward(x)
+        # oneDNN and cuDNN give channels last where frames or weights have them so. PyTorch's own 3-D convolution, which
+        # a CPU runs where oneDNN has none (bfloat16 without AVX-512, float64, tiny inputs), gives channels first, and
+        # all layers behind it would read across memory. On `meta`, where tensors are only counted, `y` stays as it is.
+        channels_last = 1 in (x.stride(1), self.weight.stride(1)) and not x.is_meta
+        return y.contiguous(memory_format=torch.channels_last_3d) if channels_last else y
+
+
+class PointwiseConv3d(nn.Conv3d):
+    """A 1x1x1 convolution: one linear map of the channels of every position."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__(c_in, c_out, 1)
+
+    def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d t h w"]:
+        """Return the mapped channels, in the memory layout of `x`."""
+        return convolve_frames(x, self)
 
 
 def convolve_frames(x: Float[Tensor, "b c t h w"], layer: nn.Conv3d, tap: int = 0) -> Float[Tensor, "b d t i j"]:
@@ -120,12 +140,12 @@ class CausalMix(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, kind: str) -> None:
         super().__init__()
+        if kind not in CONVOLUTIONS:
+            raise ValueError(f"convolution kind {kind!r} is not one of {', '.join(CONVOLUTIONS)}")
         if kind == "full":
             self.layers = nn.ModuleList([CausalConv3d(c_in, c_out, (3, 3, 3))])
-        elif kind == "factorised":
-            self.layers = nn.ModuleList([CausalConv3d(c_in, c_out, (1, 3, 3)), CausalConv3d(c_out, c_out, (3, 1, 1))])
         else:
-            raise ValueError(f"convolution kind {kind!r} is not one of 'full', 'factorised'")
+            self.layers = nn.ModuleList([CausalConv3d(c_in, c_out, (1, 3, 3)), CausalConv3d(c_out, c_out, (3, 1, 1))])
 
     @property
     def context(self) -> int:
@@ -165,7 +185,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.norm1, self.mix1 = norm(c_in), CausalMix(c_in, c_out, kind)
         self.norm2, self.mix2 = norm(c_out), CausalMix(c_out, c_out, kind)
-        self.skip = nn.Conv3d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+        self.skip = PointwiseConv3d(c_in, c_out) if c_in != c_out else nn.Identity()
 
     @property
     def branch_end(self) -> nn.Module:

@@ -16,8 +16,8 @@ class TransformerBlock(nn.Module):
 
     Space and time are attended to apart, as in C-ViViT (Villegas et al. 2022, Phenaki, section 2.1) and OmniTokenizer
     (Wang et al. 2024, section 3.1), here by turns rather than all of space first. Two differences: the past is
-    bounded, and the first frame has no embedding of its own, since it fills a patch by standing `temporal_compression_ratio` times.
-    A linear map comes first where the width changes.
+    bounded, and the first frame has no embedding of its own, since it is repeated to fill a patch. A linear map comes
+    first where the width changes.
     """
 
     def __init__(self, c_in: int, c_out: int, *, head_dim: int, window: int, shifted: bool, time_window: int) -> None:

@@ -18,6 +18,7 @@ from vidgen.models.attention import find_attention
 from vidgen.tokenizers.backbones.convolutional import Scale
 from vidgen.tokenizers.backbones.convolutions import (
     CausalConv3d,
+    PointwiseConv3d,
     ResidualBlock,
     Stream,
     activate_and_mix,
@@ -160,7 +161,7 @@ class WanEncoder(nn.Module):
         self.scales += [scale] * 3
         self.layers = nn.ModuleList(layers)
         self.out = WanOutput(widths[-1], c_out)
-        self.mix = nn.Conv3d(c_out, c_out, 1)
+        self.mix = PointwiseConv3d(c_out, c_out)
 
     def iter_features(self, x: Float[Tensor, "b c T H W"], stream: Stream) -> Iterator[tuple[str, Tensor]]:
         """Every intermediate with its name, in order; the last one is the output (b, c_out, t, h, w)."""
@@ -193,7 +194,7 @@ class WanDecoder(nn.Module):
         shortcuts: bool,
     ) -> None:
         super().__init__()
-        self.mix = nn.Conv3d(c_in, c_in, 1)
+        self.mix = PointwiseConv3d(c_in, c_in)
         self.conv_in = CausalConv3d(c_in, widths[-1], KERNEL)
         layers, before = middle(widths[-1]), widths[-1]
         for i in reversed(range(len(widths))):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from math import prod
+from typing import ClassVar
 
 import torch
 from einops import rearrange
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.checkpoints.pretrained import Pretrained
+from vidgen.data.frames import latent_frames
 from vidgen.diffusion.denoiser import Denoiser, make_denoiser
 from vidgen.diffusion.noise import draw_normal, sample_generator
 from vidgen.diffusion.paths import FlowPath, expand_level
@@ -18,8 +20,9 @@ from vidgen.errors import VidgenError
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.feature_layers import FeatureInfo, FeatureMixin
 from vidgen.tokenizers.backbones.convolutional import FrontEnd
-from vidgen.tokenizers.diffusion_decoder.config import DiffusionTokenizerConfig, patch_frames
-from vidgen.tokenizers.model import Encoded, StreamState, VideoTokenizer, check_video, pad_clip
+from vidgen.tokenizers.diffusion_decoder.config import DiffusionTokenizerConfig
+from vidgen.tokenizers.encoded import Encoded, StreamState, check_video, latent_size, pad_clip
+from vidgen.tokenizers.model import VideoTokenizer
 
 Solver = Callable[..., Tensor]  # (denoise, x, times, path) -> x, as those of vidgen.samplers.solvers.SAMPLERS
 
@@ -31,11 +34,12 @@ class DiffusionTokenizer(FeatureMixin, Pretrained):
     as the condition decodes (Ge et al. 2024, Divot, section 3). Divot denoises the latents of a published
     autoencoder; here it is patches of the pixels, so that nothing is trained or fetched before.
 
-    Encoding is that of the VideoTokenizer: same latents, frame rule, chunks and layers. Decoding gives back exactly T, H
-    and W, as a draw and not as one value: a function of latents, seed and number of steps.
+    Encoding is that of the VideoTokenizer: same latents, frame rule, chunks and layers. Decoding gives back exactly T,
+    H and W, as a draw and not as one value: a function of latents, seed and number of steps.
     """
 
     config_class = DiffusionTokenizerConfig
+    streams: ClassVar[bool] = False  # decoding needs all latents of a clip at once
 
     def __init__(self, config: DiffusionTokenizerConfig) -> None:
         super().__init__(config)
@@ -50,7 +54,12 @@ class DiffusionTokenizer(FeatureMixin, Pretrained):
 
     @property
     def dtype(self) -> torch.dtype:
+        """The dtype of the latents."""
         return self.tokenizer.dtype
+
+    def latent_frames(self, num_frames: int) -> int:
+        """Return how many latent frames hold a clip, as `VideoTokenizer.latent_frames` does."""
+        return self.tokenizer.latent_frames(num_frames)
 
     # Encoding
 
@@ -115,11 +124,8 @@ class DiffusionTokenizer(FeatureMixin, Pretrained):
         the clip.
         """
         config, z = self.config, encoded.latents
-        grid = (
-            -(-encoded.height // config.spatial_compression_ratio),
-            -(-encoded.width // config.spatial_compression_ratio),
-        )
-        expected = (config.latent_channels, patch_frames(encoded.num_frames, config.temporal_compression_ratio), *grid)
+        grid = latent_size(encoded.height, encoded.width, config.spatial_compression_ratio)
+        expected = (config.latent_channels, self.latent_frames(encoded.num_frames), *grid)
         if tuple(z.shape[1:]) != expected:
             raise VidgenError(
                 f"latents {tuple(z.shape)} do not hold {encoded.num_frames} frames of "
@@ -128,7 +134,7 @@ class DiffusionTokenizer(FeatureMixin, Pretrained):
         count = config.num_inference_steps if num_inference_steps is None else num_inference_steps
         times, generator = config.time.steps(count), sample_generator(seed, "decoder")
         features = self.condition(z)
-        total, done = patch_frames(encoded.num_frames, config.patch_t), 0
+        total, done = latent_frames(encoded.num_frames, config.patch_t), 0
         parts: list[Tensor] = []
         while done < total:
             held = 1 if done and config.hold_first > 0 else 0

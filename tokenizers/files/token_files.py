@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from vidgen.checkpoints.hashing import model_hash
 from vidgen.errors import VidgenError
+from vidgen.tokenizers.encoded import latent_size
 from vidgen.tokenizers.files.index_packing import unpack_indices
 
 FORMAT = "vidgen tokens 1"
@@ -106,8 +107,7 @@ class TokenReader:
         """Latents to decode, of either kind of file."""
         if not self.info.bits:
             return self.latents(start, stop)
-        device = tokenizer.latents_mean.device
-        return tokenizer.latents_from_indices(self.indices(start, stop).to(device))
+        return tokenizer.latents_from_indices(self.indices(start, stop).to(tokenizer.device))
 
     def check(self, tokenizer: nn.Module, own_hash: str | None = None) -> None:
         """Raises VidgenError unless the file was written for `tokenizer` and its shape is what its frames need.
@@ -120,14 +120,14 @@ class TokenReader:
                 f"{self.path}: written for tokenizer {info.tokenizer} ({info.tokenizer_hash[:12]}), and this one is "
                 f"{c.name} ({own[:12]}); decode it with the model that it was made with"
             )
-        t = 1 + -(-(info.num_frames - 1) // c.temporal_compression_ratio)
-        grid = (-(-info.height // c.spatial_compression_ratio), -(-info.width // c.spatial_compression_ratio))
-        found = (*info.shape[1:4],) if info.bits else info.shape[2:]
-        if found != (t, *grid) or (not info.bits and info.shape[1] != c.latent_channels):
+        grid = latent_size(info.height, info.width, c.spatial_compression_ratio)
+        expected = (tokenizer.latent_frames(info.num_frames), *grid)
+        size = info.shape[1:4] if info.bits else info.shape[2:]
+        if size != expected or (not info.bits and info.shape[1] != c.latent_channels):
             what = "indices" if info.bits else "latents"
             raise VidgenError(
                 f"{self.path}: {what} {info.shape} do not fit {info.num_frames} frames of {info.height}x{info.width}, "
-                f"which need {(t, *grid)}; encode the clip again"
+                f"which need {expected}; encode the clip again"
             )
 
 

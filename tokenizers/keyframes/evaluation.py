@@ -19,12 +19,11 @@ from vidgen.metrics.clip_metrics import ClipMetrics
 from vidgen.metrics.intervals import METHOD, mean_interval
 from vidgen.tokenizers.evaluation.protocols import ClipProtocol, open_windows
 from vidgen.tokenizers.evaluation.reconstruction import average, measure_each
-from vidgen.tokenizers.keyframes.ablation import decode_ways
+from vidgen.tokenizers.keyframes.ablation import VARIANTS, decode_variants
 from vidgen.tokenizers.keyframes.codes import join_codes
 from vidgen.tokenizers.keyframes.model import PIXELS_AT_ONCE, KeyframeTokenizer
 from vidgen.tokenizers.keyframes.rates import code_parts, vector_bits
 
-WAYS = ("repeated", "vectors", "learned")
 MEASURES = ("psnr", "ssim", "rest_psnr", "temporal_psnr", "flicker")
 Motion = Literal["matched", "file"]
 
@@ -63,12 +62,12 @@ def evaluate_clip(
     """The row of one clip. Raises VideoError if it cannot be read, or brings no motion where the file should."""
     opened, gop = open_windows(record, protocol), tokenizer.config.gop
     vectors = read_fields(record, gop) if motion == "file" else None
-    meters = {way: ClipMetrics(chunk=gop, multiscale=False) for way in WAYS}
-    codes, fields, done, device = [], [], 0, tokenizer.motion_mean.device
+    meters = {way: ClipMetrics(chunk=gop, multiscale=False) for way in VARIANTS}
+    codes, fields, done, device = [], [], 0, tokenizer.device
     for piece in stack_groups(next(iter(opened.windows)), gop):
         frames = piece.shape[2]
         given = None if vectors is None else fields_of(vectors, done, frames, piece, record).to(device)
-        ways = decode_ways(tokenizer, piece.to(device), given, step)
+        ways = decode_variants(tokenizer, piece.to(device), given, step)
         for way, meter in meters.items():
             meter.add(piece[0], getattr(ways, way)[0].cpu())
         moving = [k for k in range(frames) if (done + k) % gop]
@@ -126,9 +125,9 @@ def fields_of(
 
 def summarize(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Means over clips, each counting once, with intervals."""
-    means: dict[str, Any] = {way: {} for way in WAYS}
-    intervals: dict[str, Any] = {way: {} for way in WAYS}
-    for way in WAYS:
+    means: dict[str, Any] = {way: {} for way in VARIANTS}
+    intervals: dict[str, Any] = {way: {} for way in VARIANTS}
+    for way in VARIANTS:
         for name in MEASURES:
             values = [row[way][name] for row in rows if row[way][name] is not None]
             if values:

@@ -54,8 +54,11 @@ class Tokens:
 def stack_chunks(
     frames: Frames, tokenizer: VideoTokenizer, plan: Planner = plan_by_pixels
 ) -> Iterator[tuple[Float[Tensor, "1 3 k h w"], bool, Plan]]:
-    """Chunks of whole latent frames (1 + n * temporal_compression_ratio frames, then n * temporal_compression_ratio each), whether each is the last, and
-    the clip's plan. One frame is read ahead, to know."""
+    """Yield chunks of whole latent frames, whether each is the last, and the clip's plan.
+
+    With f_t frames a latent frame and n latent frames a chunk, the first chunk has 1 + (n - 1) f_t frames and each
+    later one n f_t. One frame is read ahead, to know which is the last.
+    """
     frames = iter(frames)
     first = next(frames, None)
     if first is None:
@@ -68,7 +71,7 @@ def stack_chunks(
         stacked = np.stack(waiting)
         del waiting
         # Nameless, and so no longer held here when the next chunk is made.
-        yield to_tensor(stacked)[None].to(tokenizer.latents_mean.device), not ahead, chosen
+        yield to_tensor(stacked)[None].to(tokenizer.device), not ahead, chosen
         del stacked
 
 
@@ -81,7 +84,7 @@ def encode_step(
         latents, state = tokenizer.encode_chunk(video, state, last)
         return Tokens(latents=latents), state
     if plan.tiles is None:
-        hidden, state = tokenizer._encode_hidden(video, state, last)
+        hidden, state = tokenizer.encode_hidden(video, state, last)
         rows = hidden.shape[3]
     else:
         hidden, state = encode_tiled(tokenizer, video, state, last, plan.tiles)
@@ -128,7 +131,7 @@ def first_latent_for(tokenizer: VideoTokenizer, frame: int) -> int:
     """The latent frame from which decoding must start for `frame` to come out exactly."""
     if not tokenizer.streams:
         return 0
-    holder, context = -(-frame // tokenizer.config.temporal_compression_ratio), decoder_context(tokenizer)
+    holder, context = tokenizer.latent_frames(frame + 1) - 1, decoder_context(tokenizer)
     # One at least: the first latent that a decoder sees gives one frame only.
     return 0 if context is None else max(0, holder - max(1, context))
 
@@ -158,11 +161,11 @@ def decode_stream(
     if not 0 <= start < stop <= num_frames:
         raise ValueError(f"frames {start} to {stop} are no part of a clip of {num_frames}")
     read = latents if callable(latents) else lambda a, b: latents[:, :, a:b]
-    chosen, end = plan(tokenizer, height, width), 1 + -(-(stop - 1) // rate)
+    chosen, end = plan(tokenizer, height, width), tokenizer.latent_frames(stop)
     first, state = first_latent_for(tokenizer, start), None
     at = first * rate  # the frame that comes next: a latent's last frame, for the first one decoded
     for low in range(first, end, chosen.latents):
-        z = read(low, min(low + chosen.latents, end)).to(tokenizer.latents_mean.device)
+        z = read(low, min(low + chosen.latents, end)).to(tokenizer.device)
         x, state = decode_step(tokenizer, z, state, chosen)
         frames = to_pixels(x[0, :, max(0, start - at) : max(0, stop - at), :height, :width])
         at += x.shape[2]

@@ -98,7 +98,7 @@ class MemoryModel:
                 given = given[:, :, : 1 + (latents - 1) * c.temporal_compression_ratio]
 
             def step(x, state):
-                return self.shadow._encode_hidden(x, state, False)
+                return self.shadow.encode_hidden(x, state, False)
         else:
             given = torch.empty((1, c.latent_channels, latents, rows, cols), device="meta", dtype=self.dtype)
             first = given[:, :, :1]

@@ -141,7 +141,7 @@ def encode_tiled(
     grid = cut_frame(-(-video.shape[3] // f), -(-video.shape[4] // f), tiles, encoder_halo(tokenizer))
 
     def run(rows: Segment, cols: Segment, before: StreamState | None) -> tuple[Tensor, StreamState]:
-        return tokenizer._encode_hidden(video[..., rows.computed(f), cols.computed(f)], before, last)
+        return tokenizer.encode_hidden(video[..., rows.computed(f), cols.computed(f)], before, last)
 
     return _run_tiles(run, grid, state, tiles)
 

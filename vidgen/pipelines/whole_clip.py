@@ -22,8 +22,8 @@ from vidgen.checkpoints.drafts import draft_diffusers, plain_settings
 from vidgen.errors import VidgenError
 from vidgen.models.feature_layers import FeatureInfo
 from vidgen.tokenizers.bottlenecks import Gaussian
+from vidgen.tokenizers.mixin import TokenizerMixin, per_channel
 from vidgen.tokenizers.model import Encoded, check_video, pad_clip
-from vidgen.tokenizers.normalization import LatentNormalization, per_channel
 
 COGVIDEOX, LTX = "AutoencoderKLCogVideoX", "AutoencoderKLLTXVideo"
 DECODE_SEED = 0  # of the noise that some of LTX-Video's decoders add inside: the same latents give the same frames
@@ -47,7 +47,7 @@ class Waiting:
     frames: Float[Tensor, "b 3 k H W"]
 
 
-class WholeClipTokenizer(LatentNormalization, nn.Module):
+class WholeClipTokenizer(TokenizerMixin, nn.Module):
     """An autoencoder of diffusers with the tokenizers' interface: latents are normalized, T frames are
     1 + ceil((T - 1) / temporal_compression_ratio) latent frames.
 
@@ -112,15 +112,10 @@ class WholeClipTokenizer(LatentNormalization, nn.Module):
         )
         return empty, Waiting(frames=frames)
 
-    def decode(self, encoded: Encoded) -> Float[Tensor, "b 3 T H W"]:
-        """The clip of `encoded`: the T frames, height and width that went in."""
-        z, expected = encoded.latents, 1 + -(-(encoded.num_frames - 1) // self.config.temporal_compression_ratio)
-        if z.shape[1] != self.config.latent_channels or z.shape[2] != expected:
-            raise VidgenError(
-                f"latents {tuple(z.shape)} do not hold {encoded.num_frames} frames: "
-                f"{self.config.name} needs {self.config.latent_channels} channels and {expected} latent frames"
-            )
-        x, _ = self.decode_chunk(z)
+    def decode(self, encoded: Encoded, *, chunk_latents: int | None = None) -> Float[Tensor, "b 3 T H W"]:
+        """Return the clip of `encoded`: the T frames, height and width that went in. `chunk_latents` has no effect."""
+        self.check_latents(encoded)
+        x, _ = self.decode_chunk(encoded.latents)
         return x[:, :, : encoded.num_frames, : encoded.height, : encoded.width]
 
     def decode_chunk(
@@ -134,10 +129,6 @@ class WholeClipTokenizer(LatentNormalization, nn.Module):
     def widened(self, z: Tensor) -> Tensor:
         """In float32 or better: statistics are not rounded with the weights."""
         return z.to(torch.promote_types(self.dtype, torch.float32))
-
-    def forward(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b 3 T H W"]:
-        """decode(encode(video))."""
-        return self.decode(self.encode(video))
 
     @property
     def feature_info(self) -> list[FeatureInfo]:

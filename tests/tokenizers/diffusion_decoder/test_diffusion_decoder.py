@@ -170,7 +170,7 @@ def test_latents_of_another_size_are_refused():
     [
         ({"patch": 3}, "patches of 2 frames and 3 pixels do not divide"),
         ({"patch_t": 0}, "patches of 0 frames"),
-        ({"parametrisation": "eps"}, "choose one of x0, flow, v"),
+        ({"prediction_type": "eps"}, "choose one of x0, flow, v"),
         ({"window": 1}, "window=1"),
         ({"hold_first": 1.0}, "hold_first=1.0"),
         ({"tokenizer": TokenizerConfig(bottleneck="lfq")}, "'lfq': features of a diffusion tokenizer are continuous"),
