@@ -50,6 +50,7 @@ class CausalConv3d(nn.Conv3d):
         self.key = ""  # the layer's name in a Stream, set once by `name_layers`
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b d s h w"]:
+        """Return the convolution of these frames behind those that `stream` remembers."""
         if self.context == 0:
             return self._convolve(x)
         past = stream.past.get(self.key)
@@ -60,7 +61,10 @@ class CausalConv3d(nn.Conv3d):
         return self._remember(whole, stream)
 
     def fill(self, whole: Float[Tensor, "b c m h w"], stream: Stream) -> Float[Tensor, "b d s h w"]:
-        """The same, of frames behind `context` frames of room, which are filled in: nothing is copied but those."""
+        """Return what `forward` returns, of frames behind `context` frames of room, which are filled in.
+
+        So nothing is copied but those.
+        """
         if self.context == 0:
             return self._convolve(whole)
         room, past = whole[:, :, : self.context], stream.past.get(self.key)
@@ -98,14 +102,18 @@ class PointwiseConv3d(nn.Conv3d):
 
 
 def convolve_frames(x: Float[Tensor, "b c t h w"], layer: nn.Conv3d, tap: int = 0) -> Float[Tensor, "b d t i j"]:
-    """Each frame by itself through the kernel of `layer` at `tap` in time, as 2-D convolutions, which are faster."""
+    """Return each frame by itself through the kernel of `layer` at `tap` in time, as 2-D convolutions, which are
+    faster.
+    """
     frames = rearrange(x, "b c t h w -> (b t) c h w")
     y = F.conv2d(frames, layer.weight[:, :, tap], layer.bias, layer.stride[1:], layer.padding[1:])
     return rearrange(y, "(b t) c h w -> b c t h w", b=len(x))
 
 
 def initialize(module: nn.Module) -> None:
-    """Variance-preserving start: normal weights of variance 1 / fan-in, zero biases, residual branches at a tenth.
+    """Initialize weights so that signals keep their variance: normal of variance 1 / fan-in, biases zero.
+
+    Residual branches start at a tenth.
 
     Signals then cross a fresh network at their own size (torch's default shrinks them threefold a layer), and the
     network starts nearly linear.
@@ -131,6 +139,7 @@ class ChannelNorm(nn.LayerNorm):
     """Layer normalization over the channels of each position: time is never mixed, so streaming stays exact."""
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        """Return `x` normalized over its channels."""
         # In channels_last_3d memory both moves are views and the normalized axis is contiguous.
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
@@ -149,15 +158,17 @@ class CausalMix(nn.Module):
 
     @property
     def context(self) -> int:
+        """Frames of the past that the first layer needs."""
         return self.layers[0].context
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b d t h w"]:
+        """Return `x` through all layers."""
         for layer in self.layers:
             x = layer(x, stream)
         return x
 
     def fill(self, whole: Float[Tensor, "b c m h w"], stream: Stream) -> Float[Tensor, "b d t h w"]:
-        """See `CausalConv3d.fill`."""
+        """Return what `forward` returns, without copying the frames: see `CausalConv3d.fill`."""
         x = self.layers[0].fill(whole, stream)
         for layer in self.layers[1:]:
             x = layer(x, stream)
@@ -167,14 +178,17 @@ class CausalMix(nn.Module):
 def activate_and_mix(
     norm: nn.Module, mix: CausalConv3d | CausalMix, x: Float[Tensor, "b c t h w"], stream: Stream
 ) -> Float[Tensor, "b d t h w"]:
-    """Norm, SiLU, convolution; without a gradient, root mean squares go straight to where the convolution reads."""
+    """Return norm, SiLU and convolution of `x`.
+
+    Without a gradient, root mean square norms write straight to where the convolution reads.
+    """
     if isinstance(norm, RMSNorm) and not needs_gradient(x, norm.weight):
         return mix.fill(norm.activate(x, room=mix.context), stream)
     return mix(F.silu(norm(x)), stream)
 
 
 def add(y: Float[Tensor, "b c t h w"], x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-    """The sum; in the memory of `y`, which nobody else has, where it can be."""
+    """Return x + y, in the memory of `y`, which nobody else has, where that can be."""
     return y.add_(x) if x.dtype == y.dtype and not needs_gradient(x, y) else x + y
 
 
@@ -189,9 +203,11 @@ class ResidualBlock(nn.Module):
 
     @property
     def branch_end(self) -> nn.Module:
+        """The layer with the branch's last weights."""
         return self.mix2.layers[-1]
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b d t h w"]:
+        """Return `x`, projected where the width changes, plus the two convolutions."""
         y = activate_and_mix(self.norm1, self.mix1, x, stream)
         y = activate_and_mix(self.norm2, self.mix2, y, stream)
         return add(y, self.skip(x))

@@ -30,9 +30,11 @@ class TransformerBlock(nn.Module):
 
     @property
     def branch_end(self) -> nn.Module:
+        """The layer with the branch's last weights."""
         return self.mlp.down
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b d t h w"]:
+        """Return `x` after attention in space, attention in time and the MLP."""
         x = self.widen(rearrange(x, "b c t h w -> b t h w c"))
         x = self.time(self.space(x), stream)
         x = x + self.mlp(self.norm(x))

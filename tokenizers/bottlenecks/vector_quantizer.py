@@ -57,7 +57,7 @@ class Codebook(nn.Module):
         self.register_buffer("updates", torch.tensor(0))
 
     def forward(self, x: Vectors, learn: bool, generator: torch.Generator | None) -> tuple[Int[Tensor, " n"], Vectors]:
-        """Indices and codes of the nearest neighbours, with the codebook as it is before it learns of `x`."""
+        """Return indices and codes of the nearest neighbors, with the codebook as it is before it learns of `x`."""
         with torch.no_grad():
             everywhere = of_all_processes(x) if learn else x
             # What is drawn then depends on the step alone: other processes have other generators.
@@ -77,7 +77,7 @@ class Codebook(nn.Module):
         return indices, codes
 
     def _start(self, x: Vectors, generator: torch.Generator) -> None:
-        """K-means (Lloyd 1982) from vectors of `x` at random; where `x` is short, some stand more than once."""
+        """Start with k-means (Lloyd 1982) from vectors of `x` at random; where `x` is short, some come more than once."""
         order = torch.randperm(len(x), generator=generator).to(x.device)
         means = x[order[torch.arange(self.size, device=x.device) % len(x)]]
         for _ in range(KMEANS_STEPS):
@@ -96,7 +96,7 @@ class Codebook(nn.Module):
         self.vectors.copy_(torch.where(self.counts[:, None] > smallest, means, self.vectors))
 
     def _revive(self, x: Vectors, generator: torch.Generator) -> None:
-        """Puts dead codes on vectors of the batch, each on another one, with an even share of the count."""
+        """Put dead codes on vectors of the batch, each on another one, with an even share of the count."""
         even = self.counts.sum() / self.size
         dead = (self.counts < DEAD * even).nonzero().flatten()[: len(x)]
         if len(dead) == 0:
@@ -107,7 +107,10 @@ class Codebook(nn.Module):
 
 
 def of_all_processes(x: Vectors) -> Vectors:
-    """The vectors of all processes that train together, in their order, as many of each; of one alone, `x` itself."""
+    """Return the vectors of all processes that train together, in their order, as many of each.
+
+    Of one process alone, `x` itself.
+    """
     if not (dist.is_available() and dist.is_initialized()):
         return x
     parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
@@ -116,7 +119,10 @@ def of_all_processes(x: Vectors) -> Vectors:
 
 
 def nearest(x: Vectors, codes: Float[Tensor, "k d"]) -> Int[Tensor, " n"]:
-    """For each vector the code at the least Euclidean distance, the first of equals; a bounded table at a time."""
+    """Return for each vector the code at the least Euclidean distance, the first of equals.
+
+    A bounded table of distances is held at a time.
+    """
     half = codes.square().sum(dim=1) / 2.0
     rows = max(1, TABLE // len(codes))
     parts = [(half - part @ codes.T).argmin(dim=1) for part in x.split(rows)]
@@ -124,7 +130,7 @@ def nearest(x: Vectors, codes: Float[Tensor, "k d"]) -> Int[Tensor, " n"]:
 
 
 def gather(x: Vectors, indices: Int[Tensor, " n"], size: int) -> tuple[Float[Tensor, " k"], Float[Tensor, "k d"]]:
-    """How many vectors each code has, and their sums.
+    """Return how many vectors each code has, and their sums.
 
     As a product with one-hot rows, which sums in the same order every time; scattered additions on a GPU do not.
     """
@@ -153,6 +159,7 @@ class VQ(Quantizer):
     def forward(
         self, h: Float[Tensor, "b c t h w"], *, sample: bool = False, generator: torch.Generator | None = None
     ) -> BottleneckOutput:
+        """Return the nearest codes with straight-through gradients, their indices, and `commitment`."""
         b, _, t, height, width = h.shape
         with full_precision(h):
             x = rearrange(widen(h), "b c t h w -> (b t h w) c")
@@ -167,10 +174,14 @@ class VQ(Quantizer):
     def from_indices(
         self, indices: Int[Tensor, "b t h w"], *, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "b c t h w"]:
+        """Return the latents of indices: see `Quantizer.from_indices`."""
         return rearrange(self.codebook.vectors.to(dtype)[self.check_indices(indices)], "b t h w c -> b c t h w")
 
     def to_indices(self, latents: Float[Tensor, "b c t h w"]) -> Int[Tensor, "b t h w"]:
-        """The indices of the codes nearest to `latents`: the inverse of `from_indices`, where no two codes are one."""
+        """Return the indices of the codes nearest to `latents`.
+
+        It is the inverse of `from_indices`, where no two codes are one.
+        """
         b, _, t, height, width = latents.shape
         with full_precision(latents):
             x = rearrange(widen(latents), "b c t h w -> (b t h w) c")
@@ -194,6 +205,7 @@ class ResidualVQ(Quantizer):
     def forward(
         self, h: Float[Tensor, "b c t h w"], *, sample: bool = False, generator: torch.Generator | None = None
     ) -> BottleneckOutput:
+        """Return the sums of codes with straight-through gradients, indices, and the mean `commitment`."""
         b, _, t, height, width = h.shape
         learn = self.training and h.requires_grad
         with full_precision(h):
@@ -214,6 +226,7 @@ class ResidualVQ(Quantizer):
     def from_indices(
         self, indices: Int[Tensor, "b t h w q"], *, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "b c t h w"]:
+        """Return the latents of indices: see `Quantizer.from_indices`."""
         columns = self.check_indices(indices).unbind(dim=-1)
         total = sum(book.vectors.to(dtype)[column] for book, column in zip(self.codebooks, columns, strict=True))
         return rearrange(total, "b t h w c -> b c t h w")

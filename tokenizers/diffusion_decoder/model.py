@@ -71,7 +71,7 @@ class DiffusionTokenizer(FeatureMixin, Pretrained):
         generator: torch.Generator | None = None,
         chunk_frames: int | None = None,
     ) -> Encoded:
-        """Latents of a clip, as `VideoTokenizer.encode` gives them."""
+        """Return the latents of a clip, as `VideoTokenizer.encode` gives them."""
         return self.tokenizer.encode(
             video, sample_posterior=sample_posterior, generator=generator, chunk_frames=chunk_frames
         )
@@ -79,23 +79,26 @@ class DiffusionTokenizer(FeatureMixin, Pretrained):
     def encode_chunk(
         self, video: Float[Tensor, "b 3 k H W"], state: StreamState | None = None, last: bool = False
     ) -> tuple[Float[Tensor, "b c t h w"], StreamState]:
-        """The latents that these frames complete, as `VideoTokenizer.encode_chunk` gives them."""
+        """Return the latents that these frames complete, as `VideoTokenizer.encode_chunk` gives them."""
         return self.tokenizer.encode_chunk(video, state, last)
 
     # Denoising
 
     def patches(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b d t h w"]:
-        """What is denoised: pixels as patches. The first frame fills its own by repeating; so do tail and edges."""
+        """Return what is denoised: pixels as patches.
+
+        The first frame fills its own patch by repeating; so do tail and edges.
+        """
         check_video(video)
         return self.front_end(pad_clip(video, self.config.patch_t, self.config.spatial_compression_ratio))
 
     def pixels(self, patches: Float[Tensor, "b d t h w"], first: bool = True) -> Float[Tensor, "b 3 T H W"]:
-        """The frames of patches, uncropped; where they are a clip's `first`, one frame of the first patch."""
+        """Return the frames of patches, uncropped; where they are a clip's `first`, one frame of the first patch."""
         x = self.front_end.inverse(patches)
         return x[:, :, self.config.patch_t - 1 :] if first else x
 
     def condition(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c f i j"]:
-        """A feature for every patch: the latents, or where a patch is smaller than a latent's cell, its share of it."""
+        """Return a feature for every patch: the latents, or of a latent with several patches, the share of each."""
         z = self.tokenizer.denormalize(latents)
         t, h, w = self.config.patches_per_feature
         if t * h * w == 1:
@@ -107,7 +110,7 @@ class DiffusionTokenizer(FeatureMixin, Pretrained):
     def predict(
         self, x: Float[Tensor, "b d f i j"], t: Float[Tensor, b * f], latents: Float[Tensor, "b c t h w"]
     ) -> Float[Tensor, "b d f i j"]:
-        """What the network says of noisy patches x at levels t, by the config's prediction_type."""
+        """Return the network's prediction for noisy patches x at levels t, by the config's prediction_type."""
         return self.denoiser(x, t, features=self.condition(latents)[:, :, : x.shape[2]])
 
     # Decoding
@@ -116,7 +119,7 @@ class DiffusionTokenizer(FeatureMixin, Pretrained):
     def decode(
         self, encoded: Encoded, solve: Solver, *, seed: int = 0, num_inference_steps: int | None = None
     ) -> Float[Tensor, "b 3 T H W"]:
-        """The clip of `encoded`, sampled by `solve`, such as `vidgen.SAMPLERS["euler"]`, in float32.
+        """Return the clip of `encoded`, sampled by `solve`, such as `vidgen.SAMPLERS["euler"]`, in float32.
 
         A clip is a function of its latents, `seed` and `num_inference_steps` (None: the config's), whatever else is in
         the batch. One step gives the denoiser's mean of all clips that the features allow: more PSNR, less detail.
@@ -151,12 +154,12 @@ class DiffusionTokenizer(FeatureMixin, Pretrained):
         return make_denoiser(self.denoiser, self.path, self.config.prediction_type, features=features)
 
     def _grid(self, latents: Tensor) -> tuple[int, int]:
-        """Rows and columns of patches."""
+        """Return rows and columns of patches."""
         _, h, w = self.config.patches_per_feature
         return latents.shape[3] * h, latents.shape[4] * w
 
     def _repeat_last(self, video: Float[Tensor, "b 3 k H W"]) -> Float[Tensor, "b d 1 i j"]:
-        """The patch of a first frame, of a clip that would start with the last frame of `video`."""
+        """Return the patch of a first frame, of a clip that would start with the last frame of `video`."""
         return self.front_end(video[:, :, -1:].clamp(-1.0, 1.0).expand(-1, -1, self.config.patch_t, -1, -1))
 
     # Features
@@ -167,12 +170,13 @@ class DiffusionTokenizer(FeatureMixin, Pretrained):
         return self.tokenizer.feature_info
 
     def iter_features(self, video: Float[Tensor, "b 3 T H W"]) -> Iterator[tuple[str, Float[Tensor, "b c t h w"]]]:
-        """Every intermediate of encoding with the name of its layer, lazily."""
+        """Yield every intermediate of encoding with the name of its layer: stop iterating and the rest is not run."""
         return self.tokenizer.iter_features(video)
 
 
 def hold_first(denoise: Denoiser, known: Float[Tensor, "b d 1 i j"] | None) -> Denoiser:
-    """The denoiser of clips whose first frame of patches is `known`: it goes in clean, at level 0, and comes back.
+    """Return the denoiser of clips whose first frame of patches is `known`: it goes in clean, at level 0, and comes
+    back.
 
     For the solver it is a frame like any other, so that every solver keeps its order. `known` None: `denoise` itself.
     """

@@ -66,7 +66,7 @@ PROTOCOLS: dict[str, ClipProtocol] = {
 
 
 def find_protocol(name: str) -> ClipProtocol:
-    """The protocol of that name. Raises VidgenError, with the names that there are, for any other."""
+    """Return the protocol of that name. Raises VidgenError, with the names that there are, for any other."""
     if name not in PROTOCOLS:
         raise VidgenError(f"--protocol {name!r} is unknown; choose one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
@@ -82,7 +82,7 @@ class ClipWindows:
 
 
 def open_windows(record: ClipRecord, protocol: ClipProtocol) -> ClipWindows:
-    """Opens a clip; its frames are decoded as the windows are walked through, each before the next.
+    """Open a clip; its frames are decoded as the windows are iterated, each before the next.
 
     Raises VideoError if the clip cannot be read, there or while its frames come, or has fewer frames than a window.
     """
@@ -133,7 +133,7 @@ def _exactly(frames: Iterator[Frame], n: int, record: ClipRecord) -> Iterator[Fr
 
 
 def check_protocol(protocol: ClipProtocol) -> ClipProtocol:
-    """Itself. Raises VidgenError for a window that holds nothing."""
+    """Return `protocol`. Raises VidgenError for a window that holds nothing."""
     if protocol.max_seconds is not None and not 0 < protocol.max_seconds < inf:
         raise VidgenError(f"--max-seconds {protocol.max_seconds:g} leaves nothing; give more than 0")
     return protocol

@@ -41,7 +41,7 @@ def evaluate(
     progress: Progress = lambda done: None,
     say: Said = lambda line: None,
 ) -> dict[str, Any]:
-    """Encodes and decodes every clip, and measures.
+    """Encode, decode and measure every clip.
 
     sweep: also hold rates against codecs, on the first window of every clip, which is then in memory as a whole.
     A clip that cannot be read is said (`say`) and listed in "dropped", never replaced. Raises VidgenError if none is
@@ -69,7 +69,7 @@ def evaluate(
 def measure_each(
     records: Sequence[ClipRecord], measure: Callable[[ClipRecord], dict[str, Any]], progress: Progress, say: Said
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """The rows of all clips that can be measured, and "path" and "reason" of the others, each of which is said.
+    """Return the rows of all clips that can be measured, and "path" and "reason" of the others, which `say` hears of.
 
     Raises VidgenError if none is left.
     """
@@ -95,7 +95,9 @@ def evaluate_clip(
     tokens: TokenCount,
     sweep: Sweep | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """The row of one clip, its metrics the means over its windows, and with `sweep` the `measure_rates` of its first.
+    """Return the row of one clip, its metrics the means over its windows.
+
+    With `sweep` the `measure_rates` of its first window comes second.
 
     Raises VideoError if the clip cannot be read.
     """
@@ -124,19 +126,19 @@ def evaluate_clip(
 
 
 def average(values: Sequence[float | None]) -> float | None:
-    """The mean of those that are there, to 4 places; None of none."""
+    """Return the mean of those that are there, to 4 places; None of none."""
     there = [v for v in values if v is not None]
     return round(sum(there) / len(there), 4) if there else None
 
 
 def average_profile(profiles: Sequence[Sequence[float]]) -> list[float]:
-    """Position by position, over the profiles that reach so far."""
+    """Return the mean of each position, over the profiles that reach so far."""
     longest = max((len(p) for p in profiles), default=0)
     return [average([p[k] for p in profiles if k < len(p)]) for k in range(longest)]
 
 
 def summarize(rows: Sequence[dict[str, Any]], chunk: int) -> dict[str, Any]:
-    """Means over clips, each clip counting once.
+    """Return means over clips, each clip counting once.
 
     "mean" and "ci" ([low, high], or None for one clip) by metric, "ci_method", "seam" (the mean profiles, with the
     frames of a chunk), "left_out" {metric: {"clips", "reason"}} for what was not measured everywhere.
@@ -165,5 +167,5 @@ def summarize(rows: Sequence[dict[str, Any]], chunk: int) -> dict[str, Any]:
 
 
 def plain(protocol: ClipProtocol) -> dict[str, Any]:
-    """The protocol's settings that are set, for JSON."""
+    """Return the protocol's settings that are set, for JSON."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(protocol).items() if v not in (None, "")}

@@ -63,7 +63,7 @@ class TokenFile:
 
 
 def tokenizer_hash(tokenizer: nn.Module) -> str:
-    """The hash of a tokenizer's config and of its weights in bfloat16: the same in whatever precision it was loaded."""
+    """Return the hash of a tokenizer's config and of its weights in bfloat16, whatever precision it was loaded in."""
     return model_hash(copy.deepcopy(tokenizer).to(torch.bfloat16))
 
 
@@ -80,7 +80,7 @@ class TokenReader:
         return self.info.shape[1 if self.info.bits else 2]
 
     def latents(self, start: int = 0, stop: int | None = None) -> Float[Tensor, "1 c t h w"]:
-        """Latent frames `start` to `stop` of a file of latents. Raises VidgenError for numbers that are not finite."""
+        """Return latent frames `start` to `stop` of a file of latents. Raises VidgenError where they are not finite."""
         latents = self._slice[:, :, start : self.num_latents if stop is None else stop]
         if not latents.isfinite().all():
             raise VidgenError(
@@ -89,7 +89,7 @@ class TokenReader:
         return latents
 
     def indices(self, start: int = 0, stop: int | None = None) -> Int[Tensor, "1 t h w"] | Int[Tensor, "1 t h w q"]:
-        """Indices (int64) of latent frames `start` to `stop` of a file of indices.
+        """Return the indices (int64) of latent frames `start` to `stop` of a file of indices.
 
         Raises VidgenError for an index that the codebook does not have.
         """
@@ -104,13 +104,13 @@ class TokenReader:
         return flat.reshape(1, len(flat), *grid)
 
     def for_tokenizer(self, tokenizer: nn.Module, start: int, stop: int) -> Float[Tensor, "1 c t h w"]:
-        """Latents to decode, of either kind of file."""
+        """Return latents to decode, of either kind of file."""
         if not self.info.bits:
             return self.latents(start, stop)
         return tokenizer.latents_from_indices(self.indices(start, stop).to(tokenizer.device))
 
     def check(self, tokenizer: nn.Module, own_hash: str | None = None) -> None:
-        """Raises VidgenError unless the file was written for `tokenizer` and its shape is what its frames need.
+        """Raise VidgenError unless the file was written for `tokenizer` and its shape is what its frames need.
 
         own_hash: `tokenizer_hash(tokenizer)`, where it is known already.
         """
@@ -135,7 +135,7 @@ class TokenReader:
 def open_tokens(
     path: str | os.PathLike, tokenizer: nn.Module | None = None, *, own_hash: str | None = None
 ) -> Iterator[TokenReader]:
-    """An open token file, nothing but its header read yet; with `tokenizer`, checked against it.
+    """Open a token file, and read nothing but its header yet; with `tokenizer`, it is checked against it.
 
     Raises VidgenError for a file that is missing, damaged or of another kind, or written for another tokenizer.
     """
@@ -154,7 +154,10 @@ def open_tokens(
 
 
 def read_tokens(path: str | os.PathLike, tokenizer: nn.Module | None = None) -> TokenFile:
-    """All of a token file; with `tokenizer`, only if that is what it was written for. Raises as `open_tokens`."""
+    """Read all of a token file; with `tokenizer`, only if that is what it was written for.
+
+    Raises as `open_tokens` does.
+    """
     with open_tokens(path, tokenizer) as reader:
         info = reader.info
         return TokenFile(

@@ -27,9 +27,10 @@ def match_blocks(
 ) -> Float[Tensor, "n 2 k i j"]:
     """Return vectors (x, y), in quarters of a pixel, from each block of frames to where it was in the key frame.
 
-    Frames are consecutive. The least mean absolute error over 8 pixels (found at half size) around the best of: no motion, the vector of the
-    frame before, and the last two prolonged. A frame's field depends on it, the key frame, and frames between.
-    Raises ValueError for an odd block and for sides that are not whole blocks.
+    Frames are consecutive. A block takes the vector of the least mean absolute error over 8 pixels (searched at half
+    size) around the best of: no motion, the vector of the frame before, and the last two prolonged. A frame's field
+    depends on it, the key frame, and frames between. Raises ValueError for an odd block and for sides that are not
+    whole blocks.
     """
     if block % 2 or key.shape[2] % block or key.shape[3] % block:
         raise ValueError(f"frames of {tuple(key.shape[2:])} are not whole blocks of {block}, an even number")

@@ -38,7 +38,7 @@ def evaluate_keyframes(
     progress: Callable[[int], None] = lambda done: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Measures the first window of every clip, in memory that grows with its tokens only.
+    """Measure the first window of every clip, in memory that grows with its tokens only.
 
     motion: "matched" to the pixels, or the vectors in the "file", which needs frames as the file has them. step:
     continuous latents are rounded to multiples of so many standard deviations, before they are decoded and counted.
@@ -59,7 +59,7 @@ def evaluate_keyframes(
 def evaluate_clip(
     tokenizer: KeyframeTokenizer, record: ClipRecord, protocol: ClipProtocol, motion: Motion, step: float
 ) -> dict[str, Any]:
-    """The row of one clip. Raises VideoError if it cannot be read, or brings no motion where the file should."""
+    """Return the row of one clip. Raises VideoError if it cannot be read, or brings no motion where the file should."""
     opened, gop = open_windows(record, protocol), tokenizer.config.gop
     vectors = read_fields(record, gop) if motion == "file" else None
     meters = {way: ClipMetrics(chunk=gop, multiscale=False) for way in VARIANTS}
@@ -90,7 +90,10 @@ def evaluate_clip(
 
 
 def stack_groups(frames: Any, gop: int) -> Iterator[Tensor]:
-    """(1, 3, k, h, w) pieces of whole groups, so many as go through at once; the last one may end within a group."""
+    """Yield (1, 3, k, h, w) pieces of whole groups, so many as go through at once.
+
+    The last one may end within a group.
+    """
     frames = iter(frames)
     first = next(frames, None)
     while first is not None:
@@ -101,7 +104,7 @@ def stack_groups(frames: Any, gop: int) -> Iterator[Tensor]:
 
 
 def read_fields(record: ClipRecord, gop: int) -> tuple[MotionVectors, np.ndarray]:
-    """The vectors of a clip's file and their fields to key frames. Raises VideoError for a part of a file."""
+    """Return the vectors of a clip's file and their fields to key frames. Raises VideoError for a part of a file."""
     if record.start:
         raise VideoError(f"{record.path}: motion of the file is read from its beginning, not from {record.start:g} s")
     vectors = read_motion_vectors(record.path)
@@ -111,7 +114,7 @@ def read_fields(record: ClipRecord, gop: int) -> tuple[MotionVectors, np.ndarray
 def fields_of(
     vectors: tuple[MotionVectors, np.ndarray], first: int, count: int, like: Tensor, record: ClipRecord
 ) -> Tensor:
-    """The fields (1, 2, count, i, j) of frames from `first` on. Raises VideoError where the file has others."""
+    """Return the fields (1, 2, count, i, j) of frames from `first` on. Raises VideoError where the file has others."""
     motion, fields = vectors
     padded = (motion.height - like.shape[3], motion.width - like.shape[4])  # files pad odd sizes by one
     if len(fields) < first + count or not set(padded) <= {0, 1}:
@@ -124,7 +127,7 @@ def fields_of(
 
 
 def summarize(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Means over clips, each counting once, with intervals."""
+    """Return means over clips, each counting once, with intervals."""
     means: dict[str, Any] = {way: {} for way in VARIANTS}
     intervals: dict[str, Any] = {way: {} for way in VARIANTS}
     for way in VARIANTS:

@@ -99,9 +99,10 @@ class KeyframeTokenizer(Pretrained):
     ) -> KeyframeCodes:
         """Return the tokens of a clip.
 
-        `motion` is its field where there is one already, as of `measure_motion` or a file. `sample_posterior` draws continuous latents from `generator`. `chunk_frames` bounds the frames that go through
-        together, to whole groups; the result is the same.
-        Raises VidgenError as VideoTokenizer.encode does, and for a field of another size or that is not finite.
+        `motion` is its field where there is one already, as of `measure_motion` or a file. `sample_posterior` draws
+        continuous latents from `generator`. `chunk_frames` bounds the frames that go through together, to whole groups;
+        the result is the same. Raises VidgenError as VideoTokenizer.encode does, and for a field of another size or
+        that is not finite.
         """
         check_video(video)
         b, _, t, height, width = video.shape
@@ -171,7 +172,8 @@ class KeyframeTokenizer(Pretrained):
     def decode(self, codes: KeyframeCodes, *, chunk_frames: int | None = None) -> Float[Tensor, "b 3 T H W"]:
         """Return the clip of `codes`, or the part of one.
 
-        Groups need nothing of each other, so there is no state to pass. Raises VidgenError for codes that do not hold the frames that they say.
+        Groups need nothing of each other, so there is no state to pass. Raises VidgenError for codes that do not hold
+        the frames that they say.
         """
         return torch.cat([part.frames for part in self._synthesize(codes, chunk_frames)], dim=2)
 

@@ -26,7 +26,7 @@ LARGEST_HEADER = 2**20  # bytes
 
 
 def write_fit(fit: ClipNeRV, path: str | os.PathLike) -> Path:
-    """Writes a fitted clip, all or nothing; nothing but weights, embeddings and ranges is in its tensors."""
+    """Write a clip, all or nothing; nothing but weights, embeddings and ranges is in its tensors."""
     weights, embeddings = fit.symbols()
     tensors = [*fit.weights.values(), fit.embeddings]
     stored = {
@@ -49,7 +49,7 @@ def write_fit(fit: ClipNeRV, path: str | os.PathLike) -> Path:
 
 
 def is_fit(path: str | os.PathLike) -> bool:
-    """Whether a file's header says that it holds a fitted clip, be the rest there or not."""
+    """Return whether a file's header says that it holds a clip as NeRV, be the rest there or not."""
     try:
         with open(path, "rb") as file:
             size = int.from_bytes(file.read(8), "little")
@@ -60,7 +60,7 @@ def is_fit(path: str | os.PathLike) -> bool:
 
 
 def read_fit(path: str | os.PathLike) -> ClipNeRV:
-    """The fitted clip in a file. Raises VidgenError for one that is missing, of another kind, damaged or cut short."""
+    """Return the clip in a file. Raises VidgenError for one that is missing, of another kind, damaged or cut short."""
     path = Path(path)
     if not path.is_file():
         raise VidgenError(f"{path}: no such file; `vidgen tokenizer fit` makes files of fitted clips")

@@ -36,8 +36,10 @@ Planner = Callable[[VideoTokenizer, int, int], Plan]  # the plan for clips of a 
 
 
 def plan_by_pixels(tokenizer: VideoTokenizer, height: int, width: int) -> Plan:
-    """Whole frames, as many as hold `CHUNK_PIXELS` pixels; those of one latent frame at least. All of a clip for a
-    tokenizer that does not stream."""
+    """Return a plan of whole frames, as many as hold `CHUNK_PIXELS` pixels; those of one latent frame at least.
+
+    All of a clip for a tokenizer that does not stream.
+    """
     if not tokenizer.streams:
         return Plan(latents=WHOLE)
     return Plan(latents=max(1, CHUNK_PIXELS // (height * width) // tokenizer.config.temporal_compression_ratio))
@@ -78,7 +80,7 @@ def stack_chunks(
 def encode_step(
     tokenizer: VideoTokenizer, video: Float[Tensor, "1 3 k H W"], state: TiledState | None, last: bool, plan: Plan
 ) -> tuple[Tokens, TiledState]:
-    """`VideoTokenizer.encode_chunk` with the plan's tiles and with indices."""
+    """Return what `VideoTokenizer.encode_chunk` returns, with the plan's tiles and with indices."""
     check_video(video)
     if not tokenizer.streams:
         latents, state = tokenizer.encode_chunk(video, state, last)
@@ -99,20 +101,20 @@ def encode_step(
 def decode_step(
     tokenizer: VideoTokenizer, latents: Float[Tensor, "1 c k h w"], state: TiledState | None, plan: Plan
 ) -> tuple[Float[Tensor, "1 3 F H W"], TiledState]:
-    """`VideoTokenizer.decode_chunk` with the plan's tiles."""
+    """Return what `VideoTokenizer.decode_chunk` returns, with the plan's tiles."""
     if plan.tiles is None:
         return tokenizer.decode_chunk(latents, state)
     return decode_tiled(tokenizer, latents, state, plan.tiles)
 
 
 def to_pixels(x: Float[Tensor, "3 k H W"]) -> Float[Tensor, "3 k H W"]:
-    """Decoded frames in float32, in [-1, 1]; `x` itself is clamped."""
+    """Return decoded frames in float32, in [-1, 1]; `x` itself is clamped."""
     return x.clamp_(-1.0, 1.0).float()
 
 
 @torch.inference_mode()
 def encode_tokens(tokenizer: VideoTokenizer, frames: Frames, plan: Planner = plan_by_pixels) -> Iterator[Tokens]:
-    """The clip's latents and indices, in pieces as they become complete; together they equal those of `encode`."""
+    """Yield the clip's latents and indices, in pieces as they become complete; together they are those of `encode`."""
     state = None
     for chunk, last, chosen in stack_chunks(frames, tokenizer, plan):
         tokens, state = encode_step(tokenizer, chunk, state, last, chosen)
@@ -123,12 +125,12 @@ def encode_tokens(tokenizer: VideoTokenizer, frames: Frames, plan: Planner = pla
 def encode_stream(
     tokenizer: VideoTokenizer, frames: Frames, plan: Planner = plan_by_pixels
 ) -> Iterator[Float[Tensor, "1 c t h w"]]:
-    """The latents of `encode_tokens`."""
+    """Yield the latents of `encode_tokens`."""
     return (tokens.latents for tokens in encode_tokens(tokenizer, frames, plan))
 
 
 def first_latent_for(tokenizer: VideoTokenizer, frame: int) -> int:
-    """The latent frame from which decoding must start for `frame` to come out exactly."""
+    """Return the latent frame from which decoding must start for `frame` to come out exactly."""
     if not tokenizer.streams:
         return 0
     holder, context = tokenizer.latent_frames(frame + 1) - 1, decoder_context(tokenizer)
@@ -151,7 +153,7 @@ def decode_stream(
     stop: int | None = None,
     plan: Planner = plan_by_pixels,
 ) -> Iterator[Float[Tensor, "3 k H W"]]:
-    """Frames `start` to `stop` (None: `num_frames`) of the clip of `latents`, in [-1, 1], some at a time.
+    """Yield frames `start` to `stop` (None: `num_frames`) of the clip of `latents`, in [-1, 1], some at a time.
 
     latents: those of the whole clip, or a function (first, stop) that reads some of its latent frames. Of a part, no
     more are read and decoded than it and the decoder's memory of the past need; its frames are those that decoding
@@ -179,7 +181,7 @@ def decode_stream(
 def reconstruct_tokens(
     tokenizer: VideoTokenizer, frames: Frames, plan: Planner = plan_by_pixels
 ) -> Iterator[tuple[Float[Tensor, "3 k h w"], Float[Tensor, "3 k h w"], Tokens]]:
-    """(original, reconstruction, the tokens in between), pixels in [-1, 1], some frames at a time, in order."""
+    """Yield (original, reconstruction, the tokens in between), pixels in [-1, 1], some frames at a time, in order."""
     state = decoding = None
     for chunk, last, chosen in stack_chunks(frames, tokenizer, plan):
         tokens, state = encode_step(tokenizer, chunk, state, last, chosen)
@@ -193,7 +195,7 @@ def reconstruct_tokens(
 def reconstruct_stream(
     tokenizer: VideoTokenizer, frames: Frames, plan: Planner = plan_by_pixels
 ) -> Iterator[tuple[Float[Tensor, "3 k h w"], Float[Tensor, "3 k h w"]]]:
-    """The pairs (original, reconstruction) of `reconstruct_tokens`; together they are the clip."""
+    """Yield the pairs (original, reconstruction) of `reconstruct_tokens`; together they are the clip."""
     for original, x, tokens in reconstruct_tokens(tokenizer, frames, plan):
         yield original, x
         del original, x, tokens  # not held while the next chunk is made

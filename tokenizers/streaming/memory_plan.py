@@ -37,6 +37,7 @@ class PassCost:
 
 
 def state_bytes(state: StreamState) -> int:
+    """Return the bytes of a streaming state."""
     pending = [] if state.pending is None else [state.pending]
     return tensor_bytes(*state.cache.values(), *pending)
 
@@ -74,7 +75,7 @@ class MemoryModel:
         return live.peak
 
     def pass_cost(self, way: str, latents: int, rows: int, cols: int) -> PassCost:
-        """One pass over a tile of rows x cols cells, in the middle of a clip or at its start."""
+        """Return the cost of one pass over a tile of rows x cols cells, in the middle of a clip or at its start."""
         key = (way, latents, rows, cols)
         if key not in self._costs:
             with torch.no_grad():
@@ -110,7 +111,7 @@ class MemoryModel:
         return PassCost(work=live.peak, state=state_bytes(state))
 
     def _hold(self, way: str, rows: int, cols: int, plan: Plan) -> tuple[int, int]:
-        """Bytes held from chunk to chunk, and on top of them while a chunk is in work, without pixels."""
+        """Return the bytes held from chunk to chunk, and on top of them while a chunk is in work, without pixels."""
         if plan.tiles is None:
             cost = self.pass_cost(way, plan.latents, rows, cols)
             return cost.state, round(HEADROOM * cost.work)
@@ -130,7 +131,7 @@ class MemoryModel:
         return sum(down.outer * across.outer for down, across in grid.tiles)
 
     def peak(self, task: Task, height: int, width: int, plan: Plan) -> int:
-        """The most bytes, weights included, that `task` takes with clips of height x width by this plan."""
+        """Return the most bytes, weights included, that `task` takes with clips of height x width by this plan."""
         c, item = self.config, self.dtype.itemsize
         rows, cols = -(-height // c.spatial_compression_ratio), -(-width // c.spatial_compression_ratio)
         frame = rows * cols * c.spatial_compression_ratio**2
@@ -162,7 +163,7 @@ def plan_for_memory(
     reserved: int = 0,
     model: MemoryModel | None = None,
 ) -> Plan:
-    """The plan with the largest chunks, then the largest tiles, that takes at most `max_bytes`.
+    """Return the plan with the largest chunks, then the largest tiles, that takes at most `max_bytes`.
 
     max_bytes counts the tokenizer's weights and every tensor of the work, and `reserved` bytes for anything else.
     Tiles are exact where the model has exact ones, blended where it attends over the frame, or in windows and no
@@ -202,7 +203,7 @@ def plan_for_memory(
 
 
 def tiles_of(size: int, *, exact: bool) -> Tiles:
-    """Tiles of `size` x `size` cells."""
+    """Return tiles of `size` x `size` cells."""
     if exact:
         return ExactTiles(rows=size, cols=size)
     return BlendedTiles(rows=size, cols=size, overlap=max(1, min(BLEND_OVERLAP, size // 2)))
