@@ -120,22 +120,22 @@ class CausalAttention(nn.Module):
         return self.attention.out
 
     def forward(self, x: Float[Tensor, "b t h w d"], stream: Stream) -> Float[Tensor, "b t h w d"]:
-        """Return `x` plus attention of each position over its own past, and leave its last keys and values in `stream`."""
+        """Return `x` plus attention of each position over its past, and leave the last keys and values in `stream`."""
         b, t, h, w, _ = x.shape
         q, k, v = self.attention.project(rearrange(self.norm(x), "b t h w d -> (b h w) t d"))
         k, v = self._with_past(torch.stack([k, v]), (b, h, w), stream)
         parts = []
         for start in range(0, t, QUERY_FRAMES):
             stop = min(start + QUERY_FRAMES, t)
-            seen = slice(start, stop + self.context)  # of keys: the context lies before the first
-            parts.append(self._attend(q[:, :, start:stop], k[:, :, seen], v[:, :, seen]))
+            keys = slice(start, stop + self.context)  # the context lies before the first
+            parts.append(self._attend(q[:, :, start:stop], k[:, :, keys], v[:, :, keys]))
         y = self.attention.out(rearrange(torch.cat(parts, dim=2), "n k t d -> n t (k d)"))
         return x + rearrange(y, "(b h w) t d -> b t h w d", b=b, h=h)
 
     def _with_past(
         self, kv: Float[Tensor, "s n heads t d"], space: tuple[int, int, int], stream: Stream
     ) -> Float[Tensor, "s n heads m d"]:
-        """Return keys and values of the context and of these frames; the stream gets those that the next chunk needs."""
+        """Return keys and values of the context and of these frames, and leave the next context in the stream."""
         if self.context == 0:
             return kv
         b, h, w = space

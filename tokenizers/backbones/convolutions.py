@@ -102,9 +102,7 @@ class PointwiseConv3d(nn.Conv3d):
 
 
 def convolve_frames(x: Float[Tensor, "b c t h w"], layer: nn.Conv3d, tap: int = 0) -> Float[Tensor, "b d t i j"]:
-    """Return each frame by itself through the kernel of `layer` at `tap` in time, as 2-D convolutions, which are
-    faster.
-    """
+    """Return each frame by itself through the kernel of `layer` at `tap` in time: 2-D convolutions are faster."""
     frames = rearrange(x, "b c t h w -> (b t) c h w")
     y = F.conv2d(frames, layer.weight[:, :, tap], layer.bias, layer.stride[1:], layer.padding[1:])
     return rearrange(y, "(b t) c h w -> b c t h w", b=len(x))

@@ -66,16 +66,16 @@ class RMSNorm(nn.Module):
             return whole
         wide = x.new_empty(max(1, BLOCK // c), c, dtype=torch.promote_types(x.dtype, torch.float32))
         scale = self._scale(wide)
-        for given, filled in zip(x, whole[:, :, room:], strict=True):
-            given, filled = given.movedim(0, -1).reshape(-1, c), filled.movedim(0, -1).view(-1, c)
+        for source, target in zip(x, whole[:, :, room:], strict=True):
+            rows, out = source.movedim(0, -1).reshape(-1, c), target.movedim(0, -1).view(-1, c)
             if self.compiled and not x.is_meta:
                 # Through `data`, as no views: what they are views of would be guarded, and compiled for, too.
-                compile_region(self.compiled)(filled.data, given.contiguous().data, scale)
+                compile_region(self.compiled)(out.data, rows.contiguous().data, scale)
                 continue
-            for source, target in zip(given.split(len(wide)), filled.split(len(wide)), strict=True):
-                y = wide[: len(source)].copy_(source)
+            for block, written in zip(rows.split(len(wide)), out.split(len(wide)), strict=True):
+                y = wide[: len(block)].copy_(block)
                 y.div_(torch.linalg.vector_norm(y, dim=-1, keepdim=True).clamp_min_(LEAST_NORM)).mul_(scale)
-                target.copy_(F.silu(y, inplace=True))
+                written.copy_(F.silu(y, inplace=True))
                 if x.is_meta:  # only sizes count there, and those of one block stand for all
                     break
         return whole

@@ -19,11 +19,11 @@ def soft_digits(y: Float[Tensor, "n d"], levels: tuple[int, ...]) -> list[Float[
     With two levels at -1 and 1 and x = 2y - 1, the probability of 1 is sigmoid(4 x): the squared distance of Yu et al.
     (2024, MAGVIT-v2, section 3.1) at a temperature of one.
     """
-    found = []
+    logs = []
     for channel, size in zip(y.unbind(1), levels, strict=True):
         steps = torch.arange(size, device=y.device, dtype=y.dtype)
-        found.append((-4.0 * (rearrange(channel, "n -> n 1") - steps).square()).log_softmax(dim=1))
-    return found
+        logs.append((-4.0 * (rearrange(channel, "n -> n 1") - steps).square()).log_softmax(dim=1))
+    return logs
 
 
 def split_into_halves(levels: tuple[int, ...]) -> list[list[int]]:

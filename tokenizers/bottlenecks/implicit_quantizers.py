@@ -129,22 +129,22 @@ class FSQ(ImplicitQuantizer):
     def digits(self, x: Channels) -> Digits:
         """Return the levels next to bounded values, from 0 on."""
         top = self._row(self.levels, x).long() - 1
-        return (x.round().long() + self._centre(x).long()).clamp(min=torch.zeros_like(top), max=top)
+        return (x.round().long() + self._center(x).long()).clamp(min=torch.zeros_like(top), max=top)
 
     def coordinates(self, x: Channels) -> Channels:
         """Return bounded values in units of digits."""
-        return x + self._centre(x)
+        return x + self._center(x)
 
     def codes(self, digits: Digits, dtype: torch.dtype) -> Channels:
         """Return level / (levels // 2), in [-1, 1]."""
         digits = digits.to(dtype)
-        return (digits - self._centre(digits)) / self._centre(digits)
+        return (digits - self._center(digits)) / self._center(digits)
 
     def scale(self, like: Tensor) -> Float[Tensor, " d"]:
         """Return latents for each unit of the bounded values."""
-        return 1.0 / self._centre(like)
+        return 1.0 / self._center(like)
 
-    def _centre(self, like: Tensor) -> Tensor:
+    def _center(self, like: Tensor) -> Tensor:
         """Return the digit at 0, which is also by how much the levels reach below it."""
         return self._row(tuple(size // 2 for size in self.levels), like)
 
@@ -172,7 +172,10 @@ class LFQ(ImplicitQuantizer):
         return 2.0 * digits.to(dtype) - 1.0
 
     def losses(self, x: Channels, codes: Channels) -> dict[str, Tensor]:
-        """Return `entropy`, and `commitment`, the mean squared distance to the codes (van den Oord et al. 2017, eq. 3)."""
+        """Return `entropy`, and `commitment`, the mean squared distance to the codes.
+
+        van den Oord et al. 2017, eq. 3.
+        """
         return {**super().losses(x, codes), "commitment": mean_square(x - codes)}
 
 

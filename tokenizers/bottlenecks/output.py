@@ -81,8 +81,8 @@ class Quantizer(nn.Module, ABC):
             raise VidgenError(f"indices are {indices.dtype}; indices of a codebook are integers, e.g. torch.int64")
         axes = 4 if self.quantizers is None else 5
         if indices.ndim != axes or (self.quantizers is not None and indices.shape[-1] != self.quantizers):
-            wanted = "(b, t, h, w)" if self.quantizers is None else f"(b, t, h, w, {self.quantizers})"
-            raise VidgenError(f"indices have shape {tuple(indices.shape)}; this bottleneck takes {wanted}")
+            expected = "(b, t, h, w)" if self.quantizers is None else f"(b, t, h, w, {self.quantizers})"
+            raise VidgenError(f"indices have shape {tuple(indices.shape)}; this bottleneck takes {expected}")
         indices = indices.long()
         if indices.numel():
             low, high = (v.item() for v in torch.aminmax(indices))

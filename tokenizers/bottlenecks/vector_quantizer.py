@@ -2,7 +2,7 @@
 
 vector-quantize-pytorch 1.32 is right in float32: tests compare its indices. What it gets wrong, measured: k-means
 starts at the first pass even in evaluation, and draws from the global generator, so a resumed run is another run;
-autocast is turned off on CUDA alone, and in bfloat16 on a CPU 2.5 % of the nearest neighbours (1,024 codes of 8
+autocast is turned off on CUDA alone, and in bfloat16 on a CPU 2.5 % of the nearest neighbors (1,024 codes of 8
 channels) are others.
 """
 
@@ -59,32 +59,34 @@ class Codebook(nn.Module):
     def forward(self, x: Vectors, learn: bool, generator: torch.Generator | None) -> tuple[Int[Tensor, " n"], Vectors]:
         """Return indices and codes of the nearest neighbors, with the codebook as it is before it learns of `x`."""
         with torch.no_grad():
-            everywhere = of_all_processes(x) if learn else x
+            batch = of_all_processes(x) if learn else x
             # What is drawn then depends on the step alone: other processes have other generators.
-            if learn and (generator is None or everywhere is not x):
+            if learn and (generator is None or batch is not x):
                 generator = torch.Generator().manual_seed(int(self.updates))
             # A batch moves dead codes only once it is not the one that k-means saw: they would stay doubles of others.
             started = bool(self.initialised) if learn else True
             if not started:
-                self._start(everywhere, generator)
+                self._start(batch, generator)
             indices = nearest(x, self.vectors.to(x.dtype))
             codes = self.vectors.to(x.dtype)[indices]
             if learn and started:
-                self._average(everywhere, indices if everywhere is x else nearest(everywhere, self.vectors.to(x.dtype)))
-                self._revive(everywhere, generator)
+                self._average(batch, indices if batch is x else nearest(batch, self.vectors.to(x.dtype)))
+                self._revive(batch, generator)
             if learn:
                 self.updates += 1
         return indices, codes
 
     def _start(self, x: Vectors, generator: torch.Generator) -> None:
-        """Start with k-means (Lloyd 1982) from vectors of `x` at random; where `x` is short, some come more than once."""
+        """Start with k-means (Lloyd 1982) from random vectors of `x`; where `x` is short, some come more than once."""
         order = torch.randperm(len(x), generator=generator).to(x.device)
         means = x[order[torch.arange(self.size, device=x.device) % len(x)]]
         for _ in range(KMEANS_STEPS):
             counts, sums = gather(x, nearest(x, means), self.size)
             means = torch.where(counts[:, None] > 0, sums / counts[:, None].clamp(min=1.0), means)
         counts, sums = gather(x, nearest(x, means), self.size)
-        self.vectors.copy_(means), self.counts.copy_(counts), self.sums.copy_(sums)
+        self.vectors.copy_(means)
+        self.counts.copy_(counts)
+        self.sums.copy_(sums)
         self.initialised.fill_(True)
 
     def _average(self, x: Vectors, indices: Int[Tensor, " n"]) -> None:
@@ -101,9 +103,11 @@ class Codebook(nn.Module):
         dead = (self.counts < DEAD * even).nonzero().flatten()[: len(x)]
         if len(dead) == 0:
             return
-        chosen = torch.randperm(len(x), generator=generator)[: len(dead)]
-        vectors = x[chosen.to(x.device)].to(self.vectors)
-        self.vectors[dead], self.counts[dead], self.sums[dead] = vectors, even, vectors * even
+        rows = torch.randperm(len(x), generator=generator)[: len(dead)]
+        vectors = x[rows.to(x.device)].to(self.vectors)
+        self.vectors[dead] = vectors
+        self.counts[dead] = even
+        self.sums[dead] = vectors * even
 
 
 def of_all_processes(x: Vectors) -> Vectors:
@@ -136,8 +140,8 @@ def gather(x: Vectors, indices: Int[Tensor, " n"], size: int) -> tuple[Float[Ten
     """
     counts, sums = x.new_zeros(size), x.new_zeros(size, x.shape[1])
     rows = max(1, TABLE // size)
-    for part, chosen in zip(x.split(rows), indices.split(rows), strict=True):
-        hits = F.one_hot(chosen, size).to(x.dtype)
+    for part, codes in zip(x.split(rows), indices.split(rows), strict=True):
+        hits = F.one_hot(codes, size).to(x.dtype)
         counts += hits.sum(dim=0)
         sums += hits.T @ part
     return counts, sums
@@ -185,8 +189,8 @@ class VQ(Quantizer):
         b, _, t, height, width = latents.shape
         with full_precision(latents):
             x = rearrange(widen(latents), "b c t h w -> (b t h w) c")
-            found = nearest(x, self.codebook.vectors.to(x.dtype))
-        return rearrange(found, "(b t h w) -> b t h w", b=b, t=t, h=height, w=width)
+            indices = nearest(x, self.codebook.vectors.to(x.dtype))
+        return rearrange(indices, "(b t h w) -> b t h w", b=b, t=t, h=height, w=width)
 
 
 class ResidualVQ(Quantizer):

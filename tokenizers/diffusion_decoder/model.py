@@ -140,13 +140,13 @@ class DiffusionTokenizer(FeatureMixin, Pretrained):
         total, done = latent_frames(encoded.num_frames, config.patch_t), 0
         parts: list[Tensor] = []
         while done < total:
-            held = 1 if done and config.hold_first > 0 else 0
-            stop = min(total, done + config.window - held)
-            known = self._repeat_last(parts[-1]) if held else None
-            denoise = hold_first(self._denoiser(features[:, :, done - held : stop]), known)
-            noise = draw_normal((config.denoiser.latent_channels, stop - done + held, *self._grid(z)), generator)
+            context = 1 if done and config.hold_first > 0 else 0
+            stop = min(total, done + config.window - context)
+            first = self._repeat_last(parts[-1]) if context else None
+            denoise = hold_first(self._denoiser(features[:, :, done - context : stop]), first)
+            noise = draw_normal((config.denoiser.latent_channels, stop - done + context, *self._grid(z)), generator)
             x = solve(denoise, noise.to(z.device).expand(len(z), -1, -1, -1, -1), times, self.path)
-            parts.append(self.pixels(x[:, :, held:], first=done == 0))
+            parts.append(self.pixels(x[:, :, context:], first=done == 0))
             done = stop
         return torch.cat(parts, dim=2)[:, :, : encoded.num_frames, : encoded.height, : encoded.width]
 
@@ -174,19 +174,19 @@ class DiffusionTokenizer(FeatureMixin, Pretrained):
         return self.tokenizer.iter_features(video)
 
 
-def hold_first(denoise: Denoiser, known: Float[Tensor, "b d 1 i j"] | None) -> Denoiser:
-    """Return the denoiser of clips whose first frame of patches is `known`: it goes in clean, at level 0, and comes
+def hold_first(denoise: Denoiser, first: Float[Tensor, "b d 1 i j"] | None) -> Denoiser:
+    """Return the denoiser of clips whose first frame of patches is `first`: it goes in clean, at level 0, and comes
     back.
 
-    For the solver it is a frame like any other, so that every solver keeps its order. `known` None: `denoise` itself.
+    For the solver it is a frame like any other, so that every solver keeps its order. `first` None: `denoise` itself.
     """
-    if known is None:
+    if first is None:
         return denoise
 
     def denoise_rest(x: Tensor, t: Tensor) -> Tensor:
         levels = expand_level(t, x)[:, 0, :, 0, 0].expand(-1, x.shape[2]).clone()
         levels[:, 0] = 0.0
-        x0 = denoise(torch.cat([known, x[:, :, 1:]], dim=2), levels)
-        return torch.cat([known, x0[:, :, 1:]], dim=2)
+        x0 = denoise(torch.cat([first, x[:, :, 1:]], dim=2), levels)
+        return torch.cat([first, x0[:, :, 1:]], dim=2)
 
     return denoise_rest

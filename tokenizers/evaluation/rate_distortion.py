@@ -38,7 +38,7 @@ RATES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """steps: sizes of the uniform quantiser for continuous latents, in standard deviations of a channel; codecs."""
+    """steps: sizes of the uniform quantizer for continuous latents, in standard deviations of a channel; codecs."""
 
     steps: tuple[float, ...] = (2.0, 1.0, 0.5, 0.25)
     codecs: tuple[Codec, ...] = tuple(CODECS.values())
@@ -71,8 +71,8 @@ def round_latents(latents: Float[Tensor, "1 c t h w"], step: float) -> Operating
 def half_precision(latents: Float[Tensor, "1 c t h w"]) -> OperatingPoint:
     """Return latents as bfloat16 numbers, 16 bits each, and no more to be had by coding."""
     bits = 16.0 * latents.numel()
-    kept = latents.to(torch.bfloat16).to(latents.dtype)
-    return OperatingPoint(name="bfloat16", latents=kept, raw_bits=bits, entropy_bits=bits, coded_bits=bits)
+    rounded = latents.to(torch.bfloat16).to(latents.dtype)
+    return OperatingPoint(name="bfloat16", latents=rounded, raw_bits=bits, entropy_bits=bits, coded_bits=bits)
 
 
 def operating_points(
@@ -151,11 +151,11 @@ def codec_curve(frames: Sequence[UInt8[np.ndarray, "h w 3"]], fps: float, codec:
 def match(curve: Sequence[dict[str, float]], rate: float) -> dict[str, float] | None:
     """Return PSNR and SSIM of a codec's curve at a rate in bits per pixel; None outside of the curve."""
     rates = [point["bpp"] for point in curve]
-    found = {}
+    scores = {}
     for name in ("psnr", "ssim"):
         values = [point[name] for point in curve]
-        found[name] = None if None in values else interpolate_rate(rates, values, rate)
-    return None if found["psnr"] is None else found
+        scores[name] = None if None in values else interpolate_rate(rates, values, rate)
+    return None if scores["psnr"] is None else scores
 
 
 def score_pieces(frames: Sequence[UInt8[np.ndarray, "h w 3"]], pieces: Iterable[Float[Tensor, "3 k h w"]]) -> ClipScore:
@@ -197,7 +197,8 @@ def _mean_point(rows: Sequence[dict[str, Any]], sweep: Sweep) -> dict[str, Any]:
     plain = [{k: v for k, v in row.items() if k not in ("name", "matched")} for row in rows]
     matched = {}
     for codec in sweep.codecs:
-        pairs = [(row["psnr"], found["psnr"]) for row in rows if (found := row["matched"].get(codec.name))]
+        matches = [(row["psnr"], row["matched"].get(codec.name)) for row in rows]
+        pairs = [(psnr, match["psnr"]) for psnr, match in matches if match]
         if pairs:
             gain = mean_interval([ours - theirs for ours, theirs in pairs])
             matched[codec.name] = {

@@ -112,18 +112,18 @@ class TokenReader:
     def check(self, tokenizer: nn.Module, own_hash: str | None = None) -> None:
         """Raise VidgenError unless the file was written for `tokenizer` and its shape is what its frames need.
 
-        own_hash: `tokenizer_hash(tokenizer)`, where it is known already.
+        own_hash: `tokenizer_hash(tokenizer)`, where it is there already.
         """
-        info, c = self.info, tokenizer.config
+        info, config = self.info, tokenizer.config
         if (own := own_hash or tokenizer_hash(tokenizer)) != info.tokenizer_hash:
             raise VidgenError(
                 f"{self.path}: written for tokenizer {info.tokenizer} ({info.tokenizer_hash[:12]}), and this one is "
-                f"{c.name} ({own[:12]}); decode it with the model that it was made with"
+                f"{config.name} ({own[:12]}); decode it with the model that it was made with"
             )
-        grid = latent_size(info.height, info.width, c.spatial_compression_ratio)
+        grid = latent_size(info.height, info.width, config.spatial_compression_ratio)
         expected = (tokenizer.latent_frames(info.num_frames), *grid)
         size = info.shape[1:4] if info.bits else info.shape[2:]
-        if size != expected or (not info.bits and info.shape[1] != c.latent_channels):
+        if size != expected or (not info.bits and info.shape[1] != config.latent_channels):
             what = "indices" if info.bits else "latents"
             raise VidgenError(
                 f"{self.path}: {what} {info.shape} do not fit {info.num_frames} frames of {info.height}x{info.width}, "
@@ -174,8 +174,8 @@ def read_tokens(path: str | os.PathLike, tokenizer: nn.Module | None = None) -> 
 
 
 def _damaged(path: Path, reason: object) -> VidgenError:
-    said = " ".join(str(reason).split())[:160]
-    return VidgenError(f"{path}: not a whole token file ({said}); encode the clip again")
+    cause = " ".join(str(reason).split())[:160]
+    return VidgenError(f"{path}: not a whole token file ({cause}); encode the clip again")
 
 
 def _describe(path: Path, file: Any) -> TokenInfo:

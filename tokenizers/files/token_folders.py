@@ -94,10 +94,10 @@ class TokenIndex:
 
     def save(self) -> None:
         """Write the index anew: in order of paths, each once, files that are gone left out."""
-        kept = [row for _, row in sorted(self.rows.items()) if (self.folder / row.path).is_file()]
-        self.rows = {row.path: row for row in kept}
+        rows = [row for _, row in sorted(self.rows.items()) if (self.folder / row.path).is_file()]
+        self.rows = {row.path: row for row in rows}
         with atomic_write(self.file) as target:
-            target.write_text("".join(map(_line, kept)), encoding="utf-8")
+            target.write_text("".join(map(_line, rows)), encoding="utf-8")
 
 
 def read_index(folder: Path) -> list[TokenRow]:

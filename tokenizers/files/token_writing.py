@@ -99,7 +99,7 @@ class TokenWriter:
         self._file.close()
         if not self.num_latents:
             raise ValueError("a token file needs at least one latent frame, got none")
-        said = {
+        metadata = {
             **{k: str(v) for k, v in (extra or {}).items()},
             "format": FORMAT,
             "tokenizer": self.author.name,
@@ -111,17 +111,17 @@ class TokenWriter:
             "time_base": str(1 / Fraction(fps).limit_denominator(1001)),
         }
         if self.bits:
-            said |= {"bits": str(self.bits), "codebook_size": str(self.author.codebook_size)}
-            said |= {"index_shape": " ".join(map(str, self._grid))}
+            metadata |= {"bits": str(self.bits), "codebook_size": str(self.author.codebook_size)}
+            metadata |= {"index_shape": " ".join(map(str, self._grid))}
         size = self._spool.stat().st_size
         with self._spool.open("rb") as spool, self._target.open("wb") as file:
             if self.bits:
                 shape = (self.num_latents, size // self.num_latents)
-                file.write(safetensors_header("indices", shape, self._dtype, said))
+                file.write(safetensors_header("indices", shape, self._dtype, metadata))
                 shutil.copyfileobj(spool, file)
             else:
                 c, t, h, w = self.shape
-                file.write(safetensors_header("latents", (1, c, t, h, w), self._dtype, said))
+                file.write(safetensors_header("latents", (1, c, t, h, w), self._dtype, metadata))
                 sort_by_channel(spool, file, frames=t, channels=c, plane=size // (t * c))
         self._spool.unlink()
 

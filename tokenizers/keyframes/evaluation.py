@@ -40,12 +40,22 @@ def evaluate_keyframes(
 ) -> dict[str, Any]:
     """Measure the first window of every clip, in memory that grows with its tokens only.
 
-    motion: "matched" to the pixels, or the vectors in the "file", which needs frames as the file has them. step:
-    continuous latents are rounded to multiples of so many standard deviations, before they are decoded and counted.
-    A clip that cannot be used is said and listed in "dropped". Raises VidgenError if none is left.
+    Args:
+        tokenizer: The tokenizer that is measured.
+        records: The clips.
+        protocol: Which frames are taken of each, and at which size.
+        motion: "matched" to the pixels, or the vectors in the "file", which needs frames as the file has them.
+        step: Continuous latents are rounded to multiples of so many standard deviations, before they are decoded and
+            counted.
+        progress: Hears after every clip how many are done.
+        say: Hears of every clip that cannot be used.
 
-    Returns plain data: "ways" {way: {metric: mean}}, "ci" alike, "gain" (learned less vectors, PSNR, dB: "mean", "ci"),
-    "bits_per_pixel" {"key" and "motion": {"raw", "entropy", "coded"}, "vectors": {"coded"}}, "clips", "dropped".
+    Returns:
+        Plain data: "ways" {variant: {metric: mean}}, "ci" alike, "gain" (PSNR of learned less vectors in dB: "mean",
+        "ci"), "bits_per_pixel" {"key" and "motion": {"raw", "entropy", "coded"}, "vectors": {"coded"}}, "clips",
+        "dropped" (the clips that cannot be used).
+
+    Raises VidgenError if no clip can be used.
     """
     if motion == "file" and (protocol.size or protocol.max_side or protocol.fps or protocol.near_fps):
         raise VidgenError("motion of the file fits the frames that it has: leave size and frame rate as they are")
@@ -62,23 +72,25 @@ def evaluate_clip(
     """Return the row of one clip. Raises VideoError if it cannot be read, or brings no motion where the file should."""
     opened, gop = open_windows(record, protocol), tokenizer.config.gop
     vectors = read_fields(record, gop) if motion == "file" else None
-    meters = {way: ClipMetrics(chunk=gop, multiscale=False) for way in VARIANTS}
-    codes, fields, done, device = [], [], 0, tokenizer.device
+    meters = {variant: ClipMetrics(chunk=gop, multiscale=False) for variant in VARIANTS}
+    device = tokenizer.device
+    codes, fields = [], []
+    done = 0
     for piece in stack_groups(next(iter(opened.windows)), gop):
         frames = piece.shape[2]
-        given = None if vectors is None else fields_of(vectors, done, frames, piece, record).to(device)
-        ways = decode_variants(tokenizer, piece.to(device), given, step)
-        for way, meter in meters.items():
-            meter.add(piece[0], getattr(ways, way)[0].cpu())
+        field = None if vectors is None else fields_of(vectors, done, frames, piece, record).to(device)
+        variants = decode_variants(tokenizer, piece.to(device), field, step)
+        for variant, meter in meters.items():
+            meter.add(piece[0], getattr(variants, variant)[0].cpu())
         moving = [k for k in range(frames) if (done + k) % gop]
-        fields.append(ways.field[:, :, moving])
-        codes.append(replace(ways.codes, losses={}))
+        fields.append(variants.field[:, :, moving])
+        codes.append(replace(variants.codes, losses={}))
         done += frames
     whole = join_codes(codes, gop)
     pixels = done * whole.height * whole.width
     row = {"path": str(record.path), "frames": done, "height": whole.height, "width": whole.width}
-    scores = {way: meter.score() for way, meter in meters.items()}
-    row |= {way: {name: average([getattr(score, name)]) for name in MEASURES} for way, score in scores.items()}
+    scores = {variant: meter.score() for variant, meter in meters.items()}
+    row |= {variant: {name: average([getattr(score, name)]) for name in MEASURES} for variant, score in scores.items()}
     bits = {
         part: {"raw": point.raw_bits, "entropy": point.entropy_bits, "coded": point.coded_bits}
         for part, point in code_parts(tokenizer, whole, step).items()
@@ -128,19 +140,25 @@ def fields_of(
 
 def summarize(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return means over clips, each counting once, with intervals."""
-    means: dict[str, Any] = {way: {} for way in VARIANTS}
-    intervals: dict[str, Any] = {way: {} for way in VARIANTS}
-    for way in VARIANTS:
+    means: dict[str, Any] = {variant: {} for variant in VARIANTS}
+    intervals: dict[str, Any] = {variant: {} for variant in VARIANTS}
+    for variant in VARIANTS:
         for name in MEASURES:
-            values = [row[way][name] for row in rows if row[way][name] is not None]
+            values = [row[variant][name] for row in rows if row[variant][name] is not None]
             if values:
-                found = mean_interval(values)
-                means[way][name], intervals[way][name] = round(found.mean, 4), found.interval
+                estimate = mean_interval(values)
+                means[variant][name] = round(estimate.mean, 4)
+                intervals[variant][name] = estimate.interval
     gain = mean_interval([row["learned"]["psnr"] - row["vectors"]["psnr"] for row in rows])
     parts = rows[0]["bits_per_pixel"]
     rates = {
         part: {name: float(np.mean([row["bits_per_pixel"][part][name] for row in rows])) for name in parts[part]}
         for part in parts
     }
-    gained = {"mean": round(gain.mean, 4), "ci": gain.interval}
-    return {"ways": means, "ci": intervals, "ci_method": METHOD, "gain": gained, "bits_per_pixel": rates}
+    return {
+        "ways": means,
+        "ci": intervals,
+        "ci_method": METHOD,
+        "gain": {"mean": round(gain.mean, 4), "ci": gain.interval},
+        "bits_per_pixel": rates,
+    }

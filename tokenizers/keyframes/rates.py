@@ -37,12 +37,12 @@ def stored_bpp(tokenizer: KeyframeTokenizer, codes: KeyframeCodes) -> dict[str, 
 
 def round_codes(codes: KeyframeCodes, step: float) -> KeyframeCodes:
     """Return continuous parts at multiples of `step` standard deviations, as they are when coded; tokens stay."""
-    changed = {}
+    rounded = {}
     if codes.key_indices is None:
-        changed["key_latents"] = (codes.key_latents / step).round() * step
+        rounded["key_latents"] = (codes.key_latents / step).round() * step
     if codes.motion_indices is None:
-        changed["motion_latents"] = (codes.motion_latents / step).round() * step
-    return replace(codes, **changed)
+        rounded["motion_latents"] = (codes.motion_latents / step).round() * step
+    return replace(codes, **rounded)
 
 
 def code_part(
@@ -76,7 +76,7 @@ def vector_bits(field: Float[Tensor, "1 2 m i j"]) -> float:
 
     An adaptive order-0 coder codes them, ranges included.
 
-    That is without prediction from neighbours, which a codec would have: an upper bound.
+    That is without prediction from neighbors, which a codec would have: an upper bound.
     """
     bits = 0.0
     for part in rearrange((QUARTER * field).round(), "1 d m i j -> d (m i j)").cpu().numpy().astype(np.int64):

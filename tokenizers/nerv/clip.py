@@ -1,4 +1,4 @@
-"""ClipFit: a clip as quantized weights and embeddings, what it costs in bits, and its frames again."""
+"""ClipNeRV: a clip as quantized weights and embeddings, what it costs in bits, and its frames again."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class ClipNeRV:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitCost:
+class NeRVCost:
     """Bits of a fitted clip. raw: every value in `bits` bits. entropy: order 0, a tensor at a time, tables not counted:
     a bound. coded: what the file's tensors take, `weights` and `embeddings` of it. All but `weights` and `embeddings`
     hold the ranges of the tensors too."""
@@ -89,14 +89,14 @@ class FitCost:
     embeddings: int
 
 
-def cost_of(fit: ClipNeRV) -> FitCost:
+def cost_of(clip: ClipNeRV) -> NeRVCost:
     """Return what a clip costs."""
-    weights, embeddings = fit.symbols()
-    tensors = [*fit.weights.values(), fit.embeddings]
+    weights, embeddings = clip.symbols()
+    tensors = [*clip.weights.values(), clip.embeddings]
     ranges = RANGE_BITS * len(tensors)
     coded = [8 * len(code_symbols(part)) for part in (weights, embeddings)]
-    return FitCost(
-        raw=fit.bits * (len(weights) + len(embeddings)) + ranges,
+    return NeRVCost(
+        raw=clip.bits * (len(weights) + len(embeddings)) + ranges,
         entropy=sum(t.codes.numel() * entropy(t.codes.flatten().numpy()) for t in tensors) + ranges,
         coded=sum(coded) + ranges,
         weights=coded[0],

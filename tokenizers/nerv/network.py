@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.errors import VidgenError
+from vidgen.tokenizers.encoded import latent_size
 
 SMALLEST_SIDE = 4  # pixels
 ENCODER_WIDTH = 64
@@ -42,14 +43,14 @@ class NeRVConfig:
             raise ValueError(f"sizes {sizes} must be 1 or more, kernels {kernels} odd, reduction {self.reduction} >= 1")
 
     @property
-    def ratio(self) -> int:
+    def spatial_compression_ratio(self) -> int:
         """Pixels on each axis that one cell of an embedding stands for."""
         return prod(self.strides)
 
     @property
     def grid(self) -> tuple[int, int]:
         """Height and width of an embedding; what sticks out of the frame below and on the right is cut off."""
-        return -(-self.height // self.ratio), -(-self.width // self.ratio)
+        return latent_size(self.height, self.width, self.spatial_compression_ratio)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -142,8 +143,9 @@ class NeRVEncoder(nn.Module):
 
     def forward(self, frames: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b e i j"]:
         """Return the embeddings of frames, whose edges are repeated to fill the grid."""
-        (i, j), ratio = self.config.grid, self.config.ratio
-        below, right = i * ratio - frames.shape[2], j * ratio - frames.shape[3]
+        rows, cols = self.config.grid
+        ratio = self.config.spatial_compression_ratio
+        below, right = rows * ratio - frames.shape[2], cols * ratio - frames.shape[3]
         return self.out(self.layers(F.pad(frames, (0, right, 0, below), mode="replicate")))
 
 

@@ -67,12 +67,12 @@ def decode_symbols(data: bytes, count: int) -> UInt8[np.ndarray, " n"]:
     """Return the symbols of `code_symbols`. Raises ValueError for data of another count, cut short or damaged."""
     coder = zlib.decompressobj()
     try:
-        found = coder.decompress(data, count + 1)
+        symbols = coder.decompress(data, count + 1)
     except zlib.error as error:
         raise ValueError(str(error)) from None
-    if len(found) != count or not coder.eof or coder.unused_data:
-        raise ValueError(f"{len(found)} symbols decoded, {count} expected")
-    return np.frombuffer(found, np.uint8)
+    if len(symbols) != count or not coder.eof or coder.unused_data:
+        raise ValueError(f"{len(symbols)} symbols decoded, {count} expected")
+    return np.frombuffer(symbols, np.uint8)
 
 
 def largest_coded_bits(count: int) -> int:

@@ -65,15 +65,18 @@ def stack_chunks(
     first = next(frames, None)
     if first is None:
         return
-    chosen, rate = plan(tokenizer, *first.shape[:2]), tokenizer.config.temporal_compression_ratio
-    ahead, count = [first], 1 + (chosen.latents - 1) * rate
+    planned = plan(tokenizer, *first.shape[:2])
+    rate = tokenizer.config.temporal_compression_ratio
+    count = 1 + (planned.latents - 1) * rate
+    ahead = [first]
     while ahead:
         waiting = [*ahead, *islice(frames, count - 1)]
-        ahead, count = list(islice(frames, 1)), chosen.latents * rate
+        ahead = list(islice(frames, 1))
+        count = planned.latents * rate
         stacked = np.stack(waiting)
         del waiting
         # Nameless, and so no longer held here when the next chunk is made.
-        yield to_tensor(stacked)[None].to(tokenizer.device), not ahead, chosen
+        yield to_tensor(stacked)[None].to(tokenizer.device), not ahead, planned
         del stacked
 
 
@@ -116,8 +119,8 @@ def to_pixels(x: Float[Tensor, "3 k H W"]) -> Float[Tensor, "3 k H W"]:
 def encode_tokens(tokenizer: VideoTokenizer, frames: Frames, plan: Planner = plan_by_pixels) -> Iterator[Tokens]:
     """Yield the clip's latents and indices, in pieces as they become complete; together they are those of `encode`."""
     state = None
-    for chunk, last, chosen in stack_chunks(frames, tokenizer, plan):
-        tokens, state = encode_step(tokenizer, chunk, state, last, chosen)
+    for chunk, last, planned in stack_chunks(frames, tokenizer, plan):
+        tokens, state = encode_step(tokenizer, chunk, state, last, planned)
         del chunk
         yield tokens
 
@@ -159,16 +162,19 @@ def decode_stream(
     more are read and decoded than it and the decoder's memory of the past need; its frames are those that decoding
     the whole gives. Raises ValueError for a part that is empty or reaches out of the clip.
     """
-    rate, stop = tokenizer.config.temporal_compression_ratio, num_frames if stop is None else stop
+    stop = num_frames if stop is None else stop
     if not 0 <= start < stop <= num_frames:
         raise ValueError(f"frames {start} to {stop} are no part of a clip of {num_frames}")
     read = latents if callable(latents) else lambda a, b: latents[:, :, a:b]
-    chosen, end = plan(tokenizer, height, width), tokenizer.latent_frames(stop)
-    first, state = first_latent_for(tokenizer, start), None
-    at = first * rate  # the frame that comes next: a latent's last frame, for the first one decoded
-    for low in range(first, end, chosen.latents):
-        z = read(low, min(low + chosen.latents, end)).to(tokenizer.device)
-        x, state = decode_step(tokenizer, z, state, chosen)
+    planned = plan(tokenizer, height, width)
+    first, end = first_latent_for(tokenizer, start), tokenizer.latent_frames(stop)
+    state = None
+    at = (
+        first * tokenizer.config.temporal_compression_ratio
+    )  # the frame that comes next: a latent's last frame, for the first one decoded
+    for low in range(first, end, planned.latents):
+        z = read(low, min(low + planned.latents, end)).to(tokenizer.device)
+        x, state = decode_step(tokenizer, z, state, planned)
         frames = to_pixels(x[0, :, max(0, start - at) : max(0, stop - at), :height, :width])
         at += x.shape[2]
         del x
@@ -183,9 +189,9 @@ def reconstruct_tokens(
 ) -> Iterator[tuple[Float[Tensor, "3 k h w"], Float[Tensor, "3 k h w"], Tokens]]:
     """Yield (original, reconstruction, the tokens in between), pixels in [-1, 1], some frames at a time, in order."""
     state = decoding = None
-    for chunk, last, chosen in stack_chunks(frames, tokenizer, plan):
-        tokens, state = encode_step(tokenizer, chunk, state, last, chosen)
-        x, decoding = decode_step(tokenizer, tokens.latents, decoding, chosen)
+    for chunk, last, planned in stack_chunks(frames, tokenizer, plan):
+        tokens, state = encode_step(tokenizer, chunk, state, last, planned)
+        x, decoding = decode_step(tokenizer, tokens.latents, decoding, planned)
         _, _, k, height, width = chunk.shape
         x = to_pixels(x[0, :, :k, :height, :width])
         yield chunk[0], x, tokens

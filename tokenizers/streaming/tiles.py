@@ -112,7 +112,7 @@ def cut_frame(rows: int, cols: int, tiles: Tiles, halo: Halo | None) -> Grid:
 def ramp(segment: Segment, scale: int) -> Float[Tensor, " n"]:
     """Return the weights of a blended tile along an axis: 1, and linear over each overlap with a neighbor.
 
-    An overlap reaches as far into the tile as out of it, so the weights of two neighbours sum to 1.
+    An overlap reaches as far into the tile as out of it, so the weights of two neighbors sum to 1.
     """
     weights = torch.ones(segment.outer * scale)
     overlaps = ((segment.start - segment.outer_start, False), (segment.outer_stop - segment.stop, True))

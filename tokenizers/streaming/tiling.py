@@ -1,4 +1,4 @@
-"""One chunk of a clip, tile by tile: exactly, where layers see a bounded neighbourhood, or blended where they do not.
+"""One chunk of a clip, tile by tile: exactly, where layers see a bounded neighborhood, or blended where they do not.
 
 The streaming state between chunks of exact tiles is the untiled state, so that chunks of one clip may be tiled
 differently, or not at all.
@@ -60,7 +60,7 @@ def crop(whole: Tensor, rows: Segment, cols: Segment, grid: Grid) -> Tensor:
 class _StateCanvas:
     """The streaming state of the whole frame: the one before, with the tiles' own put into its place.
 
-    A tile's neighbours still need the state before it, so it waits until no tile to come reaches that far up. Two
+    A tile's neighbors still need the state before it, so it waits until no tile to come reaches that far up. Two
     states of the whole frame are never held: at high resolutions they would take more than all else.
     """
 
