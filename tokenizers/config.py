@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import nn
 
 from vidgen.errors import VidgenError
-from vidgen.tokenizers.backbones.registry import BACKBONE_SETTINGS, BACKBONES
-from vidgen.tokenizers.bottlenecks import build_bottleneck, describe_size
-
-FRONT_ENDS = ("patch", "haar")
-CONVOLUTIONS = ("full", "factorised")
+from vidgen.tokenizers.backbones.convolutional import FRONT_ENDS
+from vidgen.tokenizers.backbones.convolutions import CONVOLUTIONS
+from vidgen.tokenizers.backbones.registry import BACKBONES, NetworkShape
+from vidgen.tokenizers.bottlenecks import BOTTLENECKS, build_bottleneck, describe_size
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerConfig:
-    """Shape of a tokenizer. Ratios follow: time patch_t * 2^sum(temporal), space patch * 2^(len(widths) - 1).
+    """Shape of a tokenizer. Compression ratios follow from it: patch_t * 2^sum(temporal) in time, and in space
+    patch * 2^(len(widths) - 1).
 
     `codebook_size` is for vq and residual, `levels` (one a latent channel) for fsq and residual, `quantizers` for
     residual; lfq and bsq have 2^latent_channels codes. Of kl, `plain_logvar` says that the encoder gives the
@@ -54,15 +55,16 @@ class TokenizerConfig:
     shortcuts: bool = False
 
     def __post_init__(self) -> None:
-        self._bottleneck_on_meta()
+        hidden_channels = self._bottleneck_on_meta().channels_in
         choices = {"backbone": tuple(BACKBONES), "front_end": FRONT_ENDS, "convolution": CONVOLUTIONS}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
+        for name, options in choices.items():
+            if getattr(self, name) not in options:
                 kind = f"{name} kind" if name == "convolution" else name
-                raise VidgenError(f"{kind} {getattr(self, name)!r} is unknown; choose one of {', '.join(known)}")
+                raise VidgenError(f"{kind} {getattr(self, name)!r} is unknown; choose one of {', '.join(options)}")
         self._check_counts()
         self._check_ratios()
-        self._check_backbone()
+        self._check_settings()
+        BACKBONES[self.backbone].check(self._shape(hidden_channels), **self._settings)
 
     def _check_counts(self) -> None:
         for name in ("patch_t", "patch", "encoder_blocks", "decoder_blocks", "head_dim", "window", "time_window"):
@@ -70,14 +72,14 @@ class TokenizerConfig:
                 raise VidgenError(f"{name}={getattr(self, name)!r} is not a whole number from 1; give one")
         if not self.widths or not all(is_count(width) for width in self.widths):
             raise VidgenError(f"widths={self.widths!r}: give a whole number from 1 for each stage, e.g. (96, 144)")
-        wide = self.decoder_widths
-        if wide and (len(wide) != len(self.widths) or not all(is_count(width) for width in wide)):
+        widths = self.decoder_widths
+        if widths and (len(widths) != len(self.widths) or not all(is_count(width) for width in widths)):
             raise VidgenError(
-                f"decoder_widths={wide!r}: give a whole number from 1 for each of {len(self.widths)} stages, or none"
+                f"decoder_widths={widths!r}: give a whole number from 1 for each of {len(self.widths)} stages, or none"
             )
 
     def _check_ratios(self) -> None:
-        """Every power of two in time and in space is there, and any whole number where the patch holds the rest."""
+        """Raise VidgenError for steps in time that do not match the stages, and for patches that have no wavelets."""
         if len(self.temporal) != len(self.widths) - 1:
             raise VidgenError(
                 f"temporal={self.temporal}: {len(self.widths)} widths halve height and width "
@@ -90,65 +92,70 @@ class TokenizerConfig:
                     f"{name}={size}: front_end 'haar' needs a power of two; choose one, or front_end 'patch'"
                 )
 
-    def _check_backbone(self) -> None:
-        for backbone, names in BACKBONE_SETTINGS.items():
-            for setting in fields(self):
-                value = getattr(self, setting.name)
-                if backbone != self.backbone and setting.name in names and value != setting.default:
-                    raise VidgenError(
-                        f"backbone {self.backbone!r} has no {setting.name} (given: {value}); leave it out"
-                    )
-        if self.backbone == "wan":
-            self._check_wan()
-        if self.backbone == "transformer":
-            odd = [width for width in (*self.widths, *self.decoder_widths) if width % self.head_dim]
-            if odd or self.head_dim % 4:
-                raise VidgenError(
-                    f"widths={self.widths} with head_dim={self.head_dim}: a transformer needs head_dim a multiple of 4 "
-                    "and widths multiples of head_dim, e.g. widths=(384,) with head_dim=64"
-                )
+    def _check_settings(self) -> None:
+        """Raise VidgenError for a setting that only another backbone has."""
+        foreign = set().union(*(backbone.settings for backbone in BACKBONES.values())) - set(self._settings)
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if setting.name in foreign and value != setting.default:
+                raise VidgenError(f"backbone {self.backbone!r} has no {setting.name} (given: {value}); leave it out")
 
-    def _check_wan(self) -> None:
-        if (self.patch_t, self.front_end) != (1, "patch"):
-            raise VidgenError(
-                f"backbone 'wan' with patch_t={self.patch_t} and front_end {self.front_end!r}: its first frame is a "
-                "latent of its own; set patch_t=1 and front_end='patch', and halve time by `temporal`"
-            )
-        for name in ("widths", "decoder_widths"):
-            widths = getattr(self, name) or self.widths
-            if not self.shortcuts and any(width % 2 for width in widths[1:]):
-                raise VidgenError(f"{name}={widths}: backbone 'wan' halves widths on the way up; make them even")
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """The settings of the backbone."""
+        return {name: getattr(self, name) for name in BACKBONES[self.backbone].settings}
+
+    def _shape(self, hidden_channels: int) -> NetworkShape:
+        return NetworkShape(
+            patch_channels=3 * self.patch_t * self.patch**2,
+            hidden_channels=hidden_channels,
+            latent_channels=self.latent_channels,
+            encoder_widths=self.widths,
+            decoder_widths=self.decoder_widths or self.widths,
+            temporal=self.temporal,
+            encoder_blocks=self.encoder_blocks,
+            decoder_blocks=self.decoder_blocks,
+            patch_t=self.patch_t,
+            front_end=self.front_end,
+        )
 
     @property
     def temporal_compression_ratio(self) -> int:
+        """Frames that one latent frame stands for, but for the first."""
         return self.patch_t * 2 ** sum(self.temporal)
 
     @property
     def spatial_compression_ratio(self) -> int:
+        """Pixels that one latent cell stands for, in height and in width."""
         return self.patch * 2 ** (len(self.widths) - 1)
 
     @property
     def lead(self) -> int:
         """How many times a clip's first frame stands before itself to fill the patch of a latent, which is its own."""
-        return 0 if self.backbone == "wan" else self.temporal_compression_ratio - 1
+        return 0 if BACKBONES[self.backbone].lone_first else self.temporal_compression_ratio - 1
 
     @property
     def name(self) -> str:
+        """Bottleneck, compression ratios in time and space, and channels or codes."""
         ratios = f"{self.temporal_compression_ratio}x{self.spatial_compression_ratio}x{self.spatial_compression_ratio}"
         return f"{self.bottleneck}_causal_{ratios}_{describe_size(self._bottleneck_on_meta(), self.latent_channels)}"
 
+    def build_networks(self, hidden_channels: int) -> tuple[nn.Module, nn.Module]:
+        """Return encoder and decoder around a bottleneck that takes `hidden_channels`."""
+        return BACKBONES[self.backbone].build(self._shape(hidden_channels), **self._settings)
+
     def build_bottleneck(self) -> nn.Module:
-        """The bottleneck of these settings. Raises VidgenError where they are not those that it needs."""
-        names = ("codebook_size", "levels", "quantizers", "plain_logvar")
-        settings = {name: getattr(self, name) for name in names}
+        """Return the bottleneck. Raises VidgenError where the settings are not those that it needs."""
+        names = {name for bottleneck in BOTTLENECKS.values() for name in bottleneck.settings}
+        settings = {setting.name: getattr(self, setting.name) for setting in fields(self) if setting.name in names}
         return build_bottleneck(self.bottleneck, self.latent_channels, **settings)
 
     def _bottleneck_on_meta(self) -> nn.Module:
-        """The bottleneck without weights: the checks of its settings, and what they come to."""
+        """Return the bottleneck without weights, which checks its settings and knows its size."""
         with torch.device("meta"):
             return self.build_bottleneck()
 
 
 def is_count(value: object) -> bool:
-    """Whether `value` is a whole number from 1."""
+    """Return whether `value` is a whole number from 1."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -15,9 +15,12 @@ MOST_CODES = 2**24  # integers that float32, which features are kept in, tells a
 
 
 def encoding_feature_info(config: TokenizerConfig, scales: Sequence[Scale], bottleneck: nn.Module) -> list[FeatureInfo]:
-    """Every layer of the encoder; "encoder.out", which the bottleneck is given; what the bottleneck makes beside its
+    """Return every layer of encoding in the order that they run.
+
+    They are the encoder's layers; "encoder.out", which the bottleneck takes; what the bottleneck makes beside its
     latents, the log-variance of a Gaussian posterior (whose mean is the latents) or the indices of codes, where there
-    are no more than float32 holds; and the latents."""
+    are no more than float32 holds; and the latents.
+    """
     t, s = config.patch_t, config.patch
     layers = [
         FeatureInfo(

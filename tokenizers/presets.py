@@ -8,7 +8,7 @@ two cores: what a choice costs, and how fast it starts to learn. docs/measuremen
 
 from typing import Any
 
-from vidgen.tokenizers.model import TokenizerConfig
+from vidgen.tokenizers.config import TokenizerConfig
 
 CODES_64K: dict[str, Any] = {"bottleneck": "fsq", "latent_channels": 6, "levels": (8, 8, 8, 5, 5, 5)}
 WAN: dict[str, Any] = {
@@ -63,7 +63,7 @@ PRESETS: dict[str, TokenizerConfig] = {
     "kl_causal_4x8x8_16ch_transformer": TokenizerConfig(  # 23.21 dB, 0.173 b/px, 198 s
         backbone="transformer", patch=8, widths=(384,), temporal=(), encoder_blocks=4, decoder_blocks=6
     ),
-    # Wan's autoencoders, untrained; tokenizers/published reads their checkpoints
+    # Wan's autoencoders, untrained; vidgen/pipelines/wan reads their checkpoints
     "kl_causal_4x8x8_16ch_wan": TokenizerConfig(patch=1, widths=(96, 192, 384, 384), **WAN),  # 2.1; not measured
     "kl_causal_4x16x16_48ch_wan": TokenizerConfig(  # 2.2; not measured
         latent_channels=48,

@@ -130,7 +130,7 @@ def tokenizer_gflops(tokenizer: VideoTokenizer, way: Way, clip: ClipSize) -> flo
         shadow = type(tokenizer)(tokenizer.config).eval()
     if way == "encode":
         video = torch.empty(1, 3, clip.frames, clip.height, clip.width, device="meta")
-        return count_gflops(lambda: shadow._encode_hidden(video, None, last=True))
+        return count_gflops(lambda: shadow.encode_hidden(video, None, last=True))
     latents = torch.empty(1, tokenizer.config.latent_channels, *clip.latents, device="meta")
     return count_gflops(lambda: shadow.decode_chunk(latents))
 

@@ -18,7 +18,7 @@ class FrameTokenizer(VideoTokenizer):
         super().__init__(CONFIG)
         self.spoiled, self.offset = spoiled, offset
 
-    def _encode_hidden(self, video: Tensor, state: StreamState | None, last: bool) -> tuple[Tensor, StreamState]:
+    def encode_hidden(self, video: Tensor, state: StreamState | None, last: bool) -> tuple[Tensor, StreamState]:
         if state is None:
             video = torch.cat([video[:, :, :1].expand(-1, -1, RATE - 1, -1, -1), video], dim=2)
         elif state.pending is not None:

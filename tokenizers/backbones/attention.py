@@ -22,7 +22,9 @@ QUERY_FRAMES = 32  # frames of queries at once: the scores of a long chunk are n
 
 
 def rotary_angles(positions: Float[Tensor, " n"], pairs: int) -> Float[Tensor, "n p"]:
-    """Angles of positions on one axis, `pairs` wavelengths spaced geometrically over `WAVELENGTHS` (Su et al. 2021).
+    """Return angles of positions on one axis, `pairs` wavelengths spaced geometrically over `WAVELENGTHS`.
+
+    Rotary position embedding of Su et al. 2021.
 
     In float64: only then do angles of other positions with the same differences give the same result.
     """
@@ -45,9 +47,11 @@ class FrameAttention(nn.Module):
 
     @property
     def branch_end(self) -> nn.Module:
+        """The layer with the branch's last weights."""
         return self.attention.out
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b c t h w"]:
+        """Return `x` plus attention within each frame; nothing is kept in `stream`."""
         b, _, _, h, _ = x.shape
         y = self.attention(self.norm(rearrange(x, "b c t h w -> (b t) (h w) c")))
         return x + rearrange(y, "(b t) (h w) c -> b c t h w", b=b, h=h)
@@ -68,9 +72,11 @@ class WindowAttention(nn.Module):
 
     @property
     def branch_end(self) -> nn.Module:
+        """The layer with the branch's last weights."""
         return self.attention.out
 
     def forward(self, x: Float[Tensor, "b t h w d"]) -> Float[Tensor, "b t h w d"]:
+        """Return `x` plus attention within each window."""
         b, _, h, w, _ = x.shape
         q, k, v = self.attention.project(rearrange(self.norm(x), "b t h w d -> (b t) (h w) d"))
         angles = self._angles(h, w, x.device)
@@ -80,8 +86,11 @@ class WindowAttention(nn.Module):
         return x + rearrange(y, "(b t) (h w) d -> b t h w d", b=b, h=h)
 
     def _angles(self, h: int, w: int, device: torch.device) -> Float[Tensor, "hw p"]:
-        """Half of the pairs turn with the row, half with the column; counted from the window's border, not the
-        frame's, which is the same to rounding and keeps tiles of a frame equal to it."""
+        """Return rotary angles: half of the pairs turn with the row, half with the column.
+
+        They are counted from the window's border, not the frame's, which is the same to rounding and keeps tiles of a
+        frame equal to it.
+        """
         pairs = self.attention.head_dim // 4
         rows, cols = (
             rotary_angles((torch.arange(n, device=device) - self.offset) % self.window, pairs) for n in (h, w)
@@ -107,24 +116,26 @@ class CausalAttention(nn.Module):
 
     @property
     def branch_end(self) -> nn.Module:
+        """The layer with the branch's last weights."""
         return self.attention.out
 
     def forward(self, x: Float[Tensor, "b t h w d"], stream: Stream) -> Float[Tensor, "b t h w d"]:
+        """Return `x` plus attention of each position over its past, and leave the last keys and values in `stream`."""
         b, t, h, w, _ = x.shape
         q, k, v = self.attention.project(rearrange(self.norm(x), "b t h w d -> (b h w) t d"))
         k, v = self._with_past(torch.stack([k, v]), (b, h, w), stream)
         parts = []
         for start in range(0, t, QUERY_FRAMES):
             stop = min(start + QUERY_FRAMES, t)
-            seen = slice(start, stop + self.context)  # of keys: the context lies before the first
-            parts.append(self._attend(q[:, :, start:stop], k[:, :, seen], v[:, :, seen]))
+            keys = slice(start, stop + self.context)  # the context lies before the first
+            parts.append(self._attend(q[:, :, start:stop], k[:, :, keys], v[:, :, keys]))
         y = self.attention.out(rearrange(torch.cat(parts, dim=2), "n k t d -> n t (k d)"))
         return x + rearrange(y, "(b h w) t d -> b t h w d", b=b, h=h)
 
     def _with_past(
         self, kv: Float[Tensor, "s n heads t d"], space: tuple[int, int, int], stream: Stream
     ) -> Float[Tensor, "s n heads m d"]:
-        """Keys and values of the context and of these frames; those that the next chunk needs go into the stream."""
+        """Return keys and values of the context and of these frames, and leave the next context in the stream."""
         if self.context == 0:
             return kv
         b, h, w = space
@@ -145,7 +156,7 @@ class CausalAttention(nn.Module):
     def _attend(
         self, q: Float[Tensor, "n heads t d"], k: Float[Tensor, "n heads m d"], v: Float[Tensor, "n heads m d"]
     ) -> Float[Tensor, "n heads t d"]:
-        """Query i sees keys i to i + context."""
+        """Return attention in which query i sees keys i to i + context."""
         count = k.shape[2]
         angles = rotary_angles(torch.arange(count, device=q.device), self.attention.head_dim // 2)
         q, k = apply_rotary_angles(q, angles[self.context :]), apply_rotary_angles(k, angles)

@@ -1,11 +1,11 @@
 """The causal encoder and decoder: a fixed patch or Haar front end, stages of blocks, one rate change a stage.
 
-The blocks are convolutional or of a transformer (`blocks.py`); all else is the same for both.
+The blocks are convolutional or of a transformer; all else is the same for both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 
@@ -16,17 +16,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.tokenizers.backbones.attention import FrameAttention
-from vidgen.tokenizers.backbones.blocks import MakeBlock
-from vidgen.tokenizers.backbones.convolutions import CausalConv3d, ChannelNorm, Stream
+from vidgen.tokenizers.backbones.convolutions import CausalConv3d, ChannelNorm, PointwiseConv3d, Stream
 from vidgen.tokenizers.backbones.resampling import Downsample, Upsample
 
 # Tables are worked out here even for a model that is made on `meta`, to be loaded: arithmetic there would import all of
 # torch's compiler, a second and 140 MiB.
 TABLES = "cpu"
+FRONT_ENDS = ("patch", "haar")
+# A block of these channels in and out; the last argument is its index among all blocks of its network.
+MakeBlock = Callable[[int, int, int], nn.Module]
 
 
 def haar_matrix(n: int) -> Float[Tensor, "n n"]:
-    """Orthonormal Haar packet of `n` = 2^k samples: every row has entries +-n^-1/2 (Haar 1910; Walsh order 2^k)."""
+    """Return the orthonormal Haar packet of `n` = 2^k samples: every row has entries +-n^-1/2.
+
+    Haar 1910, in Walsh order 2^k. Raises ValueError for another `n`.
+    """
     if n < 1 or n & (n - 1):
         raise ValueError(f"a Haar front end needs patch sizes that are powers of two, not {n}")
     exact = {"dtype": torch.float64, "device": TABLES}
@@ -44,8 +49,8 @@ class FrontEnd(nn.Module):
 
     def __init__(self, kind: str, patch_t: int, patch: int) -> None:
         super().__init__()
-        if kind not in ("patch", "haar"):
-            raise ValueError(f"front end {kind!r} is not one of 'patch', 'haar'")
+        if kind not in FRONT_ENDS:
+            raise ValueError(f"front end {kind!r} is not one of {', '.join(FRONT_ENDS)}")
         self.patch_t, self.patch, self.kind = patch_t, patch, kind
         size = patch_t * patch * patch
         if kind == "haar":
@@ -55,6 +60,7 @@ class FrontEnd(nn.Module):
             self.register_buffer("basis", torch.eye(size, dtype=torch.float64, device=TABLES))
 
     def forward(self, x: Float[Tensor, "b c T H W"]) -> Float[Tensor, "b d t h w"]:
+        """Return a clip's patches as channels, in the basis of the front end."""
         axes = {"p": self.patch_t, "q": self.patch, "r": self.patch}
         x = rearrange(x, "b c (t p) (h q) (w r) -> b t h w c (p q r)", **axes)
         if self.kind == "haar":
@@ -62,6 +68,7 @@ class FrontEnd(nn.Module):
         return rearrange(x, "b t h w c k -> b (c k) t h w")
 
     def inverse(self, x: Float[Tensor, "b d t h w"]) -> Float[Tensor, "b c T H W"]:
+        """Return the clip of such patches: the inverse of `forward`."""
         axes = {"p": self.patch_t, "q": self.patch, "r": self.patch}
         x = rearrange(x, "b (c k) t h w -> b t h w c k", k=self.basis.shape[0])
         if self.kind == "haar":
@@ -78,11 +85,12 @@ class Output(nn.Module):
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
-        self.skip = nn.Conv3d(c_in, c_out, 1)
+        self.skip = PointwiseConv3d(c_in, c_out)
         self.norm = ChannelNorm(c_in)
         self.conv = CausalConv3d(c_in, c_out, (1, 3, 3))
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b d t h w"]:
+        """Return the projection of `x` plus the convolution of its normalized self."""
         return self.skip(x) + self.conv(F.silu(self.norm(x)), stream)
 
 
@@ -114,7 +122,7 @@ class Encoder(nn.Module):
         attention: bool = False,
     ) -> None:
         super().__init__()
-        self.conv_in = nn.Conv3d(c_in, widths[0], 1)
+        self.conv_in = PointwiseConv3d(c_in, widths[0])
         layers: list[nn.Module] = []
         self.scales: list[Scale] = []
         t = s = 1
@@ -133,7 +141,7 @@ class Encoder(nn.Module):
         self.out = Output(widths[-1], c_out)
 
     def iter_features(self, x: Float[Tensor, "b c T H W"], stream: Stream) -> Iterator[tuple[str, Tensor]]:
-        """Every intermediate with its name, in order; the last one is the output (b, c_out, t, h, w)."""
+        """Yield every intermediate with its name, in order; the last one is the output (b, c_out, t, h, w)."""
         x = self.conv_in(x)
         for i, layer in enumerate(self.layers):
             x = layer(x, stream)
@@ -141,6 +149,7 @@ class Encoder(nn.Module):
         yield "encoder.out", self.out(x, stream)
 
     def forward(self, x: Float[Tensor, "b c T H W"], stream: Stream) -> Float[Tensor, "b d t h w"]:
+        """Return the bottleneck's input for patches."""
         for _, out in self.iter_features(x, stream):  # noqa: B007 (the last one is the output)
             pass
         return out
@@ -171,6 +180,7 @@ class Decoder(nn.Module):
         self.out = Output(widths[0], c_out)
 
     def forward(self, z: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b d T H W"]:
+        """Return the patches of latents."""
         z = self.conv_in(z, stream)
         for layer in self.layers:
             z = layer(z, stream)

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from vidgen.tokenizers.backbones.norms import RMSNorm, needs_gradient
 
+CONVOLUTIONS = ("full", "factorised")  # kinds of `CausalMix`
+
 
 @dataclass(kw_only=True)
 class Stream:
@@ -48,6 +50,7 @@ class CausalConv3d(nn.Conv3d):
         self.key = ""  # the layer's name in a Stream, set once by `name_layers`
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b d s h w"]:
+        """Return the convolution of these frames behind those that `stream` remembers."""
         if self.context == 0:
             return self._convolve(x)
         past = stream.past.get(self.key)
@@ -58,7 +61,10 @@ class CausalConv3d(nn.Conv3d):
         return self._remember(whole, stream)
 
     def fill(self, whole: Float[Tensor, "b c m h w"], stream: Stream) -> Float[Tensor, "b d s h w"]:
-        """The same, of frames behind `context` frames of room, which are filled in: nothing is copied but those."""
+        """Return what `forward` returns, of frames behind `context` frames of room, which are filled in.
+
+        So nothing is copied but those.
+        """
         if self.context == 0:
             return self._convolve(whole)
         room, past = whole[:, :, : self.context], stream.past.get(self.key)
@@ -74,18 +80,38 @@ class CausalConv3d(nn.Conv3d):
         return self._convolve(whole)
 
     def _convolve(self, x: Tensor) -> Tensor:
-        return convolve_frames(x, self) if self.kernel_size[0] == 1 else super().forward(x)
+        if self.kernel_size[0] == 1:
+            return convolve_frames(x, self)
+        y = super().forward(x)
+        # oneDNN and cuDNN give channels last where frames or weights have them so. PyTorch's own 3-D convolution, which
+        # a CPU runs where oneDNN has none (bfloat16 without AVX-512, float64, tiny inputs), gives channels first, and
+        # all layers behind it would read across memory. On `meta`, where tensors are only counted, `y` stays as it is.
+        channels_last = 1 in (x.stride(1), self.weight.stride(1)) and not x.is_meta
+        return y.contiguous(memory_format=torch.channels_last_3d) if channels_last else y
+
+
+class PointwiseConv3d(nn.Conv3d):
+    """A 1x1x1 convolution: one linear map of the channels of every position."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__(c_in, c_out, 1)
+
+    def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d t h w"]:
+        """Return the mapped channels, in the memory layout of `x`."""
+        return convolve_frames(x, self)
 
 
 def convolve_frames(x: Float[Tensor, "b c t h w"], layer: nn.Conv3d, tap: int = 0) -> Float[Tensor, "b d t i j"]:
-    """Each frame by itself through the kernel of `layer` at `tap` in time, as 2-D convolutions, which are faster."""
+    """Return each frame by itself through the kernel of `layer` at `tap` in time: 2-D convolutions are faster."""
     frames = rearrange(x, "b c t h w -> (b t) c h w")
     y = F.conv2d(frames, layer.weight[:, :, tap], layer.bias, layer.stride[1:], layer.padding[1:])
     return rearrange(y, "(b t) c h w -> b c t h w", b=len(x))
 
 
 def initialize(module: nn.Module) -> None:
-    """Variance-preserving start: normal weights of variance 1 / fan-in, zero biases, residual branches at a tenth.
+    """Initialize weights so that signals keep their variance: normal of variance 1 / fan-in, biases zero.
+
+    Residual branches start at a tenth.
 
     Signals then cross a fresh network at their own size (torch's default shrinks them threefold a layer), and the
     network starts nearly linear.
@@ -111,6 +137,7 @@ class ChannelNorm(nn.LayerNorm):
     """Layer normalization over the channels of each position: time is never mixed, so streaming stays exact."""
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        """Return `x` normalized over its channels."""
         # In channels_last_3d memory both moves are views and the normalized axis is contiguous.
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
@@ -120,24 +147,26 @@ class CausalMix(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, kind: str) -> None:
         super().__init__()
+        if kind not in CONVOLUTIONS:
+            raise ValueError(f"convolution kind {kind!r} is not one of {', '.join(CONVOLUTIONS)}")
         if kind == "full":
             self.layers = nn.ModuleList([CausalConv3d(c_in, c_out, (3, 3, 3))])
-        elif kind == "factorised":
-            self.layers = nn.ModuleList([CausalConv3d(c_in, c_out, (1, 3, 3)), CausalConv3d(c_out, c_out, (3, 1, 1))])
         else:
-            raise ValueError(f"convolution kind {kind!r} is not one of 'full', 'factorised'")
+            self.layers = nn.ModuleList([CausalConv3d(c_in, c_out, (1, 3, 3)), CausalConv3d(c_out, c_out, (3, 1, 1))])
 
     @property
     def context(self) -> int:
+        """Frames of the past that the first layer needs."""
         return self.layers[0].context
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b d t h w"]:
+        """Return `x` through all layers."""
         for layer in self.layers:
             x = layer(x, stream)
         return x
 
     def fill(self, whole: Float[Tensor, "b c m h w"], stream: Stream) -> Float[Tensor, "b d t h w"]:
-        """See `CausalConv3d.fill`."""
+        """Return what `forward` returns, without copying the frames: see `CausalConv3d.fill`."""
         x = self.layers[0].fill(whole, stream)
         for layer in self.layers[1:]:
             x = layer(x, stream)
@@ -147,14 +176,17 @@ class CausalMix(nn.Module):
 def activate_and_mix(
     norm: nn.Module, mix: CausalConv3d | CausalMix, x: Float[Tensor, "b c t h w"], stream: Stream
 ) -> Float[Tensor, "b d t h w"]:
-    """Norm, SiLU, convolution; without a gradient, root mean squares go straight to where the convolution reads."""
+    """Return norm, SiLU and convolution of `x`.
+
+    Without a gradient, root mean square norms write straight to where the convolution reads.
+    """
     if isinstance(norm, RMSNorm) and not needs_gradient(x, norm.weight):
         return mix.fill(norm.activate(x, room=mix.context), stream)
     return mix(F.silu(norm(x)), stream)
 
 
 def add(y: Float[Tensor, "b c t h w"], x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-    """The sum; in the memory of `y`, which nobody else has, where it can be."""
+    """Return x + y, in the memory of `y`, which nobody else has, where that can be."""
     return y.add_(x) if x.dtype == y.dtype and not needs_gradient(x, y) else x + y
 
 
@@ -165,13 +197,15 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.norm1, self.mix1 = norm(c_in), CausalMix(c_in, c_out, kind)
         self.norm2, self.mix2 = norm(c_out), CausalMix(c_out, c_out, kind)
-        self.skip = nn.Conv3d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+        self.skip = PointwiseConv3d(c_in, c_out) if c_in != c_out else nn.Identity()
 
     @property
     def branch_end(self) -> nn.Module:
+        """The layer with the branch's last weights."""
         return self.mix2.layers[-1]
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b d t h w"]:
+        """Return `x`, projected where the width changes, plus the two convolutions."""
         y = activate_and_mix(self.norm1, self.mix1, x, stream)
         y = activate_and_mix(self.norm2, self.mix2, y, stream)
         return add(y, self.skip(x))

@@ -17,18 +17,18 @@ BLOCK = 2**17
 
 
 def needs_gradient(*tensors: Tensor) -> bool:
-    """Whether a result of these is going to be differentiated."""
+    """Return whether a result of these is going to be differentiated."""
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 def normalize_into(y: Float[Tensor, "n c"], x: Float[Tensor, "n c"], scale: Float[Tensor, " c"]) -> None:
-    """SiLU of `x` over its root mean square times `scale`, into `y`: the region that `RMSNorm.compiled` is about."""
+    """Write SiLU of `x` over its root mean square times `scale` into `y`: what `RMSNorm.compiled` compiles."""
     y.copy_(F.silu(F.normalize(x.to(scale.dtype), dim=-1, eps=LEAST_NORM) * scale))
 
 
 @cache
 def compile_region(backend: str) -> Callable[..., None]:
-    """`normalize_into`, compiled once for all widths, lengths and sizes (torch.compile with dynamic shapes)."""
+    """Compile `normalize_into` once for all widths, lengths and sizes (torch.compile with dynamic shapes)."""
     return torch.compile(normalize_into, dynamic=True, fullgraph=True, backend=backend)
 
 
@@ -44,6 +44,7 @@ class RMSNorm(nn.Module):
         self.compiled = ""  # a backend of torch.compile for `activate`, or none
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        """Return `x` normalized, in its own dtype."""
         # In channels_last_3d memory both moves are views and the normalized axis is contiguous.
         wide = x.movedim(1, -1).to(torch.promote_types(x.dtype, torch.float32))
         return (F.normalize(wide, dim=-1, eps=LEAST_NORM) * self._scale(wide)).to(x.dtype).movedim(-1, 1)
@@ -53,7 +54,7 @@ class RMSNorm(nn.Module):
 
     @torch.no_grad()
     def activate(self, x: Float[Tensor, "b c t h w"], room: int = 0) -> Float[Tensor, "b c s h w"]:
-        """SiLU of the normalized frames, behind `room` frames in the same memory that are left to be filled.
+        """Return SiLU of the normalized frames, behind `room` frames in the same memory that are left to be filled.
 
         Block by block, so that what is wider than `x` never leaves the cache. It has no gradient.
         """
@@ -65,23 +66,23 @@ class RMSNorm(nn.Module):
             return whole
         wide = x.new_empty(max(1, BLOCK // c), c, dtype=torch.promote_types(x.dtype, torch.float32))
         scale = self._scale(wide)
-        for given, filled in zip(x, whole[:, :, room:], strict=True):
-            given, filled = given.movedim(0, -1).reshape(-1, c), filled.movedim(0, -1).view(-1, c)
+        for source, target in zip(x, whole[:, :, room:], strict=True):
+            rows, out = source.movedim(0, -1).reshape(-1, c), target.movedim(0, -1).view(-1, c)
             if self.compiled and not x.is_meta:
                 # Through `data`, as no views: what they are views of would be guarded, and compiled for, too.
-                compile_region(self.compiled)(filled.data, given.contiguous().data, scale)
+                compile_region(self.compiled)(out.data, rows.contiguous().data, scale)
                 continue
-            for source, target in zip(given.split(len(wide)), filled.split(len(wide)), strict=True):
-                y = wide[: len(source)].copy_(source)
+            for block, written in zip(rows.split(len(wide)), out.split(len(wide)), strict=True):
+                y = wide[: len(block)].copy_(block)
                 y.div_(torch.linalg.vector_norm(y, dim=-1, keepdim=True).clamp_min_(LEAST_NORM)).mul_(scale)
-                target.copy_(F.silu(y, inplace=True))
+                written.copy_(F.silu(y, inplace=True))
                 if x.is_meta:  # only sizes count there, and those of one block stand for all
                     break
         return whole
 
 
 def compile_norms(network: nn.Module, backend: str = "inductor") -> int:
-    """Compiles normalization and SiLU of every `RMSNorm` below `network` with torch.compile; how many there are.
+    """Compile normalization and SiLU of every `RMSNorm` below `network` with torch.compile; return how many there are.
 
     One region serves all of them, whatever the length and size of clips; it is compiled when it is first run. The
     convolutions, which a compiler leaves as they are, stay outside. `backend` "" goes back to the eager way.

@@ -16,7 +16,7 @@ TAPS_ON_ROWS = (((1.0, 0.0, 0.0), (0.0, 1.0, 1.0)), ((1.0, 1.0, 0.0), (0.0, 0.0,
 
 
 def double_and_convolve(x: Float[Tensor, "b c t h w"], layer: nn.Conv3d) -> Float[Tensor, "b d t i j"]:
-    """Height and width doubled by repetition, then the 1x3x3 `layer`, without making the large frames.
+    """Return height and width doubled by repetition, then the 1x3x3 `layer`, without making the large frames.
 
     Each of the four pixels that come of one has a 2x2 kernel over the small frames, its taps the sums of those of
     `layer` that fall on the same pixel (sub-pixel convolution, Shi et al. 2016, section 3.2): 2.25 times fewer
@@ -48,6 +48,7 @@ class HalveTime(nn.Module):
         self.conv = CausalConv3d(c, c, (3, 1, 1), stride_t=2)
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b c s h w"]:
+        """Return half as many frames, and leave the last of these in `stream`."""
         if not stream.starts:
             return self.conv(x, stream)
         first, rest = x[:, :, :1], x[:, :, 1:]
@@ -66,6 +67,7 @@ class DoubleTime(nn.Module):
         self.conv = CausalConv3d(c, 2 * c, (3, 1, 1))
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b c s h w"]:
+        """Return twice as many frames, and leave the last of these in `stream`."""
         if not stream.starts:
             return self._double(x, stream)
         first, rest = x[:, :, :1], x[:, :, 1:]
@@ -90,6 +92,7 @@ class Downsample(nn.Module):
         self.time = halve if temporal else None
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b c s i j"]:
+        """Return `x` at half the height and width, and in half the frames where time is halved."""
         x = convolve_frames(F.pad(x, (0, 1, 0, 1)), self.space)
         return x if self.time is None else self.time(x, stream)
 
@@ -107,6 +110,7 @@ class Upsample(nn.Module):
         self.space = nn.Conv3d(c_in, c_out, (1, 3, 3), padding=(0, 1, 1))
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b d s i j"]:
+        """Return `x` at twice the height and width, and in twice the frames where time is doubled."""
         if self.time is not None:
             x = self.time(x if isinstance(self.time, DoubleTime) else x.repeat_interleave(2, dim=2), stream)
         return double_and_convolve(x, self.space)

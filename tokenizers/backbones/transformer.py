@@ -16,8 +16,8 @@ class TransformerBlock(nn.Module):
 
     Space and time are attended to apart, as in C-ViViT (Villegas et al. 2022, Phenaki, section 2.1) and OmniTokenizer
     (Wang et al. 2024, section 3.1), here by turns rather than all of space first. Two differences: the past is
-    bounded, and the first frame has no embedding of its own, since it fills a patch by standing `temporal_compression_ratio` times.
-    A linear map comes first where the width changes.
+    bounded, and the first frame has no embedding of its own, since it is repeated to fill a patch. A linear map comes
+    first where the width changes.
     """
 
     def __init__(self, c_in: int, c_out: int, *, head_dim: int, window: int, shifted: bool, time_window: int) -> None:
@@ -30,9 +30,11 @@ class TransformerBlock(nn.Module):
 
     @property
     def branch_end(self) -> nn.Module:
+        """The layer with the branch's last weights."""
         return self.mlp.down
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b d t h w"]:
+        """Return `x` after attention in space, attention in time and the MLP."""
         x = self.widen(rearrange(x, "b c t h w -> b t h w c"))
         x = self.time(self.space(x), stream)
         x = x + self.mlp(self.norm(x))

@@ -18,6 +18,7 @@ from vidgen.models.attention import find_attention
 from vidgen.tokenizers.backbones.convolutional import Scale
 from vidgen.tokenizers.backbones.convolutions import (
     CausalConv3d,
+    PointwiseConv3d,
     ResidualBlock,
     Stream,
     activate_and_mix,
@@ -40,9 +41,11 @@ class PictureAttention(nn.Module):
 
     @property
     def branch_end(self) -> nn.Module:
+        """The layer with the branch's last weights."""
         return self.out
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b c t h w"]:
+        """Return `x` plus attention within each frame; nothing is kept in `stream`."""
         b, _, _, h, _ = x.shape
         y = self.to_qkv(rearrange(self.norm(x), "b c t h w -> (b t) (h w) c"))
         y = find_attention("auto")(*rearrange(y, "n l (s c) -> s n 1 l c", s=3))
@@ -64,6 +67,7 @@ class FoldedMean(nn.Module):
         self.c_out, self.t, self.s = c_out, t, s
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b d i j k"]:
+        """Return the means of folded cells; `stream` says whether the clip starts here."""
         if stream.starts and self.t > 1:
             x = F.pad(x, (0, 0, 0, 0, self.t - 1, 0))
         cells = {"p": self.t, "q": self.s, "r": self.s}
@@ -85,6 +89,7 @@ class UnfoldedRepeat(nn.Module):
         self.t, self.s, self.repeats = t, s, c_out * t * s * s // c_in
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b d i j k"]:
+        """Return the cells folded out; `stream` says whether the clip starts here."""
         cells = {"p": self.t, "q": self.s, "r": self.s}
         x = x.repeat_interleave(self.repeats, dim=1)
         x = rearrange(x, "b (d p q r) t h w -> b (t p) (h q) (w r) d", **cells).movedim(-1, 1)
@@ -100,6 +105,7 @@ class Stage(nn.Module):
         self.step, self.shortcut = step, shortcut
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b d i j k"]:
+        """Return `x` through the blocks and the step, plus the shortcut where there is one."""
         y = x
         for block in self.blocks:
             y = block(y, stream)
@@ -109,11 +115,12 @@ class Stage(nn.Module):
 
 
 def stage_blocks(c_in: int, c_out: int, count: int) -> list[nn.Module]:
+    """Return `count` residual blocks, the first of which changes the width."""
     return [ResidualBlock(c_in if j == 0 else c_out, c_out, "full", RMSNorm) for j in range(count)]
 
 
 def middle(width: int) -> list[nn.Module]:
-    """The layers at the lowest resolution."""
+    """Return the layers at the lowest resolution."""
     before, after = (ResidualBlock(width, width, "full", RMSNorm) for _ in range(2))
     return [before, PictureAttention(width), after]
 
@@ -127,6 +134,7 @@ class WanOutput(nn.Module):
         self.conv = CausalConv3d(c_in, c_out, KERNEL)
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b d t h w"]:
+        """Return the convolution of the normalized, activated `x`."""
         return activate_and_mix(self.norm, self.conv, x, stream)
 
 
@@ -160,10 +168,10 @@ class WanEncoder(nn.Module):
         self.scales += [scale] * 3
         self.layers = nn.ModuleList(layers)
         self.out = WanOutput(widths[-1], c_out)
-        self.mix = nn.Conv3d(c_out, c_out, 1)
+        self.mix = PointwiseConv3d(c_out, c_out)
 
     def iter_features(self, x: Float[Tensor, "b c T H W"], stream: Stream) -> Iterator[tuple[str, Tensor]]:
-        """Every intermediate with its name, in order; the last one is the output (b, c_out, t, h, w)."""
+        """Yield every intermediate with its name, in order; the last one is the output (b, c_out, t, h, w)."""
         x = self.conv_in(x, stream)
         for i, layer in enumerate(self.layers):
             x = layer(x, stream)
@@ -171,6 +179,7 @@ class WanEncoder(nn.Module):
         yield "encoder.out", self.mix(self.out(x, stream))
 
     def forward(self, x: Float[Tensor, "b c T H W"], stream: Stream) -> Float[Tensor, "b d t h w"]:
+        """Return the posterior's channels for pixels or patches."""
         for _, out in self.iter_features(x, stream):  # noqa: B007 (the last one is the output)
             pass
         return out
@@ -193,7 +202,7 @@ class WanDecoder(nn.Module):
         shortcuts: bool,
     ) -> None:
         super().__init__()
-        self.mix = nn.Conv3d(c_in, c_in, 1)
+        self.mix = PointwiseConv3d(c_in, c_in)
         self.conv_in = CausalConv3d(c_in, widths[-1], KERNEL)
         layers, before = middle(widths[-1]), widths[-1]
         for i in reversed(range(len(widths))):
@@ -210,6 +219,7 @@ class WanDecoder(nn.Module):
         self.out = WanOutput(widths[0], c_out)
 
     def forward(self, z: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b d T H W"]:
+        """Return the pixels or patches of latents."""
         z = self.conv_in(self.mix(z), stream)
         for layer in self.layers:
             z = layer(z, stream)

@@ -1,4 +1,4 @@
-"""Bottlenecks: what stands between encoder and decoder, by name, behind one interface and one result type.
+"""Bottlenecks between encoder and decoder, by name, behind one interface and one result type.
 
 Continuous: `ae`, `kl`. Discrete: `vq` and `residual` with learned codebooks (see `vector_quantizer`), `fsq`, `lfq`,
 `bsq` and `residual` with implicit ones (see `implicit_quantizers`).
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +33,7 @@ class AE(nn.Module):
         self.channels_in = latent_channels
 
     def forward(self, h: Tensor, *, sample: bool = False, generator: torch.Generator | None = None) -> BottleneckOutput:
+        """Return `h` as the latents; there is nothing to `sample`."""
         return BottleneckOutput(latents=h)
 
 
@@ -47,6 +50,7 @@ class KL(nn.Module):
         self.start, self.bounds = (0.0, (-30.0, 20.0)) if plain_logvar else (LOGVAR_START, (-20.0, 10.0))
 
     def forward(self, h: Tensor, *, sample: bool = False, generator: torch.Generator | None = None) -> BottleneckOutput:
+        """Return mode or draw, the posterior, and `kl`, its mean divergence from the standard normal in nats."""
         mean, logvar = h.to(torch.promote_types(h.dtype, torch.float32)).chunk(2, dim=1)
         posterior = Gaussian(mean=mean.to(h.dtype), logvar=(logvar + self.start).clamp(*self.bounds).to(h.dtype))
         latents = posterior.sample(generator) if sample else posterior.mean
@@ -56,7 +60,7 @@ class KL(nn.Module):
 def residual(
     latent_channels: int, *, quantizers: int, codebook_size: int = 0, levels: tuple[int, ...] = ()
 ) -> ResidualVQ | ResidualFSQ:
-    """Codes of what the codes before left over: of `vq` where `codebook_size` is given, of `fsq` where `levels` are."""
+    """Return a residual quantizer: of `vq` where `codebook_size` is given, of `fsq` where `levels` are."""
     if bool(codebook_size) == bool(levels):
         raise VidgenError("bottleneck 'residual' needs one of codebook_size (residual vq) and levels (residual fsq)")
     if levels:
@@ -64,30 +68,40 @@ def residual(
     return ResidualVQ(latent_channels, quantizers=quantizers, codebook_size=codebook_size)
 
 
-BOTTLENECKS: dict[str, Callable[..., nn.Module]] = {
-    "ae": AE,
-    "kl": KL,
-    "vq": VQ,
-    "fsq": FSQ,
-    "lfq": LFQ,
-    "bsq": BSQ,
-    "residual": residual,
+@dataclass(frozen=True)
+class Bottleneck:
+    """One kind of bottleneck: `build(latent_channels, **settings)` makes the module, and so does calling it.
+
+    `example` has a usual value of every setting that it cannot do without, for errors to name.
+    """
+
+    build: Callable[..., nn.Module]
+    example: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, latent_channels: int, **settings: Any) -> nn.Module:
+        """Return the module between `latent_channels` channels."""
+        return self.build(latent_channels, **settings)
+
+    @property
+    def settings(self) -> set[str]:
+        """The names of the settings that it takes."""
+        return set(inspect.signature(self.build).parameters) - {"latent_channels"}
+
+
+BOTTLENECKS: dict[str, Bottleneck] = {
+    "ae": Bottleneck(AE),
+    "kl": Bottleneck(KL),
+    "vq": Bottleneck(VQ, {"codebook_size": 8192}),
+    "fsq": Bottleneck(FSQ, {"levels": (8, 8, 8, 5, 5, 5)}),
+    "lfq": Bottleneck(LFQ),
+    "bsq": Bottleneck(BSQ),
+    "residual": Bottleneck(residual, {"quantizers": 4}),
 }
 
 
-EXAMPLES = {"codebook_size": "codebook_size=8192", "levels": "levels=(8, 8, 8, 5, 5, 5)", "quantizers": "quantizers=4"}
-
-
-def build_bottleneck(
-    name: str,
-    latent_channels: int,
-    *,
-    codebook_size: int = 0,
-    levels: tuple[int, ...] = (),
-    quantizers: int = 0,
-    plain_logvar: bool = False,
-) -> nn.Module:
-    """The bottleneck `name` between `latent_channels` channels; settings that are 0, empty or False are not given.
+def build_bottleneck(name: str, latent_channels: int, **settings: Any) -> nn.Module:
+    """Return the bottleneck `name` between `latent_channels` channels; settings that are 0, empty or False count as
+    left out.
 
     Raises VidgenError for an unknown name, a setting that the bottleneck has no use for, and one that it lacks.
     """
@@ -95,24 +109,17 @@ def build_bottleneck(
         raise VidgenError(f"bottleneck {name!r} is unknown; choose one of {', '.join(BOTTLENECKS)}")
     if latent_channels < 1:
         raise VidgenError(f"latent_channels={latent_channels}: a latent has one channel at least")
-    settings = {
-        "codebook_size": codebook_size,
-        "levels": tuple(levels),
-        "quantizers": quantizers,
-        "plain_logvar": plain_logvar,
-    }
-    given = {key: value for key, value in settings.items() if value}
-    known = inspect.signature(BOTTLENECKS[name]).parameters
-    if useless := [key for key in given if key not in known]:
-        raise VidgenError(f"bottleneck {name!r} has no {useless[0]} (given: {given[useless[0]]}); leave it out")
-    needed = [key for key in settings if key in known and known[key].default is inspect.Parameter.empty]
-    if lacking := [key for key in needed if key not in given]:
-        raise VidgenError(f"bottleneck {name!r} needs {lacking[0]}, e.g. {EXAMPLES[lacking[0]]}")
-    return BOTTLENECKS[name](latent_channels, **given)
+    bottleneck = BOTTLENECKS[name]
+    chosen = {key: value for key, value in settings.items() if value}
+    if useless := [key for key in chosen if key not in bottleneck.settings]:
+        raise VidgenError(f"bottleneck {name!r} has no {useless[0]} (given: {chosen[useless[0]]}); leave it out")
+    if lacking := [key for key in bottleneck.example if key not in chosen]:
+        raise VidgenError(f"bottleneck {name!r} needs {lacking[0]}, e.g. {lacking[0]}={bottleneck.example[lacking[0]]}")
+    return bottleneck(latent_channels, **chosen)
 
 
 def describe_size(bottleneck: nn.Module, latent_channels: int) -> str:
-    """What a bottleneck lets through, for names: "16ch", or the codes of a codebook: "64k", "1000", "4x1k".
+    """Return how much a bottleneck lets through, for names: "16ch", or the codes of a codebook: "64k", "1000", "4x1k".
 
     k is 1,024 or 1,000, whichever divides the size: (8, 8, 8, 5, 5, 5) are 64k, and so are 2^16.
     """

@@ -14,20 +14,20 @@ SMALLEST = 1e-20  # probabilities below it count as nothing, and their logarithm
 
 
 def soft_digits(y: Float[Tensor, "n d"], levels: tuple[int, ...]) -> list[Float[Tensor, "n l"]]:
-    """Log-probabilities of each channel's levels 0..l-1 for coordinates `y`: softmax of -(2 (y - k))^2.
+    """Return log-probabilities of each channel's levels 0..l-1 for coordinates `y`: softmax of -(2 (y - k))^2.
 
     With two levels at -1 and 1 and x = 2y - 1, the probability of 1 is sigmoid(4 x): the squared distance of Yu et al.
     (2024, MAGVIT-v2, section 3.1) at a temperature of one.
     """
-    found = []
+    logs = []
     for channel, size in zip(y.unbind(1), levels, strict=True):
         steps = torch.arange(size, device=y.device, dtype=y.dtype)
-        found.append((-4.0 * (rearrange(channel, "n -> n 1") - steps).square()).log_softmax(dim=1))
-    return found
+        logs.append((-4.0 * (rearrange(channel, "n -> n 1") - steps).square()).log_softmax(dim=1))
+    return logs
 
 
 def split_into_halves(levels: tuple[int, ...]) -> list[list[int]]:
-    """Neighbouring channels together while their codes are at most `LARGEST_HALF`; one channel at least."""
+    """Put neighboring channels together while their codes are at most `LARGEST_HALF`; one channel at least."""
     halves: list[list[int]] = []
     for channel, size in enumerate(levels):
         if halves and prod(levels[i] for i in halves[-1]) * size <= LARGEST_HALF:
@@ -38,12 +38,12 @@ def split_into_halves(levels: tuple[int, ...]) -> list[list[int]]:
 
 
 def entropy(p: Float[Tensor, ...]) -> Float[Tensor, ""]:
-    """-sum p log p in nats."""
+    """Return -sum p log p in nats."""
     return -(p * p.clamp(min=SMALLEST).log()).sum()
 
 
 def factored_entropies(y: Float[Tensor, "n d"], levels: tuple[int, ...]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Mean entropy of a position's code, and entropy of the mean over positions, in nats.
+    """Return the mean entropy of a position's code, and the entropy of the mean over positions, in nats.
 
     Channels are independent given `y`, so the first is a sum over channels and exact. The second is a sum over groups
     of at most 1,024 codes: exact where one group holds all channels, else from above, as with the channels one by one
@@ -68,8 +68,10 @@ def factored_entropies(y: Float[Tensor, "n d"], levels: tuple[int, ...]) -> tupl
 
 
 def entropy_loss(y: Float[Tensor, "n d"], levels: tuple[int, ...]) -> Float[Tensor, ""]:
-    """Mean entropy of a code less the entropy of the mean code (Yu et al. 2024, eq. 5): low where each position is
-    sure of its code and all codes are used alike. 0 of no positions."""
+    """Return the mean entropy of a code less the entropy of the mean code (Yu et al. 2024, eq. 5).
+
+    It is low where each position is sure of its code and all codes are used alike. 0 of no positions.
+    """
     if len(y) == 0:
         return y.new_zeros(())
     each, together = factored_entropies(y, levels)

@@ -46,32 +46,33 @@ class ImplicitQuantizer(Quantizer):
 
     @abstractmethod
     def bound(self, h: Channels) -> Channels:
-        """The encoder's output where its digits are read off."""
+        """Return the encoder's output where its digits are read off."""
 
     @abstractmethod
     def digits(self, x: Channels) -> Digits:
-        """The digits of bounded values."""
+        """Return the digits of bounded values."""
 
     @abstractmethod
     def coordinates(self, x: Channels) -> Channels:
-        """Bounded values in units of digits: level k lies at k."""
+        """Return bounded values in units of digits: level k lies at k."""
 
     @abstractmethod
     def codes(self, digits: Digits, dtype: torch.dtype) -> Channels:
-        """The latents of digits."""
+        """Return the latents of digits."""
 
     def scale(self, like: Tensor) -> Float[Tensor, " d"]:
-        """Latents for each unit of the bounded values."""
+        """Return latents for each unit of the bounded values."""
         return like.new_ones(self.channels_in)
 
     def losses(self, x: Channels, codes: Channels) -> dict[str, Tensor]:
-        """`entropy` of soft assignments, in nats: see `entropy_loss`."""
+        """Return `entropy` of soft assignments, in nats: see `entropy_loss`."""
         y = rearrange(self.coordinates(x), "b t h w d -> (b t h w) d")
         return {"entropy": entropy_loss(y, self.levels)}
 
     def forward(
         self, h: Float[Tensor, "b d t h w"], *, sample: bool = False, generator: torch.Generator | None = None
     ) -> BottleneckOutput:
+        """Return codes with straight-through gradients, their indices and losses: see `Quantizer.forward`."""
         with full_precision(h):
             x = self.bound(rearrange(widen(h), "b d t h w -> b t h w d"))
             digits = self.digits(x.detach())
@@ -88,12 +89,13 @@ class ImplicitQuantizer(Quantizer):
     def from_indices(
         self, indices: Int[Tensor, "b t h w"], *, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "b d t h w"]:
+        """Return the latents of indices: see `Quantizer.from_indices`."""
         indices = rearrange(self.check_indices(indices), "b t h w -> b t h w 1")
         digits = indices // self._row(self.basis, indices) % self._row(self.levels, indices)
         return rearrange(self.codes(digits, dtype), "b t h w d -> b d t h w")
 
     def to_indices(self, latents: Float[Tensor, "b d t h w"]) -> Int[Tensor, "b t h w"]:
-        """The indices of the codes next to `latents`: the inverse of `from_indices`."""
+        """Return the indices of the codes next to `latents`: the inverse of `from_indices`."""
         with full_precision(latents):
             z = rearrange(widen(latents), "b d t h w -> b t h w d")
             digits = self.digits(z / self.scale(z))
@@ -121,24 +123,29 @@ class FSQ(ImplicitQuantizer):
         )
 
     def bound(self, h: Channels) -> Channels:
+        """Return tanh of `h`, as wide as the levels reach, with zero in the middle of a level."""
         return torch.tanh(h + self._row(self.shift, h)) * self._row(self.half, h) - self._row(self.offset, h)
 
     def digits(self, x: Channels) -> Digits:
+        """Return the levels next to bounded values, from 0 on."""
         top = self._row(self.levels, x).long() - 1
-        return (x.round().long() + self._centre(x).long()).clamp(min=torch.zeros_like(top), max=top)
+        return (x.round().long() + self._center(x).long()).clamp(min=torch.zeros_like(top), max=top)
 
     def coordinates(self, x: Channels) -> Channels:
-        return x + self._centre(x)
+        """Return bounded values in units of digits."""
+        return x + self._center(x)
 
     def codes(self, digits: Digits, dtype: torch.dtype) -> Channels:
+        """Return level / (levels // 2), in [-1, 1]."""
         digits = digits.to(dtype)
-        return (digits - self._centre(digits)) / self._centre(digits)
+        return (digits - self._center(digits)) / self._center(digits)
 
     def scale(self, like: Tensor) -> Float[Tensor, " d"]:
-        return 1.0 / self._centre(like)
+        """Return latents for each unit of the bounded values."""
+        return 1.0 / self._center(like)
 
-    def _centre(self, like: Tensor) -> Tensor:
-        """The digit at 0, which is also by how much the levels reach below it."""
+    def _center(self, like: Tensor) -> Tensor:
+        """Return the digit at 0, which is also by how much the levels reach below it."""
         return self._row(tuple(size // 2 for size in self.levels), like)
 
 
@@ -149,19 +156,26 @@ class LFQ(ImplicitQuantizer):
         super().__init__((2,) * latent_channels)
 
     def bound(self, h: Channels) -> Channels:
+        """Return `h` itself."""
         return h
 
     def digits(self, x: Channels) -> Digits:
+        """Return 1 where a channel is positive."""
         return (x > 0).long()
 
     def coordinates(self, x: Channels) -> Channels:
+        """Return bounded values in units of digits."""
         return (x + 1.0) / 2.0
 
     def codes(self, digits: Digits, dtype: torch.dtype) -> Channels:
+        """Return -1 and 1 for digits 0 and 1."""
         return 2.0 * digits.to(dtype) - 1.0
 
     def losses(self, x: Channels, codes: Channels) -> dict[str, Tensor]:
-        """`entropy`, and `commitment`, the mean squared distance to the codes (van den Oord et al. 2017, eq. 3)."""
+        """Return `entropy`, and `commitment`, the mean squared distance to the codes.
+
+        van den Oord et al. 2017, eq. 3.
+        """
         return {**super().losses(x, codes), "commitment": mean_square(x - codes)}
 
 
@@ -176,24 +190,28 @@ class BSQ(ImplicitQuantizer):
         super().__init__((2,) * latent_channels)
 
     def bound(self, h: Channels) -> Channels:
+        """Return `h` on the unit sphere."""
         return F.normalize(h, dim=-1)
 
     def digits(self, x: Channels) -> Digits:
+        """Return 1 where a channel is positive."""
         return (x > 0).long()
 
     def coordinates(self, x: Channels) -> Channels:
+        """Return bounded values in units of digits."""
         return (x * self.channels_in**0.5 + 1.0) / 2.0
 
     def codes(self, digits: Digits, dtype: torch.dtype) -> Channels:
+        """Return +-1 / sqrt(channels) for digits 0 and 1."""
         return (2.0 * digits.to(dtype) - 1.0) / self.channels_in**0.5
 
     def losses(self, x: Channels, codes: Channels) -> dict[str, Tensor]:
-        """`entropy`, and `commitment`, the mean squared distance on the sphere, which is below 2."""
+        """Return `entropy`, and `commitment`, the mean squared distance on the sphere, which is below 2."""
         return {**super().losses(x, codes), "commitment": self.channels_in * mean_square(x - codes)}
 
 
 def check_levels(levels: tuple[int, ...], latent_channels: int) -> tuple[int, ...]:
-    """Raises VidgenError unless there is a number of levels, two or more, for each channel."""
+    """Return `levels` as a tuple. Raises VidgenError unless they are numbers from two, one for each channel."""
     if not all(isinstance(size, int) and size >= 2 for size in levels):
         raise VidgenError(f"levels {tuple(levels)}: each channel needs a whole number of levels, two or more")
     if len(levels) != latent_channels:

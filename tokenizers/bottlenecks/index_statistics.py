@@ -27,7 +27,7 @@ class IndexStatistics:
 
 
 def index_statistics(indices: Int[Tensor, ...], codebook_size: int) -> IndexStatistics:
-    """The statistics of one codebook's indices, of any shape; for residual codes, take one column at a time.
+    """Return the statistics of one codebook's indices, of any shape; for residual codes, take one column at a time.
 
     Only codes that occur are counted: memory follows the tokens, not the codebook. Raises ValueError for no indices
     and for one that the codebook does not have.

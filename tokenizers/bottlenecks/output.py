@@ -23,12 +23,12 @@ class Gaussian:
     logvar: Float[Tensor, "b c t h w"]
 
     def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "b c t h w"]:
-        """mean + std * noise, with the noise drawn on CPU in float32 from `generator`."""
+        """Return mean + std * noise, with the noise drawn on CPU in float32 from `generator`."""
         noise = draw_normal(self.mean.shape, generator).to(self.mean)
         return self.mean + torch.exp(0.5 * self.logvar) * noise
 
     def kl(self) -> Float[Tensor, "b c t h w"]:
-        """KL divergence from the standard normal, nats per element (Kingma & Welling 2014, appendix B)."""
+        """Return the KL divergence from the standard normal, nats per element (Kingma & Welling 2014, appendix B)."""
         return 0.5 * (self.mean**2 + self.logvar.exp() - 1.0 - self.logvar)
 
 
@@ -58,26 +58,31 @@ class Quantizer(nn.Module, ABC):
     def forward(
         self, h: Float[Tensor, "b c t h w"], *, sample: bool = False, generator: torch.Generator | None = None
     ) -> BottleneckOutput:
-        """Quantises `h`, with straight-through gradients (Bengio et al. 2013). There is nothing to `sample`;
-        what is drawn while training is drawn from `generator`."""
+        """Quantize `h`, with straight-through gradients (Bengio et al. 2013).
+
+        There is nothing to `sample`; what is drawn while training is drawn from `generator`.
+        """
 
     @abstractmethod
     def from_indices(
         self, indices: Int[Tensor, "b t h w"] | Int[Tensor, "b t h w q"], *, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "b c t h w"]:
-        """The latents that indices stand for: to the bit those that `forward` gives with them for an `h` of `dtype`.
+        """Return the latents that indices stand for: to the bit those of `forward` for an `h` of `dtype`.
 
         Raises VidgenError for indices that are not integers of this codebook.
         """
 
     def check_indices(self, indices: Tensor) -> Int[Tensor, ...]:
-        """The indices as int64. Raises VidgenError for another type, shape or an index that the codebook lacks."""
+        """Return the indices as int64.
+
+        Raises VidgenError for another type, shape or an index that the codebook lacks.
+        """
         if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
             raise VidgenError(f"indices are {indices.dtype}; indices of a codebook are integers, e.g. torch.int64")
         axes = 4 if self.quantizers is None else 5
         if indices.ndim != axes or (self.quantizers is not None and indices.shape[-1] != self.quantizers):
-            wanted = "(b, t, h, w)" if self.quantizers is None else f"(b, t, h, w, {self.quantizers})"
-            raise VidgenError(f"indices have shape {tuple(indices.shape)}; this bottleneck takes {wanted}")
+            expected = "(b, t, h, w)" if self.quantizers is None else f"(b, t, h, w, {self.quantizers})"
+            raise VidgenError(f"indices have shape {tuple(indices.shape)}; this bottleneck takes {expected}")
         indices = indices.long()
         if indices.numel():
             low, high = (v.item() for v in torch.aminmax(indices))
@@ -90,29 +95,29 @@ class Quantizer(nn.Module, ABC):
 
 
 def check_codebook_size(size: int, smallest: int = 2) -> int:
-    """Raises VidgenError for a number of codes that is none, or that no int64 index reaches."""
+    """Return `size`. Raises VidgenError for a number of codes that is none, or that no int64 index reaches."""
     if not isinstance(size, int) or not smallest <= size <= LARGEST_CODEBOOK:
         raise VidgenError(f"a codebook of {size!r} codes cannot be made; choose from {smallest} to 2^62")
     return size
 
 
 def check_quantizers(quantizers: int) -> int:
-    """Raises VidgenError for less than one codebook."""
+    """Return `quantizers`. Raises VidgenError for less than one codebook."""
     if not isinstance(quantizers, int) or quantizers < 1:
         raise VidgenError(f"quantizers={quantizers!r}: a residual bottleneck has one codebook or more, e.g. 4")
     return quantizers
 
 
 def full_precision(h: Tensor) -> torch.autocast:
-    """A context without autocast on the device of `h`."""
+    """Return a context without autocast on the device of `h`."""
     return torch.autocast(h.device.type, enabled=False)
 
 
 def widen(h: Tensor) -> Tensor:
-    """`h` in float32 at least."""
+    """Return `h` in float32 at least."""
     return h.to(torch.promote_types(h.dtype, torch.float32))
 
 
 def mean_square(x: Tensor) -> Float[Tensor, ""]:
-    """The mean of the squares; 0 of nothing."""
+    """Return the mean of the squares; 0 of nothing."""
     return x.square().sum() / max(1, x.numel())

@@ -39,6 +39,7 @@ class ResidualFSQ(Quantizer):
     def forward(
         self, h: Float[Tensor, "b d t h w"], *, sample: bool = False, generator: torch.Generator | None = None
     ) -> BottleneckOutput:
+        """Return the middles with straight-through gradients, indices and the mean `entropy` of the codebooks."""
         with full_precision(h):
             x = torch.tanh(rearrange(widen(h), "b d t h w -> b t h w d"))
             indices, codes, entropies = self._divide(x)
@@ -49,7 +50,7 @@ class ResidualFSQ(Quantizer):
             )
 
     def _divide(self, x: Channels) -> tuple[Int[Tensor, "b t h w q"], Channels, list[Tensor]]:
-        """Indices, middles of the finest intervals, and the entropy loss of each codebook."""
+        """Return indices, middles of the finest intervals, and the entropy loss of each codebook."""
         levels = torch.tensor(self.levels, device=x.device)
         basis = torch.tensor(self.basis, device=x.device)
         width, middle = x.new_ones(len(self.levels)), torch.zeros_like(x)
@@ -64,12 +65,13 @@ class ResidualFSQ(Quantizer):
 
     @staticmethod
     def _step(digits: Digits, width: Tensor, levels: Tensor) -> Channels:
-        """From the middle of an interval to that of its part `digits`."""
+        """Return the way from the middle of an interval to that of its part `digits`."""
         return width * ((2 * digits + 1).to(width.dtype) / levels - 1.0)
 
     def from_indices(
         self, indices: Int[Tensor, "b t h w q"], *, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "b d t h w"]:
+        """Return the latents of indices: see `Quantizer.from_indices`."""
         indices = self.check_indices(indices)
         levels = torch.tensor(self.levels, device=indices.device)
         basis = torch.tensor(self.basis, device=indices.device)
@@ -80,6 +82,6 @@ class ResidualFSQ(Quantizer):
         return rearrange(middle, "b t h w d -> b d t h w")
 
     def to_indices(self, latents: Float[Tensor, "b d t h w"]) -> Int[Tensor, "b t h w q"]:
-        """The indices of the intervals that hold `latents`: the inverse of `from_indices`."""
+        """Return the indices of the intervals that hold `latents`: the inverse of `from_indices`."""
         with full_precision(latents):
             return self._divide(rearrange(widen(latents), "b d t h w -> b t h w d"))[0]

@@ -2,7 +2,7 @@
 
 vector-quantize-pytorch 1.32 is right in float32: tests compare its indices. What it gets wrong, measured: k-means
 starts at the first pass even in evaluation, and draws from the global generator, so a resumed run is another run;
-autocast is turned off on CUDA alone, and in bfloat16 on a CPU 2.5 % of the nearest neighbours (1,024 codes of 8
+autocast is turned off on CUDA alone, and in bfloat16 on a CPU 2.5 % of the nearest neighbors (1,024 codes of 8
 channels) are others.
 """
 
@@ -57,34 +57,36 @@ class Codebook(nn.Module):
         self.register_buffer("updates", torch.tensor(0))
 
     def forward(self, x: Vectors, learn: bool, generator: torch.Generator | None) -> tuple[Int[Tensor, " n"], Vectors]:
-        """Indices and codes of the nearest neighbours, with the codebook as it is before it learns of `x`."""
+        """Return indices and codes of the nearest neighbors, with the codebook as it is before it learns of `x`."""
         with torch.no_grad():
-            everywhere = of_all_processes(x) if learn else x
+            batch = of_all_processes(x) if learn else x
             # What is drawn then depends on the step alone: other processes have other generators.
-            if learn and (generator is None or everywhere is not x):
+            if learn and (generator is None or batch is not x):
                 generator = torch.Generator().manual_seed(int(self.updates))
             # A batch moves dead codes only once it is not the one that k-means saw: they would stay doubles of others.
             started = bool(self.initialised) if learn else True
             if not started:
-                self._start(everywhere, generator)
+                self._start(batch, generator)
             indices = nearest(x, self.vectors.to(x.dtype))
             codes = self.vectors.to(x.dtype)[indices]
             if learn and started:
-                self._average(everywhere, indices if everywhere is x else nearest(everywhere, self.vectors.to(x.dtype)))
-                self._revive(everywhere, generator)
+                self._average(batch, indices if batch is x else nearest(batch, self.vectors.to(x.dtype)))
+                self._revive(batch, generator)
             if learn:
                 self.updates += 1
         return indices, codes
 
     def _start(self, x: Vectors, generator: torch.Generator) -> None:
-        """K-means (Lloyd 1982) from vectors of `x` at random; where `x` is short, some stand more than once."""
+        """Start with k-means (Lloyd 1982) from random vectors of `x`; where `x` is short, some come more than once."""
         order = torch.randperm(len(x), generator=generator).to(x.device)
         means = x[order[torch.arange(self.size, device=x.device) % len(x)]]
         for _ in range(KMEANS_STEPS):
             counts, sums = gather(x, nearest(x, means), self.size)
             means = torch.where(counts[:, None] > 0, sums / counts[:, None].clamp(min=1.0), means)
         counts, sums = gather(x, nearest(x, means), self.size)
-        self.vectors.copy_(means), self.counts.copy_(counts), self.sums.copy_(sums)
+        self.vectors.copy_(means)
+        self.counts.copy_(counts)
+        self.sums.copy_(sums)
         self.initialised.fill_(True)
 
     def _average(self, x: Vectors, indices: Int[Tensor, " n"]) -> None:
@@ -96,18 +98,23 @@ class Codebook(nn.Module):
         self.vectors.copy_(torch.where(self.counts[:, None] > smallest, means, self.vectors))
 
     def _revive(self, x: Vectors, generator: torch.Generator) -> None:
-        """Puts dead codes on vectors of the batch, each on another one, with an even share of the count."""
+        """Put dead codes on vectors of the batch, each on another one, with an even share of the count."""
         even = self.counts.sum() / self.size
         dead = (self.counts < DEAD * even).nonzero().flatten()[: len(x)]
         if len(dead) == 0:
             return
-        chosen = torch.randperm(len(x), generator=generator)[: len(dead)]
-        vectors = x[chosen.to(x.device)].to(self.vectors)
-        self.vectors[dead], self.counts[dead], self.sums[dead] = vectors, even, vectors * even
+        rows = torch.randperm(len(x), generator=generator)[: len(dead)]
+        vectors = x[rows.to(x.device)].to(self.vectors)
+        self.vectors[dead] = vectors
+        self.counts[dead] = even
+        self.sums[dead] = vectors * even
 
 
 def of_all_processes(x: Vectors) -> Vectors:
-    """The vectors of all processes that train together, in their order, as many of each; of one alone, `x` itself."""
+    """Return the vectors of all processes that train together, in their order, as many of each.
+
+    Of one process alone, `x` itself.
+    """
     if not (dist.is_available() and dist.is_initialized()):
         return x
     parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
@@ -116,7 +123,10 @@ def of_all_processes(x: Vectors) -> Vectors:
 
 
 def nearest(x: Vectors, codes: Float[Tensor, "k d"]) -> Int[Tensor, " n"]:
-    """For each vector the code at the least Euclidean distance, the first of equals; a bounded table at a time."""
+    """Return for each vector the code at the least Euclidean distance, the first of equals.
+
+    A bounded table of distances is held at a time.
+    """
     half = codes.square().sum(dim=1) / 2.0
     rows = max(1, TABLE // len(codes))
     parts = [(half - part @ codes.T).argmin(dim=1) for part in x.split(rows)]
@@ -124,14 +134,14 @@ def nearest(x: Vectors, codes: Float[Tensor, "k d"]) -> Int[Tensor, " n"]:
 
 
 def gather(x: Vectors, indices: Int[Tensor, " n"], size: int) -> tuple[Float[Tensor, " k"], Float[Tensor, "k d"]]:
-    """How many vectors each code has, and their sums.
+    """Return how many vectors each code has, and their sums.
 
     As a product with one-hot rows, which sums in the same order every time; scattered additions on a GPU do not.
     """
     counts, sums = x.new_zeros(size), x.new_zeros(size, x.shape[1])
     rows = max(1, TABLE // size)
-    for part, chosen in zip(x.split(rows), indices.split(rows), strict=True):
-        hits = F.one_hot(chosen, size).to(x.dtype)
+    for part, codes in zip(x.split(rows), indices.split(rows), strict=True):
+        hits = F.one_hot(codes, size).to(x.dtype)
         counts += hits.sum(dim=0)
         sums += hits.T @ part
     return counts, sums
@@ -153,6 +163,7 @@ class VQ(Quantizer):
     def forward(
         self, h: Float[Tensor, "b c t h w"], *, sample: bool = False, generator: torch.Generator | None = None
     ) -> BottleneckOutput:
+        """Return the nearest codes with straight-through gradients, their indices, and `commitment`."""
         b, _, t, height, width = h.shape
         with full_precision(h):
             x = rearrange(widen(h), "b c t h w -> (b t h w) c")
@@ -167,15 +178,19 @@ class VQ(Quantizer):
     def from_indices(
         self, indices: Int[Tensor, "b t h w"], *, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "b c t h w"]:
+        """Return the latents of indices: see `Quantizer.from_indices`."""
         return rearrange(self.codebook.vectors.to(dtype)[self.check_indices(indices)], "b t h w c -> b c t h w")
 
     def to_indices(self, latents: Float[Tensor, "b c t h w"]) -> Int[Tensor, "b t h w"]:
-        """The indices of the codes nearest to `latents`: the inverse of `from_indices`, where no two codes are one."""
+        """Return the indices of the codes nearest to `latents`.
+
+        It is the inverse of `from_indices`, where no two codes are one.
+        """
         b, _, t, height, width = latents.shape
         with full_precision(latents):
             x = rearrange(widen(latents), "b c t h w -> (b t h w) c")
-            found = nearest(x, self.codebook.vectors.to(x.dtype))
-        return rearrange(found, "(b t h w) -> b t h w", b=b, t=t, h=height, w=width)
+            indices = nearest(x, self.codebook.vectors.to(x.dtype))
+        return rearrange(indices, "(b t h w) -> b t h w", b=b, t=t, h=height, w=width)
 
 
 class ResidualVQ(Quantizer):
@@ -194,6 +209,7 @@ class ResidualVQ(Quantizer):
     def forward(
         self, h: Float[Tensor, "b c t h w"], *, sample: bool = False, generator: torch.Generator | None = None
     ) -> BottleneckOutput:
+        """Return the sums of codes with straight-through gradients, indices, and the mean `commitment`."""
         b, _, t, height, width = h.shape
         learn = self.training and h.requires_grad
         with full_precision(h):
@@ -214,6 +230,7 @@ class ResidualVQ(Quantizer):
     def from_indices(
         self, indices: Int[Tensor, "b t h w q"], *, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "b c t h w"]:
+        """Return the latents of indices: see `Quantizer.from_indices`."""
         columns = self.check_indices(indices).unbind(dim=-1)
         total = sum(book.vectors.to(dtype)[column] for book, column in zip(self.codebooks, columns, strict=True))
         return rearrange(total, "b t h w c -> b c t h w")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import ceil
 
 from vidgen.checkpoints.config_fields import renamed_field
 from vidgen.checkpoints.pretrained import config_from_dict
@@ -53,14 +52,11 @@ class DiffusionTokenizerConfig:
                 f"bottleneck {inner.bottleneck!r}: features of a diffusion tokenizer are continuous; choose one of "
                 f"{', '.join(CONTINUOUS)}"
             )
-        if (
-            min(self.patch_t, self.patch) < 1
-            or inner.temporal_compression_ratio % self.patch_t
-            or inner.spatial_compression_ratio % self.patch
-        ):
+        frames, pixels = inner.temporal_compression_ratio, inner.spatial_compression_ratio
+        if min(self.patch_t, self.patch) < 1 or frames % self.patch_t or pixels % self.patch:
             raise VidgenError(
                 f"patches of {self.patch_t} frames and {self.patch} pixels do not divide the cell of a feature, "
-                f"{inner.temporal_compression_ratio} frames and {inner.spatial_compression_ratio} pixels: set patch_t and patch to divisors"
+                f"{frames} frames and {pixels} pixels: set patch_t and patch to divisors"
             )
         object.__setattr__(self, "prediction_type", read_prediction_type(self.prediction_type))
         if self.prediction_type not in PREDICTED:
@@ -76,24 +72,24 @@ class DiffusionTokenizerConfig:
 
     @property
     def latent_channels(self) -> int:
+        """Channels of a feature."""
         return self.tokenizer.latent_channels
 
     @property
     def temporal_compression_ratio(self) -> int:
+        """Frames that one latent frame stands for, but for the first."""
         return self.tokenizer.temporal_compression_ratio
 
     @property
     def spatial_compression_ratio(self) -> int:
+        """Pixels that one latent cell stands for, in height and in width."""
         return self.tokenizer.spatial_compression_ratio
 
     @property
     def patches_per_feature(self) -> tuple[int, int, int]:
         """Patches (t, h, w) that one feature stands for."""
-        return (
-            self.temporal_compression_ratio // self.patch_t,
-            self.spatial_compression_ratio // self.patch,
-            self.spatial_compression_ratio // self.patch,
-        )
+        side = self.spatial_compression_ratio // self.patch
+        return self.temporal_compression_ratio // self.patch_t, side, side
 
     @property
     def denoiser(self) -> VideoDiTConfig:
@@ -110,9 +106,5 @@ class DiffusionTokenizerConfig:
 
     @property
     def name(self) -> str:
+        """The name of the encoder's tokenizer, and "diffusion"."""
         return f"{self.tokenizer.name}_diffusion"
-
-
-def patch_frames(num_frames: int, patch_t: int) -> int:
-    """Frames of patches that hold `num_frames` frames: the first frame has a patch of its own."""
-    return 1 + ceil((num_frames - 1) / patch_t)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from math import prod
+from typing import ClassVar
 
 import torch
 from einops import rearrange
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.checkpoints.pretrained import Pretrained
+from vidgen.data.frames import latent_frames
 from vidgen.diffusion.denoiser import make_denoiser
 from vidgen.diffusion.noise import draw_normal, sample_generator
 from vidgen.diffusion.paths import FlowPath, expand_level
@@ -19,8 +21,9 @@ from vidgen.interfaces import Denoiser
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.feature_layers import FeatureInfo, FeatureMixin
 from vidgen.tokenizers.backbones.convolutional import FrontEnd
-from vidgen.tokenizers.diffusion_decoder.config import DiffusionTokenizerConfig, patch_frames
-from vidgen.tokenizers.model import Encoded, StreamState, VideoTokenizer, check_video, pad_clip
+from vidgen.tokenizers.diffusion_decoder.config import DiffusionTokenizerConfig
+from vidgen.tokenizers.encoded import Encoded, StreamState, check_video, latent_size, pad_clip
+from vidgen.tokenizers.model import VideoTokenizer
 
 Solver = Callable[..., Tensor]  # (denoise, x, times, path) -> x, as those of vidgen.samplers.solvers.SAMPLERS
 
@@ -32,11 +35,12 @@ class DiffusionTokenizer(FeatureMixin, Pretrained):
     as the condition decodes (Ge et al. 2024, Divot, section 3). Divot denoises the latents of a published
     autoencoder; here it is patches of the pixels, so that nothing is trained or fetched before.
 
-    Encoding is that of the VideoTokenizer: same latents, frame rule, chunks and layers. Decoding gives back exactly T, H
-    and W, as a draw and not as one value: a function of latents, seed and number of steps.
+    Encoding is that of the VideoTokenizer: same latents, frame rule, chunks and layers. Decoding gives back exactly T,
+    H and W, as a draw and not as one value: a function of latents, seed and number of steps.
     """
 
     config_class = DiffusionTokenizerConfig
+    streams: ClassVar[bool] = False  # decoding needs all latents of a clip at once
 
     def __init__(self, config: DiffusionTokenizerConfig) -> None:
         super().__init__(config)
@@ -51,7 +55,12 @@ class DiffusionTokenizer(FeatureMixin, Pretrained):
 
     @property
     def dtype(self) -> torch.dtype:
+        """The dtype of the latents."""
         return self.tokenizer.dtype
+
+    def latent_frames(self, num_frames: int) -> int:
+        """Return how many latent frames hold a clip, as `VideoTokenizer.latent_frames` does."""
+        return self.tokenizer.latent_frames(num_frames)
 
     # Encoding
 
@@ -63,7 +72,7 @@ class DiffusionTokenizer(FeatureMixin, Pretrained):
         generator: torch.Generator | None = None,
         chunk_frames: int | None = None,
     ) -> Encoded:
-        """Latents of a clip, as `VideoTokenizer.encode` gives them."""
+        """Return the latents of a clip, as `VideoTokenizer.encode` gives them."""
         return self.tokenizer.encode(
             video, sample_posterior=sample_posterior, generator=generator, chunk_frames=chunk_frames
         )
@@ -71,23 +80,26 @@ class DiffusionTokenizer(FeatureMixin, Pretrained):
     def encode_chunk(
         self, video: Float[Tensor, "b 3 k H W"], state: StreamState | None = None, last: bool = False
     ) -> tuple[Float[Tensor, "b c t h w"], StreamState]:
-        """The latents that these frames complete, as `VideoTokenizer.encode_chunk` gives them."""
+        """Return the latents that these frames complete, as `VideoTokenizer.encode_chunk` gives them."""
         return self.tokenizer.encode_chunk(video, state, last)
 
     # Denoising
 
     def patches(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b d t h w"]:
-        """What is denoised: pixels as patches. The first frame fills its own by repeating; so do tail and edges."""
+        """Return what is denoised: pixels as patches.
+
+        The first frame fills its own patch by repeating; so do tail and edges.
+        """
         check_video(video)
         return self.front_end(pad_clip(video, self.config.patch_t, self.config.spatial_compression_ratio))
 
     def pixels(self, patches: Float[Tensor, "b d t h w"], first: bool = True) -> Float[Tensor, "b 3 T H W"]:
-        """The frames of patches, uncropped; where they are a clip's `first`, one frame of the first patch."""
+        """Return the frames of patches, uncropped; where they are a clip's `first`, one frame of the first patch."""
         x = self.front_end.inverse(patches)
         return x[:, :, self.config.patch_t - 1 :] if first else x
 
     def condition(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c f i j"]:
-        """A feature for every patch: the latents, or where a patch is smaller than a latent's cell, its share of it."""
+        """Return a feature for every patch: the latents, or of a latent with several patches, the share of each."""
         z = self.tokenizer.denormalize(latents)
         t, h, w = self.config.patches_per_feature
         if t * h * w == 1:
@@ -99,7 +111,7 @@ class DiffusionTokenizer(FeatureMixin, Pretrained):
     def predict(
         self, x: Float[Tensor, "b d f i j"], t: Float[Tensor, b * f], latents: Float[Tensor, "b c t h w"]
     ) -> Float[Tensor, "b d f i j"]:
-        """What the network says of noisy patches x at levels t, by the config's prediction_type."""
+        """Return the network's prediction for noisy patches x at levels t, by the config's prediction_type."""
         return self.denoiser(x, t, features=self.condition(latents)[:, :, : x.shape[2]])
 
     # Decoding
@@ -108,7 +120,7 @@ class DiffusionTokenizer(FeatureMixin, Pretrained):
     def decode(
         self, encoded: Encoded, solve: Solver, *, seed: int = 0, num_inference_steps: int | None = None
     ) -> Float[Tensor, "b 3 T H W"]:
-        """The clip of `encoded`, sampled by `solve`, such as `vidgen.SAMPLERS["euler"]`, in float32.
+        """Return the clip of `encoded`, sampled by `solve`, such as `vidgen.SAMPLERS["euler"]`, in float32.
 
         A clip is a function of its latents, `seed` and `num_inference_steps` (None: the config's), whatever else is in
         the batch. One step gives the denoiser's mean of all clips that the features allow: more PSNR, less detail.
@@ -116,11 +128,8 @@ class DiffusionTokenizer(FeatureMixin, Pretrained):
         the clip.
         """
         config, z = self.config, encoded.latents
-        grid = (
-            -(-encoded.height // config.spatial_compression_ratio),
-            -(-encoded.width // config.spatial_compression_ratio),
-        )
-        expected = (config.latent_channels, patch_frames(encoded.num_frames, config.temporal_compression_ratio), *grid)
+        grid = latent_size(encoded.height, encoded.width, config.spatial_compression_ratio)
+        expected = (config.latent_channels, self.latent_frames(encoded.num_frames), *grid)
         if tuple(z.shape[1:]) != expected:
             raise VidgenError(
                 f"latents {tuple(z.shape)} do not hold {encoded.num_frames} frames of "
@@ -129,16 +138,16 @@ class DiffusionTokenizer(FeatureMixin, Pretrained):
         count = config.num_inference_steps if num_inference_steps is None else num_inference_steps
         times, generator = config.time.steps(count), sample_generator(seed, "decoder")
         features = self.condition(z)
-        total, done = patch_frames(encoded.num_frames, config.patch_t), 0
+        total, done = latent_frames(encoded.num_frames, config.patch_t), 0
         parts: list[Tensor] = []
         while done < total:
-            held = 1 if done and config.hold_first > 0 else 0
-            stop = min(total, done + config.window - held)
-            known = self._repeat_last(parts[-1]) if held else None
-            denoise = hold_first(self._denoiser(features[:, :, done - held : stop]), known)
-            noise = draw_normal((config.denoiser.latent_channels, stop - done + held, *self._grid(z)), generator)
+            context = 1 if done and config.hold_first > 0 else 0
+            stop = min(total, done + config.window - context)
+            first = self._repeat_last(parts[-1]) if context else None
+            denoise = hold_first(self._denoiser(features[:, :, done - context : stop]), first)
+            noise = draw_normal((config.denoiser.latent_channels, stop - done + context, *self._grid(z)), generator)
             x = solve(denoise, noise.to(z.device).expand(len(z), -1, -1, -1, -1), times, self.path)
-            parts.append(self.pixels(x[:, :, held:], first=done == 0))
+            parts.append(self.pixels(x[:, :, context:], first=done == 0))
             done = stop
         return torch.cat(parts, dim=2)[:, :, : encoded.num_frames, : encoded.height, : encoded.width]
 
@@ -146,12 +155,12 @@ class DiffusionTokenizer(FeatureMixin, Pretrained):
         return make_denoiser(self.denoiser, self.path, self.config.prediction_type, features=features)
 
     def _grid(self, latents: Tensor) -> tuple[int, int]:
-        """Rows and columns of patches."""
+        """Return rows and columns of patches."""
         _, h, w = self.config.patches_per_feature
         return latents.shape[3] * h, latents.shape[4] * w
 
     def _repeat_last(self, video: Float[Tensor, "b 3 k H W"]) -> Float[Tensor, "b d 1 i j"]:
-        """The patch of a first frame, of a clip that would start with the last frame of `video`."""
+        """Return the patch of a first frame, of a clip that would start with the last frame of `video`."""
         return self.front_end(video[:, :, -1:].clamp(-1.0, 1.0).expand(-1, -1, self.config.patch_t, -1, -1))
 
     # Features
@@ -162,22 +171,23 @@ class DiffusionTokenizer(FeatureMixin, Pretrained):
         return self.tokenizer.feature_info
 
     def iter_features(self, video: Float[Tensor, "b 3 T H W"]) -> Iterator[tuple[str, Float[Tensor, "b c t h w"]]]:
-        """Every intermediate of encoding with the name of its layer, lazily."""
+        """Yield every intermediate of encoding with the name of its layer: stop iterating and the rest is not run."""
         return self.tokenizer.iter_features(video)
 
 
-def hold_first(denoise: Denoiser, known: Float[Tensor, "b d 1 i j"] | None) -> Denoiser:
-    """The denoiser of clips whose first frame of patches is `known`: it goes in clean, at level 0, and comes back.
+def hold_first(denoise: Denoiser, first: Float[Tensor, "b d 1 i j"] | None) -> Denoiser:
+    """Return the denoiser of clips whose first frame of patches is `first`: it goes in clean, at level 0, and comes
+    back.
 
-    For the solver it is a frame like any other, so that every solver keeps its order. `known` None: `denoise` itself.
+    For the solver it is a frame like any other, so that every solver keeps its order. `first` None: `denoise` itself.
     """
-    if known is None:
+    if first is None:
         return denoise
 
     def denoise_rest(x: Tensor, t: Tensor) -> Tensor:
         levels = expand_level(t, x)[:, 0, :, 0, 0].expand(-1, x.shape[2]).clone()
         levels[:, 0] = 0.0
-        x0 = denoise(torch.cat([known, x[:, :, 1:]], dim=2), levels)
-        return torch.cat([known, x0[:, :, 1:]], dim=2)
+        x0 = denoise(torch.cat([first, x[:, :, 1:]], dim=2), levels)
+        return torch.cat([first, x0[:, :, 1:]], dim=2)
 
     return denoise_rest

@@ -24,7 +24,7 @@ class ClipProtocol:
     """What is taken of each clip.
 
     num_frames: frames of a window; a clip with fewer is left out. None: all, at most `max_frames`.
-    size, fit: as `vidgen.data.fit_frame` has them; "crop" scales the short side and cuts around the centre.
+    size, fit: as `vidgen.data.fit_frame` has them; "crop" scales the short side and cuts around the center.
     max_side: frames whose short side is longer are scaled down to it, with their aspect ratio.
     fps: sampled at this rate, by presentation time. near_fps: every k-th frame instead, k = round(fps of the file /
         near_fps), at least 1, so that no frame comes twice.
@@ -45,17 +45,17 @@ class ClipProtocol:
 
 
 _SQUARE_256 = {"num_frames": 33, "size": (256, 256)}
-_SQUARE_128 = {"size": (128, 128), "about": "UCF-101's test clips, short side 128, centre crop, first frames"}
+_SQUARE_128 = {"size": (128, 128), "about": "UCF-101's test clips, short side 128, center crop, first frames"}
 PROTOCOLS: dict[str, ClipProtocol] = {
     "mcljcv-17x256@30fps": ClipProtocol(
-        about="MCL-JCV as VidTok's table has it: all windows of 17 frames, short side 256, centre crop, about 30 fps",
+        about="MCL-JCV as VidTok's table has it: all windows of 17 frames, short side 256, center crop, about 30 fps",
         num_frames=17,
         size=(256, 256),
         near_fps=30.0,
         windows="all",
     ),
-    "webvid-33x256": ClipProtocol(about="WebVid as WF-VAE has it: first 33 frames, 256, centre crop", **_SQUARE_256),
-    "panda-33x256": ClipProtocol(about="Panda-70M as WF-VAE has it: first 33 frames, 256, centre crop", **_SQUARE_256),
+    "webvid-33x256": ClipProtocol(about="WebVid as WF-VAE has it: first 33 frames, 256, center crop", **_SQUARE_256),
+    "panda-33x256": ClipProtocol(about="Panda-70M as WF-VAE has it: first 33 frames, 256, center crop", **_SQUARE_256),
     "ucf101-16x128": ClipProtocol(num_frames=16, **_SQUARE_128),
     "ucf101-17x128": ClipProtocol(num_frames=17, **_SQUARE_128),
     "davis": ClipProtocol(about="DAVIS: whole clips at the size of the files"),
@@ -66,7 +66,7 @@ PROTOCOLS: dict[str, ClipProtocol] = {
 
 
 def find_protocol(name: str) -> ClipProtocol:
-    """The protocol of that name. Raises VidgenError, with the names that there are, for any other."""
+    """Return the protocol of that name. Raises VidgenError, with the names that there are, for any other."""
     if name not in PROTOCOLS:
         raise VidgenError(f"--protocol {name!r} is unknown; choose one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
@@ -82,12 +82,15 @@ class ClipWindows:
 
 
 def open_windows(record: ClipRecord, protocol: ClipProtocol) -> ClipWindows:
-    """Opens a clip; its frames are decoded as the windows are walked through, each before the next.
+    """Open a clip; its frames are decoded as the windows are iterated, each before the next.
 
     Raises VideoError if the clip cannot be read, there or while its frames come, or has fewer frames than a window.
     """
     info = probe_video(record.path, record.fps or protocol.fps)
-    height, width, fps, step, notes = info.height, info.width, protocol.fps or info.fps, 1, []
+    height, width = info.height, info.width
+    fps = protocol.fps or info.fps
+    step = 1
+    notes = []
     size = protocol.size
     if protocol.max_side is not None and min(height, width) > protocol.max_side:
         scale = protocol.max_side / min(height, width)
@@ -100,7 +103,7 @@ def open_windows(record: ClipRecord, protocol: ClipProtocol) -> ClipWindows:
         step = max(1, round(info.fps / protocol.near_fps))
         fps = info.fps / step
     durations = [d for d in (record.duration, protocol.max_seconds) if d is not None]
-    shown = iter_frames(
+    decoded = iter_frames(
         record.path,
         start=record.start,
         duration=min(durations) if durations else None,
@@ -109,7 +112,7 @@ def open_windows(record: ClipRecord, protocol: ClipProtocol) -> ClipWindows:
         fit=protocol.fit,
         native_fps=record.fps,
     )
-    frames = (frame for _, frame in islice(shown, 0, None, step))
+    frames = (frame for _, frame in islice(decoded, 0, None, step))
     return ClipWindows(fps=fps, notes=notes, windows=_cut(frames, protocol, record))
 
 
@@ -133,7 +136,7 @@ def _exactly(frames: Iterator[Frame], n: int, record: ClipRecord) -> Iterator[Fr
 
 
 def check_protocol(protocol: ClipProtocol) -> ClipProtocol:
-    """Itself. Raises VidgenError for a window that holds nothing."""
+    """Return `protocol`. Raises VidgenError for a window that holds nothing."""
     if protocol.max_seconds is not None and not 0 < protocol.max_seconds < inf:
         raise VidgenError(f"--max-seconds {protocol.max_seconds:g} leaves nothing; give more than 0")
     return protocol

@@ -38,7 +38,7 @@ RATES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """steps: sizes of the uniform quantiser for continuous latents, in standard deviations of a channel; codecs."""
+    """steps: sizes of the uniform quantizer for continuous latents, in standard deviations of a channel; codecs."""
 
     steps: tuple[float, ...] = (2.0, 1.0, 0.5, 0.25)
     codecs: tuple[Codec, ...] = tuple(CODECS.values())
@@ -56,7 +56,7 @@ class OperatingPoint:
 
 
 def round_latents(latents: Float[Tensor, "1 c t h w"], step: float) -> OperatingPoint:
-    """Uniform scalar quantization: multiples of `step`, a static histogram of its own for each channel."""
+    """Return latents at multiples of `step` (uniform scalar quantization), coded by a histogram for each channel."""
     levels = torch.round(latents.float() / step)
     raw = bits = coded = 0.0
     for channel in rearrange(levels, "1 c t h w -> c (t h w)").cpu().numpy().astype(np.int64):
@@ -69,16 +69,16 @@ def round_latents(latents: Float[Tensor, "1 c t h w"], step: float) -> Operating
 
 
 def half_precision(latents: Float[Tensor, "1 c t h w"]) -> OperatingPoint:
-    """Latents as bfloat16 numbers, 16 bits each, and no more to be had by coding."""
+    """Return latents as bfloat16 numbers, 16 bits each, and no more to be had by coding."""
     bits = 16.0 * latents.numel()
-    kept = latents.to(torch.bfloat16).to(latents.dtype)
-    return OperatingPoint(name="bfloat16", latents=kept, raw_bits=bits, entropy_bits=bits, coded_bits=bits)
+    rounded = latents.to(torch.bfloat16).to(latents.dtype)
+    return OperatingPoint(name="bfloat16", latents=rounded, raw_bits=bits, entropy_bits=bits, coded_bits=bits)
 
 
 def operating_points(
     tokenizer: VideoTokenizer, frames: Sequence[UInt8[np.ndarray, "h w 3"]], steps: Sequence[float]
 ) -> Iterator[OperatingPoint]:
-    """One point, "tokens", for a discrete tokenizer; for a continuous one every step, and "bfloat16"."""
+    """Yield one point, "tokens", for a discrete tokenizer; for a continuous one every step, and "bfloat16"."""
     pieces = list(encode_tokens(tokenizer, frames))
     latents = torch.cat([piece.latents for piece in pieces], dim=2)
     if pieces[0].indices is None:
@@ -97,8 +97,11 @@ def operating_points(
 
 
 def code_tokens(book: Int[np.ndarray, " n"], size: int, levels: Sequence[int] = ()) -> float:
-    """Bits of the adaptive coder for the tokens of one codebook: on whole indices, or, of an implicit codebook, digit
-    by digit (digit i has `levels[i]` levels, the first one changes fastest), whichever is less; one bit says which."""
+    """Return the bits of the adaptive coder for the tokens of one codebook.
+
+    It codes whole indices, or, of an implicit codebook, digit by digit (digit i has `levels[i]` levels, the first one
+    changes fastest), whichever is less; one bit says which.
+    """
     whole, digits, rest = adaptive_bits(book, size), 0.0, book
     for level in levels:
         digits += adaptive_bits(rest % level, level)
@@ -109,8 +112,11 @@ def code_tokens(book: Int[np.ndarray, " n"], size: int, levels: Sequence[int] = 
 def measure_rates(
     tokenizer: VideoTokenizer, frames: Sequence[UInt8[np.ndarray, "h w 3"]], fps: float, sweep: Sweep
 ) -> dict[str, Any]:
-    """The curves of one clip: "points" of the tokenizer, each with what codecs reach at its coded rate ("matched"),
-    "codecs" {name: [{"crf", "bpp", "psnr", "ssim"}]}, and "refused" {codec: why}."""
+    """Return the curves of one clip.
+
+    "points" of the tokenizer, each with what codecs reach at its coded rate ("matched"), "codecs" {name: [{"crf",
+    "bpp", "psnr", "ssim"}]}, and "refused" {codec: why}.
+    """
     height, width = frames[0].shape[:2]
     pixels = len(frames) * height * width
     curves: dict[str, list[dict[str, float]]] = {}
@@ -133,7 +139,7 @@ def measure_rates(
 
 
 def codec_curve(frames: Sequence[UInt8[np.ndarray, "h w 3"]], fps: float, codec: Codec) -> list[dict[str, float]]:
-    """Rate and quality at every CRF of the codec's sweep. Raises VidgenError where it refuses the frames."""
+    """Return rate and quality at every CRF of the codec's sweep. Raises VidgenError where it refuses the frames."""
     pixels, curve = len(frames) * frames[0].shape[0] * frames[0].shape[1], []
     for crf in codec.sweep:
         clip = compress(frames, codec, crf=crf, fps=fps)
@@ -143,17 +149,17 @@ def codec_curve(frames: Sequence[UInt8[np.ndarray, "h w 3"]], fps: float, codec:
 
 
 def match(curve: Sequence[dict[str, float]], rate: float) -> dict[str, float] | None:
-    """PSNR and SSIM of a codec's curve at a rate in bits per pixel; None outside of the curve."""
+    """Return PSNR and SSIM of a codec's curve at a rate in bits per pixel; None outside of the curve."""
     rates = [point["bpp"] for point in curve]
-    found = {}
+    scores = {}
     for name in ("psnr", "ssim"):
         values = [point[name] for point in curve]
-        found[name] = None if None in values else interpolate_rate(rates, values, rate)
-    return None if found["psnr"] is None else found
+        scores[name] = None if None in values else interpolate_rate(rates, values, rate)
+    return None if scores["psnr"] is None else scores
 
 
 def score_pieces(frames: Sequence[UInt8[np.ndarray, "h w 3"]], pieces: Iterable[Float[Tensor, "3 k h w"]]) -> ClipScore:
-    """PSNR and SSIM of a clip that comes in pieces. Raises VidgenError if it has another number of frames."""
+    """Return PSNR and SSIM of a clip that comes in pieces. Raises VidgenError if it has another number of frames."""
     meter, done = ClipMetrics(multiscale=False), 0
     for piece in pieces:
         for part in piece.split(PIECE, dim=1):
@@ -172,7 +178,7 @@ def _stacked(frames: Iterator[UInt8[np.ndarray, "h w 3"]]) -> Iterator[Float[Ten
 
 
 def summarize_rates(clips: Sequence[dict[str, Any]], sweep: Sweep) -> dict[str, Any]:
-    """Means over clips: "points" and "codecs" (curves by CRF), "rates" (what each number means), and the clips.
+    """Return means over clips: "points" and "codecs" (curves by CRF), "rates" (what each number means), and the clips.
 
     A point's "matched" {codec: {"psnr", "gain", "ci", "clips"}} counts the clips whose rate lies on the codec's curve:
     the codec's mean PSNR on them, how much better the tokenizer is (negative: worse), dB, and the interval of that.
@@ -191,7 +197,8 @@ def _mean_point(rows: Sequence[dict[str, Any]], sweep: Sweep) -> dict[str, Any]:
     plain = [{k: v for k, v in row.items() if k not in ("name", "matched")} for row in rows]
     matched = {}
     for codec in sweep.codecs:
-        pairs = [(row["psnr"], found["psnr"]) for row in rows if (found := row["matched"].get(codec.name))]
+        matches = [(row["psnr"], row["matched"].get(codec.name)) for row in rows]
+        pairs = [(psnr, match["psnr"]) for psnr, match in matches if match]
         if pairs:
             gain = mean_interval([ours - theirs for ours, theirs in pairs])
             matched[codec.name] = {
@@ -204,6 +211,6 @@ def _mean_point(rows: Sequence[dict[str, Any]], sweep: Sweep) -> dict[str, Any]:
 
 
 def _mean_of(rows: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
-    """Key by key; None where a row has none."""
+    """Return the mean of every key; None where a row has none."""
     values = {key: [row[key] for row in rows] for key in rows[0]}
     return {key: None if None in column else float(np.mean(column)) for key, column in values.items()}

@@ -28,7 +28,7 @@ MEASURES = (
 BOUNDS = {"ssim": (-1.0, 1.0), "ms_ssim": (0.0, 1.0), "lpips": (0.0, inf), "flicker": (0.0, inf), "seam": (0.0, inf)}
 PROFILES = ("position_psnr", "position_temporal_psnr")
 Progress = Callable[[int], None]
-Said = Callable[[str], None]
+Say = Callable[[str], None]  # hears of a clip that is left out
 
 
 def evaluate(
@@ -39,21 +39,31 @@ def evaluate(
     lpips: FrameLPIPS | None = None,
     sweep: Sweep | None = None,
     progress: Progress = lambda done: None,
-    say: Said = lambda line: None,
+    say: Say = lambda line: None,
 ) -> dict[str, Any]:
-    """Encodes and decodes every clip, and measures.
+    """Encode, decode and measure every clip.
 
-    sweep: also hold rates against codecs, on the first window of every clip, which is then in memory as a whole.
-    A clip that cannot be read is said (`say`) and listed in "dropped", never replaced. Raises VidgenError if none is
-    left. Returns plain data for JSON: see `summarize`, and "rate_distortion" of `summarize_rates` where asked for.
+    Args:
+        tokenizer: The tokenizer that is measured.
+        records: The clips.
+        protocol: Which frames are taken of each, and at which size.
+        lpips: Measures LPIPS too.
+        sweep: Also hold rates against codecs, on the first window of every clip, which is then in memory as a whole.
+        progress: Hears after every clip how many are done.
+        say: Hears of every clip that cannot be read. It is listed in "dropped", never replaced.
+
+    Returns:
+        Plain data for JSON: see `summarize`, and with `sweep` "rate_distortion" of `summarize_rates`.
+
+    Raises VidgenError if no clip can be used.
     """
     rates, tokens = [], TokenCount(tokenizer)
 
     def measure(record: ClipRecord) -> dict[str, Any]:
-        row, found = evaluate_clip(tokenizer, record, protocol, lpips, tokens, sweep)
-        if found is not None:
-            rates.append({"path": row["path"], **found})
-            for codec, reason in found["refused"].items():
+        row, curves = evaluate_clip(tokenizer, record, protocol, lpips, tokens, sweep)
+        if curves is not None:
+            rates.append({"path": row["path"], **curves})
+            for codec, reason in curves["refused"].items():
                 say(f"{row['path']}: left out of the curve of {codec}: {reason}")
         return row
 
@@ -67,9 +77,9 @@ def evaluate(
 
 
 def measure_each(
-    records: Sequence[ClipRecord], measure: Callable[[ClipRecord], dict[str, Any]], progress: Progress, say: Said
+    records: Sequence[ClipRecord], measure: Callable[[ClipRecord], dict[str, Any]], progress: Progress, say: Say
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """The rows of all clips that can be measured, and "path" and "reason" of the others, each of which is said.
+    """Return the rows of all clips that can be measured, and "path" and "reason" of the others, which `say` hears of.
 
     Raises VidgenError if none is left.
     """
@@ -95,27 +105,29 @@ def evaluate_clip(
     tokens: TokenCount,
     sweep: Sweep | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """The row of one clip, its metrics the means over its windows, and with `sweep` the `measure_rates` of its first.
+    """Return the row of one clip, its metrics the means over its windows.
+
+    With `sweep` the `measure_rates` of its first window comes second.
 
     Raises VideoError if the clip cannot be read.
     """
     opened = open_windows(record, protocol)
     scores: list[ClipScore] = []
-    kept: list[Any] = []
+    first_window: list[Any] = []
     left_out: dict[str, str] = {}
-    found: list[Tensor] = []
+    indices: list[Tensor] = []
     for number, window in enumerate(opened.windows):
         if sweep is not None and number == 0:
-            window = kept = list(window)
+            window = first_window = list(window)
         meter = ClipMetrics(chunk=tokenizer.config.temporal_compression_ratio, lpips=lpips)
         for original, result, piece in reconstruct_tokens(tokenizer, window):
             meter.add(original, result)
             height, width = original.shape[-2:]
-            found += [] if piece.indices is None else [piece.indices]
+            indices += [] if piece.indices is None else [piece.indices]
         scores.append(meter.score())
         left_out |= meter.left_out
-    rates = None if sweep is None else measure_rates(tokenizer, kept, opened.fps, sweep)
-    tokens.add(found)  # here at the end: only of clips that came through as a whole
+    rates = None if sweep is None else measure_rates(tokenizer, first_window, opened.fps, sweep)
+    tokens.add(indices)  # here at the end: only of clips that came through as a whole
     row = {"path": str(record.path), "frames": sum(s.frames for s in scores), "height": height, "width": width}
     row |= {"fps": round(opened.fps, 3), "windows": len(scores)}
     row |= {name: average([getattr(s, name) for s in scores]) for name in MEASURES}
@@ -124,19 +136,19 @@ def evaluate_clip(
 
 
 def average(values: Sequence[float | None]) -> float | None:
-    """The mean of those that are there, to 4 places; None of none."""
-    there = [v for v in values if v is not None]
-    return round(sum(there) / len(there), 4) if there else None
+    """Return the mean of those that are there, to 4 places; None of none."""
+    numbers = [v for v in values if v is not None]
+    return round(sum(numbers) / len(numbers), 4) if numbers else None
 
 
 def average_profile(profiles: Sequence[Sequence[float]]) -> list[float]:
-    """Position by position, over the profiles that reach so far."""
+    """Return the mean of each position, over the profiles that reach so far."""
     longest = max((len(p) for p in profiles), default=0)
     return [average([p[k] for p in profiles if k < len(p)]) for k in range(longest)]
 
 
 def summarize(rows: Sequence[dict[str, Any]], chunk: int) -> dict[str, Any]:
-    """Means over clips, each clip counting once.
+    """Return means over clips, each clip counting once.
 
     "mean" and "ci" ([low, high], or None for one clip) by metric, "ci_method", "seam" (the mean profiles, with the
     frames of a chunk), "left_out" {metric: {"clips", "reason"}} for what was not measured everywhere.
@@ -146,24 +158,24 @@ def summarize(rows: Sequence[dict[str, Any]], chunk: int) -> dict[str, Any]:
     for name in MEASURES:
         values = [row[name] for row in rows if row[name] is not None]
         if values:
-            found = mean_interval(values, BOUNDS.get(name, (-inf, inf)))
-            means[name] = round(found.mean, 4)
-            intervals[name] = None if found.interval is None else [round(v, 4) for v in found.interval]
-    why: dict[str, str] = {}
+            estimate = mean_interval(values, BOUNDS.get(name, (-inf, inf)))
+            means[name] = round(estimate.mean, 4)
+            intervals[name] = None if estimate.interval is None else [round(v, 4) for v in estimate.interval]
+    reasons: dict[str, str] = {}
     missing: Counter[str] = Counter()
     for row in rows:
         missing.update(list(row["left_out"]))
-        why |= row["left_out"]
+        reasons |= row["left_out"]
     profiles = {n.removeprefix("position_"): average_profile([row[n] for row in rows]) for n in PROFILES}
     return {
         "mean": means,
         "ci": intervals,
         "ci_method": METHOD,
         "seam": {"chunk": chunk, **profiles},
-        "left_out": {name: {"clips": missing[name], "reason": reason} for name, reason in why.items()},
+        "left_out": {name: {"clips": missing[name], "reason": reason} for name, reason in reasons.items()},
     }
 
 
 def plain(protocol: ClipProtocol) -> dict[str, Any]:
-    """The protocol's settings that are set, for JSON."""
+    """Return the protocol's settings that are set, for JSON."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(protocol).items() if v not in (None, "")}

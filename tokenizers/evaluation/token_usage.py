@@ -19,12 +19,12 @@ Indices = Int[Tensor, "1 t h w"] | Int[Tensor, "1 t h w q"]
 
 
 def codebook_size(tokenizer: VideoTokenizer) -> int:
-    """How many symbols a token has, in one codebook; 0 for a continuous tokenizer."""
+    """Return how many symbols a token has, in one codebook; 0 for a continuous tokenizer."""
     return int(getattr(getattr(tokenizer, "bottleneck", None), "codebook_size", 0) or 0)
 
 
 def symbol_streams(pieces: Sequence[Indices]) -> Int[np.ndarray, "q n"]:
-    """Consecutive pieces of a clip's indices as one row a codebook, in the order t h w."""
+    """Return consecutive pieces of a clip's indices as one row a codebook, in the order t h w."""
     rows = [rearrange(p if p.ndim == 5 else p[..., None], "1 t h w q -> q (t h w)").cpu().numpy() for p in pieces]
     return np.concatenate(rows, axis=1)
 
@@ -37,14 +37,16 @@ class TokenCount:
         self._clips: list[Int[np.ndarray, "q n"]] = []
 
     def add(self, pieces: Sequence[Indices]) -> None:
-        """The indices of one clip; none of a continuous tokenizer."""
+        """Add the indices of one clip; none of a continuous tokenizer."""
         if pieces:
             self._clips.append(symbol_streams(pieces))
 
     def report(self) -> dict[str, Any] | None:
-        """None for a continuous tokenizer; else "codebook_size", "tokens" (positions), and, a number a codebook,
-        "usage" (share of the codes that occur), "perplexity" (2^entropy) and "bits_per_token" (empirical entropy,
-        against "bits", log2 of the codebook)."""
+        """Return how the codebooks are used, or None for a continuous tokenizer.
+
+        "codebook_size", "tokens" (positions), and, a number a codebook, "usage" (share of the codes that occur),
+        "perplexity" (2^entropy) and "bits_per_token" (empirical entropy, against "bits", log2 of the codebook).
+        """
         if not self._clips:
             return None
         books = np.concatenate(self._clips, axis=1)

@@ -13,14 +13,14 @@ from torch import Tensor
 
 
 def bits_for(codebook_size: int) -> int:
-    """The whole bits of an index below `codebook_size`; 1 at least."""
+    """Return the whole bits of an index below `codebook_size`; 1 at least."""
     if codebook_size < 1:
         raise ValueError(f"a codebook holds at least one code, not {codebook_size}")
     return max(1, (codebook_size - 1).bit_length())
 
 
 def pack_indices(indices: Int[Tensor, "t n"], bits: int) -> UInt8[Tensor, "t bytes"]:
-    """Each row of n indices as ceil(n * bits / 8) bytes. Raises ValueError for an index that needs more bits."""
+    """Return each row of n indices as ceil(n * bits / 8) bytes. Raises ValueError for an index that needs more bits."""
     values = indices.detach().cpu().to(torch.int64).numpy()
     if values.size and not 0 <= values.min() <= values.max() < 1 << bits:
         raise ValueError(f"indices span [{values.min()}, {values.max()}], which {bits} bits do not hold")
@@ -30,7 +30,7 @@ def pack_indices(indices: Int[Tensor, "t n"], bits: int) -> UInt8[Tensor, "t byt
 
 
 def unpack_indices(packed: UInt8[Tensor, "t bytes"], bits: int, count: int) -> Int[Tensor, "t n"]:
-    """The `count` indices of each row, int64. Raises ValueError for rows of another length."""
+    """Return the `count` indices of each row, int64. Raises ValueError for rows of another length."""
     if packed.shape[1] != -(-count * bits // 8):
         raise ValueError(f"{count} indices of {bits} bits take {-(-count * bits // 8)} bytes, not {packed.shape[1]}")
     flat = np.unpackbits(packed.cpu().numpy(), axis=1, bitorder="little", count=count * bits)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from vidgen.checkpoints.hashing import model_hash
 from vidgen.errors import VidgenError
+from vidgen.tokenizers.encoded import latent_size
 from vidgen.tokenizers.files.index_packing import unpack_indices
 
 FORMAT = "vidgen tokens 1"
@@ -62,7 +63,7 @@ class TokenFile:
 
 
 def tokenizer_hash(tokenizer: nn.Module) -> str:
-    """The hash of a tokenizer's config and of its weights in bfloat16: the same in whatever precision it was loaded."""
+    """Return the hash of a tokenizer's config and of its weights in bfloat16, whatever precision it was loaded in."""
     return model_hash(copy.deepcopy(tokenizer).to(torch.bfloat16))
 
 
@@ -79,7 +80,7 @@ class TokenReader:
         return self.info.shape[1 if self.info.bits else 2]
 
     def latents(self, start: int = 0, stop: int | None = None) -> Float[Tensor, "1 c t h w"]:
-        """Latent frames `start` to `stop` of a file of latents. Raises VidgenError for numbers that are not finite."""
+        """Return latent frames `start` to `stop` of a file of latents. Raises VidgenError where they are not finite."""
         latents = self._slice[:, :, start : self.num_latents if stop is None else stop]
         if not latents.isfinite().all():
             raise VidgenError(
@@ -88,7 +89,7 @@ class TokenReader:
         return latents
 
     def indices(self, start: int = 0, stop: int | None = None) -> Int[Tensor, "1 t h w"] | Int[Tensor, "1 t h w q"]:
-        """Indices (int64) of latent frames `start` to `stop` of a file of indices.
+        """Return the indices (int64) of latent frames `start` to `stop` of a file of indices.
 
         Raises VidgenError for an index that the codebook does not have.
         """
@@ -103,31 +104,30 @@ class TokenReader:
         return flat.reshape(1, len(flat), *grid)
 
     def for_tokenizer(self, tokenizer: nn.Module, start: int, stop: int) -> Float[Tensor, "1 c t h w"]:
-        """Latents to decode, of either kind of file."""
+        """Return latents to decode, of either kind of file."""
         if not self.info.bits:
             return self.latents(start, stop)
-        device = tokenizer.latents_mean.device
-        return tokenizer.latents_from_indices(self.indices(start, stop).to(device))
+        return tokenizer.latents_from_indices(self.indices(start, stop).to(tokenizer.device))
 
     def check(self, tokenizer: nn.Module, own_hash: str | None = None) -> None:
-        """Raises VidgenError unless the file was written for `tokenizer` and its shape is what its frames need.
+        """Raise VidgenError unless the file was written for `tokenizer` and its shape is what its frames need.
 
-        own_hash: `tokenizer_hash(tokenizer)`, where it is known already.
+        own_hash: `tokenizer_hash(tokenizer)`, where it is there already.
         """
-        info, c = self.info, tokenizer.config
+        info, config = self.info, tokenizer.config
         if (own := own_hash or tokenizer_hash(tokenizer)) != info.tokenizer_hash:
             raise VidgenError(
                 f"{self.path}: written for tokenizer {info.tokenizer} ({info.tokenizer_hash[:12]}), and this one is "
-                f"{c.name} ({own[:12]}); decode it with the model that it was made with"
+                f"{config.name} ({own[:12]}); decode it with the model that it was made with"
             )
-        t = 1 + -(-(info.num_frames - 1) // c.temporal_compression_ratio)
-        grid = (-(-info.height // c.spatial_compression_ratio), -(-info.width // c.spatial_compression_ratio))
-        found = (*info.shape[1:4],) if info.bits else info.shape[2:]
-        if found != (t, *grid) or (not info.bits and info.shape[1] != c.latent_channels):
+        grid = latent_size(info.height, info.width, config.spatial_compression_ratio)
+        expected = (tokenizer.latent_frames(info.num_frames), *grid)
+        size = info.shape[1:4] if info.bits else info.shape[2:]
+        if size != expected or (not info.bits and info.shape[1] != config.latent_channels):
             what = "indices" if info.bits else "latents"
             raise VidgenError(
                 f"{self.path}: {what} {info.shape} do not fit {info.num_frames} frames of {info.height}x{info.width}, "
-                f"which need {(t, *grid)}; encode the clip again"
+                f"which need {expected}; encode the clip again"
             )
 
 
@@ -135,7 +135,7 @@ class TokenReader:
 def open_tokens(
     path: str | os.PathLike, tokenizer: nn.Module | None = None, *, own_hash: str | None = None
 ) -> Iterator[TokenReader]:
-    """An open token file, nothing but its header read yet; with `tokenizer`, checked against it.
+    """Open a token file, and read nothing but its header yet; with `tokenizer`, it is checked against it.
 
     Raises VidgenError for a file that is missing, damaged or of another kind, or written for another tokenizer.
     """
@@ -154,7 +154,10 @@ def open_tokens(
 
 
 def read_tokens(path: str | os.PathLike, tokenizer: nn.Module | None = None) -> TokenFile:
-    """All of a token file; with `tokenizer`, only if that is what it was written for. Raises as `open_tokens`."""
+    """Read all of a token file; with `tokenizer`, only if that is what it was written for.
+
+    Raises as `open_tokens` does.
+    """
     with open_tokens(path, tokenizer) as reader:
         info = reader.info
         return TokenFile(
@@ -171,8 +174,8 @@ def read_tokens(path: str | os.PathLike, tokenizer: nn.Module | None = None) -> 
 
 
 def _damaged(path: Path, reason: object) -> VidgenError:
-    said = " ".join(str(reason).split())[:160]
-    return VidgenError(f"{path}: not a whole token file ({said}); encode the clip again")
+    cause = " ".join(str(reason).split())[:160]
+    return VidgenError(f"{path}: not a whole token file ({cause}); encode the clip again")
 
 
 def _describe(path: Path, file: Any) -> TokenInfo:

@@ -35,7 +35,7 @@ class TokenRow:
 
 
 def place(names: Sequence[str], suffix: str) -> list[str]:
-    """A relative path with `suffix` for each name, none twice, none outside of the folder that they go to.
+    """Return a relative path with `suffix` for each name, none twice, none outside of the folder that they go to.
 
     A name keeps its own suffix before the new one, so that a.mp4 and a.mov stay apart, and a name's path does not
     depend on what else is in its folder.
@@ -55,8 +55,11 @@ def place(names: Sequence[str], suffix: str) -> list[str]:
 
 
 def hash_source(record: ClipRecord, tokenizer_hash: str, settings: object) -> str:
-    """What the tokens of a clip depend on: the tokenizer, the settings (plain data), which part of the clip, and the
-    size and time of change of its file or frames. Raises VidgenError if it is not there."""
+    """Return a hash of what the tokens of a clip depend on.
+
+    That is the tokenizer, the settings (plain data), which part of the clip, and the size and time of change of its
+    file or frames. Raises VidgenError if it is not there.
+    """
     try:
         files = sorted(record.path.iterdir()) if record.path.is_dir() else [archive_of(record.path) or record.path]
         stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
@@ -77,12 +80,12 @@ class TokenIndex:
         self.rows = {row.path: row for row in _read_rows(self.file)} if self.file.is_file() else {}
 
     def holds(self, path: str, source_hash: str) -> bool:
-        """Whether the file at `path` is there as it was written, from the same source in the same way."""
+        """Return whether the file at `path` is there as it was written, from the same source in the same way."""
         row, file = self.rows.get(path), self.folder / path
         return row is not None and row.hash == source_hash and file.is_file() and file.stat().st_size == row.bytes
 
     def add(self, row: TokenRow) -> None:
-        """Adds a row, in place of one of the same path."""
+        """Add a row, in place of one of the same path."""
         if row.path not in self.rows and self.file.is_file() and not self.file.read_bytes().endswith(b"\n"):
             self.save()  # ends the line that was cut short
         self.rows[row.path] = row
@@ -90,15 +93,15 @@ class TokenIndex:
             file.write(_line(row))
 
     def save(self) -> None:
-        """Writes the index anew: in order of paths, each once, files that are gone left out."""
-        kept = [row for _, row in sorted(self.rows.items()) if (self.folder / row.path).is_file()]
-        self.rows = {row.path: row for row in kept}
+        """Write the index anew: in order of paths, each once, files that are gone left out."""
+        rows = [row for _, row in sorted(self.rows.items()) if (self.folder / row.path).is_file()]
+        self.rows = {row.path: row for row in rows}
         with atomic_write(self.file) as target:
-            target.write_text("".join(map(_line, kept)), encoding="utf-8")
+            target.write_text("".join(map(_line, rows)), encoding="utf-8")
 
 
 def read_index(folder: Path) -> list[TokenRow]:
-    """The rows of the index of a folder of tokens. Raises VidgenError if there is none, or it cannot be read."""
+    """Return the rows of the index of a folder of tokens. Raises VidgenError if there is none, or it cannot be read."""
     file = folder / INDEX_NAME
     if not file.is_file():
         raise VidgenError(f"{folder}: no {INDEX_NAME} in this folder; `vidgen tokenizer encode DIR -o OUT` writes one")

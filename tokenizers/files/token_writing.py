@@ -52,6 +52,7 @@ class Author:
 
     @classmethod
     def of(cls, tokenizer: nn.Module) -> Author:
+        """Return the author of files for `tokenizer`."""
         hashed = tokenizer_hash(tokenizer)
         return cls(name=tokenizer.config.name, hash=hashed, codebook_size=codebook_size(tokenizer))
 
@@ -70,7 +71,7 @@ class TokenWriter:
         self.num_latents = 0
 
     def add(self, tokens: Tokens) -> None:
-        """The next latent frames of the clip."""
+        """Add the next latent frames of the clip."""
         self.num_latents += tokens.latents.shape[2]
         if self.author.codebook_size and tokens.indices is not None:
             self.bits = bits_for(self.author.codebook_size)
@@ -94,11 +95,11 @@ class TokenWriter:
     def finish(
         self, *, num_frames: int, height: int, width: int, fps: float, extra: Mapping[str, str] | None = None
     ) -> None:
-        """Writes the file. Raises ValueError if no tokens were added."""
+        """Write the file. Raises ValueError if no tokens were added."""
         self._file.close()
         if not self.num_latents:
             raise ValueError("a token file needs at least one latent frame, got none")
-        said = {
+        metadata = {
             **{k: str(v) for k, v in (extra or {}).items()},
             "format": FORMAT,
             "tokenizer": self.author.name,
@@ -110,24 +111,26 @@ class TokenWriter:
             "time_base": str(1 / Fraction(fps).limit_denominator(1001)),
         }
         if self.bits:
-            said |= {"bits": str(self.bits), "codebook_size": str(self.author.codebook_size)}
-            said |= {"index_shape": " ".join(map(str, self._grid))}
+            metadata |= {"bits": str(self.bits), "codebook_size": str(self.author.codebook_size)}
+            metadata |= {"index_shape": " ".join(map(str, self._grid))}
         size = self._spool.stat().st_size
         with self._spool.open("rb") as spool, self._target.open("wb") as file:
             if self.bits:
                 shape = (self.num_latents, size // self.num_latents)
-                file.write(safetensors_header("indices", shape, self._dtype, said))
+                file.write(safetensors_header("indices", shape, self._dtype, metadata))
                 shutil.copyfileobj(spool, file)
             else:
                 c, t, h, w = self.shape
-                file.write(safetensors_header("latents", (1, c, t, h, w), self._dtype, said))
+                file.write(safetensors_header("latents", (1, c, t, h, w), self._dtype, metadata))
                 sort_by_channel(spool, file, frames=t, channels=c, plane=size // (t * c))
         self._spool.unlink()
 
 
 def sort_by_channel(spool: BinaryIO, file: BinaryIO, *, frames: int, channels: int, plane: int) -> None:
-    """Copies latents that came frame by frame to where they lie channel by channel, some frames at a time; `plane` is
-    the bytes of one channel of one frame. Read and written rather than mapped: mapped pages count as memory."""
+    """Copy latents that came frame by frame to where they lie channel by channel, some frames at a time.
+
+    `plane` is the bytes of one channel of one frame. Read and written rather than mapped: mapped pages count as memory.
+    """
     start, done = file.tell(), 0
     while block := spool.read(max(1, COPIED_AT_ONCE // (channels * plane)) * channels * plane):
         planes = rearrange(np.frombuffer(block, np.uint8), "(t c n) -> c t n", c=channels, n=plane)
@@ -138,13 +141,15 @@ def sort_by_channel(spool: BinaryIO, file: BinaryIO, *, frames: int, channels: i
 
 
 def raw_bytes(x: Tensor) -> memoryview:
-    """The elements of a contiguous tensor in memory order; numpy has no bfloat16, so by way of bytes."""
+    """Return the elements of a contiguous tensor in memory order; numpy has no bfloat16, so by way of bytes."""
     return memoryview(x.flatten().view(torch.uint8).numpy())
 
 
 def safetensors_header(name: str, shape: tuple[int, ...], dtype: torch.dtype, metadata: dict[str, str]) -> bytes:
-    """What stands before the data of a safetensors file with one tensor: the length of the rest in 8 bytes, and JSON
-    filled up with blanks so that the data is aligned."""
+    """Return what stands before the data of a safetensors file with one tensor.
+
+    That is the length of the rest in 8 bytes, and JSON filled up with blanks so that the data is aligned.
+    """
     size = torch.Size(shape).numel() * dtype.itemsize
     tensor = {"dtype": DTYPE_NAMES[dtype], "shape": list(shape), "data_offsets": [0, size]}
     text = json.dumps({"__metadata__": metadata, name: tensor}, ensure_ascii=False).encode()
@@ -154,7 +159,7 @@ def safetensors_header(name: str, shape: tuple[int, ...], dtype: torch.dtype, me
 
 @contextmanager
 def writing_tokens(path: str | os.PathLike, author: Author) -> Iterator[TokenWriter]:
-    """A writer of a token file that stands at `path` once it is finished, or not at all.
+    """Open a writer of a token file that stands at `path` once it is finished, or not at all.
 
     Raises VidgenError if `path` cannot be written.
     """
@@ -169,7 +174,7 @@ def writing_tokens(path: str | os.PathLike, author: Author) -> Iterator[TokenWri
 def write_tokens(
     path: str | os.PathLike, clip: Clip, tokenizer: nn.Module, *, fps: float, extra: Mapping[str, str] | None = None
 ) -> Path:
-    """Writes a clip made by or for `tokenizer` at once: its indices where it has any, else its latents as they are.
+    """Write a clip made by or for `tokenizer` at once: its indices where it has any, else its latents as they are.
 
     Raises VidgenError if `path` cannot be written.
     """

@@ -12,9 +12,11 @@ from vidgen.tokenizers.keyframes.codes import KeyframeCodes
 from vidgen.tokenizers.keyframes.model import KeyframeTokenizer
 from vidgen.tokenizers.keyframes.rates import round_codes
 
+VARIANTS = ("repeated", "vectors", "learned")
+
 
 @dataclass(frozen=True, kw_only=True)
-class Ways:
+class MotionVariants:
     """Decodings of one clip, all from the same decoded key frames and clamped to [-1, 1].
 
     repeated: each key frame stands through its group, no motion. vectors: it is moved block by block by the field
@@ -29,22 +31,25 @@ class Ways:
 
 
 @torch.no_grad()
-def decode_ways(
+def decode_variants(
     tokenizer: KeyframeTokenizer,
     video: Float[Tensor, "b 3 T H W"],
     motion: Float[Tensor, "b 2 T i j"] | None = None,
     step: float | None = None,
-) -> Ways:
-    """All three ways. `step`: continuous latents are rounded to multiples of it, as at the rate that is counted."""
+) -> MotionVariants:
+    """Return all three decodings of a clip, whose field is `motion`, or measured where that is None.
+
+    `step`: continuous latents are rounded to multiples of it, as at the rate that is counted.
+    """
     field = tokenizer.measure_motion(video) if motion is None else motion
     codes = tokenizer.encode(video, motion=field)
     if step is not None:
         codes = round_codes(codes, step)
-    made = tokenizer.synthesize(codes)
+    synthesis = tokenizer.synthesize(codes)
     decoded = {
-        "repeated": tokenizer.warp_keys(made.keys, torch.zeros_like(field)),
-        "vectors": tokenizer.warp_keys(made.keys, field),
-        "learned": made.frames,
+        "repeated": tokenizer.warp_keys(synthesis.keys, torch.zeros_like(field)),
+        "vectors": tokenizer.warp_keys(synthesis.keys, field),
+        "learned": synthesis.frames,
     }
     clamped = {name: x.float().clamp(-1.0, 1.0) for name, x in decoded.items()}
-    return Ways(**clamped, codes=codes, field=field)
+    return MotionVariants(**clamped, codes=codes, field=field)

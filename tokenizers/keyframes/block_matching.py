@@ -1,4 +1,4 @@
-"""Motion fields of clips that come without any: each block of a frame is looked for in the key frame.
+"""Motion fields of clips that come without any, by block matching: each block of a frame is searched in the key frame.
 
 Chosen over a codec in memory (x264 gives vectors too): a codec's vectors point to the frame before and have to be
 followed back to the key frame, over which their errors add up, and they are what is cheap to code rather than what
@@ -25,19 +25,20 @@ Vectors = Int[Tensor, "n 2 i j"]
 def match_blocks(
     key: Float[Tensor, "n c h w"], frames: Float[Tensor, "n c k h w"], block: int = 16
 ) -> Float[Tensor, "n 2 k i j"]:
-    """Vectors (x, y) in quarters of a pixel from each block of consecutive frames to where it was in the key frame.
+    """Return vectors (x, y), in quarters of a pixel, from each block of frames to where it was in the key frame.
 
-    The least mean absolute error over 8 pixels (found at half size) around the best of: no motion, the vector of the
-    frame before, and the last two prolonged. A frame's field depends on it, the key frame, and frames between.
-    Raises ValueError for an odd block and for sides that are not whole blocks.
+    Frames are consecutive. A block takes the vector of the least mean absolute error over 8 pixels (searched at half
+    size) around the best of: no motion, the vector of the frame before, and the last two prolonged. A frame's field
+    depends on it, the key frame, and frames between. Raises ValueError for an odd block and for sides that are not
+    whole blocks.
     """
     if block % 2 or key.shape[2] % block or key.shape[3] % block:
         raise ValueError(f"frames of {tuple(key.shape[2:])} are not whole blocks of {block}, an even number")
     wide = torch.promote_types(key.dtype, torch.float32)
     key, frames = key.to(wide), frames.to(wide)
     half_key = F.avg_pool2d(key, 2)
-    zero = torch.zeros(key.shape[0], 2, key.shape[2] // block, key.shape[3] // block, dtype=torch.long)
-    last = before = zero = zero.to(key.device)
+    grid = (key.shape[2] // block, key.shape[3] // block)
+    last = before = zero = torch.zeros(key.shape[0], 2, *grid, dtype=torch.long, device=key.device)
     fields = []
     for frame in frames.unbind(2):
         guess = best_of(key, frame, [zero, last, 2 * last - before], block)
@@ -48,31 +49,35 @@ def match_blocks(
     return torch.stack(fields, dim=2) if fields else key.new_zeros(*zero.shape[:2], 0, *zero.shape[2:])
 
 
-def cut_windows(picture: Float[Tensor, "n c h w"], at: Vectors, block: int, margin: int) -> Tensor:
-    """n c i j s s: every block of the picture, moved by its own vector, and `margin` pixels around; border repeated."""
-    h, w = picture.shape[2:]
+def cut_windows(image: Float[Tensor, "n c h w"], at: Vectors, block: int, margin: int) -> Tensor:
+    """Return every block of the image, moved by its own vector, and `margin` pixels around: (n c i j s s).
+
+    The border is repeated.
+    """
+    h, w = image.shape[2:]
     reach = torch.arange(-margin, block + margin, device=at.device)
     rows, cols = (torch.arange(size, device=at.device) * block for size in at.shape[2:])
     y = (rows[:, None, None] + at[:, 1, :, :, None] + reach).clamp(0, h - 1)  # n i j s
     x = (cols[None, :, None] + at[:, 0, :, :, None] + reach).clamp(0, w - 1)
     index = rearrange(y, "n i j s -> n i j s 1") * w + rearrange(x, "n i j s -> n i j 1 s")
-    flat = rearrange(index, "n i j s r -> n 1 (i j s r)").expand(-1, picture.shape[1], -1)
+    flat = rearrange(index, "n i j s r -> n 1 (i j s r)").expand(-1, image.shape[1], -1)
     i, j, s = index.shape[1:4]
-    taken = rearrange(picture, "n c h w -> n c (h w)").gather(2, flat)
-    return rearrange(taken, "n c (i j s r) -> n c i j s r", i=i, j=j, s=s)
+    pixels = rearrange(image, "n c h w -> n c (h w)").gather(2, flat)
+    return rearrange(pixels, "n c (i j s r) -> n c i j s r", i=i, j=j, s=s)
 
 
 def cut_blocks(frame: Float[Tensor, "n c h w"], block: int) -> Float[Tensor, "n c i j p q"]:
+    """Return the blocks of a frame, side by side."""
     return rearrange(frame, "n c (i p) (j q) -> n c i j p q", p=block, q=block)
 
 
 def length_of(vectors: Tensor) -> Tensor:
-    """Cost of vectors (n, 2, ...) by their length."""
+    """Return the cost of vectors (n, 2, ...) by their length."""
     return LENGTH_COST * vectors.abs().sum(dim=1)
 
 
 def choose(costs: list[Tensor], vectors: list[Tensor]) -> Tensor:
-    """Block by block the vector (n 2 i j) of the least cost (n i j); the first of equals."""
+    """Return, block by block, the vector (n 2 i j) of the least cost (n i j); the first of equals."""
     best, least = vectors[0], costs[0]
     for cost, vector in zip(costs[1:], vectors[1:], strict=True):
         better = cost < least
@@ -81,29 +86,30 @@ def choose(costs: list[Tensor], vectors: list[Tensor]) -> Tensor:
 
 
 def best_of(key: Tensor, frame: Tensor, vectors: list[Vectors], block: int) -> Vectors:
-    """Block by block the one of several vectors that fits best."""
+    """Return, block by block, the one of several vectors that fits best."""
     target = cut_blocks(frame, block)
     errors = [(cut_windows(key, v, block, 0) - target).abs().mean(dim=(1, 4, 5)) + length_of(v) for v in vectors]
     return choose(errors, vectors)
 
 
-def search(key: Tensor, frame: Tensor, centre: Vectors, block: int, reach: int) -> Vectors:
-    """The best whole vector within `reach` pixels of `centre`, both ways."""
-    window, target = cut_windows(key, centre, block, reach), cut_blocks(frame, block)
+def search(key: Tensor, frame: Tensor, center: Vectors, block: int, reach: int) -> Vectors:
+    """Return the best whole vector within `reach` pixels of `center`, both ways."""
+    window, target = cut_windows(key, center, block, reach), cut_blocks(frame, block)
     steps = torch.arange(-reach, reach + 1, device=key.device)
-    costs, span = [], 2 * reach + 1
-    for k in range(span):  # a row of places at a time bounds the memory
+    span = 2 * reach + 1
+    costs = []
+    for k in range(span):  # a row of positions at a time bounds the memory
         rows = window[..., k : k + block, :].unfold(-1, block, 1)  # n c i j p o q
         error = (rows - rearrange(target, "n c i j p q -> n c i j p 1 q")).abs().mean(dim=(1, 4, 6))  # n i j o
-        x = centre[:, 0, :, :, None] + steps
-        y = (centre[:, 1] + (k - reach))[..., None].expand_as(x)
+        x = center[:, 0, :, :, None] + steps
+        y = (center[:, 1] + (k - reach))[..., None].expand_as(x)
         costs.append(error + length_of(torch.stack([x, y], dim=1)))
     best = torch.cat(costs, dim=-1).argmin(dim=-1)  # n i j
-    return centre + torch.stack([best % span - reach, best // span - reach], dim=1)
+    return center + torch.stack([best % span - reach, best // span - reach], dim=1)
 
 
 def find_fraction(key: Tensor, frame: Tensor, whole: Vectors, block: int) -> Float[Tensor, "n 2 i j"]:
-    """What quarters of a pixel, up to a half both ways, to add to whole vectors, linear between pixels."""
+    """Return the quarters of a pixel, up to a half both ways, to add to whole vectors; linear between pixels."""
     window, target = cut_windows(key, whole, block, 1), cut_blocks(frame, block)
     costs, vectors = [], []
     for dy in sorted(QUARTERS, key=abs):  # the shortest first: it wins where nothing is gained
@@ -117,7 +123,7 @@ def find_fraction(key: Tensor, frame: Tensor, whole: Vectors, block: int) -> Flo
 
 
 def between(window: Tensor, dim: int, fraction: float, block: int) -> Tensor:
-    """`block` samples along `dim`, out of a margin of one, moved by a fraction in (-1, 1)."""
+    """Return `block` samples along `dim`, out of a margin of one, moved by a fraction in (-1, 1)."""
     first = 1 if fraction >= 0 else 0
     weight = fraction if fraction >= 0 else 1 + fraction
     here = window.narrow(dim, first, block)

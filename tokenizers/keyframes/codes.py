@@ -10,6 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vidgen.errors import VidgenError
+from vidgen.tokenizers.encoded import latent_size
+from vidgen.tokenizers.keyframes.config import KeyframeConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +51,15 @@ class Synthesis:
 
 
 def join(parts: Sequence[Tensor | None], dim: int) -> Tensor | None:
-    """The parts one behind the other; None where a part is None."""
+    """Return the parts one behind the other; None where a part is None."""
     return None if any(part is None for part in parts) else torch.cat(list(parts), dim=dim)
 
 
 def join_codes(parts: Sequence[KeyframeCodes], gop: int) -> KeyframeCodes:
-    """One clip of consecutive parts; without their losses. Raises VidgenError for parts that do not fit together."""
+    """Return the clip that consecutive parts make up, without their losses.
+
+    Raises VidgenError for parts that do not fit together.
+    """
     if not parts:
         raise ValueError("a clip has at least one part, got 0")
     sizes = {(part.height, part.width) for part in parts}
@@ -75,8 +80,12 @@ def join_codes(parts: Sequence[KeyframeCodes], gop: int) -> KeyframeCodes:
 
 
 def cut_groups(num_frames: int, gop: int, at_once: int) -> Iterator[tuple[int, int, int]]:
-    """(first, stop, frames a group) of pieces of whole groups, `at_once` frames or one group each, then the tail."""
-    whole, step = num_frames // gop * gop, max(1, at_once // gop) * gop
+    """Yield (first, stop, frames a group) of pieces of whole groups, then of the tail.
+
+    A piece has up to `at_once` frames, but one group at least.
+    """
+    whole = num_frames // gop * gop
+    step = max(1, at_once // gop) * gop
     for first in range(0, whole, step):
         yield first, min(first + step, whole), gop
     if whole < num_frames:
@@ -84,4 +93,23 @@ def cut_groups(num_frames: int, gop: int, at_once: int) -> Iterator[tuple[int, i
 
 
 def count_keys(num_frames: int, gop: int) -> int:
+    """Return how many key frames a clip has."""
     return -(-num_frames // gop)
+
+
+def check_codes(codes: KeyframeCodes, config: KeyframeConfig) -> None:
+    """Raise VidgenError unless the latents are as many as frames of that size need."""
+    count = count_keys(codes.num_frames, config.gop)
+    key = (
+        config.key.latent_channels,
+        count,
+        *latent_size(codes.height, codes.width, config.key.spatial_compression_ratio),
+    )
+    motion = (config.motion_channels, codes.num_frames - count, *latent_size(codes.height, codes.width, config.block))
+    shapes = tuple(codes.key_latents.shape[1:]), tuple(codes.motion_latents.shape[1:])
+    if codes.num_frames < 1 or shapes != (key, motion):
+        raise VidgenError(
+            f"codes {tuple(codes.key_latents.shape)} and {tuple(codes.motion_latents.shape)} do not hold "
+            f"{codes.num_frames} frames of {codes.height}x{codes.width}: {config.name} needs {key} and "
+            f"{motion} for each clip"
+        )

@@ -12,7 +12,7 @@ from vidgen.errors import VidgenError
 from vidgen.tokenizers.bottlenecks import build_bottleneck, describe_size
 from vidgen.tokenizers.config import TokenizerConfig
 
-PATCH = 4  # pixels: the side of the patches that frames are synthesised in
+PATCH = 4  # pixels: the side of the patches that frames are synthesized in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +47,12 @@ class KeyframeConfig:
 
     @property
     def name(self) -> str:
+        """Sizes of groups and blocks, the motion's bottleneck with its size, and the key frames' tokenizer."""
         size = describe_size(self._bottleneck_on_meta(), self.motion_channels)
         return f"keyframes_{self.gop}x{self.block}x{self.block}_{self.bottleneck}_{size}_on_{self.key.name}"
 
     def build_bottleneck(self) -> nn.Module:
-        """The bottleneck of the motion. Raises VidgenError where its settings are not those that it needs."""
+        """Return the bottleneck of the motion. Raises VidgenError where its settings are not those that it needs."""
         settings = {"codebook_size": self.codebook_size, "levels": self.levels, "quantizers": self.quantizers}
         return build_bottleneck(self.bottleneck, self.motion_channels, **settings)
 

@@ -19,12 +19,11 @@ from vidgen.metrics.clip_metrics import ClipMetrics
 from vidgen.metrics.intervals import METHOD, mean_interval
 from vidgen.tokenizers.evaluation.protocols import ClipProtocol, open_windows
 from vidgen.tokenizers.evaluation.reconstruction import average, measure_each
-from vidgen.tokenizers.keyframes.ablation import decode_ways
+from vidgen.tokenizers.keyframes.ablation import VARIANTS, decode_variants
 from vidgen.tokenizers.keyframes.codes import join_codes
 from vidgen.tokenizers.keyframes.model import PIXELS_AT_ONCE, KeyframeTokenizer
 from vidgen.tokenizers.keyframes.rates import code_parts, vector_bits
 
-WAYS = ("repeated", "vectors", "learned")
 MEASURES = ("psnr", "ssim", "rest_psnr", "temporal_psnr", "flicker")
 Motion = Literal["matched", "file"]
 
@@ -39,14 +38,24 @@ def evaluate_keyframes(
     progress: Callable[[int], None] = lambda done: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Measures the first window of every clip, in memory that grows with its tokens only.
+    """Measure the first window of every clip, in memory that grows with its tokens only.
 
-    motion: "matched" to the pixels, or the vectors in the "file", which needs frames as the file has them. step:
-    continuous latents are rounded to multiples of so many standard deviations, before they are decoded and counted.
-    A clip that cannot be used is said and listed in "dropped". Raises VidgenError if none is left.
+    Args:
+        tokenizer: The tokenizer that is measured.
+        records: The clips.
+        protocol: Which frames are taken of each, and at which size.
+        motion: "matched" to the pixels, or the vectors in the "file", which needs frames as the file has them.
+        step: Continuous latents are rounded to multiples of so many standard deviations, before they are decoded and
+            counted.
+        progress: Hears after every clip how many are done.
+        say: Hears of every clip that cannot be used.
 
-    Returns plain data: "ways" {way: {metric: mean}}, "ci" alike, "gain" (learned less vectors, PSNR, dB: "mean", "ci"),
-    "bits_per_pixel" {"key" and "motion": {"raw", "entropy", "coded"}, "vectors": {"coded"}}, "clips", "dropped".
+    Returns:
+        Plain data: "ways" {variant: {metric: mean}}, "ci" alike, "gain" (PSNR of learned less vectors in dB: "mean",
+        "ci"), "bits_per_pixel" {"key" and "motion": {"raw", "entropy", "coded"}, "vectors": {"coded"}}, "clips",
+        "dropped" (the clips that cannot be used).
+
+    Raises VidgenError if no clip can be used.
     """
     if motion == "file" and (protocol.size or protocol.max_side or protocol.fps or protocol.near_fps):
         raise VidgenError("motion of the file fits the frames that it has: leave size and frame rate as they are")
@@ -60,26 +69,28 @@ def evaluate_keyframes(
 def evaluate_clip(
     tokenizer: KeyframeTokenizer, record: ClipRecord, protocol: ClipProtocol, motion: Motion, step: float
 ) -> dict[str, Any]:
-    """The row of one clip. Raises VideoError if it cannot be read, or brings no motion where the file should."""
+    """Return the row of one clip. Raises VideoError if it cannot be read, or brings no motion where the file should."""
     opened, gop = open_windows(record, protocol), tokenizer.config.gop
     vectors = read_fields(record, gop) if motion == "file" else None
-    meters = {way: ClipMetrics(chunk=gop, multiscale=False) for way in WAYS}
-    codes, fields, done, device = [], [], 0, tokenizer.motion_mean.device
+    meters = {variant: ClipMetrics(chunk=gop, multiscale=False) for variant in VARIANTS}
+    device = tokenizer.device
+    codes, fields = [], []
+    done = 0
     for piece in stack_groups(next(iter(opened.windows)), gop):
         frames = piece.shape[2]
-        given = None if vectors is None else fields_of(vectors, done, frames, piece, record).to(device)
-        ways = decode_ways(tokenizer, piece.to(device), given, step)
-        for way, meter in meters.items():
-            meter.add(piece[0], getattr(ways, way)[0].cpu())
+        field = None if vectors is None else fields_of(vectors, done, frames, piece, record).to(device)
+        variants = decode_variants(tokenizer, piece.to(device), field, step)
+        for variant, meter in meters.items():
+            meter.add(piece[0], getattr(variants, variant)[0].cpu())
         moving = [k for k in range(frames) if (done + k) % gop]
-        fields.append(ways.field[:, :, moving])
-        codes.append(replace(ways.codes, losses={}))
+        fields.append(variants.field[:, :, moving])
+        codes.append(replace(variants.codes, losses={}))
         done += frames
     whole = join_codes(codes, gop)
     pixels = done * whole.height * whole.width
     row = {"path": str(record.path), "frames": done, "height": whole.height, "width": whole.width}
-    scores = {way: meter.score() for way, meter in meters.items()}
-    row |= {way: {name: average([getattr(score, name)]) for name in MEASURES} for way, score in scores.items()}
+    scores = {variant: meter.score() for variant, meter in meters.items()}
+    row |= {variant: {name: average([getattr(score, name)]) for name in MEASURES} for variant, score in scores.items()}
     bits = {
         part: {"raw": point.raw_bits, "entropy": point.entropy_bits, "coded": point.coded_bits}
         for part, point in code_parts(tokenizer, whole, step).items()
@@ -91,7 +102,10 @@ def evaluate_clip(
 
 
 def stack_groups(frames: Any, gop: int) -> Iterator[Tensor]:
-    """(1, 3, k, h, w) pieces of whole groups, so many as go through at once; the last one may end within a group."""
+    """Yield (1, 3, k, h, w) pieces of whole groups, so many as go through at once.
+
+    The last one may end within a group.
+    """
     frames = iter(frames)
     first = next(frames, None)
     while first is not None:
@@ -102,7 +116,7 @@ def stack_groups(frames: Any, gop: int) -> Iterator[Tensor]:
 
 
 def read_fields(record: ClipRecord, gop: int) -> tuple[MotionVectors, np.ndarray]:
-    """The vectors of a clip's file and their fields to key frames. Raises VideoError for a part of a file."""
+    """Return the vectors of a clip's file and their fields to key frames. Raises VideoError for a part of a file."""
     if record.start:
         raise VideoError(f"{record.path}: motion of the file is read from its beginning, not from {record.start:g} s")
     vectors = read_motion_vectors(record.path)
@@ -112,7 +126,7 @@ def read_fields(record: ClipRecord, gop: int) -> tuple[MotionVectors, np.ndarray
 def fields_of(
     vectors: tuple[MotionVectors, np.ndarray], first: int, count: int, like: Tensor, record: ClipRecord
 ) -> Tensor:
-    """The fields (1, 2, count, i, j) of frames from `first` on. Raises VideoError where the file has others."""
+    """Return the fields (1, 2, count, i, j) of frames from `first` on. Raises VideoError where the file has others."""
     motion, fields = vectors
     padded = (motion.height - like.shape[3], motion.width - like.shape[4])  # files pad odd sizes by one
     if len(fields) < first + count or not set(padded) <= {0, 1}:
@@ -125,20 +139,26 @@ def fields_of(
 
 
 def summarize(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Means over clips, each counting once, with intervals."""
-    means: dict[str, Any] = {way: {} for way in WAYS}
-    intervals: dict[str, Any] = {way: {} for way in WAYS}
-    for way in WAYS:
+    """Return means over clips, each counting once, with intervals."""
+    means: dict[str, Any] = {variant: {} for variant in VARIANTS}
+    intervals: dict[str, Any] = {variant: {} for variant in VARIANTS}
+    for variant in VARIANTS:
         for name in MEASURES:
-            values = [row[way][name] for row in rows if row[way][name] is not None]
+            values = [row[variant][name] for row in rows if row[variant][name] is not None]
             if values:
-                found = mean_interval(values)
-                means[way][name], intervals[way][name] = round(found.mean, 4), found.interval
+                estimate = mean_interval(values)
+                means[variant][name] = round(estimate.mean, 4)
+                intervals[variant][name] = estimate.interval
     gain = mean_interval([row["learned"]["psnr"] - row["vectors"]["psnr"] for row in rows])
     parts = rows[0]["bits_per_pixel"]
     rates = {
         part: {name: float(np.mean([row["bits_per_pixel"][part][name] for row in rows])) for name in parts[part]}
         for part in parts
     }
-    gained = {"mean": round(gain.mean, 4), "ci": gain.interval}
-    return {"ways": means, "ci": intervals, "ci_method": METHOD, "gain": gained, "bits_per_pixel": rates}
+    return {
+        "ways": means,
+        "ci": intervals,
+        "ci_method": METHOD,
+        "gain": {"mean": round(gain.mean, 4), "ci": gain.interval},
+        "bits_per_pixel": rates,
+    }

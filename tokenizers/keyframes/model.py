@@ -1,4 +1,4 @@
-"""KeyframeTokenizer: groups of frames, the first coded as a picture, the others as motion that moves it."""
+"""KeyframeTokenizer: groups of frames, the first coded as an image, the others as motion that moves it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from torch import Tensor
 from vidgen.checkpoints.pretrained import Pretrained
 from vidgen.errors import VidgenError
 from vidgen.tokenizers.bottlenecks import BottleneckOutput, Quantizer
+from vidgen.tokenizers.encoded import Encoded, check_video, latent_size, pad_space
 from vidgen.tokenizers.keyframes.block_matching import match_blocks
 from vidgen.tokenizers.keyframes.codes import (
     GroupState,
     KeyframeCodes,
     Synthesis,
-    count_keys,
+    check_codes,
     cut_groups,
     join,
 )
 from vidgen.tokenizers.keyframes.config import KeyframeConfig
-from vidgen.tokenizers.keyframes.motion_networks import FrameSynthesiser, MotionDecoder, MotionEncoder
+from vidgen.tokenizers.keyframes.motion_networks import FrameSynthesizer, MotionDecoder, MotionEncoder
 from vidgen.tokenizers.keyframes.warping import spread, warp
-from vidgen.tokenizers.model import Encoded, VideoTokenizer, check_video, pad_space
-from vidgen.tokenizers.normalization import per_channel
+from vidgen.tokenizers.mixin import denormalize, normalize
+from vidgen.tokenizers.model import VideoTokenizer
 
 PIXELS_AT_ONCE = 2**20  # of all frames that go through together: some hundred MB of activations
 
@@ -52,18 +53,20 @@ class KeyframeTokenizer(Pretrained):
         self.bottleneck = config.build_bottleneck()
         self.encoder = MotionEncoder(self.bottleneck.channels_in, config.width, config.motion_blocks)
         self.decoder = MotionDecoder(config.motion_channels, config.width, config.motion_blocks)
-        self.synthesiser = FrameSynthesiser(config.width, config.width, config.frame_blocks)
+        # Named as it was first, since weights on disk go by the name.
+        self.synthesiser = FrameSynthesizer(config.width, config.width, config.frame_blocks)
         self.register_buffer("motion_mean", torch.zeros(config.motion_channels))
         self.register_buffer("motion_std", torch.ones(config.motion_channels))
 
     @property
     def dtype(self) -> torch.dtype:
+        """The dtype of the latents."""
         return self.key.dtype
 
     # Motion
 
     def measure_motion(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b 2 T i j"]:
-        """The field of every frame to its key frame, matched block by block; in pixels, 0 for key frames."""
+        """Return the field of every frame to its key frame, matched block by block; in pixels, 0 for key frames."""
         check_video(video)
         gop, fields = self.config.gop, []
         for first, stop, size in cut_groups(video.shape[2], gop, self._at_once(video)):
@@ -77,7 +80,7 @@ class KeyframeTokenizer(Pretrained):
     def warp_keys(
         self, keys: Float[Tensor, "b 3 n H W"], field: Float[Tensor, "b 2 T i j"]
     ) -> Float[Tensor, "b 3 T H W"]:
-        """Key frames moved by fields as they are, block by block: what the vectors alone give."""
+        """Return key frames moved by fields as they are, block by block: what the vectors alone give."""
         parts = []
         for key, part in zip(keys.unbind(2), field.split(self.config.gop, dim=2), strict=True):
             parts.append(warp(key, spread(part, self.config.block)[..., : key.shape[2], : key.shape[3]]))
@@ -94,27 +97,28 @@ class KeyframeTokenizer(Pretrained):
         generator: torch.Generator | None = None,
         chunk_frames: int | None = None,
     ) -> KeyframeCodes:
-        """Tokens of a clip. `motion` is its field where there is one already, as of `measure_motion` or a file.
+        """Return the tokens of a clip.
 
-        `sample_posterior` draws continuous latents from `generator`. `chunk_frames` bounds the frames that go through
-        together, to whole groups; the result is the same.
-        Raises VidgenError as VideoTokenizer.encode does, and for a field of another size or that is not finite.
+        `motion` is its field where there is one already, as of `measure_motion` or a file. `sample_posterior` draws
+        continuous latents from `generator`. `chunk_frames` bounds the frames that go through together, to whole groups;
+        the result is the same. Raises VidgenError as VideoTokenizer.encode does, and for a field of another size or
+        that is not finite.
         """
         check_video(video)
         b, _, t, height, width = video.shape
         motion = self.measure_motion(video) if motion is None else self._check_motion(motion, video)
         keys, hidden = [], []
         for first, stop, size in cut_groups(t, self.config.gop, chunk_frames or self._at_once(video)):
-            pictures = rearrange(video[:, :, first:stop:size], "b c n h w -> (b n) c 1 h w")
-            keys.append(self.key.encode(pictures, sample_posterior=sample_posterior, generator=generator))
+            images = rearrange(video[:, :, first:stop:size], "b c n h w -> (b n) c 1 h w")
+            keys.append(self.key.encode(images, sample_posterior=sample_posterior, generator=generator))
             field = rearrange(motion[:, :, first:stop], "b d (n g) i j -> (b n) d g i j", g=size)[:, :, 1:]
             hidden.append(self._encode_motion(field.to(self.dtype), b))
         out = self._quantize(torch.cat(hidden, dim=2), sample=sample_posterior, generator=generator)
         losses = {f"motion_{name}": value for name, value in out.losses.items()}
         for name in keys[0].losses:
             values = torch.stack([key.losses[name] for key in keys])
-            share = values.new_tensor([key.latents.shape[0] for key in keys])
-            losses[f"key_{name}"] = (values * share).sum() / share.sum()
+            counts = values.new_tensor([key.latents.shape[0] for key in keys])
+            losses[f"key_{name}"] = (values * counts).sum() / counts.sum()
         latents = [rearrange(key.latents, "(b n) c 1 h w -> b c n h w", b=b) for key in keys]
         indices = [None if k.indices is None else rearrange(k.indices, "(b n) 1 ... -> b n ...", b=b) for k in keys]
         return KeyframeCodes(
@@ -131,9 +135,12 @@ class KeyframeTokenizer(Pretrained):
     def encode_chunk(
         self, video: Float[Tensor, "b 3 k H W"], state: GroupState | None = None, last: bool = False
     ) -> tuple[KeyframeCodes | None, GroupState]:
-        """Tokens of the groups that these frames complete, None where they complete none, and the state for the next
-        chunk. `state` None starts a clip; `last` takes the group as it is. Any number of frames, none included once a
-        clip has started."""
+        """Return the tokens of the groups that these frames complete, None where they complete none, and the state for
+        the next chunk.
+
+        `state` None starts a clip; `last` takes the group as it is. Any number of frames, none included once a clip has
+        started.
+        """
         if state is None or video.shape[2] > 0:
             check_video(video)
         if state is not None and state.pending is not None:
@@ -145,7 +152,7 @@ class KeyframeTokenizer(Pretrained):
         return codes, GroupState(pending=video[:, :, ready:].clone() if ready < frames else None)
 
     def _encode_motion(self, field: Tensor, b: int) -> Tensor:
-        """The bottleneck's input for fields (b n, 2, k, i, j) of whole groups; of none, where groups are key frames."""
+        """Return the bottleneck's input for fields (b n, 2, k, i, j) of whole groups; of none where k is 0."""
         if field.shape[2] == 0:
             return field.new_zeros(b, self.bottleneck.channels_in, 0, *field.shape[3:])
         return rearrange(self.encoder(field), "(b n) d k i j -> b d (n k) i j", b=b)
@@ -163,58 +170,59 @@ class KeyframeTokenizer(Pretrained):
     # Decoding
 
     def decode(self, codes: KeyframeCodes, *, chunk_frames: int | None = None) -> Float[Tensor, "b 3 T H W"]:
-        """The clip of `codes`, or the part of one: groups need nothing of each other, so there is no state to pass.
+        """Return the clip of `codes`, or the part of one.
 
-        Raises VidgenError for codes that do not hold the frames that they say.
+        Groups need nothing of each other, so there is no state to pass. Raises VidgenError for codes that do not hold
+        the frames that they say.
         """
         return torch.cat([part.frames for part in self._synthesize(codes, chunk_frames)], dim=2)
 
     def synthesize(self, codes: KeyframeCodes) -> Synthesis:
-        """`decode` with the steps on the way, which training and comparisons look at."""
+        """Return what `decode` does with the steps on the way, which training and ablations look at."""
         parts = list(self._synthesize(codes, None))
         whole = {name: torch.cat([getattr(part, name) for part in parts], dim=2) for name in vars(parts[0])}
         return Synthesis(**whole)
 
     def _synthesize(self, codes: KeyframeCodes, chunk_frames: int | None) -> Iterator[Synthesis]:
-        self._check_codes(codes)
+        check_codes(codes, self.config)
         gop, height, width = self.config.gop, codes.height, codes.width
         at_once = chunk_frames or max(1, PIXELS_AT_ONCE // (height * width))
         for first, stop, size in cut_groups(codes.num_frames, gop, at_once):
             n, start = (stop - first) // size, first // gop
             z = rearrange(codes.key_latents[:, :, start : start + n], "b c n h w -> (b n) c 1 h w")
-            pictures = self.key.decode(Encoded(latents=z, num_frames=1, height=height, width=width))
+            images = self.key.decode(Encoded(latents=z, num_frames=1, height=height, width=width))
             motion = codes.motion_latents[:, :, first - start : stop - start - n]
-            part = self._synthesize_groups(pictures, rearrange(motion, "b d (n k) i j -> (b n) d k i j", n=n))
+            part = self._synthesize_groups(images, rearrange(motion, "b d (n k) i j -> (b n) d k i j", n=n))
             b = codes.key_latents.shape[0]
             yield Synthesis(
                 **{name: rearrange(x, "(b n) c k h w -> b c (n k) h w", b=b) for name, x in vars(part).items()}
             )
 
-    def _synthesize_groups(self, pictures: Tensor, motion: Tensor) -> Synthesis:
-        """Groups (n, ...) side by side: key frames (n, 3, 1, H, W) and motion latents (n, d, k, i, j)."""
+    def _synthesize_groups(self, images: Tensor, motion: Tensor) -> Synthesis:
+        """Decode groups (n, ...) side by side: key frames (n, 3, 1, H, W) and motion latents (n, d, k, i, j)."""
         n, _, k, i, j = motion.shape
-        still = pictures.new_zeros(n, 2, 1, i, j, dtype=torch.promote_types(pictures.dtype, torch.float32))
+        still = images.new_zeros(n, 2, 1, i, j, dtype=torch.promote_types(images.dtype, torch.float32))
         if k == 0:
-            return Synthesis(frames=pictures, warped=pictures, keys=pictures, field=still)
+            return Synthesis(frames=images, warped=images, keys=images, field=still)
         field, features = self.decoder(self.denormalize(motion.to(self.dtype)))
-        key = pad_space(pictures, self.config.block)[:, :, 0]
-        height, width = pictures.shape[3:]
+        key = pad_space(images, self.config.block)[:, :, 0]
+        height, width = images.shape[3:]
         frames, warped = (x[..., :height, :width] for x in self.synthesiser(key, field, features))
         return Synthesis(
-            frames=torch.cat([pictures, frames], dim=2),
-            warped=torch.cat([pictures, warped], dim=2),
-            keys=pictures,
+            frames=torch.cat([images, frames], dim=2),
+            warped=torch.cat([images, warped], dim=2),
+            keys=images,
             field=torch.cat([still, field.to(still.dtype)], dim=2),
         )
 
     def forward(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b 3 T H W"]:
-        """decode(encode(video))."""
+        """Return decode(encode(video))."""
         return self.decode(self.encode(video))
 
     def motion_from_indices(
         self, indices: Int[Tensor, "b m i j"] | Int[Tensor, "b m i j q"]
     ) -> Float[Tensor, "b d m i j"]:
-        """The normalized motion latents of indices; `key.latents_from_indices` gives those of key frames.
+        """Return the normalized motion latents of indices; `key.latents_from_indices` gives those of key frames.
 
         Raises VidgenError for a continuous bottleneck, and for indices that it does not have.
         """
@@ -225,10 +233,12 @@ class KeyframeTokenizer(Pretrained):
     # Latent statistics and checks
 
     def normalize(self, z: Float[Tensor, "b d m i j"]) -> Float[Tensor, "b d m i j"]:
-        return (z - per_channel(self.motion_mean, z)) / per_channel(self.motion_std, z)
+        """Return motion latents with mean 0 and standard deviation 1, channel by channel."""
+        return normalize(z, self.motion_mean, self.motion_std)
 
     def denormalize(self, z: Float[Tensor, "b d m i j"]) -> Float[Tensor, "b d m i j"]:
-        return z * per_channel(self.motion_std, z) + per_channel(self.motion_mean, z)
+        """Return the bottleneck's latents of normalized ones."""
+        return denormalize(z, self.motion_mean, self.motion_std)
 
     @property
     def _wide(self) -> torch.dtype:
@@ -238,29 +248,11 @@ class KeyframeTokenizer(Pretrained):
     def _at_once(video: Tensor) -> int:
         return max(1, PIXELS_AT_ONCE // (video.shape[3] * video.shape[4]))
 
-    def _grid(self, height: int, width: int) -> tuple[int, int]:
-        return -(-height // self.config.block), -(-width // self.config.block)
-
     def _check_motion(self, motion: Tensor, video: Tensor) -> Tensor:
-        expected = (video.shape[0], 2, video.shape[2], *self._grid(*video.shape[3:]))
+        expected = (video.shape[0], 2, video.shape[2], *latent_size(*video.shape[3:], self.config.block))
         if tuple(motion.shape) != expected or not motion.isfinite().all():
             raise VidgenError(
                 f"motion of shape {tuple(motion.shape)} for a video {tuple(video.shape)}: a field of finite vectors "
                 f"{expected} is needed; leave it out to have it matched"
             )
         return motion
-
-    def _check_codes(self, codes: KeyframeCodes) -> None:
-        keys = count_keys(codes.num_frames, self.config.gop)
-        f, grid = self.config.key.spatial_compression_ratio, self._grid(codes.height, codes.width)
-        wanted = (self.config.key.latent_channels, keys, -(-codes.height // f), -(-codes.width // f))
-        moving = (self.config.motion_channels, codes.num_frames - keys, *grid)
-        if codes.num_frames < 1 or (tuple(codes.key_latents.shape[1:]), tuple(codes.motion_latents.shape[1:])) != (
-            wanted,
-            moving,
-        ):
-            raise VidgenError(
-                f"codes {tuple(codes.key_latents.shape)} and {tuple(codes.motion_latents.shape)} do not hold "
-                f"{codes.num_frames} frames of {codes.height}x{codes.width}: {self.config.name} needs {wanted} and "
-                f"{moving} for each clip"
-            )

@@ -28,6 +28,7 @@ class MotionEncoder(nn.Module):
         name_layers(self)
 
     def forward(self, field: Float[Tensor, "n 2 k i j"]) -> Float[Tensor, "n d k i j"]:
+        """Return the bottleneck's input for a field in pixels."""
         stream = Stream()
         x = self.conv_in(field / FIELD_UNIT)  # n width k i j
         for layer in self.layers:
@@ -50,6 +51,7 @@ class MotionDecoder(nn.Module):
         name_layers(self)
 
     def forward(self, z: Float[Tensor, "n d k i j"]) -> tuple[Float[Tensor, "n 2 k i j"], Float[Tensor, "n f k i j"]]:
+        """Return the field in pixels, and features."""
         stream = Stream()
         x = self.conv_in(z, stream)  # n f k i j
         for layer in self.layers:
@@ -57,7 +59,7 @@ class MotionDecoder(nn.Module):
         return self.out(x, stream) * FIELD_UNIT, x
 
 
-class FrameSynthesiser(nn.Module):
+class FrameSynthesizer(nn.Module):
     """Frames from a key frame: it is moved by the decoded field, refined where the key frame shows edges, and what
     motion cannot make is added. Both additions start at zero: a fresh network only moves the key frame.
 
@@ -81,13 +83,14 @@ class FrameSynthesiser(nn.Module):
     def forward(
         self, key: Float[Tensor, "n 3 h w"], field: Float[Tensor, "n 2 k i j"], features: Float[Tensor, "n f k i j"]
     ) -> tuple[Float[Tensor, "n 3 k h w"], Float[Tensor, "n 3 k h w"]]:
-        """Frames, and the moved key frame before anything was added; h and w are whole blocks of the field."""
-        k, stream, wide = field.shape[2], Stream(), torch.promote_types(key.dtype, torch.float32)
+        """Return frames, and the moved key frame before anything was added; h and w are whole blocks of the field."""
+        stream = Stream()
+        k, wide = field.shape[2], torch.promote_types(key.dtype, torch.float32)
         scale = key.shape[2] // field.shape[3]
         base = enlarge(field.to(wide), scale // PATCH, "bilinear")  # n 2 k h/4 w/4
         patches = rearrange(key, "n c (i p) (j q) -> n (c p q) 1 i j", p=PATCH, q=PATCH)
-        spread = enlarge(features, scale // PATCH, "nearest")
-        x = torch.cat([patches.expand(-1, -1, k, -1, -1), spread, base.to(key.dtype) / FIELD_UNIT], dim=1)
+        enlarged = enlarge(features, scale // PATCH, "nearest")
+        x = torch.cat([patches.expand(-1, -1, k, -1, -1), enlarged, base.to(key.dtype) / FIELD_UNIT], dim=1)
         x = self.flow_in(x)  # n width k h/4 w/4
         for layer in self.flow_layers:
             x = layer(x, stream)
@@ -97,12 +100,12 @@ class FrameSynthesiser(nn.Module):
         x = self.frame_in(torch.cat([patches, x.to(patches.dtype)], dim=1))
         for layer in self.frame_layers:
             x = layer(x, stream)
-        added = rearrange(self.frame_out(x), "n (c p q) k i j -> n c k (i p) (j q)", p=PATCH, q=PATCH)
-        return warped + added.to(warped.dtype), warped
+        residual = rearrange(self.frame_out(x), "n (c p q) k i j -> n c k (i p) (j q)", p=PATCH, q=PATCH)
+        return warped + residual.to(warped.dtype), warped
 
 
 def enlarge(x: Float[Tensor, "n c k i j"], scale: int, mode: str) -> Float[Tensor, "n c k h w"]:
-    """Height and width times `scale`, frame by frame."""
+    """Return `x` with height and width times `scale`, frame by frame."""
     if scale == 1:
         return x
     frames = F.interpolate(rearrange(x, "n c k i j -> (n k) c i j"), scale_factor=float(scale), mode=mode)

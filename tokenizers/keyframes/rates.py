@@ -21,14 +21,14 @@ QUARTER = 4  # vectors a pixel
 
 
 def stored_bits(latents: Tensor, indices: Tensor | None, bottleneck: nn.Module) -> float:
-    """Bits of one part as it is stored: ceil(log2 K) a token of K, or 16 a continuous latent."""
+    """Return the bits of one part as it is stored: ceil(log2 K) a token of K, or 16 a continuous latent."""
     if indices is None or not isinstance(bottleneck, Quantizer):
         return float(NUMBER_BITS * latents.numel())
     return float(indices.numel() * (bottleneck.codebook_size - 1).bit_length())
 
 
 def stored_bpp(tokenizer: KeyframeTokenizer, codes: KeyframeCodes) -> dict[str, float]:
-    """Stored bits for each pixel of the clips, of their "key" frames and of their "motion"."""
+    """Return stored bits for each pixel of the clips, of their "key" frames and of their "motion"."""
     pixels = codes.key_latents.shape[0] * codes.num_frames * codes.height * codes.width
     key = stored_bits(codes.key_latents, codes.key_indices, tokenizer.key.bottleneck)
     motion = stored_bits(codes.motion_latents, codes.motion_indices, tokenizer.bottleneck)
@@ -36,19 +36,19 @@ def stored_bpp(tokenizer: KeyframeTokenizer, codes: KeyframeCodes) -> dict[str, 
 
 
 def round_codes(codes: KeyframeCodes, step: float) -> KeyframeCodes:
-    """Continuous parts at multiples of `step` standard deviations, as they are when coded; tokens stay."""
-    changed = {}
+    """Return continuous parts at multiples of `step` standard deviations, as they are when coded; tokens stay."""
+    rounded = {}
     if codes.key_indices is None:
-        changed["key_latents"] = (codes.key_latents / step).round() * step
+        rounded["key_latents"] = (codes.key_latents / step).round() * step
     if codes.motion_indices is None:
-        changed["motion_latents"] = (codes.motion_latents / step).round() * step
-    return replace(codes, **changed)
+        rounded["motion_latents"] = (codes.motion_latents / step).round() * step
+    return replace(codes, **rounded)
 
 
 def code_part(
     latents: Float[Tensor, "1 c t h w"], indices: Tensor | None, bottleneck: nn.Module, step: float
 ) -> OperatingPoint:
-    """One part of a clip with its raw, entropy-coded and adaptively coded bits."""
+    """Return one part of a clip with its raw, entropy-coded and adaptively coded bits."""
     if latents.numel() == 0:
         return OperatingPoint(name="none", latents=latents, raw_bits=0.0, entropy_bits=0.0, coded_bits=0.0)
     if indices is None:
@@ -64,7 +64,7 @@ def code_part(
 
 
 def code_parts(tokenizer: KeyframeTokenizer, codes: KeyframeCodes, step: float) -> dict[str, OperatingPoint]:
-    """The parts of one clip, "key" and "motion"."""
+    """Return the parts of one clip, "key" and "motion"."""
     return {
         "key": code_part(codes.key_latents, codes.key_indices, tokenizer.key.bottleneck, step),
         "motion": code_part(codes.motion_latents, codes.motion_indices, tokenizer.bottleneck, step),
@@ -72,9 +72,11 @@ def code_parts(tokenizer: KeyframeTokenizer, codes: KeyframeCodes, step: float) 
 
 
 def vector_bits(field: Float[Tensor, "1 2 m i j"]) -> float:
-    """Bits of a field as it is, x and y apart, in quarters of a pixel by an adaptive order-0 coder, ranges included.
+    """Return the bits of a field as it is, x and y apart, in quarters of a pixel.
 
-    That is without prediction from neighbours, which a codec would have: an upper bound.
+    An adaptive order-0 coder codes them, ranges included.
+
+    That is without prediction from neighbors, which a codec would have: an upper bound.
     """
     bits = 0.0
     for part in rearrange((QUARTER * field).round(), "1 d m i j -> d (m i j)").cpu().numpy().astype(np.int64):

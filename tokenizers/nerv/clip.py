@@ -1,4 +1,4 @@
-"""ClipFit: a clip as quantized weights and embeddings, what it costs in bits, and its frames again."""
+"""ClipNeRV: a clip as quantized weights and embeddings, what it costs in bits, and its frames again."""
 
 from __future__ import annotations
 
@@ -40,23 +40,26 @@ class ClipNeRV:
 
     @property
     def num_frames(self) -> int:
+        """Frames of the clip."""
         return self.embeddings.codes.shape[0]
 
     @property
     def height(self) -> int:
+        """Height of the frames in pixels."""
         return self.config.height
 
     @property
     def width(self) -> int:
+        """Width of the frames in pixels."""
         return self.config.width
 
     def symbols(self) -> tuple[np.ndarray, np.ndarray]:
-        """All codes in the order of the file, uint8: those of the weights, and those of the embeddings."""
+        """Return all codes in the order of the file, uint8: those of the weights, and those of the embeddings."""
         weights = torch.cat([tensor.codes.flatten() for tensor in self.weights.values()])
         return weights.numpy(), self.embeddings.codes.flatten().numpy()
 
     def decoder(self, device: str = "cpu") -> NeRVDecoder:
-        """The decoder with its stored weights, in float32."""
+        """Return the decoder with its stored weights, in float32."""
         with torch.device("meta"):
             decoder = NeRVDecoder(self.config)
         decoder.load_state_dict({name: t.values() for name, t in self.weights.items()}, strict=True, assign=True)
@@ -66,7 +69,7 @@ class ClipNeRV:
     def decode(
         self, start: int = 0, stop: int | None = None, *, device: str = "cpu"
     ) -> Iterator[Float[Tensor, "3 k h w"]]:
-        """Frames `start` to `stop`, in [-1, 1], some at a time; no frame needs another."""
+        """Yield frames `start` to `stop`, in [-1, 1], some at a time; no frame needs another."""
         decoder, embeddings = self.decoder(device), self.embeddings.values()[start:stop].to(device)
         size = max(1, BATCH_PIXELS // (self.height * self.width))
         for piece in embeddings.split(size):
@@ -74,7 +77,7 @@ class ClipNeRV:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitCost:
+class NeRVCost:
     """Bits of a fitted clip. raw: every value in `bits` bits. entropy: order 0, a tensor at a time, tables not counted:
     a bound. coded: what the file's tensors take, `weights` and `embeddings` of it. All but `weights` and `embeddings`
     hold the ranges of the tensors too."""
@@ -86,14 +89,14 @@ class FitCost:
     embeddings: int
 
 
-def cost_of(fit: ClipNeRV) -> FitCost:
-    """What `fit` costs."""
-    weights, embeddings = fit.symbols()
-    tensors = [*fit.weights.values(), fit.embeddings]
+def cost_of(clip: ClipNeRV) -> NeRVCost:
+    """Return what a clip costs."""
+    weights, embeddings = clip.symbols()
+    tensors = [*clip.weights.values(), clip.embeddings]
     ranges = RANGE_BITS * len(tensors)
     coded = [8 * len(code_symbols(part)) for part in (weights, embeddings)]
-    return FitCost(
-        raw=fit.bits * (len(weights) + len(embeddings)) + ranges,
+    return NeRVCost(
+        raw=clip.bits * (len(weights) + len(embeddings)) + ranges,
         entropy=sum(t.codes.numel() * entropy(t.codes.flatten().numpy()) for t in tensors) + ranges,
         coded=sum(coded) + ranges,
         weights=coded[0],
@@ -104,7 +107,7 @@ def cost_of(fit: ClipNeRV) -> FitCost:
 def quantize_clip(
     decoder: NeRVDecoder, embeddings: Float[Tensor, "t e i j"], *, bits: int, fps: float, source: str = ""
 ) -> ClipNeRV:
-    """The stored form of a trained decoder and its frames' embeddings."""
+    """Return the stored form of a trained decoder and its frames' embeddings."""
     check_bits(bits)
     return ClipNeRV(
         config=decoder.config,
@@ -117,7 +120,7 @@ def quantize_clip(
 
 
 def count_bits(config: NeRVConfig, num_frames: int, bits: int) -> int:
-    """At most what a clip of this shape costs; entropy coding takes off some of it."""
+    """Return at most what a clip of this shape costs; entropy coding takes off some of it."""
     with torch.device("meta"):
         tensors = [p.numel() for p in NeRVDecoder(config).parameters()]
     values = config.embedding * config.grid[0] * config.grid[1] * num_frames
@@ -126,7 +129,7 @@ def count_bits(config: NeRVConfig, num_frames: int, bits: int) -> int:
 
 
 def choose_config(height: int, width: int, num_frames: int, *, bits: int, budget: float) -> NeRVConfig:
-    """The widest decoder for such a clip that costs no more than `budget` bits.
+    """Return the widest decoder for such a clip that costs no more than `budget` bits.
 
     Raises VidgenError where not even the narrowest one fits, and for a number of bits or a size that cannot be.
     """

@@ -1,10 +1,11 @@
-"""Files of fitted clips: safetensors with coded weights, coded embeddings and ranges, and a line of settings."""
+"""Files of clips as NeRV: safetensors with coded weights, coded embeddings and ranges, and a line of settings."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
+import warnings
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -22,34 +23,35 @@ from vidgen.tokenizers.nerv.quantization import QuantizedTensor, check_bits, cod
 
 FORMAT = "vidgen clip fit 1"
 ENTRY = "clip_fit"  # of the metadata: a JSON object
+FORMER_NAMES = {"write_fit": "write_nerv", "read_fit": "read_nerv", "is_fit": "is_nerv"}
 LARGEST_HEADER = 2**20  # bytes
 
 
-def write_fit(fit: ClipNeRV, path: str | os.PathLike) -> Path:
-    """Writes a fitted clip, all or nothing; nothing but weights, embeddings and ranges is in its tensors."""
-    weights, embeddings = fit.symbols()
-    tensors = [*fit.weights.values(), fit.embeddings]
+def write_nerv(clip: ClipNeRV, path: str | os.PathLike) -> Path:
+    """Write a clip, all or nothing; nothing but weights, embeddings and ranges is in its tensors."""
+    weights, embeddings = clip.symbols()
+    tensors = [*clip.weights.values(), clip.embeddings]
     stored = {
         "weights": torch.frombuffer(bytearray(code_symbols(weights)), dtype=torch.uint8),
         "embeddings": torch.frombuffer(bytearray(code_symbols(embeddings)), dtype=torch.uint8),
         "ranges": torch.tensor([[t.low, t.step] for t in tensors], dtype=torch.float32),
     }
-    said = {
+    settings = {
         "format": FORMAT,
-        "num_frames": fit.num_frames,
-        "fps": fit.fps,
-        "bits": fit.bits,
-        "config": dataclasses.asdict(fit.config),
-        "source": fit.source,
+        "num_frames": clip.num_frames,
+        "fps": clip.fps,
+        "bits": clip.bits,
+        "config": dataclasses.asdict(clip.config),
+        "source": clip.source,
     }
     with atomic_write(path) as aside:
         # One entry: safetensors writes several in an order of chance, and the same fit should be the same file.
-        save_file(stored, aside, {ENTRY: json.dumps(said, separators=(",", ":"))})
+        save_file(stored, aside, {ENTRY: json.dumps(settings, separators=(",", ":"))})
     return Path(path)
 
 
-def is_fit(path: str | os.PathLike) -> bool:
-    """Whether a file's header says that it holds a fitted clip, be the rest there or not."""
+def is_nerv(path: str | os.PathLike) -> bool:
+    """Return whether a file's header says that it holds a clip as NeRV, be the rest there or not."""
     try:
         with open(path, "rb") as file:
             size = int.from_bytes(file.read(8), "little")
@@ -59,34 +61,34 @@ def is_fit(path: str | os.PathLike) -> bool:
         return False
 
 
-def read_fit(path: str | os.PathLike) -> ClipNeRV:
-    """The fitted clip in a file. Raises VidgenError for one that is missing, of another kind, damaged or cut short."""
+def read_nerv(path: str | os.PathLike) -> ClipNeRV:
+    """Return the clip in a file. Raises VidgenError for one that is missing, of another kind, damaged or cut short."""
     path = Path(path)
     if not path.is_file():
-        raise VidgenError(f"{path}: no such file; `vidgen tokenizer fit` makes files of fitted clips")
+        raise VidgenError(f"{path}: no such file; `vidgen tokenizer nerv` makes files of fitted clips")
     try:
         with safe_open(path, framework="pt") as file:
-            if not is_fit(path):
-                raise VidgenError(f"{path}: not a fitted clip; make one with `vidgen tokenizer fit`")
-            said = (file.metadata() or {})[ENTRY]
+            if not is_nerv(path):
+                raise VidgenError(f"{path}: not a fitted clip; make one with `vidgen tokenizer nerv`")
+            settings = (file.metadata() or {})[ENTRY]
             stored = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise _damaged(path, error) from None
     try:
-        return _parse(json.loads(said), stored)
+        return _parse(json.loads(settings), stored)
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise _damaged(path, error) from None
 
 
 def _damaged(path: Path, reason: object) -> VidgenError:
-    said = " ".join(str(reason).split())[:160]
-    return VidgenError(f"{path}: not a whole fitted clip ({said}); fit the clip again")
+    cause = " ".join(str(reason).split())[:160]
+    return VidgenError(f"{path}: not a whole fitted clip ({cause}); fit the clip again")
 
 
-def _parse(said: dict[str, Any], stored: dict[str, Any]) -> ClipNeRV:
+def _parse(settings: dict[str, Any], stored: dict[str, Any]) -> ClipNeRV:
     """Raises KeyError, TypeError or ValueError for what is missing or makes no sense."""
-    config = NeRVConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in said["config"].items()})
-    num_frames, fps, bits = int(said["num_frames"]), float(said["fps"]), check_bits(int(said["bits"]))
+    config = NeRVConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings["config"].items()})
+    num_frames, fps, bits = int(settings["num_frames"]), float(settings["fps"]), check_bits(int(settings["bits"]))
     if num_frames < 1 or not 0 < fps <= 1e6:
         raise ValueError(f"{num_frames} frames at {fps} fps")
     with torch.device("meta"):
@@ -109,5 +111,13 @@ def _parse(said: dict[str, Any], stored: dict[str, Any]) -> ClipNeRV:
         bits=bits,
         weights=dict(zip(shapes, tensors, strict=False)),
         embeddings=tensors[-1],
-        source=str(said.get("source", "")),
+        source=str(settings.get("source", "")),
     )
+
+
+def __getattr__(name: str) -> Any:
+    """Return what an earlier version called `name`, with a warning. Raises AttributeError for any other name."""
+    if name not in FORMER_NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(f"{name} is now called {FORMER_NAMES[name]}", FutureWarning, stacklevel=2)
+    return globals()[FORMER_NAMES[name]]

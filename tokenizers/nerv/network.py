@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.errors import VidgenError
+from vidgen.tokenizers.encoded import latent_size
 
 SMALLEST_SIDE = 4  # pixels
 ENCODER_WIDTH = 64
@@ -42,13 +43,14 @@ class NeRVConfig:
             raise ValueError(f"sizes {sizes} must be 1 or more, kernels {kernels} odd, reduction {self.reduction} >= 1")
 
     @property
-    def ratio(self) -> int:
+    def spatial_compression_ratio(self) -> int:
+        """Pixels on each axis that one cell of an embedding stands for."""
         return prod(self.strides)
 
     @property
     def grid(self) -> tuple[int, int]:
         """Height and width of an embedding; what sticks out of the frame below and on the right is cut off."""
-        return -(-self.height // self.ratio), -(-self.width // self.ratio)
+        return latent_size(self.height, self.width, self.spatial_compression_ratio)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -63,7 +65,7 @@ class NeRVConfig:
 
 
 def choose_strides(height: int, width: int) -> tuple[int, ...]:
-    """Fours, then two or three twos, down to an embedding whose shorter side has two cells or three.
+    """Return fours, then two or three twos, down to an embedding whose shorter side has two cells or three.
 
     Few pixels take the large steps, where the paper has them too. Raises VidgenError for frames under 4 pixels.
     """
@@ -84,6 +86,7 @@ class UpStage(nn.Module):
         self.conv = nn.Conv2d(c_in, c_out * stride**2, kernel, padding=kernel // 2)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d H W"]:
+        """Return frames of features, larger by the stride."""
         return F.gelu(F.pixel_shuffle(self.conv(x), self.stride))
 
 
@@ -103,6 +106,7 @@ class NeRVDecoder(nn.Module):
         self.head = nn.Conv2d(widths[-1], 3, 3, padding=1)
 
     def forward(self, embeddings: Float[Tensor, "b e i j"]) -> Float[Tensor, "b 3 h w"]:
+        """Return the frames of embeddings, cropped."""
         x = F.gelu(self.stem(embeddings))
         for stage in self.stages:
             x = stage(x)
@@ -119,6 +123,7 @@ class ConvNeXtBlock(nn.Module):
         self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Return `x` plus the branch."""
         y = self.norm(rearrange(self.mix(x), "b c h w -> b h w c"))
         return x + rearrange(self.narrow(F.gelu(self.wide(y))), "b h w c -> b c h w")
 
@@ -137,13 +142,18 @@ class NeRVEncoder(nn.Module):
         self.out = nn.Conv2d(ENCODER_WIDTH, config.embedding, 1)
 
     def forward(self, frames: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b e i j"]:
-        (i, j), ratio = self.config.grid, self.config.ratio
-        below, right = i * ratio - frames.shape[2], j * ratio - frames.shape[3]
+        """Return the embeddings of frames, whose edges are repeated to fill the grid."""
+        rows, cols = self.config.grid
+        ratio = self.config.spatial_compression_ratio
+        below, right = rows * ratio - frames.shape[2], cols * ratio - frames.shape[3]
         return self.out(self.layers(F.pad(frames, (0, right, 0, below), mode="replicate")))
 
 
 def initialize(*networks: nn.Module) -> None:
-    """Weights that keep the size of a signal through GELU (He et al. 2015), zero biases, a first frame nearly grey."""
+    """Initialize weights to keep the size of a signal through GELU (He et al. 2015), and biases to zero.
+
+    A first frame is nearly gray.
+    """
     layers = [layer for network in networks for layer in network.modules()]
     for layer in layers:
         if isinstance(layer, nn.Conv2d | nn.Linear):

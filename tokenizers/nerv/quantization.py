@@ -26,19 +26,21 @@ class QuantizedTensor:
     step: float
 
     def values(self) -> Float[Tensor, ...]:
-        """In float32."""
+        """Return the values in float32."""
         return self.low + self.step * self.codes.float()
 
 
 def check_bits(bits: int) -> int:
-    """Itself. Raises VidgenError for a number of bits that codes cannot have."""
+    """Return `bits`. Raises VidgenError for a number of bits that codes cannot have."""
     if not FEWEST_BITS <= bits <= MOST_BITS:
         raise VidgenError(f"{bits} bits a value cannot be stored; choose {FEWEST_BITS} to {MOST_BITS}")
     return bits
 
 
 def quantize(x: Float[Tensor, ...], bits: int) -> QuantizedTensor:
-    """2^bits levels from the least value to the largest (Chen et al. 2023, per tensor): off by half a step at most.
+    """Quantize to 2^bits levels from the least value to the largest: off by half a step at most.
+
+    One range for a tensor (Chen et al. 2023).
 
     Raises ValueError for no values, and for some that are not finite.
     """
@@ -54,23 +56,25 @@ def quantize(x: Float[Tensor, ...], bits: int) -> QuantizedTensor:
 
 
 def code_symbols(symbols: UInt8[np.ndarray, " n"]) -> bytes:
-    """Symbols by Huffman codes of their own frequencies (order 0), block by block, with a checksum: zlib's format."""
+    """Return symbols by Huffman codes of their own frequencies (order 0), block by block, with a checksum: zlib's
+    format.
+    """
     coder = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_HUFFMAN_ONLY)
     return coder.compress(symbols.tobytes()) + coder.flush()
 
 
 def decode_symbols(data: bytes, count: int) -> UInt8[np.ndarray, " n"]:
-    """The inverse of `code_symbols`. Raises ValueError for data of another count, cut short or damaged."""
+    """Return the symbols of `code_symbols`. Raises ValueError for data of another count, cut short or damaged."""
     coder = zlib.decompressobj()
     try:
-        found = coder.decompress(data, count + 1)
+        symbols = coder.decompress(data, count + 1)
     except zlib.error as error:
         raise ValueError(str(error)) from None
-    if len(found) != count or not coder.eof or coder.unused_data:
-        raise ValueError(f"{len(found)} symbols decoded, {count} expected")
-    return np.frombuffer(found, np.uint8)
+    if len(symbols) != count or not coder.eof or coder.unused_data:
+        raise ValueError(f"{len(symbols)} symbols decoded, {count} expected")
+    return np.frombuffer(symbols, np.uint8)
 
 
 def largest_coded_bits(count: int) -> int:
-    """What `code_symbols` takes at most for `count` symbols of 8 bits: as they are, and headers."""
+    """Return what `code_symbols` takes at most for `count` symbols of 8 bits: as they are, and headers."""
     return 8 * (count + 16 + 5 * (1 + count // BLOCK))

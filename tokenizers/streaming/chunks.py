@@ -36,8 +36,10 @@ Planner = Callable[[VideoTokenizer, int, int], Plan]  # the plan for clips of a 
 
 
 def plan_by_pixels(tokenizer: VideoTokenizer, height: int, width: int) -> Plan:
-    """Whole frames, as many as hold `CHUNK_PIXELS` pixels; those of one latent frame at least. All of a clip for a
-    tokenizer that does not stream."""
+    """Return a plan of whole frames, as many as hold `CHUNK_PIXELS` pixels; those of one latent frame at least.
+
+    All of a clip for a tokenizer that does not stream.
+    """
     if not tokenizer.streams:
         return Plan(latents=WHOLE)
     return Plan(latents=max(1, CHUNK_PIXELS // (height * width) // tokenizer.config.temporal_compression_ratio))
@@ -54,34 +56,40 @@ class Tokens:
 def stack_chunks(
     frames: Frames, tokenizer: VideoTokenizer, plan: Planner = plan_by_pixels
 ) -> Iterator[tuple[Float[Tensor, "1 3 k h w"], bool, Plan]]:
-    """Chunks of whole latent frames (1 + n * temporal_compression_ratio frames, then n * temporal_compression_ratio each), whether each is the last, and
-    the clip's plan. One frame is read ahead, to know."""
+    """Yield chunks of whole latent frames, whether each is the last, and the clip's plan.
+
+    With f_t frames a latent frame and n latent frames a chunk, the first chunk has 1 + (n - 1) f_t frames and each
+    later one n f_t. One frame is read ahead, to know which is the last.
+    """
     frames = iter(frames)
     first = next(frames, None)
     if first is None:
         return
-    chosen, rate = plan(tokenizer, *first.shape[:2]), tokenizer.config.temporal_compression_ratio
-    ahead, count = [first], 1 + (chosen.latents - 1) * rate
+    planned = plan(tokenizer, *first.shape[:2])
+    rate = tokenizer.config.temporal_compression_ratio
+    count = 1 + (planned.latents - 1) * rate
+    ahead = [first]
     while ahead:
         waiting = [*ahead, *islice(frames, count - 1)]
-        ahead, count = list(islice(frames, 1)), chosen.latents * rate
+        ahead = list(islice(frames, 1))
+        count = planned.latents * rate
         stacked = np.stack(waiting)
         del waiting
         # Nameless, and so no longer held here when the next chunk is made.
-        yield to_tensor(stacked)[None].to(tokenizer.latents_mean.device), not ahead, chosen
+        yield to_tensor(stacked)[None].to(tokenizer.device), not ahead, planned
         del stacked
 
 
 def encode_step(
     tokenizer: VideoTokenizer, video: Float[Tensor, "1 3 k H W"], state: TiledState | None, last: bool, plan: Plan
 ) -> tuple[Tokens, TiledState]:
-    """`VideoTokenizer.encode_chunk` with the plan's tiles and with indices."""
+    """Return what `VideoTokenizer.encode_chunk` returns, with the plan's tiles and with indices."""
     check_video(video)
     if not tokenizer.streams:
         latents, state = tokenizer.encode_chunk(video, state, last)
         return Tokens(latents=latents), state
     if plan.tiles is None:
-        hidden, state = tokenizer._encode_hidden(video, state, last)
+        hidden, state = tokenizer.encode_hidden(video, state, last)
         rows = hidden.shape[3]
     else:
         hidden, state = encode_tiled(tokenizer, video, state, last, plan.tiles)
@@ -96,23 +104,23 @@ def encode_step(
 def decode_step(
     tokenizer: VideoTokenizer, latents: Float[Tensor, "1 c k h w"], state: TiledState | None, plan: Plan
 ) -> tuple[Float[Tensor, "1 3 F H W"], TiledState]:
-    """`VideoTokenizer.decode_chunk` with the plan's tiles."""
+    """Return what `VideoTokenizer.decode_chunk` returns, with the plan's tiles."""
     if plan.tiles is None:
         return tokenizer.decode_chunk(latents, state)
     return decode_tiled(tokenizer, latents, state, plan.tiles)
 
 
 def to_pixels(x: Float[Tensor, "3 k H W"]) -> Float[Tensor, "3 k H W"]:
-    """Decoded frames in float32, in [-1, 1]; `x` itself is clamped."""
+    """Return decoded frames in float32, in [-1, 1]; `x` itself is clamped."""
     return x.clamp_(-1.0, 1.0).float()
 
 
 @torch.inference_mode()
 def encode_tokens(tokenizer: VideoTokenizer, frames: Frames, plan: Planner = plan_by_pixels) -> Iterator[Tokens]:
-    """The clip's latents and indices, in pieces as they become complete; together they equal those of `encode`."""
+    """Yield the clip's latents and indices, in pieces as they become complete; together they are those of `encode`."""
     state = None
-    for chunk, last, chosen in stack_chunks(frames, tokenizer, plan):
-        tokens, state = encode_step(tokenizer, chunk, state, last, chosen)
+    for chunk, last, planned in stack_chunks(frames, tokenizer, plan):
+        tokens, state = encode_step(tokenizer, chunk, state, last, planned)
         del chunk
         yield tokens
 
@@ -120,15 +128,15 @@ def encode_tokens(tokenizer: VideoTokenizer, frames: Frames, plan: Planner = pla
 def encode_stream(
     tokenizer: VideoTokenizer, frames: Frames, plan: Planner = plan_by_pixels
 ) -> Iterator[Float[Tensor, "1 c t h w"]]:
-    """The latents of `encode_tokens`."""
+    """Yield the latents of `encode_tokens`."""
     return (tokens.latents for tokens in encode_tokens(tokenizer, frames, plan))
 
 
 def first_latent_for(tokenizer: VideoTokenizer, frame: int) -> int:
-    """The latent frame from which decoding must start for `frame` to come out exactly."""
+    """Return the latent frame from which decoding must start for `frame` to come out exactly."""
     if not tokenizer.streams:
         return 0
-    holder, context = -(-frame // tokenizer.config.temporal_compression_ratio), decoder_context(tokenizer)
+    holder, context = tokenizer.latent_frames(frame + 1) - 1, decoder_context(tokenizer)
     # One at least: the first latent that a decoder sees gives one frame only.
     return 0 if context is None else max(0, holder - max(1, context))
 
@@ -148,22 +156,25 @@ def decode_stream(
     stop: int | None = None,
     plan: Planner = plan_by_pixels,
 ) -> Iterator[Float[Tensor, "3 k H W"]]:
-    """Frames `start` to `stop` (None: `num_frames`) of the clip of `latents`, in [-1, 1], some at a time.
+    """Yield frames `start` to `stop` (None: `num_frames`) of the clip of `latents`, in [-1, 1], some at a time.
 
     latents: those of the whole clip, or a function (first, stop) that reads some of its latent frames. Of a part, no
     more are read and decoded than it and the decoder's memory of the past need; its frames are those that decoding
     the whole gives. Raises ValueError for a part that is empty or reaches out of the clip.
     """
-    rate, stop = tokenizer.config.temporal_compression_ratio, num_frames if stop is None else stop
+    stop = num_frames if stop is None else stop
     if not 0 <= start < stop <= num_frames:
         raise ValueError(f"frames {start} to {stop} are no part of a clip of {num_frames}")
     read = latents if callable(latents) else lambda a, b: latents[:, :, a:b]
-    chosen, end = plan(tokenizer, height, width), 1 + -(-(stop - 1) // rate)
-    first, state = first_latent_for(tokenizer, start), None
-    at = first * rate  # the frame that comes next: a latent's last frame, for the first one decoded
-    for low in range(first, end, chosen.latents):
-        z = read(low, min(low + chosen.latents, end)).to(tokenizer.latents_mean.device)
-        x, state = decode_step(tokenizer, z, state, chosen)
+    planned = plan(tokenizer, height, width)
+    first, end = first_latent_for(tokenizer, start), tokenizer.latent_frames(stop)
+    state = None
+    at = (
+        first * tokenizer.config.temporal_compression_ratio
+    )  # the frame that comes next: a latent's last frame, for the first one decoded
+    for low in range(first, end, planned.latents):
+        z = read(low, min(low + planned.latents, end)).to(tokenizer.device)
+        x, state = decode_step(tokenizer, z, state, planned)
         frames = to_pixels(x[0, :, max(0, start - at) : max(0, stop - at), :height, :width])
         at += x.shape[2]
         del x
@@ -176,11 +187,11 @@ def decode_stream(
 def reconstruct_tokens(
     tokenizer: VideoTokenizer, frames: Frames, plan: Planner = plan_by_pixels
 ) -> Iterator[tuple[Float[Tensor, "3 k h w"], Float[Tensor, "3 k h w"], Tokens]]:
-    """(original, reconstruction, the tokens in between), pixels in [-1, 1], some frames at a time, in order."""
+    """Yield (original, reconstruction, the tokens in between), pixels in [-1, 1], some frames at a time, in order."""
     state = decoding = None
-    for chunk, last, chosen in stack_chunks(frames, tokenizer, plan):
-        tokens, state = encode_step(tokenizer, chunk, state, last, chosen)
-        x, decoding = decode_step(tokenizer, tokens.latents, decoding, chosen)
+    for chunk, last, planned in stack_chunks(frames, tokenizer, plan):
+        tokens, state = encode_step(tokenizer, chunk, state, last, planned)
+        x, decoding = decode_step(tokenizer, tokens.latents, decoding, planned)
         _, _, k, height, width = chunk.shape
         x = to_pixels(x[0, :, :k, :height, :width])
         yield chunk[0], x, tokens
@@ -190,7 +201,7 @@ def reconstruct_tokens(
 def reconstruct_stream(
     tokenizer: VideoTokenizer, frames: Frames, plan: Planner = plan_by_pixels
 ) -> Iterator[tuple[Float[Tensor, "3 k h w"], Float[Tensor, "3 k h w"]]]:
-    """The pairs (original, reconstruction) of `reconstruct_tokens`; together they are the clip."""
+    """Yield the pairs (original, reconstruction) of `reconstruct_tokens`; together they are the clip."""
     for original, x, tokens in reconstruct_tokens(tokenizer, frames, plan):
         yield original, x
         del original, x, tokens  # not held while the next chunk is made

@@ -15,7 +15,8 @@ import torch
 from vidgen.checkpoints.memory import describe_bytes
 from vidgen.errors import VidgenError
 from vidgen.profiling.live_memory import LiveBytes, tensor_bytes
-from vidgen.tokenizers.model import StreamState, VideoTokenizer
+from vidgen.tokenizers.encoded import StreamState, latent_size
+from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.streaming.chunks import Plan, plan_by_pixels
 from vidgen.tokenizers.streaming.halos import decoder_halo, encoder_halo
 from vidgen.tokenizers.streaming.tiles import BlendedTiles, ExactTiles, Grid, Tiles, cut_frame
@@ -37,6 +38,7 @@ class PassCost:
 
 
 def state_bytes(state: StreamState) -> int:
+    """Return the bytes of a streaming state."""
     pending = [] if state.pending is None else [state.pending]
     return tensor_bytes(*state.cache.values(), *pending)
 
@@ -73,50 +75,41 @@ class MemoryModel:
             tokenizer.bottleneck(hidden)
         return live.peak
 
-    def pass_cost(self, way: str, latents: int, rows: int, cols: int) -> PassCost:
-        """One pass over a tile of rows x cols cells, in the middle of a clip or at its start."""
-        key = (way, latents, rows, cols)
+    def pass_cost(self, task: str, latents: int, rows: int, cols: int) -> PassCost:
+        """Return the cost of one pass over a tile of rows x cols cells, in the middle of a clip or at its start."""
+        key = (task, latents, rows, cols)
         if key not in self._costs:
             with torch.no_grad():
-                runs = [self._trace(way, latents, rows, cols, start=start) for start in (True, False)]
+                runs = [self._trace(task, latents, rows, cols, start=start) for start in (True, False)]
             self._costs[key] = PassCost(work=max(r.work for r in runs), state=max(r.state for r in runs))
         return self._costs[key]
 
-    def _trace(self, way: str, latents: int, rows: int, cols: int, *, start: bool) -> PassCost:
-        c, state = self.config, None
-        if way == "encode":
-            shape = (
-                1,
-                3,
-                latents * c.temporal_compression_ratio,
-                rows * c.spatial_compression_ratio,
-                cols * c.spatial_compression_ratio,
-            )
-            given = torch.empty(shape, device="meta", dtype=torch.float32)
-            first = given[:, :, :1]
-            if start:  # a clip's first chunk, whose first frame is repeated
-                given = given[:, :, : 1 + (latents - 1) * c.temporal_compression_ratio]
-
-            def step(x, state):
-                return self.shadow._encode_hidden(x, state, False)
+    def _trace(self, task: str, latents: int, rows: int, cols: int, *, start: bool) -> PassCost:
+        config, state = self.config, None
+        if task == "encode":
+            f_t, f = config.temporal_compression_ratio, config.spatial_compression_ratio
+            # A clip's first frame has a latent frame of its own.
+            frames = 1 + (latents - 1) * f_t if start else latents * f_t
+            chunk = torch.empty((1, 3, frames, rows * f, cols * f), device="meta", dtype=torch.float32)
+            step = self.shadow.encode_hidden
         else:
-            given = torch.empty((1, c.latent_channels, latents, rows, cols), device="meta", dtype=self.dtype)
-            first = given[:, :, :1]
+            shape = (1, config.latent_channels, latents, rows, cols)
+            chunk = torch.empty(shape, device="meta", dtype=self.dtype)
             step = self.shadow.decode_chunk
         if not start:
-            _, state = step(first, None)
+            _, state = step(chunk[:, :, :1], None)
         with LiveBytes(scratch=True) as live:
-            _, state = step(given, state)
+            _, state = step(chunk, state)
         return PassCost(work=live.peak, state=state_bytes(state))
 
-    def _hold(self, way: str, rows: int, cols: int, plan: Plan) -> tuple[int, int]:
-        """Bytes held from chunk to chunk, and on top of them while a chunk is in work, without pixels."""
+    def _hold(self, task: str, rows: int, cols: int, plan: Plan) -> tuple[int, int]:
+        """Return the bytes held from chunk to chunk, and on top of them while a chunk is in work, without pixels."""
         if plan.tiles is None:
-            cost = self.pass_cost(way, plan.latents, rows, cols)
+            cost = self.pass_cost(task, plan.latents, rows, cols)
             return cost.state, round(HEADROOM * cost.work)
-        grid = cut_frame(rows, cols, plan.tiles, self.halos[way])
+        grid = cut_frame(rows, cols, plan.tiles, self.halos[task])
         tall, wide = (max(tile[axis].outer for tile in grid.tiles) for axis in (0, 1))
-        cost = self.pass_cost(way, plan.latents, tall, wide)
+        cost = self.pass_cost(task, plan.latents, tall, wide)
         state = round(cost.state / (tall * wide) * self._state_cells(grid, plan.tiles))
         share = 0.0
         if isinstance(plan.tiles, ExactTiles):  # of the next state, the rows that tiles to come still need the old of
@@ -130,24 +123,25 @@ class MemoryModel:
         return sum(down.outer * across.outer for down, across in grid.tiles)
 
     def peak(self, task: Task, height: int, width: int, plan: Plan) -> int:
-        """The most bytes, weights included, that `task` takes with clips of height x width by this plan."""
-        c, item = self.config, self.dtype.itemsize
-        rows, cols = -(-height // c.spatial_compression_ratio), -(-width // c.spatial_compression_ratio)
-        frame = rows * cols * c.spatial_compression_ratio**2
-        chunk = plan.latents * c.temporal_compression_ratio * frame
+        """Return the most bytes, weights included, that `task` takes with clips of height x width by this plan."""
+        item, ratio = self.dtype.itemsize, self.config.spatial_compression_ratio
+        rows, cols = latent_size(height, width, ratio)
+        frame = rows * cols * ratio**2
+        chunk = plan.latents * self.config.temporal_compression_ratio * frame
         blended = isinstance(plan.tiles, BlendedTiles)
-        total, work = self.weights + PER_PIXEL[task] * frame, []
+        total = self.weights + PER_PIXEL[task] * frame
+        work = []
         if task != "decode":
-            kept, busy = self._hold("encode", rows, cols, plan)
+            state, busy = self._hold("encode", rows, cols, plan)
             cells = rows * cols if plan.tiles is None else min(rows * cols, plan.tiles.rows * plan.tiles.cols + cols)
             hidden = plan.latents * rows * cols * self.channels_in * (item + (8 if blended else item))
             strip = self.bottleneck_base + self.bottleneck_cell * plan.latents * cells
-            total += kept + 3 * chunk * 5  # float32, and uint8 from which it is made
+            total += state + 3 * chunk * 5  # float32, and uint8 from which it is made
             work.append(busy + hidden + strip)
         if task != "encode":
-            kept, busy = self._hold("decode", rows, cols, plan)
+            state, busy = self._hold("decode", rows, cols, plan)
             canvas = 0 if plan.tiles is None else 8 + item if blended else item
-            total += kept
+            total += state
             work.append(busy + 3 * chunk * (canvas + (4 if item != 4 else 0)))  # as decoded, and in float32
         return round(total + max(work))
 
@@ -162,7 +156,7 @@ def plan_for_memory(
     reserved: int = 0,
     model: MemoryModel | None = None,
 ) -> Plan:
-    """The plan with the largest chunks, then the largest tiles, that takes at most `max_bytes`.
+    """Return the plan with the largest chunks, then the largest tiles, that takes at most `max_bytes`.
 
     max_bytes counts the tokenizer's weights and every tensor of the work, and `reserved` bytes for anything else.
     Tiles are exact where the model has exact ones, blended where it attends over the frame, or in windows and no
@@ -176,25 +170,23 @@ def plan_for_memory(
     def sized(plan: Plan) -> Plan:
         return replace(plan, peak_bytes=reserved + model.peak(task, height, width, plan))
 
-    latents, tried = plan_by_pixels(tokenizer, height, width).latents, []
+    plans = []
+    latents = plan_by_pixels(tokenizer, height, width).latents
     while latents:
-        tried.append(sized(Plan(latents=latents)))
-        if tried[-1].peak_bytes <= max_bytes:
-            return tried[-1]
+        plans.append(sized(Plan(latents=latents)))
+        if plans[-1].peak_bytes <= max_bytes:
+            return plans[-1]
         latents //= 2
-    side = max(
-        -(-height // tokenizer.config.spatial_compression_ratio),
-        -(-width // tokenizer.config.spatial_compression_ratio),
-    )
+    side = max(latent_size(height, width, tokenizer.config.spatial_compression_ratio))
     sizes = sorted({-(-side // parts) for parts in range(2, side + 1)}, reverse=True)
     for exact in (True, False) if model.windowed else (model.exact,):
         for size in sizes:
             if size < LEAST_TILE:
                 break
-            tried.append(sized(Plan(latents=1, tiles=tiles_of(size, exact=exact))))
-            if tried[-1].peak_bytes <= max_bytes:
-                return tried[-1]
-    least = min(plan.peak_bytes for plan in tried)
+            plans.append(sized(Plan(latents=1, tiles=tiles_of(size, exact=exact))))
+            if plans[-1].peak_bytes <= max_bytes:
+                return plans[-1]
+    least = min(plan.peak_bytes for plan in plans)
     raise VidgenError(
         f"memory of {describe_bytes(max_bytes)} is too little: frames of {height}x{width} take at least "
         f"{describe_bytes(least)} with {tokenizer.config.name}, in whatever tiles; allow more, or make the clip smaller"
@@ -202,7 +194,7 @@ def plan_for_memory(
 
 
 def tiles_of(size: int, *, exact: bool) -> Tiles:
-    """Tiles of `size` x `size` cells."""
+    """Return tiles of `size` x `size` cells."""
     if exact:
         return ExactTiles(rows=size, cols=size)
     return BlendedTiles(rows=size, cols=size, overlap=max(1, min(BLEND_OVERLAP, size // 2)))

@@ -54,27 +54,28 @@ class Segment:
 
     @property
     def outer(self) -> int:
+        """Cells that the tile computes."""
         return self.outer_stop - self.outer_start
 
     def alone(self) -> Segment:
-        """The same cells, and no others computed."""
+        """Return the same cells, and no others computed."""
         return Segment(start=self.start, stop=self.stop, outer_start=self.start, outer_stop=self.stop)
 
     def cells(self, scale: int) -> slice:
-        """The tile's own cells in the whole axis, at `scale` positions a cell."""
+        """Return the tile's own cells in the whole axis, at `scale` positions a cell."""
         return slice(self.start * scale, self.stop * scale)
 
     def computed(self, scale: int) -> slice:
-        """The computed cells in the whole axis."""
+        """Return the computed cells in the whole axis."""
         return slice(self.outer_start * scale, self.outer_stop * scale)
 
     def kept(self, scale: int) -> slice:
-        """The tile's own cells in what it computed."""
+        """Return the tile's own cells in what it computed."""
         return slice((self.start - self.outer_start) * scale, (self.stop - self.outer_start) * scale)
 
 
 def cut_axis(length: int, size: int, before: int, after: int, period: int = 1) -> list[Segment]:
-    """Nearly equal segments of at most `size` cells, with up to `before` and `after` more that lie on the axis.
+    """Return nearly equal segments of at most `size` cells, with up to `before` and `after` more that lie on the axis.
 
     What is computed begins at a multiple of `period`, so before it there may be up to `period` - 1 more.
     """
@@ -98,7 +99,7 @@ class Grid:
 
 
 def cut_frame(rows: int, cols: int, tiles: Tiles, halo: Halo | None) -> Grid:
-    """The tiles of a frame. Raises ValueError where exact ones are asked of a model whose layers see the frame."""
+    """Return the tiles of a frame. Raises ValueError for exact ones of a model whose layers see the whole frame."""
     if isinstance(tiles, BlendedTiles):
         halo = Halo(above=tiles.overlap, below=tiles.overlap, left=tiles.overlap, right=tiles.overlap)
     elif halo is None:
@@ -109,9 +110,9 @@ def cut_frame(rows: int, cols: int, tiles: Tiles, halo: Halo | None) -> Grid:
 
 
 def ramp(segment: Segment, scale: int) -> Float[Tensor, " n"]:
-    """Weights of a blended tile along an axis: 1, and linear over each overlap with a neighbour.
+    """Return the weights of a blended tile along an axis: 1, and linear over each overlap with a neighbor.
 
-    An overlap reaches as far into the tile as out of it, so the weights of two neighbours sum to 1.
+    An overlap reaches as far into the tile as out of it, so the weights of two neighbors sum to 1.
     """
     weights = torch.ones(segment.outer * scale)
     overlaps = ((segment.start - segment.outer_start, False), (segment.outer_stop - segment.stop, True))

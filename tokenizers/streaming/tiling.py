@@ -1,4 +1,4 @@
-"""One chunk of a clip, tile by tile: exactly, where layers see a bounded neighbourhood, or blended where they do not.
+"""One chunk of a clip, tile by tile: exactly, where layers see a bounded neighborhood, or blended where they do not.
 
 The streaming state between chunks of exact tiles is the untiled state, so that chunks of one clip may be tiled
 differently, or not at all.
@@ -43,7 +43,7 @@ class Canvas:
         self.grid, self.whole = grid, whole
 
     def paste(self, part: Tensor, rows: Segment, cols: Segment) -> None:
-        """Keeps the tile's own cells."""
+        """Keep the tile's own cells."""
         k, m = part.shape[3] // rows.outer, part.shape[4] // cols.outer
         if self.whole is None:
             shape = (*part.shape[:3], self.grid.rows * k, self.grid.cols * m)
@@ -52,7 +52,7 @@ class Canvas:
 
 
 def crop(whole: Tensor, rows: Segment, cols: Segment, grid: Grid) -> Tensor:
-    """The positions that a tile computes, of a tensor of the whole frame: a view."""
+    """Return the positions that a tile computes, of a tensor of the whole frame: a view."""
     k, m = whole.shape[3] // grid.rows, whole.shape[4] // grid.cols
     return whole[..., rows.computed(k), cols.computed(m)]
 
@@ -60,7 +60,7 @@ def crop(whole: Tensor, rows: Segment, cols: Segment, grid: Grid) -> Tensor:
 class _StateCanvas:
     """The streaming state of the whole frame: the one before, with the tiles' own put into its place.
 
-    A tile's neighbours still need the state before it, so it waits until no tile to come reaches that far up. Two
+    A tile's neighbors still need the state before it, so it waits until no tile to come reaches that far up. Two
     states of the whole frame are never held: at high resolutions they would take more than all else.
     """
 
@@ -71,7 +71,7 @@ class _StateCanvas:
         self._waiting: deque[tuple[dict[str, Tensor], Segment, Segment]] = deque()
 
     def crop(self, rows: Segment, cols: Segment) -> StreamState | None:
-        """The state before, as a tile needs it; what waits and lies above the tile is put into place first."""
+        """Return the state before, as a tile needs it; what waits and lies above the tile is put into place first."""
         while self._waiting and self._waiting[0][1].stop <= rows.outer_start:
             self._commit()
         if self.before is None:
@@ -100,7 +100,7 @@ class _StateCanvas:
             self.cache[key].paste(value, rows, cols)
 
     def state(self) -> StreamState:
-        """The state after all tiles."""
+        """Return the state after all tiles."""
         while self._waiting:
             self._commit()
         pending = None if self.pending is None else self.pending.whole
@@ -132,7 +132,7 @@ class _Blend:
 def encode_tiled(
     tokenizer: VideoTokenizer, video: Float[Tensor, "b 3 k H W"], state: TiledState | None, last: bool, tiles: Tiles
 ) -> tuple[Float[Tensor, "b d t h w"], TiledState]:
-    """The bottleneck's input for the latents that these frames complete, tile by tile, and the state after them.
+    """Return the bottleneck's input for the latents that these frames complete, tile by tile, and the next state.
 
     `state` is used up: exact tiles write the next one into its memory. Raises ValueError for exact tiles of a model
     that has none.
@@ -141,7 +141,7 @@ def encode_tiled(
     grid = cut_frame(-(-video.shape[3] // f), -(-video.shape[4] // f), tiles, encoder_halo(tokenizer))
 
     def run(rows: Segment, cols: Segment, before: StreamState | None) -> tuple[Tensor, StreamState]:
-        return tokenizer._encode_hidden(video[..., rows.computed(f), cols.computed(f)], before, last)
+        return tokenizer.encode_hidden(video[..., rows.computed(f), cols.computed(f)], before, last)
 
     return _run_tiles(run, grid, state, tiles)
 
@@ -149,7 +149,9 @@ def encode_tiled(
 def decode_tiled(
     tokenizer: VideoTokenizer, latents: Float[Tensor, "b c k h w"], state: TiledState | None, tiles: Tiles
 ) -> tuple[Float[Tensor, "b 3 F H W"], TiledState]:
-    """`VideoTokenizer.decode_chunk`, tile by tile. `state` is used up: exact tiles write the next one into its memory.
+    """Return what `VideoTokenizer.decode_chunk` returns, tile by tile.
+
+    `state` is used up: exact tiles write the next one into its memory.
 
     Raises ValueError for exact tiles of a model that has none.
     """

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from vidgen.data.frames import latent_frames
 from vidgen.pipelines.loading import load_tokenizer
 from vidgen.samplers.solvers import SAMPLERS
-from vidgen.tokenizers.diffusion_decoder.config import patch_frames
 from vidgen.tokenizers.diffusion_decoder.model import DiffusionTokenizer
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.train.config import LoopConfig, SourceConfig
@@ -141,7 +141,7 @@ def measure_cost(name: str, model: Tokenizer, plan: Plan) -> dict[str, Any]:
     encoded = model.encode(video)
     if isinstance(model, DiffusionTokenizer):
         model.denoiser.set_attention("plain")  # of which every product is counted
-        frames = patch_frames(plan.num_frames, model.config.patch_t)
+        frames = latent_frames(plan.num_frames, model.config.patch_t)
         x = model.patches(video)[:, :, :frames]
         decode = count_operations(lambda: model.predict(x, torch.ones(1, device=plan.device), encoded.latents))
         model.denoiser.set_attention("auto")

@@ -10,12 +10,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vidgen.checkpoints.pretrained import config_from_dict
+from vidgen.data.frames import latent_frames
 from vidgen.diffusion.noise import draw_normal, sample_generator
 from vidgen.diffusion.paths import add_noise, expand_level, find_prediction_type
 from vidgen.errors import VidgenError
 from vidgen.metrics import psnr
 from vidgen.samplers.solvers import SAMPLERS
-from vidgen.tokenizers.diffusion_decoder.config import DiffusionTokenizerConfig, patch_frames
+from vidgen.tokenizers.diffusion_decoder.config import DiffusionTokenizerConfig
 from vidgen.tokenizers.diffusion_decoder.model import DiffusionTokenizer
 from vidgen.train.config import DiffusionTokenizerRecipe
 from vidgen.train.data.latent_statistics import STATISTICS_CLIPS, clip_batches, measure_latents
@@ -35,7 +36,7 @@ def build_diffusion_tokenizer(recipe: DiffusionTokenizerRecipe) -> DiffusionToke
     if recipe.init_from:
         return DiffusionTokenizer.from_pretrained(recipe.init_from, dtype=torch.float32)
     values: dict[str, Any] = {"tokenizer": change_preset(recipe.preset, recipe.tokenizer, "tokenizer"), **recipe.model}
-    whole = patch_frames(recipe.data.num_frames, values.get("patch_t", DiffusionTokenizerConfig.patch_t))
+    whole = latent_frames(recipe.data.num_frames, values.get("patch_t", DiffusionTokenizerConfig.patch_t))
     values.setdefault("window", max(2, whole))
     if recipe.objective == "regression":
         values.setdefault("num_inference_steps", 1)

@@ -14,7 +14,7 @@ from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.diffusion.noise import sample_generator
 from vidgen.metrics import psnr
 from vidgen.pipelines.loading import load_trainable
-from vidgen.tokenizers.keyframes.ablation import decode_ways
+from vidgen.tokenizers.keyframes.ablation import decode_variants
 from vidgen.tokenizers.keyframes.config import KeyframeConfig
 from vidgen.tokenizers.keyframes.model import KeyframeTokenizer
 from vidgen.tokenizers.keyframes.rates import stored_bpp
@@ -97,7 +97,7 @@ class KeyframeTask(Task):
         scores: dict[str, list[float]] = {name: [] for name in ("psnr", "psnr_repeated", "psnr_vectors", "psnr_keys")}
         indices, rates, gop = [], {}, self.model.config.gop
         for video in self.held_out_batches(self.recipe.data.validation_clips):
-            ways = decode_ways(self.model, video)
+            ways = decode_variants(self.model, video)
             scores["psnr"] += psnr(ways.learned, video).tolist()
             scores["psnr_repeated"] += psnr(ways.repeated, video).tolist()
             scores["psnr_vectors"] += psnr(ways.vectors, video).tolist()

@@ -22,6 +22,7 @@ from vidgen.checkpoints.config_fields import current_fields, present_value
 from vidgen.checkpoints.empty_weights import init_empty_weights
 from vidgen.checkpoints.memory import check_weights
 from vidgen.errors import VidgenError
+from vidgen.models.placement import device_of, dtype_of
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
@@ -194,6 +195,16 @@ class Pretrained(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return device_of(self)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the weights."""
+        return dtype_of(self)
 
     def save_pretrained(self, folder: str | os.PathLike, *, dtype: torch.dtype | None = None) -> None:
         """Writes config.json and the weights (in `dtype` if given) to `folder`, all or nothing."""

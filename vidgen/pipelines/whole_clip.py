@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from vidgen.checkpoints.config_fields import renamed_field
 from vidgen.errors import VidgenError
-from vidgen.models.feature_layers import FeatureInfo, FeatureMixin
-from vidgen.models.placement import device_of
+from vidgen.models.feature_layers import FeatureInfo
 from vidgen.tokenizers.bottlenecks import Gaussian
+from vidgen.tokenizers.mixin import TokenizerMixin, per_channel
 from vidgen.tokenizers.model import Encoded, check_video, pad_clip
-from vidgen.tokenizers.normalization import LatentNormalization, per_channel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +42,7 @@ class PendingFrames:
     frames: Float[Tensor, "b 3 k H W"]
 
 
-class WholeClipTokenizer(LatentNormalization, FeatureMixin, nn.Module):
+class WholeClipTokenizer(TokenizerMixin, nn.Module):
     """An autoencoder of diffusers with the tokenizers' interface: latents are normalized, T frames are
     1 + ceil((T - 1) / temporal_compression_ratio) latent frames.
 
@@ -64,15 +63,6 @@ class WholeClipTokenizer(LatentNormalization, FeatureMixin, nn.Module):
     def dtype(self) -> torch.dtype:
         """The precision of the network."""
         return self.network.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the network."""
-        return device_of(self.network)
-
-    def latent_frames(self, num_frames: int) -> int:
-        """Return the number of latent frames of a clip of `num_frames`."""
-        return 1 + -(-(num_frames - 1) // self.config.temporal_compression_ratio)
 
     def frames_of(self, z: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 T H W"]:
         """Return the 1 + (t - 1) temporal_compression_ratio frames of the class's own latents."""
@@ -117,18 +107,9 @@ class WholeClipTokenizer(LatentNormalization, FeatureMixin, nn.Module):
         return empty, PendingFrames(frames=frames)
 
     def decode(self, encoded: Encoded, *, chunk_latents: int | None = None) -> Float[Tensor, "b 3 T H W"]:
-        """Return the clip of `encoded`: the T frames, height and width that went in. `chunk_latents` is for tokenizers
-        that stream, and is not used here.
-
-        Raises VidgenError for latents of another number of frames or channels.
-        """
-        z, expected = encoded.latents, self.latent_frames(encoded.num_frames)
-        if z.shape[1] != self.config.latent_channels or z.shape[2] != expected:
-            raise VidgenError(
-                f"latents {tuple(z.shape)} do not hold {encoded.num_frames} frames: "
-                f"{self.config.name} needs {self.config.latent_channels} channels and {expected} latent frames"
-            )
-        x, _ = self.decode_chunk(z)
+        """Return the clip of `encoded`: the T frames, height and width that went in. `chunk_latents` has no effect."""
+        self.check_latents(encoded)
+        x, _ = self.decode_chunk(encoded.latents)
         return x[:, :, : encoded.num_frames, : encoded.height, : encoded.width]
 
     def decode_chunk(
@@ -142,10 +123,6 @@ class WholeClipTokenizer(LatentNormalization, FeatureMixin, nn.Module):
     def widened(self, z: Tensor) -> Tensor:
         """Return latents in float32 or better: statistics are not rounded with the weights."""
         return z.to(torch.promote_types(self.dtype, torch.float32))
-
-    def forward(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b 3 T H W"]:
-        """Return decode(encode(video))."""
-        return self.decode(self.encode(video))
 
     @property
     def feature_info(self) -> list[FeatureInfo]:

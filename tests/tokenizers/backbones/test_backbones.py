@@ -20,7 +20,7 @@ HEADS = {
 }
 
 
-def reach(temporal_compression_ratio: int, spatial_compression_ratio: int, patch_t: int) -> dict:
+def reach(temporal_compression_ratio: int, ratio: int, patch_t: int) -> dict:
     """Settings for these ratios, with patches of `patch_t` frames and of two pixels."""
     steps, halvings = (ratio // 2).bit_length() - 1, (temporal_compression_ratio // patch_t).bit_length() - 1
     temporal = tuple(i < halvings for i in range(steps))
@@ -62,7 +62,7 @@ def test_presets_are_whole(name):
         tokenizer = VideoTokenizer(PRESETS[name])
     c = tokenizer.config
     with torch.no_grad():
-        hidden, _ = tokenizer._encode_hidden(
+        hidden, _ = tokenizer.encode_hidden(
             torch.empty(1, 3, 1 + c.temporal_compression_ratio, 40, 70, device="meta"), None, True
         )
         z = torch.empty(1, c.latent_channels, *hidden.shape[2:], device="meta")

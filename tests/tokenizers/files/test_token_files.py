@@ -74,7 +74,7 @@ def test_files_of_other_kinds_are_refused(tokenizer, encoded: Encoded, tmp_path:
     path = tmp_path / "x.safetensors"
     with pytest.raises(VidgenError, match="no such file"):
         read_tokens(path)
-    save_file({"latents": encoded.latents}, path)
+    save_file({"latents": encoded.latents.contiguous()}, path)
     with pytest.raises(VidgenError, match="not a token file"):
         read_tokens(path)
     write_tokens(path, encoded, tokenizer, fps=8)

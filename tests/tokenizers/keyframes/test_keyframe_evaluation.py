@@ -12,7 +12,7 @@ from vidgen.data.reading import read_video
 from vidgen.errors import VidgenError
 from vidgen.metrics import psnr
 from vidgen.tokenizers.evaluation.protocols import ClipProtocol
-from vidgen.tokenizers.keyframes.ablation import decode_ways
+from vidgen.tokenizers.keyframes.ablation import decode_variants
 from vidgen.tokenizers.keyframes.evaluation import evaluate_keyframes, stack_groups
 from vidgen.tokenizers.keyframes.model import KeyframeTokenizer
 from vidgen.tokenizers.keyframes.rates import code_parts, round_codes, stored_bpp, vector_bits
@@ -53,7 +53,7 @@ def test_the_ways_are_what_they_say(exact, folder, motion):
 def test_matching_and_vectors_of_the_file_agree_where_nothing_enters(exact, folder):
     video = torch.from_numpy(read_video(folder / "a.mp4").frames).permute(3, 0, 1, 2)[None] / 127.5 - 1
     field = exact.measure_motion(video)
-    ways = decode_ways(exact, video)
+    ways = decode_variants(exact, video)
     inner = (slice(None), slice(None), slice(None), slice(16, -16), slice(16, -16))
     assert torch.equal(ways.field, field) and psnr(ways.vectors[inner], video[inner]).item() > 30
     assert torch.equal(ways.repeated, video[:, :, [0, 0, 0, 0, 4, 4, 4]].clamp(-1, 1))

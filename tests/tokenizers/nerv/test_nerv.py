@@ -10,7 +10,7 @@ import torch
 
 from vidgen.errors import VidgenError
 from vidgen.tokenizers.nerv.clip import ClipNeRV, choose_config, cost_of, count_bits, quantize_clip
-from vidgen.tokenizers.nerv.files import is_fit, read_fit, write_fit
+from vidgen.tokenizers.nerv.files import is_nerv, read_nerv, write_nerv
 from vidgen.tokenizers.nerv.network import NeRVConfig, NeRVDecoder, NeRVEncoder, choose_strides
 from vidgen.tokenizers.nerv.quantization import code_symbols, decode_symbols, quantize
 
@@ -92,9 +92,9 @@ def test_the_widest_decoder_within_the_budget_is_chosen(bits: int) -> None:
 
 
 def test_a_file_gives_back_the_clip_bit_for_bit_and_holds_what_was_counted(fit: ClipNeRV, tmp_path: Path) -> None:
-    path = write_fit(fit, tmp_path / "clip.safetensors")
-    assert write_fit(fit, tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
-    back = read_fit(path)
+    path = write_nerv(fit, tmp_path / "clip.safetensors")
+    assert write_nerv(fit, tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+    back = read_nerv(path)
     assert (back.config, back.fps, back.bits, back.source) == (fit.config, fit.fps, fit.bits, fit.source)
     assert list(back.weights) == list(fit.weights) == list(NeRVDecoder(fit.config).state_dict())
     for one, two in zip(
@@ -120,20 +120,20 @@ def test_a_part_is_that_part_of_the_whole(fit: ClipNeRV, monkeypatch: pytest.Mon
 
 
 def test_files_that_are_cut_short_damaged_or_of_another_kind_are_refused(fit: ClipNeRV, tmp_path: Path) -> None:
-    path = write_fit(fit, tmp_path / "clip.safetensors")
+    path = write_nerv(fit, tmp_path / "clip.safetensors")
     data, bad = path.read_bytes(), tmp_path / "bad.safetensors"
     start = 8 + int.from_bytes(data[:8], "little")
     for length in (0, 5, start - 20, start, start + 100, len(data) - 1):
         bad.write_bytes(data[:length])
         with pytest.raises(VidgenError, match="bad.safetensors: not a whole fitted clip"):
-            read_fit(bad)
-        assert is_fit(bad) == (length >= start)
+            read_nerv(bad)
+        assert is_nerv(bad) == (length >= start)
     for place in (start + 150, len(data) - 10):  # of the ranges, which are floats, and of coded symbols
         changed = bytearray(data)
         changed[place : place + 4] = b"\xff\xff\xff\xff"
         bad.write_bytes(changed)
         with pytest.raises(VidgenError, match="fit the clip again"):
-            read_fit(bad)
+            read_nerv(bad)
     header = json.loads(data[8:start])
     said = json.loads(header["__metadata__"]["clip_fit"])
     for key, value in (("format", "vidgen tokens 1"), ("bits", 9), ("num_frames", 6), ("config", {}), ("config", 3)):
@@ -141,6 +141,6 @@ def test_files_that_are_cut_short_damaged_or_of_another_kind_are_refused(fit: Cl
         text = json.dumps(changed).encode()
         bad.write_bytes(len(text).to_bytes(8, "little") + text + data[start:])
         with pytest.raises(VidgenError, match="bad.safetensors: not a"):
-            read_fit(bad)
+            read_nerv(bad)
     with pytest.raises(VidgenError, match="no such file"):
-        read_fit(tmp_path / "none.safetensors")
+        read_nerv(tmp_path / "none.safetensors")

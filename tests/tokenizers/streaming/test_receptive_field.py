@@ -50,7 +50,7 @@ def test_encoder_sees_what_its_layers_say_in_space(tokenizer, axis):
     video = torch.zeros(1, 3, n, *size, dtype=torch.float64)
 
     def reaches(offset: int) -> bool:
-        hidden, _ = tokenizer._encode_hidden(spoil(video, axis, cell * f + offset), None, True)
+        hidden, _ = tokenizer.encode_hidden(spoil(video, axis, cell * f + offset), None, True)
         return hidden[:, :, 0].select(axis - 1, cell).isnan().any().item()
 
     seen = [reaches(offset) for offset in (span.first - 1, span.first, span.last, span.last + 1)]
@@ -129,7 +129,7 @@ def test_windows_see_what_their_layers_say_cell_by_cell(shape, way, axis):
     size[axis - 3] = cells
     if way == "encode":
         scale, field, x = f, encoder_field, noise(1, 3, 1, size[0] * f, size[1] * f)
-        run = lambda x: tokenizer._encode_hidden(x, None, True)[0]  # noqa: E731
+        run = lambda x: tokenizer.encode_hidden(x, None, True)[0]  # noqa: E731
     else:
         scale, field, x = 1, decoder_field, noise(1, 4, 1, *size)
         run = lambda x: tokenizer.decode_chunk(x)[0]  # noqa: E731

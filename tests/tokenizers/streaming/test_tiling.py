@@ -45,14 +45,14 @@ def odd_size(tokenizer: VideoTokenizer) -> tuple[int, int]:
 def test_exact_tiles_equal_the_whole_in_any_chunks(tokenizer):
     height, width = odd_size(tokenizer)
     video, n = clip(11, height, width), tokenizer.config.temporal_compression_ratio
-    whole, _ = tokenizer._encode_hidden(video, None, True)
+    whole, _ = tokenizer.encode_hidden(video, None, True)
     # Chunks that leave frames waiting, each in other tiles, one of them in none.
     state, parts = None, []
     pieces = ((0, 2, ExactTiles(rows=2, cols=99)), (2, 3, ExactTiles(rows=4, cols=3)), (3, 10, None))
     for start, stop, tiles in (*pieces, (10, 11, ExactTiles(rows=5, cols=2))):
         piece, last = video[:, :, start:stop], stop == 11
         if tiles is None:
-            hidden, state = tokenizer._encode_hidden(piece, state, last)
+            hidden, state = tokenizer.encode_hidden(piece, state, last)
         else:
             hidden, state = encode_tiled(tokenizer, piece, state, last, tiles)
         parts.append(hidden)
@@ -71,7 +71,7 @@ def test_exact_tiles_equal_the_whole_in_any_chunks(tokenizer):
 def test_tiles_of_a_single_cell(tokenizer):
     f = tokenizer.config.spatial_compression_ratio
     video = clip(3, 3 * f - 1, 2 * f)
-    whole, _ = tokenizer._encode_hidden(video, None, True)
+    whole, _ = tokenizer.encode_hidden(video, None, True)
     hidden, state = encode_tiled(tokenizer, video, None, True, ExactTiles(rows=1, cols=1))
     assert (hidden - whole).abs().max() < 1e-10 and state.pending is None
 
@@ -101,7 +101,7 @@ def test_weights_of_blended_tiles_sum_to_one(scale):
 def test_blended_tiles_are_near_the_whole_and_the_same_in_any_chunks():
     tokenizer = make("mixed_8x4x4")
     tiles, video = BlendedTiles(rows=4, cols=6, overlap=2), clip(17, 42, 57)
-    whole, _ = tokenizer._encode_hidden(video, None, True)
+    whole, _ = tokenizer.encode_hidden(video, None, True)
     once, _ = encode_tiled(tokenizer, video, None, True, tiles)
     state, parts = None, []
     for start, stop in ((0, 4), (4, 9), (9, 17)):
