@@ -17,6 +17,7 @@ class Renamed(NamedTuple):
 
 RENAMED = (
     Renamed(None, ("--taps",), ("--layers",)),
+    Renamed(None, ("--tap",), ("--layer",)),
     Renamed(None, ("--goal",), ("--target-type",)),
     Renamed(None, ("--skip-unlabelled",), ("--skip-unlabeled",)),
     Renamed("steer", ("--neighbours",), ("--neighbors",)),

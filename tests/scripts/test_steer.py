@@ -74,10 +74,10 @@ def test_steer_along_numbers(vidgen, model: Path, extracted: Path, tmp_path: Pat
 
 def test_concepts(vidgen, extracted: Path) -> None:
     words = ("concepts", extracted, "--task", "label", "--value", "bright", "--concepts", "colour", "--sets", 5)
-    rows = json.loads(vidgen(*words, "--tap", "tokenizer.latents", "--json").out)["rows"]
+    rows = json.loads(vidgen(*words, "--layer", "tokenizer.latents", "--json").out)["rows"]
     assert [row["concept"] for row in rows][0] == "label=bright" and rows[0]["accuracy"] == 1.0
     assert {row["concept"] for row in rows} == {"label=bright", "colour=blue", "colour=red"} and rows[0]["share"] > 0.9
-    table = vidgen(*words, "--tap", "dit.blocks.0").out
+    table = vidgen(*words, "--layer", "dit.blocks.0").out
     assert "what label=bright grows with, in dit.blocks.0@t=0.10" in table and "class itself" in table
 
 
