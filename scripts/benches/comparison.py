@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from vidgen.checkpoints.free_memory import free_bytes
+from vidgen.checkpoints.memory import free_bytes
 from vidgen.profiling.roofline import synchroniser
 from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.memory import ProcessDied, measure_peak

@@ -51,7 +51,7 @@ def test_a_denoisers_intermediates_and_its_result():
 def test_numbers_count_from_either_end():
     assert choose_indices(4, None) == [0, 1, 2, 3] and choose_indices(4, 3) == [1, 2, 3]
     assert choose_indices(4, [-1, 0, 3]) == [0, 3]
-    for bad, words in ((5, "last 5 taps"), (0, "last 0"), ([4], "number 4"), ([-5], "number -5")):
+    for bad, words in ((5, "last 5 layers"), (0, "last 0"), ([4], "number 4"), ([-5], "number -5")):
         with pytest.raises(VidgenError, match=f"{words}.*has 4"):
             choose_indices(4, bad)
 

@@ -1,4 +1,4 @@
-"""Networks of other libraries, made without memory, checked against their checkpoint, and only then filled from it."""
+"""Networks of diffusers and transformers, made without memory, checked against their checkpoint, and then filled."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ TRANSFORMERS_NAME = "model.safetensors"  # of weights in transformers' layout
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """A network without weights, and the checkpoint that is known to fit it; nothing has been read yet.
+    """A network of another library that waits for its weights, and the checkpoint that has them.
 
-    `wide`: parts of names whose tensors stay in float32 where a narrower dtype is asked for. `prefix`: what stands
-    before every name in the checkpoint and not in the network.
+    Names and shapes have been checked; no tensor has been read yet. `wide`: parts of names whose tensors stay in
+    float32 where a narrower dtype is asked for. `prefix`: the start of every name in the checkpoint that the network's
+    names lack.
     """
 
     network: nn.Module
@@ -33,22 +34,21 @@ class Draft:
     prefix: str = ""
 
     def fill(self, *, dtype: torch.dtype | None, device: str) -> nn.Module:
-        """The network with its weights, each put straight where it belongs; in evaluation mode, without gradients."""
-        places, twins = self.network.state_dict(), tied_names(self.network)
+        """Return the network with its weights, in evaluation mode and without gradients."""
+        targets = self.network.state_dict()
         tensors: dict[str, torch.Tensor] = {}
         for theirs, tensor in self.checkpoint.read():
             name = theirs.removeprefix(self.prefix)
             narrow = dtype is not None and dtype.itemsize < 4 and not self.wide.isdisjoint(name.split("."))
-            tensors[name] = put(tensor, places[name], torch.float32 if narrow else dtype, device)
-        for names in twins:
-            there = next(tensors[name] for name in names if name in tensors)
-            tensors |= dict.fromkeys(names, there)
+            tensors[name] = put(tensor, targets[name], torch.float32 if narrow else dtype, device)
+        for names in tied_names(self.network):
+            tensors |= dict.fromkeys(names, next(tensors[name] for name in names if name in tensors))
         self.network.load_state_dict(tensors, strict=True, assign=True)
         return self.network.to(device).eval().requires_grad_(False)
 
 
 def tied_names(network: nn.Module) -> list[list[str]]:
-    """The names of each parameter that has several."""
+    """Return the names of each parameter that has several."""
     names: dict[int, list[str]] = {}
     for name, parameter in network.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
@@ -56,8 +56,8 @@ def tied_names(network: nn.Module) -> list[list[str]]:
 
 
 def check_shapes(network: nn.Module, checkpoint: Checkpoint, prefix: str = "") -> None:
-    """Raises VidgenError unless the checkpoint has exactly the network's tensors; of one with several names, any."""
-    expected = {prefix + name: tuple(place.shape) for name, place in network.state_dict().items()}
+    """Raise VidgenError unless the checkpoint has exactly the network's tensors; of one with several names, any."""
+    expected = {prefix + name: tuple(value.shape) for name, value in network.state_dict().items()}
     for names in tied_names(network):
         absent = [prefix + name for name in names if prefix + name not in checkpoint.homes]
         for name in absent if len(absent) < len(names) else absent[1:]:
@@ -66,22 +66,19 @@ def check_shapes(network: nn.Module, checkpoint: Checkpoint, prefix: str = "") -
 
 
 def without(checkpoint: Checkpoint, kind: type, patterns: tuple[str, ...] = ()) -> Checkpoint:
-    """The checkpoint without tensors whose names match a pattern, or one of those that the class itself passes over."""
-    passed = [*patterns, *(getattr(kind, "_keys_to_ignore_on_load_unexpected", None) or ())]
-    homes = {name: home for name, home in checkpoint.homes.items() if not any(re.search(p, name) for p in passed)}
+    """Return the checkpoint without tensors whose names match a pattern, or one that the class itself ignores."""
+    ignored = [*patterns, *(getattr(kind, "_keys_to_ignore_on_load_unexpected", None) or ())]
+    homes = {name: home for name, home in checkpoint.homes.items() if not any(re.search(p, name) for p in ignored)}
     return replace(checkpoint, homes=homes)
 
 
 def plain_settings(config: Any) -> dict[str, Any]:
-    """The settings of a class of diffusers, without what it notes for itself."""
+    """Return the settings of a class of diffusers, without its own notes, which begin with an underscore."""
     return {name: value for name, value in dict(config).items() if not name.startswith("_")}
 
 
 def known_settings(kind: type, config: Any, where: Path) -> dict[str, Any]:
-    """The settings in a config, all of which the class must know: what is passed over would be another network.
-
-    Raises VidgenError for others.
-    """
+    """Return the settings in a config. Raises VidgenError for one that the class does not know, which would be lost."""
     settings = plain_settings(config)
     if unknown := sorted(set(settings) - set(inspect.signature(kind.__init__).parameters)):
         raise VidgenError(f"{where}: the {kind.__name__} that is installed knows no {', '.join(unknown)}")
@@ -89,7 +86,7 @@ def known_settings(kind: type, config: Any, where: Path) -> dict[str, Any]:
 
 
 def draft_diffusers(kind: type, place: Path) -> Draft:
-    """The network of diffusers' class `kind` in a folder or a single file.
+    """Return the network of diffusers' class `kind` in a folder or a single file.
 
     Raises VidgenError for another class, settings that the class does not know or take, and tensors that do not fit.
     """
@@ -115,10 +112,10 @@ def draft_transformers(
     prefix: str = "",
     left_out: tuple[str, ...] = (),
 ) -> Draft:
-    """The network of transformers in a folder, of the class that `kinds` has for its type, to be filled in `dtype`.
+    """Return the network of transformers in a folder, of the class that `kinds` has for its type, for use in `dtype`.
 
-    Names in the checkpoint may begin with `prefix` where the class does without; `left_out`: see `without`. Raises
-    VidgenError for another type, a missing shard, and tensors that do not fit the config.
+    Names in the checkpoint may begin with `prefix` where the class's do not; tensors that match a pattern of
+    `left_out` are ignored. Raises VidgenError for another type, a missing shard, and tensors that do not fit.
     """
     from transformers import AutoConfig
 

@@ -1,4 +1,4 @@
-"""What a model says of the places where its features can be read, and how they are asked for by number."""
+"""Feature layers: their description by a model, and their choice by number, as timm does it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from vidgen.errors import VidgenError
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureInfo:
-    """One layer: its name, `num_chs` channels, `reduction` (t, h, w) in pixels and frames per feature cell, the `module`
-    it is in ("encoder", "posterior", "codes", "latent", "denoiser") and whether it is `causal` (never sees later
-    frames). What is read there is after the residual sum and before any norm."""
+    """One layer of a model; its features are read after the residual sum and before any norm.
+
+    `num_chs` is its channels, `reduction` (t, h, w) the frames and pixels per feature cell, `module` the part that it
+    is in ("encoder", "posterior", "codes", "latent", "denoiser"). A `causal` layer never sees later frames.
+    """
 
     name: str
     num_chs: int
@@ -34,7 +36,8 @@ FORMATS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class FeatureMixin:
-    """What a model with `feature_info` and `iter_features`, which yields every layer by its name and then its result, can do."""
+    """Adds `forward_intermediates` to a model that has `feature_info`, and `iter_features`, which yields every layer by
+    its name and then the result."""
 
     feature_info: list[FeatureInfo]
     iter_features: Callable[..., Iterator[tuple[str, Tensor]]]
@@ -46,37 +49,42 @@ class FeatureMixin:
         output_fmt: str = "BTHWC",
         intermediates_only: bool = False,
     ) -> tuple[Tensor, list[Float[Tensor, "b ..."]]] | list[Float[Tensor, "b ..."]]:
-        """(result, intermediates) of a pass over `inputs`, those of `forward`; as timm's method of this name.
+        """Return (result, intermediates) of a pass over `inputs`, those of `forward`; as timm's method of this name.
 
-        indices: layers by their place in `feature_info`: a number is the last so many, a list may count from the end,
-            None is all. Intermediates come in the order of `feature_info`, each once.
-        output_fmt: "BTHWC", "BCTHW" or "BNC", of intermediates; the result keeps the layout it has.
-        intermediates_only: leaves the result out, and nothing is run beyond the last layer.
-        Raises VidgenError for a layer or a format that is not there.
+        Raises VidgenError for a layer or a format that does not exist.
+
+        Args:
+            inputs: the arguments of `forward`.
+            indices: layers by their index in `feature_info`: a number is the last so many, a list may count from the
+                end, None is all. Intermediates come in the order of `feature_info`, each once.
+            output_fmt: "BTHWC", "BCTHW" or "BNC", of intermediates; the result keeps the layout it has.
+            intermediates_only: leaves the result out, and runs nothing beyond the last layer.
         """
         if output_fmt not in FORMATS:
             raise VidgenError(f"output_fmt {output_fmt!r} is unknown; choose one of {', '.join(FORMATS)}")
         infos = self.feature_info
-        wanted = {infos[i].name: infos[i] for i in choose_indices(len(infos), indices)}
-        found: list[Tensor] = []
+        chosen = {infos[i].name: infos[i] for i in choose_indices(len(infos), indices)}
+        intermediates: list[Tensor] = []
         out = None
         for name, out in self.iter_features(*inputs):
-            if name in wanted:
-                last = channels_last(out, wanted[name])
-                found.append(FORMATS[output_fmt](last))
-            if intermediates_only and len(found) == len(wanted):
-                return found
-        return found if intermediates_only else (out, found)
+            if name in chosen:
+                intermediates.append(FORMATS[output_fmt](channels_last(out, chosen[name])))
+            if intermediates_only and len(intermediates) == len(chosen):
+                return intermediates
+        return intermediates if intermediates_only else (out, intermediates)
 
 
 def block_feature_info(config: Any) -> list[FeatureInfo]:
-    """One layer for each of a transformer's `depth` blocks; strides are in latent cells, not pixels."""
+    """Return a layer for each of a transformer's `depth` blocks; reductions are in latent cells, not pixels."""
     kind = {"num_chs": config.width, "reduction": config.patch, "module": "denoiser", "causal": False}
     return [FeatureInfo(name=f"blocks.{i}", **kind) for i in range(config.depth)]
 
 
 def choose_indices(count: int, indices: int | Sequence[int] | None) -> list[int]:
-    """Numbers of layers, rising: see `FeatureMixin.forward_intermediates`. VidgenError for one that is not among `count`."""
+    """Return the indices of layers, rising; see `FeatureMixin.forward_intermediates`.
+
+    Raises VidgenError for one that is not among `count`.
+    """
     if indices is None:
         return list(range(count))
     if isinstance(indices, int):
@@ -89,5 +97,5 @@ def choose_indices(count: int, indices: int | Sequence[int] | None) -> list[int]
 
 
 def channels_last(x: Tensor, info: FeatureInfo) -> Float[Tensor, "b t h w c"]:
-    """What `iter_features` yields for a layer: a denoiser's has its channels last, all others second."""
+    """Return a layer's features with channels last: `iter_features` yields a denoiser's so, others' with them second."""
     return x if info.module == "denoiser" else rearrange(x, "b c t h w -> b t h w c")
