@@ -5,64 +5,40 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from vidgen.checkpoints.conversion import NetworkDraft, draft_network, tied_names
 from vidgen.checkpoints.empty_weights import init_empty_weights
-from vidgen.checkpoints.pretrained import CONFIG_NAME, Checkpoint, find_checkpoint, put, read_config
+from vidgen.checkpoints.key_maps import Key
+from vidgen.checkpoints.pretrained import CONFIG_NAME, Checkpoint, find_checkpoint, read_config
 from vidgen.errors import VidgenError
 
 TRANSFORMERS_NAME = "model.safetensors"  # of weights in transformers' layout
 
 
-@dataclass(frozen=True, kw_only=True)
-class Draft:
-    """A network of another library that waits for its weights, and the checkpoint that has them.
+def draft_unchanged(
+    network: nn.Module, checkpoint: Checkpoint, wide: frozenset[str] = frozenset(), prefix: str = ""
+) -> NetworkDraft:
+    """Return a network with a checkpoint that has the network's own names, with `prefix` before each.
 
-    Names and shapes have been checked; no tensor has been read yet. `wide`: parts of names whose tensors stay in
-    float32 where a narrower dtype is asked for. `prefix`: the start of every name in the checkpoint that the network's
-    names lack.
+    Tensors whose names have a part in `wide` stay in float32 where a narrower dtype is asked for. Raises VidgenError
+    unless the checkpoint has exactly the network's tensors; of one with several names, any.
     """
-
-    network: nn.Module
-    checkpoint: Checkpoint
-    wide: frozenset[str] = frozenset()
-    prefix: str = ""
-
-    def fill(self, *, dtype: torch.dtype | None, device: str) -> nn.Module:
-        """Return the network with its weights, in evaluation mode and without gradients."""
-        targets = self.network.state_dict()
-        tensors: dict[str, torch.Tensor] = {}
-        for theirs, tensor in self.checkpoint.read():
-            name = theirs.removeprefix(self.prefix)
-            narrow = dtype is not None and dtype.itemsize < 4 and not self.wide.isdisjoint(name.split("."))
-            tensors[name] = put(tensor, targets[name], torch.float32 if narrow else dtype, device)
-        for names in tied_names(self.network):
-            tensors |= dict.fromkeys(names, next(tensors[name] for name in names if name in tensors))
-        self.network.load_state_dict(tensors, strict=True, assign=True)
-        return self.network.to(device).eval().requires_grad_(False)
-
-
-def tied_names(network: nn.Module) -> list[list[str]]:
-    """Return the names of each parameter that has several."""
-    names: dict[int, list[str]] = {}
-    for name, parameter in network.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), []).append(name)
-    return [group for group in names.values() if len(group) > 1]
-
-
-def check_shapes(network: nn.Module, checkpoint: Checkpoint, prefix: str = "") -> None:
-    """Raise VidgenError unless the checkpoint has exactly the network's tensors; of one with several names, any."""
-    expected = {prefix + name: tuple(value.shape) for name, value in network.state_dict().items()}
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     for names in tied_names(network):
-        absent = [prefix + name for name in names if prefix + name not in checkpoint.homes]
+        absent = [name for name in names if prefix + name not in checkpoint.homes]
         for name in absent if len(absent) < len(names) else absent[1:]:
-            del expected[name]
-    checkpoint.check(expected)
+            del shapes[name]
+    keys = (
+        Key(ours=name, name=prefix + name, shape=shape, wide=not wide.isdisjoint(name.split(".")))
+        for name, shape in shapes.items()
+    )
+    return draft_network(network, checkpoint, keys)
 
 
 def without(checkpoint: Checkpoint, kind: type, patterns: tuple[str, ...] = ()) -> Checkpoint:
@@ -85,7 +61,7 @@ def known_settings(kind: type, config: Any, where: Path) -> dict[str, Any]:
     return settings
 
 
-def draft_diffusers(kind: type, place: Path) -> Draft:
+def draft_diffusers(kind: type, place: Path) -> NetworkDraft:
     """Return the network of diffusers' class `kind` in a folder or a single file.
 
     Raises VidgenError for another class, settings that the class does not know or take, and tensors that do not fit.
@@ -99,9 +75,7 @@ def draft_diffusers(kind: type, place: Path) -> Draft:
             network = kind.from_config(values)
     except (TypeError, ValueError, ArithmeticError, NotImplementedError, RuntimeError) as error:
         raise VidgenError(f"{where} makes no {kind.__name__}: {str(error).splitlines()[0][:160]}") from None
-    checkpoint = without(find_checkpoint(place), kind)
-    check_shapes(network, checkpoint)
-    return Draft(network=network, checkpoint=checkpoint, wide=frozenset(kind._keep_in_fp32_modules or ()))
+    return draft_unchanged(network, without(find_checkpoint(place), kind), frozenset(kind._keep_in_fp32_modules or ()))
 
 
 def draft_transformers(
@@ -111,7 +85,7 @@ def draft_transformers(
     *,
     prefix: str = "",
     left_out: tuple[str, ...] = (),
-) -> Draft:
+) -> NetworkDraft:
     """Return the network of transformers in a folder, of the class that `kinds` has for its type, for use in `dtype`.
 
     Names in the checkpoint may begin with `prefix` where the class's do not; tensors that match a pattern of
@@ -119,20 +93,20 @@ def draft_transformers(
     """
     from transformers import AutoConfig
 
-    what = folder.name.replace("_", " ")
+    part = folder.name.replace("_", " ")
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise VidgenError(f"{folder} holds no {what}: {str(error).splitlines()[0][:160]}") from None
+        raise VidgenError(f"{folder} holds no {part}: {str(error).splitlines()[0][:160]}") from None
     if config.model_type not in kinds:
         raise VidgenError(f"{folder} holds a {config.model_type} model; of its kind are read: {', '.join(kinds)}")
     kind = kinds[config.model_type]
     with init_empty_weights():
         network = kind(config)
     checkpoint = without(find_checkpoint(folder, TRANSFORMERS_NAME), kind, left_out)
-    own = any(name.startswith(prefix) for name in network.state_dict())
-    stripped = prefix if not own and all(name.startswith(prefix) for name in checkpoint.homes) else ""
-    check_shapes(network, checkpoint, stripped)
+    has_prefix = any(name.startswith(prefix) for name in network.state_dict())
+    if has_prefix or not all(name.startswith(prefix) for name in checkpoint.homes):
+        prefix = ""
     # Of these the sums overflow float16.
     wide = frozenset(kind._keep_in_fp32_modules or ()) if dtype is torch.float16 else frozenset()
-    return Draft(network=network, checkpoint=checkpoint, wide=wide, prefix=stripped)
+    return draft_unchanged(network, checkpoint, wide, prefix)

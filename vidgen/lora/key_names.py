@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """The parameter that a name in a LoRA file points to, or `rows` of one that holds several (outputs of fused layers).
+    """The parameter that a name in a LoRA file is of, or `rows` of one that holds several (outputs of fused layers).
 
     Where our tensor has another layout than that of the published checkpoint, `shape` is the published one, and `fit`
     brings the published tensor into ours, by another order of rows for example. It is applied to the change, so it must

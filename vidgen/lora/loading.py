@@ -183,7 +183,7 @@ def load_lora(
 def match_changes(
     network: nn.Module, path: Path, deltas: list[Delta], names: Mapping[str, Place | str | None]
 ) -> list[Change]:
-    """Return each delta with the parameter that it changes. Raises VidgenError for names or shapes that do not exist."""
+    """Return each delta with the parameter that it changes. Raises VidgenError for unknown names and other shapes."""
     holder, table = find_places(network, {delta.name for delta in deltas})
     table |= {name: Place(parameter=place) if isinstance(place, str) else place for name, place in names.items()}
     if absent := [delta for delta in deltas if delta.name not in table]:

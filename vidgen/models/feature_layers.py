@@ -97,5 +97,5 @@ def choose_indices(count: int, indices: int | Sequence[int] | None) -> list[int]
 
 
 def channels_last(x: Tensor, info: FeatureInfo) -> Float[Tensor, "b t h w c"]:
-    """Return a layer's features with channels last: `iter_features` yields a denoiser's so, others' with them second."""
+    """Return a layer's features with channels last; `iter_features` yields a denoiser's so, others' channels second."""
     return x if info.module == "denoiser" else rearrange(x, "b c t h w -> b t h w c")

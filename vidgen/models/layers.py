@@ -85,8 +85,8 @@ class Attention(nn.Module):
     def project(
         self, x: Float[Tensor, "b n d"], context: Float[Tensor, "b m e"] | None = None, rotary: Rotary | None = None
     ) -> tuple[Heads, ...]:
-        """Return queries of `x`, keys and values of `context` or of `x`; queries and keys are normalized, and rotated by
-        `rotary`."""
+        """Return queries of `x`, keys and values of `context` or of `x`; queries and keys are normalized, and rotated
+        by `rotary`."""
         if self.fused:
             q, k, v = self.to_qkv(x).chunk(3, dim=-1)
         else:
