@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from vidgen.checkpoints.free_memory import free_bytes
+from vidgen.checkpoints.memory import free_bytes
 from vidgen.interfaces import Denoiser
 
 Estimates = Callable[[Tensor, Tensor], tuple[Tensor, ...]]  # (x, t) -> several denoisers' x0

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from vidgen.checkpoints.free_memory import free_bytes
+from vidgen.checkpoints.memory import free_bytes
 from vidgen.profiling.peak_memory import ProcessDied, measure_peak
 from vidgen.profiling.roofline import synchronizer
 from vidgen.scripts.benches.bench_rows import BenchSettings, Row, make_row

@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
-from vidgen.checkpoints.free_memory import free_bytes
-from vidgen.checkpoints.memory import describe_bytes
+from vidgen.checkpoints.memory import describe_bytes, free_bytes
 from vidgen.errors import VidgenError
 from vidgen.models.placement import device_of, dtype_of
 from vidgen.models.rope import rotary_table

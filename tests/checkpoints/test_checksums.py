@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from vidgen.checkpoints import checksums
-from vidgen.checkpoints.checksums import check_sums, known_sums, sum_file
+from vidgen.checkpoints.checksums import check_sums, published_sums, sum_file
 from vidgen.checkpoints.pretrained import WEIGHTS_NAME
 from vidgen.errors import VidgenError
 from vidgen.lora.files import read_lora
@@ -71,7 +71,7 @@ def test_a_file_is_read_again_only_when_it_changed(file, monkeypatch):
 def test_what_says_nothing_and_what_is_no_sum(file):
     (file.parent / "x.index.json").write_text("{")
     (file.parent / "y.index.json").write_text('{"metadata": {"sha256": {"a": 3}}}')
-    assert known_sums(file.parent) == {}
+    assert published_sums(file.parent) == {}
     check_sums([file])
     (file.parent / "sums.sha256").write_text("hello")
     with pytest.raises(VidgenError, match="sums.sha256: 'hello' is no SHA-256 and file name"):

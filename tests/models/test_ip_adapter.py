@@ -89,7 +89,7 @@ def test_that_of_the_default_model_stays_under_a_megabyte():
 
 def test_what_is_no_picture_and_no_shape_is_named(encoder):
     for wrong in (torch.zeros(1, 4, 2, 4, 4), torch.zeros(1, 3, 1, 4, 4), torch.zeros(1, 4, 4, 4)):
-        with pytest.raises(ValueError, match=r"are not those of single pictures, \(b, 4, 1, h, w\)"):
+        with pytest.raises(ValueError, match=r"are not those of single images, \(b, 4, 1, h, w\)"):
             encoder(wrong)
     for said, line in (({"tokens": 0}, "tokens 0"), ({"head_dim": 12, "width": 24}, "a multiple of head_dim 12")):
         with pytest.raises(VidgenError, match=line):

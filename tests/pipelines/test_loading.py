@@ -12,9 +12,9 @@ import vidgen
 from vidgen.checkpoints.hashing import model_hash
 from vidgen.checkpoints.pretrained import Checkpoint
 from vidgen.errors import VidgenError
+from vidgen.models.text.tokenizers import read_text_tokenizer
 from vidgen.pipelines.diffusers_schedule import KINDS
 from vidgen.pipelines.families import PIPELINES
-from vidgen.pipelines.text_encoder import read_text_tokenizer
 
 UNET = "diffusion_pytorch_model.safetensors"
 
@@ -197,10 +197,10 @@ def test_the_schedules_table_is_part_of_what_a_model_is(copied):
 
 
 def test_a_sentencepiece_model_alone_needs_its_package(tmp_path, monkeypatch):
-    from vidgen.pipelines import text_encoder
+    from vidgen.models.text import tokenizers
 
     (tmp_path / "spiece.model").write_bytes(b"")
-    monkeypatch.setattr(text_encoder, "is_installed", lambda name: False)
+    monkeypatch.setattr(tokenizers, "is_installed", lambda name: False)
     with pytest.raises(VidgenError, match="spiece.model cannot be read without: pip install sentencepiece protobuf"):
         read_text_tokenizer(tmp_path)
 

@@ -1,4 +1,4 @@
-"""All or nothing: output is written aside and renamed, so nothing half-written ever stands under its name."""
+"""All or nothing: output is written under another name and renamed, so nothing is ever half-written under its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vidgen.errors import VidgenError
 
 @contextmanager
 def scratch_beside(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary path of the same name in a hidden folder beside `path`; removed at the end, with what is in it.
+    """Give a temporary path of the same name in a hidden folder beside `path`, which is removed at the end.
 
     Raises VidgenError, in one line, where the folder of `path` is missing or writing fails.
     """
@@ -35,8 +35,11 @@ def scratch_beside(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary path to write a file or folder at, renamed to `path` if the block succeeds; on any error or
-    interrupt nothing is left, and what stood at `path` is untouched."""
+    """Give a temporary path to write a file or folder at, which is renamed to `path` if the block succeeds.
+
+    On any error or interrupt nothing is left, and what was at `path` is untouched. Raises VidgenError as
+    `scratch_beside`, and for a file in place of a folder.
+    """
     path = Path(path)
     with scratch_beside(path) as target:
         yield target

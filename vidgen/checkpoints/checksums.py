@@ -1,7 +1,7 @@
-"""Files against the SHA-256 that is known of them, before anything is read of them.
+"""Check files against their published SHA-256, before anything is read of them.
 
-It is known from a `*.sha256` file beside them, from `metadata.sha256` of a checkpoint's index (hex digits by name of
-file), and in the hub's cache, where large files are stored under theirs.
+Published is what a `*.sha256` file beside them says, what `metadata.sha256` of a checkpoint's index says (hex digits by
+name of file), and in the hub's cache the name of a large file.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ LINES = (
     re.compile(rf"SHA2?-?256 ?\((?P<name>.+)\) ?= ?(?P<sum>{DIGITS})"),
 )
 BLOCK = 2**22
-# What was found, by file: size, time of change, sum. A file is read for it once a process.
-_found: dict[Path, tuple[int, int, str]] = {}
+# By file: size, time of change, sum. A file is read for it once a process.
+_sums: dict[Path, tuple[int, int, str]] = {}
 
 
 def sums_of(path: Path) -> Iterator[tuple[str, str]]:
-    """(name of file, sum) of every line of a sums file. Raises VidgenError for a line that is none."""
+    """Yield (name of file, sum) of every line of a sums file. Raises VidgenError for a line that is none."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -42,7 +42,7 @@ def sums_of(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def sums_of_index(path: Path) -> Iterator[tuple[str, str]]:
-    """Those in a checkpoint's index; a damaged index is for its reader to name."""
+    """Yield those in a checkpoint's index; a damaged index is for its reader to name."""
     try:
         metadata = json.loads(path.read_text(encoding="utf-8"))["metadata"]
         sums = metadata["sha256"].items()
@@ -53,17 +53,17 @@ def sums_of_index(path: Path) -> Iterator[tuple[str, str]]:
             yield name, value.lower()
 
 
-def known_sums(folder: Path) -> dict[str, tuple[str, Path]]:
-    """By name of file, the sum that is known in a folder, and where it is said."""
-    found = {}
+def published_sums(folder: Path) -> dict[str, tuple[str, Path]]:
+    """Return by name of file its published sum, and the file that says it."""
+    sums = {}
     for pattern, read in (("*.index.json", sums_of_index), ("*.sha256", sums_of)):
         for path in sorted(folder.glob(pattern)):
-            found |= {name: (value, path) for name, value in read(path)}
-    return found
+            sums |= {name: (value, path) for name, value in read(path)}
+    return sums
 
 
 def sum_of_blob(file: Path) -> str | None:
-    """What the hub's cache says of a file of its snapshots: large ones are links to what is named for its sum."""
+    """Return the sum of a file in the hub's cache, where large ones are links to a file that is named for its sum."""
     if not file.is_symlink():
         return None
     blob = file.resolve()
@@ -71,38 +71,40 @@ def sum_of_blob(file: Path) -> str | None:
 
 
 def sum_file(file: Path) -> str:
-    """SHA-256 of a file, 64 hex digits; of one that has not changed since, as it was found before."""
-    real, about = file.resolve(), file.stat()
-    stamp = (about.st_size, about.st_mtime_ns)
-    if _found.get(real, ())[:2] != stamp:
+    """Return the SHA-256 of a file, 64 hex digits; one that has not changed since is not read again."""
+    real, stat = file.resolve(), file.stat()
+    stamp = (stat.st_size, stat.st_mtime_ns)
+    if _sums.get(real, ())[:2] != stamp:
         digest, block = hashlib.sha256(), memoryview(bytearray(BLOCK))
         with open(real, "rb", buffering=0) as source:
             while count := source.readinto(block):
                 digest.update(block[:count])
-        _found[real] = (*stamp, digest.hexdigest())
-    return _found[real][2]
+        _sums[real] = (*stamp, digest.hexdigest())
+    return _sums[real][2]
 
 
 def check_sums(files: Iterable[Path]) -> None:
-    """Raises VidgenError for a file whose SHA-256 is not the one that is known of it; files of which none is known, or
-    that are not there, pass. Several are read at once, as many as there are cores."""
+    """Raise VidgenError for a file whose SHA-256 is not the published one; missing files, and those without, pass.
+
+    Several are read at once, as many as there are cores.
+    """
     folders: dict[Path, dict[str, tuple[str, Path]]] = {}
-    wanted: list[tuple[Path, str, str]] = []
+    checks: list[tuple[Path, str, str]] = []
     for file in files:
         if not file.is_file():
             continue
         if file.parent not in folders:
-            folders[file.parent] = known_sums(file.parent)
-        said = folders[file.parent].get(file.name)
-        if said is not None:
-            wanted.append((file, said[0], str(said[1])))
+            folders[file.parent] = published_sums(file.parent)
+        published = folders[file.parent].get(file.name)
+        if published is not None:
+            checks.append((file, published[0], str(published[1])))
         elif blob := sum_of_blob(file):
-            wanted.append((file, blob, "its name in the hub's cache"))
-    if not wanted:
+            checks.append((file, blob, "its name in the hub's cache"))
+    if not checks:
         return
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        found = pool.map(sum_file, [file for file, _, _ in wanted])
-        for (file, value, where), actual in zip(wanted, found, strict=True):
+        sums = pool.map(sum_file, [file for file, _, _ in checks])
+        for (file, value, where), actual in zip(checks, sums, strict=True):
             if actual != value:
                 raise VidgenError(
                     f"{file} is not what was published: its SHA-256 is {actual[:16]}..., and {value[:16]}... by "

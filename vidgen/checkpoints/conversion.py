@@ -1,4 +1,4 @@
-"""Published checkpoints in diffusers' layout that a network of ours is filled from, by a key map, or written as."""
+"""Networks that are filled from a published checkpoint by a key map, or written as one."""
 
 from __future__ import annotations
 
@@ -15,30 +15,28 @@ from torch import Tensor, nn
 
 from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.key_maps import Key
-from vidgen.checkpoints.pretrained import CONFIG_NAME, WEIGHTS_NAME, Checkpoint, allocate_like, find_checkpoint, put
-
-HALF = (torch.bfloat16, torch.float16)
+from vidgen.checkpoints.pretrained import CONFIG_NAME, WEIGHTS_NAME, Checkpoint, allocate_like, put
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeyedDraft:
-    """A network of ours that waits for its weights, and the published checkpoint that has them under other names.
+class NetworkDraft:
+    """A network that waits for its weights, and the checkpoint that has them, perhaps under other names.
 
     `keys` is the key map, by the checkpoint's names. Names and shapes have been checked; no tensor has been read yet.
     """
 
     network: nn.Module
-    keys: dict[str, Key]
     checkpoint: Checkpoint
+    keys: dict[str, Key]
 
     def read(self, *, dtype: torch.dtype | None, device: str) -> dict[str, Tensor]:
-        """Return the tensors by our names, laid out as the network's; each goes from the mapped file straight there."""
+        """Return the tensors by the network's names, laid out as its own; each goes straight there from the file."""
         targets = self.network.state_dict()
         tensors: dict[str, Tensor] = {}
         for name, tensor in self.checkpoint.read():
             key = self.keys[name]
             like = targets[key.ours]
-            precision = torch.float32 if key.wide and dtype in HALF else dtype
+            precision = torch.float32 if key.wide and dtype is not None and dtype.itemsize < 4 else dtype
             if key.rows is None:
                 tensors[key.ours] = put(key.to_ours(tensor, like.shape), like, precision, device)
                 continue
@@ -50,18 +48,29 @@ class KeyedDraft:
 
     def fill(self, *, dtype: torch.dtype | None, device: str) -> nn.Module:
         """Return the network with its weights, in evaluation mode and without gradients."""
-        self.network.load_state_dict(self.read(dtype=dtype, device=device), strict=True, assign=True)
-        return self.network.eval().requires_grad_(False)
+        tensors = self.read(dtype=dtype, device=device)
+        for names in tied_names(self.network):
+            tensors |= dict.fromkeys(names, next(tensors[name] for name in names if name in tensors))
+        self.network.load_state_dict(tensors, strict=True, assign=True)
+        return self.network.to(device).eval().requires_grad_(False)
 
 
-def draft_keyed(network: nn.Module, keys: Iterable[Key], place: Path) -> KeyedDraft:
-    """Return the network with the checkpoint at `place`.
+def draft_network(network: nn.Module, checkpoint: Checkpoint, keys: Iterable[Key]) -> NetworkDraft:
+    """Return a network with its checkpoint.
 
-    Raises VidgenError if a tensor is missing, unexpected or of another shape.
+    Raises VidgenError if a tensor that `keys` name is missing or of another shape, or one is not named.
     """
-    draft = KeyedDraft(network=network, keys={key.name: key for key in keys}, checkpoint=find_checkpoint(place))
-    draft.checkpoint.check({key.name: key.shape for key in draft.keys.values()})
+    draft = NetworkDraft(network=network, checkpoint=checkpoint, keys={key.name: key for key in keys})
+    checkpoint.check({key.name: key.shape for key in draft.keys.values()})
     return draft
+
+
+def tied_names(network: nn.Module) -> list[list[str]]:
+    """Return the names of each parameter that has several."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return [group for group in names.values() if len(group) > 1]
 
 
 def write_checkpoint(

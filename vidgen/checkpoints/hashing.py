@@ -1,4 +1,4 @@
-"""What a model or a setting is, as a short string that changes when it does."""
+"""Hashes of models and settings: short strings that change when these do."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ PARTS = ("vae", "transformer", "text_encoder")  # of a pipeline
 
 
 def json_hash(value: Any) -> str:
-    """SHA-256 (64 hex digits) of plain data, whatever the order of its keys."""
+    """Return the SHA-256 (64 hex digits) of plain data, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def model_hash(model: Any) -> str:
-    """SHA-256 (64 hex digits) of a module's config, names, types, shapes and values; or of a pipeline's parts and path.
+    """Return the SHA-256 (64 hex digits) of a module's config, names, types, shapes and values, or a pipeline's.
 
-    Where the weights lie (device, memory format) does not matter. Their dtype does: other dtypes give other features.
+    Device and memory format of the weights do not matter. Their dtype does: other dtypes give other features. Raises
+    ValueError for what is neither a module nor a pipeline.
     """
     if isinstance(model, nn.Module):
         return _module_hash(model)
@@ -32,12 +33,12 @@ def model_hash(model: Any) -> str:
     if not parts:
         raise ValueError(f"{type(model).__name__} is neither a module nor a pipeline of {', '.join(PARTS)}")
     path = getattr(model, "path", None)
-    name, chosen = type(path).__name__, _chosen(path)
-    return json_hash({**parts, "path": [name, chosen] if chosen else name})
+    name, settings = type(path).__name__, _changed_fields(path)
+    return json_hash({**parts, "path": [name, settings] if settings else name})
 
 
-def _chosen(config: Any) -> dict[str, Any] | None:
-    """A config's fields where they are not the default: a new field with a default leaves old models' hashes alone."""
+def _changed_fields(config: Any) -> dict[str, Any] | None:
+    """Return a config's fields where they are not the default: a new field with a default changes no older hash."""
     if not dataclasses.is_dataclass(config):
         return None
     values, former = dataclasses.asdict(config), former_dict(config)
@@ -46,7 +47,9 @@ def _chosen(config: Any) -> dict[str, Any] | None:
 
 
 def _module_hash(module: nn.Module) -> str:
-    digest = hashlib.sha256(json_hash([type(module).__name__, _chosen(getattr(module, "config", None))]).encode())
+    digest = hashlib.sha256(
+        json_hash([type(module).__name__, _changed_fields(getattr(module, "config", None))]).encode()
+    )
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         # as bytes: numpy has no bfloat16

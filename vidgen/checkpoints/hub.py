@@ -8,9 +8,7 @@ from pathlib import Path
 from vidgen.errors import VidgenError
 
 SHIPPED = Path(__file__).parents[1] / "weights"
-
-
-# Folders of a pipeline in diffusers' layout; what is asked for one part needs no other's gigabytes.
+# Folders of a pipeline in diffusers' layout: to fetch one part takes no gigabytes of another.
 PIPELINE_PARTS = (
     *("vae", "transformer", "transformer_2", "text_encoder", "text_encoder_2", "image_encoder", "image_prompt"),
     "tokenizer",
@@ -18,15 +16,15 @@ PIPELINE_PARTS = (
 
 
 def is_offline() -> bool:
-    """Whether HF_HUB_OFFLINE forbids the network, now: the hub's client reads it once, when it is imported."""
+    """Return whether HF_HUB_OFFLINE forbids the network, now: the hub's client reads it once, when it is imported."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
 def find_model(name: str | os.PathLike, part: str | None = None) -> Path:
-    """The local folder of model `name`: a shipped name, a folder, a single safetensors file, or a hub id "owner/name".
+    """Return the local folder of a model: of a shipped name, a folder, a safetensors file, or a hub id "owner/name".
 
-    A hub id is taken from the local cache, or fetched where HF_HUB_OFFLINE allows it; where only `part` of a pipeline
-    is wanted, no other part is. Raises VidgenError if nothing of that name can be had.
+    A hub id is taken from the local cache, or fetched where HF_HUB_OFFLINE allows it; with `part` only that part of a
+    pipeline is. Raises VidgenError if there is no such model.
     """
     name = os.fspath(name)
     if (SHIPPED / name / "model_index.json").is_file():

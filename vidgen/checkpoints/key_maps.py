@@ -1,4 +1,4 @@
-"""What a key map says of one tensor: its name and shape in a published checkpoint, and where it lies in ours."""
+"""Entries of key maps: a tensor's name and shape in a published checkpoint, and where it lies in our model."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ class Order:
     axis: int = 0
 
     def to_ours(self, tensor: Tensor) -> Tensor:
+        """Return their tensor in our order."""
         return self._move(tensor, self.theirs, self.ours)
 
     def to_theirs(self, tensor: Tensor) -> Tensor:
+        """Return our tensor in their order."""
         return self._move(tensor, self.ours, self.theirs)
 
     def _move(self, tensor: Tensor, before: str, after: str) -> Tensor:
@@ -33,7 +35,7 @@ class Order:
 class Key:
     """One tensor of theirs, `name` of `shape`, which is our tensor `ours`, or these `rows` of it.
 
-    `order` says how our entries lie otherwise, if they do. `wide` ones stay in float32 where a model is read in half
+    `order` is another order of our entries, if they have one. `wide` ones stay in float32 where a model is read in half
     precision, as the published class keeps them.
     """
 
@@ -45,11 +47,11 @@ class Key:
     wide: bool = False
 
     def to_ours(self, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """Their tensor as ours, in its `shape`."""
+        """Return their tensor as ours, in its `shape`."""
         tensor = tensor.reshape(shape)
         return tensor if self.order is None else self.order.to_ours(tensor)
 
     def to_theirs(self, tensor: Tensor) -> Tensor:
-        """Our whole tensor as theirs."""
+        """Return our whole tensor as theirs."""
         tensor = tensor if self.rows is None else tensor[self.rows]
         return (tensor if self.order is None else self.order.to_theirs(tensor)).reshape(self.shape)

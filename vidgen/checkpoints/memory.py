@@ -1,25 +1,41 @@
-"""Whether weights fit in the memory that is free, and in words what would."""
+"""Memory that is free, whether weights fit in it, and in words what would."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from vidgen.checkpoints.free_memory import free_bytes
 from vidgen.errors import VidgenError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def free_bytes(device: str) -> int | None:
+    """Return the bytes of memory that are free on `device`, None where the system does not say."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    return None
 
 
 def describe_bytes(count: int) -> str:
-    """12.3MB, 4.0GB: as `--max-memory` takes it, rounded up."""
+    """Return a number of bytes as `--max-memory` takes it, rounded up: 12.3MB, 4.0GB."""
     unit, name = (10**9, "GB") if count >= 10**9 else (10**6, "MB")
     return f"{-(-count * 10 // unit) / 10:.1f}{name}"
 
 
 def weight_bytes(tensors: Iterable[tuple[int, torch.dtype]], dtype: torch.dtype | None) -> int:
-    """Bytes of tensors (their number of elements, and as they are stored) once those with a fraction are in `dtype`;
-    None leaves them as they are."""
+    """Return the bytes of tensors (their number of elements, and as they are stored) once those with a fraction are in
+    `dtype`; None leaves them as they are."""
     return sum(
         count * (dtype if dtype is not None and stored.is_floating_point else stored).itemsize
         for count, stored in tensors
@@ -29,7 +45,9 @@ def weight_bytes(tensors: Iterable[tuple[int, torch.dtype]], dtype: torch.dtype 
 def check_weights(
     where: Path, tensors: Iterable[tuple[int, torch.dtype]], dtype: torch.dtype | None, device: str
 ) -> None:
-    """Raises VidgenError if the weights at `where` are more than what is free on `device`, and says what would fit."""
+    """Raise VidgenError if the weights at `where` are more than what is free on `device`, and say what would fit."""
+    import torch
+
     tensors, free = list(tensors), free_bytes(device)
     needed = weight_bytes(tensors, dtype)
     if free is None or needed <= free:

@@ -1,4 +1,4 @@
-"""Saving and loading in diffusers' folder layout: config.json beside safetensors; strict, and never half-written."""
+"""Save and load models in diffusers' folder layout: config.json beside safetensors; strict, and never half-written."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from vidgen.models.placement import device_of, dtype_of
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 INDEX_NAME = f"{WEIGHTS_NAME}.index.json"
-# By safetensors' words, for the room that is needed; whatever else there may be takes a byte at least.
+# By safetensors' names, for the memory that is needed; of any other type a value takes a byte at least.
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "I64": torch.int64,
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
@@ -36,7 +36,7 @@ T = TypeVar("T", bound="Pretrained")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from `path`, or one line that says what is wrong with it."""
+    """Return the JSON object in `path`. Raises VidgenError if there is none."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -49,7 +49,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def config_from_dict(config_class: type, values: dict[str, Any], where: str) -> Any:
-    """A config dataclass from JSON values; names in `_lowercase` are the layout's own, others must be fields."""
+    """Return a config dataclass from JSON values; names that begin with an underscore are the layout's own.
+
+    Raises VidgenError, naming `where`, for any other that is no field, and for values of the wrong type.
+    """
     fields = {f.name: f for f in dataclasses.fields(config_class)}
     values = current_fields(config_class, {k: v for k, v in values.items() if not k.startswith("_")}, where)
     if unknown := sorted(set(values) - set(fields)):
@@ -63,13 +66,13 @@ def config_from_dict(config_class: type, values: dict[str, Any], where: str) -> 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """Tensors on disk: the file of each by its name. `where` is what errors call the whole."""
+    """Tensors on disk: `homes` is the file of each by its name, `where` the whole as errors call it."""
 
     where: Path
     homes: dict[str, Path]
 
     def check(self, expected: Mapping[str, tuple[int, ...]]) -> None:
-        """Raises VidgenError, before any tensor is read, unless names and shapes are those expected."""
+        """Raise VidgenError, before any tensor is read, unless names and shapes are those expected."""
         missing, extra = sorted(set(expected) - set(self.homes)), sorted(set(self.homes) - set(expected))
         if missing or extra:
             problem = f"missing {missing[:3]}" if missing else f"unexpected {extra[:3]}"
@@ -81,17 +84,17 @@ class Checkpoint:
                     raise VidgenError(f"{path}: {name} has shape {shape}, the config asks for {tuple(expected[name])}")
 
     def check_memory(self, dtype: torch.dtype | None, device: str) -> None:
-        """Raises VidgenError if the tensors, in `dtype`, are more than the memory that is free on `device`."""
+        """Raise VidgenError if the tensors, in `dtype`, are more than the memory that is free on `device`."""
         check_weights(self.where, self.sizes(), dtype, device)
 
     def sizes(self) -> Iterator[tuple[int, torch.dtype]]:
-        """Of every tensor its number of elements, and how it is stored."""
+        """Yield of every tensor its number of elements, and its dtype on disk."""
         for _, names, file in self._files():
             for part in map(file.get_slice, names):
                 yield math.prod(part.get_shape()), DTYPES.get(part.get_dtype(), torch.uint8)
 
     def read(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Every tensor with its name, one after the other; of a file that is mapped, not copied."""
+        """Yield every tensor with its name; of a file that is mapped, not copied."""
         for _, names, file in self._files():
             for name in names:
                 yield name, file.get_tensor(name)
@@ -104,7 +107,7 @@ class Checkpoint:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """A safetensors file. Raises VidgenError if it is missing or not whole."""
+    """Open a safetensors file. Raises VidgenError if it is missing or not whole."""
     try:
         with safe_open(path, framework="pt") as file:
             yield file
@@ -115,7 +118,7 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def find_checkpoint(place: Path, name: str = WEIGHTS_NAME) -> Checkpoint:
-    """The tensors of a file, or of a folder: those of its one file `name`, or of the shards that its index names.
+    """Return the tensors of a file, or of a folder: of its one file `name`, or of the shards that its index names.
 
     Raises VidgenError for a file or shard that is missing or damaged.
     """
@@ -136,7 +139,7 @@ def find_checkpoint(place: Path, name: str = WEIGHTS_NAME) -> Checkpoint:
 
 
 def _homes(files: list[Path]) -> dict[str, Path]:
-    """The file of each tensor. Raises VidgenError for a file that is damaged, or not the one that was published."""
+    """Return the file of each tensor. Raises VidgenError for a damaged file, or one that was not published so."""
     check_sums(files)
     homes: dict[str, Path] = {}
     for path in files:
@@ -146,7 +149,7 @@ def _homes(files: list[Path]) -> dict[str, Path]:
 
 
 def read_config(place: Path) -> dict[str, Any]:
-    """The config of a model in a folder; of a single file, which has it in its header or beside it.
+    """Return the config of a model in a folder; of a single file, which has it in its header or beside it.
 
     Raises VidgenError if there is none.
     """
@@ -168,18 +171,18 @@ def read_config(place: Path) -> dict[str, Any]:
 
 
 def put(tensor: torch.Tensor, like: torch.Tensor, dtype: torch.dtype | None, device: str) -> torch.Tensor:
-    """`tensor` on `device`, in `dtype` if it has a fraction, and laid out in memory as `like` is.
+    """Return a copy of `tensor` on `device`, in `dtype` if it has a fraction, and laid out in memory as `like` is.
 
-    Straight there: nothing wider or elsewhere is made on the way. It is a copy in any case, since one tensor that
-    stayed in a mapped file would keep in memory all that was read of the file.
+    Nothing wider or elsewhere is made on the way. It is a copy in any case, since one tensor that stayed in a mapped
+    file would keep in memory all that was read of the file.
     """
-    wanted = dtype if dtype and tensor.is_floating_point() else tensor.dtype
-    return allocate_like(like, wanted, device).copy_(tensor)
+    target = dtype if dtype and tensor.is_floating_point() else tensor.dtype
+    return allocate_like(like, target, device).copy_(tensor)
 
 
 def allocate_like(like: torch.Tensor, dtype: torch.dtype, device: str) -> torch.Tensor:
-    """An empty tensor that lies in memory as the dense `like` does. (`empty_like` of one without memory would import
-    half of torch's compiler.)"""
+    """Return an empty tensor that lies in memory as the dense `like` does. (`torch.empty_like` of one without memory
+    would import half of torch's compiler.)"""
     return torch.empty_strided(like.shape, like.stride(), dtype=dtype, device=device)
 
 
@@ -207,7 +210,7 @@ class Pretrained(nn.Module):
         return dtype_of(self)
 
     def save_pretrained(self, folder: str | os.PathLike, *, dtype: torch.dtype | None = None) -> None:
-        """Writes config.json and the weights (in `dtype` if given) to `folder`, all or nothing."""
+        """Write config.json and the weights (in `dtype` if given) to `folder`, all or nothing."""
         tensors = {
             k: v.detach().to("cpu", dtype if v.is_floating_point() else None) for k, v in self.state_dict().items()
         }
@@ -227,7 +230,7 @@ class Pretrained(nn.Module):
     def from_pretrained(
         cls: type[T], folder: str | os.PathLike, *, dtype: torch.dtype | None = None, device: str = "cpu"
     ) -> T:
-        """The model in `folder`, in evaluation mode and without gradients (`requires_grad_(True)` to train it on).
+        """Return the model in `folder`, in evaluation mode and without gradients; `requires_grad_(True)` to train it.
 
         `folder` may also be a single safetensors file with a config, see `read_config`. Raises VidgenError if the
         folder, a key or a shape is not as the class needs it, before a tensor is read.
@@ -239,9 +242,9 @@ class Pretrained(nn.Module):
         config = cls.parse_config(values, str(folder / CONFIG_NAME))
         with init_empty_weights():
             model = cls(config)
-        places, checkpoint = model.state_dict(), find_checkpoint(folder)
-        checkpoint.check({name: tuple(place.shape) for name, place in places.items()})
+        targets, checkpoint = model.state_dict(), find_checkpoint(folder)
+        checkpoint.check({name: tuple(target.shape) for name, target in targets.items()})
         checkpoint.check_memory(dtype, device)
-        tensors = {name: put(tensor, places[name], dtype, device) for name, tensor in checkpoint.read()}
+        tensors = {name: put(tensor, targets[name], dtype, device) for name, tensor in checkpoint.read()}
         model.load_state_dict(tensors, strict=True, assign=True)
         return model.eval().requires_grad_(False)

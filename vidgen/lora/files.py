@@ -53,8 +53,10 @@ WRAPPER = "base_model.model."  # peft's own, around any network
 
 @dataclass(frozen=True, kw_only=True)
 class Delta:
-    """What a file adds to the weight or bias that it calls `name`: `factor` times up down, or times `up` alone;
-    `factor` is alpha / r. `key` is one of its keys, for errors."""
+    """A change of the weight or bias that a file calls `name`: `factor` times up down, or times `up` alone.
+
+    `factor` is alpha / r. `key` is one of the file's keys, for errors.
+    """
 
     key: str
     name: str
@@ -64,14 +66,14 @@ class Delta:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of what is added; ones at its end are left out: a layer over single positions may be written with or without
+        """Shape of the change, without ones at its end: a layer over single positions may be written with or without
         their axes."""
         if self.down is None:
             return without_ones(tuple(self.up.shape))
         return without_ones((self.up.shape[0], *self.down.shape[1:]))
 
     def value(self, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-        """The change itself (Hu et al. 2022, LoRA, eq. 3: alpha / r B A), as a tensor of `shape`."""
+        """Return the change itself (Hu et al. 2022, LoRA, eq. 3: alpha / r B A), as a tensor of `shape`."""
         up = self.up.to(device, dtype)
         if self.down is not None:
             up = up.flatten(1) @ self.down.to(device, dtype).flatten(1)
@@ -79,6 +81,7 @@ class Delta:
 
 
 def without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape without the ones at its end."""
     while shape and shape[-1] == 1:
         shape = shape[:-1]
     return shape
@@ -86,7 +89,7 @@ def without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What is said of a file beside its tensors, in peft's words; `where` is what errors call the place."""
+    """The settings that go with a file's tensors, in peft's words; `where` is how errors call their source."""
 
     where: str
     r: int | None = None
@@ -96,11 +99,14 @@ class Settings:
     alpha_pattern: dict[str, float] = field(default_factory=dict)
 
     def of(self, layer: str) -> tuple[int | None, float | None]:
-        """Rank and alpha of a layer, None where nothing is said; patterns match whole names, or their ends."""
+        """Return rank and alpha of a layer, None where the file has none; patterns match whole names, or their ends.
 
-        def find(pattern: dict[str, Any], otherwise: Any) -> Any:
+        Raises VidgenError for a pattern that is no regular expression.
+        """
+
+        def find(pattern: dict[str, Any], default: Any) -> Any:
             hits = (value for key, value in pattern.items() if re.fullmatch(rf"(.*\.)?({key})", layer))
-            return next(hits, otherwise)
+            return next(hits, default)
 
         try:
             return find(self.rank_pattern, self.r), find(self.alpha_pattern, self.lora_alpha)
@@ -109,42 +115,47 @@ class Settings:
 
     @staticmethod
     def parse(values: dict[str, Any], where: str) -> Settings:
-        """Raises VidgenError for values of other types, and for kinds of adapters that are not low-rank changes."""
+        """Return the settings in peft's values.
+
+        Raises VidgenError for values of other types, and for kinds of adapters that are not low-rank changes.
+        """
         if values.get("use_dora") or values.get("peft_type", "LORA") != "LORA":
             kind = "DoRA" if values.get("use_dora") else values["peft_type"]
             raise VidgenError(f"{where}: adapters of kind {kind} are not supported, only LoRA")
-        known = {key: values[key] for key in Settings.__dataclass_fields__ if values.get(key) is not None}
+        settings = {key: values[key] for key in Settings.__dataclass_fields__ if values.get(key) is not None}
         types = {"r": int, "lora_alpha": (int, float), "use_rslora": bool, "rank_pattern": dict, "alpha_pattern": dict}
         for key, kinds in types.items():
-            if key in known and (not isinstance(known[key], kinds) or isinstance(known[key], bool) != (kinds is bool)):
-                raise VidgenError(f"{where}: {key}={known[key]!r} is not what peft writes there; the file is damaged")
-        numbers = [known.get("lora_alpha", 0), *known.get("alpha_pattern", {}).values()]
+            value = settings.get(key)
+            if key in settings and (not isinstance(value, kinds) or isinstance(value, bool) != (kinds is bool)):
+                raise VidgenError(f"{where}: {key}={value!r} is not what peft writes there; the file is damaged")
+        numbers = [settings.get("lora_alpha", 0), *settings.get("alpha_pattern", {}).values()]
         if not all(isinstance(value, int | float) and math.isfinite(value) for value in numbers):
             raise VidgenError(f"{where}: an alpha that is no finite number; the file is damaged")
-        return Settings(**{**known, "where": where})
+        return Settings(**{**settings, "where": where})
 
 
 def find_lora(name: str | os.PathLike) -> Path:
-    """The safetensors file of a LoRA: itself, the one in a folder, or that of a hub id "owner/name".
+    """Return the safetensors file of a LoRA: itself, the one in a folder, or that of a hub id "owner/name".
 
     Raises VidgenError if there is none, or several with none of the usual names.
     """
-    name, place = os.fspath(name), Path(name)
-    if not place.exists():
-        if name.count("/") != 1 or name.startswith((".", "/", "~")) or place.suffix:
+    name, path = os.fspath(name), Path(name)
+    if not path.exists():
+        if name.count("/") != 1 or name.startswith((".", "/", "~")) or path.suffix:
             raise VidgenError(f"LoRA {name!r} is neither a file nor a folder; check the path")
-        place = find_model(name)
-    if place.is_file():
-        return place
-    found = [place / known for known in FILE_NAMES if (place / known).is_file()] or sorted(place.glob("*.safetensors"))
-    if len(found) != 1:
-        what = f"several: {', '.join(path.name for path in found[:4])}" if found else "none"
-        raise VidgenError(f"{place}: one safetensors file of LoRA weights is wanted, it has {what}; name the file")
-    return found[0]
+        path = find_model(name)
+    if path.is_file():
+        return path
+    files = [path / usual for usual in FILE_NAMES if (path / usual).is_file()] or sorted(path.glob("*.safetensors"))
+    if len(files) != 1:
+        what = f"several: {', '.join(file.name for file in files[:4])}" if files else "none"
+        raise VidgenError(f"{path}: one safetensors file of LoRA weights is wanted, it has {what}; name the file")
+    return files[0]
 
 
 def read_settings(path: Path, metadata: dict[str, str], part: str | None) -> Settings:
-    """Those in the file's header, where diffusers writes them; else those of peft's file beside it, if there is one."""
+    """Return those in the file's header, where diffusers writes them; else those of peft's file beside it, if there is
+    one. Raises VidgenError for a damaged header or file."""
     if METADATA_KEY in metadata:
         where = f"{path}: {METADATA_KEY}"
         try:
@@ -154,15 +165,15 @@ def read_settings(path: Path, metadata: dict[str, str], part: str | None) -> Set
         if not isinstance(values, dict):
             raise VidgenError(f"{where} is no JSON object; the file is damaged")
         start = f"{part}."
-        own = {key.removeprefix(start): value for key, value in values.items() if key.startswith(start)}
-        return Settings.parse(own or values, where)
+        of_part = {key.removeprefix(start): value for key, value in values.items() if key.startswith(start)}
+        return Settings.parse(of_part or values, where)
     config = path.with_name(CONFIG_NAME)
     return Settings.parse(read_json(config), str(config)) if config.is_file() else Settings(where=str(path))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """A key of a file, taken apart."""
+    """A key of a file in its parts: the part of a pipeline, the layer, and the kind of tensor (of `KINDS`)."""
 
     name: str
     part: str | None
@@ -171,12 +182,10 @@ class Key:
 
 
 def parse_key(path: Path, name: str) -> Key:
-    """Raises VidgenError for a key that says nothing known."""
-    rest, part = name.removeprefix(WRAPPER), None
-    for prefix, meant in PREFIXES.items():
-        if rest.startswith(prefix):
-            rest, part = rest.removeprefix(prefix), meant
-            break
+    """Return a key in its parts. Raises VidgenError for one of no known kind."""
+    rest = name.removeprefix(WRAPPER)
+    prefix = next((prefix for prefix in PREFIXES if rest.startswith(prefix)), "")
+    rest, part = rest.removeprefix(prefix), PREFIXES.get(prefix)
     for kind, ending in ENDINGS.items():
         if match := ending.fullmatch(rest):
             return Key(name=name, part=part, layer=match["layer"], kind=kind)
@@ -186,11 +195,11 @@ def parse_key(path: Path, name: str) -> Key:
 
 
 def read_lora(path: Path, part: str | None = None) -> list[Delta]:
-    """What the file changes, its tensors checked against each other and, where it says so itself, its settings.
+    """Return the changes of a file, its tensors checked against each other and against its settings, if it has any.
 
-    `part` names the part of a pipeline ("transformer") that is wanted of a file that is about several. Raises
-    VidgenError for keys that are not known or stand alone, ranks that differ, values that are not finite, and several
-    parts with none named.
+    `part` names the part of a pipeline ("transformer") to read of a file that changes several. Raises VidgenError for
+    keys of no known kind or without their counterpart, ranks that differ, values that are not finite, and several parts
+    with none named.
     """
     check_sums([path])
     with opened(path) as file:
@@ -199,8 +208,8 @@ def read_lora(path: Path, part: str | None = None) -> list[Delta]:
         if part is not None:
             keys = [key for key in keys if key.part in (part, None)]
         elif len(parts) > 1:
-            said = ", ".join(f"{name!r}" for name in parts.values())
-            raise VidgenError(f"{path} changes several networks, as its keys {said} say; name one by `part`")
+            names = ", ".join(f"{name!r}" for name in parts.values())
+            raise VidgenError(f"{path} changes several networks, as its keys {names} say; name one by `part`")
         if not keys:
             raise VidgenError(f"{path} has no LoRA weights{f' for {part}' if part else ''}; another file is meant")
         settings = read_settings(path, file.metadata() or {}, part or next(iter(parts)))
@@ -222,7 +231,7 @@ def read_lora(path: Path, part: str | None = None) -> list[Delta]:
 
 
 def layer_deltas(path: Path, layer: str, tensors: dict[str, tuple[str, Tensor]], settings: Settings) -> Iterator[Delta]:
-    """The changes of one layer. Raises VidgenError where its tensors do not belong together."""
+    """Yield the changes of one layer. Raises VidgenError where its tensors do not belong together."""
     for kind in ("weight", "bias"):
         if kind in tensors:
             key, value = tensors[kind]
@@ -233,11 +242,12 @@ def layer_deltas(path: Path, layer: str, tensors: dict[str, tuple[str, Tensor]],
     if "up" not in tensors:
         return
     (key, up), (down_key, down) = tensors["up"], tensors["down"]
-    rank, (said, alpha) = down.shape[0], settings.of(layer)
+    rank = down.shape[0]
+    set_rank, alpha = settings.of(layer)
     if min(up.ndim, down.ndim) < 2 or rank < 1 or up.shape[1] != rank or math.prod(up.shape[2:]) != 1:
         raise VidgenError(f"{path}: {down_key!r} {tuple(down.shape)} and {key!r} {tuple(up.shape)} differ in rank")
-    if said is not None and said != rank:
-        raise VidgenError(f"{path}: {down_key!r} has rank {rank}, {settings.where} says r={said}")
+    if set_rank is not None and set_rank != rank:
+        raise VidgenError(f"{path}: {down_key!r} has rank {rank}, {settings.where} says r={set_rank}")
     if "alpha" in tensors:
         if tensors["alpha"][1].numel() != 1:
             raise VidgenError(f"{path}: {tensors['alpha'][0]!r} is not one number; the file is damaged")

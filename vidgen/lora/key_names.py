@@ -1,4 +1,4 @@
-"""What LoRA files call the layers of a network: its own names, diffusers', and those that it was published under."""
+"""Names of a network's layers in LoRA files: its own, diffusers', and those that it was published under."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a name in a LoRA file points: a parameter, or `rows` of one that holds several (outputs of fused layers).
+    """The parameter that a name in a LoRA file is of, or `rows` of one that holds several (outputs of fused layers).
 
-    Where a reader of published checkpoints lays a tensor otherwise than they do, `shape` is the one that it has there,
-    and `fit` what the reader does to it, such as another order of rows. That must be linear: it is done to the change.
+    Where our tensor has another layout than that of the published checkpoint, `shape` is the published one, and `fit`
+    brings the published tensor into ours, by another order of rows for example. It is applied to the change, so it must
+    be linear.
     """
 
     parameter: str
@@ -26,14 +27,16 @@ class Place:
 
 
 class CheckpointKey(Protocol):
-    """What a reader's key map says of a tensor `name` of theirs: our tensor that it is, or these rows of it."""
+    """An entry of a key map: the published tensor `name`, and the tensor of ours, or rows of it, that it is."""
 
     ours: str
     name: str
     shape: tuple[int, ...]
     rows: slice | None
 
-    def to_ours(self, tensor: Tensor, shape: tuple[int, ...]) -> Tensor: ...
+    def to_ours(self, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Return the published tensor as ours, in its `shape`."""
+        ...
 
 
 @runtime_checkable
@@ -82,13 +85,14 @@ ALIASES: dict[str, Renames] = {"WanTransformer3DModel": WAN, "LTXVideoTransforme
 
 
 def rename(name: str, renames: Renames) -> str:
+    """Return a name after all replacements."""
     for pattern, replacement in renames:
         name = re.sub(pattern, replacement, name)
     return name
 
 
 def own_places(network: nn.Module) -> Iterator[tuple[str, Place]]:
-    """The network's own names of its weights and biases, and of what some of its layers hold fused."""
+    """Yield the network's own names of its weights and biases, and those of the parts of its fused layers."""
     for name, parameter in network.named_parameters(remove_duplicate=False):
         layer, _, kind = name.rpartition(".")
         if kind not in ("weight", "bias"):
@@ -102,7 +106,7 @@ def own_places(network: nn.Module) -> Iterator[tuple[str, Place]]:
 
 
 def places_of_keys(keys: Iterable[CheckpointKey], network: nn.Module) -> dict[str, Place]:
-    """The key map by which a reader makes `network` out of a published checkpoint, as names for LoRAs of the latter."""
+    """Return the key map between `network` and a published checkpoint as names for LoRAs of the latter."""
     parameters, table = dict(network.named_parameters()), {}
     for key in keys:
         if key.ours in parameters:
@@ -114,16 +118,16 @@ def places_of_keys(keys: Iterable[CheckpointKey], network: nn.Module) -> dict[st
 
 
 def with_aliases(table: dict[str, Place], class_name: str) -> dict[str, Place]:
-    """The table with all that diffusers' class of that name is called elsewhere, and with underscores for dots in the
-    names of layers, as some trainers write them."""
-    found = dict(table)
+    """Return the table with the names that layers of diffusers' class have elsewhere, and with underscores for dots in
+    the names of layers, as some trainers write them."""
+    places = dict(table)
     split = [(*name.rpartition(".")[::2], place) for name, place in table.items()]
     split += [(rename(layer, ALIASES.get(class_name, ())), kind, place) for layer, kind, place in split]
     for layer, kind, place in split:
-        found.setdefault(f"{layer}.{kind}", place)
+        places.setdefault(f"{layer}.{kind}", place)
     for layer, kind, place in split:
-        found.setdefault(f"{layer.replace('.', '_')}.{kind}", place)
-    return found
+        places.setdefault(f"{layer.replace('.', '_')}.{kind}", place)
+    return places
 
 
 def published_places(network: nn.Module) -> dict[str, Place]:
@@ -134,9 +138,9 @@ def published_places(network: nn.Module) -> dict[str, Place]:
 
 
 def find_places(network: nn.Module, names: Collection[str]) -> tuple[nn.Module, dict[str, Place]]:
-    """The network that `names` speak of, and its table: `network`, or one that it holds, if that knows more of them."""
+    """Return the network that `names` are of, and its table: `network`, or a part of it that has more of them."""
     tables = [
         (module, published_places(module) | with_aliases(dict(own_places(module)), type(module).__name__))
         for module in (network, *network.children())
     ]
-    return max(tables, key=lambda found: sum(name in found[1] for name in names))
+    return max(tables, key=lambda pair: sum(name in pair[1] for name in names))

@@ -1,4 +1,4 @@
-"""LoRAs on a network: put on, scaled and taken off again, several at once, by changing its weights in place."""
+"""LoRAs on a network: loaded, scaled and unloaded, several at once, by changing its weights in place."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from vidgen.lora.key_names import Place, find_places
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Change:
-    """A delta and where it is added; `owner` is the parameter, which the network alone holds."""
+    """A delta and its target; `owner` is the parameter, which the network alone keeps alive."""
 
     owner: weakref.ref[nn.Parameter]
     delta: Delta
     place: Place
 
     def add_to(self, total: Tensor, scale: float) -> None:
+        """Add `scale` times the change to a parameter's values, in place."""
         rows = total if self.place.rows is None else total[self.place.rows]
         value = self.delta.value(self.place.shape or tuple(rows.shape), total.device, total.dtype)
         rows.add_(value if self.place.fit is None else self.place.fit(value), alpha=scale)
@@ -34,7 +35,7 @@ class Change:
 
 @dataclass(kw_only=True, eq=False)
 class Stack:
-    """A parameter's own values, in main memory, and all that is added to them, in the order of loading."""
+    """A parameter's own values, in main memory, and the changes that are added to them, in the order of loading."""
 
     original: Tensor
     terms: list[tuple[LoRA, Change]] = field(default_factory=list)
@@ -46,7 +47,7 @@ STACKS: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 @torch.no_grad()
 def rewrite(parameter: nn.Parameter) -> None:
-    """Sets a parameter to its own values plus all changes, summed in float32 or better and rounded once."""
+    """Set a parameter to its own values plus all changes, summed in float32 or better and rounded once."""
     stack = STACKS[parameter]
     terms = [(lora.scale, change) for lora, change in stack.terms if lora.scale]
     if not terms:
@@ -62,9 +63,9 @@ def rewrite(parameter: nn.Parameter) -> None:
 class LoRA:
     """The changes of one file on a network, `scale` times: set it to weaken, strengthen or invert them.
 
-    The network's weights are changed where they lie, so that all that runs it sees them: compiled code, CUDA graphs,
-    diffusers' own pipelines. Their own values are kept in main memory and come back bit for bit, whatever else was
-    loaded or taken off meanwhile. Whatever else writes to these weights meanwhile is overwritten.
+    The network's weights are changed in place, so that all that runs it uses them: compiled code, CUDA graphs,
+    diffusers' own pipelines. Their own values stay in main memory and come back bit for bit, whatever else was loaded
+    or unloaded meanwhile. Whatever else writes to these weights meanwhile is overwritten.
     """
 
     def __init__(self, source: str, changes: Iterable[Change]) -> None:
@@ -77,6 +78,7 @@ class LoRA:
 
     @property
     def loaded(self) -> bool:
+        """Whether the changes are on the network."""
         return self._loaded
 
     @property
@@ -86,7 +88,7 @@ class LoRA:
 
     @scale.setter
     def scale(self, value: float) -> None:
-        """Raises ValueError for what is no finite number, and after `unload`. Nothing is changed then."""
+        """Set it. Raises ValueError for what is no finite number, and after `unload`; nothing is changed then."""
         if not self._loaded:
             raise ValueError(f"{self.source} was unloaded; load it again")
         if not math.isfinite(value):
@@ -95,12 +97,12 @@ class LoRA:
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """Those that it changes, each once; none of a network that is gone."""
-        found = (change.owner() for change in self.changes)
-        return list({id(parameter): parameter for parameter in found if parameter is not None}.values())
+        """The parameters that it changes, each once; none of a network that is gone."""
+        owners = (change.owner() for change in self.changes)
+        return list({id(parameter): parameter for parameter in owners if parameter is not None}.values())
 
     def load(self, scale: float) -> None:
-        """Puts the changes on; all of them, or after an error none."""
+        """Put the changes on; all of them, or after an error none."""
         self._loaded = True
         try:
             for change in self.changes:
@@ -114,7 +116,7 @@ class LoRA:
             raise
 
     def unload(self) -> None:
-        """Takes the changes off; without any other, the weights are what they were, bit for bit."""
+        """Take the changes off; without any other, the weights are what they were, bit for bit."""
         if self._loaded:
             self._set(0.0)
             self._forget()
@@ -129,7 +131,7 @@ class LoRA:
         self._loaded = False
 
     def _set(self, scale: float) -> None:
-        """Writes all parameters at the new scale; if that breaks off, those that were written go back."""
+        """Write all parameters at the new scale; if that breaks off, those that were written go back."""
         before, self._scale = self._scale, scale
         written = []
         try:
@@ -151,17 +153,23 @@ def load_lora(
     part: str | None = None,
     names: Mapping[str, Place | str | None] | None = None,
 ) -> LoRA:
-    """Adds `scale` times the changes of a LoRA file to the weights of `network`, of ours or of diffusers.
+    """Add `scale` times the changes of a LoRA file to the weights of `network`, of ours or of diffusers.
 
-    `file`: a safetensors file, a folder with one (peft's adapter_config.json beside it is read), or a hub id. Keys may
-    be diffusers' (`transformer.X.lora_A.weight`), peft's (`base_model.model.X...`), those of published models
-    (`diffusion_model.X...`) or of trainers (`lora_unet_X.lora_down.weight`). `network` may be one that holds the one
-    meant. `part` says which part of a pipeline is meant where a file has several. Of layers that hold several (to_kv of
-    to_k and to_v) the rows of each are changed. `names` adds names: those of weights and biases in the file, without
-    what stands before them, and for each the parameter that is meant, a `Place`, or None to leave it out.
+    Keys of the file may be diffusers' (`transformer.X.lora_A.weight`), peft's (`base_model.model.X...`), those of
+    published models (`diffusion_model.X...`) or of trainers (`lora_unet_X.lora_down.weight`). Of layers that hold
+    several (to_kv of to_k and to_v) the rows of each are changed. Raises VidgenError, with nothing changed, for a file
+    that is damaged, layers that the network does not have, other shapes or ranks, naming the key.
 
-    Raises VidgenError, with nothing changed, for a file that is damaged, layers that the network has not, other shapes
-    or ranks, naming the key.
+    Args:
+        network: the network that the LoRA was made for, or one that has it as a part.
+        file: a safetensors file, a folder with one (peft's adapter_config.json beside it is read), or a hub id.
+        scale: how many times the changes are added.
+        part: the part of a pipeline to read, of a file that changes several.
+        names: more names of weights and biases in the file, without their prefix, and for each the parameter, a
+            `Place`, or None to leave it out.
+
+    Returns:
+        the changes, to scale or to unload.
     """
     if not math.isfinite(scale):
         raise VidgenError(f"the scale of a LoRA is a finite number, not {scale}")
@@ -175,7 +183,7 @@ def load_lora(
 def match_changes(
     network: nn.Module, path: Path, deltas: list[Delta], names: Mapping[str, Place | str | None]
 ) -> list[Change]:
-    """Each delta with the parameter that it changes. Raises VidgenError for names or shapes that are not there."""
+    """Return each delta with the parameter that it changes. Raises VidgenError for unknown names and other shapes."""
     holder, table = find_places(network, {delta.name for delta in deltas})
     table |= {name: Place(parameter=place) if isinstance(place, str) else place for name, place in names.items()}
     if absent := [delta for delta in deltas if delta.name not in table]:
@@ -183,13 +191,14 @@ def match_changes(
             f"{path}: key {absent[0].key!r} speaks of {absent[0].name}, which {type(holder).__name__} has not "
             f"({len(absent)} of {len(deltas)} are not there); a LoRA of another model, or give `names`"
         )
-    meant = [(delta, table[delta.name]) for delta in deltas]
     parameters = dict(holder.named_parameters(remove_duplicate=False))
-    return [make_change(parameters, path, delta, place) for delta, place in meant if place is not None]
+    pairs = ((delta, table[delta.name]) for delta in deltas)
+    return [make_change(parameters, path, delta, place) for delta, place in pairs if place is not None]
 
 
 def make_change(parameters: Mapping[str, nn.Parameter], path: Path, delta: Delta, place: Place) -> Change:
-    """Raises VidgenError, naming the key, where there is no such parameter, or one of another shape."""
+    """Return a delta with its target. Raises VidgenError, naming the key, for no such parameter, or one of another
+    shape."""
     parameter = parameters.get(place.parameter)
     if parameter is None or not parameter.is_floating_point():
         problem = "is no parameter of the network" if parameter is None else "is of whole numbers"

@@ -1,4 +1,4 @@
-"""LoRA while it is trained: the factors of each layer's change, over weights that stay as they are."""
+"""LoRA in training: the factors of each layer's change, over weights that stay as they are."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PART = "transformer"  # of a pipeline, as keys of a file name it
 
 
 class Factors(nn.Module):
-    """W + alpha / r up down (Hu et al. 2022, LoRA, section 4.1), as a prediction_type of the layer that has W.
+    """W + alpha / r up down (Hu et al. 2022, LoRA, section 4.1), as a parametrization of the layer that has W.
 
     `down` starts as a layer's weights do and `up` as zero, so that nothing is changed yet.
     """
@@ -35,6 +35,7 @@ class Factors(nn.Module):
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5.0))
 
     def forward(self, weight: Float[Tensor, "out ins"]) -> Float[Tensor, "out ins"]:
+        """Return the changed weight."""
         return weight + self.factor * (self.up @ self.down)
 
 
@@ -49,23 +50,23 @@ class TrainedLoRA(nn.Module):
         super().__init__()
         network.requires_grad_(False)
         layers = {n: m for n, m in network.named_modules() if "blocks." in n and isinstance(m, nn.Linear)}
-        most = min((min(layer.weight.shape) for layer in layers.values()), default=0)
-        if not 1 <= rank <= most:
-            raise VidgenError(f"a LoRA of rank {rank}: the layers of this network take 1 to {most}")
+        largest = min((min(layer.weight.shape) for layer in layers.values()), default=0)
+        if not 1 <= rank <= largest:
+            raise VidgenError(f"a LoRA of rank {rank}: the layers of this network take 1 to {largest}")
         self.rank, self.alpha, self.names = rank, alpha, tuple(layers)
         self.factors = nn.ModuleList([Factors(layer.weight, rank, alpha) for layer in layers.values()])
         for layer, factors in zip(layers.values(), self.factors, strict=True):
             parametrize.register_parametrization(layer, "weight", factors)
 
     def save(self, folder: str | os.PathLike, *, dtype: torch.dtype | None = None) -> None:
-        """Writes the factors (in `dtype` if given) to `folder` in diffusers' layout, all or nothing."""
+        """Write the factors (in `dtype` if given) to `folder` in diffusers' layout, all or nothing."""
         tensors = {}
         for name, factors in zip(self.names, self.factors, strict=True):
             for kind, value in (("A", factors.down), ("B", factors.up)):
                 value = value.detach().to("cpu", dtype, copy=True)
                 tensors[f"{PART}.{name}.lora_{kind}.weight"] = value.contiguous()
-        said = {"peft_type": "LORA", "r": self.rank, "lora_alpha": self.alpha}
-        text = json.dumps({f"{PART}.{key}": value for key, value in said.items()})
+        settings = {"peft_type": "LORA", "r": self.rank, "lora_alpha": self.alpha}
+        text = json.dumps({f"{PART}.{key}": value for key, value in settings.items()})
         Path(folder).parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(folder) as target:
             target.mkdir()

@@ -19,19 +19,19 @@ from vidgen.errors import VidgenError
 PLAIN_KEYS = 1024
 
 Heads = Float[Tensor, "b heads n d"]
-# Which keys may be seen, by all queries or by each; or what is added to their scores, by all. b may be 1.
+# Which keys are visible, to all queries or to each; or a bias of their scores, for all queries. b may be 1.
 Mask = Bool[Tensor, "b m"] | Bool[Tensor, "b n m"] | Float[Tensor, "b m"]
 
 
 def over_heads(mask: Mask | None) -> Tensor | None:
-    """The mask with an axis for heads, (b, 1, n, m)."""
+    """Return the mask with an axis for heads, (b, 1, n, m)."""
     if mask is None:
         return None
     return mask[:, None, None] if mask.ndim == 2 else mask[:, None]
 
 
 def plain_attention(q: Heads, k: Heads, v: Heads, mask: Mask | None = None) -> Heads:
-    """softmax(q k^T / sqrt(d)) v (Vaswani et al. 2017, eq. 1); `mask` is True where a key may be seen."""
+    """Return softmax(q k^T / sqrt(d)) v (Vaswani et al. 2017, eq. 1); `mask` is True where a key is visible."""
     scores = (q * (1.0 / math.sqrt(q.shape[-1]))) @ k.transpose(-2, -1)
     if mask is not None and mask.dtype == torch.bool:
         scores = scores.masked_fill(~over_heads(mask), float("-inf"))
@@ -41,14 +41,18 @@ def plain_attention(q: Heads, k: Heads, v: Heads, mask: Mask | None = None) -> H
 
 
 def sdpa_attention(q: Heads, k: Heads, v: Heads, mask: Mask | None = None) -> Heads:
+    """Return the same by PyTorch's choice of its fused kernels."""
     if q.is_meta:  # where PyTorch would take the plain formula, with scores that no fused kernel holds at once
         return torch.empty_like(q)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=over_heads(mask))
 
 
 def flash_attention(q: Heads, k: Heads, v: Heads, mask: Mask | None = None) -> Heads:
-    """PyTorch's flash kernel (Dao 2023) and no other; on a GPU it takes no mask, and what has one is left to the
-    memory-efficient kernel (Rabe & Staats 2021)."""
+    """Return the same by PyTorch's flash kernel (Dao 2023) and no other; on a GPU it takes no mask, and the
+    memory-efficient kernel (Rabe & Staats 2021) runs in its place.
+
+    Raises VidgenError for heads or a precision that it has no kernel for.
+    """
     if q.is_meta:
         return torch.empty_like(q)
     masked = mask is not None and q.device.type != "cpu"
@@ -67,31 +71,33 @@ def flash_attention(q: Heads, k: Heads, v: Heads, mask: Mask | None = None) -> H
 
 @cache
 def flex_kernel(compiled: bool) -> Callable[..., Heads]:
+    """Return flex attention's function, compiled or not."""
     from torch.nn.attention.flex_attention import flex_attention
 
     return torch.compile(flex_attention) if compiled else flex_attention
 
 
 def flex_attention(q: Heads, k: Heads, v: Heads, mask: Mask | None = None) -> Heads:
-    """PyTorch's flex attention (Dong et al. 2024), compiled on a GPU. On a CPU it runs as it is: a reference, with all
-    scores in memory and without a backward pass."""
+    """Return the same by PyTorch's flex attention (Dong et al. 2024), compiled on a GPU. On a CPU it runs as it is: a
+    reference, with all scores in memory. Raises VidgenError for gradients there, for which it has no backward pass."""
     if q.is_meta:
         return torch.empty_like(q)
     on_cpu = q.device.type == "cpu"
     if on_cpu and torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
         raise VidgenError("attention 'flex' has no backward pass on a CPU; choose 'auto' to train there")
-    change = None
+    score_mod = None
     if mask is not None:
-        seen = mask.expand(q.shape[0], *mask.shape[1:])
+        whole = mask.expand(q.shape[0], *mask.shape[1:])
 
-        def change(score: Tensor, b: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
-            place = seen[b, j] if seen.ndim == 2 else seen[b, i, j]
-            return torch.where(place, score, float("-inf")) if seen.dtype == torch.bool else score + place
+        def score_mod(score: Tensor, b: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            entry = whole[b, j] if whole.ndim == 2 else whole[b, i, j]
+            return torch.where(entry, score, float("-inf")) if whole.dtype == torch.bool else score + entry
 
-    return flex_kernel(not on_cpu)(q, k, v, score_mod=change)
+    return flex_kernel(not on_cpu)(q, k, v, score_mod=score_mod)
 
 
 def xformers_attention(q: Heads, k: Heads, v: Heads, mask: Mask | None = None) -> Heads:
+    """Return the same by xformers. Raises VidgenError where it is not installed."""
     try:
         import xformers.ops
     except ImportError:
@@ -101,12 +107,12 @@ def xformers_attention(q: Heads, k: Heads, v: Heads, mask: Mask | None = None) -
         if mask.dtype == torch.bool:
             mask = torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, float("-inf"))
         bias = over_heads(mask.to(q.dtype)).expand(*q.shape[:3], -1).contiguous()
-    moved = (x.transpose(1, 2).contiguous() for x in (q, k, v))  # xformers has heads after positions
-    return xformers.ops.memory_efficient_attention(*moved, attn_bias=bias).transpose(1, 2)
+    transposed = (x.transpose(1, 2).contiguous() for x in (q, k, v))  # xformers has heads after positions
+    return xformers.ops.memory_efficient_attention(*transposed, attn_bias=bias).transpose(1, 2)
 
 
 def auto_attention(q: Heads, k: Heads, v: Heads, mask: Mask | None = None) -> Heads:
-    """`plain` where gradients flow on a CPU and keys are few, else `sdpa`."""
+    """Return the same by `plain` where gradients flow on a CPU and keys are few, else by `sdpa`."""
     plain = q.device.type == "cpu" and torch.is_grad_enabled() and k.shape[-2] <= PLAIN_KEYS
     return (plain_attention if plain else sdpa_attention)(q, k, v, mask)
 
@@ -122,6 +128,7 @@ ATTENTION: dict[str, Callable[..., Heads]] = {
 
 
 def find_attention(name: str) -> Callable[..., Heads]:
+    """Return the attention of that name. Raises VidgenError for a name that is not in `ATTENTION`."""
     if name not in ATTENTION:
         raise VidgenError(f"attention {name!r} is unknown; choose one of {', '.join(ATTENTION)}")
     return ATTENTION[name]

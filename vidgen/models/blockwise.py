@@ -1,7 +1,7 @@
-"""What transformers do between their matrix products, in half precision on a CPU: a block of rows at a time in float32.
+"""Norms, modulations and gates in half precision on a CPU, a block of rows at a time in float32.
 
-A large tensor that is worked on operation by operation goes through memory each time, and is rounded each time. Here
-a block stays in a core's cache from its first operation to its last, and is rounded once.
+A large tensor goes through memory once for each operation, and is rounded each time. Here a block stays in a core's
+cache from its first operation to its last, and is rounded once.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from torch import Tensor
 
 from vidgen.models.rope import Rotary
 
-# Numbers that are worked on at once: with what is made of them they stay in a core's cache. A guess, not measured.
+# Numbers in a block: with what is made of them they stay in a core's cache. A guess, not measured.
 BLOCK = 2**17
 
 
 def worth_blocks(x: Tensor) -> bool:
-    """Whether `x` is more than a cache holds, in half precision, on a CPU, and nothing will be differentiated."""
+    """Return whether `x` is more than a cache holds, in half precision, on a CPU, and needs no gradients."""
     half = x.dtype in (torch.bfloat16, torch.float16) and x.device.type == "cpu" and x.numel() > BLOCK
     return half and not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling())
 
 
 def split_rows(length: int, width: int) -> Iterator[slice]:
-    """Slices of `length` rows of `width` numbers, a block each."""
+    """Return slices of `length` rows of `width` numbers, a block each."""
     step = max(1, BLOCK // width)
     return (slice(start, min(start + step, length)) for start in range(0, length, step))
 
 
 def groups(x: Float[Tensor, "b t s d"], frames: int) -> Float[Tensor, "g r d"]:
-    """The rows of every clip (`frames` 1) or of every frame: those that one modulation holds for."""
+    """Return the rows of every clip (`frames` 1) or of every frame: those that share a modulation."""
     return rearrange(x, "b (f r) s d -> (b f) (r s) d", f=frames)
 
 
 def scale_and_shift(
     x: Float[Tensor, "b t s d"], shift: Float[Tensor, "b f one d"], scale: Float[Tensor, "b f one d"], eps: float
 ) -> Float[Tensor, "b t s d"]:
-    """Layer norm of x without weights, times 1 + scale, plus shift; f is 1 or t."""
+    """Return the layer norm of x without weights, times 1 + scale, plus shift; f is 1 or t."""
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     rows, filled = groups(x, shift.shape[1]), groups(out, shift.shape[1])
     weights, biases = (1.0 + scale.float()).flatten(0, 2), shift.float().flatten(0, 2)
@@ -53,7 +53,7 @@ def scale_and_shift(
 def add_gated(
     x: Float[Tensor, "b t s d"], y: Float[Tensor, "b t s d"], gate: Float[Tensor, "b f one d"]
 ) -> Float[Tensor, "b t s d"]:
-    """x + gate y; f is 1 or t."""
+    """Return x + gate y; f is 1 or t."""
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     rows = (groups(z, gate.shape[1]) for z in (x, y, out))
     for base, change, target, weight in zip(*rows, gate.float().flatten(0, 2), strict=True):
@@ -65,7 +65,7 @@ def add_gated(
 def normed_heads(
     y: Float[Tensor, "b n w"], weight: Float[Tensor, " w"], eps: float, head_dim: int, rotary: Rotary | None
 ) -> Float[Tensor, "b heads n d"]:
-    """RMS norm over all heads together, split into heads, and turned by `rotary` where it is given."""
+    """Return the RMS norm over all heads together, split into heads, and rotated by `rotary` where there is one."""
     b, n, width = y.shape
     out = torch.empty(b, width // head_dim, n, head_dim, dtype=y.dtype, device=y.device)
     weight = weight.float()

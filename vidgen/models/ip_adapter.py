@@ -1,5 +1,5 @@
-"""A picture as words: tokens that stand beside a prompt's and say what something looks like, where the prompt says what
-it does."""
+"""IP-Adapter: reference images as tokens beside a prompt's, for how something looks where the prompt is about what it
+does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vidgen.models.text.encoders import TextBlock, TextEncoding
 
 @dataclass(frozen=True, kw_only=True)
 class IPAdapterConfig:
-    """Shape of an ImagePromptEncoder: `tokens` a picture, each `text_width` wide, as those of the text encoder."""
+    """Shape of an IPAdapterEncoder: `tokens` an image, each `text_width` wide, as those of the text encoder."""
 
     latent_channels: int = 16
     text_width: int = 128
@@ -39,11 +39,11 @@ class IPAdapterConfig:
 
 
 class IPAdapterEncoder(Pretrained):
-    """Latents of pictures (b, c, 1, h, w), of any size, to tokens (b, n, d) in the space of a text encoder's.
+    """Latents of images (b, c, 1, h, w), of any size, to tokens (b, n, d) in the space of a text encoder's.
 
     In the manner of Ye et al. 2023 (IP-Adapter, section 3.2): a few tokens of an image that the denoiser attends to
     beside the text's. Here its own attention to the text reads them too, with no weights added to it. Learned queries
-    go through a transformer together with the cells, each of which sees its neighbours and its place first.
+    go through a transformer together with the cells, each of which is given its neighbors and its position first.
     """
 
     config_class = IPAdapterConfig
@@ -60,16 +60,17 @@ class IPAdapterEncoder(Pretrained):
         self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, config.text_width)
 
     def forward(self, latents: Float[Tensor, "b c 1 h w"]) -> Float[Tensor, "b n d"]:
+        """Return the tokens of images. Raises ValueError for latents of another shape."""
         c, weight = self.config, self.near.weight
         if latents.ndim != 5 or latents.shape[1] != c.latent_channels or latents.shape[2] != 1:
             raise ValueError(
-                f"latents {tuple(latents.shape)} are not those of single pictures, (b, {c.latent_channels}, 1, h, w)"
+                f"latents {tuple(latents.shape)} are not those of single images, (b, {c.latent_channels}, 1, h, w)"
             )
         grid = (1, *latents.shape[3:])
         cells = self.near(latents[:, :, 0].to(weight.dtype))
         cells = cells + self.far(F.gelu(cells))
-        places = torch.cat(rotary_table(grid, c.head_dim // 2, 0.0, weight.device, weight.dtype), dim=-1)
-        x = rearrange(cells, "b d h w -> b (h w) d") + self.place(places)
+        positions = torch.cat(rotary_table(grid, c.head_dim // 2, 0.0, weight.device, weight.dtype), dim=-1)
+        x = rearrange(cells, "b d h w -> b (h w) d") + self.place(positions)
         x = torch.cat([repeat(self.queries, "n d -> b n d", b=len(x)), x], dim=1)
         for block in self.blocks:
             x = block(x, None)
@@ -77,16 +78,16 @@ class IPAdapterEncoder(Pretrained):
 
 
 def beside_text(
-    text: TextEncoding, pictures: Float[Tensor, "b n d"], shown: Bool[Tensor, " b"] | None = None
+    text: TextEncoding, images: Float[Tensor, "b n d"], shown: Bool[Tensor, " b"] | None = None
 ) -> TextEncoding:
-    """The text with the tokens of pictures before its own; rows that are not `shown` one have theirs hidden.
+    """Return the text with the tokens of images before its own; in rows where `shown` is False they are hidden.
 
     Before, because a text's padding stands at its end, where networks may cut it.
     """
-    mask = torch.ones(pictures.shape[:2], dtype=torch.bool, device=pictures.device)
+    mask = torch.ones(images.shape[:2], dtype=torch.bool, device=images.device)
     if shown is not None:
         mask = mask & shown[:, None].to(mask.device)
-    tokens = pictures * mask[..., None].to(pictures.dtype)  # what is hidden is silent, as padding is
+    tokens = images * mask[..., None].to(images.dtype)  # what is hidden is silent, as padding is
     return replace(
         text, tokens=torch.cat([tokens.to(text.tokens), text.tokens], 1), mask=torch.cat([mask, text.mask], 1)
     )

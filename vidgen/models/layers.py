@@ -17,14 +17,14 @@ from vidgen.models.rope import Rotary, apply_rotary_emb
 
 
 def sinusoidal(t: Float[Tensor, ...], width: int, scale: float = 1000.0) -> Float[Tensor, "... width"]:
-    """Sines and cosines of `scale` t at `width` / 2 frequencies from 1 to 1e-4 (Vaswani et al. 2017, section 3.5)."""
+    """Return sines and cosines of `scale` t at `width` / 2 frequencies from 1 to 1e-4 (Vaswani et al. 2017, 3.5)."""
     steps = torch.arange(width // 2, device=t.device, dtype=torch.float32)
     angles = scale * t[..., None].float() * torch.exp(-math.log(1e4) * steps / (width // 2))
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
 def settle(y: Tensor, x: Tensor) -> Tensor:
-    """`y` in the precision of `x`, where tables in float32 have raised it; autocast has its own rules."""
+    """Return `y` in the precision of `x`, where tables in float32 have raised it; autocast has its own rules."""
     return y if y.dtype == x.dtype or torch.is_autocast_enabled(x.device.type) else y.to(x.dtype)
 
 
@@ -34,7 +34,7 @@ def modulate(
     shift: Float[Tensor, "b f one d"],
     scale: Float[Tensor, "b f one d"],
 ) -> Float[Tensor, "b t s d"]:
-    """The norm, which has no weights of its own, times 1 + scale, plus shift; f is 1 or t."""
+    """Return the norm of x, which has no weights of its own, times 1 + scale, plus shift; f is 1 or t."""
     if worth_blocks(x):
         return scale_and_shift(x, shift, scale, norm.eps)
     return settle(norm(x) * (1.0 + scale) + shift, x)
@@ -43,12 +43,12 @@ def modulate(
 def gated_sum(
     x: Float[Tensor, "b t s d"], y: Float[Tensor, "b t s d"], gate: Float[Tensor, "b f one d"]
 ) -> Float[Tensor, "b t s d"]:
-    """x + gate y; f is 1 or t."""
+    """Return x + gate y; f is 1 or t."""
     return add_gated(x, y, gate) if worth_blocks(x) else settle(x + gate * y, x)
 
 
 class Attention(nn.Module):
-    """Multi-head attention; `context` None is self.
+    """Multi-head attention of positions to each other, or to a context.
 
     Queries and keys are normalized: each head by a layer norm (Dehghani et al. 2023, section 2), or all heads together
     by their root mean square (`qk_norm` "rms_norm_across_heads", as in Wan). `fused` makes queries, keys and values of
@@ -68,8 +68,10 @@ class Attention(nn.Module):
         fused: bool = False,
     ) -> None:
         super().__init__()
-        self.head_dim, self.backend, self.identity = head_dim, "auto", False
-        self.across, self.fused = qk_norm == "rms_norm_across_heads", fused
+        self.head_dim, self.fused = head_dim, fused
+        self.backend = "auto"
+        self.identity = False
+        self.across = qk_norm == "rms_norm_across_heads"
         if fused:
             self.to_qkv = nn.Linear(width, 3 * width)
         else:
@@ -83,8 +85,8 @@ class Attention(nn.Module):
     def project(
         self, x: Float[Tensor, "b n d"], context: Float[Tensor, "b m e"] | None = None, rotary: Rotary | None = None
     ) -> tuple[Heads, ...]:
-        """Queries of `x`, keys and values of `context`; queries and keys are normalized, and rotated by `rotary` where
-        it is given."""
+        """Return queries of `x`, keys and values of `context` or of `x`; queries and keys are normalized, and rotated
+        by `rotary`."""
         if self.fused:
             q, k, v = self.to_qkv(x).chunk(3, dim=-1)
         else:
@@ -93,12 +95,12 @@ class Attention(nn.Module):
         return self.normed(q, self.norm_q, rotary), self.normed(k, self.norm_k, rotary), self.heads(v)
 
     def keys_values(self, context: Float[Tensor, "b m e"]) -> tuple[Heads, Heads]:
-        """Keys and values of `context`, for `look_up`: they are the same for all queries there may be."""
+        """Return keys and values of `context`, for `look_up` by any queries."""
         k, v = self.to_kv(context).chunk(2, dim=-1)
         return self.normed(k, self.norm_k), self.heads(v)
 
     def look_up(self, x: Float[Tensor, "b n d"], k: Heads, v: Heads, mask: Mask | None) -> Float[Tensor, "b n d"]:
-        """Attention of `x` to keys and values that are there already."""
+        """Return the attention of `x` to keys and values that `keys_values` made."""
         q = self.normed(self.to_q(x), self.norm_q)
         return self.join(find_attention(self.backend)(q, k, v, mask))
 
@@ -119,16 +121,19 @@ class Attention(nn.Module):
         return self.join(attend(q, k, v, mask) if pattern is None else pattern(attend, q, k, v))
 
     def heads(self, y: Float[Tensor, "b n w"]) -> Heads:
+        """Return channels split into heads."""
         return rearrange(y, "b n (k d) -> b k n d", d=self.head_dim)
 
     def normed(self, y: Float[Tensor, "b n w"], norm: nn.Module, rotary: Rotary | None = None) -> Heads:
+        """Return normalized heads, rotated by `rotary` where there is one."""
         if self.across and worth_blocks(y):
             return normed_heads(y, norm.weight, norm.eps, self.head_dim, rotary)
         z = (self.heads(norm(y)) if self.across else norm(self.heads(y))).to(y.dtype)
         return z if rotary is None else apply_rotary_emb(z, rotary)
 
-    def join(self, seen: Heads) -> Float[Tensor, "b n d"]:
-        return self.out(rearrange(seen, "b k n d -> b n (k d)"))
+    def join(self, attended: Heads) -> Float[Tensor, "b n d"]:
+        """Return the layer's output from that of its heads."""
+        return self.out(rearrange(attended, "b k n d -> b n (k d)"))
 
 
 class FeedForward(nn.Module):
@@ -136,8 +141,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, ratio: float = 4) -> None:
         super().__init__()
-        between = round(ratio * width)
-        self.up, self.down = nn.Linear(width, between), nn.Linear(between, width)
+        hidden = round(ratio * width)
+        self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
 
     def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
+        """Return the output for each position."""
         return self.down(F.gelu(self.up(x), approximate="tanh"))

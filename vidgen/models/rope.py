@@ -1,4 +1,4 @@
-"""Rotary positions of a clip's cells: angles, their cosines and sines made once a shape, and the turning itself."""
+"""Rotary positions of a clip's cells: angles, their cosines and sines made once a shape, and the rotation itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WAVELENGTHS = (4.0, 256.0)
 
 
 class Rotary(NamedTuple):
-    """Cosines and sines of the angles that the pairs of channels of each position turn by."""
+    """Cosines and sines of the angles by which the pairs of channels of each position are rotated."""
 
     cos: Float[Tensor, "n p"]
     sin: Float[Tensor, "n p"]
@@ -26,11 +26,11 @@ class Rotary(NamedTuple):
 def position_angles(
     shape: tuple[int, int, int], pairs: int, device: torch.device | str = "cpu", theta: float = 0.0
 ) -> Float[Tensor, "n p"]:
-    """Angles (t*h*w, pairs) of 3-D positions, one axis after the other.
+    """Return angles (t*h*w, pairs) of 3-D positions, one axis after the other.
 
-    Without `theta` a quarter of the pairs turns with t and the rest is shared by h and w, each axis with wavelengths
+    Without `theta` a quarter of the pairs rotates with t and the rest is shared by h and w, each axis with wavelengths
     spaced geometrically over `WAVELENGTHS`. With it h and w have a third each and t the rest, pair i of n on an axis
-    turning by theta^(-i/n) a cell (Su et al. 2021, section 3.2.2; the shares are those of Wan Team 2025), in float64.
+    rotating by theta^(-i/n) a cell (Su et al. 2021, section 3.2.2; the shares are those of Wan Team 2025), in float64.
     """
     kind = torch.float64 if theta else torch.float32
     share_h = pairs // 3 if theta else (pairs - pairs // 4) // 2
@@ -55,19 +55,19 @@ def position_angles(
 def rotary_table(
     shape: tuple[int, int, int], pairs: int, theta: float, device: torch.device, dtype: torch.dtype
 ) -> Rotary:
-    """Cosines and sines of `position_angles`, made once for each shape: every block of every step reads the same."""
+    """Return cosines and sines of `position_angles`, made once a shape: every block of every step reads the same."""
     with torch.inference_mode(False):  # what is made in that mode could not be read where gradients are wanted
         angles = position_angles(shape, pairs, "cpu" if device.type == "mps" else device, theta)  # mps has no float64
         return Rotary(angles.cos().to(device, dtype), angles.sin().to(device, dtype))
 
 
 def apply_rotary_emb(x: Float[Tensor, "b heads n d"], rotary: Rotary) -> Float[Tensor, "b heads n d"]:
-    """Turns the pair (x_i, x_{i + d/2}) of each position by its angle, so that dot products see differences of
+    """Rotate the pair (x_i, x_{i + d/2}) of each position by its angle, so that dot products see differences of
     positions (rotary positions, Su et al. 2021, eq. 34). Computed in the table's precision, if that is the higher."""
     a, b = x.chunk(2, dim=-1)
     return torch.cat([a * rotary.cos - b * rotary.sin, a * rotary.sin + b * rotary.cos], dim=-1).to(x.dtype)
 
 
 def apply_rotary_angles(x: Float[Tensor, "b heads n d"], angles: Float[Tensor, "n p"]) -> Float[Tensor, "b heads n d"]:
-    """`apply_rotary_emb` by angles, in the precision of x."""
+    """Rotate by angles as `apply_rotary_emb`, in the precision of x."""
     return apply_rotary_emb(x, Rotary(angles.cos().to(x.dtype), angles.sin().to(x.dtype)))

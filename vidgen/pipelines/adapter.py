@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidgen.checkpoints.drafts import Draft, draft_diffusers
+from vidgen.checkpoints.conversion import NetworkDraft
+from vidgen.checkpoints.drafts import draft_diffusers
 from vidgen.errors import VidgenError
 from vidgen.models.attention import find_attention
 from vidgen.models.feature_layers import FeatureInfo, block_feature_info
@@ -117,7 +119,7 @@ class PublishedDenoiser(nn.Module):
         raise NotImplementedError
 
     @classmethod
-    def draft(cls, folder: Path) -> Draft:
+    def draft(cls, folder: Path) -> NetworkDraft:
         """Return the network in a folder before its weights are read; see `draft_diffusers` for the errors."""
         return draft_diffusers(cls.network_class(), folder)
 
@@ -221,7 +223,7 @@ class PublishedDenoiser(nn.Module):
         twin._modules = {"network": type(self.network).from_config(self.network.config)}
         return twin
 
-    def save_pretrained(self, folder: Any, *, dtype: torch.dtype | None = None) -> None:
+    def save_pretrained(self, folder: str | os.PathLike, *, dtype: torch.dtype | None = None) -> None:
         """Raise VidgenError: a published pipeline is its folder."""
         raise VidgenError(f"{folder}: a published pipeline is not written anew; copy the folder that it came from")
 

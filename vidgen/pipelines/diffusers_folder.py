@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from vidgen.checkpoints.conversion import KeyedDraft
-from vidgen.checkpoints.drafts import Draft
+from vidgen.checkpoints.conversion import NetworkDraft
 from vidgen.checkpoints.memory import check_weights
 from vidgen.checkpoints.pretrained import read_config
 from vidgen.errors import VidgenError
+from vidgen.models.text.tokenizers import read_text_tokenizer
 from vidgen.pipelines.diffusers_schedule import read_schedule
 from vidgen.pipelines.image_encoder import ImageEncoder, draft_image_encoder, read_processor
 from vidgen.pipelines.pipeline_kind import PipelineKind
-from vidgen.pipelines.text_encoder import PublishedTextEncoder, draft_text_encoder, read_text_tokenizer
+from vidgen.pipelines.text_encoder import PublishedTextEncoder, draft_text_encoder
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.pipelines.wan.image_to_video import ImageToVideoPipeline
 
@@ -36,7 +36,7 @@ def open_published(
     optional = find_optional(folder, index, kind)
     transformers = ["transformer", *(key for key in optional if key == "transformer_2")]
     check_classes(folder, name, kind, transformers)
-    drafts: dict[str, Draft | KeyedDraft] = {part: kind.denoiser.draft(folder / part) for part in transformers}
+    drafts = {part: kind.denoiser.draft(folder / part) for part in transformers}
     defaults = kind.defaults(index, drafts["transformer"].network.config, read_config(folder / "vae"))
     schedule = read_schedule(folder, kind.schedulers, defaults, by_length=kind.by_length)
     drafts["text_encoder"] = draft_text_encoder(folder / "text_encoder", dtype)
@@ -82,15 +82,15 @@ def check_classes(folder: Path, name: str, kind: PipelineKind, transformers: lis
             raise VidgenError(f"{folder / part} holds a {actual}; a {name} with {expected} is supported")
 
 
-def check_fit(folder: Path, transformer: nn.Module, vae: nn.Module, text: Draft | KeyedDraft) -> None:
+def check_fit(folder: Path, transformer: nn.Module, vae: nn.Module, text: NetworkDraft) -> None:
     """Raise VidgenError unless the transformer takes what the autoencoder and the text encoder give."""
     fits = {
         "latent channels": (transformer.config.latent_channels, vae.config.latent_channels, "vae"),
         "text width": (transformer.config.text_width, text.network.config.d_model, "text_encoder"),
     }
-    for what, (taken, given, part) in fits.items():
-        if taken != given:
-            raise VidgenError(f"{folder}: the transformer's {what} is {taken}, the {part}'s {given}; they do not fit")
+    for name, (ours, theirs, part) in fits.items():
+        if ours != theirs:
+            raise VidgenError(f"{folder}: the transformer's {name} is {ours}, the {part}'s {theirs}; they do not fit")
 
 
 def check_image(folder: Path, name: str, kind: PipelineKind, transformer: nn.Module, has_encoder: bool) -> bool:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidgen.checkpoints.drafts import Draft, draft_transformers
+from vidgen.checkpoints.conversion import NetworkDraft
+from vidgen.checkpoints.drafts import draft_transformers
 from vidgen.errors import VidgenError
 from vidgen.models.placement import device_of, dtype_of
+
+if TYPE_CHECKING:
+    from transformers import CLIPImageProcessor
 
 
 class ImageEncoder(nn.Module):
     """CLIP's vision model: images to the tokens of its last layer but one. `processor` resizes and normalizes them."""
 
-    def __init__(self, model: nn.Module, processor: Any) -> None:
+    def __init__(self, model: nn.Module, processor: CLIPImageProcessor) -> None:
         super().__init__()
         self.model, self.processor = model, processor
 
@@ -32,7 +36,7 @@ class ImageEncoder(nn.Module):
         return self.model(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]
 
 
-def draft_image_encoder(folder: Path, dtype: torch.dtype | None) -> Draft:
+def draft_image_encoder(folder: Path, dtype: torch.dtype | None) -> NetworkDraft:
     """Return CLIP's vision model in a folder, to be filled in `dtype`; errors as `draft_transformers`."""
     from transformers import CLIPVisionModel
 
@@ -41,7 +45,7 @@ def draft_image_encoder(folder: Path, dtype: torch.dtype | None) -> Draft:
     return draft_transformers(folder, kinds, dtype, prefix="vision_model.", left_out=(r"position_ids$",))
 
 
-def read_processor(folder: Path) -> Any:
+def read_processor(folder: Path) -> CLIPImageProcessor:
     """Return the processor that resizes and normalizes images for CLIP, from a folder. Raises VidgenError if there is
     none."""
     from transformers import CLIPImageProcessor

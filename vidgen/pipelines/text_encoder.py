@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import html
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from vidgen.checkpoints.drafts import Draft, draft_transformers
+from vidgen.checkpoints.conversion import NetworkDraft
+from vidgen.checkpoints.drafts import draft_transformers
 from vidgen.errors import VidgenError
 from vidgen.models.placement import device_of
 from vidgen.models.text.encoders import TextEncoding
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +41,7 @@ class PromptRule:
 class PublishedTextEncoder(nn.Module):
     """A T5 or UMT5 encoder with its tokenizer, and the rule of the pipeline that it belongs to."""
 
-    def __init__(self, model: nn.Module, tokenizer: Any, rule: PromptRule) -> None:
+    def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, rule: PromptRule) -> None:
         super().__init__()
         self.model, self.tokenizer, self.rule = model, tokenizer, rule
         self.width = model.config.hidden_size
@@ -72,7 +76,7 @@ class PublishedTextEncoder(nn.Module):
                     stacklevel=4,
                 )
 
-    def save_pretrained(self, folder: Any, *, dtype: torch.dtype | None = None) -> None:
+    def save_pretrained(self, folder: str | os.PathLike, *, dtype: torch.dtype | None = None) -> None:
         """Raise VidgenError: a published pipeline is its folder."""
         raise VidgenError(f"{folder}: a published pipeline is not written anew; copy the folder that it came from")
 
@@ -82,29 +86,8 @@ def clean_prompt(prompt: str) -> str:
     return " ".join(html.unescape(html.unescape(prompt)).split())
 
 
-def draft_text_encoder(folder: Path, dtype: torch.dtype | None) -> Draft:
+def draft_text_encoder(folder: Path, dtype: torch.dtype | None) -> NetworkDraft:
     """Return the T5 or UMT5 encoder in a folder, to be filled in `dtype`; errors as `draft_transformers`."""
     from transformers import T5EncoderModel, UMT5EncoderModel
 
     return draft_transformers(folder, {"t5": T5EncoderModel, "umt5": UMT5EncoderModel}, dtype)
-
-
-def read_text_tokenizer(folder: Path) -> Any:
-    """Return transformers' tokenizer in a folder. Raises VidgenError if there is none, or if it cannot be read here."""
-    from transformers import AutoTokenizer
-
-    lacking = [name for name in ("sentencepiece", "google.protobuf") if not is_installed(name)]
-    if (folder / "spiece.model").is_file() and not (folder / "tokenizer.json").is_file() and lacking:
-        raise VidgenError(f"{folder / 'spiece.model'} cannot be read without: pip install sentencepiece protobuf")
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, ImportError) as error:
-        raise VidgenError(f"{folder} holds no text tokenizer: {str(error).splitlines()[0][:160]}") from None
-
-
-def is_installed(module: str) -> bool:
-    """Return whether a module can be imported."""
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False

@@ -80,7 +80,7 @@ SPOILED = {
 def test_a_damaged_file_is_made_again(encoder, tmp_path, case):
     cache = TextCache(tmp_path)
     want = cache.encode(encoder, PROMPTS)
-    path, _ = cache.place(encoder, "a star")
+    path, _ = cache.file_of(encoder, "a star")
     SPOILED[case](path)
     assert torch.equal(cache.encode(encoder, PROMPTS).tokens, want.tokens)
     assert encoder.seen[3:] == [["a star"]]

@@ -91,8 +91,8 @@ class VideoDiT(DiffusionTransformer):
         features: Float[Tensor, "b e t i j"] | None = None,
         labels: LabelConditioning | None = None,
     ) -> FeatureIterator:
-        """Yield the embedded patches, "patches", every block's output (b, t, h, w, d) under its layer's name, lazily, and
-        last the prediction, "out".
+        """Yield "patches", the embedded patches, every block's output (b, t, h, w, d) by its layer's name, lazily, and
+        last "out", the prediction.
 
         What is sent in answer to one of them stands for the last block's output, and the blocks between are left out.
         Raises VidgenError for latents that do not cut into patches, and ValueError for a condition that the model does

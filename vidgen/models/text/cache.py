@@ -1,4 +1,4 @@
-"""Encoded prompts on disk: a prompt that a large text encoder has read once is read from a file after that."""
+"""Encoded prompts on disk: a prompt that a large text encoder has encoded once is read from a file after that."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.hashing import json_hash, model_hash
 from vidgen.errors import VidgenError
 from vidgen.interfaces import TextEncoder
+from vidgen.models.placement import device_of
 from vidgen.models.text.encoders import TextEncoding
 
 VARIABLE = "VIDGEN_CACHE"
-LARGE = 100_000_000  # parameters from which on an encoder is cached: smaller ones are done before a file is found
+LARGE = 100_000_000  # parameters from which on an encoder is cached: smaller ones are faster than a file
 PLAIN = (bool, int, float, str)
 _hashes: WeakKeyDictionary[Any, tuple[Any, str]] = WeakKeyDictionary()
 
 
 def cache_folder() -> Path:
-    """$VIDGEN_CACHE, or `vidgen` in the folder that the platform keeps caches in."""
+    """Return $VIDGEN_CACHE, or `vidgen` in the platform's folder of caches."""
     if os.environ.get(VARIABLE):
         return Path(os.environ[VARIABLE])
     if sys.platform == "darwin":
@@ -42,24 +43,26 @@ def cache_folder() -> Path:
 
 
 def encoder_hash(encoder: TextEncoder) -> str:
-    """What a text encoder is, as a string that changes when its encodings may: of weights, settings and tokenizer.
+    """Return a hash of a text encoder's weights, settings and tokenizer, which changes when its encodings may.
 
-    Of a module whose tensors are untouched it is worked out once.
+    It is computed once for a module whose tensors stay untouched. Raises VidgenError for what is no module.
     """
     if not isinstance(encoder, nn.Module):
         raise VidgenError(f"{type(encoder).__name__} is no module, so its encodings cannot be told from another's")
     tensors = [*encoder.parameters(), *encoder.buffers()]
-    now = [(x.data_ptr(), x.dtype, 0 if x.is_inference() else x._version) for x in tensors]
-    if encoder not in _hashes or _hashes[encoder][0] != now:
-        said = {name: value for name, value in vars(encoder).items() if isinstance(value, PLAIN) and name != "training"}
-        said |= {k: dataclasses.asdict(v) for k, v in vars(encoder).items() if dataclasses.is_dataclass(v)}
-        words = describe_tokenizer(getattr(encoder, "tokenizer", None))
-        _hashes[encoder] = (now, json_hash([model_hash(encoder), said, words]))
+    state = [(x.data_ptr(), x.dtype, 0 if x.is_inference() else x._version) for x in tensors]
+    if encoder not in _hashes or _hashes[encoder][0] != state:
+        settings = {
+            name: value for name, value in vars(encoder).items() if isinstance(value, PLAIN) and name != "training"
+        }
+        settings |= {k: dataclasses.asdict(v) for k, v in vars(encoder).items() if dataclasses.is_dataclass(v)}
+        tokenizer = describe_tokenizer(getattr(encoder, "tokenizer", None))
+        _hashes[encoder] = (state, json_hash([model_hash(encoder), settings, tokenizer]))
     return _hashes[encoder][1]
 
 
 def describe_tokenizer(tokenizer: Any) -> Any:
-    """All that a tokenizer of transformers is: a fast one says it itself, of others the vocabulary has to do."""
+    """Return what identifies a tokenizer of transformers: all of a fast one, the vocabulary of others."""
     if tokenizer is None:
         return None
     fast = getattr(tokenizer, "backend_tokenizer", None)
@@ -70,14 +73,14 @@ def describe_tokenizer(tokenizer: Any) -> Any:
 class TextCache:
     """Files `FOLDER/text/ENCODER/PROMPT.safetensors`, the names being hashes; each holds the encoding of one prompt.
 
-    A prompt is encoded by itself, so that a file does not depend on what was asked for beside it. A file that is
-    damaged, or not what its name says, is made again; one that cannot be written is warned of, and nothing is lost.
+    A prompt is encoded by itself, so that a file does not depend on the prompts beside it. A file that is damaged, or
+    of another prompt than its name is, is made again; one that cannot be written makes a warning, and nothing is lost.
     """
 
     folder: Path
 
     def encode(self, encoder: TextEncoder, prompts: Sequence[str]) -> TextEncoding:
-        """As `encoder(prompts)`; those that are not there are encoded and kept. Raises what the encoder raises."""
+        """Return `encoder(prompts)`, from files; those that are missing are made. Raises what the encoder raises."""
         rows = [self.encode_one(encoder, prompt) for prompt in prompts]
         length = max(len(mask) for _, mask in rows)
         tokens = torch.stack([nn.functional.pad(x, (0, 0, 0, length - len(x))) for x, _ in rows])
@@ -86,54 +89,59 @@ class TextCache:
         )
 
     def encode_one(self, encoder: TextEncoder, prompt: str) -> tuple[Float[Tensor, "l d"], Bool[Tensor, " l"]]:
-        path, said = self.place(encoder, prompt)
-        if (found := read_encoding(path, said)) is not None:
-            device = next(encoder.parameters()).device
-            return found[0].to(device), found[1].to(device)
+        """Return tokens and mask of one prompt, without padding."""
+        path, metadata = self.file_of(encoder, prompt)
+        if (encoding := read_encoding(path, metadata)) is not None:
+            device = device_of(encoder)
+            return encoding[0].to(device), encoding[1].to(device)
         text = encoder([prompt])
-        seen = text.mask[0].nonzero()
-        length = int(seen.max()) + 1 if len(seen) else text.mask.shape[1]
+        visible = text.mask[0].nonzero()
+        length = int(visible.max()) + 1 if len(visible) else text.mask.shape[1]
         tokens, mask = text.tokens[0, :length], text.mask[0, :length]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_encoding(path, tokens, mask, said)
+            write_encoding(path, tokens, mask, metadata)
         except (OSError, VidgenError) as error:
             warnings.warn(f"encoded prompts are not kept: {error}; set {VARIABLE} to a folder for them", stacklevel=2)
         return tokens, mask
 
-    def place(self, encoder: TextEncoder, prompt: str) -> tuple[Path, dict[str, str]]:
-        """The file of a prompt, and what it says of itself."""
-        said = {"encoder": encoder_hash(encoder), "prompt": prompt}
+    def file_of(self, encoder: TextEncoder, prompt: str) -> tuple[Path, dict[str, str]]:
+        """Return the path of a prompt's file, and its metadata."""
+        metadata = {"encoder": encoder_hash(encoder), "prompt": prompt}
         name = hashlib.sha256(prompt.encode()).hexdigest()[:32]
-        return self.folder / "text" / said["encoder"][:32] / f"{name}.safetensors", said
+        return self.folder / "text" / metadata["encoder"][:32] / f"{name}.safetensors", metadata
 
 
-def find_text_cache(encoder: TextEncoder, wanted: str = "auto") -> TextCache | None:
-    """The cache of `cache_folder`: "on" for any encoder, "auto" for one of `LARGE` and more parameters; "off": None."""
-    if wanted == "on":
+def find_text_cache(encoder: TextEncoder, mode: str = "auto") -> TextCache | None:
+    """Return the cache of `cache_folder`: "on" for any encoder, "auto" for one of `LARGE` and more parameters; "off":
+    None."""
+    if mode == "on":
         return TextCache(cache_folder())
     large = isinstance(encoder, nn.Module) and sum(p.numel() for p in encoder.parameters()) >= LARGE
-    return TextCache(cache_folder()) if wanted == "auto" and large else None
+    return TextCache(cache_folder()) if mode == "auto" and large else None
 
 
 def digest(tokens: Tensor, mask: Tensor) -> str:
+    """Return the SHA-256 of an encoding."""
     parts = (x.contiguous().flatten().view(torch.uint8).numpy().tobytes() for x in (tokens, mask))
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
-def write_encoding(path: Path, tokens: Tensor, mask: Tensor, said: dict[str, str]) -> None:
-    held = {"tokens": tokens.detach().cpu().contiguous(), "mask": mask.detach().cpu().contiguous()}
+def write_encoding(path: Path, tokens: Tensor, mask: Tensor, metadata: dict[str, str]) -> None:
+    """Write an encoding to a file, all or nothing."""
+    tensors = {"tokens": tokens.detach().cpu().contiguous(), "mask": mask.detach().cpu().contiguous()}
     with atomic_write(path) as target:
-        save_file(held, target, metadata=said | {"sha256": digest(**held)})
+        save_file(tensors, target, metadata=metadata | {"sha256": digest(**tensors)})
 
 
-def read_encoding(path: Path, said: dict[str, str]) -> tuple[Tensor, Tensor] | None:
-    """Tokens and mask of a file that is whole and what it is `said` to be; else None."""
+def read_encoding(path: Path, metadata: dict[str, str]) -> tuple[Tensor, Tensor] | None:
+    """Return tokens and mask of a file that is whole and has the metadata; else None."""
     try:
         with safe_open(path, framework="pt") as file:
-            found, tokens, mask = file.metadata() or {}, file.get_tensor("tokens"), file.get_tensor("mask")
+            header = file.metadata() or {}
+            tokens, mask = file.get_tensor("tokens"), file.get_tensor("mask")
     except (OSError, SafetensorError):
         return None
     whole = tokens.ndim == 2 and mask.dtype == torch.bool and mask.shape == tokens.shape[:1]
-    same = all(found.get(name) == value for name, value in said.items())
-    return (tokens, mask) if whole and same and found.get("sha256") == digest(tokens, mask) else None
+    same = all(header.get(name) == value for name, value in metadata.items())
+    return (tokens, mask) if whole and same and header.get("sha256") == digest(tokens, mask) else None

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from einops import rearrange
@@ -17,6 +18,10 @@ from vidgen.checkpoints.pretrained import Pretrained
 from vidgen.errors import VidgenError
 from vidgen.models.layers import Attention, FeedForward
 from vidgen.models.placement import device_of
+from vidgen.models.text.tokenizers import read_text_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 PAD, START, STOP, BYTES = 0, 1, 2, 3  # ids; byte b has id b + BYTES
 NEIGHBORS = 7  # bytes that the first layer sees at once, the length of a word
@@ -102,7 +107,9 @@ class ByteTextEncoder(Pretrained):
     def forward(self, prompts: Sequence[str]) -> TextEncoding:
         """Return the text tokens of prompts. Raises VidgenError as `to_ids`."""
         ids, mask = self.to_ids(prompts)
-        x = self.embed(ids) * mask[..., None]  # b l d; padding is silent: a prompt does not feel the batch's longest
+        x = (
+            self.embed(ids) * mask[..., None]
+        )  # b l d; padding is zeros: a prompt does not depend on the batch's longest
         near = self.near(rearrange(x, "b l d -> b d l"))
         x = x + rearrange(near, "b d l -> b l d") + self.place.weight[: ids.shape[1]]
         for block in self.blocks:
@@ -113,9 +120,10 @@ class ByteTextEncoder(Pretrained):
 class TransformersTextEncoder(nn.Module):
     """T5, UMT5 or CLIP from a transformers folder; weights and tokenizer side by side, or in two folders."""
 
-    def __init__(self, model: nn.Module, tokenizer: object, max_length: int) -> None:
+    def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
         super().__init__()
-        self.model, self.tokenizer, self.max_length = model.eval().requires_grad_(False), tokenizer, max_length
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer, self.max_length = tokenizer, max_length
         self.width = model.config.hidden_size
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
@@ -136,26 +144,21 @@ class TransformersTextEncoder(nn.Module):
 
         Raises VidgenError where there is none, or one of another kind.
         """
-        from transformers import AutoConfig, AutoTokenizer, CLIPTextModel, T5EncoderModel, UMT5EncoderModel
+        from transformers import AutoConfig, CLIPTextModel, T5EncoderModel, UMT5EncoderModel
 
-        classes = {
-            "t5": T5EncoderModel,
-            "umt5": UMT5EncoderModel,
-            "clip_text_model": CLIPTextModel,
-            "clip": CLIPTextModel,
-        }
+        classes = {"t5": T5EncoderModel, "umt5": UMT5EncoderModel}
+        classes |= {"clip_text_model": CLIPTextModel, "clip": CLIPTextModel}
         try:
             kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
             if kind not in classes:
                 raise VidgenError(f"{folder} holds a {kind} model; text encoders here are {', '.join(classes)}")
             model = classes[kind].from_pretrained(folder, dtype=dtype or torch.float32, local_files_only=True)
-            words = AutoTokenizer.from_pretrained(tokenizer or folder, local_files_only=True)
         except VidgenError:
             raise
         except (OSError, ValueError) as error:
             raise VidgenError(f"{folder} holds no text encoder: {str(error).splitlines()[0][:160]}") from None
         positions = getattr(model.config, "max_position_embeddings", None)
-        return cls(model.to(device), words, positions or 512)
+        return cls(model.to(device), read_text_tokenizer(tokenizer or folder), positions or 512)
 
     def forward(self, prompts: Sequence[str]) -> TextEncoding:
         """Return the text tokens of prompts. Raises VidgenError for a prompt of over `max_length` tokens."""

@@ -1,4 +1,4 @@
-"""Text as the blocks of a VideoDiT read it: tokens, or keys and values that are made once and serve every step."""
+"""Text as a transformer's blocks read it: tokens, or keys and values that are made once and serve every step."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from vidgen.models.text.encoders import TextEncoding
 
 
 class TextTokens(NamedTuple):
-    """Tokens in the width that attention reads, and which of them may be seen (None: all)."""
+    """Tokens in the width that attention reads, and which of them are visible (None: all)."""
 
     tokens: Float[Tensor, "b l d"]
     mask: Mask | None
 
 
 class TextHeads(NamedTuple):
-    """Keys and values of one block's cross-attention, and which of them may be seen (None: all)."""
+    """Keys and values of one block's cross-attention, and which of them are visible (None: all)."""
 
     k: Heads
     v: Heads
@@ -32,9 +32,9 @@ class TextHeads(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedText:
-    """What `VideoDiT.prepare_text` makes of a TextEncoding; of use to the model that made it alone.
+    """What `prepare_text` of a network makes of a TextEncoding, for that network alone.
 
-    `blocks`: what each block reads. `pooled`: the text as one vector, where the model takes it.
+    `blocks`: what each block reads. `pooled`: the text as one vector, where the network takes it.
     """
 
     blocks: tuple[TextHeads | TextTokens, ...]
@@ -42,29 +42,28 @@ class PreparedText:
 
 
 def silent_padding(text: TextEncoding, length: int) -> TextEncoding:
-    """The text with zeros for its padding. VidgenError if it has more than `length` tokens."""
+    """Return the text with zeros for its padding. Raises VidgenError if it has more than `length` tokens."""
     if text.tokens.shape[1] > length and (longest := int(text.mask.sum(1).max())) > length:
         raise VidgenError(f"prompt of {longest} tokens is too long, {length} at most")
-    kept = text.mask[:, :length]
-    return TextEncoding(tokens=text.tokens[:, :length] * kept[..., None], mask=kept)
+    mask = text.mask[:, :length]
+    return TextEncoding(tokens=text.tokens[:, :length] * mask[..., None], mask=mask)
 
 
 def fill(text: TextEncoding, length: int) -> TextTokens:
-    """The text filled up to `length` tokens with zeros, all of which are seen."""
+    """Return the text filled up to `length` tokens with zeros, all of which are visible."""
     tokens = silent_padding(text, length).tokens
     return TextTokens(F.pad(tokens, (0, 0, 0, length - tokens.shape[1])), None)
 
 
 def fill_once(text: TextEncoding, length: int) -> TextTokens:
-    """As many tokens as the longest text has, with one zero for all that `fill` adds, and a bias of the scores that
-    makes attention to them the same.
+    """Return as many tokens as the longest text has, with one zero for all that `fill` adds, and a bias of the scores
+    that makes attention to them the same.
 
     Equal keys with equal values weigh as one of them whose score is raised by the logarithm of their number.
     """
     text = silent_padding(text, length)
     used = text.mask.any(0).nonzero()
-    last = int(used[-1]) + 1 if len(used) else 0
-    text = TextEncoding(tokens=text.tokens[:, :last], mask=text.mask[:, :last])
-    there = text.mask.to(torch.promote_types(text.tokens.dtype, torch.float32))
-    bias = torch.cat([there, length - there.sum(1, keepdim=True)], dim=1).log()
-    return TextTokens(F.pad(text.tokens, (0, 0, 0, 1)), bias)
+    longest = int(used[-1]) + 1 if len(used) else 0
+    mask = text.mask[:, :longest].to(torch.promote_types(text.tokens.dtype, torch.float32))
+    bias = torch.cat([mask, length - mask.sum(1, keepdim=True)], dim=1).log()
+    return TextTokens(F.pad(text.tokens[:, :longest], (0, 0, 0, 1)), bias)

@@ -4,6 +4,7 @@ WanTransformer3DModel, or natively as a WanTransformer."""
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -13,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidgen.checkpoints.conversion import KeyedDraft
-from vidgen.checkpoints.drafts import Draft, plain_settings
+from vidgen.checkpoints.conversion import NetworkDraft
+from vidgen.checkpoints.drafts import plain_settings
 from vidgen.checkpoints.pretrained import read_config
 from vidgen.errors import VidgenError
 from vidgen.models.dit.transformer import FeatureIterator, last_features
@@ -45,7 +46,7 @@ class WanDenoiser(PublishedDenoiser):
         return WanTransformer3DModel
 
     @classmethod
-    def draft(cls, folder: Path) -> Draft | KeyedDraft:
+    def draft(cls, folder: Path) -> NetworkDraft:
         """Return the network before its weights are read: natively if it makes video from text, else diffusers'."""
         return draft_wan_transformer(folder) if is_native(read_config(folder)) else super().draft(folder)
 
@@ -220,7 +221,7 @@ class TwoWanDenoisers(nn.Module):
         self.high.set_attention(name)
         self.low.set_attention(name)
 
-    def save_pretrained(self, folder: Any, *, dtype: torch.dtype | None = None) -> None:
+    def save_pretrained(self, folder: str | os.PathLike, *, dtype: torch.dtype | None = None) -> None:
         """Raise VidgenError: a published pipeline is its folder."""
         self.high.save_pretrained(folder, dtype=dtype)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from vidgen.checkpoints.conversion import draft_keyed, write_checkpoint
+from vidgen.checkpoints.conversion import draft_network, write_checkpoint
 from vidgen.checkpoints.empty_weights import init_empty_weights
-from vidgen.checkpoints.pretrained import config_from_dict, read_config
+from vidgen.checkpoints.pretrained import config_from_dict, find_checkpoint, read_config
 from vidgen.errors import VidgenError
 from vidgen.pipelines.wan.autoencoder_keys import match_keys
 from vidgen.tokenizers.backbones.convolutional import FrontEnd
@@ -117,26 +117,26 @@ class WanConfig:
         return config
 
 
-def read_wan(place: str | os.PathLike, *, dtype: torch.dtype | None = None, device: str = "cpu") -> VideoTokenizer:
+def read_wan(folder: str | os.PathLike, *, dtype: torch.dtype | None = None, device: str = "cpu") -> VideoTokenizer:
     """Return the tokenizer of an AutoencoderKLWan in a folder or a file, in evaluation mode and without gradients.
 
     Latents are normalized by the config's `latents_mean` and `latents_std`. Raises VidgenError, before a tensor is
     read, if a setting is not supported, a tensor is missing, unexpected or of another shape, or memory is short.
     """
-    place = Path(place)
-    config = config_from_dict(WanConfig, read_config(place), str(place))
-    config.check(str(place))
+    folder = Path(folder)
+    config = config_from_dict(WanConfig, read_config(folder), str(folder))
+    config.check(str(folder))
     try:
         with init_empty_weights():
             model = VideoTokenizer(config.to_ours())
     except VidgenError as error:
-        raise VidgenError(f"{place}: {error}") from None
-    draft = draft_keyed(model, match_keys(model), place)
+        raise VidgenError(f"{folder}: {error}") from None
+    draft = draft_network(model, find_checkpoint(folder), match_keys(model))
     draft.checkpoint.check_memory(dtype, device)
     tensors = draft.read(dtype=dtype, device=device)
-    kind = dtype or tensors["encoder.conv_in.weight"].dtype
+    precision = dtype or tensors["encoder.conv_in.weight"].dtype
     for name, values in (("latents_mean", config.latents_mean), ("latents_std", config.latents_std)):
-        tensors[name] = torch.tensor(values, dtype=torch.float64).to(device, kind)
+        tensors[name] = torch.tensor(values, dtype=torch.float64).to(device, precision)
     tensors["front_end.basis"] = FrontEnd("patch", 1, model.config.patch).basis.to(device, dtype)
     model.load_state_dict(tensors, strict=True, assign=True)
     return model.eval().requires_grad_(False)

@@ -33,7 +33,8 @@ MIDDLE = ("mid_block.resnets.0", "mid_block.attentions.0", "mid_block.resnets.1"
 
 
 def match_keys(tokenizer: VideoTokenizer) -> list[Key]:
-    """Every tensor of the checkpoint, and ours that it is. Pixels of a patch are ours by rows, theirs by columns."""
+    """Return every tensor of the checkpoint with ours that it is. Pixels of a patch are by rows in ours, by columns in
+    theirs."""
     config = tokenizer.config
     ends = {"encoder.conv_in.weight": 1, "decoder.out.conv.weight": 0, "decoder.out.conv.bias": 0}
     sides = {"q": config.patch, "r": config.patch}
@@ -49,19 +50,19 @@ def match_keys(tokenizer: VideoTokenizer) -> list[Key]:
 
 
 def rename(name: str, config: TokenizerConfig) -> str:
-    """Their name of our tensor `name`."""
+    """Return their name of our tensor `name`."""
     path, _, kind = name.rpartition(".")
     if path in ENDS:
         theirs = ENDS[path]
     else:
         half, _, index, *rest = path.split(".")
-        place = encoder_place if half == "encoder" else decoder_place
-        theirs = f"{half}.{place(int(index), rest, config)}"
+        rename_layer = encoder_layer if half == "encoder" else decoder_layer
+        theirs = f"{half}.{rename_layer(int(index), rest, config)}"
     return f"{theirs}.{'gamma' if 'norm' in theirs.rsplit('.', 1)[-1] else kind}"
 
 
-def encoder_place(index: int, rest: list[str], config: TokenizerConfig) -> str:
-    """Our layer `index` and the path below it, as theirs: stages are modules only where there are shortcuts."""
+def encoder_layer(index: int, rest: list[str], config: TokenizerConfig) -> str:
+    """Return our layer `index` and the path below it, as theirs: stages are modules only where there are shortcuts."""
     if index >= len(config.widths):
         return f"{MIDDLE[index - len(config.widths)]}.{PARTS['.'.join(rest)]}"
     count = config.encoder_blocks
@@ -74,7 +75,8 @@ def encoder_place(index: int, rest: list[str], config: TokenizerConfig) -> str:
     return f"down_blocks.{inside}.{part}"
 
 
-def decoder_place(index: int, rest: list[str], config: TokenizerConfig) -> str:
+def decoder_layer(index: int, rest: list[str], config: TokenizerConfig) -> str:
+    """Return the same of the decoder, which begins with the middle."""
     if index < len(MIDDLE):
         return f"{MIDDLE[index]}.{PARTS['.'.join(rest)]}"
     stage = f"up_blocks.{index - len(MIDDLE)}"
@@ -84,7 +86,7 @@ def decoder_place(index: int, rest: list[str], config: TokenizerConfig) -> str:
 
 
 def shape_of(theirs: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of their tensor: weights of norms have the axes of what they scale, layers of one frame are 2-D."""
+    """Return the shape of their tensor: weights of norms have the axes of what they scale, layers of a frame are 2-D."""
     if theirs.endswith("gamma"):
         return (*shape, 1, 1) if ".attentions." in theirs else (*shape, 1, 1, 1)
     if theirs.endswith(("to_qkv.weight", "proj.weight")):

@@ -19,10 +19,10 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import nn
 
-from vidgen.checkpoints.conversion import KeyedDraft, draft_keyed, write_checkpoint
+from vidgen.checkpoints.conversion import NetworkDraft, draft_network, write_checkpoint
 from vidgen.checkpoints.empty_weights import init_empty_weights
 from vidgen.checkpoints.key_maps import Key
-from vidgen.checkpoints.pretrained import CONFIG_NAME, config_from_dict, read_config
+from vidgen.checkpoints.pretrained import CONFIG_NAME, config_from_dict, find_checkpoint, read_config
 from vidgen.errors import VidgenError
 from vidgen.models.dit.blocks import Block, text_heads
 from vidgen.models.dit.transformer import (
@@ -142,30 +142,30 @@ def is_native(values: Mapping[str, Any]) -> bool:
     return values.get("_class_name") in (None, CLASS_NAME)
 
 
-def draft_wan_transformer(place: Path) -> KeyedDraft:
+def draft_wan_transformer(folder: Path) -> NetworkDraft:
     """Return the network of a WanTransformer3DModel in a folder or a single file, before its weights are read.
 
     Raises VidgenError if a setting is not supported or a tensor is missing, unexpected or of another shape.
     """
-    values = read_config(place)
+    values = read_config(folder)
     if values.get("_class_name") not in (None, CLASS_NAME):
-        raise VidgenError(f"{place} holds a {values['_class_name']}, not a {CLASS_NAME}")
-    config = config_from_dict(WanTransformerConfig, values, str(place))
-    config.check(str(place))
+        raise VidgenError(f"{folder} holds a {values['_class_name']}, not a {CLASS_NAME}")
+    config = config_from_dict(WanTransformerConfig, values, str(folder))
+    config.check(str(folder))
     with init_empty_weights():
         network = WanTransformer(config)
-    return draft_keyed(network, match_keys(network), place)
+    return draft_network(network, find_checkpoint(folder), match_keys(network))
 
 
 def read_wan_transformer(
-    place: str | os.PathLike, *, dtype: torch.dtype | None = None, device: str = "cpu"
+    folder: str | os.PathLike, *, dtype: torch.dtype | None = None, device: str = "cpu"
 ) -> WanTransformer:
     """Return the network of a WanTransformer3DModel in a folder or a single file, in evaluation mode without gradients.
 
     In half precision the noise level's embedding and the tables of modulations stay in float32, as diffusers keeps
     them. Raises VidgenError, before a tensor is read, as `draft_wan_transformer`, and if memory is short.
     """
-    draft = draft_wan_transformer(Path(place))
+    draft = draft_wan_transformer(Path(folder))
     draft.checkpoint.check_memory(dtype, device)
     return draft.fill(dtype=dtype, device=device)
 
