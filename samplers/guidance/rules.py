@@ -44,7 +44,7 @@ def guide(
 
 
 def rescaled(guided: Clip, cond: Clip, share: float) -> Clip:
-    """Return `guided` with, to that share, the standard deviation of `cond` of each clip (Lin et al. 2023, sec. 3.4)."""
+    """Return `guided` with, to that share, the deviation of `cond` in each clip (Lin et al. 2023, sec. 3.4)."""
     axes = tuple(range(1, cond.ndim))
     ratio = cond.std(axes, keepdim=True) / guided.std(axes, keepdim=True).clamp(min=1e-12)
     return share * ratio * guided + (1.0 - share) * guided

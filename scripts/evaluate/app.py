@@ -39,7 +39,7 @@ from vidgen.scripts.evaluate.surprise import surprise
 from vidgen.scripts.tokenizer.evaluate import JsonToFile
 
 if TYPE_CHECKING:
-    from vidgen.pipelines.evaluation.adherence import Asked
+    from vidgen.pipelines.evaluation.adherence import LabeledPrompt
 
 app = typer.Typer(
     no_args_is_help=True, help="Measure models: adherence to prompts, the tokenizer's ceiling, distance, surprise."
@@ -132,16 +132,16 @@ def ceiling(
     show("ceiling", {"model": model, **report}, json)
 
 
-def read_labels(path: Path) -> list[Asked]:
+def read_labels(path: Path) -> list[LabeledPrompt]:
     """Prompts with labels, one JSON object a line. VidgenError for a file of another kind."""
     from vidgen.data.shapes import ClipLabels
-    from vidgen.pipelines.evaluation.adherence import Asked
+    from vidgen.pipelines.evaluation.adherence import LabeledPrompt
 
     asked = []
     try:
         for line in path.read_text(encoding="utf-8").splitlines():
             row = json_format.loads(line)
-            asked.append(Asked(caption=row["caption"], labels=ClipLabels.from_dict(row["labels"])))
+            asked.append(LabeledPrompt(caption=row["caption"], labels=ClipLabels.from_dict(row["labels"])))
     except (ValueError, KeyError, TypeError) as error:
         where = f"{path}, line {len(asked) + 1}"
         raise VidgenError(
