@@ -22,7 +22,7 @@ NEAR_CLEAN = 1e-3
 
 
 def rising(times: Times) -> Times:
-    """Levels of a sampling run from data to noise, 0 replaced by NEAR_CLEAN."""
+    """Return the levels of a sampling run from data to noise, 0 replaced by NEAR_CLEAN."""
     return times.flip(0).clamp(min=NEAR_CLEAN)
 
 
@@ -35,7 +35,7 @@ def invert(
     sampler: str = "rk4",
     callback: Callback | None = None,
 ) -> Clip:
-    """The noise x_1 from which the probability flow arrives at the clip x: DDIM inversion by any deterministic solver.
+    """Return the noise x_1 from which the probability flow arrives at the clip x: DDIM inversion by any ODE solver.
 
     `times` are those of sampling, from 1 down to 0. Sampling the result gives back the clip up to both solvers' errors
     (Song et al. 2021, DDIM, section 5.4). Raises ValueError for a stochastic solver, which has no way back.
@@ -56,7 +56,7 @@ def log_likelihood(
     generator: Generators | None = None,
     probes: int = 1,
 ) -> Float[Tensor, " b"]:
-    """ln p(x) of whole clips under the model, in nats (Song et al. 2021, score SDE, eq. 39; Chen et al. 2018).
+    """Return ln p(x) of whole clips under the model, in nats (Song et al. 2021, score SDE, eq. 39; Chen et al. 2018).
 
     x goes to noise by the fourth-order Runge-Kutta method in the path's angle, with the divergence of its velocity on
     the way, estimated with `probes` vectors of random signs a clip (Hutchinson 1989). The estimate is exact where the
@@ -86,7 +86,7 @@ def log_likelihood(
 def slope_and_divergence(
     denoise: Callable[[Tensor, Tensor], Tensor], y: Clip, theta: Tensor, path: ProbabilityPath, signs: list[Clip]
 ) -> tuple[Clip, Float[Tensor, " b"]]:
-    """dy/dtheta at a shared angle, and the estimate of its divergence."""
+    """Return dy/dtheta at a shared angle, and the estimate of its divergence."""
     level = path.level(theta.cos(), theta.sin())
     radius, sine, cosine = (v.to(y) for v in (path_radius(level, path), theta.sin(), theta.cos()))
     with torch.enable_grad():

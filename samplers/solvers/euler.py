@@ -20,9 +20,15 @@ def sample_euler(
     generator: Generators | None = None,
     callback: Callback | None = None,
 ) -> Clip:
-    """First order: holds the x0 of the step's start (DDIM). `callback(step, x, x0)` sees each step.
+    """Sample to first order: hold the x0 of the step's start (DDIM).
 
-    As all solvers: `x` is not written to; levels are shared or per frame; frames that are clean stay as they are.
+    Args:
+        denoise: The denoiser, asked for x0 at every level.
+        x: The clips at level times[0]; it is not written to.
+        times: Noise levels, shared by all frames or one for each; frames that are clean stay as they are.
+        path: That of the denoiser.
+        generator: Noise of stochastic solvers; of a list one a sample, so that no clip depends on its batch.
+        callback: Called as (step, x, x0) after each step.
     """
     return march(denoise, x, times, callback, lambda x, x0, t, s, evaluate: transfer(x, x0, t, s, path))
 
@@ -36,7 +42,7 @@ def sample_heun(
     generator: Generators | None = None,
     callback: Callback | None = None,
 ) -> Clip:
-    """Second order: an Euler step, then the trapezoid rule for dx = x0 dalpha + eps dsigma over both of its ends.
+    """Sample to second order: an Euler step, then the trapezoid rule for dx = x0 dalpha + eps dsigma over its ends.
 
     Heun's method as in Karras et al. 2022, algorithm 1, for any path; on the flow path it averages the velocities.
     Two evaluations a step, one in steps that end at t = 0, where x0 itself is the result: so, too, for each frame that

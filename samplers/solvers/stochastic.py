@@ -21,7 +21,7 @@ NoiseSampler = Callable[[Clip], Clip]  # a clip, whose shape, dtype and device t
 
 
 def shrinkage(t: Tensor, s: Tensor, path: ProbabilityPath) -> tuple[Tensor, Tensor]:
-    """q for expanded levels, and where the step moves at all: clean and waiting frames do not."""
+    """Return q for expanded levels, and where the step moves at all: clean and waiting frames do not."""
     if bool((s > t).any()):
         raise ValueError("a stochastic solver goes from noise to data: its levels must not grow")
     moves = s < t
@@ -40,7 +40,7 @@ def sample_euler_ancestral(
     eta: float = 1.0,
     noise_sampler: NoiseSampler | None = None,
 ) -> Clip:
-    """First order: x_s is drawn from q(x_s | x_t, x0) at the estimated x0. eta 0 is `sample_euler`.
+    """Sample to first order: x_s is drawn from q(x_s | x_t, x0) at the estimated x0. eta 0 is `sample_euler`.
 
     The ancestral sampling of DDPM (Ho et al. 2020, algorithm 2; Song et al. 2021, DDIM, eq. 16); on the EDM path,
     Euler's with the noise level split in two. `generator`: one a sample, and a clip does not depend on its batch;
@@ -72,7 +72,7 @@ def sample_dpmpp_2m_sde(
     eta: float = 1.0,
     noise_sampler: NoiseSampler | None = None,
 ) -> Clip:
-    """Second order in the distribution: SDE-DPM-Solver++(2M) (Lu et al. 2022, appendix on SDEs).
+    """Sample to second order in the distribution: SDE-DPM-Solver++(2M) (Lu et al. 2022, appendix on SDEs).
 
     eta 0 is `sample_dpmpp_2m`. Noise as in `sample_euler_ancestral`.
     """
@@ -86,8 +86,8 @@ def sample_dpmpp_2m_sde(
         start, end = expand_level(t, x), expand_level(s, x)
         q, moves = shrinkage(start, end, path)
         alpha, sigma = path.alpha(end), path.sigma(end)
-        kept = q**eta * sigma / torch.where(moves, path.sigma(start), 1.0)
-        moved = kept * x + alpha * (1.0 - q ** (1.0 + eta)) * mean
+        shrunk = q**eta * sigma / torch.where(moves, path.sigma(start), 1.0)
+        moved = shrunk * x + alpha * (1.0 - q ** (1.0 + eta)) * mean
         if bool((sigma > 0).any()):
             moved = moved + sigma * (1.0 - q ** (2.0 * eta)).sqrt() * noise_sampler(x)
         return torch.where(moves, moved, x)
