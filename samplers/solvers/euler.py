@@ -5,43 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vidgen.diffusion.noise import Generators
 from vidgen.diffusion.paths import ProbabilityPath, expand_level
-from vidgen.interfaces import Denoiser
-from vidgen.samplers.solvers.stepping import Callback, Clip, Evaluate, Times, march, noise_of, transfer
+from vidgen.samplers.solvers.stepping import Clip, Evaluate, Step, noise_of, ode_solver, transfer
 
 
-def sample_euler(
-    denoise: Denoiser,
-    x: Clip,
-    times: Times,
-    path: ProbabilityPath,
-    *,
-    generator: Generators | None = None,
-    callback: Callback | None = None,
-) -> Clip:
-    """Sample to first order: hold the x0 of the step's start (DDIM).
-
-    Args:
-        denoise: The denoiser, asked for x0 at every level.
-        x: The clips at level times[0]; it is not written to.
-        times: Noise levels, shared by all frames or one for each; frames that are clean stay as they are.
-        path: That of the denoiser.
-        generator: Noise of stochastic solvers; of a list one a sample, so that no clip depends on its batch.
-        callback: Called as (step, x, x0) after each step.
-    """
-    return march(denoise, x, times, callback, lambda x, x0, t, s, evaluate: transfer(x, x0, t, s, path))
+@ode_solver
+def sample_euler(path: ProbabilityPath) -> Step:
+    """Sample to first order: hold the x0 of the step's start (DDIM)."""
+    return lambda x, x0, t, s, evaluate: transfer(x, x0, t, s, path)
 
 
-def sample_heun(
-    denoise: Denoiser,
-    x: Clip,
-    times: Times,
-    path: ProbabilityPath,
-    *,
-    generator: Generators | None = None,
-    callback: Callback | None = None,
-) -> Clip:
+@ode_solver
+def sample_heun(path: ProbabilityPath) -> Step:
     """Sample to second order: an Euler step, then the trapezoid rule for dx = x0 dalpha + eps dsigma over its ends.
 
     Heun's method as in Karras et al. 2022, algorithm 1, for any path; on the flow path it averages the velocities.
@@ -60,4 +35,4 @@ def sample_heun(
         corrected = x + moved + (path.sigma(end) - path.sigma(start)) * eps
         return torch.where(end > 0, corrected, predicted)
 
-    return march(denoise, x, times, callback, step)
+    return step

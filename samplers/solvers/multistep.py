@@ -16,17 +16,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.diffusion.noise import Generators
 from vidgen.diffusion.paths import ProbabilityPath, expand_level
-from vidgen.interfaces import Denoiser
 from vidgen.samplers.solvers.stepping import (
-    Callback,
     Clip,
     Evaluate,
-    Times,
+    Step,
     finite_or,
     log_ratio,
-    march,
+    ode_solver,
     transfer,
 )
 
@@ -53,15 +50,8 @@ def second_order_x0(x0: Clip, before: Clip, h: Weights, h_before: Weights) -> Cl
     return x0 + scaled(0.5 * h / h_before, x0 - before)
 
 
-def sample_dpmpp_2m(
-    denoise: Denoiser,
-    x: Clip,
-    times: Times,
-    path: ProbabilityPath,
-    *,
-    generator: Generators | None = None,
-    callback: Callback | None = None,
-) -> Clip:
+@ode_solver
+def sample_dpmpp_2m(path: ProbabilityPath) -> Step:
     """Sample to second order: DPM-Solver++(2M) (Lu et al. 2022, algorithm 2), one evaluation a step."""
     history: deque[tuple[Weights, Clip]] = deque(maxlen=1)
 
@@ -71,18 +61,11 @@ def sample_dpmpp_2m(
         history.appendleft((now, x0))
         return transfer(x, mean, t, s, path)
 
-    return march(denoise, x, times, callback, step)
+    return step
 
 
-def sample_dpmpp_3m(
-    denoise: Denoiser,
-    x: Clip,
-    times: Times,
-    path: ProbabilityPath,
-    *,
-    generator: Generators | None = None,
-    callback: Callback | None = None,
-) -> Clip:
+@ode_solver
+def sample_dpmpp_3m(path: ProbabilityPath) -> Step:
     """Sample to third order: the exact mean of a parabola through the last three x0 (Lu et al. 2022, section 4).
 
     It takes one evaluation a step. Common implementations of "DPM-Solver++(3M)" weigh the second difference by half of
@@ -113,18 +96,11 @@ def sample_dpmpp_3m(
         history.appendleft((now, x0))
         return transfer(x, mean, t, s, path)
 
-    return march(denoise, x, times, callback, step)
+    return step
 
 
-def sample_unipc(
-    denoise: Denoiser,
-    x: Clip,
-    times: Times,
-    path: ProbabilityPath,
-    *,
-    generator: Generators | None = None,
-    callback: Callback | None = None,
-) -> Clip:
+@ode_solver
+def sample_unipc(path: ProbabilityPath) -> Step:
     """Sample to third order: UniPC-2 with B2(h) (Zhao et al. 2023, algorithms 1 and 2), one evaluation a step.
 
     The predictor is that of `sample_dpmpp_2m`. Once x0 is known at the step's end, which the next step needs anyway,
@@ -154,4 +130,4 @@ def sample_unipc(
         history.appendleft((t, now, x, x0))
         return transfer(x, mean, t, s, path)
 
-    return march(denoise, x, times, callback, step)
+    return step

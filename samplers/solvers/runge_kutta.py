@@ -13,10 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.diffusion.noise import Generators
 from vidgen.diffusion.paths import ProbabilityPath, expand_level
-from vidgen.interfaces import Denoiser
-from vidgen.samplers.solvers.stepping import Callback, Clip, Evaluate, Times, march
+from vidgen.samplers.solvers.stepping import Clip, Evaluate, Step, ode_solver
 
 
 @dataclass(frozen=True)
@@ -73,32 +71,18 @@ def runge_kutta_step(
     return torch.where(step == 0, x, moved)
 
 
-def sample_midpoint(
-    denoise: Denoiser,
-    x: Clip,
-    times: Times,
-    path: ProbabilityPath,
-    *,
-    generator: Generators | None = None,
-    callback: Callback | None = None,
-) -> Clip:
+@ode_solver
+def sample_midpoint(path: ProbabilityPath) -> Step:
     """Sample to second order: the slope at the middle of the angle, two evaluations a step, no stage at t = 0."""
 
     def step(x: Clip, x0: Clip, t: Tensor, s: Tensor, evaluate: Evaluate) -> Clip:
         return runge_kutta_step(x, x0, t, s, evaluate, path, MIDPOINT)
 
-    return march(denoise, x, times, callback, step)
+    return step
 
 
-def sample_rk4(
-    denoise: Denoiser,
-    x: Clip,
-    times: Times,
-    path: ProbabilityPath,
-    *,
-    generator: Generators | None = None,
-    callback: Callback | None = None,
-) -> Clip:
+@ode_solver
+def sample_rk4(path: ProbabilityPath) -> Step:
     """Sample to fourth order: the classical method, four evaluations a step.
 
     Its last stage lies at the step's end. Where a frame becomes clean there, x_t says nothing of eps, so such a step
@@ -109,4 +93,4 @@ def sample_rk4(
         ends_clean = bool(((s == 0) & (t > 0)).any())
         return runge_kutta_step(x, x0, t, s, evaluate, path, RALSTON if ends_clean else RK4)
 
-    return march(denoise, x, times, callback, step)
+    return step

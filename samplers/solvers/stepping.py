@@ -8,11 +8,13 @@ path this is Euler's method.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vidgen.diffusion.noise import Generators
 from vidgen.diffusion.paths import ProbabilityPath, expand_level
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Denoiser
@@ -88,3 +90,33 @@ def march(denoise: Denoiser, x: Clip, times: Times, callback: Callback | None, s
         if callback is not None:
             callback(i, x, x0)
     return x
+
+
+def ode_solver(make_step: Callable[[ProbabilityPath], Step]) -> Callable[..., Clip]:
+    """Return the deterministic solver of a step, `make_step(path)`, which is made anew for each run.
+
+    Its arguments, as those of all solvers:
+
+    Args:
+        denoise: The denoiser, asked for x0 at every level.
+        x: The clips at level times[0]; it is not written to.
+        times: Noise levels, shared by all frames or one for each; frames that are clean stay as they are.
+        path: That of the denoiser.
+        generator: Noise of stochastic solvers; the others do without.
+        callback: Called as (step, x, x0) after each step.
+    """
+
+    @wraps(make_step)
+    def sample(
+        denoise: Denoiser,
+        x: Clip,
+        times: Times,
+        path: ProbabilityPath,
+        *,
+        generator: Generators | None = None,
+        callback: Callback | None = None,
+    ) -> Clip:
+        return march(denoise, x, times, callback, make_step(path))
+
+    del sample.__wrapped__  # its signature is not the step's
+    return sample
