@@ -40,10 +40,10 @@ def preserving_scale(scheduler: Any, i: int) -> tuple[Tensor, Tensor]:
 def discrete_scale(scheduler: Any, i: int) -> tuple[Tensor, Tensor]:
     """Return the square roots of the cumulated alpha at the timestep of step i, and of what is left of 1."""
     if i == len(scheduler.timesteps):
-        kept = torch.as_tensor(getattr(scheduler, "final_alpha_cumprod", 1.0))
+        alpha_bar = torch.as_tensor(getattr(scheduler, "final_alpha_cumprod", 1.0))
     else:
-        kept = scheduler.alphas_cumprod[scheduler.timesteps[i].long().cpu()]
-    return kept.double().sqrt(), (1.0 - kept.double()).sqrt()
+        alpha_bar = scheduler.alphas_cumprod[scheduler.timesteps[i].long().cpu()]
+    return alpha_bar.double().sqrt(), (1.0 - alpha_bar.double()).sqrt()
 
 
 # (alpha, sigma) of the sample that the i-th step takes, the last being what is left at the end.

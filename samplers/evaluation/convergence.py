@@ -81,13 +81,13 @@ def weak_error(
     (mean, std), (mean_end, std_end) = (data.marginal(t, path) for t in (times[0], times[-1]))
     x = mean.expand(noises + 2, *std.shape[1:]).clone()
     x[1:2] += std
-    drawn = 0
+    count = 0
 
     def one_at_a_time(like: Tensor) -> Tensor:
-        nonlocal drawn
+        nonlocal count
         noise = torch.zeros_like(like)
-        noise[2 + drawn] = 1.0
-        drawn += 1
+        noise[2 + count] = 1.0
+        count += 1
         return noise
 
     out = solve(denoise, x, times, path, noise_sampler=one_at_a_time)
@@ -167,6 +167,14 @@ def moment_error(
 
     `errors` are those of mean, standard deviation and root of the third moment; `error` the largest. The first noise
     lies at even quantiles; what stochastic solvers draw, `side`^2 numbers a step, leaves an error of drawing.
+
+    Args:
+        name: The solver, of SAMPLERS.
+        kind: The path, of PATHS.
+        prediction_type: What the network predicts, of PREDICTION_TYPES.
+        steps: Of the solver.
+        side: Of the clip, whose numbers are the sample.
+        seed: Of the noise.
     """
     data, path = MixtureData(), PATHS[kind]()
     counted = Counted(through_network(data.denoiser(path), path, prediction_type))

@@ -165,7 +165,7 @@ def sample_rk45(
         way = travel(x, t, s, 1.0 / steps if shared else 1.0, evaluate, path, rtol, atol)
         for x, x0, theta in way:  # noqa: B007 (x is what `evaluate` and `report` look at)
             if shared:  # as distances, since angles fall in sampling and rise in inversion
-                gone = (theta - path_angle(t, path)).abs().min()
-                report(int(((levels - path_angle(t, path)).abs() <= gone).sum()), x0)
+                distance = (theta - path_angle(t, path)).abs().min()
+                report(int(((levels - path_angle(t, path)).abs() <= distance).sum()), x0)
         report(steps if shared else number + 1, x0)
     return x

@@ -31,8 +31,8 @@ def sample_heun(path: ProbabilityPath) -> Step:
         x0_end = evaluate(predicted, s)
         eps = 0.5 * (noise_of(x, x0, t, path) + noise_of(predicted, x0_end, s, path))
         start, end = expand_level(t, x), expand_level(s, x)
-        moved = (path.alpha(end) - path.alpha(start)) * 0.5 * (x0 + x0_end)
-        corrected = x + moved + (path.sigma(end) - path.sigma(start)) * eps
+        change = (path.alpha(end) - path.alpha(start)) * 0.5 * (x0 + x0_end)
+        corrected = x + change + (path.sigma(end) - path.sigma(start)) * eps
         return torch.where(end > 0, corrected, predicted)
 
     return step

@@ -67,8 +67,8 @@ def runge_kutta_step(
         inner = y + step * combine(slopes, row)
         x0 = evaluate(path_radius(expand_level(level, x), path) * inner, level)
         slopes.append(angle_slope(inner, x0, wide_start + node * step))
-    moved = path_radius(expand_level(s, x), path) * (y + step * combine(slopes, tableau.weights))
-    return torch.where(step == 0, x, moved)
+    x_next = path_radius(expand_level(s, x), path) * (y + step * combine(slopes, tableau.weights))
+    return torch.where(step == 0, x, x_next)
 
 
 @ode_solver

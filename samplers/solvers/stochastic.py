@@ -69,10 +69,10 @@ def sample_euler_ancestral(path: ProbabilityPath, eta: float, noise_sampler: Noi
         q, moves = shrinkage(start, end, path)
         alpha, sigma = path.alpha(end), path.sigma(end)
         fresh = eta**2 * (1.0 - q**2)
-        moved = alpha * x0 + sigma * (1.0 - fresh).sqrt() * noise_of(x, x0, t, path)
+        x_next = alpha * x0 + sigma * (1.0 - fresh).sqrt() * noise_of(x, x0, t, path)
         if bool((sigma > 0).any()):
-            moved = moved + sigma * fresh.sqrt() * noise_sampler(x)
-        return torch.where(moves, moved, x)
+            x_next = x_next + sigma * fresh.sqrt() * noise_sampler(x)
+        return torch.where(moves, x_next, x)
 
     return step
 
@@ -93,9 +93,9 @@ def sample_dpmpp_2m_sde(path: ProbabilityPath, eta: float, noise_sampler: NoiseS
         q, moves = shrinkage(start, end, path)
         alpha, sigma = path.alpha(end), path.sigma(end)
         shrunk = q**eta * sigma / torch.where(moves, path.sigma(start), 1.0)
-        moved = shrunk * x + alpha * (1.0 - q ** (1.0 + eta)) * mean
+        x_next = shrunk * x + alpha * (1.0 - q ** (1.0 + eta)) * mean
         if bool((sigma > 0).any()):
-            moved = moved + sigma * (1.0 - q ** (2.0 * eta)).sqrt() * noise_sampler(x)
-        return torch.where(moves, moved, x)
+            x_next = x_next + sigma * (1.0 - q ** (2.0 * eta)).sqrt() * noise_sampler(x)
+        return torch.where(moves, x_next, x)
 
     return step

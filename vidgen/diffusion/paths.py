@@ -150,9 +150,9 @@ class TablePath:
     def _angle(self, t: Tensor, end: int) -> Tensor:
         """The angle from one of the ends at level t, in float64."""
         angles = self._angles[end].to(t.device)
-        place = t.double().clamp(0.0, 1.0) * len(self.alphas)
-        low = place.floor().long().clamp(max=len(self.alphas) - 1)
-        return torch.lerp(angles[low], angles[low + 1], place - low)
+        position = t.double().clamp(0.0, 1.0) * len(self.alphas)
+        low = position.floor().long().clamp(max=len(self.alphas) - 1)
+        return torch.lerp(angles[low], angles[low + 1], position - low)
 
     def alpha(self, t: Tensor) -> Tensor:
         """Return the cosine of the angle at t."""

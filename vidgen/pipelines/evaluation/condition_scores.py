@@ -37,7 +37,7 @@ class Case:
     left of it after a degradation."""
 
     inputs: dict[str, Any] = field(default_factory=dict)
-    kept: Bool[np.ndarray, "T h w"]
+    keep: Bool[np.ndarray, "T h w"]
     degradation: Degradation | None = None
 
 
@@ -46,10 +46,10 @@ MakeCase = Callable[[ShapeClip, ShapeWorld, int, float], Case]  # clip, its worl
 
 def keep_frames(video: Video, *frames: int | slice) -> Bool[np.ndarray, "T h w"]:
     """Return True for all pixels of some frames."""
-    kept = np.zeros(video.shape[:3], bool)
+    keep = np.zeros(video.shape[:3], bool)
     for index in frames:
-        kept[index] = True
-    return kept
+        keep[index] = True
+    return keep
 
 
 def half_length(num_frames: int, f_t: int) -> int:
@@ -59,13 +59,13 @@ def half_length(num_frames: int, f_t: int) -> int:
 
 def outside_of_objects(clip: ShapeClip) -> Bool[np.ndarray, "T h w"]:
     """Return the pixels outside of the smallest boxes that hold each object throughout."""
-    kept = np.ones(clip.video.shape[:3], bool)
+    keep = np.ones(clip.video.shape[:3], bool)
     for thing in clip.labels.objects:
         reach = REACH[thing.shape] * thing.radius[:, None] + 1.0  # and the pixel that its edge fades out over
         low = np.floor((thing.position - reach).min(0)).astype(int).clip(0)
         high = np.ceil((thing.position + reach).max(0)).astype(int)
-        kept[:, low[1] : high[1], low[0] : high[0]] = False
-    return kept
+        keep[:, low[1] : high[1], low[0] : high[0]] = False
+    return keep
 
 
 def recolour(clip: ShapeClip, world: ShapeWorld) -> Video:
@@ -77,53 +77,53 @@ def recolour(clip: ShapeClip, world: ShapeWorld) -> Video:
 
 def image_case(clip: ShapeClip, world: ShapeWorld, f_t: int, strength: float) -> Case:
     """Give the first frame."""
-    return Case(inputs={"image": clip.video[0]}, kept=keep_frames(clip.video, 0))
+    return Case(inputs={"image": clip.video[0]}, keep=keep_frames(clip.video, 0))
 
 
 def ends_case(clip: ShapeClip, world: ShapeWorld, f_t: int, strength: float) -> Case:
     """Give the first and the last frame."""
     inputs = {"image": clip.video[0], "last_image": clip.video[-1]}
-    return Case(inputs=inputs, kept=keep_frames(clip.video, 0, -1))
+    return Case(inputs=inputs, keep=keep_frames(clip.video, 0, -1))
 
 
 def continuation_case(clip: ShapeClip, world: ShapeWorld, f_t: int, strength: float) -> Case:
     """Give the first half."""
     count = half_length(len(clip.video), f_t)
-    return Case(inputs={"video": clip.video[:count]}, kept=keep_frames(clip.video, slice(count)))
+    return Case(inputs={"video": clip.video[:count]}, keep=keep_frames(clip.video, slice(count)))
 
 
 def inpainting_case(clip: ShapeClip, world: ShapeWorld, f_t: int, strength: float) -> Case:
     """Give what lies outside of the objects."""
-    kept = outside_of_objects(clip)
-    return Case(inputs={"video": clip.video, "mask": ~kept}, kept=kept)
+    keep = outside_of_objects(clip)
+    return Case(inputs={"video": clip.video, "mask": ~keep}, keep=keep)
 
 
 def editing_case(clip: ShapeClip, world: ShapeWorld, f_t: int, strength: float) -> Case:
     """Give the same clip in another colour, to start from."""
     inputs = {"video": recolour(clip, world), "strength": strength}
-    return Case(inputs=inputs, kept=keep_frames(clip.video))
+    return Case(inputs=inputs, keep=keep_frames(clip.video))
 
 
 def filling_case(clip: ShapeClip, world: ShapeWorld, f_t: int, strength: float) -> Case:
     """Give what lies outside of the objects, to restoration."""
-    kept = outside_of_objects(clip)
-    return Case(kept=kept, degradation=Mask(torch.from_numpy(~kept)))
+    keep = outside_of_objects(clip)
+    return Case(keep=keep, degradation=Mask(torch.from_numpy(~keep)))
 
 
 def restoring(degradation: Degradation) -> MakeCase:
     """Return the case of what a degradation leaves, for restoration."""
-    return lambda clip, world, f_t, strength: Case(kept=keep_frames(clip.video), degradation=degradation)
+    return lambda clip, world, f_t, strength: Case(keep=keep_frames(clip.video), degradation=degradation)
 
 
 def text_case(clip: ShapeClip, world: ShapeWorld, f_t: int, strength: float) -> Case:
     """Give the prompt alone."""
-    return Case(kept=keep_frames(clip.video))
+    return Case(keep=keep_frames(clip.video))
 
 
 def reference_case(clip: ShapeClip, world: ShapeWorld, f_t: int, strength: float) -> Case:
     """Give a picture of the clip's object in another clip."""
     rng = np.random.default_rng(clip.labels.background.seed)
-    return Case(inputs={"reference": portray(clip.labels, rng, world.config).video[0]}, kept=keep_frames(clip.video))
+    return Case(inputs={"reference": portray(clip.labels, rng, world.config).video[0]}, keep=keep_frames(clip.video))
 
 
 # By name: of a clip of the world, what is given. The prompt is the clip's own, without the words for colour, shape and
@@ -160,7 +160,7 @@ def render_inputs(clip: ShapeClip, case: Case) -> Video:
         return gray
     if "strength" in case.inputs:
         return case.inputs["video"]
-    return np.where(case.kept[..., None], clip.video, gray)
+    return np.where(case.keep[..., None], clip.video, gray)
 
 
 def masked_psnr(video: Video, truth: Video, where: Bool[np.ndarray, "T h w"]) -> float | None:
@@ -228,12 +228,12 @@ def score_condition(
                 degraded = degrade(clip.video, case.degradation)
                 call = partial(restore, pipe, prompts[i].caption, degraded, case.degradation)
                 inputs = clamp_to_uint8(case.degradation.invert(degraded))[0]
-                psnr["degraded_psnr"] = masked_psnr(inputs, clip.video, ~case.kept)
+                psnr["degraded_psnr"] = masked_psnr(inputs, clip.video, ~case.keep)
             video = call(generator=[sample_generator(seed, i)], **settings).frames[0]
-            psnr["kept_psnr"] = masked_psnr(video, clip.video, case.kept)
-            if case.kept.any():
-                psnr["ceiling_psnr"] = masked_psnr(reconstruct(pipe, clip.video), clip.video, case.kept)
-            psnr["rest_psnr"] = masked_psnr(video, clip.video, ~case.kept)
+            psnr["kept_psnr"] = masked_psnr(video, clip.video, case.keep)
+            if case.keep.any():
+                psnr["ceiling_psnr"] = masked_psnr(reconstruct(pipe, clip.video), clip.video, case.keep)
+            psnr["rest_psnr"] = masked_psnr(video, clip.video, ~case.keep)
             for key, value in psnr.items():
                 if value is not None:
                     scores[key].append(value)

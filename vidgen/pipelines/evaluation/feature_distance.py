@@ -78,7 +78,15 @@ def score_distance(
 ) -> list[dict[str, Any]]:
     """Return the distance of n generated clips from 2 n of the world's own, of other prompts, and the floor of these.
 
-    `progress` counts clips, 3 n in all; `settings` go to the pipeline.
+    Args:
+        pipe: The model.
+        extractor: What the distance is in.
+        world: The stream of clips.
+        n: Generated clips.
+        seed: Of their noise.
+        batch_size: Clips at once.
+        progress: Counts clips, 3 n in all.
+        settings: Go to the pipeline's call.
     """
     batches = generated_batches(pipe, world, n, seed=seed, batch_size=batch_size, **settings)
     generated = extract_batches(extractor, batches, progress)

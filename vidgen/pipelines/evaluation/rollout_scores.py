@@ -82,7 +82,17 @@ def score_rollouts(
     """Yield a row a clip, as they are made, of n schedules of prompts.
 
     It has the `prompts`, `windows` as of `check_windows`, `drift` as of `describe_drift` between windows of the world's
-    length, and `seconds`. `settings` go to the pipeline's call.
+    length, and `seconds`.
+
+    Args:
+        pipe: The model.
+        world: The stream of prompts.
+        n: Clips.
+        scenes: Prompts of each.
+        num_frames: Of a clip.
+        seed: Of the noise.
+        windows: How clips are cut.
+        settings: Go to the pipeline's call.
     """
     length = world.config.num_frames
     for number in range(n):
