@@ -18,16 +18,19 @@ from vidgen.samplers.solvers.stepping import Callback, Clip, Times, check_finite
 
 
 def flow_scale(scheduler: Any, i: int) -> tuple[Tensor, Tensor]:
+    """Return (1 - sigma, sigma) of step i."""
     sigma = scheduler.sigmas[i].double()
     return 1.0 - sigma, sigma
 
 
 def exploding_scale(scheduler: Any, i: int) -> tuple[Tensor, Tensor]:
+    """Return (1, sigma) of step i."""
     sigma = scheduler.sigmas[i].double()
     return torch.ones_like(sigma), sigma
 
 
 def preserving_scale(scheduler: Any, i: int) -> tuple[Tensor, Tensor]:
+    """Return alpha and sigma of unit square sum at step i, or those of `flow_scale` for flow sigmas."""
     if scheduler.config.use_flow_sigmas:
         return flow_scale(scheduler, i)
     sigma = scheduler.sigmas[i].double()
@@ -35,11 +38,12 @@ def preserving_scale(scheduler: Any, i: int) -> tuple[Tensor, Tensor]:
 
 
 def discrete_scale(scheduler: Any, i: int) -> tuple[Tensor, Tensor]:
+    """Return the square roots of the cumulated alpha at the timestep of step i, and of what is left of 1."""
     if i == len(scheduler.timesteps):
-        kept = torch.as_tensor(getattr(scheduler, "final_alpha_cumprod", 1.0))
+        alpha_bar = torch.as_tensor(getattr(scheduler, "final_alpha_cumprod", 1.0))
     else:
-        kept = scheduler.alphas_cumprod[scheduler.timesteps[i].long().cpu()]
-    return kept.double().sqrt(), (1.0 - kept.double()).sqrt()
+        alpha_bar = scheduler.alphas_cumprod[scheduler.timesteps[i].long().cpu()]
+    return alpha_bar.double().sqrt(), (1.0 - alpha_bar.double()).sqrt()
 
 
 # (alpha, sigma) of the sample that the i-th step takes, the last being what is left at the end.
@@ -69,7 +73,7 @@ WITHOUT_NOISE = (
 
 
 def find_scale(scheduler: Any) -> Callable[[Any, int], tuple[Tensor, Tensor]]:
-    """Raises VidgenError for a scheduler whose scale is not known: with the wrong one it would sample nonsense."""
+    """Return the scale of a scheduler. Raises VidgenError where it is not known: a wrong one would sample nonsense."""
     name = type(scheduler).__name__
     if name not in SCALES:
         raise VidgenError(f"scheduler {name} is not one that vidgen can drive; use one of {', '.join(SCALES)}")
@@ -77,7 +81,7 @@ def find_scale(scheduler: Any) -> Callable[[Any, int], tuple[Tensor, Tensor]]:
 
 
 def scheduler_levels(scheduler: Any, num_inference_steps: int, path: ProbabilityPath) -> Float[Tensor, " n_plus_1"]:
-    """The levels t of `path` that a scheduler steps through: its own schedule, with its shift and spacing.
+    """Return the levels t of `path` that a scheduler steps through: its own schedule, with its shift and spacing.
 
     Of schedulers that go twice to a level (Heun) it is there twice. VidgenError where the path has no such level.
     """
@@ -89,7 +93,7 @@ def scheduler_levels(scheduler: Any, num_inference_steps: int, path: Probability
 def current_levels(
     scheduler: Any, scale: Callable[[Any, int], tuple[Tensor, Tensor]], path: ProbabilityPath
 ) -> Float[Tensor, " n_plus_1"]:
-    """The levels of `path` at which a scheduler's steps, as they are set, take their samples."""
+    """Return the levels of `path` at which a scheduler's steps, as they are set, take their samples."""
     pairs = [scale(scheduler, i) for i in range(len(scheduler.timesteps) + 1)]
     levels = torch.stack([path.level(alpha, sigma) for alpha, sigma in pairs])
     if not bool((levels <= 1.0 + 1e-6).all()):  # of alpha = 0 on the EDM path, infinity
@@ -101,7 +105,7 @@ def current_levels(
 
 
 def scheduler_solver(scheduler: Any) -> Callable[..., Clip]:
-    """A solver (denoise, x, times, path) out of a diffusers scheduler: one of SCALES, of whatever prediction type.
+    """Return a solver (denoise, x, times, path) out of a diffusers scheduler, one of SCALES, of any prediction type.
 
     Of `times` only their number counts, since the schedule is the scheduler's own; x is taken to be at its first
     level. The scheduler's state is set anew by each call. Raises VidgenError for schedulers of other classes.

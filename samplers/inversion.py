@@ -22,7 +22,7 @@ NEAR_CLEAN = 1e-3
 
 
 def rising(times: Times) -> Times:
-    """Levels of a sampling run from data to noise, 0 replaced by NEAR_CLEAN."""
+    """Return the levels of a sampling run from data to noise, 0 replaced by NEAR_CLEAN."""
     return times.flip(0).clamp(min=NEAR_CLEAN)
 
 
@@ -35,10 +35,18 @@ def invert(
     sampler: str = "rk4",
     callback: Callback | None = None,
 ) -> Clip:
-    """The noise x_1 from which the probability flow arrives at the clip x: DDIM inversion by any deterministic solver.
+    """Return the noise x_1 from which the probability flow arrives at the clip x: DDIM inversion by any ODE solver.
 
-    `times` are those of sampling, from 1 down to 0. Sampling the result gives back the clip up to both solvers' errors
-    (Song et al. 2021, DDIM, section 5.4). Raises ValueError for a stochastic solver, which has no way back.
+    Sampling the result gives back the clip up to both solvers' errors (Song et al. 2021, DDIM, section 5.4). Raises
+    ValueError for a stochastic solver, which has no way back.
+
+    Args:
+        denoise: The denoiser.
+        x: Clean clips.
+        times: Those of sampling, from 1 down to 0.
+        path: That of the denoiser.
+        sampler: One of SAMPLERS that draws no noise.
+        callback: As of `ode_solver`.
     """
     names = [name for name, solver in SAMPLERS.items() if not solver.stochastic]
     if sampler not in names:
@@ -56,12 +64,19 @@ def log_likelihood(
     generator: Generators | None = None,
     probes: int = 1,
 ) -> Float[Tensor, " b"]:
-    """ln p(x) of whole clips under the model, in nats (Song et al. 2021, score SDE, eq. 39; Chen et al. 2018).
+    """Return ln p(x) of whole clips under the model, in nats (Song et al. 2021, score SDE, eq. 39; Chen et al. 2018).
 
-    x goes to noise by the fourth-order Runge-Kutta method in the path's angle, with the divergence of its velocity on
-    the way, estimated with `probes` vectors of random signs a clip (Hutchinson 1989). The estimate is exact where the
-    denoiser's Jacobian is diagonal, unbiased else. The density is that at level NEAR_CLEAN, where data are blurred by a
-    thousandth of the noise. The denoiser must allow gradients with respect to x: call outside torch.inference_mode.
+    x goes to noise by the fourth-order Runge-Kutta method in the angle of the path, and with it the divergence of its
+    velocity, an estimate that is exact where the Jacobian of the denoiser is diagonal, unbiased else. The density is at
+    level NEAR_CLEAN, where data are blurred by a thousandth of the noise.
+
+    Args:
+        denoise: It must allow gradients with respect to x: call outside torch.inference_mode.
+        x: Clean clips.
+        times: Levels of sampling, from 1 down to 0.
+        path: That of the denoiser.
+        generator: Of the probes, one a clip.
+        probes: Vectors of random signs a clip (Hutchinson 1989) that the divergence is estimated with.
     """
     times = rising(times)
     signs = [draw_like(x, generator).sign() for _ in range(probes)]
@@ -86,7 +101,7 @@ def log_likelihood(
 def slope_and_divergence(
     denoise: Callable[[Tensor, Tensor], Tensor], y: Clip, theta: Tensor, path: ProbabilityPath, signs: list[Clip]
 ) -> tuple[Clip, Float[Tensor, " b"]]:
-    """dy/dtheta at a shared angle, and the estimate of its divergence."""
+    """Return dy/dtheta at a shared angle, and the estimate of its divergence."""
     level = path.level(theta.cos(), theta.sin())
     radius, sine, cosine = (v.to(y) for v in (path_radius(level, path), theta.sin(), theta.cos()))
     with torch.enable_grad():

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.diffusion.paths import expand_level
+from vidgen.interfaces import Pipeline
 from vidgen.samplers.inversion import NEAR_CLEAN, invert
 from vidgen.samplers.solvers.registry import SAMPLERS
 
@@ -27,7 +27,7 @@ class InvertedNoise:
     one way. sampler: any solver that draws nothing.
     """
 
-    pipe: Any
+    pipe: Pipeline
     prompt: str = ""
     steps: int = 20
     sampler: str = "heun"
@@ -35,23 +35,24 @@ class InvertedNoise:
 
     @property
     def name(self) -> str:
+        """What this noise is called in reports and banks."""
         return f"inverted, {self.sampler} {self.steps}"
 
     def __call__(self, x0: Latents, levels: Sequence[float], ids: Sequence[int | str], draw: int = 0) -> list[Latents]:
-        """x_t at each level. ValueError for a solver that draws noise."""
+        """Return x_t at each level. Raises ValueError for a solver that draws noise."""
         denoise, path = self.pipe.unguided([self.prompt] * len(x0)), self.pipe.path
-        found: dict[float, Latents] = {0.0: x0}
-        x, at = x0, 0.0
+        latents: dict[float, Latents] = {0.0: x0}
+        x, last = x0, 0.0
         for level in sorted({float(level) for level in levels} - {0.0}):
-            count = max(1, ceil(self.steps * (level - at)))
-            times = torch.linspace(at, level, count + 1, dtype=torch.float64)
+            count = max(1, ceil(self.steps * (level - last)))
+            times = torch.linspace(last, level, count + 1, dtype=torch.float64)
             if level <= NEAR_CLEAN:  # the way starts no nearer to the data: there is no noise to speak of
-                found[level] = path.alpha(expand_level(times[-1], x0)) * x0
+                latents[level] = path.alpha(expand_level(times[-1], x0)) * x0
                 continue
             x = (
                 invert(denoise, x, times.flip(0), path, sampler=self.sampler)
-                if at == 0.0
+                if last == 0.0
                 else SAMPLERS[self.sampler](denoise, x, times, path)
             )
-            found[level], at = x, level
-        return [found[float(level)] for level in levels]
+            latents[level], last = x, level
+        return [latents[float(level)] for level in levels]

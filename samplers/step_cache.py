@@ -79,8 +79,8 @@ class CacheState:
 
 def relative_change(new: Stream, old: Stream) -> Float[Tensor, " b"]:
     """Return |new - old| / |old| in L1, of each clip's most changed frame."""
-    moved = reduce((new - old).float().abs(), "b t h w d -> b t", "mean")
-    return (moved / reduce(old.float().abs(), "b t h w d -> b t", "mean").clamp(min=1e-12)).amax(1)
+    difference = reduce((new - old).float().abs(), "b t h w d -> b t", "mean")
+    return (difference / reduce(old.float().abs(), "b t h w d -> b t", "mean").clamp(min=1e-12)).amax(1)
 
 
 def take_rows(value: Any, rows: Tensor) -> Any:

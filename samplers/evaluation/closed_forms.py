@@ -24,12 +24,12 @@ class GaussianData:
     std: float | Float[Tensor, "1 c 1 1 1"] = 0.6
 
     def marginal(self, t: Tensor, path: ProbabilityPath) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of x_t."""
+        """Return the mean and standard deviation of x_t."""
         alpha, sigma = path.alpha(t), path.sigma(t)
         return alpha * self.mean, ((alpha * self.std) ** 2 + sigma**2).sqrt()
 
     def denoiser(self, path: ProbabilityPath) -> Denoiser:
-        """E[x0 | x_t], which is linear in x_t."""
+        """Return E[x0 | x_t], which is linear in x_t."""
 
         def denoise(x: Clip, t: Tensor) -> Clip:
             level = expand_level(t, x)
@@ -39,12 +39,12 @@ class GaussianData:
         return denoise
 
     def carry(self, x: Clip, t: Tensor, s: Tensor, path: ProbabilityPath) -> Clip:
-        """Where the probability flow carries x_t at level s: quantiles are kept."""
+        """Return where the probability flow carries x_t at level s: quantiles are kept."""
         (mean_t, std_t), (mean_s, std_s) = (self.marginal(expand_level(v, x), path) for v in (t, s))
         return mean_s + std_s / std_t * (x - mean_t)
 
     def log_density(self, x: Clip) -> Float[Tensor, " b"]:
-        """ln p(x0) of whole clips, in nats."""
+        """Return ln p(x0) of whole clips, in nats."""
         z = (x - self.mean) / self.std
         return (-0.5 * z**2 - torch.as_tensor(self.std).log() - 0.5 * math.log(2.0 * math.pi)).flatten(1).sum(1)
 
@@ -61,7 +61,7 @@ class MixtureData:
         return tuple(like.new_tensor(values) for values in (self.weights, self.means, self.stds))
 
     def denoiser(self, path: ProbabilityPath) -> Denoiser:
-        """E[x0 | x_t]: each component's own, weighted by how probable the component is given x_t."""
+        """Return E[x0 | x_t]: each component's own, weighted by how probable the component is given x_t."""
 
         def denoise(x: Clip, t: Tensor) -> Clip:
             level, x = expand_level(t, x)[..., None], x[..., None]
@@ -74,7 +74,7 @@ class MixtureData:
         return denoise
 
     def moments(self) -> tuple[float, float, float]:
-        """Mean, standard deviation, and cube root of the third central moment: all in the data's unit."""
+        """Return mean, standard deviation, and cube root of the third central moment: all in the data's unit."""
         parts = list(zip(self.weights, self.means, self.stds, strict=True))
         mean = sum(w * m for w, m, _ in parts)
         variance = sum(w * (s**2 + (m - mean) ** 2) for w, m, s in parts)
@@ -82,20 +82,21 @@ class MixtureData:
         return mean, variance**0.5, math.copysign(abs(third) ** (1 / 3), third)
 
     def draw(self, n: int, generator: torch.Generator) -> Float[Tensor, " n"]:
+        """Draw n numbers, float64."""
         weights, means, stds = self._columns(torch.empty(0, dtype=torch.float64))
-        which = torch.multinomial(weights, n, replacement=True, generator=generator)
-        return means[which] + stds[which] * torch.randn(n, dtype=torch.float64, generator=generator)
+        component = torch.multinomial(weights, n, replacement=True, generator=generator)
+        return means[component] + stds[component] * torch.randn(n, dtype=torch.float64, generator=generator)
 
 
 def moments_of(x: Tensor) -> tuple[float, float, float]:
-    """The moments of `MixtureData.moments`, of numbers."""
+    """Return the moments of `MixtureData.moments`, of numbers."""
     mean = x.mean()
     third = ((x - mean) ** 3).mean().item()
     return mean.item(), x.std(correction=0).item(), math.copysign(abs(third) ** (1 / 3), third)
 
 
 def predicting(denoise: Denoiser, path: ProbabilityPath, prediction_type: str) -> Callable[[Clip, Tensor], Tensor]:
-    """A network whose prediction is what an ideal denoiser says, as one of PREDICTION_TYPES."""
+    """Return a network whose prediction is what an ideal denoiser says, as one of PREDICTION_TYPES."""
     target = find_prediction_type(prediction_type).target
 
     def network(scaled: Clip, t: Tensor) -> Tensor:
@@ -108,12 +109,12 @@ def predicting(denoise: Denoiser, path: ProbabilityPath, prediction_type: str) -
 
 
 def through_network(denoise: Denoiser, path: ProbabilityPath, prediction_type: str) -> Denoiser:
-    """The same denoiser by way of a network's prediction of that kind."""
+    """Return the same denoiser by way of a network's prediction of that kind."""
     return make_denoiser(predicting(denoise, path, prediction_type), path, prediction_type)
 
 
 def even_normal(shape: tuple[int, ...]) -> Float[Tensor, ...]:
-    """Numbers at evenly spaced quantiles of N(0, 1), in float64: the distribution without the error of drawing."""
+    """Return evenly spaced quantiles of N(0, 1), in float64: the distribution without the error of drawing."""
     n = math.prod(shape)
     u = (torch.arange(n, dtype=torch.float64) + 0.5) / n
     return (math.sqrt(2.0) * torch.erfinv(2.0 * u - 1.0)).reshape(shape)

@@ -38,17 +38,19 @@ class Counted:
 
 
 def inner_ends(path: ProbabilityPath) -> tuple[float, float]:
-    """The levels between which ln(alpha / sigma) goes from -ln 9 to ln 9, whatever the path."""
+    """Return the levels between which ln(alpha / sigma) goes from -ln 9 to ln 9, whatever the path."""
     ratio = torch.tensor([1.0, INNER_RATIO], dtype=torch.float64)
     first, last = path.level(ratio, ratio.flip(0)).tolist()
     return first, last
 
 
 def even_steps(first: float, last: float, n: int) -> Float[Tensor, " n_plus_1"]:
+    """Return the ends of n even steps, float64."""
     return torch.linspace(first, last, n + 1, dtype=torch.float64)
 
 
 def gaussians() -> GaussianData:
+    """Return the data that orders are measured on: a channel of each of STDS."""
     return GaussianData(std=torch.tensor(STDS, dtype=torch.float64).reshape(1, -1, 1, 1, 1))
 
 
@@ -60,7 +62,7 @@ def deterministic_error(
     data: GaussianData,
     **settings: float,
 ) -> float:
-    """Distance from where the probability flow carries noise, evenly spaced quantiles of it: root mean square."""
+    """Return the root mean square distance from where the probability flow carries evenly spaced quantiles of noise."""
     mean, std = data.marginal(times[0], path)
     x = mean + std * even_normal((1, 1, 1, 4, 4))
     off = solve(denoise, x, times, path, **settings) - data.carry(x, times[0], times[-1], path)
@@ -70,7 +72,7 @@ def deterministic_error(
 def weak_error(
     solve: Callable[..., Tensor], denoise: Denoiser, times: Tensor, path: ProbabilityPath, data: GaussianData
 ) -> float:
-    """How far mean and standard deviation are from the truth where a stochastic solver ends, root mean square.
+    """Return how far mean and standard deviation are from the truth where a stochastic solver ends, root mean square.
 
     On Gaussian data a solver is linear in its start and in each noise, so its answers to each of these alone, one a
     row, give the distribution that it reaches exactly: nothing is drawn.
@@ -79,13 +81,13 @@ def weak_error(
     (mean, std), (mean_end, std_end) = (data.marginal(t, path) for t in (times[0], times[-1]))
     x = mean.expand(noises + 2, *std.shape[1:]).clone()
     x[1:2] += std
-    drawn = 0
+    count = 0
 
     def one_at_a_time(like: Tensor) -> Tensor:
-        nonlocal drawn
+        nonlocal count
         noise = torch.zeros_like(like)
-        noise[2 + drawn] = 1.0
-        drawn += 1
+        noise[2 + count] = 1.0
+        count += 1
         return noise
 
     out = solve(denoise, x, times, path, noise_sampler=one_at_a_time)
@@ -96,14 +98,14 @@ def weak_error(
 def measure_errors(
     name: str, path: ProbabilityPath, ends: tuple[float, float], steps: Sequence[int]
 ) -> list[list[float]]:
-    """[[steps, error], ...] of a solver between two levels; of rk45, which chooses its steps, those of its tableau."""
+    """Return [[steps, error], ...] of a solver between two levels; of rk45, those of its tableau at even steps."""
     data, solve = gaussians(), dormand_prince if name == "rk45" else SAMPLERS[name]
     measure = weak_error if SAMPLERS[name].stochastic else deterministic_error
     return [[n, measure(solve, data.denoiser(path), even_steps(*ends, n), path, data)] for n in steps]
 
 
 def dormand_prince(denoise: Denoiser, x: Tensor, times: Tensor, path: ProbabilityPath) -> Tensor:
-    """The method of rk45 at steps that are given, for levels above 0."""
+    """Run the method of rk45 at steps that are fixed, for levels above 0."""
 
     def step(x: Tensor, x0: Tensor, t: Tensor, s: Tensor, evaluate: Evaluate) -> Tensor:
         return runge_kutta_step(x, x0, t, s, evaluate, path, DORMAND_PRINCE)
@@ -112,7 +114,7 @@ def dormand_prince(denoise: Denoiser, x: Tensor, times: Tensor, path: Probabilit
 
 
 def measure_tolerances(path: ProbabilityPath, tolerances: Sequence[float] = TOLERANCES) -> list[list[float]]:
-    """[[evaluations, error], ...] of rk45 from noise to data as its tolerance falls."""
+    """Return [[evaluations, error], ...] of rk45 from noise to data as its tolerance falls."""
     data, rows = gaussians(), []
     for tolerance in tolerances:
         counted, settings = Counted(data.denoiser(path)), {"rtol": tolerance, "atol": tolerance}
@@ -122,14 +124,14 @@ def measure_tolerances(path: ProbabilityPath, tolerances: Sequence[float] = TOLE
 
 
 def fitted_order(rows: Sequence[Sequence[float]]) -> float:
-    """The observed order: minus the slope of the line through (ln work, ln error), by least squares."""
+    """Return the observed order: minus the slope of the line through (ln work, ln error), by least squares."""
     work, error = torch.tensor(rows, dtype=torch.float64).log().unbind(1)
     work = work - work.mean()
     return -((work * error).sum() / work.square().sum()).item()
 
 
 def measure_orders(names: Iterable[str], steps: Sequence[int] | None = None) -> list[dict[str, Any]]:
-    """One row a solver and path: name, path, claimed, measured, whole_run, evaluations (a step), errors.
+    """Return one row a solver and path: name, path, claimed, measured, whole_run, evaluations (a step), errors.
 
     `measured` is the order between finite ends of ln(alpha / sigma), where orders are defined; `whole_run` that from
     pure noise to data in even steps of t (of rk45, in evaluations as its tolerance falls). Of stochastic solvers both
@@ -161,10 +163,18 @@ def measure_orders(names: Iterable[str], steps: Sequence[int] | None = None) -> 
 def moment_error(
     name: str, kind: str, prediction_type: str, *, steps: int, side: int = 64, seed: int = 0
 ) -> dict[str, Any]:
-    """How far a solver is from the moments of a mixture of Gaussians: one cell of the matrix.
+    """Return how far a solver is from the moments of a mixture of Gaussians: one cell of the matrix.
 
     `errors` are those of mean, standard deviation and root of the third moment; `error` the largest. The first noise
     lies at even quantiles; what stochastic solvers draw, `side`^2 numbers a step, leaves an error of drawing.
+
+    Args:
+        name: The solver, of SAMPLERS.
+        kind: The path, of PATHS.
+        prediction_type: What the network predicts, of PREDICTION_TYPES.
+        steps: Of the solver.
+        side: Of the clip, whose numbers are the sample.
+        seed: Of the noise.
     """
     data, path = MixtureData(), PATHS[kind]()
     counted = Counted(through_network(data.denoiser(path), path, prediction_type))
@@ -185,7 +195,7 @@ def moment_error(
 
 
 def moment_matrix(names: Iterable[str], *, steps: int) -> list[dict[str, Any]]:
-    """`moment_error` of every objective, path and solver."""
+    """Return `moment_error` of every objective, path and solver."""
     return [
         moment_error(name, kind, prediction_type, steps=steps)
         for name in names

@@ -1,8 +1,7 @@
 """Guidance: denoisers in, a denoiser out.
 
-`both`, where a function takes it, gives all of its denoisers' estimates in one pass (see `batched`); without it they
-run one after the other. `interval` is of noise levels, a clip's being that of its noisiest frame: outside of it the
-conditional estimate alone counts (Kynkaanniemi et al. 2024). `rescale` is the share of `rescaled` in what comes out.
+`both` gives all denoisers' estimates in one pass (see `batched`). `interval` is of noise levels, a clip's being that of
+its noisiest frame: outside of it the conditional estimate alone counts (Kynkaanniemi et al. 2024).
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ def guide(
 
 
 def rescaled(guided: Clip, cond: Clip, share: float) -> Clip:
-    """Return `guided` with, to that share, the standard deviation of `cond` of each clip (Lin et al. 2023, sec. 3.4)."""
+    """Return `guided` with, to that share, the deviation of `cond` in each clip (Lin et al. 2023, sec. 3.4)."""
     axes = tuple(range(1, cond.ndim))
     ratio = cond.std(axes, keepdim=True) / guided.std(axes, keepdim=True).clamp(min=1e-12)
     return share * ratio * guided + (1.0 - share) * guided
@@ -61,9 +60,16 @@ def cfg(
 ) -> Denoiser:
     """Return classifier-free guidance, x0 = uncond + scale (cond - uncond) (Ho & Salimans 2022, eq. 6).
 
-    Scale 1 is the conditional denoiser. With a weaker model (smaller, or trained for less) under the same conditions
-    in place of the unconditional one, this is autoguidance (Karras et al. 2024); with one under `perturbed_attention`,
-    that guidance.
+    With a weaker model (smaller, or trained for less) under the same conditions in place of the unconditional one, this
+    is autoguidance (Karras et al. 2024); with one under `perturbed_attention`, that guidance.
+
+    Args:
+        denoise_cond: The denoiser under the prompt.
+        denoise_uncond: The one to lead away from.
+        scale: 1 is the conditional denoiser.
+        interval: Noise levels at which guidance acts; outside the conditional estimate alone counts.
+        rescale: The share of `rescaled` in what comes out.
+        both: All estimates in one pass; None runs the denoisers one after the other.
     """
     if scale == 1.0:
         return denoise_cond
@@ -106,7 +112,10 @@ def perturbed_cfg(
     rescale: float = 0.0,
     both: Estimates | None = None,
 ) -> Denoiser:
-    """Return `cfg`, and beside it guidance away from perturbed attention by `perturbed_scale` (Ahn et al. 2024)."""
+    """Return `cfg`, and beside it guidance away from perturbed attention by `perturbed_scale` (Ahn et al. 2024).
+
+    Other arguments as those of `cfg`.
+    """
     others = [(denoise_uncond, scale - 1.0), (denoise_perturbed, perturbed_scale)]
     return away_from(denoise_cond, others, interval, rescale=rescale, both=both)
 
@@ -125,7 +134,7 @@ def text_image_cfg(
     """Return guidance with a scale each for text and image (Brooks et al. 2023, eq. 3).
 
     x0 = uncond + image_scale (image - uncond) + scale (cond - image). `denoise_cond` has both conditions,
-    `denoise_image` the image alone.
+    `denoise_image` the image alone. Other arguments as those of `cfg`.
     """
 
     def rule(x: Clip, t: Tensor, cond: Clip, image: Clip, uncond: Clip) -> Clip:
@@ -150,7 +159,7 @@ def apg(
 
     Of cond - uncond, plus `momentum` times the sum so far, at most `norm_limit` long in each clip, the part along cond
     counts `eta` times. eta 1, momentum 0 and no limit is `cfg`. The sum is kept between calls: make a new one for each
-    sampling run.
+    sampling run. Other arguments as those of `cfg`.
     """
     past: list[Clip] = []
 
@@ -189,7 +198,7 @@ def cfg_zero(
     """Return the guidance CFG-Zero* (Fan et al. 2025), on velocities eps - x0.
 
     The unconditional velocity is first scaled so as to be closest to the conditional one; from level `zero_from` on the
-    velocity is 0, and the sample stays as it is (on the flow path).
+    velocity is 0, and the sample stays as it is (on the flow path). Other arguments as those of `cfg`.
     """
     flow = PREDICTION_TYPES["flow_prediction"]
 

@@ -44,20 +44,22 @@ class Span:
     step: Float[Tensor, " b"]
 
     def angle(self, share: Float[Tensor, " b"]) -> Float[Tensor, "b f"]:
+        """Return the angles at a share of the way."""
         return self.start + share[:, None] * (self.end - self.start)
 
 
 def level_of(theta: Float[Tensor, "b f"], path: ProbabilityPath) -> Tensor:
-    """Levels of angles, (b,) where all frames share one."""
+    """Return the levels of angles, (b,) where all frames share one."""
     return path.level(theta.cos(), theta.sin()).squeeze(1)
 
 
 def wide(value: Float[Tensor, "b f"], x: Clip) -> Float[Tensor, "b 1 f 1 1"]:
+    """Return angles shaped to broadcast over clips."""
     return expand_level(value.squeeze(1), x)
 
 
 def error_norm(error: Clip, before: Clip, after: Clip, rtol: float, atol: float) -> Float[Tensor, " b"]:
-    """Root mean square over a sample of the error over what is tolerated: at most 1 is good enough."""
+    """Return the root mean square over a sample of error / tolerance: at most 1 is good enough."""
     tolerated = atol + rtol * torch.maximum(before.abs(), after.abs())
     return rearrange((error / tolerated).square(), "b c t h w -> b (c t h w)").mean(1).sqrt()
 
@@ -65,7 +67,7 @@ def error_norm(error: Clip, before: Clip, after: Clip, rtol: float, atol: float)
 def advance(
     span: Span, y: Clip, slope: Clip, evaluate: Evaluate, path: ProbabilityPath, rtol: float, atol: float
 ) -> tuple[Clip, Clip]:
-    """One attempt of every sample: y and its slope after it, unchanged where the error was too large."""
+    """Return one attempt of every sample: y and its slope after it, unchanged where the error was too large."""
     step = torch.minimum(span.step, 1.0 - span.done)
     length = wide(step[:, None] * (span.end - span.start), y)
 
@@ -92,7 +94,7 @@ def advance(
 def travel(
     x: Clip, t: Tensor, s: Tensor, first: float, evaluate: Evaluate, path: ProbabilityPath, rtol: float, atol: float
 ) -> Iterator[tuple[Clip, Clip, Float[Tensor, "b f"]]]:
-    """x, x0 and the angle after each attempt on the way from level t to level s, and at its end.
+    """Yield x, x0 and the angle after each attempt on the way from level t to level s, and at its end.
 
     `first` is the share of the way that the first attempt takes. Frames that become clean do so by a last Euler step,
     from an angle where its error, about angle^2 / (2 std^2) for data of that standard deviation, is far below `rtol`.
@@ -131,14 +133,16 @@ def sample_rk45(
     atol: float = 1e-3,
     most_evaluations: int = 10000,
 ) -> Clip:
-    """Fifth order with error control (Dormand & Prince 1980) in the path's angle: six evaluations an attempted step.
+    """Sample to fifth order with error control (Dormand & Prince 1980), in the path's angle.
 
-    Of levels that all frames share only the ends count, and their number says the first step; `callback` is told of
-    each level that the slowest sample has passed. Levels per frame are gone through pair by pair. Samples choose their
-    steps each for itself, so a clip does not depend on its batch. Raises SamplingError, which keeps the clips as they
-    are, after `most_evaluations`, and where no step is short enough.
+    An attempted step takes six evaluations. Of levels that all frames share only the ends count, and their number says
+    the first step; `callback` is called for each level that the slowest sample has passed. Levels per frame are gone
+    through pair by pair. Samples choose their steps each for itself, so a clip does not depend on its batch. Raises
+    SamplingError, which keeps the clips as they are, after `most_evaluations`, and where no step is short enough.
+    Other arguments as those of `ode_solver`.
     """
-    steps, evaluations, told = len(times) - 1, 0, 0
+    steps = len(times) - 1
+    evaluations = reported = 0
     shared = times.ndim == 1
     pairs = [(times[0], times[-1])] if shared else list(zip(times[:-1], times[1:], strict=True))
     levels = path_angle(times[1:], path)
@@ -148,20 +152,20 @@ def sample_rk45(
         evaluations += 1
         if evaluations > most_evaluations:
             raise SamplingError(f"rk45 took more than {most_evaluations} evaluations; raise rtol and atol", x)
-        return check_finite(denoise(y, level), x, level, told, steps)
+        return check_finite(denoise(y, level), x, level, reported, steps)
 
-    def tell(passed: int, x0: Clip) -> None:
-        nonlocal told
+    def report(passed: int, x0: Clip) -> None:
+        nonlocal reported
         if callback is not None:
-            for i in range(told, passed):
+            for i in range(reported, passed):
                 callback(i, x, x0)
-        told = max(told, passed)
+        reported = max(reported, passed)
 
     for number, (t, s) in enumerate(pairs):
         way = travel(x, t, s, 1.0 / steps if shared else 1.0, evaluate, path, rtol, atol)
-        for x, x0, theta in way:  # noqa: B007 (x is what `evaluate` and `tell` look at)
+        for x, x0, theta in way:  # noqa: B007 (x is what `evaluate` and `report` look at)
             if shared:  # as distances, since angles fall in sampling and rise in inversion
-                gone = (theta - path_angle(t, path)).abs().min()
-                tell(int(((levels - path_angle(t, path)).abs() <= gone).sum()), x0)
-        tell(steps if shared else number + 1, x0)
+                distance = (theta - path_angle(t, path)).abs().min()
+                report(int(((levels - path_angle(t, path)).abs() <= distance).sum()), x0)
+        report(steps if shared else number + 1, x0)
     return x

@@ -5,38 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vidgen.diffusion.noise import Generators
 from vidgen.diffusion.paths import ProbabilityPath, expand_level
-from vidgen.interfaces import Denoiser
-from vidgen.samplers.solvers.stepping import Callback, Clip, Evaluate, Times, march, noise_of, transfer
+from vidgen.samplers.solvers.stepping import Clip, Evaluate, Step, noise_of, ode_solver, transfer
 
 
-def sample_euler(
-    denoise: Denoiser,
-    x: Clip,
-    times: Times,
-    path: ProbabilityPath,
-    *,
-    generator: Generators | None = None,
-    callback: Callback | None = None,
-) -> Clip:
-    """First order: holds the x0 of the step's start (DDIM). `callback(step, x, x0)` sees each step.
-
-    As all solvers: `x` is not written to; levels are shared or per frame; frames that are clean stay as they are.
-    """
-    return march(denoise, x, times, callback, lambda x, x0, t, s, evaluate: transfer(x, x0, t, s, path))
+@ode_solver
+def sample_euler(path: ProbabilityPath) -> Step:
+    """Sample to first order: hold the x0 of the step's start (DDIM)."""
+    return lambda x, x0, t, s, evaluate: transfer(x, x0, t, s, path)
 
 
-def sample_heun(
-    denoise: Denoiser,
-    x: Clip,
-    times: Times,
-    path: ProbabilityPath,
-    *,
-    generator: Generators | None = None,
-    callback: Callback | None = None,
-) -> Clip:
-    """Second order: an Euler step, then the trapezoid rule for dx = x0 dalpha + eps dsigma over both of its ends.
+@ode_solver
+def sample_heun(path: ProbabilityPath) -> Step:
+    """Sample to second order: an Euler step, then the trapezoid rule for dx = x0 dalpha + eps dsigma over its ends.
 
     Heun's method as in Karras et al. 2022, algorithm 1, for any path; on the flow path it averages the velocities.
     Two evaluations a step, one in steps that end at t = 0, where x0 itself is the result: so, too, for each frame that
@@ -50,8 +31,8 @@ def sample_heun(
         x0_end = evaluate(predicted, s)
         eps = 0.5 * (noise_of(x, x0, t, path) + noise_of(predicted, x0_end, s, path))
         start, end = expand_level(t, x), expand_level(s, x)
-        moved = (path.alpha(end) - path.alpha(start)) * 0.5 * (x0 + x0_end)
-        corrected = x + moved + (path.sigma(end) - path.sigma(start)) * eps
+        change = (path.alpha(end) - path.alpha(start)) * 0.5 * (x0 + x0_end)
+        corrected = x + change + (path.sigma(end) - path.sigma(start)) * eps
         return torch.where(end > 0, corrected, predicted)
 
-    return march(denoise, x, times, callback, step)
+    return step

@@ -16,17 +16,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.diffusion.noise import Generators
 from vidgen.diffusion.paths import ProbabilityPath, expand_level
-from vidgen.interfaces import Denoiser
 from vidgen.samplers.solvers.stepping import (
-    Callback,
     Clip,
     Evaluate,
-    Times,
+    Step,
     finite_or,
     log_ratio,
-    march,
+    ode_solver,
     transfer,
 )
 
@@ -34,12 +31,12 @@ Weights = Float[Tensor, ""] | Float[Tensor, " b"] | Float[Tensor, "b f"]  # a nu
 
 
 def scaled(weight: Weights, clip: Clip) -> Clip:
-    """weight * clip, and 0 where the ends of a path leave the weight undefined."""
+    """Return weight * clip, and 0 where the ends of a path leave the weight undefined."""
     return expand_level(finite_or(weight, 0.0), clip) * clip
 
 
 def step_moments(h: Weights) -> tuple[Weights, Weights]:
-    """Means of u and u^2, u in [0, 1], under the density proportional to exp(h u): of a step of length h in lambda."""
+    """Return the means of u and u^2 on [0, 1] under the density exp(h u) / Z: of a step of length h in lambda."""
     small = h.abs() < 1e-4  # where the closed form cancels; the next term of the series is below 1e-9
     safe = torch.where(small, torch.ones_like(h), h)
     total = -torch.expm1(-safe)
@@ -49,20 +46,13 @@ def step_moments(h: Weights) -> tuple[Weights, Weights]:
 
 
 def second_order_x0(x0: Clip, before: Clip, h: Weights, h_before: Weights) -> Clip:
-    """x0 in the middle of the step by a line through the last two (Lu et al. 2022, DPM-Solver++(2M), algorithm 2)."""
+    """Return x0 in the middle of the step by a line through the last two (Lu et al. 2022, DPM-Solver++(2M))."""
     return x0 + scaled(0.5 * h / h_before, x0 - before)
 
 
-def sample_dpmpp_2m(
-    denoise: Denoiser,
-    x: Clip,
-    times: Times,
-    path: ProbabilityPath,
-    *,
-    generator: Generators | None = None,
-    callback: Callback | None = None,
-) -> Clip:
-    """Second order: DPM-Solver++(2M) (Lu et al. 2022, algorithm 2), one evaluation a step."""
+@ode_solver
+def sample_dpmpp_2m(path: ProbabilityPath) -> Step:
+    """Sample to second order: DPM-Solver++(2M) (Lu et al. 2022, algorithm 2), one evaluation a step."""
     history: deque[tuple[Weights, Clip]] = deque(maxlen=1)
 
     def step(x: Clip, x0: Clip, t: Tensor, s: Tensor, evaluate: Evaluate) -> Clip:
@@ -71,23 +61,16 @@ def sample_dpmpp_2m(
         history.appendleft((now, x0))
         return transfer(x, mean, t, s, path)
 
-    return march(denoise, x, times, callback, step)
+    return step
 
 
-def sample_dpmpp_3m(
-    denoise: Denoiser,
-    x: Clip,
-    times: Times,
-    path: ProbabilityPath,
-    *,
-    generator: Generators | None = None,
-    callback: Callback | None = None,
-) -> Clip:
-    """Third order: the exact mean of a parabola through the last three x0 (Lu et al. 2022, section 4), one evaluation.
+@ode_solver
+def sample_dpmpp_3m(path: ProbabilityPath) -> Step:
+    """Sample to third order: the exact mean of a parabola through the last three x0 (Lu et al. 2022, section 4).
 
-    Common implementations of "DPM-Solver++(3M)" weigh the second difference by half of that, and start with a step of
-    first order; they measure as of second order. Here the first step is gone through again by the trapezoid rule once
-    x0 at its end is known, which costs no evaluation.
+    It takes one evaluation a step. Common implementations of "DPM-Solver++(3M)" weigh the second difference by half of
+    that, and start with a step of first order; they measure as of second order. Here the first step is gone through
+    again by the trapezoid rule once x0 at its end is known, which costs no evaluation.
     """
     history: deque[tuple[Weights, Clip]] = deque(maxlen=2)
     begun: list[tuple[Tensor, Clip]] = []  # level and x of the start, until the first step is corrected
@@ -113,19 +96,12 @@ def sample_dpmpp_3m(
         history.appendleft((now, x0))
         return transfer(x, mean, t, s, path)
 
-    return march(denoise, x, times, callback, step)
+    return step
 
 
-def sample_unipc(
-    denoise: Denoiser,
-    x: Clip,
-    times: Times,
-    path: ProbabilityPath,
-    *,
-    generator: Generators | None = None,
-    callback: Callback | None = None,
-) -> Clip:
-    """Third order: UniPC-2 with B2(h) (Zhao et al. 2023, algorithms 1 and 2), one evaluation a step.
+@ode_solver
+def sample_unipc(path: ProbabilityPath) -> Step:
+    """Sample to third order: UniPC-2 with B2(h) (Zhao et al. 2023, algorithms 1 and 2), one evaluation a step.
 
     The predictor is that of `sample_dpmpp_2m`. Once x0 is known at the step's end, which the next step needs anyway,
     the corrector goes through the step again, with a parabola through x0 at both ends and before.
@@ -154,4 +130,4 @@ def sample_unipc(
         history.appendleft((t, now, x, x0))
         return transfer(x, mean, t, s, path)
 
-    return march(denoise, x, times, callback, step)
+    return step

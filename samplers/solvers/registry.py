@@ -32,7 +32,7 @@ class Solver:
     stochastic: bool = False
 
     def __call__(self, denoise: Denoiser, x: Clip, times: Times, path: ProbabilityPath, **settings: Any) -> Clip:
-        """Return the clips that `x`, at the first of the levels `times`, becomes at the last; see `sample_euler`."""
+        """Return the clips that `x`, at the first of the levels `times`, becomes at the last; see `ode_solver`."""
         return self.sample(denoise, x, times, path, **settings)
 
 

@@ -13,10 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.diffusion.noise import Generators
 from vidgen.diffusion.paths import ProbabilityPath, expand_level
-from vidgen.interfaces import Denoiser
-from vidgen.samplers.solvers.stepping import Callback, Clip, Evaluate, Times, march
+from vidgen.samplers.solvers.stepping import Clip, Evaluate, Step, ode_solver
 
 
 @dataclass(frozen=True)
@@ -34,31 +32,31 @@ RK4 = Tableau((0.0, 1 / 2, 1 / 2, 1.0), ((), (1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 
 
 
 def path_angle(t: Tensor, path: ProbabilityPath) -> Tensor:
-    """theta at level t, in radians: 0 is data, pi / 2 noise without data."""
+    """Return theta at level t, in radians: 0 is data, pi / 2 noise without data."""
     return torch.atan2(path.sigma(t), path.alpha(t))
 
 
 def path_radius(level: Tensor, path: ProbabilityPath) -> Tensor:
-    """x_t / y."""
+    """Return x_t / y."""
     return torch.hypot(path.alpha(level), path.sigma(level))
 
 
 def angle_slope(y: Clip, x0: Clip, theta: Float[Tensor, "b 1 f 1 1"]) -> Clip:
-    """dy/dtheta; 0 in clean frames, where x_t says nothing of eps."""
+    """Return dy/dtheta; 0 in clean frames, where x_t says nothing of eps."""
     sine = theta.sin()
     clean = sine == 0
     return torch.where(clean, torch.zeros_like(y), (theta.cos() * y - x0) / torch.where(clean, 1.0, sine))
 
 
 def combine(slopes: list[Clip], weights: tuple[float, ...]) -> Clip:
-    """The weighted sum of slopes, those of weight 0 left out."""
+    """Return the weighted sum of slopes, those of weight 0 left out."""
     return sum(w * k for w, k in zip(weights, slopes, strict=False) if w)
 
 
 def runge_kutta_step(
     x: Clip, x0: Clip, t: Tensor, s: Tensor, evaluate: Evaluate, path: ProbabilityPath, tableau: Tableau
 ) -> Clip:
-    """x at level s by one step of `tableau`, `x0` being the estimate at x and t, its first stage."""
+    """Return x at level s by one step of `tableau`, `x0` being the estimate at x and t, its first stage."""
     start, end = path_angle(t, path), path_angle(s, path)
     wide_start, step = expand_level(start, x), expand_level(end - start, x)
     y = x / path_radius(expand_level(t, x), path)
@@ -69,37 +67,23 @@ def runge_kutta_step(
         inner = y + step * combine(slopes, row)
         x0 = evaluate(path_radius(expand_level(level, x), path) * inner, level)
         slopes.append(angle_slope(inner, x0, wide_start + node * step))
-    moved = path_radius(expand_level(s, x), path) * (y + step * combine(slopes, tableau.weights))
-    return torch.where(step == 0, x, moved)
+    x_next = path_radius(expand_level(s, x), path) * (y + step * combine(slopes, tableau.weights))
+    return torch.where(step == 0, x, x_next)
 
 
-def sample_midpoint(
-    denoise: Denoiser,
-    x: Clip,
-    times: Times,
-    path: ProbabilityPath,
-    *,
-    generator: Generators | None = None,
-    callback: Callback | None = None,
-) -> Clip:
-    """Second order: the slope at the middle of the angle, two evaluations a step. No stage lies at t = 0."""
+@ode_solver
+def sample_midpoint(path: ProbabilityPath) -> Step:
+    """Sample to second order: the slope at the middle of the angle, two evaluations a step, no stage at t = 0."""
 
     def step(x: Clip, x0: Clip, t: Tensor, s: Tensor, evaluate: Evaluate) -> Clip:
         return runge_kutta_step(x, x0, t, s, evaluate, path, MIDPOINT)
 
-    return march(denoise, x, times, callback, step)
+    return step
 
 
-def sample_rk4(
-    denoise: Denoiser,
-    x: Clip,
-    times: Times,
-    path: ProbabilityPath,
-    *,
-    generator: Generators | None = None,
-    callback: Callback | None = None,
-) -> Clip:
-    """Fourth order: the classical method, four evaluations a step.
+@ode_solver
+def sample_rk4(path: ProbabilityPath) -> Step:
+    """Sample to fourth order: the classical method, four evaluations a step.
 
     Its last stage lies at the step's end. Where a frame becomes clean there, x_t says nothing of eps, so such a step
     is Ralston's of third order, three evaluations: its own error is of the order that others add up to.
@@ -109,4 +93,4 @@ def sample_rk4(
         ends_clean = bool(((s == 0) & (t > 0)).any())
         return runge_kutta_step(x, x0, t, s, evaluate, path, RALSTON if ends_clean else RK4)
 
-    return march(denoise, x, times, callback, step)
+    return step

@@ -8,11 +8,13 @@ path this is Euler's method.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vidgen.diffusion.noise import Generators
 from vidgen.diffusion.paths import ProbabilityPath, expand_level
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Denoiser
@@ -33,7 +35,7 @@ class SamplingError(VidgenError):
 
 
 def transfer(x: Clip, x0: Clip, t: Tensor, s: Tensor, path: ProbabilityPath) -> Clip:
-    """The step from level t to level s with x0 and eps held. Frames that are clean already (sigma_t 0) stay."""
+    """Return x after the step from level t to level s that holds x0 and eps. Clean frames (sigma_t 0) stay."""
     t, s = expand_level(t, x), expand_level(s, x)
     clean = path.sigma(t) == 0
     ratio = torch.where(
@@ -43,7 +45,7 @@ def transfer(x: Clip, x0: Clip, t: Tensor, s: Tensor, path: ProbabilityPath) -> 
 
 
 def noise_of(x: Clip, x0: Clip, t: Tensor, path: ProbabilityPath) -> Clip:
-    """eps of x_t = alpha x0 + sigma eps; zero where sigma is zero."""
+    """Return eps of x_t = alpha x0 + sigma eps; zero where sigma is zero."""
     t = expand_level(t, x)
     sigma = path.sigma(t)
     clean = sigma == 0
@@ -51,18 +53,18 @@ def noise_of(x: Clip, x0: Clip, t: Tensor, path: ProbabilityPath) -> Clip:
 
 
 def log_ratio(t: Tensor, path: ProbabilityPath) -> Tensor:
-    """ln(alpha / sigma) in float64: half the log of the signal-to-noise ratio, infinite at the path's ends."""
+    """Return ln(alpha / sigma) in float64: half the log signal-to-noise ratio, infinite at the path's ends."""
     t = t.double()
     return path.alpha(t).log() - path.sigma(t).log()
 
 
 def finite_or(value: Tensor, otherwise: float) -> Tensor:
-    """`value` where it is a number, `otherwise` where the ends of a path made it infinite or undefined."""
+    """Return `value`, and `otherwise` where the ends of a path made it infinite or undefined."""
     return torch.where(torch.isfinite(value), value, torch.full_like(value, otherwise))
 
 
 def check_finite(x0: Clip, x: Clip, t: Tensor, step: int, steps: int) -> Clip:
-    """The estimate, or SamplingError, which names the step and keeps x."""
+    """Return the estimate. Raises SamplingError, which names the step and keeps x, for NaN and infinity."""
     if not torch.isfinite(x0).all():
         raise SamplingError(
             f"the denoiser gave NaN or infinity at step {step + 1} of {steps} (noise level {t.max().item():.3g}); "
@@ -73,7 +75,7 @@ def check_finite(x0: Clip, x: Clip, t: Tensor, step: int, steps: int) -> Clip:
 
 
 def march(denoise: Denoiser, x: Clip, times: Times, callback: Callback | None, step: Step) -> Clip:
-    """x after `step(x, x0, t, s, evaluate)` over each pair of neighbouring levels.
+    """Return x after `step(x, x0, t, s, evaluate)` over each pair of neighboring levels.
 
     x0 is the estimate at the start; `evaluate` gives further ones. `callback(step, x, x0)` sees the end of each step.
     """
@@ -88,3 +90,33 @@ def march(denoise: Denoiser, x: Clip, times: Times, callback: Callback | None, s
         if callback is not None:
             callback(i, x, x0)
     return x
+
+
+def ode_solver(make_step: Callable[[ProbabilityPath], Step]) -> Callable[..., Clip]:
+    """Return the deterministic solver of a step, `make_step(path)`, which is made anew for each run.
+
+    Its arguments, as those of all solvers:
+
+    Args:
+        denoise: The denoiser, asked for x0 at every level.
+        x: The clips at level times[0]; it is not written to.
+        times: Noise levels, shared by all frames or one for each; frames that are clean stay as they are.
+        path: That of the denoiser.
+        generator: Noise of stochastic solvers; the others do without.
+        callback: Called as (step, x, x0) after each step.
+    """
+
+    @wraps(make_step)
+    def sample(
+        denoise: Denoiser,
+        x: Clip,
+        times: Times,
+        path: ProbabilityPath,
+        *,
+        generator: Generators | None = None,
+        callback: Callback | None = None,
+    ) -> Clip:
+        return march(denoise, x, times, callback, make_step(path))
+
+    del sample.__wrapped__  # its signature is not the step's
+    return sample

@@ -40,7 +40,7 @@ from vidgen.scripts.evaluate.steps import steps
 from vidgen.scripts.evaluate.surprise import surprise
 
 if TYPE_CHECKING:
-    from vidgen.pipelines.evaluation.adherence import Asked
+    from vidgen.pipelines.evaluation.adherence import LabeledPrompt
 
 app = typer.Typer(
     no_args_is_help=True, help="Measure models: adherence to prompts, conditions, solvers, distance, surprise."
@@ -118,16 +118,16 @@ def ceiling(
     show("ceiling", {"model": model, **report}, json)
 
 
-def read_labels(path: Path) -> list[Asked]:
+def read_labels(path: Path) -> list[LabeledPrompt]:
     """Return the prompts of a file with their labels, a JSON object a line. VidgenError for a file of another kind."""
     from vidgen.data.shapes import ClipLabels
-    from vidgen.pipelines.evaluation.adherence import Asked
+    from vidgen.pipelines.evaluation.adherence import LabeledPrompt
 
-    scenes: list[Asked] = []
+    scenes: list[LabeledPrompt] = []
     try:
         for line in path.read_text(encoding="utf-8").splitlines():
             row = json_format.loads(line)
-            scenes.append(Asked(caption=row["caption"], labels=ClipLabels.from_dict(row["labels"])))
+            scenes.append(LabeledPrompt(caption=row["caption"], labels=ClipLabels.from_dict(row["labels"])))
     except (ValueError, KeyError, TypeError) as error:
         line = f"{path}, line {len(scenes) + 1}"
         raise VidgenError(

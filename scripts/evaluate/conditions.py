@@ -46,7 +46,7 @@ def conditions(
     text: the prompt alone. image: with the first frame; first_last: and the last, as a still; continuation: with the
     first half; inpainting: with all but the boxes that objects move in; video_to_video: from the clip in another
     colour; reference: with a picture of its object elsewhere, the prompt saying its motion alone; no_reference: that
-    prompt alone; filling, super_resolution, deblurring, colourising: restored from what is left of it.
+    prompt alone; filling, super_resolution, deblurring, colorization: restored from what is left of it.
     Example: vidgen evaluate conditions --model default --n 24
     """
     from vidgen.pipelines.evaluation.adherence import held_out_world

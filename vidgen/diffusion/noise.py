@@ -17,12 +17,12 @@ Generators = torch.Generator | Sequence[torch.Generator]
 
 
 def draw_normal(shape: Sequence[int], generator: torch.Generator | None = None) -> Float[Tensor, ...]:
-    """Standard normal noise in float32 on CPU, whatever device and dtype will use it: a seed means one thing."""
+    """Draw standard normal noise in float32 on CPU, whatever device and dtype will use it: a seed means one thing."""
     return torch.randn(tuple(shape), generator=generator, dtype=torch.float32)
 
 
 def sample_generator(seed: int, sample_id: int | str = 0) -> torch.Generator:
-    """The generator of one sample: a function of (seed, id) alone, so neither batch size nor order changes a clip."""
+    """Return the generator of one sample, a function of (seed, id) alone: batch size and order change no clip."""
     import hashlib
 
     digest = hashlib.sha256(f"{seed}:{sample_id}".encode()).digest()
@@ -30,13 +30,15 @@ def sample_generator(seed: int, sample_id: int | str = 0) -> torch.Generator:
 
 
 def draw_per_sample(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Float[Tensor, "b ..."]:
-    """One draw per generator, stacked: noise of shape (len(generators), *shape)."""
+    """Draw once per generator, stacked: noise of shape (len(generators), *shape)."""
     return torch.stack([draw_normal(shape, g) for g in generators])
 
 
 def draw_like(x: Float[Tensor, "b ..."], generator: Generators | None) -> Float[Tensor, "b ..."]:
-    """Noise of the shape, dtype and device of x: of a list of generators one stream a sample, so that no sample depends
-    on its batch; of one generator (None: torch's own) the whole batch at once. ValueError for a list of another length.
+    """Draw noise of the shape, dtype and device of x.
+
+    Of a list of generators one stream a sample, so that no sample depends on its batch; of one generator (None: torch's
+    own) the whole batch at once. Raises ValueError for a list of another length.
     """
     if generator is None or isinstance(generator, torch.Generator):
         return draw_normal(x.shape, generator).to(x)
@@ -92,7 +94,7 @@ class TimeDistribution:
             raise VidgenError(f"the highest noise level is {self.highest}; it must lie in (0, 1]")
 
     def for_size(self, tokens: int, frames: int) -> TimeDistribution:
-        """The distribution for clips of `frames` latent frames of `tokens` tokens each: its shift grown, and fixed."""
+        """Return the distribution for clips of `frames` latent frames of `tokens` tokens each, its shift fixed."""
         grown = self.shift + self.shift_per_token * (tokens - self.base_tokens)
         if grown <= 0:
             raise VidgenError(
@@ -101,10 +103,11 @@ class TimeDistribution:
         return replace(self, shift=grown * frames**self.frames_power, shift_per_token=0.0, frames_power=0.0)
 
     def shifted(self, t: Tensor) -> Tensor:
+        """Return levels moved by the shift, and scaled to at most `highest`."""
         return self.highest * self.shift * t / (1.0 + (self.shift - 1.0) * t)
 
     def quantile(self, u: Float[Tensor, ...]) -> Float[Tensor, ...]:
-        """The level below which a fraction `u` of training draws lies (inverse of the cumulative distribution)."""
+        """Return the level below which a fraction `u` of training draws lies (the inverse of their distribution)."""
         if self.density == "mode":
             u = u + self.mode_scale * (u - torch.sin(0.5 * math.pi * u) ** 2)
         elif self.density != "uniform":
@@ -119,15 +122,15 @@ class TimeDistribution:
         return self.shifted(u)
 
     def sample(self, shape: Sequence[int], generator: torch.Generator | None = None) -> Float[Tensor, ...]:
-        """Training levels of the given shape, float32 on CPU; (b, f) draws one for each frame."""
+        """Draw training levels of a shape, float32 on CPU; (b, f) draws one for each frame."""
         return self.quantile(torch.rand(tuple(shape), generator=generator))
 
     def stratified(self, n: int) -> Float[Tensor, " n"]:
-        """n fixed levels at the middles of n equally probable strata: what a validation loss is measured at."""
+        """Return n fixed levels at the middles of n equally probable strata: what a validation loss is measured at."""
         return self.quantile((torch.arange(n) + 0.5) / n)
 
     def steps(self, num_inference_steps: int) -> Float[Tensor, " n_plus_1"]:
-        """The sampler's levels from `highest` down to 0, evenly spaced before the shift: `num_inference_steps` + 1.
+        """Return the sampler's `num_inference_steps` + 1 levels from `highest` to 0, evenly spaced before the shift.
 
         Only the shift applies here: the density says where training spends its effort, not where the path runs.
         """
@@ -136,4 +139,5 @@ class TimeDistribution:
         return self.shifted(torch.linspace(1.0, 0.0, num_inference_steps + 1, dtype=torch.float64))
 
     def to_dict(self) -> dict:
+        """Return the fields as plain data."""
         return asdict(self)

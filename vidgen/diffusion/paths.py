@@ -23,13 +23,17 @@ class ProbabilityPath(Protocol):
     multiplied by: 1, unless x_t grows far beyond the data.
     """
 
-    def alpha(self, t: Tensor) -> Tensor: ...
+    def alpha(self, t: Tensor) -> Tensor:
+        """Return the factor of the data at level t."""
 
-    def sigma(self, t: Tensor) -> Tensor: ...
+    def sigma(self, t: Tensor) -> Tensor:
+        """Return the factor of the noise at level t."""
 
-    def level(self, alpha: Tensor, sigma: Tensor) -> Tensor: ...
+    def level(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """Return the level at which sigma / alpha is that of the arguments."""
 
-    def input_scale(self, t: Tensor) -> Tensor: ...
+    def input_scale(self, t: Tensor) -> Tensor:
+        """Return what a network's input is multiplied by at level t."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +41,19 @@ class FlowPath:
     """Straight lines, x_t = (1 - t) x0 + t eps (Liu et al. 2023; Lipman et al. 2023 with sigma_min = 0)."""
 
     def alpha(self, t: Tensor) -> Tensor:
+        """Return 1 - t."""
         return 1.0 - t
 
     def sigma(self, t: Tensor) -> Tensor:
+        """Return t."""
         return t
 
     def level(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """Return sigma / (alpha + sigma)."""
         return sigma / (alpha + sigma)
 
     def input_scale(self, t: Tensor) -> Tensor:
+        """Return 1."""
         return torch.ones_like(t)
 
 
@@ -57,15 +65,19 @@ class CosinePath:
     """
 
     def alpha(self, t: Tensor) -> Tensor:
+        """Return cos(pi t / 2)."""
         return torch.sin(0.5 * math.pi * (1.0 - t))  # and not cos(pi t / 2), which misses 0 by a rounding
 
     def sigma(self, t: Tensor) -> Tensor:
+        """Return sin(pi t / 2)."""
         return torch.sin(0.5 * math.pi * t)
 
     def level(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """Return atan2(sigma, alpha) over a right angle."""
         return torch.atan2(sigma, alpha) / (0.5 * math.pi)
 
     def input_scale(self, t: Tensor) -> Tensor:
+        """Return 1."""
         return torch.ones_like(t)
 
 
@@ -93,17 +105,21 @@ class EDMPath:
         return growth, self.sigma_max * self.sigma_min / (self.sigma_max - self.sigma_min)
 
     def alpha(self, t: Tensor) -> Tensor:
+        """Return 1."""
         return torch.ones_like(t)
 
     def sigma(self, t: Tensor) -> Tensor:
+        """Return sigma(t), see the class."""
         growth, factor = self._growth
         return factor * torch.expm1(self.rho * torch.log1p(growth * t))
 
     def level(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """Return the t of a ratio sigma / alpha."""
         growth, factor = self._growth
         return torch.expm1(torch.log1p(sigma / alpha / factor) / self.rho) / growth
 
     def input_scale(self, t: Tensor) -> Tensor:
+        """Return c_in (table 1)."""
         return 1.0 / (1.0 + self.sigma(t) ** 2).sqrt()
 
 
@@ -134,17 +150,20 @@ class TablePath:
     def _angle(self, t: Tensor, end: int) -> Tensor:
         """The angle from one of the ends at level t, in float64."""
         angles = self._angles[end].to(t.device)
-        place = t.double().clamp(0.0, 1.0) * len(self.alphas)
-        low = place.floor().long().clamp(max=len(self.alphas) - 1)
-        return torch.lerp(angles[low], angles[low + 1], place - low)
+        position = t.double().clamp(0.0, 1.0) * len(self.alphas)
+        low = position.floor().long().clamp(max=len(self.alphas) - 1)
+        return torch.lerp(angles[low], angles[low + 1], position - low)
 
     def alpha(self, t: Tensor) -> Tensor:
+        """Return the cosine of the angle at t."""
         return self._angle(t, 1).sin().to(t.dtype)
 
     def sigma(self, t: Tensor) -> Tensor:
+        """Return the sine of the angle at t."""
         return self._angle(t, 0).sin().to(t.dtype)
 
     def level(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """Return the t of an angle atan2(sigma, alpha)."""
         angles = self._angles[0].to(alpha.device)
         angle = torch.atan2(sigma.double(), alpha.double()).clamp(max=angles[-1])
         high = torch.searchsorted(angles, angle).clamp(min=1)
@@ -152,6 +171,7 @@ class TablePath:
         return ((high - 1 + share) / len(self.alphas)).to(torch.promote_types(alpha.dtype, sigma.dtype))
 
     def input_scale(self, t: Tensor) -> Tensor:
+        """Return 1."""
         return torch.ones_like(t)
 
 
@@ -159,7 +179,7 @@ PATHS: dict[str, Callable[[], ProbabilityPath]] = {"flow": FlowPath, "cosine": C
 
 
 def expand_level(t: Float[Tensor, b * f], like: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 1 f 1 1"]:
-    """Noise levels (b,) or one per frame (b, t), shaped to broadcast over clips (b, c, t, h, w)."""
+    """Return noise levels (b,), or one per frame (b, t), shaped to broadcast over clips (b, c, t, h, w)."""
     if t.ndim == 0:
         t = t.expand(like.shape[0])
     if t.shape[0] != like.shape[0] or (t.ndim == 2 and t.shape[1] != like.shape[2]) or t.ndim > 2:
@@ -168,13 +188,13 @@ def expand_level(t: Float[Tensor, b * f], like: Float[Tensor, "b c t h w"]) -> F
 
 
 def add_noise(x0: Tensor, eps: Tensor, t: Float[Tensor, b * f], path: ProbabilityPath) -> Tensor:
-    """x_t = alpha(t) x0 + sigma(t) eps."""
+    """Return x_t = alpha(t) x0 + sigma(t) eps."""
     level = expand_level(t, x0)
     return path.alpha(level) * x0 + path.sigma(level) * eps
 
 
 def x0_of_eps(eps: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """(x - sigma eps) / alpha. Raises VidgenError where alpha is 0: x_t is noise alone, and says nothing of x0."""
+    """Return (x - sigma eps) / alpha. Raises VidgenError where alpha is 0: x_t is noise alone."""
     if (alpha == 0).any():
         raise VidgenError(
             "a prediction of epsilon says nothing of x0 where alpha is 0 (t = 1, zero terminal SNR); "
@@ -184,7 +204,7 @@ def x0_of_eps(eps: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
 
 
 def network_input(x0: Tensor, eps: Tensor, t: Float[Tensor, b * f], path: ProbabilityPath) -> Tensor:
-    """x_t as a network is given it: `add_noise` times the path's input scale."""
+    """Return x_t as a network takes it: `add_noise` times the path's input scale."""
     return path.input_scale(expand_level(t, x0)) * add_noise(x0, eps, t, path)
 
 
@@ -239,7 +259,7 @@ def find_prediction_type(name: str) -> PredictionType:
 
 
 def convert_prediction(prediction: Tensor, source: str, target: str, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """A prediction of kind `source` at x_t as one of kind `target`; both of PREDICTION_TYPES.
+    """Return a prediction of kind `source` at x_t as one of kind `target`; both of PREDICTION_TYPES.
 
     Where sigma is 0, x_t says nothing of eps, and only x0 can be asked for; where alpha is 0, see `x0_of_eps`.
     """

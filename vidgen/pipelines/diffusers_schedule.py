@@ -74,13 +74,16 @@ class PublishedSchedule(CallDefaults):
 
     @property
     def path(self) -> str:
+        """Return the name of the path: "table" or "flow"."""
         return "table" if isinstance(self.noise_path, TablePath) else "flow"
 
     @property
     def sampler(self) -> str:
+        """Return the solver of ours that does the same steps."""
         return self.kind.sampler
 
     def make_path(self) -> ProbabilityPath:
+        """Return the path of training and sampling."""
         return self.noise_path
 
     @property
@@ -97,11 +100,11 @@ class SchedulerTimes:
     tokens: int = 0
 
     def for_size(self, tokens: int, frames: int) -> SchedulerTimes:
-        """Those for clips of `frames` latent frames of `tokens` tokens each."""
+        """Return those for clips of `frames` latent frames of `tokens` tokens each."""
         return replace(self, tokens=tokens * frames)
 
     def steps(self, num_inference_steps: int) -> Float[Tensor, " n_plus_1"]:
-        """The scheduler's own levels, noisiest first, and the one that is left in the end; float64.
+        """Return the scheduler's own levels, noisiest first, and the one that is left in the end; float64.
 
         Raises VidgenError for a number of steps that it does not make.
         """
@@ -121,13 +124,16 @@ class SchedulerTimes:
         return current_levels(scheduler, s.kind.scale, s.noise_path)
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the scheduler's class and settings as plain data."""
         scheduler = self.schedule.scheduler
         return {"scheduler": type(scheduler).__name__, **plain_settings(scheduler.config)}
 
 
 def shift_for(scheduler: Any, tokens: int) -> float:
-    """mu, which grows linearly with the tokens of a clip between two lengths; where the scheduler names none, those of
-    the pipeline."""
+    """Return mu, which grows linearly with the tokens of a clip between two lengths.
+
+    Where the scheduler names none, they are those of the pipeline.
+    """
     usual = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.5, "max_shift": 1.15}
     shortest, longest, low, high = (scheduler.config.get(name, value) for name, value in usual.items())
     return low + (high - low) / (longest - shortest) * (tokens - shortest)
@@ -136,7 +142,7 @@ def shift_for(scheduler: Any, tokens: int) -> float:
 def read_schedule(
     folder: Folder, kinds: dict[str, SchedulerKind], defaults: CallDefaults, *, by_length: bool = False
 ) -> PublishedSchedule:
-    """The schedule of a pipeline's folder, of one of the classes `kinds`.
+    """Return the schedule of a pipeline's folder, of one of the classes `kinds`.
 
     Raises VidgenError for another class, and for settings that are not known or not supported.
     """

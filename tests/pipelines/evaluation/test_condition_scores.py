@@ -80,7 +80,7 @@ def test_what_is_kept_scores_as_the_tokenizer_does(pipe, world, name):
     assert np.isfinite(row["rest_psnr"]["mean"]) and row["rest_psnr"]["n"] == 2
 
 
-@pytest.mark.parametrize("name", ["filling", "super_resolution", "colourising", "deblurring"])
+@pytest.mark.parametrize("name", ["filling", "super_resolution", "colorization", "deblurring"])
 def test_restorations_are_held_against_what_was_left(pipe, world, name):
     row = score_condition(pipe, world, name, 2, **FAST)
     assert np.isfinite(row["degraded_psnr"]["mean"]) and np.isfinite(row["rest_psnr"]["mean"])
@@ -143,11 +143,13 @@ def test_unknown_conditions_are_named():
     assert choose_conditions([]) == list(CONDITIONS) and choose_conditions(["image"]) == ["image"]
     with pytest.raises(VidgenError, match="condition 'magic' is unknown; choose of text, image, first_last"):
         choose_conditions(["image", "magic"])
+    with pytest.warns(FutureWarning, match="condition 'colourising' is now called 'colorization'"):
+        assert choose_conditions(["colourising"]) == ["colorization"]
 
 
 def test_the_first_clip_is_shown_with_what_is_given_of_it(pipe, world):
     looks = []
-    for name in ("image", "video_to_video", "colourising"):
+    for name in ("image", "video_to_video", "colorization"):
         score_condition(pipe, world, name, 2, look=lambda *clips: looks.append(clips), **FAST)
     assert len(looks) == 3
     truth, given, made = looks[0]

@@ -25,7 +25,7 @@ Batch = tuple[list[str], list[UInt8[np.ndarray, "T h w 3"]]]  # ids and clips
 def generated_batches(
     pipe: VideoPipeline, world: ShapeWorld, n: int, *, seed: int, batch_size: int, **settings: Any
 ) -> Iterator[Batch]:
-    """Clips of the world's first n prompts; the noise of clip i is that of `score_generation`."""
+    """Yield clips of the world's first n prompts; the noise of clip i is that of `score_generation`."""
     for first in range(0, n, batch_size):
         numbers = range(first, min(first + batch_size, n))
         generators = [sample_generator(seed, i) for i in numbers]
@@ -34,7 +34,7 @@ def generated_batches(
 
 
 def real_batches(world: ShapeWorld, numbers: Sequence[int], batch_size: int) -> Iterator[Batch]:
-    """The world's own clips of these numbers."""
+    """Yield the world's own clips of these numbers."""
     for first in range(0, len(numbers), batch_size):
         some = numbers[first : first + batch_size]
         yield [f"real {i}" for i in some], [world[i].video for i in some]
@@ -43,12 +43,12 @@ def real_batches(world: ShapeWorld, numbers: Sequence[int], batch_size: int) -> 
 def extract_batches(
     extractor: FeatureExtractor, batches: Iterator[Batch], progress: Progress | None = None
 ) -> Features:
-    """Features of clips as they come, by key, a row a clip; nothing else of them is kept."""
+    """Return features of clips as they come, by key, a row a clip; nothing else of them is kept in memory."""
     rows: dict[str, list[torch.Tensor]] = {key: [] for key in extractor.keys}
     done = 0
     for ids, clips in batches:
-        found = extractor(torch.stack([to_tensor(clip) for clip in clips]), ids=ids).features
-        for key, x in found.items():
+        features = extractor(torch.stack([to_tensor(clip) for clip in clips]), ids=ids).features
+        for key, x in features.items():
             rows[key].append(x.flatten(1).cpu())
         done += len(ids)
         if progress is not None:
@@ -57,7 +57,7 @@ def extract_batches(
 
 
 def compare_features(real: Features, generated: Features, *, seed: int = 0) -> list[dict[str, Any]]:
-    """A row for each key that both have: `KernelDistance` as a dict."""
+    """Return a row for each key that both have: `KernelDistance` as a dict."""
     return [
         {"key": key, **asdict(kernel_distance(real[key], generated[key], seed=seed))}
         for key in real
@@ -76,12 +76,20 @@ def score_distance(
     progress: Progress | None = None,
     **settings: Any,
 ) -> list[dict[str, Any]]:
-    """Distance of n generated clips from 2 n of the world's own, which are of other prompts, and floor of these.
+    """Return the distance of n generated clips from 2 n of the world's own, of other prompts, and the floor of these.
 
-    `progress` counts clips, 3 n in all; `settings` go to the pipeline.
+    Args:
+        pipe: The model.
+        extractor: What the distance is in.
+        world: The stream of clips.
+        n: Generated clips.
+        seed: Of their noise.
+        batch_size: Clips at once.
+        progress: Counts clips, 3 n in all.
+        settings: Go to the pipeline's call.
     """
-    made = generated_batches(pipe, world, n, seed=seed, batch_size=batch_size, **settings)
-    generated = extract_batches(extractor, made, progress)
+    batches = generated_batches(pipe, world, n, seed=seed, batch_size=batch_size, **settings)
+    generated = extract_batches(extractor, batches, progress)
     later = None if progress is None else lambda done: progress(n + done)
     real = extract_batches(extractor, real_batches(world, range(n, 3 * n), batch_size), later)
     return compare_features(real, generated, seed=seed)

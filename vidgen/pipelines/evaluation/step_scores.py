@@ -12,7 +12,7 @@ from torch import Tensor
 from vidgen.diffusion.paths import ProbabilityPath
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Denoiser
-from vidgen.pipelines.evaluation.adherence import Asked, score_generation
+from vidgen.pipelines.evaluation.adherence import LabeledPrompt, score_generation
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.samplers.solvers.adaptive import sample_rk45
 from vidgen.samplers.solvers.registry import SAMPLERS
@@ -40,6 +40,8 @@ class Counting:
             self.solver = partial(sample_rk45, rtol=effort.tolerance, atol=effort.tolerance)
 
     def __call__(self, denoise: Denoiser, x: Clip, times: Tensor, path: ProbabilityPath, **streams: Any) -> Clip:
+        """Return the solver's clips, and count."""
+
         def counted(y: Clip, t: Tensor) -> Clip:
             self.evaluations += 1
             return denoise(y, t)
@@ -49,13 +51,16 @@ class Counting:
 
     @property
     def mean(self) -> float:
-        """Evaluations a run."""
+        """The evaluations of a run, in the mean."""
         return self.evaluations / self.runs
 
 
 def plan_efforts(names: Sequence[str], budgets: Sequence[int], tolerances: Sequence[float]) -> list[Effort]:
-    """For each solver the most steps that each budget of evaluations pays for, without repetition; for the adaptive one
-    the tolerances. Raises VidgenError for names that are no solvers, and for budgets and tolerances that are none."""
+    """Return for each solver the most steps that each budget of evaluations pays for, without repetition.
+
+    For the adaptive one it is the tolerances. Raises VidgenError for names that are no solvers, and for budgets and
+    tolerances that are none.
+    """
     if unknown := [name for name in names if name not in SAMPLERS]:
         raise VidgenError(f"sampler {unknown[0]!r} is unknown; choose of {', '.join(SAMPLERS)}")
     if not budgets or min(budgets) < 1:
@@ -73,22 +78,22 @@ def plan_efforts(names: Sequence[str], budgets: Sequence[int], tolerances: Seque
 
 
 def score_efforts(
-    pipe: VideoPipeline, asked: Sequence[Asked], efforts: Sequence[Effort], **settings: Any
+    pipe: VideoPipeline, prompts: Sequence[LabeledPrompt], efforts: Sequence[Effort], **settings: Any
 ) -> Iterator[dict[str, Any]]:
-    """A row an effort, as they are done: `summarize` without its clips, with `sampler`, `steps`, `tolerance` and the
-    measured `evaluations` a clip. All see the same prompts and the same first noise.
+    """Yield a row an effort, as they are done. All see the same prompts and the same first noise.
 
+    It is `summarize` without its clips, with `sampler`, `steps`, `tolerance` and the measured `evaluations` a clip.
     `settings` go to `score_generation`. An adaptive solver goes on for a whole batch until its slowest clip is done,
     and its evaluations are those of the batch.
     """
     for effort in efforts:
         solver = Counting(effort)
-        report = score_generation(pipe, asked, sampler=solver, num_inference_steps=effort.steps, **settings)
-        found = {name: value for name, value in report.items() if name != "clips"}
-        yield {**vars(effort), "evaluations": solver.mean, **found}
+        report = score_generation(pipe, prompts, sampler=solver, num_inference_steps=effort.steps, **settings)
+        scores = {name: value for name, value in report.items() if name != "clips"}
+        yield {**vars(effort), "evaluations": solver.mean, **scores}
 
 
 def cheapest(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The row of fewest evaluations that the best one is not clearly better than: whose interval reaches its share."""
+    """Return the row of fewest evaluations whose interval reaches the share of the best."""
     best = max(row["all"] for row in rows)
     return min((row for row in rows if row["ci"]["all"][1] >= best), key=lambda row: row["evaluations"])
