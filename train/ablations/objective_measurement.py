@@ -55,8 +55,8 @@ def held_out_windows(plan: Plan) -> tuple[list[str], Float[Tensor, "n k 3 T H W"
 def measure_decoding(models: dict[str, Tokenizer], plan: Plan) -> dict[str, Any]:
     """Return PSNR and SSIM, means over files of means over their windows, with 95% intervals over files.
 
-    Every variant has a row for each of its numbers of steps, and each clip's own mean colour one for scale. The gains of
-    `add_gains` are more certain than those intervals.
+    Every variant has a row for each of its numbers of steps, and each clip's own mean colour one for scale. The gains
+    of `add_gains` are more certain than those intervals.
     """
     names, windows = held_out_windows(plan)
     flat = windows.flatten(0, 1)
@@ -109,7 +109,7 @@ def read_labelled(plan: Plan) -> Labelled | None:
 
 
 def draw_world(plan: Plan) -> Labelled:
-    """Return clips of the synthetic world with colour, shape and motion of their object; reported on is its held-out part."""
+    """Return clips of the synthetic world with their object's colour, shape and motion; scored on held-out ones."""
     counts = {"train": plan.shapes, "validation": max(1, plan.shapes // 3), "test": max(1, 2 * plan.shapes // 3)}
     clips, split, objects = [], [], []
     for part, count in counts.items():
@@ -147,7 +147,7 @@ def read_features(model: Tokenizer, clips: Tensor, device: str) -> Iterator[tupl
 
 
 def measure_probes(models: dict[str, Tokenizer], sets: Sequence[Labelled], plan: Plan) -> list[dict[str, Any]]:
-    """Return a row for every variant, task, probe, layer and pool; and for pixels and the majority class, which are baselines."""
+    """Return a row for every variant, task, probe, layer and pool; pixels and the majority class are baselines."""
     rows = []
     for labelled in sets:
         for name, model in models.items():
@@ -191,7 +191,7 @@ def probe(X: np.ndarray, labelled: Labelled, seed: int, probes: dict[str, Probe]
 
 
 def best_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return, of every variant, task and probe, the layer and pool that are best on validation (the first of equals)."""
+    """Return, of every variant, task and probe, the row that is best on validation (the first of equals)."""
     best: dict[tuple[str, str, str], dict[str, Any]] = {}
     for row in rows:
         key = (row["variant"], row["task"], row["kind"])

@@ -36,8 +36,8 @@ def compare_objectives(plan: Plan, say: Say = lambda line: None) -> dict[str, An
     """Train every variant by the plan, measure them, and write `objectives.json` and `objectives.md` into `plan.out`.
 
     Returns {"settings", "machine", "budget", "decoding": {"files", "rows"}, "probes": the best on validation of every
-    variant, task and probe, "sweep": all probes}. A stopped comparison goes on where it was. Raises VidgenError for data
-    that cannot be used, and where `plan.out` holds runs by another plan.
+    variant, task and probe, "sweep": all probes}. A stopped comparison goes on where it was. Raises VidgenError for
+    data that cannot be used, and where `plan.out` holds runs by another plan.
     """
     labelled = read_labelled(plan)  # before the training: quick to fail
     models: dict[str, Tokenizer] = {}
@@ -141,8 +141,8 @@ def to_markdown(report: dict[str, Any]) -> str:
             f"Decoding of {files} held-out files, {s['windows']} windows each; means with 95% intervals over "
             "files, and the PSNR over that of reconstruction, file by file.",
             markdown_table(*decoding_rows(report)),
-            "Accuracy of probes on clips to report on, with 95% intervals. Layer and pool of a variant are those that are "
-            f"best on validation. Classes and clips (to learn from + to report on): {sizes}.",
+            "Accuracy of probes on clips to report on, with 95% intervals. Layer and pool of a variant are those that "
+            f"are best on validation. Classes and clips (to learn from + to report on): {sizes}.",
             markdown_table(*probe_rows(report)),
         ]
     )

@@ -124,8 +124,10 @@ def encoder_of(model: Tokenizer) -> VideoTokenizer:
 
 
 def measure_cost(name: str, model: Tokenizer, plan: Plan) -> dict[str, Any]:
-    """Return parameters of encoder and decoder, the GFLOP of one clip through each (a multiply-add being two FLOPs) and of
-    training on it, taken as three times both, and the seconds that the run's steps took."""
+    """Return parameters of encoder and decoder, GFLOP of one clip, and the seconds that the run's steps took.
+
+    A multiply-add is two FLOPs. Training on a clip is taken as three times encoding and decoding it.
+    """
     video = torch.zeros(1, 3, plan.num_frames, plan.size, plan.size, device=plan.device)
     tokenizer = encoder_of(model)
     encoder = sum(p.numel() for part in (tokenizer.encoder, tokenizer.bottleneck) for p in part.parameters())

@@ -82,7 +82,7 @@ def claim_folder(comparison: Comparison, out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise VidgenError(f"{out}: cannot be made: {error.strerror}; choose another --out") from None
+        raise VidgenError(f"{out}: cannot be created: {error.strerror}; choose another --out") from None
     write_json(claim, {"file": str(comparison.path), "variants": now})
 
 

@@ -29,7 +29,7 @@ def format_interval(mean: float | None, interval: Sequence[float] | None, digits
 
 
 def describe_report(report: dict[str, Any]) -> str:
-    """Return the page of a report: budget, table, how its bits are counted, continuous variants at other rates, and the clips."""
+    """Return the page of a report: budget, table, how bits are counted, continuous variants at other rates, clips."""
     evaluation = report["evaluation"]
     size = "x".join(map(str, evaluation["size"]))
     clips = f"{len(report['held_out'])} held-out clips, first {evaluation['num_frames']} frames at {size}"

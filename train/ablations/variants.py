@@ -49,7 +49,7 @@ class Comparison:
 
 
 def find_comparison(name: str) -> Path:
-    """Return the YAML file of a comparison given by path, or by the name of a shipped one, with or without "compare_"."""
+    """Return the YAML file of a comparison by its path, or by a shipped one's name, with or without "compare_"."""
     for path in (Path(name), RECIPES / f"{name}.yaml", RECIPES / f"{PREFIX}{name}.yaml"):
         if path.is_file():
             return path
@@ -95,7 +95,7 @@ def load_comparison(
 def _variant(
     name: str, written: DictConfig, path: Path, out: str | Path, clips: str | Path | None, overrides: Sequence[str]
 ) -> TokenizerRecipe:
-    """The checked recipe of one variant; of what all share for the name ""."""
+    """Return the checked recipe of one variant; of what all share for the name ""."""
     try:
         recipe = resolve_recipe(OmegaConf.merge({"out": "."}, written), tuple(overrides), path)
     except VidgenError as error:
@@ -148,7 +148,7 @@ def check_model(name: str, recipe: TokenizerRecipe, path: Path) -> None:
 
 
 def choose_variants(comparison: Comparison, only: Sequence[str]) -> list[str]:
-    """Return the names of `only`, in the file's order; all of them for none. VidgenError for a name that is not there."""
+    """Return the names of `only`, in the file's order; all for none. VidgenError for a name that is not there."""
     for name in only:
         if name not in comparison.variants:
             names = ", ".join(comparison.variants)
