@@ -182,6 +182,6 @@ def held_out_records(data: DataConfig, path: Path) -> list[ClipRecord]:
 
 
 def settings_of(config: LoopConfig) -> dict[str, Any]:
-    """Return what a run computes, as JSON would give it back: its recipe without the keys that may differ when it goes on."""
+    """Return a recipe as JSON would give it back, without the keys that may differ when a run goes on."""
     plain = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
     return json.loads(json.dumps({key: value for key, value in plain.items() if key not in FREE_KEYS}))

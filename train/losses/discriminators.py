@@ -50,7 +50,7 @@ class FramePatches(nn.Module):
 
 
 class ClipPatches(nn.Module):
-    """A discriminator of patches of space and time, so of motion too; one frame is a clip: (b, 3, t, h, w) -> logits (b, s, i, j)."""
+    """A discriminator of patches of space and time: (b, 3, t, h, w) -> logits (b, s, i, j). One frame is a clip."""
 
     def __init__(self, width: int, depth: int) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ def hinge_generator(fake: Float[Tensor, "*n"]) -> Float[Tensor, ""]:
 
 
 def r1_penalty(discriminator: nn.Module, real: Float[Tensor, "b c t h w"]) -> Float[Tensor, ""]:
-    """Return the mean over clips of |grad D(x)|^2 at real x (Mescheder et al. 2018, equation 9), in float32; its graph is kept.
+    """Return the mean over clips of |grad D(x)|^2 at real x (Mescheder et al. 2018, eq. 9), in float32, with its graph.
 
     D is the sum of a clip's logits, and the result is divided by their number: so it means the same at every size.
     """
@@ -87,8 +87,10 @@ def r1_penalty(discriminator: nn.Module, real: Float[Tensor, "b c t h w"]) -> Fl
 
 
 class LeCam(nn.Module):
-    """A regulariser that keeps a discriminator's logits near running means of the other kind's (Tseng et al. 2021): with anchors a,
-    mean (D(real) - a_fake)^2 + mean (D(fake) - a_real)^2. The anchors are buffers."""
+    """A regulariser that keeps a discriminator's logits near running means of the other kind's (Tseng et al. 2021).
+
+    With anchors a: mean (D(real) - a_fake)^2 + mean (D(fake) - a_real)^2. The anchors are buffers.
+    """
 
     real: Tensor
     fake: Tensor
@@ -122,7 +124,7 @@ class Balance:
 
 
 def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, layer: list[nn.Parameter]) -> Balance:
-    """Return |grad reconstruction| / (|grad adversarial| + 1e-6) on `layer` (Esser et al. 2021, equation 7), at most 10^4.
+    """Return |grad reconstruction| / (|grad adversarial| + 1e-6) on `layer` (Esser et al. 2021, eq. 7), at most 10^4.
 
     Both losses keep their graphs.
     """

@@ -23,7 +23,7 @@ VGG16_SHAPES = {
 
 
 def read_vgg16(path: Path) -> dict[str, Tensor]:
-    """Return the convolutions of a state dict of torchvision's VGG-16, by name; VidgenError if the file is something else."""
+    """Return the convolutions of torchvision's VGG-16 by name. Raises VidgenError if the file is something else."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         weights = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}

@@ -35,17 +35,17 @@ def gradient_l1(x: Float[Tensor, "b c t h w"], y: Float[Tensor, "b c t h w"]) ->
 
 
 def charbonnier(x: Float[Tensor, "b c t h w"], y: Float[Tensor, "b c t h w"]) -> Float[Tensor, ""]:
-    """Return the mean of sqrt(e^2 + eps^2) - eps, eps = 0.001: the absolute error, smooth at zero (Charbonnier et al. 1994)."""
+    """Return the mean of sqrt(e^2 + eps^2) - eps, eps = 0.001: |e|, smooth at zero (Charbonnier et al. 1994)."""
     return ((x - y).square() + CHARBONNIER_EPS**2).sqrt().mean() - CHARBONNIER_EPS
 
 
 def ssim_scales(side: int) -> int:
-    """Return how many of MS-SSIM's five scales have room for the window, for frames whose shorter side is `side` pixels."""
+    """Return how many of MS-SSIM's five scales hold the window, for frames whose shorter side is `side` pixels."""
     return sum(side >> k >= SSIM_WINDOW for k in range(len(MS_SSIM_WEIGHTS)))
 
 
 def lift(similarity: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """Return what is above 0.05 as it is; below, the exponential that goes on from there at the same slope, so above 0 everywhere.
+    """Return values above 0.05 as they are, and others by the exponential that goes on at the same slope, so above 0.
 
     Structure can be opposed, and what is below 0 has no power, at 0 an infinite slope, and clamped none.
     """

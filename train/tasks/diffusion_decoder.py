@@ -88,8 +88,10 @@ class DiffusionTokenizerTask(Task):
         clean_first: Bool[Tensor, " b"],
         generator: torch.Generator,
     ) -> Float[Tensor, " b"]:
-        """Return the mean squared error of the prediction, one value a clip, over the pixels that the clip has: neither what was
-        repeated to fill patches counts, nor a first frame of a clip `clean_first`."""
+        """Return the mean squared error of the prediction, one value a clip, over the pixels that the clip has.
+
+        Neither what was repeated to fill patches counts, nor the first frame of a clip that is `clean_first`.
+        """
         model, x0 = self.model, self.model.patches(video)
         eps = draw_normal(x0.shape, generator).to(x0)
         levels = t[:, None].repeat(1, x0.shape[2])
@@ -104,8 +106,10 @@ class DiffusionTokenizerTask(Task):
         return (error.square().mean(dim=(1, 3, 4)) * counted).sum(1) / counted.sum(1)
 
     def validate(self) -> Metrics:
-        """Return, of held-out clips, the loss at fixed, equally probable levels with fixed noise, its mean, and the PSNR (dB)
-        of clips decoded from the posterior's mode in the config's number of steps."""
+        """Return the loss of held-out clips at fixed, equally probable levels with fixed noise, its mean, and the PSNR.
+
+        The PSNR (dB) is that of clips decoded from the posterior's mode in the config's number of steps.
+        """
         recipe, config = self.recipe, self.model.config
         levels = config.time.stratified(recipe.validation_levels).tolist() if recipe.objective == "denoising" else [1.0]
         losses: dict[float, list[Tensor]] = {level: [] for level in levels}
@@ -124,7 +128,7 @@ class DiffusionTokenizerTask(Task):
         return {"loss": sum(metrics.values()) / len(metrics), "psnr": sum(scores) / len(scores), **metrics}
 
     def export(self, folder: Path) -> None:
-        """Write the whole tokenizer, with latent statistics; the condition of the denoiser does not change with them."""
+        """Write the tokenizer, with latent statistics; the condition of the denoiser does not change with them."""
         clips = clip_batches(self.held_out, STATISTICS_CLIPS, self.recipe.batch_size)
         measure_latents(self.model.tokenizer, clips, self.recipe.seed)
         self.model.save_pretrained(folder, dtype=torch.bfloat16 if self.recipe.autocast == "bfloat16" else None)

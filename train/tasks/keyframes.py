@@ -81,7 +81,7 @@ class KeyframeTask(Task):
         return total, metrics
 
     def bottleneck_weight(self, name: str) -> float:
-        """Return the weight of "motion_NAME" or "key_NAME": the recipe's by that name, or the bottleneck's usual one."""
+        """Return the weight of "motion_NAME" or "key_NAME": the recipe's by that name, or the usual one."""
         part, _, loss = name.partition("_")
         config, weights = self.model.config, self.recipe.loss
         usual = QUANTIZER_WEIGHTS.get(config.bottleneck if part == "motion" else config.key.bottleneck, {})

@@ -41,7 +41,7 @@ def build_tokenizer(recipe: TokenizerRecipe) -> VideoTokenizer:
 
 
 def change_preset(preset: str, changes: dict[str, Any], key: str) -> TokenizerConfig:
-    """Return the config of a preset with the `changes` of a recipe's `key`. VidgenError for names that are not there."""
+    """Return the config of a preset with the `changes` of a recipe's `key`. VidgenError for an unknown name."""
     if preset not in PRESETS:
         raise VidgenError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}")
     fields = {f.name for f in dataclasses.fields(PRESETS[preset])}
@@ -98,7 +98,7 @@ class TokenizerTask(Task):
         self.gather = collate
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, Metrics]:
-        """Return the sum of losses: reconstruction, the bottleneck's losses, and the adversarial one once it has started."""
+        """Return the sum of the reconstruction loss, the bottleneck's, and the adversarial one once it has started."""
         video = batch["video"].to(self.recipe.device)
         if self.recipe.part == "decoder":
             self.model.bottleneck.eval()  # a codebook that moved would change the latents
@@ -134,7 +134,7 @@ class TokenizerTask(Task):
         return latents + noise.to(latents)
 
     def bottleneck_weight(self, name: str, losses: dict[str, Tensor]) -> float:
-        """Return the weight of one of the bottleneck's losses. VidgenError if the recipe names one that is not there."""
+        """Return the weight of one of the bottleneck's losses. VidgenError if the recipe names another."""
         weights = self.recipe.loss
         if unknown := sorted(set(weights.bottleneck_parts) - set(losses)):
             raise VidgenError(

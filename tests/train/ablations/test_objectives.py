@@ -145,8 +145,6 @@ def test_the_command_writes_tables_and_goes_on(plan, capsys):
     before = {p: p.stat().st_mtime_ns for p in plan.out.glob("*/final/*.safetensors")}
     finals = [train_variant(make_recipe(name, same_plan)) for name in OBJECTIVE_VARIANTS]
     assert finals == [plan.out / name / "final" for name in OBJECTIVE_VARIANTS]
-        plan.out / name / "final" for name in OBJECTIVE_VARIANTS
-    ]
     assert len(before) == 3 and all(p.stat().st_mtime_ns == time for p, time in before.items())  # not trained again
     assert dispatch([*words, "--steps", "3"]) == 2 and "with another" in capsys.readouterr().err
     assert dispatch([*words[:2], str(plan.clips / "none")]) == 2
