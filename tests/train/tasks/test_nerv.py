@@ -62,12 +62,8 @@ def test_a_single_frame_and_bfloat16(frames: np.ndarray) -> None:
 def test_the_rate_warms_up_and_falls_to_nothing() -> None:
     rates = [warmup_cosine(step, peak=1.0, warmup=round(WARMUP * 100), steps=100) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * k for k in range(1, 11)]) and max(rates) == 1.0
-    assert (
-        rates[10:] == sorted(rates[10:], reverse=True)
-        and rates[-1] < 1e-3
-       
+    assert rates[10:] == sorted(rates[10:], reverse=True) and rates[-1] < 1e-3
     assert warmup_cosine(0, peak=1.0, warmup=1, steps=1) == 1.0
-    )
 
 
 def test_what_breaks_down_is_said(frames: np.ndarray) -> None:
