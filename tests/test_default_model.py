@@ -8,10 +8,10 @@ import torch
 
 import vidgen
 from vidgen.checkpoints.hub import SHIPPED
+from vidgen.data.frames import to_tensor
 from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig, check
 from vidgen.metrics import psnr
 from vidgen.pipelines.evaluation.adherence import held_out_prompts, held_out_world, score_generation
-from vidgen.train.data.sources import to_float
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_weights_are_small_and_bfloat16():
 def test_reconstructions_of_the_world(pipe):
     world = ShapeWorld(ShapeWorldConfig(split="held_out"))
     clips = [world[i] for i in range(8)]
-    video = torch.stack([to_float(clip.video) for clip in clips])
+    video = torch.stack([to_tensor(clip.video) for clip in clips])
     decoded = pipe.vae(video).clamp(-1.0, 1.0)
     assert psnr(decoded, video).mean() > 29.0
     results = [check(x, clip.labels) for x, clip in zip(decoded, clips, strict=True)]
@@ -42,7 +42,7 @@ def test_reconstructions_of_the_world(pipe):
 
 def test_latents_are_normalised(pipe):
     world = ShapeWorld(ShapeWorldConfig(split="held_out"))
-    latents = pipe.vae.encode(torch.stack([to_float(world[i].video) for i in range(32)])).latents
+    latents = pipe.vae.encode(torch.stack([to_tensor(world[i].video) for i in range(32)])).latents
     assert abs(latents.mean()) < 0.3 and 0.5 < latents.std() < 1.5
 
 

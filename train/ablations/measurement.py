@@ -1,4 +1,4 @@
-"""Measuring one trained variant on held-out clips: fidelity, rates, use of the codebook, and what it took."""
+"""Measurements of one trained variant on held-out clips: fidelity, rates, use of the codebook, and what it took."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from vidgen.tokenizers.evaluation.rate_distortion import Sweep
 from vidgen.tokenizers.evaluation.reconstruction import evaluate
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.train.ablations.variants import EvaluationConfig
-from vidgen.train.config import TokenizerRecipe
+from vidgen.train.config import LoopConfig, TokenizerRecipe
 
-Said = Callable[[str], None]
+Say = Callable[[str], None]  # hears of what is being done
 
 
 @torch.no_grad()
 def measure_variant(
-    recipe: TokenizerRecipe, records: Sequence[ClipRecord], evaluation: EvaluationConfig, say: Said
+    recipe: TokenizerRecipe, records: Sequence[ClipRecord], evaluation: EvaluationConfig, say: Say
 ) -> dict[str, Any]:
-    """The row of one trained variant: fidelity with intervals, points of rate and distortion, usage, and its cost."""
+    """Return one trained variant's row: fidelity with intervals, points of rate and distortion, usage, and its cost."""
     # In float32 whatever it was trained in: a comparison should not depend on how a machine rounds.
     tokenizer = load_tokenizer(str(Path(recipe.out) / "final"), device=recipe.device, dtype=torch.float32)
     lpips, network = find_lpips(recipe.device)
@@ -57,8 +57,8 @@ def measure_variant(
 
 
 def summarize_points(clips: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Means over clips at each operating point, with "ci" of "psnr" and "ssim"; None where a clip has no value."""
-    found = []
+    """Return means over clips at each operating point, "psnr" and "ssim" with "ci"; None where a clip has no value."""
+    rows = []
     for points in zip(*(clip["points"] for clip in clips), strict=True):
         row: dict[str, Any] = {"name": points[0]["name"], "ci": {}}
         for key in ("raw_bpp", "entropy_bpp", "coded_bpp", "psnr", "ssim"):
@@ -67,12 +67,12 @@ def summarize_points(clips: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             row[key] = None if mean is None else mean.mean
             if key in ("psnr", "ssim"):
                 row["ci"][key] = list(mean.interval) if mean is not None and mean.interval else None
-        found.append(row)
-    return found
+        rows.append(row)
+    return rows
 
 
 def count_parameters(tokenizer: VideoTokenizer) -> dict[str, int]:
-    """Numbers in the weights of each part, and in all; learned codebooks are counted, though they are buffers."""
+    """Return numbers of weights of each part, and in all; learned codebooks count, though they are buffers."""
 
     def numbers(module: nn.Module) -> int:
         books = [buffer for name, buffer in module.named_buffers() if name.split(".")[-1] == "vectors"]
@@ -82,11 +82,15 @@ def count_parameters(tokenizer: VideoTokenizer) -> dict[str, int]:
     return {**parts, "total": sum(parts.values())}
 
 
-def training_cost(recipe: TokenizerRecipe) -> dict[str, Any]:
-    """What the training took: "seconds" are the mean of the steps that the log has, times their number, so neither
-    validation nor a pause between two commands counts; None where nothing was logged."""
+def training_cost(recipe: LoopConfig) -> dict[str, Any]:
+    """Return what the training took: steps, clips, seconds and rollbacks.
+
+    "seconds" are the mean of the steps that the log has, times their number, so neither validation nor a pause between
+    two commands counts; None where nothing was logged.
+    """
     seconds: dict[int, float] = {}
-    rollbacks, log = 0, Path(recipe.out) / "metrics.jsonl"
+    rollbacks = 0
+    log = Path(recipe.out) / "metrics.jsonl"
     for line in log.read_text(encoding="utf-8").splitlines() if log.is_file() else []:
         try:
             row = json.loads(line)

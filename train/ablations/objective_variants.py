@@ -1,14 +1,14 @@
-"""The arms of the comparison: one encoder, the same clips in the same order, three objectives; and what each costs."""
+"""Variants of the ablation of objectives: one encoder, the same clips in the same order; and what each one costs."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from vidgen.data.frames import latent_frames
@@ -16,11 +16,9 @@ from vidgen.pipelines.loading import load_tokenizer
 from vidgen.samplers.solvers import SAMPLERS
 from vidgen.tokenizers.diffusion_decoder.model import DiffusionTokenizer
 from vidgen.tokenizers.model import VideoTokenizer
+from vidgen.train.ablations.measurement import training_cost
 from vidgen.train.config import LoopConfig, SourceConfig
 from vidgen.train.config.files import load_recipe
-from vidgen.train.runtime.checkpoints import checkpoint_steps
-from vidgen.train.runtime.loop import train
-from vidgen.train.runtime.runs import open_run
 from vidgen.train.tasks.tokenizer import build_tokenizer
 
 Tokenizer = VideoTokenizer | DiffusionTokenizer
@@ -28,7 +26,7 @@ Tokenizer = VideoTokenizer | DiffusionTokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What all arms share. `clips` to train on, every `hold_out`-th file kept for decoding; `out` holds the runs.
+    """What all variants share. `clips` to train on, every `hold_out`-th file kept for decoding; `out` holds the runs.
 
     `labelled`, a manifest or folder with labels, is probed at `fps` (None: the clips' own); of the synthetic world
     `shapes` clips are learned from, a third as many choose, and two thirds as many are reported on. Decoding is
@@ -58,7 +56,7 @@ class Plan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arm:
+class ObjectiveVariant:
     """One objective: the recipe that trains it, and at how many steps its decoder is measured (1: in one go)."""
 
     recipe: str
@@ -67,19 +65,21 @@ class Arm:
 
 
 # Regression has the networks of denoising and the objective of reconstruction: it tells the two apart.
-ARMS: dict[str, Arm] = {
-    "reconstruction": Arm(recipe="tokenizer_natural", about="convolutional decoder, squared error of pixels"),
-    "regression": Arm(
+OBJECTIVE_VARIANTS: dict[str, ObjectiveVariant] = {
+    "reconstruction": ObjectiveVariant(
+        recipe="tokenizer_natural", about="convolutional decoder, squared error of pixels"
+    ),
+    "regression": ObjectiveVariant(
         recipe="diffusion_tokenizer", about="the denoiser's network at pure noise alone, squared error of pixels"
     ),
-    "denoising": Arm(
+    "denoising": ObjectiveVariant(
         recipe="diffusion_tokenizer", about="denoiser at all noise levels, squared error", decode_steps=(1, 2, 4, 8, 16)
     ),
 }
 
 
 def make_recipe(name: str, plan: Plan) -> LoopConfig:
-    """The recipe of an arm: what is not the objective is the same for all of them."""
+    """Return the recipe of a variant: what is not the objective is the same for all of them."""
     settings = [
         f"preset={plan.preset}",
         f"steps={plan.steps}",
@@ -102,7 +102,7 @@ def make_recipe(name: str, plan: Plan) -> LoopConfig:
         shape = {"width": plan.width, "depth": plan.depth, "head_dim": plan.head_dim, "hold_first": 0.0}
         settings += [f"model.{key}={value}" for key, value in shape.items()]
         settings += [f"objective={name}", f"bottleneck={plan.bottleneck}"]
-    recipe = load_recipe(ARMS[name].recipe, settings)
+    recipe = load_recipe(OBJECTIVE_VARIANTS[name].recipe, settings)
     # Not as text: a path may hold what means something in YAML.
     recipe.out = str(plan.out / name)
     recipe.data.sources = [
@@ -111,88 +111,69 @@ def make_recipe(name: str, plan: Plan) -> LoopConfig:
     return recipe
 
 
-def train_arm(name: str, plan: Plan) -> Path:
-    """The folder of the arm's trained tokenizer; what is trained already is not trained again."""
-    recipe = make_recipe(name, plan)
-    final = open_run(recipe) / "final"
-    if checkpoint_steps(Path(recipe.out))[-1:] == [plan.steps] and final.is_dir():
-        return final
-    return train(recipe)
-
-
-def load_arm(name: str, folder: Path, device: str) -> Tokenizer:
-    """A trained arm in float32, whatever its weights were stored in."""
+def load_variant(name: str, folder: Path, device: str) -> Tokenizer:
+    """Return a trained variant in float32, whatever its weights were stored in."""
     if name == "reconstruction":
         return load_tokenizer(str(folder), device=device, dtype=torch.float32)
     return DiffusionTokenizer.from_pretrained(folder, device=device, dtype=torch.float32)
 
 
 def encoder_of(model: Tokenizer) -> VideoTokenizer:
-    """The part of a model that encodes."""
+    """Return the part of a model that encodes."""
     return model.tokenizer if isinstance(model, DiffusionTokenizer) else model
 
 
 def measure_cost(name: str, model: Tokenizer, plan: Plan) -> dict[str, Any]:
-    """Parameters of encoder and decoder, operations (GFLOP, a multiplication and an addition being two) of one clip
-    through each, and of training on it, taken as three times both; seconds that the run's steps took."""
+    """Return parameters of encoder and decoder, GFLOP of one clip, and the seconds that the run's steps took.
+
+    A multiply-add is two FLOPs. Training on a clip is taken as three times encoding and decoding it.
+    """
     video = torch.zeros(1, 3, plan.num_frames, plan.size, plan.size, device=plan.device)
-    inner = encoder_of(model)
-    front = sum(count_parameters(part) for part in (inner.encoder, inner.bottleneck))
+    tokenizer = encoder_of(model)
+    encoder = sum(p.numel() for part in (tokenizer.encoder, tokenizer.bottleneck) for p in part.parameters())
     encoded = model.encode(video)
     if isinstance(model, DiffusionTokenizer):
         model.denoiser.set_attention("plain")  # of which every product is counted
         frames = latent_frames(plan.num_frames, model.config.patch_t)
         x = model.patches(video)[:, :, :frames]
-        decode = count_operations(lambda: model.predict(x, torch.ones(1, device=plan.device), encoded.latents))
+        decode = count_gflops(lambda: model.predict(x, torch.ones(1, device=plan.device), encoded.latents))
         model.denoiser.set_attention("auto")
     else:
-        decode = count_operations(lambda: model.decode(encoded))
-    encode = count_operations(lambda: model.encode(video))
+        decode = count_gflops(lambda: model.decode(encoded))
+    encode = count_gflops(lambda: model.encode(video))
     return {
-        "arm": name,
-        "about": ARMS[name].about,
-        "encoder_parameters": front,
-        "decoder_parameters": count_parameters(model) - front,
+        "variant": name,
+        "arm": name,  # what the key was called
+        "about": OBJECTIVE_VARIANTS[name].about,
+        "encoder_parameters": encoder,
+        "decoder_parameters": sum(p.numel() for p in model.parameters()) - encoder,
         "encode_gflop": round(encode, 3),
         "decode_gflop_a_step": round(decode, 3),
         "train_gflop_a_clip": round(3 * (encode + decode), 3),
         "clips_seen": plan.steps * plan.batch_size,
-        "seconds": seconds_of(plan.out / name, plan),
+        "seconds": training_cost(make_recipe(name, plan))["seconds"],
     }
 
 
-def count_parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def count_operations(run: Any) -> float:
-    """GFLOP of convolutions and matrix products in a forward pass."""
+def count_gflops(run: Callable[[], object]) -> float:
+    """Return the GFLOP of convolutions and matrix products in a forward pass."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         run()
     return counter.get_total_flops() / 1e9
 
 
-def seconds_of(run: Path, plan: Plan) -> float | None:
-    """Seconds of all training steps, by the rates in the log (a run that was stopped has several starts)."""
-    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    rates = [row["clips_per_s"] for row in map(json.loads, lines) if "clips_per_s" in row]
-    if not rates:
-        return None
-    return round(plan.steps * plan.batch_size * sum(1.0 / rate for rate in rates) / len(rates), 1)
-
-
-def random_arm(plan: Plan) -> Tokenizer:
-    """The encoder as every arm has it before its first step."""
+def random_variant(plan: Plan) -> Tokenizer:
+    """Return the encoder as every variant has it before its first step."""
     recipe = make_recipe("reconstruction", plan)
     return build_tokenizer(recipe).to(plan.device).eval().requires_grad_(False)
 
 
-def decode_arm(model: Tokenizer, video: Tensor, steps: int, seed: int) -> Tensor:
-    """Clips through an arm and back, in [-1, 1]."""
+def decode_clips(model: Tokenizer, video: Tensor, steps: int, seed: int) -> Tensor:
+    """Return clips through a model and back, in [-1, 1]."""
     with torch.no_grad():
         encoded = model.encode(video)
         if isinstance(model, DiffusionTokenizer):
-            out = model.decode(encoded, SAMPLERS["euler"], seed=seed, num_inference_steps=steps)
+            decoded = model.decode(encoded, SAMPLERS["euler"], seed=seed, num_inference_steps=steps)
         else:
-            out = model.decode(encoded)
-    return out.float().clamp(-1.0, 1.0)
+            decoded = model.decode(encoded)
+    return decoded.float().clamp(-1.0, 1.0)

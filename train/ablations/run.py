@@ -1,4 +1,4 @@
-"""Running a comparison: every variant trained, then measured; what is finished is kept, what was stopped goes on."""
+"""Ablations: every variant is trained, then measured; what is finished is kept, what was stopped goes on."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from vidgen.data.manifests import ClipRecord
 from vidgen.errors import VidgenError
 from vidgen.metrics.intervals import METHOD
 from vidgen.tokenizers.evaluation.rate_distortion import RATES
-from vidgen.train.ablations.measurement import Said, measure_variant
-from vidgen.train.ablations.table import write_table
+from vidgen.train.ablations.measurement import Say, measure_variant
+from vidgen.train.ablations.table import describe_report
 from vidgen.train.ablations.variants import (
     Comparison,
     EvaluationConfig,
@@ -33,9 +33,9 @@ CLAIM, RESULTS, TABLE, ROW = "comparison.json", "results.json", "table.md", "res
 
 
 def compare(
-    comparison: Comparison, out: Path, *, only: Sequence[str] = (), say: Said = lambda line: None
+    comparison: Comparison, out: Path, *, only: Sequence[str] = (), say: Say = lambda line: None
 ) -> dict[str, Any]:
-    """Trains and measures the variants (of `only`, or all), and writes results.json and table.md to `out`.
+    """Train and measure the variants (of `only`, or all), and write results.json and table.md to `out`.
 
     They are written again after each variant, and hold all that `out` has finished. A variant whose run ends in an
     error is named under "failed", and the others go on. Returns what results.json holds. Raises VidgenError for an
@@ -48,24 +48,25 @@ def compare(
     claim_folder(comparison, out)
     failed: list[dict[str, str]] = []
     for number, name in enumerate(chosen):
-        said = f"{name} ({number + 1} of {len(chosen)})"
+        title = f"{name} ({number + 1} of {len(chosen)})"
         try:
-            finish_variant(comparison, name, records, lambda line, said=said: say(f"{said}: {line}"))
+            finish_variant(comparison, name, records, lambda line, title=title: say(f"{title}: {line}"))
         except VidgenError as error:
             failed.append({"name": name, "reason": str(error)})
-            say(f"{said}: left out: {error}")
+            say(f"{title}: left out: {error}")
         report = gather_report(comparison, records, failed)
         if report["variants"]:
             write_json(out / RESULTS, report)
-            write_table(report, out / TABLE)
+            write_text(out / TABLE, describe_report(report))
     if not report["variants"]:
         raise VidgenError(f"{out}: no variant came through; {failed[0]['name']}: {failed[0]['reason']}")
     return report
 
 
 def claim_folder(comparison: Comparison, out: Path) -> None:
-    """Makes `out` the folder of this comparison, or finds that it is. VidgenError if it holds anything else."""
-    claim, recorded = out / CLAIM, None
+    """Make `out` the folder of this comparison, or find that it is. VidgenError if it holds anything else."""
+    claim = out / CLAIM
+    recorded = None
     if out.exists() and not out.is_dir():
         raise VidgenError(f"{out}: is a file; name a folder for the runs with --out")
     if claim.is_file():
@@ -81,12 +82,12 @@ def claim_folder(comparison: Comparison, out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise VidgenError(f"{out}: cannot be made: {error.strerror}; choose another --out") from None
+        raise VidgenError(f"{out}: cannot be created: {error.strerror}; choose another --out") from None
     write_json(claim, {"file": str(comparison.path), "variants": now})
 
 
 def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """How the recorded variants differ from those of now, in words; new variants are no difference."""
+    """Return how the recorded variants differ from those of now, in words; new variants are no difference."""
     for name, settings in before.items():
         if name not in now:
             return f"this one has no variant {name!r}"
@@ -96,7 +97,7 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
 
 
 def made_with(recipe: LoopConfig, evaluation: EvaluationConfig, records: Sequence[ClipRecord]) -> dict[str, Any]:
-    """All that a variant's result depends on, as JSON would give it back."""
+    """Return all that a variant's result depends on, as JSON would give it back."""
     settings = {"size": list(evaluation.size), "num_frames": evaluation.num_frames, "steps": list(evaluation.steps)}
     return {
         "recipe": settings_of(recipe),
@@ -105,40 +106,43 @@ def made_with(recipe: LoopConfig, evaluation: EvaluationConfig, records: Sequenc
     }
 
 
-def finish_variant(comparison: Comparison, name: str, records: Sequence[ClipRecord], say: Said) -> None:
-    """Trains and measures one variant, or what of that is not done yet, and writes its result into its run."""
+def finish_variant(comparison: Comparison, name: str, records: Sequence[ClipRecord], say: Say) -> None:
+    """Train and measure one variant, or what of that is not done yet, and write its result into its run."""
     recipe, evaluation = comparison.variants[name], comparison.evaluation
-    run, source = Path(recipe.out), made_with(recipe, evaluation, records)
+    run = Path(recipe.out)
+    source = made_with(recipe, evaluation, records)
     if read_plain(run / ROW).get("made_with") == source:
         say("there already")
         return
-    if not is_trained(recipe):
-        steps = checkpoint_steps(run)
-        say(f"training {recipe.steps} steps" + (f", from step {steps[-1]} on" if steps else ""))
-        try:
-            train(recipe)
-        except KeyboardInterrupt:
-            steps = checkpoint_steps(run)
-            saved = f"{run / f'checkpoint-{steps[-1]}'} is saved" if steps else f"before a checkpoint of {name}"
-            raise KeyboardInterrupt(f"interrupted; {saved}: the same command goes on from there") from None
+    train_variant(recipe, say)
     say(f"measuring on {len(records)} held-out clips")
     row = measure_variant(recipe, records, evaluation, say)
     write_json(run / ROW, {"name": name, **row, "made_with": source})
 
 
-def is_trained(recipe: LoopConfig) -> bool:
-    """Whether the run has made its last step and its final model. VidgenError if it is a run of another recipe."""
+def train_variant(recipe: LoopConfig, say: Say = lambda line: None) -> Path:
+    """Train a variant, or what of that is not done yet, and return the folder of its final model.
+
+    Raises VidgenError if its folder holds a run of another recipe. An interrupt says where the run can go on.
+    """
     run = Path(recipe.out)
-    if checkpoint_steps(run)[-1:] != [recipe.steps] or not (run / "final" / "config.json").is_file():
-        return False
-    open_run(recipe)
-    return True
+    if checkpoint_steps(run)[-1:] == [recipe.steps] and (run / "final" / "config.json").is_file():
+        open_run(recipe)
+        return run / "final"
+    steps = checkpoint_steps(run)
+    say(f"training {recipe.steps} steps" + (f", from step {steps[-1]} on" if steps else ""))
+    try:
+        return train(recipe)
+    except KeyboardInterrupt:
+        steps = checkpoint_steps(run)
+        where = f"{run / f'checkpoint-{steps[-1]}'} is saved" if steps else f"before a checkpoint of {run.name}"
+        raise KeyboardInterrupt(f"interrupted; {where}: the same command goes on from there") from None
 
 
 def gather_report(
     comparison: Comparison, records: Sequence[ClipRecord], failed: Sequence[dict[str, str]]
 ) -> dict[str, Any]:
-    """All results that the runs of this comparison have, as they stand, with what they have in common."""
+    """Return all results that the runs of this comparison have, as they stand, with what they have in common."""
     recipe, evaluation = comparison.recipe, comparison.evaluation
     rows = []
     for own in comparison.variants.values():
@@ -168,15 +172,20 @@ def gather_report(
 
 
 def read_plain(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`; {} where there is none, or not a whole one."""
+    """Return the JSON object in `path`; {} where there is none, or not a whole one."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """All or nothing."""
-    with atomic_write(path) as aside:
-        aside.write_text(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    """Write a JSON object, all or nothing."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, all or nothing."""
+    with atomic_write(path) as target:
+        target.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A comparison file: a recipe with named variants of it, which train for one budget, and how they are measured."""
+"""Files of ablations: a recipe with named variants of it, which train for one budget, and how they are measured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from vidgen.data.manifests import ClipRecord
 from vidgen.errors import VidgenError
 from vidgen.train.config import DataConfig, LoopConfig, TokenizerRecipe
-from vidgen.train.config.files import RECIPES, explained, read_recipe, resolve_recipe
+from vidgen.train.config.files import RECIPES, explain_errors, read_recipe, resolve_recipe
 from vidgen.train.data.sources import source_records
 from vidgen.train.runtime.runs import FREE_KEYS
 from vidgen.train.tasks.tokenizer import build_tokenizer
@@ -49,18 +49,18 @@ class Comparison:
 
 
 def find_comparison(name: str) -> Path:
-    """The YAML file of a comparison given by path, or by the name of a shipped one, with or without "compare_"."""
+    """Return the YAML file of a comparison by its path, or by a shipped one's name, with or without "compare_"."""
     for path in (Path(name), RECIPES / f"{name}.yaml", RECIPES / f"{PREFIX}{name}.yaml"):
         if path.is_file():
             return path
-    known = ", ".join(sorted(p.stem for p in RECIPES.glob(f"{PREFIX}*.yaml")))
-    raise VidgenError(f"comparison {name!r} is neither a file nor a shipped comparison; shipped: {known}")
+    names = ", ".join(sorted(p.stem for p in RECIPES.glob(f"{PREFIX}*.yaml")))
+    raise VidgenError(f"comparison {name!r} is neither a file nor a shipped comparison; shipped: {names}")
 
 
 def load_comparison(
     name: str, out: str | Path, *, clips: str | Path | None = None, overrides: Sequence[str] = ()
 ) -> Comparison:
-    """The comparison `name`, each variant's run in a folder of its own below `out`.
+    """Return the comparison `name`, each variant's run in a folder of its own below `out`.
 
     clips: a folder or manifest in place of the file's own, all of it but what is held out. overrides: `key=value`, for
     every variant. The file is a recipe with two keys more: `variants` {name: changes to the recipe} and `evaluation`.
@@ -68,7 +68,7 @@ def load_comparison(
     budget.
     """
     path = find_comparison(name)
-    with explained(path):
+    with explain_errors(path):
         written = read_recipe(path)
         if not isinstance(written, DictConfig) or not isinstance(written.get("variants"), DictConfig):
             raise VidgenError(f"{path}: no comparison: it needs `variants`, each a name with changes to the recipe")
@@ -85,7 +85,7 @@ def load_comparison(
             raise VidgenError(f"{path}: variant {label!r}: a name has letters, digits and . + - _ only")
         if change is not None and not isinstance(change, DictConfig):
             raise VidgenError(f"{path}: variant {label!r} is {change!r}; give it keys of the recipe, as model: {{...}}")
-        with explained(path):
+        with explain_errors(path):
             own = OmegaConf.merge(written, change or {})
         variants[str(label)] = _variant(str(label), own, path, out, clips, overrides)
         check_budget(str(label), variants[str(label)], recipe, path)
@@ -95,7 +95,7 @@ def load_comparison(
 def _variant(
     name: str, written: DictConfig, path: Path, out: str | Path, clips: str | Path | None, overrides: Sequence[str]
 ) -> TokenizerRecipe:
-    """The checked recipe of one variant; of what all share for the name ""."""
+    """Return the checked recipe of one variant; of what all share for the name ""."""
     try:
         recipe = resolve_recipe(OmegaConf.merge({"out": "."}, written), tuple(overrides), path)
     except VidgenError as error:
@@ -109,18 +109,18 @@ def _variant(
 
 
 def with_clips(data: DataConfig, clips: str | Path, path: Path) -> DataConfig:
-    """The data with its files from `clips`, all of them. VidgenError where it has none from files."""
+    """Return the data with its files from `clips`, all of them. VidgenError where it has none from files."""
     if not any(source.kind == "clips" for source in data.sources):
         raise VidgenError(f"{path}: no source of kind 'clips' that --clips {clips} could stand in for")
-    taken = [
+    sources = [
         dataclasses.replace(source, path=str(clips), include=[]) if source.kind == "clips" else source
         for source in data.sources
     ]
-    return dataclasses.replace(data, sources=taken)
+    return dataclasses.replace(data, sources=sources)
 
 
 def check_evaluation(evaluation: EvaluationConfig, path: Path) -> None:
-    """Raises VidgenError for settings that measure nothing."""
+    """Raise VidgenError for settings that measure nothing."""
     if evaluation.num_frames < 1 or min(evaluation.size) < 1:
         size = "x".join(map(str, evaluation.size))
         raise VidgenError(f"{path}: evaluation of {evaluation.num_frames} frames of {size}; give 1 or more of each")
@@ -132,7 +132,7 @@ def check_evaluation(evaluation: EvaluationConfig, path: Path) -> None:
 
 
 def check_budget(name: str, variant: LoopConfig, recipe: LoopConfig, path: Path) -> None:
-    """Raises VidgenError where a variant would train on another budget than the rest."""
+    """Raise VidgenError where a variant would train on another budget than the rest."""
     if changed := [key for key in BUDGET if getattr(variant, key) != getattr(recipe, key)]:
         raise VidgenError(
             f"{path}: variant {name!r} changes {changed[0]}, which is the same for all: set it outside of `variants`"
@@ -140,7 +140,7 @@ def check_budget(name: str, variant: LoopConfig, recipe: LoopConfig, path: Path)
 
 
 def check_model(name: str, recipe: TokenizerRecipe, path: Path) -> None:
-    """Builds a variant's tokenizer, to raise VidgenError before any of them trains."""
+    """Build a variant's tokenizer, to raise VidgenError before any of them trains."""
     try:
         build_tokenizer(recipe)
     except VidgenError as error:
@@ -148,40 +148,40 @@ def check_model(name: str, recipe: TokenizerRecipe, path: Path) -> None:
 
 
 def choose_variants(comparison: Comparison, only: Sequence[str]) -> list[str]:
-    """The names of `only`, in the file's order; all of them for none. VidgenError for a name that is not there."""
+    """Return the names of `only`, in the file's order; all for none. VidgenError for a name that is not there."""
     for name in only:
         if name not in comparison.variants:
-            known = ", ".join(comparison.variants)
-            raise VidgenError(f"variant {name!r} is not in {comparison.path}; choose of {known}")
+            names = ", ".join(comparison.variants)
+            raise VidgenError(f"variant {name!r} is not in {comparison.path}; choose of {names}")
     return [name for name in comparison.variants if not only or name in only]
 
 
 def held_out_records(data: DataConfig, path: Path) -> list[ClipRecord]:
-    """The clips that training never sees: those that its sources of files keep for validation, each file once.
+    """Return the clips that training never sees: those that its sources of files keep for validation, each file once.
 
     Raises VidgenError where there are none, or where another source trains on them.
     """
     sources = [source for source in data.sources if source.kind == "clips" and source.share > 0]
     if not sources:
         raise VidgenError(f"{path}: no source of kind 'clips' to hold clips out of; add one to data.sources")
-    held: dict[Path, ClipRecord] = {}
+    held_out: dict[Path, ClipRecord] = {}
     for source in sources:
         records = source_records(source, "validation")
         if not records or records == source_records(source, "train"):  # the latter for hold_out 0, and for one clip
             raise VidgenError(
                 f"{path}: no clips of {source.path} are held out; give two clips or more, and hold_out >= 1"
             )
-        held |= {Path(record.path).resolve(): record for record in records}
+        held_out |= {Path(record.path).resolve(): record for record in records}
     for source in sources:
         trained = {Path(record.path).resolve() for record in source_records(source, "train")}
-        if both := sorted(trained & set(held)):
+        if both := sorted(trained & set(held_out)):
             raise VidgenError(
                 f"{path}: {both[0]} is held out, and trained on by a source of {source.path}; take one out"
             )
-    return list(held.values())
+    return list(held_out.values())
 
 
 def settings_of(config: LoopConfig) -> dict[str, Any]:
-    """What a run computes, as JSON would give it back: its recipe without the keys that may differ when it goes on."""
+    """Return a recipe as JSON would give it back, without the keys that may differ when a run goes on."""
     plain = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
     return json.loads(json.dumps({key: value for key, value in plain.items() if key not in FREE_KEYS}))

@@ -1,7 +1,7 @@
-"""Latents encoded once and kept: a cache keyed by the tokenizer's hash and the data, refused for any other.
+"""A cache of latents that are encoded once, keyed by the tokenizer's hash and the data, refused for any other.
 
 Beside the clips there may be a picture for each, of what it shows: a frame of another clip where the synthetic world
-can make one, else any frame of its own. A cache that was made without them is given them.
+can make one, else any frame of its own. They are added to a cache that lacks them.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ from tqdm import tqdm
 
 from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.hashing import model_hash
+from vidgen.data.frames import to_tensor
 from vidgen.data.shapes import ClipLabels, ShapeWorldConfig, describe, describe_unnamed, portray
 from vidgen.errors import VidgenError
+from vidgen.models.placement import device_of, dtype_of
+from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.train.config import DataConfig
-from vidgen.train.data.sources import Mixture, Sample, collate, rng_of, to_float
+from vidgen.train.data.sources import Mixture, Sample, collate, rng_of
 
 ENCODE_BATCH = 16
 PICTURE_BATCH = 64
@@ -46,8 +49,8 @@ class CachedClip(NamedTuple):
     shows: str = ""
 
 
-def cache_key(tokenizer: torch.nn.Module, data: DataConfig, part: str, seed: int, count: int) -> str:
-    """A hash of all that the cached latents depend on."""
+def cache_key(tokenizer: VideoTokenizer, data: DataConfig, part: str, seed: int, count: int) -> str:
+    """Return a hash of all that the cached latents depend on."""
     recipe = {
         **dataclasses.asdict(data),
         "workers": 0,
@@ -60,46 +63,45 @@ def cache_key(tokenizer: torch.nn.Module, data: DataConfig, part: str, seed: int
 
 
 def encode_clips(
-    tokenizer: torch.nn.Module, mixture: Mixture, count: int
+    tokenizer: VideoTokenizer, mixture: Mixture, count: int
 ) -> tuple[Float[Tensor, "n c t h w"], list[dict]]:
-    """Latents (float16) of clips 0 .. count - 1 of a mixture, with what each one's captions are made from."""
-    parameter = next(tokenizer.parameters())
+    """Return latents (float16) of clips 0 .. count - 1 of a mixture, with what each one's captions are made from."""
     latents, rows = [], []
     with torch.inference_mode():
         for first in tqdm(range(0, count, ENCODE_BATCH), desc="encoding clips", unit="batch", disable=None):
             samples = [mixture[(0, i)] for i in range(first, min(first + ENCODE_BATCH, count))]
-            video = collate(samples)["video"].to(parameter.device, parameter.dtype)
+            video = collate(samples)["video"].to(device_of(tokenizer), dtype_of(tokenizer))
             latents.append(tokenizer.encode(video).latents.to("cpu", torch.float16))
             rows += [caption_row(sample) for sample in samples]
     return torch.cat(latents).contiguous(), rows  # convolutions leave them channels-last, which files do not know
 
 
 def draw_picture(index: int, row: dict, mixture: Mixture, size: tuple[int, int]) -> Float[Tensor, "3 h w"]:
-    """A picture of what clip `index` shows, `row` being what its captions are made from."""
+    """Draw a picture of what clip `index` shows, `row` being what its captions are made from."""
     rng = rng_of(mixture.seed, PICTURE_SLOT, index)
     if "labels" in row:
         world = ShapeWorldConfig(height=size[0], width=size[1])
-        return to_float(portray(ClipLabels.from_dict(row["labels"]), rng, world).video)[:, 0]
+        return to_tensor(portray(ClipLabels.from_dict(row["labels"]), rng, world).video)[:, 0]
     video = mixture[(0, index)].video
     return video[:, int(rng.integers(video.shape[1]))]
 
 
 def encode_pictures(
-    tokenizer: torch.nn.Module, mixture: Mixture, rows: Sequence[dict], size: tuple[int, int]
+    tokenizer: VideoTokenizer, mixture: Mixture, rows: Sequence[dict], size: tuple[int, int]
 ) -> Float[Tensor, "n c 1 h w"]:
-    """Latents (float16) of a picture for each clip of a mixture, coded as clips of one frame."""
-    parameter, latents = next(tokenizer.parameters()), []
+    """Return latents (float16) of a picture for each clip of a mixture, coded as clips of one frame."""
+    latents = []
     with torch.inference_mode():
         for first in tqdm(range(0, len(rows), PICTURE_BATCH), desc="encoding pictures", unit="batch", disable=None):
             numbers = range(first, min(first + PICTURE_BATCH, len(rows)))
             pictures = torch.stack([draw_picture(i, rows[i], mixture, size) for i in numbers])[:, :, None]
-            encoded = tokenizer.encode(pictures.to(parameter.device, parameter.dtype))
+            encoded = tokenizer.encode(pictures.to(device_of(tokenizer), dtype_of(tokenizer)))
             latents.append(encoded.latents.to("cpu", torch.float16))
     return torch.cat(latents).contiguous()
 
 
 def caption_row(sample: Sample) -> dict:
-    """The labels, where the synthetic world gave them (a new wording at every visit), else the caption."""
+    """Return the labels, where the synthetic world gave them (a new wording at every visit), else the caption."""
     return {"labels": sample.labels.to_dict()} if sample.labels is not None else {"caption": sample.caption}
 
 
@@ -112,7 +114,7 @@ class LatentCache(Dataset):
 
     def __init__(
         self,
-        tokenizer: torch.nn.Module,
+        tokenizer: VideoTokenizer,
         data: DataConfig,
         *,
         seed: int,
@@ -121,7 +123,9 @@ class LatentCache(Dataset):
         cache: str = "",
         pictures: bool = False,
     ) -> None:
-        self.seed, self.pictures, size = seed, None, tuple(data.size)
+        self.seed = seed
+        self.pictures: Tensor | None = None
+        size = tuple(data.size)
         if not cache:
             mixture = Mixture(data, seed, part)
             self.latents, self.rows = encode_clips(tokenizer, mixture, count)
@@ -145,9 +149,9 @@ class LatentCache(Dataset):
         if pictures:
             file = folder / "pictures.safetensors"
             if not file.exists():
-                made = encode_pictures(tokenizer, Mixture(data, seed, part), self.rows, size)
+                encoded = encode_pictures(tokenizer, Mixture(data, seed, part), self.rows, size)
                 with atomic_write(file) as target:
-                    save_file({"pictures": made}, target)
+                    save_file({"pictures": encoded}, target)
             self.pictures = read_tensor(folder, "pictures")
 
     def __getitem__(self, key: tuple[int, int]) -> CachedClip:
@@ -161,24 +165,25 @@ class LatentCache(Dataset):
         return CachedClip(latents, caption, self.pictures[index].float(), beside, self.shows(index))
 
     def caption(self, index: int, rng: np.random.Generator) -> str:
+        """Return the caption of a clip, in a wording drawn from `rng` where there are several."""
         row = self.rows[index]
         return describe(ClipLabels.from_dict(row["labels"]), rng) if "labels" in row else row["caption"]
 
     def beside(self, index: int, rng: np.random.Generator) -> str:
-        """The caption without the words that a picture makes unnecessary, where it is known which these are."""
+        """Return the caption without the words that a picture makes unnecessary, where it is known which these are."""
         row = self.rows[index]
         return describe_unnamed(ClipLabels.from_dict(row["labels"]), rng) if "labels" in row else row["caption"]
 
     def shows(self, index: int) -> str:
-        """The picture in words: names of the world's objects, else the caption."""
+        """Return the picture in words: names of the world's objects, else the caption."""
         row = self.rows[index]
         if "labels" not in row:
             return row["caption"]
-        return " and ".join(f"{thing['colour']} {thing['shape']}" for thing in row["labels"]["objects"])
+        return " and ".join(f"{item['colour']} {item['shape']}" for item in row["labels"]["objects"])
 
 
 def read_tensor(folder: Path, name: str) -> Tensor:
-    """The tensor of this name in the file of this name. Raises VidgenError where it is damaged."""
+    """Return the tensor of this name in the file of this name. Raises VidgenError where it is damaged."""
     try:
         with safe_open(folder / f"{name}.safetensors", framework="pt") as file:
             return file.get_tensor(name)
@@ -187,4 +192,5 @@ def read_tensor(folder: Path, name: str) -> Tensor:
 
 
 def damaged(folder: Path, error: Exception) -> VidgenError:
+    """Return what to tell the user of a damaged cache."""
     return VidgenError(f"{folder} is damaged ({error}); remove it, and it is made again")

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vidgen.data.datasets import ClipRecord, find_clips
+from vidgen.data.frames import to_tensor
 from vidgen.data.reading import probe_video, read_video
 from vidgen.data.shapes import WORDS, ClipLabels, ShapeWorld, ShapeWorldConfig
 from vidgen.errors import VideoError, VidgenError
@@ -38,12 +38,8 @@ class Sample:
 
 
 def rng_of(*key: int) -> np.random.Generator:
-    """A generator that is a function of the integers given, and of nothing else."""
+    """Return a generator that is a function of the integers given, and of nothing else."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([k % 2**32 for k in key])))
-
-
-def to_float(video: np.ndarray) -> Float[Tensor, "3 t h w"]:
-    return rearrange(torch.from_numpy(video).float(), "t h w c -> c t h w") / 127.5 - 1.0
 
 
 class ShapeSource:
@@ -68,15 +64,16 @@ class ShapeSource:
         )
 
     def sample(self, rng: np.random.Generator) -> Sample:
+        """Draw a clip."""
         clip = self.world[self.draw(rng)]
         video = clip.video
         if video.shape[1:3] != self.size:
             top, left = self.corner(clip.labels, video.shape[1:3], rng)
             video = video[:, top : top + self.size[0], left : left + self.size[1]]
-        return Sample(video=to_float(video), caption=clip.caption, labels=clip.labels)
+        return Sample(video=to_tensor(video), caption=clip.caption, labels=clip.labels)
 
     def draw(self, rng: np.random.Generator) -> int:
-        """The index of a clip, by rejection: it is kept with the probability weight / most that any clip has."""
+        """Draw the index of a clip, by rejection: it is kept with the probability weight / most that any clip has."""
         while True:
             index = int(rng.integers(2**40))
             if not self.weights:
@@ -85,18 +82,19 @@ class ShapeSource:
                 return index
 
     def weight(self, index: int) -> float:
-        """How often this clip is drawn beside one without weighted words: its objects' mean."""
+        """Return how often this clip is drawn beside one without weighted words: the mean over its objects."""
         objects = self.world.sample_labels(index).objects
-        weights = (math.prod(self.word_weight(kind, getattr(thing, kind)) for kind in WORDS) for thing in objects)
+        weights = (math.prod(self.word_weight(kind, getattr(item, kind)) for kind in WORDS) for item in objects)
         return sum(weights) / len(objects)
 
     def word_weight(self, kind: str, word: str) -> float:
+        """Return the weight of a word of a kind, 1 where the recipe has none."""
         return self.weights.get(f"{kind} {word}", self.weights.get(word, 1.0))
 
     def corner(self, labels: ClipLabels, world: tuple[int, int], rng: np.random.Generator) -> list[int]:
-        """Top and left of a crop that holds an object's centre at some moment."""
-        thing = labels.objects[int(rng.integers(len(labels.objects)))]
-        x, y = thing.position[int(rng.integers(len(thing.position)))]
+        """Return top and left of a crop that holds an object's center at some moment."""
+        item = labels.objects[int(rng.integers(len(labels.objects)))]
+        x, y = item.position[int(rng.integers(len(item.position)))]
         offsets = (int(rng.integers(n // 4, 3 * n // 4 + 1)) for n in self.size)
         limits = (m - n for m, n in zip(world, self.size, strict=True))
         return [int(np.clip(c - o, 0, m)) for c, o, m in zip((y, x), offsets, limits, strict=True)]
@@ -109,7 +107,9 @@ class ClipSource:
     """
 
     def __init__(self, source: SourceConfig, data: DataConfig, part: str) -> None:
-        self.data, self.clips, self.captions = data, [], []
+        self.data = data
+        self.clips: list[np.ndarray] = []
+        self.captions: list[str] = []
         self.max_stride = source.max_stride
         self.side = max(source.short_side, *data.size)
         dropped = []
@@ -131,17 +131,18 @@ class ClipSource:
             )
 
     def sample(self, rng: np.random.Generator) -> Sample:
+        """Draw a window of a clip, a crop of it, and perhaps its mirror image."""
         number = int(rng.integers(len(self.clips)))
         frames, (height, width) = self.clips[number], self.data.size
-        room = (len(frames) - 1) // max(self.data.num_frames - 1, 1) or 1
-        stride = int(rng.integers(1, 1 + min(self.max_stride, room)))
+        max_stride = (len(frames) - 1) // max(self.data.num_frames - 1, 1) or 1
+        stride = int(rng.integers(1, 1 + min(self.max_stride, max_stride)))
         span = 1 + (self.data.num_frames - 1) * stride
         start = int(rng.integers(len(frames) - span + 1))
         # The crop's scale is log-uniform between the target size and the whole short side.
         scale = float(np.exp(rng.uniform(0.0, np.log(min(frames.shape[1] / height, frames.shape[2] / width)))))
         h, w = int(height * scale), int(width * scale)
         top, left = (int(rng.integers(n - m + 1)) for n, m in ((frames.shape[1], h), (frames.shape[2], w)))
-        video = to_float(frames[start : start + span : stride, top : top + h, left : left + w])
+        video = to_tensor(frames[start : start + span : stride, top : top + h, left : left + w])
         if (h, w) != (height, width):
             video = F.interpolate(video, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
         if rng.random() < 0.5 and not self.captions[number]:  # a flip could make a caption untrue
@@ -150,22 +151,22 @@ class ClipSource:
 
 
 def source_records(source: SourceConfig, part: str) -> list[ClipRecord]:
-    """The files that a source of kind "clips" takes for `part`, "train" or "validation"."""
+    """Return the files that a source of kind "clips" takes for `part`, "train" or "validation"."""
     records = [r for r in find_clips(source.path) if not source.include or Path(r.path).name in source.include]
     return split_records(records, source.hold_out, part)
 
 
 def split_records(records: list[ClipRecord], hold_out: int, part: str) -> list[ClipRecord]:
-    """The records of `part`, "train" or "validation": every `hold_out`-th is validation, or the last one of few."""
+    """Return the records of `part`, "train" or "validation": each `hold_out`-th is validation, or the last of few."""
     if hold_out < 1 or len(records) < 2:
         return records
-    held = set(range(hold_out - 1, len(records), hold_out)) or {len(records) - 1}
-    return [record for i, record in enumerate(records) if (i in held) == (part == "validation")]
+    held_out = set(range(hold_out - 1, len(records), hold_out)) or {len(records) - 1}
+    return [record for i, record in enumerate(records) if (i in held_out) == (part == "validation")]
 
 
 @cache
 def decode_small(path: str | Path, side: int, max_frames: int) -> np.ndarray:
-    """The first `max_frames` frames of a file, uint8 (T, H, W, 3), resized to a short side of `side`."""
+    """Return the first `max_frames` frames of a file, uint8 (T, H, W, 3), resized to a short side of `side`."""
     info = probe_video(path)
     ratio = side / min(info.height, info.width)
     size = (max(side, round(info.height * ratio)), max(side, round(info.width * ratio)))
@@ -206,12 +207,12 @@ class Mixture(Dataset):
 
 
 def edges_of(shares: np.ndarray) -> np.ndarray:
-    """Upper ends of the parts of [0, 1] that belong to each share."""
+    """Return upper ends of the parts of [0, 1] that belong to each share."""
     return np.cumsum(shares / shares.sum())
 
 
 def pick(edges: np.ndarray, rng: np.random.Generator) -> int:
-    """A number drawn by the shares behind `edges`."""
+    """Draw a number by the shares behind `edges`."""
     return int(np.searchsorted(edges[:-1], rng.random(), side="right"))
 
 
@@ -229,11 +230,12 @@ class Steps:
 
 
 def collate(samples: list[Sample]) -> dict:
+    """Return a batch of clips of one length, with their captions."""
     return {"video": torch.stack([s.video for s in samples]), "captions": [s.caption for s in samples]}
 
 
 def batches(dataset: Dataset, start: int, stop: int, batch_size: int, workers: int, gather=collate) -> DataLoader:
-    """A loader over the batches of steps start .. stop - 1."""
+    """Return a loader over the batches of steps start .. stop - 1."""
     return DataLoader(
         dataset, batch_sampler=Steps(start, stop, batch_size), num_workers=workers, collate_fn=gather,
         persistent_workers=workers > 0, multiprocessing_context="fork" if workers else None,

@@ -1,4 +1,4 @@
-"""Patch discriminators of frames and of clips, and the losses that they and a generator play by."""
+"""Patch discriminators of frames and of clips, and the losses that they and a generator are trained on."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ GROUP = 8  # channels that a GroupNorm takes together
 
 
 def patch_layers(convolution: type[nn.Module], width: int, depth: int) -> nn.Sequential:
-    """`depth` convolutions that halve height and width (and time, but for the first), then one logit a patch.
+    """Return `depth` convolutions that halve height and width (and time, but for the first), then one logit a patch.
 
     The stack of Isola et al. 2017 (section 3.2.2), with group normalization, which a batch of one clip does not upset.
     """
-    three = convolution is nn.Conv3d
+    is_3d = convolution is nn.Conv3d
     layers: list[nn.Module] = []
     before = 3
     for i in range(depth):
         after = width * min(2**i, WIDEST)
-        kernel, padding = ((3, 4, 4), (1, 1, 1)) if three else ((4, 4), (1, 1))
-        stride = ((1 if i == 0 else 2), 2, 2) if three else (2, 2)
+        kernel, padding = ((3, 4, 4), (1, 1, 1)) if is_3d else ((4, 4), (1, 1))
+        stride = ((1 if i == 0 else 2), 2, 2) if is_3d else (2, 2)
         layers.append(convolution(before, after, kernel, stride=stride, padding=padding))
         if i > 0:
             layers.append(nn.GroupNorm(max(1, after // GROUP), after))
@@ -37,25 +37,27 @@ def patch_layers(convolution: type[nn.Module], width: int, depth: int) -> nn.Seq
 
 
 class FramePatches(nn.Module):
-    """Judges patches of each frame on its own: (b, 3, t, h, w) -> logits (b, t, i, j)."""
+    """A discriminator of patches of each frame on its own: (b, 3, t, h, w) -> logits (b, t, i, j)."""
 
     def __init__(self, width: int, depth: int) -> None:
         super().__init__()
         self.layers = patch_layers(nn.Conv2d, width, depth)
 
     def forward(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b t i j"]:
+        """Return the logits of each frame's patches."""
         logits = self.layers(rearrange(video, "b c t h w -> (b t) c h w"))
         return rearrange(logits, "(b t) 1 i j -> b t i j", b=video.shape[0]).float()
 
 
 class ClipPatches(nn.Module):
-    """Judges patches of space and time, so motion too; one frame is a clip: (b, 3, t, h, w) -> logits (b, s, i, j)."""
+    """A discriminator of patches of space and time: (b, 3, t, h, w) -> logits (b, s, i, j). One frame is a clip."""
 
     def __init__(self, width: int, depth: int) -> None:
         super().__init__()
         self.layers = patch_layers(nn.Conv3d, width, depth)
 
     def forward(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b s i j"]:
+        """Return the logits of a clip's patches."""
         return rearrange(self.layers(video), "b 1 s i j -> b s i j").float()
 
 
@@ -63,17 +65,17 @@ DISCRIMINATORS: dict[str, type[nn.Module]] = {"2d": FramePatches, "3d": ClipPatc
 
 
 def hinge_discriminator(real: Float[Tensor, "*n"], fake: Float[Tensor, "*n"]) -> Float[Tensor, ""]:
-    """Half the sum of mean max(0, 1 - real) and mean max(0, 1 + fake) (Lim & Ye 2017)."""
+    """Return half the sum of mean max(0, 1 - real) and mean max(0, 1 + fake) (Lim & Ye 2017)."""
     return 0.5 * (F.relu(1.0 - real).mean() + F.relu(1.0 + fake).mean())
 
 
 def hinge_generator(fake: Float[Tensor, "*n"]) -> Float[Tensor, ""]:
-    """Minus the mean logit of what was generated (Lim & Ye 2017)."""
+    """Return minus the mean logit of what was generated (Lim & Ye 2017)."""
     return -fake.mean()
 
 
 def r1_penalty(discriminator: nn.Module, real: Float[Tensor, "b c t h w"]) -> Float[Tensor, ""]:
-    """Mean over clips of |grad D(x)|^2 at real x (Mescheder et al. 2018, equation 9), in float32; its graph is kept.
+    """Return the mean over clips of |grad D(x)|^2 at real x (Mescheder et al. 2018, eq. 9), in float32, with its graph.
 
     D is the sum of a clip's logits, and the result is divided by their number: so it means the same at every size.
     """
@@ -85,8 +87,10 @@ def r1_penalty(discriminator: nn.Module, real: Float[Tensor, "b c t h w"]) -> Fl
 
 
 class LeCam(nn.Module):
-    """Keeps a discriminator's logits near running means of the other kind's (Tseng et al. 2021): with anchors a,
-    mean (D(real) - a_fake)^2 + mean (D(fake) - a_real)^2. The anchors are buffers."""
+    """A regulariser that keeps a discriminator's logits near running means of the other kind's (Tseng et al. 2021).
+
+    With anchors a: mean (D(real) - a_fake)^2 + mean (D(fake) - a_real)^2. The anchors are buffers.
+    """
 
     real: Tensor
     fake: Tensor
@@ -98,11 +102,12 @@ class LeCam(nn.Module):
         self.register_buffer("fake", torch.zeros(()))
 
     def forward(self, real: Float[Tensor, "*n"], fake: Float[Tensor, "*n"]) -> Float[Tensor, ""]:
+        """Return the penalty of these logits."""
         return (real - self.fake).square().mean() + (fake - self.real).square().mean()
 
     @torch.no_grad()
     def follow(self, real: Float[Tensor, "*n"], fake: Float[Tensor, "*n"]) -> None:
-        """Moves the anchors towards the means of these logits, over all processes."""
+        """Move the anchors towards the means of these logits, over all processes."""
         if distributed.world_size() > 1:
             means = distributed.all_reduce_mean({"real": real.mean().item(), "fake": fake.mean().item()})
             real, fake = real.new_tensor(means["real"]), fake.new_tensor(means["fake"])
@@ -119,7 +124,7 @@ class Balance:
 
 
 def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, layer: list[nn.Parameter]) -> Balance:
-    """|grad reconstruction| / (|grad adversarial| + 1e-6) on `layer` (Esser et al. 2021, equation 7), at most 10^4.
+    """Return |grad reconstruction| / (|grad adversarial| + 1e-6) on `layer` (Esser et al. 2021, eq. 7), at most 10^4.
 
     Both losses keep their graphs.
     """
@@ -127,12 +132,13 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, layer: list[nn.
     for loss in (reconstruction, adversarial):
         gradients = torch.autograd.grad(loss, layer, retain_graph=True)
         norms.append(torch.stack([g.float().square().sum() for g in gradients]).sum().sqrt().item())
-    wanted, found = norms
-    return Balance(weight=min(wanted / (found + 1e-6), 1e4), ratio=found / max(wanted, 1e-12))
+    reconstruction_norm, adversarial_norm = norms
+    weight = min(reconstruction_norm / (adversarial_norm + 1e-6), 1e4)
+    return Balance(weight=weight, ratio=adversarial_norm / max(reconstruction_norm, 1e-12))
 
 
 def last_layer(decoder: nn.Module) -> list[nn.Parameter]:
-    """The weights of the last part of a decoder that has any: what every pixel of its output goes through."""
+    """Return the weights of the last part of a decoder that has any: what every pixel of its output goes through."""
     for part in reversed(list(decoder.children())):
         if weights := [p for p in part.parameters() if p.ndim > 1 and p.requires_grad]:
             return weights

@@ -23,15 +23,15 @@ VGG16_SHAPES = {
 
 
 def read_vgg16(path: Path) -> dict[str, Tensor]:
-    """The convolutions of a state dict of torchvision's VGG-16, by name; VidgenError if the file is something else."""
+    """Return the convolutions of torchvision's VGG-16 by name. Raises VidgenError if the file is something else."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        found = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
+        weights = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
     except Exception as error:  # torch.load raises whatever the damage leads it to
         raise VidgenError(f"{path} cannot be read ({' '.join(str(error).split())[:120]}); name another file") from None
-    if {k: tuple(v.shape) for k, v in found.items() if k.endswith("weight")} != VGG16_SHAPES:
+    if {k: tuple(v.shape) for k, v in weights.items() if k.endswith("weight")} != VGG16_SHAPES:
         raise VidgenError(f"{path} does not hold torchvision's VGG-16, which loss.lpips needs; name another file")
-    return found
+    return weights
 
 
 class PerceptualLoss(nn.Module):
@@ -59,5 +59,6 @@ class PerceptualLoss(nn.Module):
                     parameter.data.copy_(state[f"{number}.{name}"])
 
     def forward(self, x: Float[Tensor, "b c t h w"], y: Float[Tensor, "b c t h w"]) -> Float[Tensor, ""]:
+        """Return the mean LPIPS over frames, pixels in [-1, 1]."""
         frames = (rearrange(v, "b c t h w -> (b t) c h w") for v in (x, y))
         return self.net(*frames).mean()

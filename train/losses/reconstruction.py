@@ -18,34 +18,34 @@ SMALL_SIMILARITY = 0.05
 
 
 def l1(x: Float[Tensor, "b c t h w"], y: Float[Tensor, "b c t h w"]) -> Float[Tensor, ""]:
-    """Mean absolute error."""
+    """Return the mean absolute error."""
     return (x - y).abs().mean()
 
 
 def l2(x: Float[Tensor, "b c t h w"], y: Float[Tensor, "b c t h w"]) -> Float[Tensor, ""]:
-    """Mean squared error."""
+    """Return the mean squared error."""
     return (x - y).square().mean()
 
 
 def gradient_l1(x: Float[Tensor, "b c t h w"], y: Float[Tensor, "b c t h w"]) -> Float[Tensor, ""]:
-    """Mean absolute error of the differences between neighbours in time, height and width: edges and motion."""
+    """Return the mean absolute error of the differences of neighbors in time, height and width: edges and motion."""
     error = x - y
     parts = [error.diff(dim=d).abs().mean() for d in (2, 3, 4) if error.shape[d] > 1]
     return torch.stack(parts).mean() if parts else error.new_zeros(())
 
 
 def charbonnier(x: Float[Tensor, "b c t h w"], y: Float[Tensor, "b c t h w"]) -> Float[Tensor, ""]:
-    """Mean of sqrt(e^2 + eps^2) - eps, eps = 0.001: the absolute error, smooth at zero (Charbonnier et al. 1994)."""
+    """Return the mean of sqrt(e^2 + eps^2) - eps, eps = 0.001: |e|, smooth at zero (Charbonnier et al. 1994)."""
     return ((x - y).square() + CHARBONNIER_EPS**2).sqrt().mean() - CHARBONNIER_EPS
 
 
 def ssim_scales(side: int) -> int:
-    """How many of MS-SSIM's five scales have room for the window, for frames whose shorter side is `side` pixels."""
+    """Return how many of MS-SSIM's five scales hold the window, for frames whose shorter side is `side` pixels."""
     return sum(side >> k >= SSIM_WINDOW for k in range(len(MS_SSIM_WEIGHTS)))
 
 
 def lift(similarity: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """Itself above 0.05; below, the exponential that goes on from there at the same slope, so above 0 everywhere.
+    """Return values above 0.05 as they are, and others by the exponential that goes on at the same slope, so above 0.
 
     Structure can be opposed, and what is below 0 has no power, at 0 an infinite slope, and clamped none.
     """
@@ -54,7 +54,7 @@ def lift(similarity: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 
 
 def ms_ssim_loss(x: Float[Tensor, "b c t h w"], y: Float[Tensor, "b c t h w"]) -> Float[Tensor, ""]:
-    """1 - MS-SSIM, mean over frames (Wang et al. 2003, equation 7), pixels in [-1, 1].
+    """Return 1 - MS-SSIM, mean over frames (Wang et al. 2003, equation 7), pixels in [-1, 1].
 
     Five scales need a side of 176; smaller frames have as many as fit (44 pixels: three, 11: one, which is SSIM), with
     their weights brought back to a sum of one. Terms under 0.05 are lifted above 0, so that unlike frames have a slope.
@@ -83,7 +83,7 @@ def ms_ssim_loss(x: Float[Tensor, "b c t h w"], y: Float[Tensor, "b c t h w"]) -
 
 
 def halve(x: Float[Tensor, "b c t h w"], dim: int) -> tuple[Tensor, Tensor]:
-    """Haar's step along one axis: means and half differences of neighbours. An odd length repeats one end.
+    """Return Haar's step along one axis: means and half differences of neighbors. An odd length repeats one end.
 
     In time that is the first frame, which causal tokenizers code alone; in space the last row or column.
     """
@@ -95,7 +95,7 @@ def halve(x: Float[Tensor, "b c t h w"], dim: int) -> tuple[Tensor, Tensor]:
 
 
 def haar_bands(x: Float[Tensor, "b c t h w"], levels: int = 3) -> dict[str, Float[Tensor, "b c s i j"]]:
-    """Haar subbands in units of the input: "thw" letters l (mean) or h (half difference) an axis, and the level.
+    """Return Haar subbands in units of the input: "thw" letters l (mean) or h (half difference) an axis, and the level.
 
     Levels after the first divide the all-mean band further, and only the last level keeps it: "lll3" of three levels.
     Axes of length one stay whole and are always l.
@@ -103,22 +103,22 @@ def haar_bands(x: Float[Tensor, "b c t h w"], levels: int = 3) -> dict[str, Floa
     bands: dict[str, Tensor] = {}
     low = x
     for level in range(1, levels + 1):
-        found = {"": low}
+        parts = {"": low}
         for dim in (2, 3, 4):
             if low.shape[dim] == 1:
-                found = {name + "l": band for name, band in found.items()}
+                parts = {name + "l": band for name, band in parts.items()}
                 continue
-            halves = {name: halve(band, dim) for name, band in found.items()}
-            found = {
+            halves = {name: halve(band, dim) for name, band in parts.items()}
+            parts = {
                 name + letter: band for name, pair in halves.items() for letter, band in zip("lh", pair, strict=True)
             }
-        low = found.pop("lll")
-        bands |= {f"{name}{level}": band for name, band in found.items()}
+        low = parts.pop("lll")
+        bands |= {f"{name}{level}": band for name, band in parts.items()}
     return bands | {f"lll{levels}": low}
 
 
 def wavelet_l1(x: Float[Tensor, "b c t h w"], y: Float[Tensor, "b c t h w"]) -> Float[Tensor, ""]:
-    """Mean over Haar subbands (three levels in time, height and width) of the mean absolute error in each.
+    """Return the mean over Haar subbands (three levels in time, height and width) of the mean absolute error in each.
 
     Fine bands have as much weight as coarse ones, however small the part of the energy in them.
     """
@@ -149,6 +149,6 @@ class ReconstructionLoss:
     def __call__(
         self, decoded: Float[Tensor, "b c t h w"], video: Float[Tensor, "b c t h w"]
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """The total, and each loss before its weight."""
+        """Return the total, and each loss before its weight."""
         parts = {name: loss(decoded, video) for name, loss in self.losses.items()}
         return sum(getattr(self.weights, name) * value for name, value in parts.items()), parts

@@ -1,7 +1,7 @@
-"""One run in several processes, started by `torchrun`: each trains on its share of every batch, and all make one step.
+"""One run in several processes, started by `torchrun`: each trains on its part of every batch, and all make one step.
 
 Gradients are averaged once they are there. DistributedDataParallel would do it from hooks on `forward`, which tasks do
-not call: they encode and decode, and judge, and R1 differentiates twice. The first process writes the run. In a run
+not call: they encode and decode, and R1 differentiates twice. The first process writes the run. In a run
 of one process nothing here does anything.
 """
 
@@ -25,16 +25,16 @@ PATIENCE = timedelta(hours=2)  # how long the others wait while the first proces
 
 @contextmanager
 def init_distributed(device: str) -> Iterator[None]:
-    """Joins the processes that `torchrun` started for as long as a run lasts, each with a GPU of its own."""
+    """Join the processes that `torchrun` started for as long as a run lasts, each with a GPU of its own."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    place = torch.device(device)
-    if place.index is not None:
-        raise VidgenError(f"device={device} is one for all processes; give device={place.type}, and each gets its own")
-    if place.type == "cuda":
+    own = torch.device(device)
+    if own.index is not None:
+        raise VidgenError(f"device={device} is one for all processes; give device={own.type}, and each gets its own")
+    if own.type == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if own.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield
     finally:
@@ -42,29 +42,29 @@ def init_distributed(device: str) -> Iterator[None]:
 
 
 def is_rank_zero() -> bool:
-    """Whether this is the process that speaks, before and after a run too: it is alone, or torchrun's first."""
+    """Return whether this is the process that speaks, before and after a run too: it is alone, or torchrun's first."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """Return how many processes train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this one is; 0 writes."""
+    """Return the number of this process; 0 writes the run."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
 def barrier() -> None:
-    """Until all are here."""
+    """Wait until all processes are here."""
     if world_size() > 1:
         dist.barrier()
 
 
 @contextmanager
 def rank_zero_first() -> Iterator[None]:
-    """The first process does it alone, then all others do: what they look for on disk is there by then."""
+    """Let the first process run the block alone, then all others: what they look for on disk is there by then."""
     if rank() > 0:
         barrier()
     yield
@@ -88,39 +88,42 @@ class ShardedDataset(Dataset):
 
 
 def all_reduce_mean(values: Mapping[str, float]) -> dict[str, float]:
-    """Means over the processes, the same for all to judge by; all have the same names."""
+    """Return means over the processes, the same for all to judge by; all have the same names."""
     if world_size() == 1:
         return dict(values)
     names = sorted(values)
-    total = torch.tensor([values[name] for name in names], dtype=torch.float64, device=_place())
+    total = torch.tensor([values[name] for name in names], dtype=torch.float64, device=_communication_device())
     dist.all_reduce(total)
     means = dict(zip(names, (total / world_size()).tolist(), strict=True))
     return {name: means[name] for name in values}
 
 
 def any_of(*flags: bool) -> list[bool]:
-    """Of each flag, whether it is up in any process."""
+    """Return of each flag whether it is up in any process."""
     if world_size() == 1:
         return list(flags)
-    total = torch.tensor(flags, dtype=torch.float32, device=_place())
+    total = torch.tensor(flags, dtype=torch.float32, device=_communication_device())
     dist.all_reduce(total)
     return (total > 0).tolist()
 
 
 def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """The mean gradient over the processes, in place. One that is missing counts as zero; missing everywhere, it stays
-    so, and optimizers pass it over as in a run of one process."""
+    """Make every gradient the mean over the processes, in place.
+
+    One that is missing counts as zero; missing everywhere, it stays so, and optimizers pass it over as in a run of one
+    process.
+    """
     if world_size() == 1 or not parameters:
         return
-    found = [p.grad is not None for p in parameters]
-    for p, there in zip(parameters, found, strict=True):
-        p.grad = p.grad if there else torch.zeros_like(p)
-    flat = torch.cat([p.grad.reshape(-1) for p in parameters] + [parameters[0].new_tensor(found)])
+    has_gradient = [p.grad is not None for p in parameters]
+    for p, present in zip(parameters, has_gradient, strict=True):
+        p.grad = p.grad if present else torch.zeros_like(p)
+    flat = torch.cat([p.grad.reshape(-1) for p in parameters] + [parameters[0].new_tensor(has_gradient)])
     dist.all_reduce(flat)
-    *parts, anywhere = flat.split([p.numel() for p in parameters] + [len(found)])
-    for p, part, there in zip(parameters, parts, anywhere.tolist(), strict=True):
-        p.grad = p.grad.copy_(part.view_as(p) / world_size()) if there else None
+    *parts, counts = flat.split([p.numel() for p in parameters] + [len(has_gradient)])
+    for p, part, count in zip(parameters, parts, counts.tolist(), strict=True):
+        p.grad = p.grad.copy_(part.view_as(p) / world_size()) if count else None
 
 
-def _place() -> str:
+def _communication_device() -> str:
     return "cuda" if dist.get_backend() == "nccl" else "cpu"

@@ -41,7 +41,7 @@ class DivergenceMonitor:
 
     @property
     def healthy(self) -> bool:
-        """Whether a checkpoint taken now is one to come back to."""
+        """Whether a checkpoint of this step is one to come back to."""
         return self.bad_steps == 0
 
     def data_step(self, step: int) -> int:

@@ -2,103 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from einops import reduce
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.diffusion.loss_weighting import prediction_weight
 from vidgen.diffusion.noise import TimeDistribution, draw_normal, sample_generator
 from vidgen.diffusion.paths import PATHS, expand_level, find_prediction_type, network_input, read_prediction_type
-from vidgen.errors import VidgenError
-from vidgen.interfaces import NoiseSchedule
-from vidgen.models.dit.config import VideoDiTConfig
-from vidgen.models.dit.presets import find_preset
-from vidgen.models.dit.video_dit import VideoDiT
-from vidgen.models.ip_adapter import IPAdapterConfig, IPAdapterEncoder, beside_text
-from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder, TextEncoding, TransformersTextEncoder
-from vidgen.pipelines.loading import load_pipeline, load_tokenizer
+from vidgen.models.ip_adapter import beside_text
+from vidgen.models.text.encoders import TextEncoding
+from vidgen.pipelines.loading import load_tokenizer
 from vidgen.pipelines.scheduler_config import SchedulerConfig
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.train.config import DiffusionRecipe
 from vidgen.train.data.latent_cache import CachedClip, LatentCache
 from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, rng_of
+from vidgen.train.tasks.denoising_networks import build_networks
 from vidgen.train.tasks.task import Metrics, Task
-
-
-@dataclass(frozen=True, kw_only=True)
-class Networks:
-    """The networks of a denoising loss. `image_prompt` is None where no clip has a picture, `schedule` that of the
-    pipeline that they come from, None for new ones."""
-
-    transformer: VideoDiT
-    text_encoder: nn.Module
-    image_prompt: IPAdapterEncoder | None
-    schedule: NoiseSchedule | None = None
-
-    def check_same_prediction(self, recipe: DiffusionRecipe, path: str, learner: str) -> None:
-        """Raise VidgenError where `learner` would learn something else than the model of `init_from` predicts."""
-        base = {"prediction_type": self.schedule.prediction_type, "path": self.schedule.time().path}
-        for key, own in (("prediction_type", recipe.prediction_type), ("path", path)):
-            if base[key] != own:
-                raise VidgenError(
-                    f"init_from={recipe.init_from}: its {key} is {base[key]}, not {own}; {learner} needs the same"
-                )
-
-
-def build_networks(recipe: DiffusionRecipe, latent_channels: int) -> Networks:
-    """Return the networks of the pipeline `init_from`, or new ones from the recipe's seed.
-
-    `text_model.pretrained` names a folder of transformers' T5, UMT5 or CLIP, which is used as it is.
-    """
-    if recipe.init_from:
-        pipeline = load_pipeline(recipe.init_from, dtype=torch.float32, device=recipe.device)
-        if not isinstance(pipeline.transformer, VideoDiT):
-            raise VidgenError(f"init_from={recipe.init_from} is a published pipeline; only vidgen's own are trained on")
-        if pipeline.transformer.config.latent_channels != latent_channels:
-            raise VidgenError(f"init_from={recipe.init_from} is for latents of another tokenizer; name another")
-        return Networks(
-            transformer=pipeline.transformer,
-            text_encoder=pipeline.text_encoder,
-            image_prompt=pipeline.image_prompt
-            or make_image_prompt(recipe, latent_channels, pipeline.text_encoder.width),
-            schedule=pipeline.scheduler,
-        )
-    text = dict(recipe.text_model)
-    pretrained = text.pop("pretrained", None)
-    torch.manual_seed(recipe.seed)
-    if pretrained:
-        encoder: nn.Module = TransformersTextEncoder.from_pretrained(pretrained, device=recipe.device)
-    else:
-        encoder = ByteTextEncoder(config_from_dict(ByteTextConfig, text, "recipe key `text_model`"))
-    sizes = {"latent_channels": latent_channels, "text_width": encoder.width}
-    preset = asdict(find_preset(recipe.preset)) if recipe.preset else {}
-    config = config_from_dict(VideoDiTConfig, {**preset, **recipe.model, **sizes}, "recipe key `model`")
-    if config.labels:
-        raise VidgenError(
-            f"recipe key `model`: clips of task diffusion have no {config.labels[0]}; leave classes, tasks, frame_rate "
-            "and frame_size out"
-        )
-    return Networks(
-        transformer=VideoDiT(config),
-        text_encoder=encoder,
-        image_prompt=make_image_prompt(recipe, latent_channels, encoder.width),
-    )
-
-
-def make_image_prompt(recipe: DiffusionRecipe, latent_channels: int, text_width: int) -> IPAdapterEncoder | None:
-    """Return a new image prompt encoder from the recipe's seed; None where no clip has a picture."""
-    if not recipe.reference:
-        return None
-    torch.manual_seed(recipe.seed)
-    sizes = {"latent_channels": latent_channels, "text_width": text_width}
-    config = config_from_dict(IPAdapterConfig, {**recipe.image_model, **sizes}, "recipe key `image_model`")
-    return IPAdapterEncoder(config).to(recipe.device)
 
 
 def draw_clean_frames(b: int, frames: int, share: float, generator: torch.Generator) -> Bool[Tensor, "b t"]:
@@ -190,16 +116,17 @@ class DenoisingTask(Task):
     def condition(self, batch: dict[str, Any], dropped: Bool[Tensor, " b"], generator: torch.Generator) -> Condition:
         """Return what the denoiser is told of a batch: captions that are not `dropped`, and pictures in their share."""
         captions, pictures = batch["captions"], batch.get("pictures")
-        shown, tokens = None, None
+        tokens: Tensor | None = None
+        with_picture: Tensor | None = None
         if pictures is not None:
             picture_chance, caption_chance = torch.rand(2, len(captions), generator=generator)
-            shown = picture_chance < self.recipe.reference
-            shortened = shown & (caption_chance >= self.recipe.whole_captions)
+            with_picture = picture_chance < self.recipe.reference
+            shortened = with_picture & (caption_chance >= self.recipe.whole_captions)
             pairs = zip(captions, batch["beside"], shortened, strict=True)
             captions = [beside if short else caption for caption, beside, short in pairs]
             tokens = self.image_prompt(pictures.to(self.recipe.device))
         captions = ["" if drop else caption for drop, caption in zip(dropped, captions, strict=True)]
-        return Condition(text=self.encode(captions, tokens, shown), tokens=tokens)
+        return Condition(text=self.encode(captions, tokens, with_picture), tokens=tokens)
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, Metrics]:
         """Return the denoising loss of a batch."""
@@ -212,11 +139,11 @@ class DenoisingTask(Task):
         self,
         captions: list[str],
         tokens: Float[Tensor, "b n d"] | None = None,
-        shown: Bool[Tensor, " b"] | None = None,
+        with_picture: Bool[Tensor, " b"] | None = None,
     ) -> TextEncoding:
-        """Return the encoded captions, beside tokens of pictures in the clips that are `shown` theirs (None: all)."""
+        """Return the encoded captions, beside tokens of pictures in the clips `with_picture` (None: all)."""
         text = self.text_encoder(captions)
-        return text if tokens is None else beside_text(text, tokens, shown)
+        return text if tokens is None else beside_text(text, tokens, with_picture)
 
     def time_of(self, latents: Tensor) -> TimeDistribution:
         """Return the time distribution for clips of this size."""

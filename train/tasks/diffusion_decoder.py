@@ -28,7 +28,7 @@ OBJECTIVES = ("denoising", "regression")
 
 
 def build_diffusion_tokenizer(recipe: DiffusionTokenizerRecipe) -> DiffusionTokenizer:
-    """The recipe's tokenizer: that of `init_from` if set, else freshly drawn from the recipe's seed.
+    """Return the recipe's tokenizer: that of `init_from` if set, else freshly drawn from the recipe's seed.
 
     Where `model` does not say them, the window is the length of the clips, and regression is decoded in one step.
     The encoder's weights are those that task `tokenizer` draws for the same preset and seed.
@@ -62,11 +62,11 @@ class DiffusionTokenizerTask(Task):
         self.gather = collate
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, Metrics]:
-        """The denoising loss of a batch, its features drawn from the posterior, and the KL divergence."""
+        """Return the denoising loss of a batch, its features drawn from the posterior, and the KL divergence."""
         video = batch["video"].to(self.recipe.device)
         encoded = self.model.encode(video, sample_posterior=True, generator=generator)
-        t, held = self.draw_levels(len(video), video.shape[2], generator)
-        denoising = self.denoising_loss(video, encoded.latents, t, held, generator).mean()
+        t, clean_first = self.draw_levels(len(video), video.shape[2], generator)
+        denoising = self.denoising_loss(video, encoded.latents, t, clean_first, generator).mean()
         total, metrics = denoising, {"reconstruction": denoising.item()}
         for name, value in encoded.losses.items():
             total, metrics[name] = total + self.recipe.bottleneck * value, value.item()
@@ -75,38 +75,42 @@ class DiffusionTokenizerTask(Task):
     def draw_levels(
         self, count: int, num_frames: int, generator: torch.Generator
     ) -> tuple[Float[Tensor, " b"], Bool[Tensor, " b"]]:
-        """Noise levels, and which clips have their first frame given; never all of a clip."""
+        """Draw noise levels, and which clips have a clean first frame; never all of a clip."""
         config = self.model.config
         t = config.time.sample((count,), generator) if self.recipe.objective == "denoising" else torch.ones(count)
-        held = torch.rand(count, generator=generator) < config.hold_first
-        return t, held if num_frames > 1 else torch.zeros_like(held)
+        clean_first = torch.rand(count, generator=generator) < config.hold_first
+        return t, clean_first if num_frames > 1 else torch.zeros_like(clean_first)
 
     def denoising_loss(
         self,
         video: Float[Tensor, "b 3 T H W"],
         latents: Float[Tensor, "b c t h w"],
         t: Float[Tensor, " b"],
-        held: Bool[Tensor, " b"],
+        clean_first: Bool[Tensor, " b"],
         generator: torch.Generator,
     ) -> Float[Tensor, " b"]:
-        """Mean squared error of the prediction, one value a clip, over the pixels that the clip has: neither what was
-        repeated to fill patches counts, nor a first frame that is `held`, which goes in clean."""
+        """Return the mean squared error of the prediction, one value a clip, over the pixels that the clip has.
+
+        Neither what was repeated to fill patches counts, nor the first frame of a clip that is `clean_first`.
+        """
         model, x0 = self.model, self.model.patches(video)
         eps = draw_normal(x0.shape, generator).to(x0)
         levels = t[:, None].repeat(1, x0.shape[2])
-        levels[held, 0] = 0.0
+        levels[clean_first, 0] = 0.0
         levels = levels.to(x0.device)
         level = expand_level(levels, x0)
         target = self.target(x0, eps, model.path.alpha(level), model.path.sigma(level))
         prediction = model.predict(add_noise(x0, eps, levels, model.path), levels, latents)
         error = model.pixels(prediction.float() - target)[:, :, : video.shape[2], : video.shape[3], : video.shape[4]]
         counted = torch.ones(len(video), video.shape[2], device=x0.device)
-        counted[held.to(x0.device), 0] = 0.0
+        counted[clean_first.to(x0.device), 0] = 0.0
         return (error.square().mean(dim=(1, 3, 4)) * counted).sum(1) / counted.sum(1)
 
     def validate(self) -> Metrics:
-        """Of held-out clips: the loss at fixed, equally probable levels with fixed noise, its mean, and the PSNR (dB)
-        of clips decoded from the posterior's mode in the config's number of steps."""
+        """Return the loss of held-out clips at fixed, equally probable levels with fixed noise, its mean, and the PSNR.
+
+        The PSNR (dB) is that of clips decoded from the posterior's mode in the config's number of steps.
+        """
         recipe, config = self.recipe, self.model.config
         levels = config.time.stratified(recipe.validation_levels).tolist() if recipe.objective == "denoising" else [1.0]
         losses: dict[float, list[Tensor]] = {level: [] for level in levels}
@@ -125,7 +129,7 @@ class DiffusionTokenizerTask(Task):
         return {"loss": sum(metrics.values()) / len(metrics), "psnr": sum(scores) / len(scores), **metrics}
 
     def export(self, folder: Path) -> None:
-        """The whole tokenizer, with latent statistics; the condition of the denoiser does not change with them."""
+        """Write the tokenizer, with latent statistics; the condition of the denoiser does not change with them."""
         clips = clip_batches(self.held_out, STATISTICS_CLIPS, self.recipe.batch_size)
         measure_latents(self.model.tokenizer, clips, self.recipe.seed)
         self.model.save_pretrained(folder, dtype=torch.bfloat16 if self.recipe.autocast == "bfloat16" else None)

@@ -20,7 +20,7 @@ from vidgen.tokenizers.keyframes.model import KeyframeTokenizer
 from vidgen.tokenizers.keyframes.rates import stored_bpp
 from vidgen.train.config import KeyframeRecipe
 from vidgen.train.config.tokenizer import QUANTIZER_WEIGHTS
-from vidgen.train.data.latent_statistics import SMALLEST_SPREAD, clip_batches
+from vidgen.train.data.latent_statistics import clip_batches, store_moments
 from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, Mixture, collate
 from vidgen.train.losses.reconstruction import ReconstructionLoss
 from vidgen.train.tasks.task import Metrics, Task
@@ -30,17 +30,18 @@ STATISTICS_CLIPS = 64
 
 
 def build_keyframe_tokenizer(recipe: KeyframeRecipe) -> KeyframeTokenizer:
-    """The recipe's model: weights of `init_from` if set; else those of `key`, if set, and a new motion part."""
+    """Return the recipe's model: weights of `init_from` if set; else those of `key`, if set, and a new motion part."""
     if recipe.init_from:
         return KeyframeTokenizer.from_pretrained(recipe.init_from, dtype=torch.float32)
-    config, pictures = config_from_dict(KeyframeConfig, recipe.model, "model"), None
+    config = config_from_dict(KeyframeConfig, recipe.model, "model")
+    key = None
     if recipe.key:
-        pictures = load_trainable(recipe.key, dtype=torch.float32)
-        config = config_from_dict(KeyframeConfig, {**recipe.model, "key": pictures.config}, "model")
+        key = load_trainable(recipe.key, dtype=torch.float32)
+        config = config_from_dict(KeyframeConfig, {**recipe.model, "key": key.config}, "model")
     torch.manual_seed(recipe.seed)
     model = KeyframeTokenizer(config)
-    if pictures is not None:
-        model.key.load_state_dict(pictures.state_dict())
+    if key is not None:
+        model.key.load_state_dict(key.state_dict())
     return model
 
 
@@ -57,16 +58,17 @@ class KeyframeTask(Task):
         self.gather = collate
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, Metrics]:
-        """Reconstruction of all frames, of moved key frames and of fields, then the bottlenecks' losses."""
-        video, whole = batch["video"].to(self.recipe.device), self.recipe.part == "all"
+        """Return the sum of losses: of all frames, of moved key frames and of fields, and the bottlenecks'."""
+        video = batch["video"].to(self.recipe.device)
+        whole = self.recipe.part == "all"
         if not whole:
             self.model.key.eval()  # a codebook that moved would change the key frames
         motion = self.model.measure_motion(video)
         codes = self.model.encode(video, motion=motion, sample_posterior=whole, generator=generator)
-        made = self.model.synthesize(codes)
-        reconstruction, parts = self.reconstruction(made.frames.float(), video)
-        parts["warped"] = (made.warped.float() - video).abs().mean()
-        parts["field"] = (made.field.float() - motion.float()).abs().mean() / self.model.config.block
+        decoded = self.model.synthesize(codes)
+        reconstruction, parts = self.reconstruction(decoded.frames.float(), video)
+        parts["warped"] = (decoded.warped.float() - video).abs().mean()
+        parts["field"] = (decoded.field.float() - motion.float()).abs().mean() / self.model.config.block
         weights = self.recipe.motion_loss
         total = reconstruction + weights.warped * parts["warped"] + weights.field * parts["field"]
         for name, value in codes.losses.items():
@@ -79,19 +81,19 @@ class KeyframeTask(Task):
         return total, metrics
 
     def bottleneck_weight(self, name: str) -> float:
-        """The weight of "motion_NAME" or "key_NAME": the recipe's by that name, or the usual one of the bottleneck."""
+        """Return the weight of "motion_NAME" or "key_NAME": the recipe's by that name, or the usual one."""
         part, _, loss = name.partition("_")
         config, weights = self.model.config, self.recipe.loss
         usual = QUANTIZER_WEIGHTS.get(config.bottleneck if part == "motion" else config.key.bottleneck, {})
         return weights.bottleneck_parts.get(name, usual.get(loss, weights.bottleneck))
 
     def held_out_batches(self, count: int) -> Iterator[Float[Tensor, "b 3 t h w"]]:
-        """`count` held-out clips in batches on the device, the same ones every time."""
+        """Yield `count` held-out clips in batches on the device, the same ones every time."""
         for batch in clip_batches(self.held_out, count, self.recipe.batch_size):
             yield batch["video"].to(self.recipe.device)
 
     def validate(self) -> Metrics:
-        """PSNR (dB, mean over clips) of held-out clips: `psnr` learned; `psnr_repeated` key frames that stand;
+        """Return PSNR (dB, mean over clips) of held-out clips: `psnr` learned; `psnr_repeated` key frames that stand;
         `psnr_vectors` key frames moved by the vectors themselves, block by block; `psnr_keys` of key frames alone.
         `bpp_key` and `bpp_motion` are bits a pixel as stored; `codebook_usage` that of the motion."""
         scores: dict[str, list[float]] = {name: [] for name in ("psnr", "psnr_repeated", "psnr_vectors", "psnr_keys")}
@@ -111,19 +113,17 @@ class KeyframeTask(Task):
         return metrics
 
     def export(self, folder: Path) -> None:
-        """The model, with the statistics of its motion latents."""
+        """Write the model, with the statistics of its motion latents."""
         self.measure_latents()
         self.model.save_pretrained(folder, dtype=torch.bfloat16 if self.recipe.autocast == "bfloat16" else None)
 
     def measure_latents(self) -> None:
-        """Stores mean and standard deviation of each motion channel over held-out clips. A channel that never moves
+        """Store mean and standard deviation of each motion channel over held-out clips. A channel that never moves
         keeps a spread of one. Key frames keep the statistics of the tokenizer that they are coded by."""
-        self.model.motion_mean.zero_(), self.model.motion_std.fill_(1.0)
-        found = []
+        self.model.motion_mean.zero_()
+        self.model.motion_std.fill_(1.0)
+        draws = []
         for i, video in enumerate(self.held_out_batches(STATISTICS_CLIPS)):
             generator = sample_generator(self.recipe.seed, f"statistics-{i}")
-            found.append(self.model.encode(video, sample_posterior=True, generator=generator).motion_latents.float())
-        latents = torch.cat(found)
-        self.model.motion_mean.copy_(latents.mean(dim=(0, 2, 3, 4)))
-        spread = latents.std(dim=(0, 2, 3, 4))
-        self.model.motion_std.copy_(spread.where(spread > SMALLEST_SPREAD, torch.ones_like(spread)))
+            draws.append(self.model.encode(video, sample_posterior=True, generator=generator).motion_latents.float())
+        store_moments(torch.cat(draws), self.model.motion_mean, self.model.motion_std)

@@ -1,4 +1,4 @@
-"""Fitting one clip: encoder and decoder learn its frames together, and only what a file needs is kept."""
+"""NeRV, a network for one clip: encoder and decoder learn its frames together, and a file keeps the decoder."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from vidgen.data.frames import to_tensor
 from vidgen.diffusion.noise import sample_generator
 from vidgen.errors import VidgenError
 from vidgen.metrics.fidelity import decibels
 from vidgen.tokenizers.nerv.network import NeRVConfig, NeRVDecoder, NeRVEncoder, initialize
+from vidgen.train.runtime.optimizers import warmup_cosine
 from vidgen.train.tasks.task import autocast
 
 WARMUP = 0.1  # of the steps, linearly (Chen et al. 2023, section 4.1)
@@ -51,7 +53,7 @@ def fit_clip(
     *,
     progress: Callable[[int], None] = lambda done: None,
 ) -> FittedClip:
-    """Trains a network of `shape` to be the clip, by the squared error of its frames (HNeRV, Chen et al. 2023).
+    """Train a network of `shape` to be the clip, by the squared error of its frames (HNeRV, Chen et al. 2023).
 
     Weights and the order of frames are functions of the seed. Raises ValueError for frames of another size than
     `shape` has, VidgenError where the loss is not finite.
@@ -63,13 +65,14 @@ def fit_clip(
     optimizer = torch.optim.Adam(parameters, lr=fitting.lr)
     generator = sample_generator(fitting.seed, "frames")
     order = torch.empty(0, dtype=torch.int64)
+    warmup = max(1, round(WARMUP * fitting.steps))
     for step in range(fitting.steps):
         while len(order) < fitting.batch_frames:  # every frame once before any comes again
             order = torch.cat([order, torch.randperm(len(frames), generator=generator)])
-        chosen, order = order[: fitting.batch_frames], order[fitting.batch_frames :]
-        batch = to_batch(frames[chosen.numpy()], fitting.device)
+        indices, order = order[: fitting.batch_frames], order[fitting.batch_frames :]
+        batch = to_batch(frames[indices.numpy()], fitting.device)
         for group in optimizer.param_groups:
-            group["lr"] = fitting.lr * rate_of(step, fitting.steps)
+            group["lr"] = warmup_cosine(step, peak=fitting.lr, warmup=warmup, steps=fitting.steps)
         with autocast(fitting.device, fitting.autocast):
             decoded = decoder(encoder(batch))
         loss = F.mse_loss(decoded.float(), batch)
@@ -84,7 +87,7 @@ def fit_clip(
 
 
 def build(shape: NeRVConfig, fitting: FittingConfig) -> tuple[NeRVEncoder, NeRVDecoder]:
-    """Both networks with fresh weights from the seed; the caller's random state stays as it is."""
+    """Return both networks with fresh weights from the seed; the caller's random state stays as it is."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(fitting.seed)
         encoder, decoder = NeRVEncoder(shape), NeRVDecoder(shape)
@@ -93,28 +96,21 @@ def build(shape: NeRVConfig, fitting: FittingConfig) -> tuple[NeRVEncoder, NeRVD
     return encoder.to(**layout).train(), decoder.to(**layout).train()
 
 
-def rate_of(step: int, steps: int) -> float:
-    """The part of the learning rate at a step: linear warm-up over a tenth, then a cosine to 0."""
-    warmup = max(1, round(WARMUP * steps))
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-
 def to_batch(frames: UInt8[np.ndarray, "b h w 3"], device: str) -> Float[Tensor, "b 3 h w"]:
-    """Pixels in [-1, 1]."""
-    values = torch.from_numpy(np.ascontiguousarray(frames)).to(device).float() / 127.5 - 1.0
-    return rearrange(values, "b h w c -> b c h w")
+    """Return frames as images in [-1, 1]."""
+    images = rearrange(to_tensor(frames), "c b h w -> b c h w")
+    return images.to(device, memory_format=torch.channels_last)
 
 
 @torch.no_grad()
 def finish(frames: UInt8[np.ndarray, "t h w 3"], encoder: NeRVEncoder, decoder: NeRVDecoder, device: str) -> FittedClip:
-    """The embedding of every frame, in float32, and what decoding those gives."""
-    encoder.eval(), decoder.eval()
+    """Return the embedding of every frame, in float32, and what decoding those gives."""
+    encoder.eval()
+    decoder.eval()
     embeddings, errors = [], []
     for index in range(len(frames)):
         frame = to_batch(frames[index : index + 1], device)
         embeddings.append(encoder(frame))
         errors.append((decoder(embeddings[-1]).clamp(-1.0, 1.0) - frame).double().square().mean())
-    found = decibels(torch.stack(errors).mean()).item()
-    return FittedClip(decoder=decoder.cpu(), embeddings=torch.cat(embeddings).cpu(), psnr=found)
+    psnr = decibels(torch.stack(errors).mean()).item()
+    return FittedClip(decoder=decoder.cpu(), embeddings=torch.cat(embeddings).cpu(), psnr=psnr)

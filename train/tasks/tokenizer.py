@@ -32,7 +32,7 @@ from vidgen.train.tasks.task import Metrics, Role, Task
 
 
 def build_tokenizer(recipe: TokenizerRecipe) -> VideoTokenizer:
-    """The recipe's tokenizer: weights of `init_from` if set, else freshly drawn from the recipe's seed."""
+    """Return the recipe's tokenizer: weights of `init_from` if set, else freshly drawn from the recipe's seed."""
     if recipe.init_from:
         return load_trainable(recipe.init_from, dtype=torch.float32)
     config = change_preset(recipe.preset, recipe.model, "model")
@@ -41,18 +41,21 @@ def build_tokenizer(recipe: TokenizerRecipe) -> VideoTokenizer:
 
 
 def change_preset(preset: str, changes: dict[str, Any], key: str) -> TokenizerConfig:
-    """The config of a preset with the `changes` of a recipe's `key`. VidgenError for names that are not there."""
+    """Return the config of a preset with the `changes` of a recipe's `key`. VidgenError for an unknown name."""
     if preset not in PRESETS:
         raise VidgenError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}")
     fields = {f.name for f in dataclasses.fields(PRESETS[preset])}
     if unknown := sorted(set(changes) - fields):
-        raise VidgenError(f"{key}.{unknown[0]} is not a tokenizer setting; known: {', '.join(sorted(fields))}")
+        raise VidgenError(f"{key}.{unknown[0]} is not a tokenizer setting; there are: {', '.join(sorted(fields))}")
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
     return dataclasses.replace(PRESETS[preset], **values)
 
 
 def build_adversary(recipe: TokenizerRecipe) -> Adversary | None:
-    """The discriminators of a recipe, or None where their weight is 0. VidgenError if `init_from` does not fit them."""
+    """Return the discriminators of a recipe, or None where their weight is 0.
+
+    Raises VidgenError if `init_from` does not fit them.
+    """
     if recipe.adversarial.weight <= 0:
         return None
     adversary = Adversary(
@@ -71,7 +74,7 @@ def build_adversary(recipe: TokenizerRecipe) -> Adversary | None:
 
 
 def codebook_usage(indices: Int[Tensor, "b t h w *q"], size: int) -> float:
-    """Of the codes that these indices could show beside the first, the share that they do: 0 is one code for all.
+    """Return, of the codes that these indices could show beside the first, the share that they do: 0 is one for all.
 
     The least over residual codebooks, which are the last axis of a fifth.
     """
@@ -95,7 +98,7 @@ class TokenizerTask(Task):
         self.gather = collate
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, Metrics]:
-        """Reconstruction, then the bottleneck's losses, then the adversarial one where there is a game on."""
+        """Return the sum of the reconstruction loss, the bottleneck's, and the adversarial one once it has started."""
         video = batch["video"].to(self.recipe.device)
         if self.recipe.part == "decoder":
             self.model.bottleneck.eval()  # a codebook that moved would change the latents
@@ -115,7 +118,7 @@ class TokenizerTask(Task):
         return total, metrics
 
     def reconstruct(self, video: Tensor, generator: torch.Generator) -> tuple[Encoded, Tensor]:
-        """The clip encoded, with a draw from the posterior, and decoded in float32."""
+        """Return the clip encoded, with a draw from the posterior, and decoded in float32."""
         layers = layers_of(self.model.encoder, self.model.decoder) if self.recipe.gradient_checkpointing else []
         with activation_checkpointing(layers):
             encoded = self.model.encode(video, sample_posterior=True, generator=generator)
@@ -123,7 +126,7 @@ class TokenizerTask(Task):
             return encoded, self.model.decode(dataclasses.replace(encoded, latents=latents)).float()
 
     def disturb(self, latents: Float[Tensor, "b c t h w"], generator: torch.Generator) -> Float[Tensor, "b c t h w"]:
-        """The latents with the recipe's `latent_noise`: a level for each clip, drawn anew."""
+        """Return the latents with the recipe's `latent_noise`: a level for each clip, drawn anew."""
         if self.recipe.latent_noise == 0:
             return latents
         levels = torch.randn(len(latents), 1, 1, 1, 1, generator=generator).abs() * self.recipe.latent_noise
@@ -131,7 +134,7 @@ class TokenizerTask(Task):
         return latents + noise.to(latents)
 
     def bottleneck_weight(self, name: str, losses: dict[str, Tensor]) -> float:
-        """The weight of one of the bottleneck's losses. VidgenError if the recipe names one that is not there."""
+        """Return the weight of one of the bottleneck's losses. VidgenError if the recipe names another."""
         weights = self.recipe.loss
         if unknown := sorted(set(weights.bottleneck_parts) - set(losses)):
             raise VidgenError(
@@ -169,13 +172,15 @@ class TokenizerTask(Task):
             self.adversary.load_progress(state["adversary"])
 
     def held_out_batches(self, count: int) -> Iterator[dict[str, Any]]:
-        """`count` held-out clips in batches, the same ones every time."""
+        """Yield `count` held-out clips in batches, the same ones every time."""
         return clip_batches(self.held_out, count, self.recipe.batch_size)
 
     def validate(self) -> Metrics:
-        """PSNR (dB, mean over clips) and L1 of held-out clips, decoded from the posterior's mode; of a discrete
+        """Return PSNR (dB, mean over clips) and L1 of held-out clips, decoded from the posterior's mode; of a discrete
         tokenizer also `codebook_usage` by all of them."""
-        scores, errors, indices = [], [], []
+        scores: list[float] = []
+        errors: list[float] = []
+        indices: list[Tensor] = []
         for batch in self.held_out_batches(self.recipe.data.validation_clips):
             video = batch["video"].to(self.recipe.device)
             encoded = self.model.encode(video)
@@ -190,7 +195,7 @@ class TokenizerTask(Task):
         return metrics
 
     def export(self, folder: Path) -> None:
-        """The tokenizer, with latent statistics, and beside it the discriminators, where there are any."""
+        """Write the tokenizer, with latent statistics, and beside it the discriminators, where there are any."""
         if self.recipe.part == "all":  # the latents of a kept encoder keep their statistics
             self.measure_latents()
         self.model.save_pretrained(folder, dtype=torch.bfloat16 if self.recipe.autocast == "bfloat16" else None)
@@ -198,5 +203,5 @@ class TokenizerTask(Task):
             save_file(self.adversary.discriminators.state_dict(), folder / "discriminators.safetensors")
 
     def measure_latents(self) -> None:
-        """Stores the statistics of held-out clips' latents in the model."""
+        """Store the statistics of held-out clips' latents in the model."""
         measure_latents(self.model, self.held_out_batches(STATISTICS_CLIPS), self.recipe.seed)

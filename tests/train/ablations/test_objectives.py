@@ -1,4 +1,4 @@
-"""The comparison of objectives: arms differ in the objective alone, measures are right where the error is known."""
+"""The comparison of objectives: variants differ in the objective alone, measures are right where the error is known."""
 
 import json
 from pathlib import Path
@@ -20,14 +20,14 @@ from vidgen.train.ablations.objective_measurement import (
     score_clips,
 )
 from vidgen.train.ablations.objective_variants import (
-    ARMS,
+    OBJECTIVE_VARIANTS,
     Plan,
-    count_operations,
+    count_gflops,
     encoder_of,
     make_recipe,
-    random_arm,
-    train_arm,
+    random_variant,
 )
+from vidgen.train.ablations.run import train_variant
 from vidgen.train.tasks.diffusion_decoder import DiffusionTokenizerTask
 from vidgen.train.tasks.tokenizer import TokenizerTask
 
@@ -51,12 +51,12 @@ def plan(tmp_path: Path, waves) -> Plan:
     )  # fmt: skip
 
 
-def test_arms_have_the_same_encoder_clips_and_steps(plan):
-    recipes = {name: make_recipe(name, plan) for name in ARMS}
+def test_variants_have_the_same_encoder_clips_and_steps(plan):
+    recipes = {name: make_recipe(name, plan) for name in OBJECTIVE_VARIANTS}
     kinds = {"reconstruction": TokenizerTask, "regression": DiffusionTokenizerTask, "denoising": DiffusionTokenizerTask}
     tasks = {name: kinds[name](recipe) for name, recipe in recipes.items()}
     weights = [encoder_of(task.model).encoder.state_dict() for task in tasks.values()]
-    weights.append(random_arm(plan).encoder.state_dict())
+    weights.append(random_variant(plan).encoder.state_dict())
     clips = [torch.stack([task.dataset[(1, slot)].video for slot in range(2)]) for task in tasks.values()]
     for one, other in zip(weights[:-1], weights[1:], strict=True):
         assert all(torch.equal(one[key], other[key]) for key in one)
@@ -93,7 +93,7 @@ def test_operations_are_those_of_the_products():
     layer, conv = nn.Linear(8, 4), nn.Conv3d(2, 3, (1, 3, 3), padding=(0, 1, 1))
     x, video = torch.zeros(5, 8), torch.zeros(1, 2, 4, 6, 6)
     expected = 2 * 5 * 8 * 4 + 2 * (4 * 6 * 6) * 3 * 2 * 9
-    assert count_operations(lambda: (layer(x), conv(video))) == pytest.approx(expected / 1e9)
+    assert count_gflops(lambda: (layer(x), conv(video))) == pytest.approx(expected / 1e9)
 
 
 def test_labels_splits_and_people_are_kept(plan):
@@ -110,7 +110,7 @@ def test_labels_splits_and_people_are_kept(plan):
 
 
 def test_best_rows_look_at_validation_alone():
-    head = {"arm": "a", "task": "t", "kind": "knn"}
+    head = {"variant": "a", "task": "t", "kind": "knn"}
     rows = [head | {"validation": v, "test": t} for v, t in ((0.5, 0.9), (0.6, 0.1), (0.6, 0.8))]
     assert best_rows(rows) == [rows[1]]
 
@@ -124,16 +124,16 @@ def test_the_command_writes_tables_and_goes_on(plan, capsys):
     assert dispatch(words) == 0
     report = json.loads((plan.out / "objectives.json").read_text())
     assert "PSNR" in capsys.readouterr().out
-    budget = {row["arm"]: row for row in report["budget"]}
-    assert list(budget) == list(ARMS) and all(row["seconds"] is not None for row in budget.values())
+    budget = {row["variant"]: row for row in report["budget"]}
+    assert list(budget) == list(OBJECTIVE_VARIANTS) and all(row["seconds"] is not None for row in budget.values())
     assert len({row["encoder_parameters"] for row in budget.values()}) == 1
     same = ("decoder_parameters", "encode_gflop", "decode_gflop_a_step", "train_gflop_a_clip")
     assert all(budget["regression"][key] == budget["denoising"][key] for key in same)
-    steps = [(row["arm"], row["steps"]) for row in report["decoding"]["rows"]]
+    steps = [(row["variant"], row["steps"]) for row in report["decoding"]["rows"]]
     assert steps[:3] == [("mean colour", 0), ("reconstruction", 1), ("regression", 1)] and ("denoising", 16) in steps
-    probes = {(row["arm"], row["task"], row["kind"]): row for row in report["probes"]}
-    for arm in (*ARMS, "random", "raw_pixels", "frame_differences"):
-        assert {(arm, task, kind) for task in ("ways", "motion") for kind in ("knn", "linear")} <= set(probes)
+    probes = {(row["variant"], row["task"], row["kind"]): row for row in report["probes"]}
+    for variant in (*OBJECTIVE_VARIANTS, "random", "raw_pixels", "frame_differences"):
+        assert {(variant, task, kind) for task in ("ways", "motion") for kind in ("knn", "linear")} <= set(probes)
     wanted = {"tap", "noise_level", "pool", "kind", "task", "metric", "validation", "test", "ci", "baseline"}
     assert all(wanted <= set(row) for row in report["sweep"])
     assert probes[("random", "ways", "knn")]["baseline"] and not probes[("denoising", "ways", "knn")]["baseline"]
@@ -143,7 +143,8 @@ def test_the_command_writes_tables_and_goes_on(plan, capsys):
         **report["settings"] | {key: Path(report["settings"][key]) for key in ("clips", "out", "labelled")}
     )
     before = {p: p.stat().st_mtime_ns for p in plan.out.glob("*/final/*.safetensors")}
-    assert [train_arm(name, same_plan) for name in ARMS] == [plan.out / name / "final" for name in ARMS]
+    finals = [train_variant(make_recipe(name, same_plan)) for name in OBJECTIVE_VARIANTS]
+    assert finals == [plan.out / name / "final" for name in OBJECTIVE_VARIANTS]
     assert len(before) == 3 and all(p.stat().st_mtime_ns == time for p, time in before.items())  # not trained again
     assert dispatch([*words, "--steps", "3"]) == 2 and "with another" in capsys.readouterr().err
     assert dispatch([*words[:2], str(plan.clips / "none")]) == 2

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from vidgen.data.frames import to_tensor
 from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig
 from vidgen.errors import VidgenError
 from vidgen.train.config import DataConfig, SourceConfig
-from vidgen.train.data.sources import Mixture, ShapeSource, Steps, collate, rng_of, split_records, to_float
+from vidgen.train.data.sources import Mixture, ShapeSource, Steps, collate, rng_of, split_records
 
 
 def frames_of(count: int) -> np.ndarray:
@@ -124,5 +125,5 @@ def test_unusable_clips_are_named(make_video, tmp_path):
 
 def test_to_float_is_the_inverse_of_rounding():
     levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, -1)
-    back = ((to_float(levels) + 1) * 127.5).round().to(torch.uint8)
+    back = ((to_tensor(levels) + 1) * 127.5).round().to(torch.uint8)
     assert torch.equal(back[0, 0].flatten(), torch.arange(256, dtype=torch.uint8))

@@ -11,7 +11,8 @@ from vidgen.tokenizers.presets import PRESETS
 from vidgen.train.config.files import load_recipe
 from vidgen.train.data.latent_cache import LatentCache
 from vidgen.train.runtime.loop import train
-from vidgen.train.tasks.denoising import build_networks, draw_clean_frames
+from vidgen.train.tasks.denoising import draw_clean_frames
+from vidgen.train.tasks.denoising_networks import build_networks
 from vidgen.train.tasks.diffusion import DiffusionTask
 
 SMALL = [

@@ -7,7 +7,8 @@ import torch
 from vidgen.errors import VidgenError
 from vidgen.metrics import psnr
 from vidgen.tokenizers.nerv.clip import choose_config, quantize_clip
-from vidgen.train.tasks.nerv import FittedClip, FittingConfig, fit_clip, rate_of, to_batch
+from vidgen.train.runtime.optimizers import warmup_cosine
+from vidgen.train.tasks.nerv import WARMUP, FittedClip, FittingConfig, fit_clip, to_batch
 
 FITTING = FittingConfig(steps=240, batch_frames=4, lr=3e-3)
 
@@ -59,9 +60,10 @@ def test_a_single_frame_and_bfloat16(frames: np.ndarray) -> None:
 
 
 def test_the_rate_warms_up_and_falls_to_nothing() -> None:
-    rates = [rate_of(step, 100) for step in range(100)]
+    rates = [warmup_cosine(step, peak=1.0, warmup=round(WARMUP * 100), steps=100) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * k for k in range(1, 11)]) and max(rates) == 1.0
-    assert rates[10:] == sorted(rates[10:], reverse=True) and rates[-1] < 1e-3 and rate_of(0, 1) == 1.0
+    assert rates[10:] == sorted(rates[10:], reverse=True) and rates[-1] < 1e-3
+    assert warmup_cosine(0, peak=1.0, warmup=1, steps=1) == 1.0
 
 
 def test_what_breaks_down_is_said(frames: np.ndarray) -> None:

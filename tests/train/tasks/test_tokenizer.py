@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -154,6 +155,34 @@ def test_stages_hand_their_discriminators_on(tokenizer_recipe, tmp_path):
     assert all(torch.equal(v, load_file(saved)[k]) for k, v in second.adversary.discriminators.state_dict().items())
     with pytest.raises(VidgenError, match="does not hold these discriminators"):
         make_task(tokenizer_recipe, *GAME, "adversarial.width=8", f"adversarial.init_from={saved}")
+
+
+def test_a_game_that_a_former_checkpoint_keeps_in_the_tasks_state_goes_on(tokenizer_recipe, tmp_path):
+    name, overrides = tokenizer_recipe
+    recipe = load_recipe(name, [*overrides, *GAME])
+    role = Trainer(TokenizerTask(recipe), recipe).roles[1]
+    train(recipe)
+    former, new = tmp_path / "former", tmp_path / "run"
+    shutil.copytree(new / "checkpoint-4", former / "checkpoint-4")
+    shutil.copy(new / "config.yaml", former)
+    folder = former / "checkpoint-4" / "discriminator"
+    game = torch.load(former / "checkpoint-4" / "task.pt")["adversary"]
+    for part in ("discriminators", "anchors"):
+        weights = load_file(folder / "model.safetensors").items()
+        game[part] = {key.removeprefix(f"{part}."): value for key, value in weights if key.startswith(f"{part}.")}
+    optimizer = torch.load(folder / "optimizer.pt")
+    grouped = [p for group in role.optimizer.param_groups for p in group["params"]]
+    order = [next(i for i, p in enumerate(grouped) if p is own) for own in role.parameters]
+    game["optimizer"] = {"state": {i: optimizer["state"][k] for i, k in enumerate(order)}, "param_groups": []}
+    torch.save({"adversary": game}, former / "checkpoint-4" / "task.pt")
+    shutil.rmtree(folder)
+    progress = json.loads((former / "checkpoint-4" / "progress.json").read_text())
+    progress["ema_step"] = progress.pop("ema_steps")["model"]
+    (former / "checkpoint-4" / "progress.json").write_text(json.dumps(progress))
+    train(load_recipe(name, [*overrides, *GAME, f"out={former}"]))
+    for file in ("checkpoint-6/model.safetensors", "checkpoint-6/ema.safetensors", "final/discriminators.safetensors"):
+        one, two = load_file(new / file), load_file(former / file)
+        assert all(torch.equal(one[key], two[key]) for key in one), file
 
 
 def test_a_nan_in_the_game_is_recovered_from(tokenizer_recipe, tmp_path, capsys):

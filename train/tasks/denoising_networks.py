@@ -1,0 +1,89 @@
+"""The networks of a denoising loss: those of a trained pipeline, or new ones from a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+
+from vidgen.checkpoints.pretrained import config_from_dict
+from vidgen.errors import VidgenError
+from vidgen.interfaces import NoiseSchedule
+from vidgen.models.dit.config import VideoDiTConfig
+from vidgen.models.dit.presets import find_preset
+from vidgen.models.dit.video_dit import VideoDiT
+from vidgen.models.ip_adapter import IPAdapterConfig, IPAdapterEncoder
+from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder, TransformersTextEncoder
+from vidgen.pipelines.loading import load_pipeline
+from vidgen.train.config import DiffusionRecipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Networks:
+    """The networks of a denoising loss. `image_prompt` is None where no clip has a picture, `schedule` that of the
+    pipeline that they come from, None for new ones."""
+
+    transformer: VideoDiT
+    text_encoder: nn.Module
+    image_prompt: IPAdapterEncoder | None
+    schedule: NoiseSchedule | None = None
+
+    def check_same_prediction(self, recipe: DiffusionRecipe, path: str, learner: str) -> None:
+        """Raise VidgenError where `learner` would learn something else than the model of `init_from` predicts."""
+        base = {"prediction_type": self.schedule.prediction_type, "path": self.schedule.time().path}
+        for key, own in (("prediction_type", recipe.prediction_type), ("path", path)):
+            if base[key] != own:
+                raise VidgenError(
+                    f"init_from={recipe.init_from}: its {key} is {base[key]}, not {own}; {learner} needs the same"
+                )
+
+
+def build_networks(recipe: DiffusionRecipe, latent_channels: int) -> Networks:
+    """Return the networks of the pipeline `init_from`, or new ones from the recipe's seed.
+
+    `text_model.pretrained` names a folder of transformers' T5, UMT5 or CLIP, which is used as it is.
+    """
+    if recipe.init_from:
+        pipeline = load_pipeline(recipe.init_from, dtype=torch.float32, device=recipe.device)
+        if not isinstance(pipeline.transformer, VideoDiT):
+            raise VidgenError(f"init_from={recipe.init_from} is a published pipeline; only vidgen's own are trained on")
+        if pipeline.transformer.config.latent_channels != latent_channels:
+            raise VidgenError(f"init_from={recipe.init_from} is for latents of another tokenizer; name another")
+        return Networks(
+            transformer=pipeline.transformer,
+            text_encoder=pipeline.text_encoder,
+            image_prompt=pipeline.image_prompt
+            or make_image_prompt(recipe, latent_channels, pipeline.text_encoder.width),
+            schedule=pipeline.scheduler,
+        )
+    text = dict(recipe.text_model)
+    pretrained = text.pop("pretrained", None)
+    torch.manual_seed(recipe.seed)
+    if pretrained:
+        encoder: nn.Module = TransformersTextEncoder.from_pretrained(pretrained, device=recipe.device)
+    else:
+        encoder = ByteTextEncoder(config_from_dict(ByteTextConfig, text, "recipe key `text_model`"))
+    sizes = {"latent_channels": latent_channels, "text_width": encoder.width}
+    preset = asdict(find_preset(recipe.preset)) if recipe.preset else {}
+    config = config_from_dict(VideoDiTConfig, {**preset, **recipe.model, **sizes}, "recipe key `model`")
+    if config.labels:
+        raise VidgenError(
+            f"recipe key `model`: clips of task diffusion have no {config.labels[0]}; leave classes, tasks, frame_rate "
+            "and frame_size out"
+        )
+    return Networks(
+        transformer=VideoDiT(config),
+        text_encoder=encoder,
+        image_prompt=make_image_prompt(recipe, latent_channels, encoder.width),
+    )
+
+
+def make_image_prompt(recipe: DiffusionRecipe, latent_channels: int, text_width: int) -> IPAdapterEncoder | None:
+    """Return a new image prompt encoder from the recipe's seed; None where no clip has a picture."""
+    if not recipe.reference:
+        return None
+    torch.manual_seed(recipe.seed)
+    sizes = {"latent_channels": latent_channels, "text_width": text_width}
+    config = config_from_dict(IPAdapterConfig, {**recipe.image_model, **sizes}, "recipe key `image_model`")
+    return IPAdapterEncoder(config).to(recipe.device)
