@@ -60,7 +60,7 @@ def open_model(name: str, device: str, dtype: Dtype) -> Pipeline | Encoder:
 
 def choose_layers(model: Pipeline | Encoder, text: str) -> list[str]:
     """Return the layers named, or for "all" the latents and every block of the denoiser (of others every layer)."""
-    from vidgen.representations.extractor import default_layers
+    from vidgen.representations.model_layers import default_layers
 
     return default_layers(model, "all" if text.strip() == "all" else parse_names(text))
 

@@ -1,4 +1,4 @@
-"""Features at a layer: ours, beside one bare pass of the model, and beside a loop that keeps what every layer gives."""
+"""Features at a layer: ours, one bare pass of the model, and a loop that keeps the output of every layer."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vidgen.diffusion.noise import draw_like, sample_generator
 from vidgen.diffusion.paths import network_input
 from vidgen.errors import VidgenError
+from vidgen.interfaces import Pipeline, Tokenizer
 from vidgen.models.feature_layers import FeatureInfo
 from vidgen.profiling.flops import count_gflops
 from vidgen.profiling.peak_memory import measure_peak, print_peak
@@ -25,6 +26,7 @@ from vidgen.scripts.benches.diffusers_autoencoders import ClipSize
 from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.timing import alternate
 from vidgen.scripts.extract import open_model
+from vidgen.tokenizers.diffusion_decoder.model import DiffusionTokenizer
 
 LEVEL = 0.1  # of noise
 Form = Literal["ours", "bare", "hooks"]
@@ -33,8 +35,11 @@ TITLES = {"bare": "one bare pass", "hooks": "every layer kept"}
 
 @dataclass(frozen=True, kw_only=True)
 class TapWork:
-    """A batch of clips to features at one layer, pooled; "bare": the pass alone, nothing taken from it; "hooks": the
-    whole pass with a hook on every layer, all of which are kept until the layer is picked."""
+    """A batch of clips to features at one layer, pooled.
+
+    form: "ours"; "bare": the pass alone, without features; "hooks": the whole pass with a hook on every layer, whose
+    outputs are all kept until the layer is picked.
+    """
 
     model: str
     layer: str
@@ -46,15 +51,17 @@ class TapWork:
 
     @property
     def denoises(self) -> bool:
+        """Whether the layer is of the denoiser."""
         return self.layer.startswith("dit.")
 
 
-def open_for(work: TapWork) -> Any:
+def open_for(work: TapWork) -> Pipeline | Tokenizer:
+    """Return the model of the work."""
     return open_model(work.model, work.device, work.dtype)
 
 
-def prepare(work: TapWork, model: Any) -> Callable[[], Tensor]:
-    """The work, ready to be run any number of times, with its clips made."""
+def prepare(work: TapWork, model: Pipeline | Tokenizer) -> Callable[[], Tensor]:
+    """Return the work as a function that can be run any number of times, its clips in memory."""
     generator = sample_generator(0, "clips")
     shape = (work.batch, 3, work.clip.frames, work.clip.height, work.clip.width)
     video = (torch.rand(shape, generator=generator) * 2 - 1).to(work.device)
@@ -69,12 +76,18 @@ def prepare(work: TapWork, model: Any) -> Callable[[], Tensor]:
 
 
 def names_of(work: TapWork) -> list[str]:
+    """Return the ids of the clips, which their noise depends on."""
     return [str(i) for i in range(work.batch)]
 
 
-def pass_of(work: TapWork, model: Any, video: Float[Tensor, "b 3 T H W"]) -> Callable[[], Tensor]:
-    """One pass through the tokenizer's encoder, and where the layer is of the denoiser, on through that."""
-    tokenizer = getattr(model, "vae", model)
+def tokenizer_of(model: Pipeline | Tokenizer) -> Tokenizer:
+    """Return a pipeline's tokenizer, or the tokenizer that the model is."""
+    return model.vae if isinstance(model, Pipeline) else model
+
+
+def pass_of(work: TapWork, model: Pipeline | Tokenizer, video: Float[Tensor, "b 3 T H W"]) -> Callable[[], Tensor]:
+    """Return one pass through the tokenizer's encoder, and through the denoiser where the layer is in it."""
+    tokenizer = tokenizer_of(model)
     if not work.denoises:
         return lambda: tokenizer.encode(video).latents
     t = torch.full((work.batch,), LEVEL, device=video.device)
@@ -86,48 +99,49 @@ def pass_of(work: TapWork, model: Any, video: Float[Tensor, "b 3 T H W"]) -> Cal
     )
 
 
-def layers_of(work: TapWork, model: Any) -> dict[str, nn.Module]:
-    """Every layer that has a layer, by the layer's name."""
-    tokenizer = getattr(model, "vae", model)
-    encoder = getattr(tokenizer, "tokenizer", tokenizer).encoder  # one with a diffusion decoder has another inside
-    found = {f"tokenizer.encoder.layers.{i}": layer for i, layer in enumerate(encoder.layers)}
+def layers_of(work: TapWork, model: Pipeline | Tokenizer) -> dict[str, nn.Module]:
+    """Return the module of every layer by the layer's name."""
+    tokenizer = tokenizer_of(model)
+    if isinstance(tokenizer, DiffusionTokenizer):
+        tokenizer = tokenizer.tokenizer
+    modules = {f"tokenizer.encoder.layers.{i}": layer for i, layer in enumerate(tokenizer.encoder.layers)}
     if work.denoises:
-        found |= {f"dit.blocks.{i}": block for i, block in enumerate(model.transformer.blocks)}
-    return found
+        modules |= {f"dit.blocks.{i}": block for i, block in enumerate(model.transformer.blocks)}
+    return modules
 
 
 def run_with_hooks(run: Callable[[], Tensor], layers: dict[str, nn.Module], layer: str) -> Tensor:
-    """The plain way to features: all outputs kept, and then one of them averaged."""
-    kept: dict[str, Tensor] = {}
+    """Return features the plain way: all outputs are kept, and then one of them is averaged."""
+    outputs: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[..., None]:
-        return lambda module, given, out: kept.__setitem__(name, out)
+        return lambda module, inputs, output: outputs.__setitem__(name, output)
 
-    hooks = [layer.register_forward_hook(keep(name)) for name, layer in layers.items()]
+    hooks = [module.register_forward_hook(keep(name)) for name, module in layers.items()]
     try:
         run()
     finally:
         for hook in hooks:
             hook.remove()
-    out = kept[layer].float()
+    out = outputs[layer].float()
     return out.flatten(1, -2).mean(1) if layer.startswith("dit.") else reduce(out, "b c t h w -> b c", "mean")
 
 
 def prepare_alone(**values: Any) -> Callable[[], Tensor]:
-    """The work with a model of its own: for a process that measures memory."""
+    """Return the work with a model of its own: for a process that measures memory."""
     work = TapWork(**{**values, "clip": ClipSize(**values["clip"])})
     return prepare(work, open_for(work))
 
 
 def choose_work(settings: BenchSettings, infos: list[FeatureInfo]) -> list[tuple[TapWork, Form]]:
-    """Ours and what it is held against: the last layer of either part against a bare pass, the middle one against
+    """Return ours and what it is compared with: the last layer of either part with a bare pass, the middle one with
     keeping every layer."""
     parts = {
         part: [info.name for info in infos if info.name.startswith(prefix)]
         for part, prefix in (("tokenizer", "tokenizer.encoder.layers."), ("denoiser", "dit.blocks."))
     }
     if not parts["tokenizer"]:
-        raise VidgenError(f"{settings.model} has no layers to layer; give a pipeline or a tokenizer of ours")
+        raise VidgenError(f"{settings.model} has no layers to read; give a pipeline or a tokenizer of ours")
     size = ClipSize(frames=5, height=32, width=32) if settings.quick else ClipSize(frames=17, height=64, width=64)
     start = {"model": settings.model, "device": settings.device, "dtype": settings.dtype, "clip": size}
     start["batch"] = 2 if settings.quick else 8
@@ -138,14 +152,16 @@ def choose_work(settings: BenchSettings, infos: list[FeatureInfo]) -> list[tuple
 
 
 def measure_taps(settings: BenchSettings, machine: Machine) -> Iterator[Row]:
-    """A row for each layer and what it is held against."""
+    """Yield a row for each layer and what it is compared with."""
     model = open_model(settings.model, settings.device, settings.dtype)
     for work, form in choose_work(settings, list_layers(model)):
         yield measure_pair(work, replace(work, form=form), model, settings, machine)
 
 
-def measure_pair(ours: TapWork, other: TapWork, model: Any, settings: BenchSettings, machine: Machine) -> Row:
-    """Times both in turns; overhead is what ours takes more than a bare pass, of that pass."""
+def measure_pair(
+    ours: TapWork, other: TapWork, model: Pipeline | Tokenizer, settings: BenchSettings, machine: Machine
+) -> Row:
+    """Return a row of both, timed in turns; overhead is what ours takes more than a bare pass, of that pass."""
     with_hooks = other.form == "hooks"
     if with_hooks and settings.peers is not None and "hooks" not in settings.peers:
         runs = {"ours": prepare(ours, model)}

@@ -15,7 +15,8 @@ from vidgen.models.encoders.loading import load_encoder
 from vidgen.representations.bank import BankRow, BankWriter, FeatureBank
 from vidgen.representations.denoiser_encoder import DenoiserEncoder
 from vidgen.representations.extract import extract_source
-from vidgen.representations.extractor import FeatureExtractor, default_layers, list_layers
+from vidgen.representations.extractor import FeatureExtractor
+from vidgen.representations.model_layers import default_layers, list_layers, list_taps
 from vidgen.representations.probes import probe_rows
 from vidgen.representations.search.retrieval import retrieve_rows
 
@@ -101,6 +102,14 @@ def test_former_names_work_and_say_so(pipeline, source, tmp_path):
     with pytest.warns(FutureWarning, match="the argument taps is now called layers"):
         extractor = FeatureExtractor(pipeline, taps=["dit.blocks.1"])
     assert list(extractor.layers) == ["dit.blocks.1"]
+    with pytest.warns(FutureWarning, match="FeatureExtractor.taps is now called layers"):
+        assert extractor.taps == extractor.layers
+    with pytest.warns(FutureWarning, match="list_taps is now called list_layers"):
+        assert list_taps(pipeline) == list_layers(pipeline)
+    with pytest.warns(FutureWarning, match="taps is now called feature_info"):
+        assert pipeline.vae.taps == pipeline.vae.feature_info
+    with pytest.warns(FutureWarning, match="walk is now called iter_features"):
+        assert [name for name, _ in pipeline.vae.walk(torch.zeros(1, 3, 5, 32, 32))][-1] == "latents"
     with pytest.warns(FutureWarning, match="the argument taps is now called layers"):
         extract_source(pipeline.vae, source, tmp_path / "bank", taps=["tokenizer.latents"], num_frames=5, size=32)
     with pytest.warns(FutureWarning, match="FeatureBank.taps is now called layers"):

@@ -51,6 +51,17 @@ class FeatureMixin:
     feature_info: list[FeatureInfo]
     iter_features: Callable[..., Iterator[tuple[str, Tensor]]]
 
+    @property
+    def taps(self) -> list[FeatureInfo]:
+        """The former name of `feature_info`."""
+        warnings.warn("taps is now called feature_info", FutureWarning, stacklevel=2)
+        return self.feature_info
+
+    def walk(self, *inputs: Any) -> Iterator[tuple[str, Tensor]]:
+        """Yield as `iter_features`, by its former name."""
+        warnings.warn("walk is now called iter_features", FutureWarning, stacklevel=2)
+        return self.iter_features(*inputs)
+
     def forward_intermediates(
         self,
         *inputs: Any,

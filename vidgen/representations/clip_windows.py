@@ -1,4 +1,4 @@
-"""Clips as a bank takes them: a row that says what it is, its frames and their times, one by one and in batches."""
+"""Clips as a bank takes them: a row with id and labels, frames and their times, one by one and in batches."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -20,14 +21,14 @@ from vidgen.data.windows import slide_over
 from vidgen.errors import VideoError
 from vidgen.representations.bank import BankRow
 
-NO_LABELS = ("split", "subject", "group")  # columns of a manifest that say something else
+NO_LABELS = ("split", "subject", "group")  # columns of a manifest with another meaning
 Dropped = list[dict[str, str]]  # {"path", "reason"} of clips that cannot be used
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShownClip:
-    """One row to be: `video` (3, T, H, W) in [-1, 1], `times` (T,) in seconds, and how many records are done before
-    it."""
+class ClipWindow:
+    """One row of a bank to be: `video` (3, T, H, W) in [-1, 1], `times` (T,) in seconds, and `position`, how many
+    records come before it."""
 
     row: BankRow
     video: Float[Tensor, "3 T H W"]
@@ -37,8 +38,8 @@ class ShownClip:
 
 def single_windows(
     records: Sequence[ClipRecord], window: dict[str, Any], seed: int, done: Collection[str], dropped: Dropped
-) -> tuple[int, Iterator[ShownClip]]:
-    """How many records are left to do, and one window of each (`window`: num_frames, size, fps, windows).
+) -> tuple[int, Iterator[ClipWindow]]:
+    """Return how many records are left to do, and one window of each (`window`: num_frames, size, fps, windows).
 
     Clips that cannot be read go to `dropped`, and so do those that turn out damaged later. VidgenError if none is left.
     """
@@ -46,7 +47,7 @@ def single_windows(
     dropped += [{"path": str(drop.path), "reason": drop.reason} for drop in dataset.dropped]
     todo = [i for i, record in enumerate(dataset.records) if record.id not in done]
 
-    def show() -> Iterator[ShownClip]:
+    def read() -> Iterator[ClipWindow]:
         for position, index in enumerate(todo):
             record = dataset.records[index]
             try:
@@ -55,13 +56,13 @@ def single_windows(
                 dropped.append({"path": str(record.path), "reason": reason_of(error, record)})
                 continue
             row = describe_row(record, item["times"])
-            yield ShownClip(row=row, video=item["video"], times=item["times"], position=position)
+            yield ClipWindow(row=row, video=item["video"], times=item["times"], position=position)
 
-    return len(todo), show()
+    return len(todo), read()
 
 
 def open_clips(records: Sequence[ClipRecord], **window: Any) -> VideoDataset:
-    """The clips as a data set, without its warning: what it drops is for the report."""
+    """Return the clips as a data set, without its warning: what it drops is for the report."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return VideoDataset(records, **window)
@@ -69,19 +70,19 @@ def open_clips(records: Sequence[ClipRecord], **window: Any) -> VideoDataset:
 
 def sliding_windows(
     records: Sequence[ClipRecord], window: dict[str, Any], stride: int, done: Collection[str], dropped: Dropped
-) -> tuple[int, Iterator[ShownClip]]:
-    """How many records are left to do, and every window of each: a row "id@first frame", of the clip's own group.
+) -> tuple[int, Iterator[ClipWindow]]:
+    """Return how many records are left to do, and every window of each: a row "id@first frame", of the clip's group.
 
     One window is in memory at a time, whatever the length of the clips. Damage ends a clip and goes to `dropped`; the
     windows before it count. Rows come in the order of records, so that all clips of `done` but the last are whole.
     """
-    started = {name.rpartition("@")[0] for name in done}
-    begun = [i for i, record in enumerate(records) if record.id in started]
-    whole = set(begun[:-1])
-    todo = [record for i, record in enumerate(records) if i not in whole]
+    names = {name.rpartition("@")[0] for name in done}
+    started = [i for i, record in enumerate(records) if record.id in names]
+    complete = set(started[:-1])
+    todo = [record for i, record in enumerate(records) if i not in complete]
     size = check_size(tuple(window["size"]))
 
-    def show() -> Iterator[ShownClip]:
+    def read() -> Iterator[ClipWindow]:
         for position, record in enumerate(todo):
             try:
                 for part in slide_over(
@@ -93,26 +94,22 @@ def sliding_windows(
                     times = torch.from_numpy(part.times)
                     row = describe_row(record, times)
                     row = dataclasses.replace(row, id=name, group=record.id if row.group is None else row.group)
-                    yield ShownClip(row=row, video=to_tensor(part.frames), times=times, position=position)
+                    yield ClipWindow(row=row, video=to_tensor(part.frames), times=times, position=position)
             except VideoError as error:
                 dropped.append({"path": str(record.path), "reason": reason_of(error, record)})
 
-    return len(todo), show()
+    return len(todo), read()
 
 
-def batches(shown: Iterable[ShownClip], size: int) -> Iterator[list[ShownClip]]:
-    """Lists of `size`, and what is left."""
-    held: list[ShownClip] = []
-    for one in shown:
-        held.append(one)
-        if len(held) == size:
-            yield held
-            held = []
-    if held:
-        yield held
+def batches(windows: Iterable[ClipWindow], size: int) -> Iterator[list[ClipWindow]]:
+    """Yield lists of `size` windows, and at last what is left."""
+    remaining = iter(windows)
+    while batch := list(islice(remaining, size)):
+        yield batch
 
 
 def describe_row(record: ClipRecord, times: Float[Tensor, " T"]) -> BankRow:
+    """Return the row of a record whose frames were read at these times."""
     return BankRow(
         id=record.id,
         label=record.label,

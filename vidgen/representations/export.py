@@ -20,12 +20,15 @@ from vidgen.representations.bank import BankRow, FeatureBank
 if TYPE_CHECKING:
     import pyarrow
 
-META_KEY = b"vidgen"  # of a table's schema: JSON of the bank's meta and of the shape of every feature
+META_KEY = b"vidgen"  # in a table's schema: JSON of the bank's meta and of the shape of every feature
 
 
 def to_numpy(bank: FeatureBank, folder: str | os.PathLike) -> Path:
-    """A folder of one .npy a feature (n, *axes), float32, to be opened by numpy.load(..., mmap_mode="r"), rows.jsonl
-    with a line a row, and bank.json, which names the file of each feature. Memory is that of one shard."""
+    """Write and return a folder of one .npy a feature (n, *axes), float32, for numpy.load(..., mmap_mode="r").
+
+    Beside them are rows.jsonl, a line a row, and bank.json, which names the file of each feature. Memory is that of
+    one shard. Raises VidgenError for a folder that exists.
+    """
     folder = check_new(folder)
     names = {key: f"{key.replace('/', '~')}.npy" for key in bank.keys}
     with atomic_write(folder) as target:
@@ -39,19 +42,23 @@ def to_numpy(bank: FeatureBank, folder: str | os.PathLike) -> Path:
             del array
         lines = [json.dumps(dataclasses.asdict(row), ensure_ascii=False) for row in bank.rows]
         (target / "rows.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        described = {"meta": bank.meta, "files": names}
-        (target / "bank.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+        description = {"meta": bank.meta, "files": names}
+        (target / "bank.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     return folder
 
 
 def to_parquet(bank: FeatureBank, file: str | os.PathLike) -> Path:
-    """A table with a row a clip: id, label, split, group, times, "labels.<name>", and every feature, flattened, as a
-    list of fixed length under its key; see `META_KEY`. Raises VidgenError where pyarrow is not installed."""
+    """Write and return a table with a row a clip: id, label, split, group, times, "labels.<name>", and every feature.
+
+    Features are flattened, as lists of fixed length under their keys; see `META_KEY` for their shapes. Raises
+    VidgenError where pyarrow is not installed, and for a file that exists.
+    """
     need("pyarrow", "parquet")
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    file, columns = check_new(file), [name for name in bank.columns if name != "label"]
+    file = check_new(file)
+    columns = [name for name in bank.columns if name != "label"]
     shapes = {key: list(shape) for key, shape in bank.shapes.items()}
     about = {META_KEY: json.dumps({"meta": bank.meta, "shapes": shapes}).encode()}
     fields = [(name, pa.string()) for name in ("id", "label", "split", "group")]
@@ -67,28 +74,30 @@ def to_parquet(bank: FeatureBank, file: str | os.PathLike) -> Path:
 def table_columns(
     rows: list[BankRow], columns: list[str], features: dict[str, np.ndarray], pa: pyarrow
 ) -> dict[str, Any]:
-    """The columns of one shard; its features are not copied."""
-    found: dict[str, Any] = {name: [getattr(row, name) for row in rows] for name in ("id", "label", "split", "group")}
-    found["times"] = [list(row.times) for row in rows]
-    found |= {f"labels.{name}": [row.labels.get(name) for row in rows] for name in columns}
+    """Return the columns of one shard; its features are not copied."""
+    table: dict[str, Any] = {name: [getattr(row, name) for row in rows] for name in ("id", "label", "split", "group")}
+    table["times"] = [list(row.times) for row in rows]
+    table |= {f"labels.{name}": [row.labels.get(name) for row in rows] for name in columns}
     for key, x in features.items():
         width = int(np.prod(x.shape[1:]))
-        found[key] = pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), width)
-    return found
+        table[key] = pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), width)
+    return table
 
 
 def to_datasets(bank: FeatureBank, folder: str | os.PathLike) -> Path:
-    """A folder for `datasets.load_from_disk`, with the columns of `to_parquet`. Raises VidgenError where the library
-    is not installed."""
+    """Write and return a folder for `datasets.load_from_disk`, with the columns of `to_parquet`.
+
+    Raises VidgenError where the library is not installed, and for a folder that exists.
+    """
     need("datasets", "datasets")
     from datasets import Dataset
 
     folder = check_new(folder)
     with tempfile.TemporaryDirectory() as scratch, atomic_write(folder) as target:
         table = to_parquet(bank, Path(scratch) / "bank.parquet")
-        found = Dataset.from_parquet(str(table), cache_dir=scratch)
-        found.save_to_disk(str(target))
-        del found  # its files lie in the scratch folder
+        dataset = Dataset.from_parquet(str(table), cache_dir=scratch)
+        dataset.save_to_disk(str(target))
+        del dataset  # its files lie in the scratch folder
     return folder
 
 
@@ -100,13 +109,13 @@ EXPORTS: dict[str, Callable[[FeatureBank, str | os.PathLike], Path]] = {
 
 
 def need(package: str, what: str) -> None:
-    """Raises VidgenError unless `package` is installed."""
+    """Raise VidgenError unless `package` is installed."""
     if find_spec(package) is None:
         raise VidgenError(f"a bank as {what} needs {package}, which is not installed; pip install 'vidgen[export]'")
 
 
 def check_new(path: str | os.PathLike) -> Path:
-    """Raises VidgenError if there is something at `path` already."""
+    """Return `path`. Raises VidgenError if there is something there already."""
     path = Path(path)
     if path.exists():
         raise VidgenError(f"{path} exists already; export to a new name")

@@ -16,8 +16,8 @@ from vidgen.errors import VidgenError
 from vidgen.interfaces import ClipFormat, Encoder, Pipeline
 from vidgen.representations.bank import BankWriter
 from vidgen.representations.clip_windows import batches, single_windows, sliding_windows
-from vidgen.representations.extractor import default_layers, renamed_layers
 from vidgen.representations.feature_sets import FeatureSets
+from vidgen.representations.model_layers import default_layers, renamed_layers
 from vidgen.representations.noising import Noising
 
 Windows = Literal["head", "centre", "random", "sliding"]

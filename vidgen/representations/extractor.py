@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -15,12 +14,18 @@ from vidgen.errors import VidgenError
 from vidgen.interfaces import Encoder, Pipeline
 from vidgen.models.feature_layers import FeatureInfo, channels_last
 from vidgen.models.placement import device_of
-from vidgen.representations.denoiser_encoder import DenoiserEncoder, check_noise, content_id, up_to_last
-from vidgen.representations.feature_keys import DENOISER, ENCODER, TOKENIZER, feature_key, parse_key
+from vidgen.representations.denoiser_encoder import check_noise, content_id, up_to_last
+from vidgen.representations.feature_keys import DENOISER, feature_key, parse_key
+from vidgen.representations.model_layers import (
+    LATENTS,
+    as_encoders,
+    default_layers,
+    evaluating,
+    list_layers,
+    renamed_layers,
+)
 from vidgen.representations.noising import Noising
 from vidgen.representations.pooling import FRAME, POOLS, check_pool, owners
-
-LATENTS = f"{TOKENIZER}latents"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +86,12 @@ class FeatureExtractor:
         self.pool = pool
         if self._names(DENOISER) and not self.noise_levels:
             raise VidgenError("layers of the denoiser need a noise level; give one in [0, 1], such as 0.1")
+
+    @property
+    def taps(self) -> dict[str, FeatureInfo]:
+        """The former name of `layers`."""
+        warnings.warn("FeatureExtractor.taps is now called layers", FutureWarning, stacklevel=2)
+        return self.layers
 
     @property
     def tokenizer(self) -> Encoder:
@@ -184,68 +195,3 @@ class FeatureExtractor:
                 f"clips of {height}x{width} do not fit the denoiser's patches; resize them to a multiple of "
                 f"{patch[0]}x{patch[1]}, or read the tokenizer's layers only"
             )
-
-
-def as_encoders(model: Pipeline | Encoder, **noise: object) -> dict[str, Encoder]:
-    """Return the encoders in a model by the prefix of their layers, the one that sees the pixels first.
-
-    A pipeline is its tokenizer and its denoiser at noise levels (`noise`: the arguments of `DenoiserEncoder`); an
-    encoder is itself, "tokenizer." if it has latents and "encoder." if not. Raises VidgenError for anything else, such
-    as a denoiser without the tokenizer of its latents.
-    """
-    if isinstance(model, Pipeline):
-        return {TOKENIZER: model.vae, DENOISER: DenoiserEncoder(model, **noise)}
-    modules = {info.module for info in model.feature_info} if isinstance(model, Encoder) else set()
-    if "latent" in modules:
-        return {TOKENIZER: model}
-    if not modules or "denoiser" in modules:
-        raise VidgenError(f"{type(model).__name__} has no layers; give a pipeline, a tokenizer or an encoder of clips")
-    return {ENCODER: model}
-
-
-def list_layers(model: Pipeline | Encoder) -> list[FeatureInfo]:
-    """Return every layer of a model in the order they are run; all reductions in frames and pixels.
-
-    Raises VidgenError for a model that has none.
-    """
-    return [
-        replace(info, name=part + info.name)
-        for part, encoder in as_encoders(model).items()
-        for info in (encoder.blocks if isinstance(encoder, DenoiserEncoder) else encoder.feature_info)
-    ]
-
-
-def default_layers(model: Pipeline | Encoder, layers: Sequence[str] | str | None = None) -> list[str]:
-    """Return the names in `layers`: for None the one layer that says most, for "all" those worth a sweep.
-
-    "all" is the latents and every block of the denoiser; of an encoder that is no tokenizer, every layer.
-    """
-    if layers is not None and layers != "all":
-        return list(layers)
-    infos = list_layers(model)
-    chosen = [info.name for info in infos if info.module in ("latent", "denoiser")] or [info.name for info in infos]
-    if layers == "all":
-        return chosen
-    return [LATENTS if LATENTS in chosen else chosen[-1]]
-
-
-def renamed_layers(layers: Sequence[str] | None, taps: Sequence[str] | None) -> Sequence[str] | None:
-    """Return `layers`, or what was given under its former name, with a warning."""
-    if taps is None:
-        return layers
-    warnings.warn("the argument taps is now called layers", FutureWarning, stacklevel=3)
-    return taps
-
-
-@contextmanager
-def evaluating(model: Pipeline | Encoder | nn.Module) -> Iterator[None]:
-    """Put the model's parts in evaluation mode, and afterwards each as it was."""
-    parts = [model.vae, model.transformer, model.text_encoder] if isinstance(model, Pipeline) else [model]
-    modules = [m for part in parts if isinstance(part, nn.Module) for m in part.modules() if m.training]
-    for module in modules:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in modules:
-            module.training = True

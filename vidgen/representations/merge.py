@@ -1,4 +1,4 @@
-"""Banks made one: the rows of parts of one extraction, or the features of several models on the same clips."""
+"""Banks merged: the rows of parts of one extraction, or the features of several models on the same clips."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 import torch
 
 from vidgen.errors import VidgenError
-from vidgen.representations.bank import BankRow, BankWriter, FeatureBank, shorten
+from vidgen.representations.bank import BankWriter, FeatureBank
+from vidgen.representations.bank_index import shorten
 from vidgen.representations.baselines import PIXEL_BASELINES
 
-SAME = ("label", "split", "group", "labels")  # of a clip, in every bank that is joined
+SAME = ("label", "split", "group", "labels")  # fields of a clip that all banks must agree in
 
 
 def join_rows(banks: Sequence[FeatureBank], out: str | os.PathLike) -> FeatureBank:
-    """One bank of the rows of `banks`, which were made alike: of parts of a source, or of several sources.
+    """Write and return one bank of the rows of `banks`, which were made alike: of parts of a source, or of several.
 
     Raises VidgenError for banks that differ in anything but their source, naming what, and for a clip in two of them.
     """
@@ -29,12 +30,12 @@ def join_rows(banks: Sequence[FeatureBank], out: str | os.PathLike) -> FeatureBa
             raise VidgenError(
                 f"{bank.folder} was made in another way than {first.folder}: {contrast(name, first, bank)}"
             )
-    seen: dict[str, FeatureBank] = {}
+    homes: dict[str, FeatureBank] = {}
     for bank in banks:
         for name in bank.ids:
-            if name in seen:
-                raise VidgenError(f"clip {name!r} is in {seen[name].folder} and in {bank.folder}; join each clip once")
-            seen[name] = bank
+            if name in homes:
+                raise VidgenError(f"clip {name!r} is in {homes[name].folder} and in {bank.folder}; join each clip once")
+            homes[name] = bank
     sources = list(dict.fromkeys(bank.meta.get("source") for bank in banks))
     source = sources[0] if len(sources) == 1 else sources
     with new_writer(out, {**first.meta, "source": source}) as writer:
@@ -45,10 +46,11 @@ def join_rows(banks: Sequence[FeatureBank], out: str | os.PathLike) -> FeatureBa
 
 
 def join_features(banks: Mapping[str, FeatureBank], out: str | os.PathLike, *, mixed: bool = False) -> FeatureBank:
-    """One bank of the features of several, as "name/key"; the clips, in the order of the first one, are in each.
+    """Write and return one bank of the features of several, as "name/key"; each holds the clips, in any order.
 
-    mixed: lets clips that were sized, timed or cut in different ways stand side by side; the bank's meta says how each
-    was. Otherwise that raises VidgenError, as do clips or labels that are not the same.
+    The rows are in the order of the first bank. mixed: lets clips that were sized, timed or cut in different ways stand
+    side by side; the bank's meta says how each was. Otherwise that raises VidgenError, as do clips or labels that are
+    not the same.
     """
     (first_name, first), *others = banks.items()
     for name, bank in others:
@@ -58,28 +60,32 @@ def join_features(banks: Mapping[str, FeatureBank], out: str | os.PathLike, *, m
                 "extract both alike, or ask for a mixed bank"
             )
         check_clips(first_name, first, name, bank, SAME if mixed else (*SAME, "times"))
-    kept = {name: joined_keys(name, bank, pixels=mixed or bank is first, mixed=mixed) for name, bank in banks.items()}
+    renamed = {
+        name: joined_keys(name, bank, pixels=mixed or bank is first, mixed=mixed) for name, bank in banks.items()
+    }
     pools = {name: bank.meta.get("pool") for name, bank in banks.items()}
     meta = {
-        "keys": [new for keys in kept.values() for new in keys.values()],
+        "keys": [new for keys in renamed.values() for new in keys.values()],
         "banks": {name: bank.meta for name, bank in banks.items()},
         "pool": pools if len(set(pools.values())) > 1 else pools[first_name],
     }
     if not mixed:
         meta |= {name: first.meta[name] for name in ("preprocessing", "preprocessing_hash") if name in first.meta}
-    places = {name: {clip: i for i, clip in enumerate(bank.ids)} for name, bank in banks.items()}
+    positions = {name: {clip: i for i, clip in enumerate(bank.ids)} for name, bank in banks.items()}
     with new_writer(out, meta) as writer:
         for rows, _ in first.shards(keys=[]):
             features = {}
             for name, bank in banks.items():
-                numbers = [places[name][row.id] for row in rows]
-                features |= {new: torch.from_numpy(bank.tokens(key, rows=numbers)) for key, new in kept[name].items()}
+                numbers = [positions[name][row.id] for row in rows]
+                features |= {
+                    new: torch.from_numpy(bank.tokens(key, rows=numbers)) for key, new in renamed[name].items()
+                }
             writer.add(rows, features)
     return FeatureBank.load(out)
 
 
 def joined_keys(name: str, bank: FeatureBank, *, pixels: bool, mixed: bool) -> dict[str, str]:
-    """New names by key. Pixels are not a model's: in banks that saw the same, those of the first are enough."""
+    """Return new names by key. Pixels are not a model's: in banks that saw the same, those of the first are enough."""
     return {
         key: key if key in PIXEL_BASELINES and not mixed else f"{name}/{key}"
         for key in bank.keys
@@ -88,7 +94,7 @@ def joined_keys(name: str, bank: FeatureBank, *, pixels: bool, mixed: bool) -> d
 
 
 def new_writer(out: str | os.PathLike, meta: Mapping[str, Any]) -> BankWriter:
-    """A writer into a folder that holds nothing yet."""
+    """Return a writer into a folder that holds nothing yet. Raises VidgenError for one that does."""
     writer = BankWriter(out, meta)
     if writer.done:
         raise VidgenError(f"{out} holds a bank already; join into a new folder")
@@ -96,35 +102,33 @@ def new_writer(out: str | os.PathLike, meta: Mapping[str, Any]) -> BankWriter:
 
 
 def check_clips(first_name: str, first: FeatureBank, name: str, bank: FeatureBank, fields: Sequence[str]) -> None:
-    """Raises VidgenError, naming one, unless both hold the same clips, and the same is said of each."""
-    theirs = {row.id: row for row in bank.rows}
-    for one, other, rows in ((first_name, name, theirs), (name, first_name, {row.id: row for row in first.rows})):
-        lacking = [row.id for row in (first if one == first_name else bank).rows if row.id not in rows]
-        if lacking:
-            raise VidgenError(f"clip {lacking[0]!r} of {one} is not in {other} ({len(lacking)} such); join equal clips")
-    for row in first.rows:
+    """Raise VidgenError, naming a clip, unless both banks hold the same clips with the same values in `fields`."""
+    rows = {row.id: row for row in first.rows}
+    others = {row.id: row for row in bank.rows}
+    for one, clips, other, present in ((first_name, rows, name, others), (name, others, first_name, rows)):
+        missing = [clip for clip in clips if clip not in present]
+        if missing:
+            raise VidgenError(f"clip {missing[0]!r} of {one} is not in {other} ({len(missing)} such); join equal clips")
+    for clip, row in rows.items():
         for field in fields:
-            a, b = told(row, field), told(theirs[row.id], field)
-            if a != b:
+            values = [getattr(each, field) for each in (row, others[clip])]
+            if values[0] != values[1]:
                 raise VidgenError(
-                    f"clip {row.id!r} has {field} {shorten(a)} in {first_name}, and {shorten(b)} in {name}; "
+                    f"clip {clip!r} has {field} {shorten(values[0])} in {first_name}, and {shorten(values[1])} in {name}; "
                     "they must agree"
                 )
 
 
-def told(row: BankRow, field: str) -> Any:
-    value = getattr(row, field)
-    return dict(value) if field == "labels" else value
-
-
 def same(name: str, one: FeatureBank, other: FeatureBank) -> bool:
+    """Return whether two banks' meta agree in a part."""
     return one.meta.get(name) == other.meta.get(name)
 
 
 def contrast(name: str, one: FeatureBank, other: FeatureBank) -> str:
-    """What differs in a part of two banks' meta: of the settings in it the first that does."""
-    a, b = one.meta.get(name), other.meta.get(name)
-    if isinstance(a, dict) and isinstance(b, dict):
-        inner = next(key for key in sorted({*a, *b}) if a.get(key) != b.get(key))
-        return f"{inner} is {json.dumps(b.get(inner))}, not {json.dumps(a.get(inner))}"
-    return f"its {name} is {shorten(b)}, not {shorten(a)}"
+    """Return in words what differs in a part of two banks' meta: of the settings in it the first that does."""
+    value = one.meta.get(name)
+    others = other.meta.get(name)
+    if isinstance(value, dict) and isinstance(others, dict):
+        inner = next(key for key in sorted({*value, *others}) if value.get(key) != others.get(key))
+        return f"{inner} is {json.dumps(others.get(inner))}, not {json.dumps(value.get(inner))}"
+    return f"its {name} is {shorten(others)}, not {shorten(value)}"

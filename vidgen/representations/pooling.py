@@ -24,7 +24,7 @@ FRAME = "frame"  # b T c: over space, and a row for every frame of the video, th
 
 
 def check_pool(pool: str, layers: Sequence[FeatureInfo]) -> None:
-    """Raises VidgenError for a pool that is not there, and for numbers of codes, which have no mean."""
+    """Raise VidgenError for an unknown pool, and for numbers of codes, which have no mean."""
     if pool == "attentive":
         raise VidgenError(
             "pool 'attentive' has weights that are learned: extract with 'none' and probe with 'attentive'"
@@ -36,7 +36,9 @@ def check_pool(pool: str, layers: Sequence[FeatureInfo]) -> None:
 
 
 def owners(last: Int[Tensor, " t"], num_frames: int) -> Int[Tensor, " T"]:
-    """For each video frame the feature frame it is part of, `last` being the last video frame of each: the last of
-    those that are complete with the same one, where a first frame has several."""
+    """Return for each video frame the feature frame it is part of, `last` being the last video frame of each.
+
+    Where a first frame has several feature frames, it is the last of those.
+    """
     first = torch.searchsorted(last, torch.arange(num_frames))
     return torch.searchsorted(last, last[first], right=True) - 1

@@ -215,3 +215,19 @@ def test_without_timm_its_models_are_refused(folders, monkeypatch):
     monkeypatch.setattr("vidgen.models.encoders.timm_encoder.find_spec", lambda name: None)
     with pytest.raises(VidgenError, match=r"timm, which is not installed; pip install 'vidgen\[timm\]'"):
         load_encoder(folders["timm vit"])
+
+
+def test_tokens_of_another_kind_are_refused(folders, video, tmp_path):
+    other = shutil.copytree(folders["timesformer"], tmp_path / "other")
+    values = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(values | {"attention_type": "space_only"}))
+    with pytest.raises(VidgenError, match="timesformer has 17 tokens, not the 64 of its grid"):
+        load_encoder(other)(video)
+
+
+def test_a_processor_that_would_be_misread_is_refused(folders, tmp_path):
+    other = shutil.copytree(folders["vivit"], tmp_path / "other")
+    values = json.loads((other / "preprocessor_config.json").read_text())
+    (other / "preprocessor_config.json").write_text(json.dumps(values | {"offset": False}))
+    with pytest.raises(VidgenError, match="offset false is not read"):
+        load_encoder(other)

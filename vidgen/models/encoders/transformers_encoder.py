@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from vidgen.checkpoints.drafts import TRANSFORMERS_NAME
 from vidgen.checkpoints.pretrained import CONFIG_NAME, find_checkpoint, read_json
 from vidgen.errors import VidgenError
 from vidgen.models.encoders.external import ExternalConfig, ExternalEncoder, to_frames
+from vidgen.models.encoders.processors import input_size, make_processor, quiet, read_processor
 from vidgen.models.feature_layers import FeatureInfo
 
 # Of a config.json: what does not change the network.
@@ -152,7 +151,12 @@ class TransformersEncoder(ExternalEncoder):
         """Return the patches among the tokens of clips, or of single frames; others come first and are left out."""
         t, h, w = grid
         by_frame = self.num_frames is None or self.architecture.stacked
-        patches = tokens[:, tokens.shape[1] - h * w * (1 if by_frame else t) :]
+        count = h * w * (1 if by_frame else t)
+        if tokens.shape[1] < count:  # such as a TimeSformer that attends to space alone
+            raise VidgenError(
+                f"{self.config.model_type} has {tokens.shape[1]} tokens, not the {count} of its grid; such settings are not read"
+            )
+        patches = tokens[:, tokens.shape[1] - count :]
         if by_frame:
             return rearrange(patches, "(b t) (h w) c -> b c t h w", t=t, h=h)
         return rearrange(patches, f"b ({self.architecture.order}) c -> b c t h w", t=t, h=h, w=w)
@@ -202,30 +206,6 @@ def make_network(config: ExternalConfig) -> nn.Module:
     return getattr(transformers, ARCHITECTURES[config.model_type].network)(network_config(config))
 
 
-def read_processor(folder: Path, is_video: bool) -> dict[str, Any]:
-    """Return the settings of the processor in a folder, and its class as "class". Raises VidgenError for none."""
-    from transformers import AutoImageProcessor, AutoVideoProcessor
-
-    reasons = []
-    for auto in (AutoVideoProcessor, AutoImageProcessor) if is_video else (AutoImageProcessor,):
-        try:
-            with quiet():
-                processor = auto.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        except (OSError, ValueError, ImportError, AttributeError, TypeError) as error:
-            reasons.append(str(error).splitlines()[0][:160])
-            continue
-        values = {name: value for name, value in processor.to_dict().items() if not name.endswith("processor_type")}
-        return {"class": type(processor).__name__, **values}
-    raise VidgenError(f"{folder} holds no processor for its model: {reasons[-1]}")
-
-
-def make_processor(values: dict[str, Any]) -> Any:
-    """Return a processor of transformers from its settings, see `read_processor`."""
-    import transformers
-
-    return getattr(transformers, values["class"])(**{name: value for name, value in values.items() if name != "class"})
-
-
 def cell_of(settings: Any) -> tuple[int, int, int]:
     """Return frames, rows and columns of pixels in a patch, from a config of transformers."""
     tubelet = getattr(settings, "tubelet_size", 1)
@@ -233,27 +213,3 @@ def cell_of(settings: Any) -> tuple[int, int, int]:
         return tuple(tubelet)
     patch = settings.patch_size
     return (tubelet, patch, patch) if isinstance(patch, int) else (tubelet, *patch)
-
-
-def input_size(processor: Any) -> tuple[int, int]:
-    """Return the height and width that a processor brings square frames to, before it crops them."""
-    size = processor.size
-    edge = size.get("shortest_edge")
-    return (edge, edge) if edge else (size["height"], size["width"])
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers' loading bars and reports off the terminal: what is wrong is raised."""
-    from transformers.utils import logging as theirs
-
-    level = theirs.get_verbosity()
-    bars = theirs.is_progress_bar_enabled()
-    theirs.set_verbosity(logging.CRITICAL)
-    theirs.disable_progress_bar()
-    try:
-        yield
-    finally:
-        theirs.set_verbosity(level)
-        if bars:
-            theirs.enable_progress_bar()
