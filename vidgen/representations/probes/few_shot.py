@@ -155,10 +155,8 @@ def few_shot_rows(
     Args:
         bank: the features, and the labels.
         kind: one of `FEW_SHOT_PROBES`.
-        layers: layers or keys that rows are wanted of; None takes all.
         setting: of the episodes.
-        task: the name of the labels.
-        skip_unlabelled: leaves out clips without a label.
+        layers, task, skip_unlabelled: as in `probe_rows`.
         seed: of the episodes, and of a split that is drawn.
     """
     if kind not in FEW_SHOT_PROBES:

@@ -170,9 +170,7 @@ def fine_tune_rows(
         bank: the features, the labels and the source of the clips.
         model: the pipeline or tokenizer that the bank was extracted with.
         key: the feature's layer or key.
-        task: the name of the labels.
-        target_type: see `read_column`.
-        skip_unlabelled: leaves out clips without a label.
+        task, target_type, skip_unlabelled: as in `probe_rows`.
         schedule: learning rates and passes to choose from.
         seed: of random weights, of the order of batches, and of a split that is drawn.
     """

@@ -166,9 +166,8 @@ def semi_supervised_rows(
 
     Args:
         bank: the features, and the labels.
-        layers: layers or keys that rows are wanted of; None takes all.
+        layers, task: as in `probe_rows`.
         labels_per_class: so many labels of each class are used.
-        task: the name of the labels.
         skip_unlabelled: learns, without labels, from clips that have none too.
         seed: of the labels that are used, and of a split that is drawn.
     """

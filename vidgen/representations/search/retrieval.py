@@ -84,11 +84,9 @@ def retrieve_rows(
 
     Args:
         bank: the features, and the labels.
-        layers: layers or keys that rows are wanted of, which their baselines stand beside; None takes all.
-        task: the name of the labels.
+        layers, task, skip_unlabelled: as in `probe_rows`.
         ks: of recall at k.
         same_group: searches clips of the query's own group too.
-        skip_unlabelled: leaves out clips without a label.
         seed: of intervals.
     """
     search = make_search(bank, task, skip_unlabelled)
