@@ -17,7 +17,7 @@ class Reader:
     """Reads features of scenes, and counts the clips.
 
     scenes: the clips. pairs: clips of two objects. extractors: of all layers, by the prefix of their keys. prompted: of
-    those layers that a prompt conditions. total: clips that will be read, which `progress(clips, total)` is called with.
+    those layers that a prompt conditions. total: clips that will be read, for `progress(clips, total)`.
     """
 
     scenes: Scenes

@@ -83,7 +83,7 @@ TASKS: dict[str, DenseTask] = {
 DEFAULT_TASKS = tuple(name for name, task in TASKS.items() if task.default)
 
 
-@renamed_arguments(found="on_tracks")
+@renamed_arguments(found="on_tracks", taps="layers")
 def dense_rows(
     model: Model,
     tasks: Sequence[str] = DEFAULT_TASKS,
