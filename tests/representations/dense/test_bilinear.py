@@ -52,8 +52,8 @@ def test_a_reduction_keeps_distances_where_it_keeps_all_axes():
         assert z.shape == (n, min(8, n - 1)) and z.mean(0).abs().max() < 1e-4
         torch.testing.assert_close(z.square().mean(), torch.tensor(1.0), atol=1e-4, rtol=0)
         std = x[:, :8].std(0, correction=0)
-        wanted = torch.cdist(x[:, :8] / std, x[:, :8] / std)
-        found = torch.cdist(z, z)
-        torch.testing.assert_close(found / found.max(), wanted / wanted.max(), atol=1e-3, rtol=0)
+        expected = torch.cdist(x[:, :8] / std, x[:, :8] / std)
+        distances = torch.cdist(z, z)
+        torch.testing.assert_close(distances / distances.max(), expected / expected.max(), atol=1e-3, rtol=0)
     narrow = fit_reduction(draw(200, 8) * 10 ** torch.arange(8.0), 3)
     assert narrow.axes.shape == (8, 3)

@@ -30,9 +30,9 @@ def test_a_shifted_map_carries_a_mask_exactly(settings):
     mask = torch.zeros(1, 9, 9, 2)
     mask[:, 1:4, 1:5, 1] = 1
     mask[..., 0] = 1 - mask[..., 1]
-    found = propagate_labels(features, mask, settings)
-    wanted = torch.stack([mask[0].roll(step, dims=(0, 1)) for step in STEPS])[None]
-    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
+    labels = propagate_labels(features, mask, settings)
+    expected = torch.stack([mask[0].roll(step, dims=(0, 1)) for step in STEPS])[None]
+    torch.testing.assert_close(labels, expected, atol=1e-4, rtol=0)
 
 
 def test_a_point_of_a_shifted_map_is_followed_without_error():
@@ -40,10 +40,10 @@ def test_a_point_of_a_shifted_map_is_followed_without_error():
     heat = torch.zeros(1, 9, 9, 1)
     for row, column, weight in ((2, 3, 0.75 * 0.5), (3, 3, 0.25 * 0.5), (2, 4, 0.75 * 0.5), (3, 4, 0.25 * 0.5)):
         heat[0, row, column, 0] = weight
-    found = read_points(propagate_labels(shifted(STEPS), heat, PropagationSettings(top_k=1)), grid)[0, 0]
+    points = read_points(propagate_labels(shifted(STEPS), heat, PropagationSettings(top_k=1)), grid)[0, 0]
     start = torch.tensor([(3 + 0.5 + 0.5) * 4, (2 + 0.5 + 0.25) * 8])
-    wanted = [start + torch.tensor([4.0 * right, 8.0 * down]) for down, right in STEPS]
-    torch.testing.assert_close(torch.tensor(found).float(), torch.stack(wanted), atol=1e-4, rtol=0)
+    expected = [start + torch.tensor([4.0 * right, 8.0 * down]) for down, right in STEPS]
+    torch.testing.assert_close(torch.tensor(points).float(), torch.stack(expected), atol=1e-4, rtol=0)
 
 
 def test_a_match_beyond_the_radius_is_found_in_the_first_frame_only():

@@ -54,14 +54,14 @@ class OneHotText:
         return TextEncoding(tokens=tokens, mask=torch.tensor([[True, False]] * len(prompts)))
 
 
-def colours_of(labels, told=None):
+def colours_of(labels, role_only=None):
     """(b, t, h, w, c): one-hot colours of cells that are an object's; of the told object only, where one is."""
-    said = inside(masks_to_cells(labels, GRID)[..., 1:].numpy())
-    maps = torch.zeros(*said.shape[:4], len(COLOURS))
+    masks = inside(masks_to_cells(labels, GRID)[..., 1:].numpy())
+    maps = torch.zeros(*masks.shape[:4], len(COLOURS))
     for clip, each in enumerate(labels):
         for role, thing in enumerate(each.objects):
-            if told in (None, role):
-                maps[clip][..., list(COLOURS).index(thing.colour)] += torch.from_numpy(said[clip, ..., role])
+            if role_only in (None, role):
+                maps[clip][..., list(COLOURS).index(thing.colour)] += torch.from_numpy(masks[clip, ..., role])
     return maps
 
 
@@ -89,11 +89,11 @@ def rows_of(prompt_shows):
 def test_what_the_text_says_is_found_and_without_it_nothing_can_be():
     rows = rows_of(prompt_shows=0.0)
     for layer in ("dit.blocks.0", "raw_pixels"):
-        told, none = rows[layer, "head"], rows[layer, "none"]
-        assert told["test"] == pytest.approx(1) and told["picked"] == 1 and told["wrong_iou"] == 0
-        assert told["kind"] == "bilinear" and none["kind"] == "linear" and none["baseline"]
+        head, none = rows[layer, "head"], rows[layer, "none"]
+        assert head["test"] == pytest.approx(1) and head["picked"] == 1 and head["wrong_iou"] == 0
+        assert head["kind"] == "bilinear" and none["kind"] == "linear" and none["baseline"]
         assert none["picked"] == 0.5 and none["test"] == pytest.approx(rows["exact", "none"]["test"], abs=0.06)
-        assert told["ci"][0] <= told["test"] <= told["ci"][1] + 1e-9 and told["picked_ci"][0] < 1
+        assert head["ci"][0] <= head["test"] <= head["ci"][1] + 1e-9 and head["picked_ci"][0] < 1
     assert rows["dit.blocks.0", "both"]["picked"] == 1 and rows["dit.blocks.0", "prompt"]["picked"] == 0.5
     assert ("raw_pixels", "prompt") not in rows  # pixels hear no prompt
     twin = rows["random.dit.blocks.0", "both"]
@@ -110,10 +110,10 @@ def test_a_denoiser_that_shows_what_its_prompt_names_needs_no_text_in_the_head()
 def test_the_measures_of_masks():
     truth = np.zeros((1, 1, 2, 4, 2), bool)
     truth[0, 0, 0, 0:2, 0] = truth[0, 0, 1, 2:4, 1] = True
-    said = truth.copy()
-    said[0, 0, 0, 1, 0] = False  # half of the first, all of the second
-    assert count_iou(truth, said).tolist() == [[0.75, 1]] and count_wrong_iou(truth, said).tolist() == [[0, 1]]
-    assert PICKED(PICKED.count(truth, said)) == 1 and PICKED(PICKED.count(truth, said[..., ::-1])) == 0
+    masks = truth.copy()
+    masks[0, 0, 0, 1, 0] = False  # half of the first, all of the second
+    assert count_iou(truth, masks).tolist() == [[0.75, 1]] and count_wrong_iou(truth, masks).tolist() == [[0, 1]]
+    assert PICKED(PICKED.count(truth, masks)) == 1 and PICKED(PICKED.count(truth, masks[..., ::-1])) == 0
     both = np.broadcast_to(truth.any(-1, keepdims=True), truth.shape)
     assert PICKED(PICKED.count(truth, both)) == 0.5 and count_iou(truth, both)[0, 0] == 0.5
     shares = np.array([0.1, 0.3, 0.2, 0.0]).reshape(1, 1, 2, 2, 1)
@@ -139,10 +139,10 @@ def test_rows_of_a_model_and_again(pipeline):
     rows = dense_rows(pipeline, ["expressions"], **words)
     again = dense_rows(pipeline, ["expressions"], **words | {"layers": ["dit.blocks.1"]})
     assert all(row in rows for row in again if row["layer"].endswith("dit.blocks.1"))
-    told = {(row["layer"], row["told"]) for row in rows}
-    assert {("dit.blocks.1", name) for name in ("both", "head", "prompt", "none")} <= told
-    assert {("random.dit.blocks.1", "both"), ("tokenizer.latents", "head"), ("raw_pixels", "none")} <= told
-    assert ("tokenizer.latents", "both") not in told
+    rows_there = {(row["layer"], row["told"]) for row in rows}
+    assert {("dit.blocks.1", name) for name in ("both", "head", "prompt", "none")} <= rows_there
+    assert {("random.dit.blocks.1", "both"), ("tokenizer.latents", "head"), ("raw_pixels", "none")} <= rows_there
+    assert ("tokenizer.latents", "both") not in rows_there
     assert all(row["clips"] == 2 and row["ci"][0] <= row["test"] <= row["ci"][1] for row in rows)
 
 

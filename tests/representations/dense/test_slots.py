@@ -45,10 +45,10 @@ def trained() -> SlotModel:
 
 def test_planted_objects_are_found_and_followed(trained):
     shares = plant(12, 3, 9)
-    found, error = assign_slots(trained, show(shares), 1)
+    groups, error = assign_slots(trained, show(shares), 1)
     untrained, worse = assign_slots(SlotModel(3, (6, 6), SMALL), show(shares), 1)
-    found, before = (FG_ARI(FG_ARI.count(shares, each.numpy())) for each in (found, untrained))
-    assert found > 0.9 > before and error < 0.1 < worse
+    score, before = (FG_ARI(FG_ARI.count(shares, each.numpy())) for each in (groups, untrained))
+    assert score > 0.9 > before and error < 0.1 < worse
     assert FG_ARI(FG_ARI.count(shares, cluster(show(shares).numpy(), 3, 0))) == 1
 
 
@@ -57,8 +57,8 @@ def test_slots_in_another_order_say_the_same(trained):
     slots = torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(0))
     order = [2, 0, 1]
     with torch.no_grad():
-        (made, alpha, after), (made2, alpha2, after2) = (trained(x, s) for s in (slots, slots[:, order]))
-    torch.testing.assert_close(made2, made, atol=1e-4, rtol=1e-4)
+        (output, alpha, after), (output2, alpha2, after2) = (trained(x, s) for s in (slots, slots[:, order]))
+    torch.testing.assert_close(output2, output, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(alpha2, alpha[..., order], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(after2, after[:, order], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(alpha.sum(-1), torch.ones(2, 36))
@@ -110,8 +110,8 @@ def test_rows_beside_which_k_means_and_blocks_stand():
 
     def maps_of(part):
         labels = pairs[:4]
-        said = inside(masks_to_cells(labels, grid)[..., 1:].numpy())
-        yield {"tokenizer.latents": FeatureMaps(x=show(said.astype(np.float32)), grid=grid)}, labels
+        masks = inside(masks_to_cells(labels, grid)[..., 1:].numpy())
+        yield {"tokenizer.latents": FeatureMaps(x=show(masks.astype(np.float32)), grid=grid)}, labels
 
     rows = {
         row["kind"]: row for row in object_discovery_rows(maps_of, SlotSettings(count=3, width=8, steps=2, starts=1), 0)

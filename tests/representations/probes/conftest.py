@@ -20,8 +20,8 @@ def blobs():
     def make(spread: float, seed: int = 0):
         rng = np.random.default_rng(seed)
         labels = rng.permutation(np.repeat(np.arange(CLASSES), EACH))
-        centres = rng.normal(size=(CLASSES, WIDTH)) * 5
-        X = (centres[labels] + rng.normal(size=(len(labels), WIDTH)) * spread).astype(np.float32)
+        centers = rng.normal(size=(CLASSES, WIDTH)) * 5
+        X = (centers[labels] + rng.normal(size=(len(labels), WIDTH)) * spread).astype(np.float32)
         groups = np.arange(len(labels)) // 5
         split = np.where(groups < 16, "train", "test")
         return X, [f"c{i}" for i in labels], split, [f"g{i}" for i in groups]
@@ -50,14 +50,14 @@ def make_bank(tmp_path):
 
 @pytest.fixture
 def planted():
-    """planted(n, spread): features (n, 6) around a centre a class, their classes, and splits: half of the groups of two
+    """planted(n, spread): features (n, 6) around a center a class, their classes, and splits: half of the groups of two
     clips for train, a quarter each for val and test."""
 
     def make(n=160, spread=0.3, classes=NAMES, seed=0):
         rng = np.random.default_rng(seed)
         y = rng.permutation(np.resize(np.arange(len(classes)), n))
-        centres = 3 * np.random.default_rng(99).normal(size=(len(classes), 6))
-        X = centres[y] + spread * rng.normal(size=(n, 6))
+        centers = 3 * np.random.default_rng(99).normal(size=(len(classes), 6))
+        X = centers[y] + spread * rng.normal(size=(n, 6))
         split = np.array(["train", "train", "val", "test"])[np.arange(n) // 2 % 4]
         return X, np.array(classes)[y], split
 

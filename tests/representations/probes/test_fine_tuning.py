@@ -51,9 +51,9 @@ def bank(pipeline, tmp_path_factory):
 def test_the_backbone_is_the_extractor_with_gradients(pipeline, video, key):
     backbone, ids = Backbone(pipeline, key, pool="temporal", seed=3, prompt="a star"), ["a", "b", "c"]
     plain = FeatureExtractor(pipeline, [key.partition("@")[0]], [0.2], "temporal", 3, "a star")(video, ids)
-    found = backbone(backbone.prepare(video), ids)
-    assert found.requires_grad
-    torch.testing.assert_close(found, plain.features[key].flatten(1), rtol=1e-5, atol=1e-5)
+    features = backbone(backbone.prepare(video), ids)
+    assert features.requires_grad
+    torch.testing.assert_close(features, plain.features[key].flatten(1), rtol=1e-5, atol=1e-5)
     with torch.enable_grad():
         backbone(backbone.prepare(video), ids).square().sum().backward()
     assert any(weight.grad is not None and weight.grad.any() for weight in backbone.trained.parameters())

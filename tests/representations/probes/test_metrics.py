@@ -19,8 +19,8 @@ def counts_of(right):
 
 def test_metrics_are_those_of_other_libraries():
     rng = np.random.default_rng(0)
-    words, said = rng.choice(list("abc"), 50).astype(object), rng.choice(list("abc"), 50).astype(object)
-    assert ACCURACY(ACCURACY.count(words, said)) == accuracy_score(words.astype(str), said.astype(str))
+    words, predictions = rng.choice(list("abc"), 50).astype(object), rng.choice(list("abc"), 50).astype(object)
+    assert ACCURACY(ACCURACY.count(words, predictions)) == accuracy_score(words.astype(str), predictions.astype(str))
     truth, guess = rng.integers(0, 2, (50, 4)), rng.integers(0, 2, (50, 4))
     f1 = METRICS["multilabel"](METRICS["multilabel"].count(truth, guess))
     theirs = multilabel_f1_score(torch.from_numpy(guess), torch.from_numpy(truth), num_labels=4, average="micro")

@@ -9,7 +9,7 @@ from vidgen.errors import VidgenError
 from vidgen.representations.probes import make_task, semi_supervised
 from vidgen.representations.probes.semi_supervised import (
     SUPERVISED,
-    Views,
+    AugmentedFeatures,
     draw_labelled,
     fit_heads,
     head_logits,
@@ -22,45 +22,47 @@ NONE = np.empty(0, np.int64)
 
 def nuisances(n=180, seed=0, shown=1.5):
     """One feature of the class and eight of something else, which the strong view redraws and the weak one keeps; as
-    (views, classes, splits)."""
+    (augmented, classes, splits)."""
     rng = np.random.default_rng(seed)
     y = rng.permutation(np.resize([0, 1], n))
     of_class = shown * (2 * y - 1)[:, None] + 0.5 * rng.normal(size=(n, 1))
     others, redrawn = rng.normal(size=(2, n, 8)) * 1.5
     parts = {"plain": others, "weak": others + 0.05 * rng.normal(size=others.shape), "strong": redrawn}
-    views = Views(**{name: torch.tensor(np.hstack([of_class, x]), dtype=torch.float32) for name, x in parts.items()})
+    augmented = AugmentedFeatures(
+        **{name: torch.tensor(np.hstack([of_class, x]), dtype=torch.float32) for name, x in parts.items()}
+    )
     split = np.array(["train", "train", "train", "val", "test", "test"])[np.arange(n) % 6]
-    return views, np.array(["a", "b"], dtype=object)[y], split
+    return augmented, np.array(["a", "b"], dtype=object)[y], split
 
 
 def test_without_other_clips_the_head_is_logistic_regression():
-    views, y, _ = nuisances()
+    augmented, y, _ = nuisances()
     targets, rows, decay = torch.from_numpy((y == "b").astype(int)), np.arange(60), 0.1
-    W, b = fit_heads(views, rows, targets[:60], NONE, 2, [(decay, 1.0), (0.01, 1.0)])
-    x = views.plain[:60]
+    W, b = fit_heads(augmented, rows, targets[:60], NONE, 2, [(decay, 1.0), (0.01, 1.0)])
+    x = augmented.plain[:60]
     plain = LogisticRegression(C=2 / (60 * decay), max_iter=1000).fit(x.numpy(), y[:60])  # two heads, w and -w
-    ours = head_logits(W, b, views.plain)[0].softmax(-1)[:, 1].numpy()
-    np.testing.assert_allclose(ours, plain.predict_proba(views.plain.numpy())[:, 1], atol=0.02)
-    (alone,) = (head_logits(*fit_heads(views, rows, targets[:60], NONE, 2, [SUPERVISED[0]]), views.plain),)
+    ours = head_logits(W, b, augmented.plain)[0].softmax(-1)[:, 1].numpy()
+    np.testing.assert_allclose(ours, plain.predict_proba(augmented.plain.numpy())[:, 1], atol=0.02)
+    (alone,) = (head_logits(*fit_heads(augmented, rows, targets[:60], NONE, 2, [SUPERVISED[0]]), augmented.plain),)
     torch.testing.assert_close(
-        alone[0], head_logits(W, b, views.plain)[0]
+        alone[0], head_logits(W, b, augmented.plain)[0]
     )  # heads of a batch do not know of each other
 
 
 def test_other_clips_teach_what_their_views_have_in_common():
-    views, y, split = nuisances()
-    both, alone = score_semi_supervised(views, make_task(y, split), NONE, each=3)
+    augmented, y, split = nuisances()
+    both, alone = score_semi_supervised(augmented, make_task(y, split), NONE, each=3)
     assert both.test > 0.95 and both.test > alone.test + 0.05 and alone.test > 0.6
     assert both.choice[1] < 1.0 == alone.choice[1] and both.ci[0] < both.test <= both.ci[1]
     # a strong view that keeps what does not matter teaches nothing of it
-    same = Views(plain=views.plain, weak=views.weak, strong=views.weak)
+    same = AugmentedFeatures(plain=augmented.plain, weak=augmented.weak, strong=augmented.weak)
     less, _ = score_semi_supervised(same, make_task(y, split), NONE, each=3)
     assert less.test < both.test - 0.03
 
 
 def test_noise_is_chance():
-    views, y, split = nuisances(n=240, shown=0.0)
-    both, alone = score_semi_supervised(views, make_task(y, split), NONE, each=5)
+    augmented, y, split = nuisances(n=240, shown=0.0)
+    both, alone = score_semi_supervised(augmented, make_task(y, split), NONE, each=5)
     assert abs(both.test - 0.5) < 0.15 and abs(alone.test - 0.5) < 0.15
 
 
@@ -74,11 +76,11 @@ def test_labels_are_drawn_by_class_and_the_rest_keep_theirs():
 
 def test_rows_say_what_was_learned_from(make_bank, monkeypatch):
     monkeypatch.setattr(semi_supervised, "STEPS", 60)
-    views, y, split = nuisances(n=96)
+    augmented, y, split = nuisances(n=96)
     y = y.copy()
     y[[0, 6, 3]] = None  # of train, train, and val
-    parts = {"tokenizer.latents": views.plain, "weak.tokenizer.latents": views.weak}
-    parts |= {"strong.tokenizer.latents": views.strong, "random.tokenizer.latents": views.plain}
+    parts = {"tokenizer.latents": augmented.plain, "weak.tokenizer.latents": augmented.weak}
+    parts |= {"strong.tokenizer.latents": augmented.strong, "random.tokenizer.latents": augmented.plain}
     parts = {key: x.numpy() for key, x in parts.items()}
     by_twos = np.repeat(split[::2], 2)
     bank = make_bank(parts, y, by_twos)
@@ -112,7 +114,7 @@ def test_many_features_become_their_principal_components(make_bank):
     x = rng.normal(size=(40, 300))
     bank = make_bank({"raw_pixels": x, "weak.raw_pixels": x, "strong.raw_pixels": x}, ["a", "b"] * 20)
     rows = np.arange(40)
-    views = semi_supervised.read_views(bank, "raw_pixels", rows, bank.ids)
+    augmented = semi_supervised.read_augmented(bank, "raw_pixels", rows, bank.ids)
     scaled = (x - x.mean(0)) / x.std(0)
-    assert views.plain.shape[1] <= 256
-    np.testing.assert_allclose(views.plain @ views.plain.T, scaled @ scaled.T, atol=1e-2)
+    assert augmented.plain.shape[1] <= 256
+    np.testing.assert_allclose(augmented.plain @ augmented.plain.T, scaled @ scaled.T, atol=1e-2)

@@ -40,11 +40,11 @@ def test_an_index_that_grew_is_one_made_at_once(tmp_path, monkeypatch):
     assert grow_index(tmp_path / "index", second) == {"added": 13, "rows": 30}  # the index knows its feature
     assert grow_index(tmp_path / "index", second) == {"added": 0, "rows": 30}
     index, whole = StoredIndex(tmp_path / "index"), write_bank(tmp_path / "whole", range(30))
-    found = index.search(X[:5], 6)
+    nearest = index.search(X[:5], 6)
     np.testing.assert_array_equal(np.concatenate(list(index.blocks())), X)
     mean, std = X.mean(0), X.std(0)
     unit = (X - mean) / std / np.linalg.norm((X - mean) / std, axis=1, keepdims=True)
-    np.testing.assert_array_equal(found.rows, np.argsort(-(unit[:5] @ unit.T), axis=1)[:, :6])
+    np.testing.assert_array_equal(nearest.rows, np.argsort(-(unit[:5] @ unit.T), axis=1)[:, :6])
     assert index.bank.ids[0] == str(tmp_path / "one clips" / "0.mkv") and index.bank.rows[20].group == "g6"
     lines = index.neighbors(first, 3)
     for line in lines[:4]:  # a clip of the index does not find itself
@@ -82,7 +82,7 @@ def test_bad_input_is_named(tmp_path):
         StoredIndex(tmp_path / "nothing")
 
 
-def test_neighbours_of_some_queries(tmp_path):
+def test_neighbors_of_some_queries(tmp_path):
     bank = write_bank(tmp_path / "one", range(30))
     lines = list_neighbors(bank, LATENTS, count=4, num_queries=5)
     assert len(lines) == 5 and lines[0]["query"].id == "0.mkv" and lines[-1]["query"].id == "29.mkv"

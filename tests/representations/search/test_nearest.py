@@ -43,16 +43,16 @@ def test_blocks_find_what_scikit_learn_finds_in_the_whole(size):
     scaler = StandardScaler().fit(X.astype(np.float64))
     peer = NearestNeighbors(n_neighbors=6, metric="cosine").fit(scaler.transform(X))
     distances, rows = peer.kneighbors(scaler.transform(queries))
-    found = search_exactly(lambda: in_blocks(X, size), Standardizer.fit_blocks(lambda: in_blocks(X, size)), queries, 6)
-    np.testing.assert_array_equal(found.rows, rows)
-    np.testing.assert_allclose(found.cosines, 1 - distances, atol=1e-5)
+    result = search_exactly(lambda: in_blocks(X, size), Standardizer.fit_blocks(lambda: in_blocks(X, size)), queries, 6)
+    np.testing.assert_array_equal(result.rows, rows)
+    np.testing.assert_allclose(result.cosines, 1 - distances, atol=1e-5)
 
 
 def test_of_equals_the_earlier_row_comes_first_and_k_may_be_more_than_there_is():
     X = np.repeat(random_rows(3), 4, axis=0)
-    found = search_exactly(lambda: in_blocks(X, 5), Standardizer.fit_blocks(lambda: [X]), X[4:5], 40)
-    assert found.rows.shape == (1, 12) and found.rows[0, :4].tolist() == [4, 5, 6, 7]
-    assert np.all(np.diff(found.cosines[0]) <= 0)
+    result = search_exactly(lambda: in_blocks(X, 5), Standardizer.fit_blocks(lambda: [X]), X[4:5], 40)
+    assert result.rows.shape == (1, 12) and result.rows[0, :4].tolist() == [4, 5, 6, 7]
+    assert np.all(np.diff(result.cosines[0]) <= 0)
 
 
 def test_rows_to_learn_from_are_spread():
@@ -83,8 +83,8 @@ def test_a_missing_faiss_is_said_in_one_line(monkeypatch):
 def test_faiss_finds_what_exact_search_finds(tmp_path):
     pytest.importorskip("faiss")
     rng = np.random.default_rng(0)
-    centres = rng.normal(size=(40, 16))
-    X = (np.repeat(centres, 50, axis=0) + 0.1 * rng.normal(size=(2000, 16))).astype(np.float32)
+    centers = rng.normal(size=(40, 16))
+    X = (np.repeat(centers, 50, axis=0) + 0.1 * rng.normal(size=(2000, 16))).astype(np.float32)
     blocks = lambda: in_blocks(X, 300)  # noqa: E731
     scaler, queries = Standardizer.fit_blocks(blocks), X[::97]
     exact = search_exactly(blocks, scaler, queries, 5)
@@ -107,5 +107,5 @@ def test_rows_may_lie_in_a_file(tmp_path):
     gallery = np.eye(5, dtype=np.float32)
     np.save(tmp_path / "g.npy", gallery)
     mapped, scaler = np.load(tmp_path / "g.npy", mmap_mode="r"), Standardizer(mean=np.zeros(5), std=np.ones(5))
-    found = search_exactly(lambda: in_blocks(mapped, 2), scaler, gallery[[3]], 1)
-    assert found.rows.tolist() == [[3]] and found.cosines.tolist() == [[1.0]]
+    result = search_exactly(lambda: in_blocks(mapped, 2), scaler, gallery[[3]], 1)
+    assert result.rows.tolist() == [[3]] and result.cosines.tolist() == [[1.0]]

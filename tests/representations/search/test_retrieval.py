@@ -1,4 +1,4 @@
-"""Rankings by hand, ties against all their orders, and banks whose neighbours are known."""
+"""Rankings by hand, ties against all their orders, and banks whose neighbors are known."""
 
 from itertools import permutations
 
@@ -85,7 +85,7 @@ def test_test_clips_are_looked_for_in_train(tmp_path):
     assert retrieve_rows(bank)[0]["unanswered"] == 1
 
 
-def test_neighbours_are_those_of_scikit_learn(tmp_path):
+def test_neighbors_are_those_of_scikit_learn(tmp_path):
     from sklearn.neighbors import NearestNeighbors
 
     X = np.random.default_rng(0).normal(size=(30, 6)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Directions that are planted are found, in their length too."""
+"""Directions that are planted are direction, in their length too."""
 
 import numpy as np
 import pytest
@@ -25,11 +25,11 @@ def cosine(a, b):
 
 @pytest.mark.parametrize("way", ["probe", "mean"])
 def test_a_planted_direction_is_recovered(way):
-    found = direction_between(X, HAS, way)
-    assert cosine(found.vector, PLANTED) > 0.98
-    assert np.linalg.norm(found.vector) == pytest.approx(np.linalg.norm(PLANTED), rel=0.06)
-    assert found.position(X[~HAS]).mean() == pytest.approx(0, abs=1e-4)
-    assert found.position(X[HAS]).mean() == pytest.approx(1, abs=1e-4)
+    direction = direction_between(X, HAS, way)
+    assert cosine(direction.vector, PLANTED) > 0.98
+    assert np.linalg.norm(direction.vector) == pytest.approx(np.linalg.norm(PLANTED), rel=0.06)
+    assert direction.position(X[~HAS]).mean() == pytest.approx(0, abs=1e-4)
+    assert direction.position(X[HAS]).mean() == pytest.approx(1, abs=1e-4)
 
 
 def test_a_probe_turns_away_from_what_only_disturbs_and_means_do_not():
@@ -45,19 +45,19 @@ def test_a_probe_turns_away_from_what_only_disturbs_and_means_do_not():
 def test_numbers_grow_by_one_standard_deviation():
     weights = RNG.normal(size=10)
     y = X @ weights + 5
-    found = direction_of_number(X, y)
-    assert float(weights @ found.vector) == pytest.approx(y.std(), rel=0.01)
-    assert found.position(X).mean() == pytest.approx(0, abs=1e-4)
+    direction = direction_of_number(X, y)
+    assert float(weights @ direction.vector) == pytest.approx(y.std(), rel=0.01)
+    assert direction.position(X).mean() == pytest.approx(0, abs=1e-4)
 
 
-def test_neighbours_are_those_around():
-    centres = np.array([[4.0, 0, 0], [0, 4, 0], [0, 0, 4]])
-    rows = (np.repeat(centres, 20, axis=0) + 0.1 * RNG.normal(size=(60, 3))).astype(np.float32)
+def test_neighbors_are_those_around():
+    centers = np.array([[4.0, 0, 0], [0, 4, 0], [0, 0, 4]])
+    rows = (np.repeat(centers, 20, axis=0) + 0.1 * RNG.normal(size=(60, 3))).astype(np.float32)
     query = np.array([0.2, 3.0, 0.1], np.float32)
-    found, near = direction_to_neighbors(rows, query, 20)
+    direction, near = direction_to_neighbors(rows, query, 20)
     assert sorted(near) == list(range(20, 40))
-    np.testing.assert_allclose(query + found.vector, rows[20:40].mean(0), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(found.position(np.stack([query, query + found.vector])), [0, 1], atol=1e-5)
+    np.testing.assert_allclose(query + direction.vector, rows[20:40].mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(direction.position(np.stack([query, query + direction.vector])), [0, 1], atol=1e-5)
 
 
 def write_bank(folder, split=True):
@@ -75,9 +75,9 @@ def write_bank(folder, split=True):
 
 def test_directions_of_a_bank(tmp_path):
     bank = write_bank(tmp_path / "bank")
-    found = fit_direction(bank, "tokenizer.latents", "label", "b")
-    assert found.name == "label=b" and cosine(found.vector, PLANTED) > 0.97
-    assert 0.9 < found.separation <= 1
+    direction = fit_direction(bank, "tokenizer.latents", "label", "b")
+    assert direction.name == "label=b" and cosine(direction.vector, PLANTED) > 0.97
+    assert 0.9 < direction.separation <= 1
     words = fit_direction(bank, "tokenizer.latents", "words", "x", way="mean")
     np.testing.assert_allclose(words.vector, X[:700][HAS[:700]].mean(0) - X[:700][~HAS[:700]].mean(0), rtol=1e-4)
     speed = fit_direction(bank, "tokenizer.latents", "speed", None)

@@ -51,18 +51,20 @@ def test_an_exact_tokenizer_shows_the_direction_itself(pool):
     size = 3 if pool == "mean" else VIDEO.numel()
     vector = 0.3 * np.random.default_rng(0).uniform(-1, 1, size)
     direction = Direction(name="", vector=vector, start=0.25)
-    made = steer(Exact(), VIDEO, direction, [-1, 0, 2], pool)
+    steered = steer(Exact(), VIDEO, direction, [-1, 0, 2], pool)
     change = spread(vector, pool, VIDEO.shape)
-    for strength, frames in zip((-1, 0, 2), made.frames, strict=True):
-        wanted = (VIDEO + strength * change + 1) * 127.5
-        assert np.abs(frames - wanted.permute(1, 2, 3, 0).numpy()).max() <= 0.501
-    np.testing.assert_allclose(np.diff(made.latent_positions), [1, 2], rtol=1e-4)
-    np.testing.assert_allclose(made.decoded_positions, made.latent_positions, rtol=1e-4)
+    for strength, frames in zip((-1, 0, 2), steered.frames, strict=True):
+        expected = (VIDEO + strength * change + 1) * 127.5
+        assert np.abs(frames - expected.permute(1, 2, 3, 0).numpy()).max() <= 0.501
+    np.testing.assert_allclose(np.diff(steered.latent_positions), [1, 2], rtol=1e-4)
+    np.testing.assert_allclose(steered.decoded_positions, steered.latent_positions, rtol=1e-4)
     before = encode_pooled(Exact(), VIDEO, pool)
-    assert made.latent_positions[1] == pytest.approx(float(direction.position(before[None])[0]), abs=1e-5)
-    shown = made.side_by_side
-    assert shown.shape == (4, 6, 3 * 8 + 2 * 2, 3) and np.array_equal(shown[:, :, 20:], made.frames[2])
-    assert np.all(shown[:, :, 8:10] == 255)
+    assert steered.latent_positions[1] == pytest.approx(float(direction.position(before[None])[0]), abs=1e-5)
+    frames_beside = steered.side_by_side
+    assert frames_beside.shape == (4, 6, 3 * 8 + 2 * 2, 3) and np.array_equal(
+        frames_beside[:, :, 20:], steered.frames[2]
+    )
+    assert np.all(frames_beside[:, :, 8:10] == 255)
 
 
 def test_nothing_added_is_the_reconstruction():
@@ -70,11 +72,11 @@ def test_nothing_added_is_the_reconstruction():
     tokenizer = VideoTokenizer(PRESETS["tiny"]).eval()
     video = torch.rand(3, 5, 16, 24) * 2 - 1
     direction = Direction(name="", vector=np.ones(tokenizer.config.latent_channels), start=0.0)
-    made = steer(tokenizer, video, direction, [0.0, 1.0], "mean")
+    steered = steer(tokenizer, video, direction, [0.0, 1.0], "mean")
     with torch.no_grad():
-        wanted = tokenizer(video[None])[0].clamp(-1, 1)
-    wanted = ((wanted + 1) * 127.5).permute(1, 2, 3, 0).numpy()
-    assert np.abs(made.frames[0] - wanted).max() <= 0.51 and made.frames.shape == (2, 5, 16, 24, 3)
+        expected = tokenizer(video[None])[0].clamp(-1, 1)
+    expected = ((expected + 1) * 127.5).permute(1, 2, 3, 0).numpy()
+    assert np.abs(steered.frames[0] - expected).max() <= 0.51 and steered.frames.shape == (2, 5, 16, 24, 3)
 
 
 def test_what_cannot_be_undone_is_refused():

@@ -31,7 +31,7 @@ class Pixels(nn.Module):
         return SimpleNamespace(latents=self.weight * video)
 
 
-class Neighbours(nn.Module):
+class Neighbors(nn.Module):
     """A denoiser: x0 is the mean of x over three frames, over alpha. It knows nothing of what is farther away."""
 
     def __init__(self):
@@ -43,7 +43,7 @@ class Neighbours(nn.Module):
         return self.weight * F.avg_pool3d(edges, (3, 1, 1), stride=1) / (1 - t).reshape(-1, 1, 1, 1, 1)
 
 
-class Memory(Neighbours):
+class Memory(Neighbors):
     """A denoiser: x0 is the mean of x over all frames, over alpha."""
 
     def forward(self, x, t, text):
@@ -66,9 +66,9 @@ def model_of(denoiser, tokenizer):
 
 def test_the_loss_is_its_formula_and_the_noise_is_shared():
     video = read_quartet("teleports", 0, CONFIG, in_view=True)
-    found = denoising_losses(model_of(Neighbours(), Pixels()), video, "teleports 0", FEW)
-    for level, losses in found.items():
-        wanted = []
+    by_level = denoising_losses(model_of(Neighbors(), Pixels()), video, "teleports 0", FEW)
+    for level, losses in by_level.items():
+        expected = []
         for clip in video.double():
             total = 0.0
             for draw in range(2):
@@ -78,24 +78,24 @@ def test_the_loss_is_its_formula_and_the_noise_is_shared():
                 edges = torch.cat([noisy[:, :1], noisy, noisy[:, -1:]], dim=1)
                 smooth = (edges[:, :-2] + edges[:, 1:-1] + edges[:, 2:]) / 3
                 total += (smooth - clip).square().mean().item() / 2
-            wanted.append(total)
-        np.testing.assert_allclose(losses, wanted, rtol=1e-5)
-    alone = denoising_losses(model_of(Neighbours(), Pixels()), video[1:2], "teleports 0", FEW)
-    np.testing.assert_allclose(alone[0.6], found[0.6][1:2], rtol=1e-6)
+            expected.append(total)
+        np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    alone = denoising_losses(model_of(Neighbors(), Pixels()), video[1:2], "teleports 0", FEW)
+    np.testing.assert_allclose(alone[0.6], by_level[0.6][1:2], rtol=1e-6)
 
 
-def test_what_is_hidden_cannot_be_told_by_neighbouring_frames_and_what_is_in_view_can():
+def test_what_is_hidden_cannot_be_told_by_neighboring_frames_and_what_is_in_view_can():
     """A denoiser that is linear in three frames: as all pictures occur on both sides, and the noise is the same, the
     noise cancels, and what is left are the steps over the cut. Hidden ones are equal: every quartet is a tie."""
-    for in_view, wanted, names in ((False, 0.5, CROSSED), (True, 1.0, CROSSED[:3])):
-        model = model_of(Neighbours(), Pixels())
+    for in_view, expected, names in ((False, 0.5, CROSSED), (True, 1.0, CROSSED[:3])):
+        model = model_of(Neighbors(), Pixels())
         rows = measure_surprise(
             model, [*names, "nothing"], 4, config=CONFIG, noise=FEW, in_view=in_view, baselines=False
         )
         table = {(row["violation"], row["noise_level"]): row for row in rows}
         assert set(table) == {(name, level) for name in [*names, "nothing", "all"] for level in (0.2, 0.6)}
         for (name, _), row in table.items():
-            assert row["accuracy"] == (0.5 if name == "nothing" else wanted), row
+            assert row["accuracy"] == (0.5 if name == "nothing" else expected), row
             assert row["ties"] == (row["quartets"] if row["accuracy"] == 0.5 else 0)
             assert row["ci"][0] <= row["accuracy"] <= row["ci"][1]
         assert table["all", 0.2]["quartets"] == 4 * len(names)

@@ -4,23 +4,13 @@ from vidgen.representations.dense.rows import DEFAULT_TASKS, TASKS, DenseTask, d
 from vidgen.representations.dense.segmentation import CLASS_SETS
 from vidgen.representations.dense.slots import SlotSettings
 
-__all__ = [
-    "CLASS_SETS",
-    "DEFAULT_TASKS",
-    "TASKS",
-    "DenseTask",
-    "PropagationSettings",
-    "SlotSettings",
-    "dense_rows",
-    "propagate_labels",
-]
+__all__ = ["CLASS_SETS", "DEFAULT_TASKS", "TASKS", "DenseTask", "PropagationSettings", "SlotSettings", "dense_rows"]
+__all__ += ["propagate_labels"]
 
-__getattr__ = renamed_getattr(
-    __name__,
-    {
-        "Affinity": ("PropagationSettings", PropagationSettings),
-        "propagate": ("propagate_labels", propagate_labels),
-        "SEGMENTED": ("CLASS_SETS", CLASS_SETS),
-        "USUAL": ("DEFAULT_TASKS", DEFAULT_TASKS),
-    },
-)
+RENAMED = {
+    "Affinity": ("PropagationSettings", PropagationSettings),
+    "propagate": ("propagate_labels", propagate_labels),
+    "SEGMENTED": ("CLASS_SETS", CLASS_SETS),
+    "USUAL": ("DEFAULT_TASKS", DEFAULT_TASKS),
+}
+__getattr__ = renamed_getattr(__name__, RENAMED)

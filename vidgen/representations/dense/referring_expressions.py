@@ -123,7 +123,7 @@ IOU = Metric(name="iou", count=count_iou, value=ratio_of_sums)
 WRONG_IOU = Metric(name="wrong_iou", count=count_wrong_iou, value=ratio_of_sums)
 # called accuracy, so that its interval is never of no width
 PICKED = Metric(name="accuracy", count=count_picked, value=ratio_of_sums)
-METRICS = (IOU, WRONG_IOU, PICKED)
+MASK_METRICS = (IOU, WRONG_IOU, PICKED)
 Counts = dict[Metric, list[np.ndarray]]
 
 
@@ -138,7 +138,7 @@ class GroundingHead:
         self.ridge = BilinearRidge(reduction.axes.shape[1], text)
         self.weights: dict[float, Tensor] = {}
         self.tried: dict[tuple[float, float], list[np.ndarray]] = {}
-        self.tested: Counts = {metric: [] for metric in METRICS}
+        self.tested: Counts = {metric: [] for metric in MASK_METRICS}
 
     def _inputs(self, batch: ExpressionBatch) -> tuple[Float[Tensor, "rb l c"], Float[Tensor, "rb k"]]:
         x = self.reduction(batch.features(self.key, self.conditioning.denoiser))
@@ -212,8 +212,8 @@ def referring_expression_rows(
                     (head.validate if part == "validation" else head.test)(batch, truth[grid])
             for grid, masks in truth.items():
                 either = repeat(masks.any(-1), "b t h w -> b t h w r", r=2)
-                counts = exact.setdefault(grid, {}).setdefault(part, {metric: [] for metric in METRICS})
-                for metric in METRICS:
+                counts = exact.setdefault(grid, {}).setdefault(part, {metric: [] for metric in MASK_METRICS})
+                for metric in MASK_METRICS:
                     counts[metric].append(metric.count(masks, either))
         if part == "validation":
             for head in heads:
@@ -229,7 +229,17 @@ def referring_expression_rows(
 def row_of(
     key: str, grid: Grid, parts: Counts, name: str, kind: str, validation: float, seed: int, choice: Any = None
 ) -> dict[str, Any]:
-    """Return the row of counts by metric, batch by batch, under the conditioning `name`."""
+    """Return a row of referring expressions.
+
+    Args:
+        key, grid: of the features.
+        parts: counts of test clips by metric, batch by batch.
+        name: of the conditioning.
+        kind: of head.
+        validation: J on validation.
+        seed: of intervals.
+        choice: what was chosen on validation.
+    """
     counts = {metric: np.concatenate(batches) for metric, batches in parts.items()}
     picked_ci = bootstrap_interval(PICKED, counts[PICKED], np.arange(len(counts[PICKED])), seed)
     measures = {"wrong_iou": WRONG_IOU(counts[WRONG_IOU]), "picked": PICKED(counts[PICKED])}

@@ -33,7 +33,15 @@ def dense_row(
 def counted_row(
     task: str, key: str, grid: Grid, metric: Metric, counts: np.ndarray, seed: int, **others: Any
 ) -> dict[str, Any]:
-    """Return a `dense_row` whose score is a metric of the counts (m, s) of every test clip, each a group of its own."""
+    """Return a `dense_row` whose score is a metric of counts of clips, each a group of its own.
+
+    Args:
+        task, key, grid: as in `dense_row`.
+        metric: of the score.
+        counts: (m, s), of every test clip.
+        seed: of the interval.
+        others: of `dense_row`.
+    """
     ci = bootstrap_interval(metric, counts, np.arange(len(counts)), seed)
     scores = {"metric": metric.name, "test": metric(counts), "ci": ci, "clips": len(counts)}
     return dense_row(task, key, grid, **scores, **others)

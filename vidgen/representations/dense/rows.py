@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import product
 from typing import Any
 
 from vidgen.deprecation import renamed_arguments
 from vidgen.errors import VidgenError
-from vidgen.interfaces import Pipeline, Tokenizer
+from vidgen.interfaces import Pipeline, TextEncoder, Tokenizer
 from vidgen.representations.baselines import RANDOM, random_like
 from vidgen.representations.dense.grids import PARTS
 from vidgen.representations.dense.label_propagation import PropagationSettings
@@ -33,17 +32,16 @@ SETTINGS = tuple(
     PropagationSettings(top_k=k, temperature=t, radius=r) for k, t, r in product((1, 5, 10), (0.05, 0.2), (None, 2))
 )
 SLOTS = SlotSettings()
+Model = Pipeline | Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
 class DenseRun:
-    """What tasks get their rows from. twin: the model with random weights. pairs: scenes of two objects."""
+    """What tasks make their rows from: the features, and the options of `dense_rows`. encoders: of text, by the prefix
+    of keys."""
 
-    model: Pipeline | Tokenizer
-    twin: Pipeline | Tokenizer
-    scenes: Scenes
-    pairs: Scenes
     reader: Reader
+    encoders: Mapping[str, TextEncoder]
     settings: Sequence[PropagationSettings]
     classes: str
     slots: SlotSettings
@@ -51,11 +49,13 @@ class DenseRun:
     on_tracks: Callable[[Tracks], None] | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class DenseTask:
-    """A dense task. rows(run, names): rows of the tasks `names`, all those of a run that share the function `rows`, and
-    with it one reading of `parts`. check(model): raises VidgenError for a model that cannot do it. default: whether it
-    is done where no tasks are named."""
+    """A dense task, or several that share a reading of the features.
+
+    rows(run, names): rows of the tasks `names`, all those of a run that have this entry. parts: that are read. check(
+    model): raises VidgenError for a model that cannot do it. default: whether it is done where no tasks are named.
+    """
 
     rows: Callable[[DenseRun, list[str]], list[dict[str, Any]]]
     parts: tuple[str, ...] = PARTS
@@ -63,39 +63,29 @@ class DenseTask:
     default: bool = True
 
 
-def track(run: DenseRun, names: list[str]) -> list[dict[str, Any]]:
-    """Return the rows of masks, points and boxes, which are propagated together."""
-    return tracking_rows(partial(run.reader.read_moving, run.scenes), names, run.settings, run.on_tracks)
-
-
-def segment(run: DenseRun, names: list[str]) -> list[dict[str, Any]]:
-    """Return the rows of semantic segmentation."""
-    return segmentation_rows(partial(run.reader.read_moving, run.scenes), run.classes, run.seed)
-
-
-def ground(run: DenseRun, names: list[str]) -> list[dict[str, Any]]:
-    """Return the rows of referring expressions."""
-    encoders = {"": run.model.text_encoder, RANDOM: run.twin.text_encoder}
-    return referring_expression_rows(partial(run.reader.read_expressions, run.pairs), encoders, run.seed)
-
-
-def discover(run: DenseRun, names: list[str]) -> list[dict[str, Any]]:
-    """Return the rows of object discovery."""
-    return object_discovery_rows(partial(run.reader.read, run.pairs), run.slots, run.seed)
-
-
+TRACKING = DenseTask(
+    rows=lambda run, names: tracking_rows(run.reader.read_moving, names, run.settings, run.on_tracks),
+    parts=("validation", "test"),
+)
 TASKS: dict[str, DenseTask] = {
-    **{name: DenseTask(rows=track, parts=("validation", "test")) for name in TRACKED},
-    "segmentation": DenseTask(rows=segment),
-    "expressions": DenseTask(rows=ground, check=check_text, default=False),
-    "slots": DenseTask(rows=discover, default=False),
-}
+    **dict.fromkeys(TRACKED, TRACKING),  # masks, points, boxes
+    "segmentation": DenseTask(
+        rows=lambda run, names: segmentation_rows(run.reader.read_moving, run.classes, run.seed)
+    ),
+    "expressions": DenseTask(
+        rows=lambda run, names: referring_expression_rows(run.reader.read_expressions, run.encoders, run.seed),
+        check=check_text, default=False,
+    ),
+    "slots": DenseTask(
+        rows=lambda run, names: object_discovery_rows(run.reader.read_pairs, run.slots, run.seed), default=False
+    ),
+}  # fmt: skip
 DEFAULT_TASKS = tuple(name for name, task in TASKS.items() if task.default)
 
 
-@renamed_arguments(found="on_tracks")
+@renamed_arguments(found="on_tracks", taps="layers")
 def dense_rows(
-    model: Pipeline | Tokenizer,
+    model: Model,
     tasks: Sequence[str] = DEFAULT_TASKS,
     *,
     layers: Sequence[str] = ("tokenizer.latents",),
@@ -131,8 +121,7 @@ def dense_rows(
         settings: of label propagation; the one that is best on validation is reported.
         classes: one of `CLASS_SETS`, for segmentation.
         clips: held-out clips to report on; as many to fit on, and half as many to choose on.
-        num_frames: of the clips; None as in `extract_source`.
-        size: of the clips; None as in `extract_source`.
+        num_frames, size: of the clips; None as in `extract_source`.
         max_objects: in a clip.
         slots: how slots are trained.
         batch_size: clips that are encoded at a time.
@@ -153,31 +142,28 @@ def dense_rows(
         max_objects=max_objects, batch_size=batch_size,
     )  # fmt: skip
     twin = random_like(model, seed)
-    together: dict[Callable[..., Any], list[str]] = {}  # tasks by the function that makes their rows, in their order
-    for name in TASKS:
+    together: dict[DenseTask, list[str]] = {}
+    for name, task in TASKS.items():
         if name in tasks:
-            together.setdefault(TASKS[name].rows, []).append(name)
+            together.setdefault(task, []).append(name)
     conditioned = [layer for layer in layers if layer.startswith("dit.")]
     reader = Reader(
+        scenes=scenes, pairs=replace(scenes, max_objects=2, keep=are_distinguishable),
         extractors=make_extractors(model, twin, layers, noise_levels, seed),
         prompted=make_extractors(model, twin, conditioned, noise_levels, seed),
-        total=sum(scenes.counts[part] for names in together.values() for part in TASKS[names[0]].parts),
-        progress=progress,
-    )
-    run = DenseRun(
-        model=model, twin=twin, scenes=scenes, pairs=replace(scenes, max_objects=2, keep=are_distinguishable),
-        reader=reader, settings=settings, classes=classes, slots=slots, seed=seed, on_tracks=on_tracks,
+        total=sum(scenes.counts[part] for task in together for part in task.parts), progress=progress,
     )  # fmt: skip
-    rows = [row for function, names in together.items() for row in function(run, names)]
+    encoders = {"": model.text_encoder, RANDOM: twin.text_encoder} if isinstance(model, Pipeline) else {}
+    run = DenseRun(
+        reader=reader, encoders=encoders, settings=settings, classes=classes, slots=slots, seed=seed,
+        on_tracks=on_tracks,
+    )  # fmt: skip
+    rows = [row for task, names in together.items() for row in task.rows(run, names)]
     return sorted(rows, key=lambda row: (tasks.index(row["task"]), row["baseline"]))
 
 
 def make_extractors(
-    model: Pipeline | Tokenizer,
-    twin: Pipeline | Tokenizer,
-    layers: Sequence[str],
-    noise_levels: Sequence[float],
-    seed: int,
+    model: Model, twin: Model, layers: Sequence[str], noise_levels: Sequence[float], seed: int
 ) -> dict[str, FeatureExtractor]:
     """Return the extractors of the model, and of the same with random weights; none for no layers."""
     options = {"layers": list(layers), "noise_levels": list(noise_levels), "pool": "none", "seed": seed}

@@ -42,10 +42,10 @@ class Scenes:
             raise VidgenError(f"no such world can be made: {error}") from None
         first = self.counts["train"] if part == "validation" else 0
         numbers = islice(self._numbers(world), first, first + self.counts[part])
-        while chosen := list(islice(numbers, self.batch_size)):
-            clips = [world[i] for i in chosen]
+        while batch := list(islice(numbers, self.batch_size)):
+            clips = [world[i] for i in batch]
             video = torch.stack([to_tensor(clip.video) for clip in clips])
-            yield video, [f"{part} {i}" for i in chosen], [clip.labels for clip in clips]
+            yield video, [f"{part} {i}" for i in batch], [clip.labels for clip in clips]
 
     def _numbers(self, world: ShapeWorld) -> Iterator[int]:
         """Yield the numbers of clips that `keep` takes, endlessly."""

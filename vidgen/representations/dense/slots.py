@@ -98,7 +98,7 @@ class SlotModel(nn.Module):
         )
         self.attention = SlotAttention(d, d)
         self.mean, self.log_std = nn.Parameter(torch.randn(d) * d**-0.5), nn.Parameter(torch.zeros(d))
-        self.place = nn.Linear(2, d)
+        self.position = nn.Linear(2, d)
         self.decoder = nn.Sequential(nn.Linear(d, d), nn.ReLU(), nn.Linear(d, d), nn.ReLU(), nn.Linear(d, channels + 1))
 
     def begin(self, noise: Float[Tensor, "b k d"]) -> Float[Tensor, "b k d"]:
@@ -115,7 +115,7 @@ class SlotModel(nn.Module):
         square = einsum(weights, self.positions.square(), "b n k, n a -> b k a")
         spread = (square - middle.square()).clamp(min=NARROW**2).sqrt()
         relative = rearrange(self.positions, "n a -> 1 n 1 a") - rearrange(middle, "b k a -> b 1 k a")
-        out = self.decoder(slots[:, None] + self.place(relative / spread[:, None]))  # b n k c+1
+        out = self.decoder(slots[:, None] + self.position(relative / spread[:, None]))  # b n k c+1
         alpha = out[..., -1].softmax(-1)
         return einsum(out[..., :-1], alpha, "b n k c, b n k -> b n c"), alpha, slots
 

@@ -51,17 +51,17 @@ def tracking_rows(
     """
     if not tasks:
         return []
-    chosen = choose_settings(read_part, tasks, settings)
+    best_settings = choose_settings(read_part, tasks, settings)
     tested: dict[tuple[str, str], list[Scores]] = {}
     grids: dict[str, Grid] = {}
     for maps, labels in read_part("test"):
-        wanted = {key: [(task, chosen[task, key][0]) for task in tasks] for key in maps}
-        for tracks in track_batch(maps, labels, tasks, wanted):
+        requests = {key: [(task, best_settings[task, key][0]) for task in tasks] for key in maps}
+        for tracks in track_batch(maps, labels, tasks, requests):
             if on_tracks is not None and (tracks.task, tracks.key) not in tested:
                 on_tracks(tracks)
             tested.setdefault((tracks.task, tracks.key), []).append(tracks.scores)
             grids[tracks.key] = tracks.grid
-    return [row_of(task, key, parts, chosen[task, key], grids[key]) for (task, key), parts in tested.items()]
+    return [row_of(task, key, parts, best_settings[task, key], grids[key]) for (task, key), parts in tested.items()]
 
 
 def choose_settings(
@@ -70,33 +70,33 @@ def choose_settings(
     """Return the settings that are best on validation, by task and key."""
     tried: dict[tuple[str, str, PropagationSettings | None], list[Scores]] = {}
     for maps, labels in read_part("validation"):
-        wanted = {key: [(task, each) for each in settings for task in tasks] for key in maps}
-        for tracks in track_batch(maps, labels, tasks, wanted):
+        requests = {key: [(task, each) for each in settings for task in tasks] for key in maps}
+        for tracks in track_batch(maps, labels, tasks, requests):
             tried.setdefault((tracks.task, tracks.key, tracks.settings), []).append(tracks.scores)
-    chosen: dict[tuple[str, str], Choice] = {}
+    best_settings: dict[tuple[str, str], Choice] = {}
     for (task, key, each), parts in tried.items():
         kind = TRACKED[task]
         score = float(np.concatenate([part[kind.metric] for part in parts]).mean())
-        best = chosen.get((task, key), (None, -inf if kind.higher_is_better else inf))[1]
+        best = best_settings.get((task, key), (None, -inf if kind.higher_is_better else inf))[1]
         if (score > best) if kind.higher_is_better else (score < best):
-            chosen[task, key] = each, score
-    return chosen
+            best_settings[task, key] = each, score
+    return best_settings
 
 
 def track_batch(
     maps: Mapping[str, FeatureMaps],
     labels: Sequence[ClipLabels],
     tasks: Sequence[str],
-    wanted: Mapping[str, Sequence[tuple[str, PropagationSettings]]],
+    requests: Mapping[str, Sequence[tuple[str, PropagationSettings]]],
 ) -> Iterator[Tracks]:
-    """Yield the tracks of a batch of clips that are `wanted` by key, and those that need no features: the first frame
-    kept still, and the exact labels."""
+    """Yield the tracks of a batch of clips that `requests` names by key, and those that need no features: the first
+    frame kept still, and the exact labels."""
     grids = dict.fromkeys(one.grid for one in maps.values())
     exact = {(task, grid): TRACKED[task].to_cells(labels, grid) for grid in grids for task in tasks}
     for key, one in maps.items():
-        for settings in dict.fromkeys(settings for _, settings in wanted[key]):
+        for settings in dict.fromkeys(settings for _, settings in requests[key]):
             # tasks with a setting in common are propagated along the same similarities, once
-            together = [task for task, other in wanted[key] if other == settings]
+            together = [task for task, other in requests[key] if other == settings]
             first = [exact[task, one.grid][:, 0] for task in together]
             parts = propagate_labels(one.x, torch.cat(first, dim=-1), settings)
             parts = parts.split([part.shape[-1] for part in first], dim=-1)

@@ -15,7 +15,7 @@ from vidgen.diffusion.noise import draw_normal, sample_generator
 RATES, DECAYS = (2e-2, 5e-3, 3e-3, 1e-3, 3e-4, 1e-4), (0.01, 0.1, 0.4, 0.8)
 SETTINGS = tuple((rate, decay) for rate in RATES for decay in DECAYS)
 MIN_HEADS, HEAD_DIM = 4, 64  # at least so many heads; of about so many channels where there are enough
-PARTS = ("query", "key", "place", "value", "out", "bias")
+PARTS = ("query", "key", "position", "value", "out", "bias")
 
 
 class AttentiveGrid(nn.Module):
@@ -36,13 +36,13 @@ class AttentiveGrid(nn.Module):
         shapes = {
             "query": (heads, d),
             "key": (width, heads, d),
-            "place": (heads, length),  # every head begins with a view of its own
+            "position": (heads, length),  # every head begins with a view of its own
             "value": (width, heads, d),
             "out": (heads * d, outputs),
         }
         generator = sample_generator(seed, "attentive probe")
         start = {name: draw_normal(shape, generator).to(dtype) for name, shape in shapes.items()}
-        start = {name: x if name in ("query", "place") else x * x.shape[0] ** -0.5 for name, x in start.items()}
+        start = {name: x if name in ("query", "position") else x * x.shape[0] ** -0.5 for name, x in start.items()}
         start["bias"] = torch.zeros(outputs, dtype=dtype)
         for name in PARTS:
             setattr(self, name, nn.ParameterList(nn.Parameter(start[name].clone()) for _ in range(members)))
@@ -53,10 +53,10 @@ class AttentiveGrid(nn.Module):
 
     def forward(self, x: Float[Tensor, "b l c"]) -> Float[Tensor, "g b o"]:
         """Return the outputs of every probe."""
-        query, key, place, value, out, bias = (torch.stack(list(getattr(self, name))) for name in PARTS)
+        query, key, position, value, out, bias = (torch.stack(list(getattr(self, name))) for name in PARTS)
         # the query meets the keys' weights first, so that keys of every token need never exist
         projected = einsum(query, key, "g n d, g c n d -> g n c") / math.sqrt(query.shape[-1])
-        scores = einsum(projected, x, "g n c, b l c -> g b n l") + rearrange(place, "g n l -> g 1 n l")
+        scores = einsum(projected, x, "g n c, b l c -> g b n l") + rearrange(position, "g n l -> g 1 n l")
         attended = einsum(scores.softmax(-1), x, "g b n l, b l c -> g b n c")
         pooled = rearrange(einsum(attended, value, "g b n c, g c n d -> g b n d"), "g b n d -> g b (n d)")
         return einsum(pooled, out, "g b d, g d o -> g b o") + rearrange(bias, "g o -> g 1 o")

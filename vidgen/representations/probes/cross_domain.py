@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from vidgen.deprecation import renamed_arguments
 from vidgen.errors import VidgenError
-from vidgen.representations.bank import BankRow, shorten
+from vidgen.representations.bank import BankRow, FeatureBank, shorten
 from vidgen.representations.probes.rows import probe_rows
 from vidgen.representations.probes.task import TEST_NAMES, check_column, task_of
-
-if TYPE_CHECKING:
-    from vidgen.representations.bank import FeatureBank
 
 MUST_AGREE = ("model_hash", "preprocessing", "preprocessing_hash", "pool", "prompt")
 
 
-class Domains:
+class Domains(FeatureBank):
     """Two banks as one, for probes: the first is fitted and chosen on, the second reported on. Their groups are
     different groups, whatever their names.
 
@@ -30,60 +29,34 @@ class Domains:
 
     def __init__(self, learned: FeatureBank, reported: FeatureBank) -> None:
         check_alike(learned, reported)
+        sides = {"learned": (learned, learned_sides(learned)), "reported": (reported, reported_sides(reported))}
+        rows = [
+            [rename(row, name, side) for row, side in zip(bank.rows, parts, strict=True)]
+            for name, (bank, parts) in sides.items()
+        ]
+        super().__init__(reported.folder, learned.meta, rows)
         self.parts = (learned, reported)
-        self.folder, self.meta = reported.folder, learned.meta
-        self.keys = [key for key in learned.keys if reported.shapes.get(key) == learned.shapes[key]]
-        if not self.keys:
+        self.shapes = {key: shape for key, shape in learned.shapes.items() if reported.shapes.get(key) == shape}
+        if not self.shapes:
             raise VidgenError(f"{learned.folder} and {reported.folder} have no features in common")
-        self.rows = [
-            rename(row, name, side)
-            for bank, name, sides in (
-                (learned, "learned", learned_sides(learned)), (reported, "reported", reported_sides(reported))
-            )
-            for row, side in zip(bank.rows, sides, strict=True)
-        ]  # fmt: skip
         shared = set(learned.ids) & set(reported.ids)
         if shared and learned.meta.get("source") == reported.meta.get("source"):
             raise VidgenError(
                 f"clip {min(shared)!r} is in both {learned.folder} and {reported.folder}; split it instead"
             )
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    # What probes read of a `FeatureBank`, of both banks one after the other.
-
-    @property
-    def ids(self) -> list[str]:
-        """As of `FeatureBank`, with the bank's part in front."""
-        return [row.id for row in self.rows]
-
-    @property
-    def groups(self) -> np.ndarray:
-        """As of `FeatureBank`, with the bank's part in front."""
-        return np.array([row.group for row in self.rows], dtype=object)
-
     @property
     def columns(self) -> list[str]:
         """Names of the labels that both banks have."""
-        first, second = self.parts
-        return [name for name in first.columns if name in second.columns]
+        first, second = (bank.columns for bank in self.parts)
+        return [name for name in first if name in second]
 
-    def column(self, name: str) -> list[str | None]:
-        """Return the labels `name` of all clips."""
-        return [label for bank in self.parts for label in bank.column(name)]
-
-    def find_key(self, layer: str, noise_level: float | None = None) -> str:
-        """Return the key of a layer at a noise level."""
-        return self.parts[0].find_key(layer, noise_level)
-
-    def X(self, layer: str, noise_level: float | None = None) -> Float[np.ndarray, "n c"]:
-        """Return features with their axes flattened."""
-        return np.concatenate([bank.X(layer, noise_level) for bank in self.parts])
-
-    def tokens(self, layer: str, noise_level: float | None = None) -> Float[np.ndarray, "n *axes c"]:
-        """Return features with the axes that the pool left."""
-        return np.concatenate([bank.tokens(layer, noise_level) for bank in self.parts])
+    def X(
+        self, layer: str, noise_level: float | None = None, rows: Sequence[int] | None = None
+    ) -> Float[np.ndarray, "n c"]:
+        """Return features as `FeatureBank.X` does, of both banks one after the other."""
+        X = np.concatenate([bank.X(layer, noise_level) for bank in self.parts])
+        return X if rows is None else X[np.asarray(rows, dtype=np.int64)]
 
 
 def check_alike(learned: FeatureBank, reported: FeatureBank) -> None:
@@ -118,9 +91,10 @@ def reported_sides(bank: FeatureBank) -> list[str | None]:
 def rename(row: BankRow, domain: str, side: str | None) -> BankRow:
     """Return a row of one part, whose id and group belong to its domain alone."""
     group = row.id if row.group is None else row.group
-    return BankRow(id=f"{domain}/{row.id}", label=row.label, split=side, group=f"{domain}/{group}", labels=row.labels)
+    return replace(row, id=f"{domain}/{row.id}", split=side, group=f"{domain}/{group}")
 
 
+@renamed_arguments(taps="layers", goal="target_type")
 def cross_domain_rows(
     learned: FeatureBank,
     reported: FeatureBank,
@@ -140,12 +114,7 @@ def cross_domain_rows(
     Args:
         learned: the bank to fit and choose on.
         reported: the bank to report on.
-        kind: one of `PROBES`.
-        layers: layers or keys that rows are wanted of; None takes all.
-        task: the name of the labels.
-        target_type: see `read_column`.
-        skip_unlabelled: leaves out clips without a label.
-        seed: of intervals, and of probes that are trained from random weights.
+        kind, layers, task, target_type, skip_unlabelled, seed: as in `probe_rows`.
     """
     both = Domains(learned, reported)
     options = {"target_type": target_type, "skip_unlabelled": skip_unlabelled, "seed": seed}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from vidgen.deprecation import renamed_arguments
 from vidgen.errors import VidgenError
 from vidgen.metrics import mean_interval
 from vidgen.representations.baselines import SHUFFLED, twin_of
@@ -94,7 +95,12 @@ def score_episodes(
     episodes: Sequence[Episode],
     seed: int,
 ) -> Float[np.ndarray, "episodes choices"]:
-    """Return the accuracy in every episode, with every one of a probe's choices."""
+    """Return the accuracy in every episode.
+
+    Args:
+        probe, choices, X, task, seed: as in `predict_rows`.
+        episodes: rows to fit on and to predict.
+    """
     accuracies = []
     for one in episodes:
         with warnings.catch_warnings():
@@ -137,6 +143,7 @@ def score_few_shot(
     return ProbeScore(choice=choices[best], validation=float(scores[best]), test=mean.mean, ci=ci), each
 
 
+@renamed_arguments(taps="layers")
 def few_shot_rows(
     bank: FeatureBank,
     kind: str = "centroid",
@@ -155,10 +162,8 @@ def few_shot_rows(
     Args:
         bank: the features, and the labels.
         kind: one of `FEW_SHOT_PROBES`.
-        layers: layers or keys that rows are wanted of; None takes all.
         setting: of the episodes.
-        task: the name of the labels.
-        skip_unlabelled: leaves out clips without a label.
+        layers, task, skip_unlabelled: as in `probe_rows`.
         seed: of the episodes, and of a split that is drawn.
     """
     if kind not in FEW_SHOT_PROBES:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vidgen.checkpoints.hashing import model_hash
 from vidgen.data.manifests import find_clips
+from vidgen.deprecation import renamed_arguments
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Pipeline, Tokenizer
 from vidgen.representations.baselines import RANDOM, random_like
@@ -149,6 +150,7 @@ def read_inputs(bank: FeatureBank, backbone: Backbone, rows: Sequence[int]) -> F
     return inputs
 
 
+@renamed_arguments(goal="target_type")
 def fine_tune_rows(
     bank: FeatureBank,
     model: Pipeline | Tokenizer,
@@ -170,9 +172,7 @@ def fine_tune_rows(
         bank: the features, the labels and the source of the clips.
         model: the pipeline or tokenizer that the bank was extracted with.
         key: the feature's layer or key.
-        task: the name of the labels.
-        target_type: see `read_column`.
-        skip_unlabelled: leaves out clips without a label.
+        task, target_type, skip_unlabelled: as in `probe_rows`.
         schedule: learning rates and passes to choose from.
         seed: of random weights, of the order of batches, and of a split that is drawn.
     """

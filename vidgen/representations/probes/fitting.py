@@ -17,7 +17,7 @@ from vidgen.diffusion.noise import sample_generator
 from vidgen.representations.probes.standardization import Standardizer
 
 EPOCHS, LEAST_STEPS, BATCH = 20, 200, 64
-Setting = tuple[float, float]  # learning rate and weight decay
+RateAndDecay = tuple[float, float]  # learning rate and weight decay
 
 
 class Grid(Protocol):
@@ -32,10 +32,10 @@ class Grid(Protocol):
 
 def by_grid(make: Callable[..., Grid]) -> Callable[..., list[np.ndarray]]:
     """Return `Probe.predict` of a grid make(members, length, width, outputs, seed, dtype), whose choices are
-    `Setting`s."""
+    `RateAndDecay`s."""
 
     def predict(
-        choices: Sequence[Setting],
+        choices: Sequence[RateAndDecay],
         X: Float[np.ndarray, "n l c"],
         y: np.ndarray,
         others: Float[np.ndarray, "m l c"],
@@ -59,7 +59,7 @@ def by_grid(make: Callable[..., Grid]) -> Callable[..., list[np.ndarray]]:
 
 def train_members(
     grid: Grid,
-    choices: Sequence[Setting],
+    choices: Sequence[RateAndDecay],
     x: Float[Tensor, "n l c"],
     target: Tensor,
     target_type: str,

@@ -70,7 +70,16 @@ def pool_of(bank: FeatureBank, layer: str) -> str | None:
 def describe_score(
     bank: FeatureBank, key: str, kind: str, task: ProbeTask, score: ProbeScore, **others: Any
 ) -> dict[str, Any]:
-    """Return the row of a probe's score on the feature `key`, with `others` beside it."""
+    """Return the row of a probe's score on a feature.
+
+    Args:
+        bank: the features.
+        key: of the feature, or the name of a probe that looks at none.
+        kind: the kind of probe.
+        task: the labels.
+        score: the probe's.
+        others: further entries of the row.
+    """
     layer, level = parse_key(key)
     row = result_row(
         layer, level, pool=pool_of(bank, layer), kind=kind, task=task.name, metric=METRICS[task.target_type].name,

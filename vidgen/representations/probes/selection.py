@@ -132,7 +132,17 @@ def check_finite(X: Float[np.ndarray, "n *axes c"], ids: Sequence[str]) -> None:
 def predict_rows(
     probe: Probe, choices: Sequence[Any], X: np.ndarray, task: ProbeTask, fit: np.ndarray, score: np.ndarray, seed: int
 ) -> list[np.ndarray]:
-    """Return the predictions of every choice for the rows `score`, fitted on the rows `fit`."""
+    """Return the predictions of every choice, in the form of the task's labels.
+
+    Args:
+        probe: the kind of probe.
+        choices: settings of the probe, each fitted alone.
+        X: features of all clips.
+        task: the labels.
+        fit: rows to fit on.
+        score: rows to predict.
+        seed: of probes that are trained from random weights.
+    """
     y = task.y[fit]
     if task.target_type == "class" and len(set(y)) == 1:  # a fold may hold one class only, which some estimators refuse
         return [np.full(len(score), y[0], dtype=object)] * len(choices)

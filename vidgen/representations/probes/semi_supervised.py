@@ -13,6 +13,7 @@ from einops import einsum, rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vidgen.deprecation import renamed_arguments
 from vidgen.errors import VidgenError
 from vidgen.representations.augmentations import STRONG, WEAK
 from vidgen.representations.baselines import twin_of
@@ -38,7 +39,7 @@ Choice = tuple[float, float]  # L2 penalty, and the probability from which on a 
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Views:
+class AugmentedFeatures:
     """Features (n, c) of all clips as they are, weakly and strongly augmented."""
 
     plain: Float[Tensor, "n c"]
@@ -47,7 +48,7 @@ class Views:
 
 
 def fit_heads(
-    views: Views,
+    augmented: AugmentedFeatures,
     labelled: Int[np.ndarray, " l"],
     targets: Int[Tensor, " l"],
     unlabelled: Int[np.ndarray, " u"],
@@ -55,18 +56,18 @@ def fit_heads(
     choices: Sequence[Choice],
 ) -> tuple[Float[Tensor, "g c k"], Float[Tensor, "g k"]]:
     """Return weights and biases of linear heads, one a choice, trained by FixMatch (Sohn et al. 2020, eq. 2 to 4) on
-    features: cross-entropy of the labelled clips, plus for every other clip whose weak view is given a class with
-    enough probability the cross-entropy of its strong view with that class; Adam on all clips at once, from zero.
+    features: cross-entropy of the labelled clips, plus for every other clip whose weak augmentation has a class of
+    enough probability the cross-entropy of its strong one with that class; Adam on all clips at once, from zero.
 
     Args:
-        views: features of all clips.
+        augmented: features of all clips.
         labelled: rows of the labelled clips.
         targets: the numbers of their classes.
         unlabelled: rows of the other clips.
         classes: how many classes there are.
         choices: penalty and threshold of each head.
     """
-    x, weak, strong = views.plain[labelled], views.weak[unlabelled], views.strong[unlabelled]
+    x, weak, strong = augmented.plain[labelled], augmented.weak[unlabelled], augmented.strong[unlabelled]
     decay, threshold = (torch.tensor(part) for part in zip(*choices, strict=True))
     W = torch.zeros(len(choices), x.shape[1], classes, requires_grad=True)
     b = torch.zeros(len(choices), classes, requires_grad=True)
@@ -90,18 +91,18 @@ def head_logits(W: Float[Tensor, "g c k"], b: Float[Tensor, "g k"], x: Float[Ten
     return einsum(x, W, "n c, g c k -> g n k") + rearrange(b, "g k -> g 1 k")
 
 
-def read_views(bank: FeatureBank, key: str, rows: Int[np.ndarray, " k"], ids: Sequence[str]) -> Views:
-    """Return the views of a feature, standardized on the plain features of `rows`, what is learned from, and turned to
-    their first 256 principal components where there are more channels."""
+def read_augmented(bank: FeatureBank, key: str, rows: Int[np.ndarray, " k"], ids: Sequence[str]) -> AugmentedFeatures:
+    """Return a feature and its augmentations, standardized on the plain one of `rows`, the clips to learn from, and
+    turned to their first 256 principal components where there are more channels."""
     features = [bank.X(name) for name in (key, twin_of(key, WEAK), twin_of(key, STRONG))]
     for X in features:
         check_finite(X, ids)
     scaler = Standardizer.fit(features[0][rows])
-    views = [torch.from_numpy(scaler.transform(X)) for X in features]
-    if views[0].shape[1] > COMPONENTS:
-        *_, axes = torch.linalg.svd(views[0][torch.from_numpy(rows)], full_matrices=False)
-        views = [x @ axes[:COMPONENTS].T for x in views]
-    return Views(plain=views[0], weak=views[1], strong=views[2])
+    augmented = [torch.from_numpy(scaler.transform(X)) for X in features]
+    if augmented[0].shape[1] > COMPONENTS:
+        *_, axes = torch.linalg.svd(augmented[0][torch.from_numpy(rows)], full_matrices=False)
+        augmented = [x @ axes[:COMPONENTS].T for x in augmented]
+    return AugmentedFeatures(plain=augmented[0], weak=augmented[1], strong=augmented[2])
 
 
 def draw_labelled(y: np.ndarray, rows: Int[np.ndarray, " k"], each: int, seed: int) -> Int[np.ndarray, " l"]:
@@ -120,7 +121,7 @@ def unlabelled_rows(bank: FeatureBank, task: ProbeTask) -> Int[np.ndarray, " u"]
 
 
 def score_semi_supervised(
-    views: Views, task: ProbeTask, extra: Int[np.ndarray, " u"], each: int, seed: int = 0
+    augmented: AugmentedFeatures, task: ProbeTask, extra: Int[np.ndarray, " u"], each: int, seed: int = 0
 ) -> tuple[ProbeScore, ProbeScore]:
     """Return the scores with the unlabelled clips, and with the labelled ones alone: means over three draws of the
     labels, each with its own choice on validation; intervals over groups of test clips, of that mean."""
@@ -132,8 +133,8 @@ def score_semi_supervised(
         labelled = draw_labelled(task.y, fit, each, seed + draw)
         unlabelled = np.concatenate([np.setdiff1d(fit, labelled), extra])
         targets = torch.from_numpy(np.searchsorted(names.astype(str), task.y[labelled].astype(str)))
-        W, b = fit_heads(views, labelled, targets, unlabelled, len(names), tried)
-        predictions = head_logits(W, b, views.plain[held_out]).argmax(-1).numpy()
+        W, b = fit_heads(augmented, labelled, targets, unlabelled, len(names), tried)
+        predictions = head_logits(W, b, augmented.plain[held_out]).argmax(-1).numpy()
         return [metric.count(task.y[held_out], names[one]) for one in predictions]
 
     draws = [[counts_of(fit, held_out, draw, choices) for fit, held_out in folds] for draw in range(LABEL_DRAWS)]
@@ -149,6 +150,7 @@ def score_semi_supervised(
     return first, last
 
 
+@renamed_arguments(taps="layers")
 def semi_supervised_rows(
     bank: FeatureBank,
     layers: Sequence[str] | None = None,
@@ -166,9 +168,8 @@ def semi_supervised_rows(
 
     Args:
         bank: the features, and the labels.
-        layers: layers or keys that rows are wanted of; None takes all.
+        layers, task: as in `probe_rows`.
         labels_per_class: so many labels of each class are used.
-        task: the name of the labels.
         skip_unlabelled: learns, without labels, from clips that have none too.
         seed: of the labels that are used, and of a split that is drawn.
     """
@@ -176,7 +177,9 @@ def semi_supervised_rows(
         raise VidgenError(f"{labels_per_class} labels of a class teach nothing; give 1 or more")
     labels = task_of(bank, seed, name=task, target_type="class", skip_unlabelled=skip_unlabelled)
     keys = [
-        key for key in chosen_keys(bank, layers) if {twin_of(key, view) for view in (WEAK, STRONG)} <= set(bank.keys)
+        key
+        for key in chosen_keys(bank, layers)
+        if {twin_of(key, prefix) for prefix in (WEAK, STRONG)} <= set(bank.keys)
     ]
     names = {*keys, *(parse_key(key)[0] for key in keys)}
     lacking = [repr(layer) for layer in layers or () if layer not in names]
@@ -189,8 +192,8 @@ def semi_supervised_rows(
     about["others"] = len(labels.train) - labelled + len(extra)
     rows = []
     for key in keys:
-        views = read_views(bank, key, np.concatenate([labels.train, extra]), labels.ids)
-        both, alone = score_semi_supervised(views, labels, extra, labels_per_class, seed)
+        augmented = read_augmented(bank, key, np.concatenate([labels.train, extra]), labels.ids)
+        both, alone = score_semi_supervised(augmented, labels, extra, labels_per_class, seed)
         gain = difference_interval(METRICS["class"], both.counts, alone.counts, labels.groups[labels.test], seed)
         gains = {"labels_alone": alone.test, "gain": both.test - alone.test, "gain_ci": list(gain)}
         rows.append(describe_score(bank, key, "fixmatch", labels, both, **about, **gains))

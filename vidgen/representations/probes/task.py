@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int
 
-from vidgen.deprecation import renamed_attributes
+from vidgen.deprecation import renamed_arguments, renamed_attributes
 from vidgen.errors import VidgenError
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class ProbeTask:
         return self.test if self.validation is None else np.concatenate([self.test, self.validation])
 
 
+@renamed_arguments(goal="target_type")
 def task_of(
     bank: FeatureBank,
     seed: int = 0,
@@ -137,6 +138,7 @@ def is_numbers(value: Any) -> bool:
     )
 
 
+@renamed_arguments(goal="target_type")
 def make_task(
     labels: Sequence[Any],
     split: Sequence[str | None] | None = None,

@@ -121,10 +121,10 @@ def build_faiss(blocks: Blocks, scaler: Standardizer, count: int) -> Any:
 
 def spread_rows(blocks: Blocks, count: int, size: int) -> Float[np.ndarray, "m c"]:
     """Return `size` rows, evenly spread over all `count`."""
-    chosen = np.unique(np.linspace(0, count - 1, size).astype(np.int64))
+    numbers = np.unique(np.linspace(0, count - 1, size).astype(np.int64))
     start, parts = 0, []
     for block in blocks():
-        here = chosen[(chosen >= start) & (chosen < start + len(block))]
+        here = numbers[(numbers >= start) & (numbers < start + len(block))]
         parts.append(block[here - start])
         start += len(block)
     return np.concatenate(parts)

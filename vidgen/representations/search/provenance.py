@@ -75,7 +75,7 @@ def edit_clip(name: str, clip: VideoClip, edits: Sequence[str], num_frames: int)
     return EditedClip(id=name, fps=clip.fps, windows=windows, repeated=repeated)
 
 
-@renamed_arguments(made="on_clip")
+@renamed_arguments(made="on_clip", taps="layers")
 def retrieve_originals(
     model: Pipeline | Tokenizer,
     source: str | os.PathLike,

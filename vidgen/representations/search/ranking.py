@@ -45,6 +45,6 @@ def rank_query(scores: Float[np.ndarray, " n"], relevant: Bool[np.ndarray, " n"]
 
 
 def chance_of_one(size: int, count: int, drawn: int) -> float:
-    """Return the chance that `drawn` of `size` items, without replacement, hold one at least of `count` relevant ones."""
+    """Return the chance that `drawn` of `size` items, without replacement, hold any of `count` relevant ones."""
     i = np.arange(count)
     return 1.0 - float(np.prod(np.maximum(size - drawn - i, 0) / (size - i)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from vidgen.deprecation import renamed_getattr
+from vidgen.deprecation import renamed_arguments, renamed_getattr
 from vidgen.errors import VidgenError
 from vidgen.representations.extractor import parse_key
 from vidgen.representations.probes.metrics import Metric, bootstrap_interval, count_mean, ratio_of_sums
@@ -66,6 +66,7 @@ def make_search(bank: FeatureBank, task: str = "label", skip_unlabelled: bool = 
     return Search(queries=queries, gallery=gallery, labels=labels, groups=bank.groups, has_split=has_split)
 
 
+@renamed_arguments(taps="layers")
 def retrieve_rows(
     bank: FeatureBank,
     layers: Sequence[str] | None = None,
@@ -84,11 +85,9 @@ def retrieve_rows(
 
     Args:
         bank: the features, and the labels.
-        layers: layers or keys that rows are wanted of, which their baselines stand beside; None takes all.
-        task: the name of the labels.
+        layers, task, skip_unlabelled: as in `probe_rows`.
         ks: of recall at k.
         same_group: searches clips of the query's own group too.
-        skip_unlabelled: leaves out clips without a label.
         seed: of intervals.
     """
     search = make_search(bank, task, skip_unlabelled)

@@ -92,10 +92,18 @@ def direction_to_neighbors(
 def fit_direction(
     bank: FeatureBank, key: str, task: str, value: str | None, *, way: str = "probe", seed: int = 0
 ) -> Direction:
-    """Return the direction of a label of the bank: of `value` in the column `task`, or, None, of the numbers in it.
+    """Return the direction of a label of the bank.
 
     Fitted on the split "train" where there is one, and on all clips otherwise. Raises VidgenError for labels that are
     not there, and features that are not finite.
+
+    Args:
+        bank: the features, and the labels.
+        key: of the feature.
+        task: the name of the labels.
+        value: the label; None for a column of numbers.
+        way: see `direction_between`.
+        seed: of the probe.
     """
     X, sides = bank.X(key), np.array([row.split for row in bank.rows], dtype=object)
     check_finite(X, bank.ids)
