@@ -41,10 +41,10 @@ def inspect(
     """
     check_rate(fps)
 
-    from vidgen.data.validation import inspect_source
+    from vidgen.data.validation import validate_source
 
     with progress(source.name, None) as moved:
-        report = inspect_source(
+        report = validate_source(
             source,
             num_frames=num_frames,
             fps=fps,

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vidgen.data.datasets import ClipRecord, find_clips
+from vidgen.data.frames import levels_to_float
 from vidgen.data.reading import probe_video, read_video
 from vidgen.data.shapes import WORDS, ClipLabels, ShapeWorld, ShapeWorldConfig
 from vidgen.errors import VideoError, VidgenError
@@ -43,7 +44,7 @@ def rng_of(*key: int) -> np.random.Generator:
 
 
 def to_float(video: np.ndarray) -> Float[Tensor, "3 t h w"]:
-    return rearrange(torch.from_numpy(video).float(), "t h w c -> c t h w") / 127.5 - 1.0
+    return rearrange(levels_to_float(torch.from_numpy(video)), "t h w c -> c t h w")
 
 
 class ShapeSource:

@@ -13,6 +13,7 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from vidgen.data.frames import levels_to_float
 from vidgen.diffusion.noise import sample_generator
 from vidgen.errors import VidgenError
 from vidgen.metrics.fidelity import decibels
@@ -103,7 +104,7 @@ def rate_of(step: int, steps: int) -> float:
 
 def to_batch(frames: UInt8[np.ndarray, "b h w 3"], device: str) -> Float[Tensor, "b 3 h w"]:
     """Pixels in [-1, 1]."""
-    values = torch.from_numpy(np.ascontiguousarray(frames)).to(device).float() / 127.5 - 1.0
+    values = levels_to_float(torch.from_numpy(np.ascontiguousarray(frames)).to(device))
     return rearrange(values, "b h w c -> b c h w")
 
 

@@ -14,7 +14,7 @@ from av.stream import Disposition
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from vidgen.data.frames import composite_on_black
-from vidgen.data.sources import Shown, Timeline, VideoInfo, explain_refusal
+from vidgen.data.sources import FrameRef, Timeline, VideoInfo, explain_refusal
 from vidgen.data.webdataset import archive_of, open_bytes
 from vidgen.errors import VideoError
 
@@ -65,12 +65,12 @@ class VideoFile:
         self._close_container()
         self._container = self._file = self._stream = self._decoded = self._first = None
 
-    def frames(self, start: float = 0.0) -> Iterator[Shown]:
+    def frames(self, start: float = 0.0) -> Iterator[FrameRef]:
         """See `sources.Source.frames`; a later start seeks to the key frame before it and decodes on from there."""
         first, self._first = self._first, None
         assert first is not None, "frames() was called before: open the file again"
         for time, length, frame in chain([first], self._decoded) if start <= first.length else self._seek(start):
-            yield Shown(time - self._origin, length, partial(self._pixels, frame), frame.is_corrupt)
+            yield FrameRef(time - self._origin, length, partial(self._pixels, frame), frame.is_corrupt)
 
     def timeline(self) -> Timeline:
         """See `sources.Source.timeline`: read off the packets, so the file is read but not decoded."""
@@ -119,7 +119,7 @@ class VideoFile:
                 opened.close()
 
     def _decode(self) -> Iterator[_Decoded]:
-        """Frames from the decoder's position on, in the order shown. Raises VideoError where it breaks."""
+        """Yield frames from the decoder's position on, in the order shown. Raises VideoError where it breaks."""
         count, time, length, size = 0, -np.inf, 1 / self._fps, None
         try:
             for frame in self._container.decode(self._stream):
@@ -150,7 +150,7 @@ class VideoFile:
             try:
                 self._container.seek(int(target / self._stream.time_base), stream=self._stream)
                 decoded = self._decode()
-                key = next((shown for shown in decoded if shown.frame.key_frame), None)
+                key = next((frame for frame in decoded if frame.frame.key_frame), None)
             except DECODER_ERRORS:
                 continue  # this file cannot seek, or is damaged here: reading it in order says which
             if key is not None and key.time <= self._origin + start + 1e-9:
@@ -158,7 +158,8 @@ class VideoFile:
         return self._open()
 
     def _pixels(self, frame: av.VideoFrame) -> np.ndarray:
-        """Upright RGB (h, w, 3) uint8; opacity is composited on black. FFmpeg heeds the frame's matrix and range."""
+        """Return upright RGB (h, w, 3) uint8; opacity is composited on black. FFmpeg heeds the frame's matrix and
+        range."""
         if any(component.is_alpha for component in frame.format.components):
             rgb = composite_on_black(self._reformat(frame, "rgba"))
         else:
@@ -171,7 +172,7 @@ class VideoFile:
         return self._reformatter.reformat(frame, format=pix_fmt, interpolation=TO_RGB, threads=1).to_ndarray()
 
     def _promised_seconds(self) -> float:
-        """How long the index of an MP4 says the stream is; 0 for formats without such an index."""
+        """Return how long the index of an MP4 says the stream is; 0 for formats without such an index."""
         if "mp4" not in self._container.format.name or not self._stream.frames or not self._stream.duration:
             return 0.0
         return float(self._stream.duration * self._stream.time_base)

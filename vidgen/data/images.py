@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps, ImageSequence
 
 from vidgen.data.frames import composite_on_black
-from vidgen.data.sources import Shown, Timeline, VideoInfo, check_readable, explain_refusal
+from vidgen.data.sources import FrameRef, Timeline, VideoInfo, check_readable, explain_refusal
 from vidgen.data.webdataset import open_bytes
 from vidgen.errors import VideoError
 
@@ -20,7 +20,7 @@ _IMAGE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.Decompression
 
 
 def is_image(path: Path) -> bool:
-    """Whether Pillow is to read this file: by its suffix, or an (animated) WebP, which FFmpeg does not decode."""
+    """Return whether Pillow is to read this file: by its suffix, or as animated WebP, which FFmpeg cannot decode."""
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return True
     with open_bytes(path) as file:
@@ -29,7 +29,7 @@ def is_image(path: Path) -> bool:
 
 
 def numbered_frames(folder: Path) -> list[Path]:
-    """The frames of a folder that is one clip, in the order of their numbers; [] if it is none.
+    """Return the frames of a folder that is one clip, in the order of their numbers; [] if it is none.
 
     It is one if it holds images named alike but for a number (`0001.png` or `frame-7.jpg`) and no others.
     """
@@ -69,13 +69,13 @@ class ImageFile:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def frames(self, start: float = 0.0) -> Iterator[Shown]:
+    def frames(self, start: float = 0.0) -> Iterator[FrameRef]:
         """See `sources.Source.frames`. Animated files decode in order from the first frame, whatever the start."""
         if self._still is not None:
-            yield Shown(0.0, 0.0, partial(np.asarray, self._still))
+            yield FrameRef(0.0, 0.0, partial(np.asarray, self._still))
             return
         for time, (length, frame) in zip(self._starts, self._walk(), strict=True):
-            yield Shown(float(time), length, partial(np.asarray, frame))
+            yield FrameRef(float(time), length, partial(np.asarray, frame))
 
     def timeline(self) -> Timeline:
         """See `sources.Source.timeline`."""
@@ -127,10 +127,10 @@ class FrameFolder:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def frames(self, start: float = 0.0) -> Iterator[Shown]:
+    def frames(self, start: float = 0.0) -> Iterator[FrameRef]:
         """See `sources.Source.frames`; images are opened as they are loaded."""
         for index, path in enumerate(self._paths):
-            yield Shown(index / self._fps, 1 / self._fps, partial(self._load, path))
+            yield FrameRef(index / self._fps, 1 / self._fps, partial(self._load, path))
 
     def timeline(self) -> Timeline:
         """See `sources.Source.timeline`."""

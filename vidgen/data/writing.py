@@ -84,7 +84,8 @@ def contact_sheet(
     columns: int | None = None,
     value_range: tuple[float, float] = (-1.0, 1.0),
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """All frames in one picture, row by row, a 2-pixel white gap between; written as an image too if `path` is given.
+    """Return all frames in one picture, row by row, a 2-pixel white gap between; written as an image too if `path` is
+    given.
 
     columns: frames a row; the default makes the sheet about as wide as high.
     """
@@ -105,7 +106,7 @@ def contact_sheet(
 
 
 def _each_frame(frames: Frames, value_range: tuple[float, float]) -> Iterator[np.ndarray]:
-    """(h, w, 3) uint8 frames, all of one size. Raises ValueError for none, or ragged ones."""
+    """Yield (h, w, 3) uint8 frames, all of one size. Raises ValueError for none, or ragged ones."""
     pieces = [frames] if isinstance(frames, Tensor | np.ndarray) else frames
     size = None
     for piece in pieces:
@@ -186,7 +187,7 @@ def _write_each(frames: Iterator[np.ndarray], folder: Path, pattern: str) -> Non
 
 
 def _write_numbered(frames: Iterator[np.ndarray], path: Path) -> None:
-    """Into a folder that may hold other files: all frames aside first, then each renamed into place."""
+    """Write into a folder that may hold other files: all frames aside first, then each renamed into place."""
     with scratch_beside(path) as aside:
         aside.mkdir()
         _write_each(frames, aside, path.name)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.checkpoints.drafts import Draft, draft_transformers
+from vidgen.data.frames import float_to_levels
 from vidgen.errors import VidgenError
 
 
@@ -24,7 +25,7 @@ class ImageEncoder(nn.Module):
 
     def forward(self, images: Sequence[Float[Tensor, "3 h w"]]) -> Float[Tensor, "i n e"]:
         """The tokens of images in [-1, 1]."""
-        levels = [((x.clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8) for x in images]
+        levels = [float_to_levels(x) for x in images]
         pictures = [rearrange(x, "c h w -> h w c").cpu().numpy() for x in levels]
         pixels = self.processor(images=pictures, return_tensors="pt")["pixel_values"]
         own = next(self.model.parameters())

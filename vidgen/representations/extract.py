@@ -50,7 +50,7 @@ def extract_source(
     layers, noise_levels, pool, seed, prompt, noise, ensemble: see `FeatureExtractor`.
     num_frames, size, fps: the window of each clip; None takes what the model was trained at, where it says so, or else
         17 frames, 64x64, and the file's own rate. windows: "head" or "centre" of the clip ("random": by `seed`), or
-        "sliding": all of it, a row a window, one every `stride` frames (None: as long as a window); see `slide`.
+        "sliding": all of it, a row a window, one every `stride` frames (None: as long as a window); see `sliding_windows`.
     shard_rows: rows of a shard; a run that is killed loses fewer. Batches begin where shards do as long as it is a
         multiple of `batch_size`, so that a run continued is to the bit the run that was not stopped.
     baselines, views: add what probes print beside, and what semi-supervised ones learn from: see `FeatureSets`.

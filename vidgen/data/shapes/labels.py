@@ -106,7 +106,7 @@ class Event:
 class ObjectLabels:
     """One object. It acts in frames `start` to `stop - 1` and rests before and after.
 
-    position: centre (x, y) in pixels, pixel centres at half-integers; y points down.
+    position: center (x, y) in pixels, pixel centers at half-integers; y points down.
     velocity: pixels per frame, towards the next frame (the last frame repeats the one before).
     radius: pixels. angle: radians, clockwise on the screen. wall: the side a bounce hits, else "".
     size: the word of SIZES; for "grow" and "shrink" the size it starts with.
@@ -125,13 +125,13 @@ class ObjectLabels:
     wall: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, numbers and strings, for JSON."""
+        """Return plain lists, numbers and strings, for JSON."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in values.items()}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ObjectLabels:
-        """The inverse of `to_dict`."""
+        """Return the inverse of `to_dict`."""
         arrays = ("position", "velocity", "radius", "angle")
         return cls(**{k: np.asarray(v, dtype=np.float64) if k in arrays else v for k, v in data.items()})
 
@@ -150,10 +150,11 @@ class ClipLabels:
 
     @property
     def num_frames(self) -> int:
+        """Frames of the clip."""
         return len(self.objects[0].radius)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, numbers and strings, for JSON."""
+        """Return plain lists, numbers and strings, for JSON."""
         return {
             "objects": [thing.to_dict() for thing in self.objects],
             "background": dict(vars(self.background)),
@@ -163,7 +164,7 @@ class ClipLabels:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ClipLabels:
-        """The inverse of `to_dict`."""
+        """Return the inverse of `to_dict`."""
         return cls(
             objects=tuple(ObjectLabels.from_dict(thing) for thing in data["objects"]),
             background=BackgroundLabels(**data["background"]),

@@ -12,6 +12,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from vidgen.data.frames import float_to_levels, levels_to_float
 from vidgen.data.shapes import ClipLabels, ShapeWorld, ShapeWorldConfig, check
 from vidgen.diffusion.noise import sample_generator
 from vidgen.metrics.intervals import wilson_interval
@@ -88,9 +89,9 @@ def score_reconstruction(
     def clips() -> Iterator[np.ndarray]:
         for first in range(0, n, batch_size):
             frames = np.stack([world[i].video for i in range(first, min(first + batch_size, n))])
-            video = rearrange(torch.from_numpy(frames).float(), "b t h w c -> b c t h w") / 127.5 - 1.0
+            video = rearrange(levels_to_float(torch.from_numpy(frames)), "b t h w c -> b c t h w")
             made = tokenizer(video.to(weight.device)).float().clamp(-1.0, 1.0)
-            pixels = ((made + 1.0) * 127.5).round().to(torch.uint8)
+            pixels = float_to_levels(made)
             yield from rearrange(pixels, "b c t h w -> b t h w c").cpu().numpy()
 
     return score_clips(clips(), held_out_prompts(world, n), progress)

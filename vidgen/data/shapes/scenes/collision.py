@@ -19,7 +19,8 @@ SIDES = (-1.0, 1.0)
 
 
 def draw(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, Scene]:
-    """Those that meet, and those that stop short: the same but for the frames around the moment of meeting.
+    """Draw two scenes: one in which the objects meet, and one in which they stop short; the same but for the frames
+    around the moment of meeting.
 
     Labels: meets, "meet" or "miss"; meets_at, in seconds, of those that do.
     """
@@ -63,7 +64,7 @@ def draw_contact(
     radii: list[float],
     config: ShapeWorldConfig,
 ) -> Float[np.ndarray, " 2"] | None:
-    """A place in the frame from which both paths stay inside it, uniform among them; None where there is none."""
+    """Draw a place in the frame from which both paths stay inside it, uniform among them; None where there is none."""
     upright = np.zeros(len(paths[0]))
     sizes = [extents(shape, upright + radius, upright) for shape, radius in zip(shapes, radii, strict=True)]
     rooms = [find_room(path, *size, config) for path, size in zip(paths, sizes, strict=True)]

@@ -14,7 +14,7 @@ WAIT = (0.0, 0.35)  # of the clip, before it starts
 
 
 def draw(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, ...]:
-    """Behind or in front, through or only to the middle: the first frame of all four clips is the same.
+    """Draw four scenes: behind or in front, through or only to the middle; the first frame of all is the same.
 
     Labels: depth, "behind" or "in front"; hidden_for, in seconds; hidden_at, when it is first hidden, in seconds, of
     what is; and of what stops at the screen hidden_now, "hidden" or "visible" in the last frame.

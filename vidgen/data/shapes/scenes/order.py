@@ -17,8 +17,8 @@ ANY = BackgroundLabels(kind="plain", tone="grey", seed=0)  # the wording that is
 
 
 def draw(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, Scene]:
-    """The same two objects and motions from the same places, one first and then the other first: the first frame of
-    both clips is the same, and so is the last.
+    """Draw the same two objects and motions from the same places, one first and then the other first: the first frame
+    of both clips is the same, and so is the last.
 
     Labels: order (see `label_tasks`), and first, the colour of the one that acts first.
     """
@@ -42,17 +42,17 @@ def draw(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, Sce
 
 
 def delay(track: Track, frames: int) -> Track:
-    """The same, resting for `frames` frames first; as many of its last, in which it rests, are cut off."""
-    kept = np.maximum(np.arange(len(track.radius)) - frames, 0)
+    """Return the same track, resting for `frames` frames first; as many of its last, in which it rests, are cut off."""
+    frame = np.maximum(np.arange(len(track.radius)) - frames, 0)
     bounce = track.bounce_frame + frames if track.wall else -1
-    moved = {name: getattr(track, name)[kept] for name in ("position", "radius", "angle")}
-    return replace(track, bounce_frame=bounce, **moved)
+    delayed = {name: getattr(track, name)[frame] for name in ("position", "radius", "angle")}
+    return replace(track, bounce_frame=bounce, **delayed)
 
 
 def make_scene(
     words: list[dict[str, str]], early: list[Track], late: list[Track], spans: list[tuple[int, int]], first: int
 ) -> Scene:
-    """The scene in which object number `first` acts first."""
+    """Return the scene in which object number `first` acts first."""
     second = 1 - first
     objects = (label_track(words[first], early[first], spans[0]), label_track(words[second], late[second], spans[1]))
     events = tuple(Event(frame=thing.start, object=number, name="acts") for number, thing in enumerate(objects))

@@ -15,7 +15,7 @@ RATES = (0.5, 1.0, 2.0)  # of the config's
 
 
 def draw(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, ...]:
-    """One object, seen at each of the rates from the same place; it turns back at the sides of the frame.
+    """Draw one object, seen at each of the rates from the same place; it turns back at the sides of the frame.
 
     Labels: frame_rate, such as "4 fps".
     """
@@ -37,6 +37,6 @@ def draw(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, ...
 
 
 def turn_back(x: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Positions on a line, folded into the box from `low` to `high`."""
+    """Return positions on a line, folded into the box from `low` to `high`."""
     size = high - low
     return low + size - np.abs((x - low) % (2 * size) - size)
