@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from vidgen import data
 from vidgen.data import ClipRecord, validate_source, write_video
 from vidgen.data.validation import measure_clip
 from vidgen.errors import VidgenError
@@ -67,3 +68,9 @@ def test_parts_of_a_file(make_video, numbered):
 def test_nothing_to_inspect(tmp_path):
     with pytest.raises(VidgenError, match="no clips"):
         validate_source(tmp_path)
+
+
+def test_old_names_warn() -> None:
+    for old, new in (("inspect_source", "validate_source"), ("Dropped", "DroppedClip")):
+        with pytest.warns(FutureWarning, match=f"{old} is now called {new}"):
+            assert getattr(data, old) is getattr(data, new)

@@ -41,7 +41,10 @@ class VideoFile:
     """
 
     def __init__(self, path: Path):
-        self._path, self._container, self._file, self._origin = path, None, None, 0.0
+        self._path = path
+        self._container = None
+        self._file = None
+        self._origin = 0.0
         self._reformatter = VideoReformatter()
         try:
             self._decoded = self._open()
@@ -82,7 +85,7 @@ class VideoFile:
                     stamps.append(None if packet.pts is None else float(packet.pts * packet.time_base))
                     lengths.append(float((packet.duration or 0) * packet.time_base) or 1 / self._fps)
         except DECODER_ERRORS as error:
-            raise self._interrupted(len(stamps), self._origin, _reason(error)) from error
+            raise self._interrupted(len(stamps), self._origin, describe_error(error)) from error
         if None in stamps:  # no presentation times in the file: evenly spaced, as in `_decode`
             return Timeline(times=np.arange(len(stamps)) / self._fps, end=len(stamps) / self._fps)
         order = np.argsort(stamps, kind="stable")
@@ -98,7 +101,7 @@ class VideoFile:
             # the prefix keeps a colon in a name from being read as a protocol
             self._container = av.open(self._file or f"file:{self._path}", metadata_errors="replace")
         except DECODER_ERRORS as error:
-            raise explain_refusal(self._path, _reason(error)) from error
+            raise explain_refusal(self._path, describe_error(error)) from error
         streams = [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
         if not streams:
             raise VideoError(f"{self._path}: no video stream (audio or data only); give a file with pictures")
@@ -120,7 +123,10 @@ class VideoFile:
 
     def _decode(self) -> Iterator[_Decoded]:
         """Yield frames from the decoder's position on, in the order shown. Raises VideoError where it breaks."""
-        count, time, length, size = 0, -np.inf, 1 / self._fps, None
+        count = 0
+        time = -np.inf
+        length = 1 / self._fps
+        size = None
         try:
             for frame in self._container.decode(self._stream):
                 if size not in (None, (frame.width, frame.height)):
@@ -129,12 +135,13 @@ class VideoFile:
                 stamp = float(frame.pts * frame.time_base) if frame.pts is not None else count / self._fps
                 time = max(time, stamp)  # a stamp that runs backwards is damage: frames come in the order shown
                 length = float(frame.duration * frame.time_base) if frame.duration else 1 / self._fps
-                size, count = (frame.width, frame.height), count + 1
+                size = (frame.width, frame.height)
+                count += 1
                 yield _Decoded(time, length, frame)
         except VideoError:
             raise
         except DECODER_ERRORS as error:
-            raise self._interrupted(count, time, _reason(error)) from error
+            raise self._interrupted(count, time, describe_error(error)) from error
         promised = self._promised_seconds()
         if count and promised > time - self._origin + length + max(2 / self._fps, 0.02 * promised):
             raise self._interrupted(count, time, f"the data ends before the {promised:.2f} s that its index promises")
@@ -187,7 +194,8 @@ class VideoFile:
         )
 
     def _read_info(self) -> VideoInfo:
-        stream, context = self._stream, self._stream.codec_context
+        stream = self._stream
+        context = self._stream.codec_context
         frame = self._first.frame
         height, width = self._pixels(frame).shape[:2]
         if stream.duration:
@@ -233,5 +241,6 @@ def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
     return None if data is None else np.frombuffer(data, np.int32).reshape(3, 3)
 
 
-def _reason(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
+    """Return the first line of an error of FFmpeg's bindings, or its class where it has no words."""
     return str(getattr(error, "strerror", None) or error or type(error).__name__).splitlines()[0].rstrip(".: ")

@@ -46,12 +46,15 @@ class ImageFile:
     def __init__(self, path: Path):
         check_readable(path)
         self._path = path
-        first, lengths = None, []
+        first: np.ndarray | None = None
+        lengths: list[float] = []
         for length, frame in self._walk(load_all=False):
-            first, lengths = frame if first is None else first, [*lengths, length]
+            first = frame if first is None else first
+            lengths.append(length)
         still = len(lengths) == 1
         duration = 0.0 if still else sum(lengths)
-        self._starts, self._still = np.cumsum([0.0, *lengths[:-1]]), first if still else None
+        self._starts = np.cumsum([0.0, *lengths[:-1]])
+        self._still = first if still else None
         self.info = VideoInfo(
             path=path,
             width=first.shape[1],
@@ -86,7 +89,8 @@ class ImageFile:
         count = 0
         try:
             with open_bytes(self._path) as file, Image.open(file) as image:
-                self._format, self._mode = (image.format or "image").lower(), image.mode
+                self._format = (image.format or "image").lower()
+                self._mode = image.mode
                 for count, frame in enumerate(ImageSequence.Iterator(image)):  # noqa: B007
                     pixels = _to_rgb(frame) if load_all or count == 0 else frame.load() and None
                     # browsers show a frame without a length for 100 ms
@@ -104,7 +108,8 @@ class FrameFolder:
     """A folder of numbered frames as one clip at `fps` (25 unless given); see `sources.Source`."""
 
     def __init__(self, folder: Path, fps: float | None = None):
-        self._paths, self._fps = numbered_frames(folder), fps or FOLDER_FPS
+        self._paths = numbered_frames(folder)
+        self._fps = fps or FOLDER_FPS
         if not self._paths:
             check_readable(folder)
         with ImageFile(self._paths[0]) as first:
@@ -140,7 +145,8 @@ class FrameFolder:
         with ImageFile(path) as image:
             pixels = next(image.frames()).load()
         if pixels.shape[:2] != self._size:
-            size, first = "x".join(map(str, pixels.shape[1::-1])), "x".join(map(str, self._size[::-1]))
+            size = "x".join(map(str, pixels.shape[1::-1]))
+            first = "x".join(map(str, self._size[::-1]))
             raise VideoError(f"{path}: this frame is {size}, the first of its folder {first}; make them one size")
         return pixels
 

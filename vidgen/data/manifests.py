@@ -16,7 +16,8 @@ VIDEO_SUFFIXES = {
     *(".y4m", ".wmv", ".flv", ".ogv", ".3gp", ".vob", ".h264", ".hevc", ".mjpeg"),
 }
 MANIFEST_SUFFIXES = {".csv", ".jsonl"}
-PATH_COLUMNS, CAPTION_COLUMNS = ("path", "file_name", "video"), ("caption", "text", "prompt")
+PATH_COLUMNS = ("path", "file_name", "video")
+CAPTION_COLUMNS = ("caption", "text", "prompt")
 _NUMBER_COLUMNS = ("fps", "start", "duration")
 
 

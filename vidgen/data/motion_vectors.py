@@ -19,7 +19,7 @@ from av.video.frame import PictureType
 from jaxtyping import Bool, Float32, Float64, Int
 from scipy.ndimage import distance_transform_edt, map_coordinates
 
-from vidgen.data.decoding import DECODER_ERRORS, FALLBACK_FPS
+from vidgen.data.decoding import DECODER_ERRORS, FALLBACK_FPS, describe_error
 from vidgen.data.sources import check_readable, explain_refusal
 from vidgen.errors import VideoError
 
@@ -59,7 +59,7 @@ def read_motion_vectors(path: str | Path, *, num_frames: int | None = None) -> M
     try:
         container = av.open(f"file:{path}", metadata_errors="replace")
     except DECODER_ERRORS as error:
-        raise explain_refusal(path, _reason(error)) from error
+        raise explain_refusal(path, describe_error(error)) from error
     with container:
         frames = list(islice(_read(path, container), num_frames))
     if len(frames) < (num_frames or 1):
@@ -89,7 +89,8 @@ def _read(
         raise VideoError(f"{path}: FFmpeg exports no vectors of {codec}, only of {', '.join(EXPORTING[:4])}, ...")
     stream.codec_context.options = {"flags2": "+export_mvs"}
     rate = float(stream.average_rate or FALLBACK_FPS)
-    count, size = 0, None
+    count = 0
+    size = None
     try:
         for frame in container.decode(stream):
             if frame.rotation:
@@ -98,12 +99,13 @@ def _read(
                 raise VideoError(f"{path}: the frame size changes at frame {count}; encode it again")
             time = float(frame.pts * frame.time_base) if frame.pts is not None else count / rate
             data = frame.side_data.get("MOTION_VECTORS")
-            size, count = (frame.height, frame.width), count + 1
+            size = (frame.height, frame.width)
+            count += 1
             yield time, PictureType(frame.pict_type).name, None if data is None else data.to_ndarray(), size
     except VideoError:
         raise
     except DECODER_ERRORS as error:
-        raise VideoError(f"{path}: damaged after {count} frames: {_reason(error)}; encode it again") from error
+        raise VideoError(f"{path}: damaged after {count} frames: {describe_error(error)}; encode it again") from error
 
 
 def rasterize(
@@ -116,7 +118,8 @@ def rasterize(
     row = table["dst_y"].astype(int) // CELL
     col = table["dst_x"].astype(int) // CELL
     inside = (table["source"] < 0) & (row >= 0) & (row < rows) & (col >= 0) & (col < cols)
-    table, cell = table[inside], (row * cols + col)[inside]
+    table = table[inside]
+    cell = (row * cols + col)[inside]
     area = table["w"].astype(float) * table["h"]
     scale = area / np.maximum(table["motion_scale"], 1)
     total = np.bincount(cell, area, rows * cols)
@@ -172,7 +175,3 @@ def towards_keys(motion: MotionVectors, gop: int) -> Float32[np.ndarray, "t i j 
         before = [map_coordinates(fields[reference][..., d], at, order=1, mode="nearest") for d in (0, 1)]
         fields[k] = vector + np.stack(before, axis=-1)
     return fields
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error or type(error).__name__).splitlines()[0].rstrip(".: ")

@@ -103,7 +103,9 @@ def read_video(
     """
     if num_frames is not None and num_frames < 1:
         raise ValueError(f"num_frames must be at least 1, got {num_frames}")
-    frames, times, error = [], [], None
+    frames = []
+    times = []
+    error = None
     with open_source(path, native_fps or fps) as source:
         rate = fps or source.info.fps
         try:

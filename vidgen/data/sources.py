@@ -105,7 +105,8 @@ def _has_index(file, size: int) -> bool:
     while position + 8 <= size:
         file.seek(position)
         header = file.read(16)
-        length, kind = int.from_bytes(header[:4], "big"), header[4:8]
+        length = int.from_bytes(header[:4], "big")
+        kind = header[4:8]
         if kind in (b"moov", b"moof"):
             return True
         if length == 1:

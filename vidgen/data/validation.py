@@ -81,7 +81,8 @@ def validate_source(
     Raises VidgenError if there is nothing at `source`.
     """
     records = find_clips(source)
-    rows, dropped = [], []
+    rows = []
+    dropped = []
     for index, record in enumerate(records):
         try:
             measurement = measure_clip(record, decode, fps)

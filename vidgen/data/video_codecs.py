@@ -129,7 +129,9 @@ def decompress(clip: Compressed) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
 def _open_encoder(codec: Codec, size: tuple[int, int], rate: Fraction, crf: int) -> av.VideoCodecContext:
     context = av.CodecContext.create(codec.encoder, "w")
     context.height, context.width = (n + n % 2 for n in size)
-    context.pix_fmt, context.framerate, context.time_base = "yuv420p", rate, 1 / rate
+    context.pix_fmt = "yuv420p"
+    context.framerate = rate
+    context.time_base = 1 / rate
     context.colorspace = context.color_primaries = context.color_trc = BT709
     context.color_range = ColorRange.MPEG
     context.thread_count = 1

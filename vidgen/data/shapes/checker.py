@@ -83,7 +83,8 @@ def judge_travel(center: Float[np.ndarray, "t 2"]) -> str | None:
     """Return direction, "circle" or "bounce" of an object that does move, from its centers in units of the frame's
     side."""
     steps = np.linalg.norm(np.diff(center, axis=0), axis=-1)
-    path, net = float(steps.sum()), center[-1] - center[0]
+    path = float(steps.sum())
+    net = center[-1] - center[0]
     distance = float(np.linalg.norm(net))
     if len(steps) >= MIN_JUDGED_STEPS and steps.max() > MAX_STEP * path:
         return None

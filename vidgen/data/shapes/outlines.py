@@ -37,14 +37,16 @@ REACH: dict[str, float] = {
 def _corners(shape: str) -> Float[np.ndarray, "n 2"] | None:
     """Return outermost points for radius 1 and angle 0, or None for a round shape."""
     if shape == "square":
-        angles, reach = np.pi / 4 + np.arange(4) * np.pi / 2, REACH["square"]
+        angles = np.pi / 4 + np.arange(4) * np.pi / 2
+        reach = REACH["square"]
     elif shape == "cross":
         tilt = np.arctan2(CROSS_HALF, CROSS_LENGTH)
         angles = (np.arange(4)[:, None] * np.pi / 2 + np.array([-tilt, tilt])).ravel()
         reach = REACH["cross"]
     elif shape in ("triangle", "star"):
         count = 3 if shape == "triangle" else 5
-        angles, reach = -np.pi / 2 + np.arange(count) * 2 * np.pi / count, REACH[shape]
+        angles = -np.pi / 2 + np.arange(count) * 2 * np.pi / count
+        reach = REACH[shape]
     else:
         return None
     return reach * np.stack([np.cos(angles), np.sin(angles)], axis=-1)

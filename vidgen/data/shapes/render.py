@@ -51,7 +51,9 @@ def render_background(background: BackgroundLabels, height: int, width: int) -> 
 def _paint(video: Float[np.ndarray, "t h w 3"], thing: ObjectLabels, rows: slice) -> None:
     """Blend one object into the frames of `rows`, in place, touching only the box around it."""
     frames, height, width, _ = video[rows].shape
-    position, radius, angle = thing.position[rows], thing.radius[rows], thing.angle[rows]
+    position = thing.position[rows]
+    radius = thing.radius[rows]
+    angle = thing.angle[rows]
     side = int(np.ceil(2 * REACH[thing.shape] * radius.max())) + 3
     box_w, box_h = min(side, width), min(side, height)
     # Boxes of one size let all frames be painted at once; near a border the box is pushed back inside.

@@ -17,7 +17,8 @@ def label_tasks(labels: ClipLabels, config: ShapeWorldConfig) -> dict[str, Any]:
     Of one object: see `label_object`.
     Of two that act one after the other: order, "left first" or "right first" by where they start.
     """
-    objects, background = labels.objects, labels.background
+    objects = labels.objects
+    background = labels.background
     tasks: dict[str, Any] = {"count": len(objects)}
     for name in ("colour", "shape", "motion"):
         tasks[f"{name}s"] = sorted({getattr(thing, name) for thing in objects})

@@ -13,18 +13,21 @@ from vidgen.data.shapes.scenes.scene import Scene, draw_looks, draw_radius, make
 
 ROUND = ("circle", "ring")  # these touch where their distance is the sum of their reaches, from whatever side
 # Of the shorter side: radius, the way of each until they meet, and how much room is left between those that do not.
-RADIUS, WAY, ROOM = 0.1, (0.13, 0.19), 0.1
+RADIUS = 0.1
+WAY = (0.13, 0.19)
+ROOM = 0.1
 WHEN = (0.3, 0.7)  # of the clip
 SIDES = (-1.0, 1.0)
 
 
-def draw(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, Scene]:
+def draw_collision(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, Scene]:
     """Draw two scenes: one in which the objects meet, and one in which they stop short; the same but for the frames
     around the moment of meeting.
 
     Labels: meets, "meet" or "miss"; meets_at, in seconds, of those that do.
     """
-    unit, time = min(config.height, config.width), np.arange(config.num_frames)
+    unit = min(config.height, config.width)
+    time = np.arange(config.num_frames)
     looks = draw_looks(rng, 2, ROUND)
     contact = None
     while contact is None:
@@ -47,7 +50,8 @@ def draw(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, Sce
         )
         first, second = (f"@ {look['colour']} {look['shape']}" for look in looks)
         does = "meet and turn back" if word == "meet" else "stop before they meet, and turn back"
-        tasks, events = {"meets": word}, ()
+        tasks = {"meets": word}
+        events = ()
         if word == "meet":
             tasks["meets_at"] = when / config.fps
             events = tuple(Event(frame=when, object=number, name="meets") for number in (0, 1))

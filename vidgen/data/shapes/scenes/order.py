@@ -16,13 +16,14 @@ APART = 0.15  # of the shorter side: how much farther left one begins than the o
 ANY = BackgroundLabels(kind="plain", tone="grey", seed=0)  # the wording that is used does not name it
 
 
-def draw(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, Scene]:
+def draw_order(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, Scene]:
     """Draw the same two objects and motions from the same places, one first and then the other first: the first frame
     of both clips is the same, and so is the last.
 
     Labels: order (see `label_tasks`), and first, the colour of the one that acts first.
     """
-    frames, unit = config.num_frames, min(config.height, config.width)
+    frames = config.num_frames
+    unit = min(config.height, config.width)
     length = frames // 2 + 1
     spans = [(0, length), (frames - length, frames)]
     moving = tuple(motion for motion in MOTIONS if motion != "still")

@@ -15,7 +15,9 @@ from vidgen.data.shapes.outlines import REACH, SQUARE_HALF, coverage
 from vidgen.data.shapes.scenes.scene import draw_radius, make_object
 
 # Of the shorter side: half of the screen, the radius of what passes, and how far from the middle its lane may be.
-SCREEN, RADIUS, LANE = 0.23, 0.08, 0.1
+SCREEN = 0.23
+RADIUS = 0.08
+LANE = 0.1
 WAYS = ((1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0))
 HIDDEN = 0.01  # what is seen of an object that counts as hidden
 

@@ -14,7 +14,7 @@ SPEED = 0.35  # of the shorter side, a second: everything in these clips has it,
 RATES = (0.5, 1.0, 2.0)  # of the config's
 
 
-def draw(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, ...]:
+def draw_rate(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, ...]:
     """Draw one object, seen at each of the rates from the same place; it turns back at the sides of the frame.
 
     Labels: frame_rate, such as "4 fps".
@@ -23,7 +23,8 @@ def draw(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, ...
     radius = draw_radius(rng, SIZES["small"], config)
     still = np.zeros((1, 2))
     low, high = find_room(still, *extents(look["shape"], np.array([radius]), np.zeros(1)), config)
-    start, way = rng.uniform(low, high), np.array(DIRECTIONS[str(rng.choice(list(DIRECTIONS)))])
+    start = rng.uniform(low, high)
+    way = np.array(DIRECTIONS[str(rng.choice(list(DIRECTIONS)))])
     scenes = []
     for share in RATES:
         rate = share * config.fps

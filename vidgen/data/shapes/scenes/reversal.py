@@ -13,7 +13,7 @@ ARROWS = ("slowing", "growing")
 DECAY = 3.0  # the last speed is exp(-DECAY) of the first
 
 
-def draw(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, Scene]:
+def draw_reversal(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, Scene]:
     """Draw a clip, and the same frames in the opposite order.
 
     What slows down shows the way of time by its motion only: of both clips the first frame is equally likely, and so is

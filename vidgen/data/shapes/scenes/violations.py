@@ -95,7 +95,8 @@ def reshape(stage: Stage) -> Quartet:
 
 def pass_through(stage: Stage) -> Quartet:
     """Make an object go on through a block in its way, or turn back where there is none."""
-    passage, goes = stage.passage, stage.passing(stage.looks[0])
+    passage = stage.passage
+    goes = stage.passing(stage.looks[0])
     half = BLOCK * min(stage.config.height, stage.config.width)
     block = passage.screen(stage.looks[2]["colour"], len(stage.time), stage.config, half)
     low, high = extents(goes.shape, goes.radius[:1], goes.angle[:1])
@@ -146,7 +147,8 @@ def draw_quartet(name: str, index: int, config: ShapeWorldConfig | None = None, 
     if config.num_frames < LEAST_FRAMES:
         raise ValueError(f"a violation needs {LEAST_FRAMES} frames, got {config.num_frames}")
     rng = clip_generator(config, index, STREAM)
-    background, passage = draw_background(rng, config), draw_passage(rng, config)
+    background = draw_background(rng, config)
+    passage = draw_passage(rng, config)
     looks = draw_looks(rng, 3)
     shapes = rng.permutation(SHAPES)
     looks = [{**look, "shape": str(shape)} for look, shape in zip(looks, shapes, strict=False)]
