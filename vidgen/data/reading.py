@@ -69,11 +69,15 @@ def iter_frames(
 ) -> Iterator[tuple[float, UInt8[np.ndarray, "h w 3"]]]:
     """Yield (time, frame) in the order shown, in memory that does not grow with the clip.
 
-    start, duration: the window, in seconds after the file's first frame; files are sought, not decoded up to it.
-    fps: sample at this rate: frame k is the one on screen at `start + k / fps`, whatever the file's own rate and
-        however uneven it is. None gives every frame whose time lies in the window.
-    size, fit: (height, width) or one number for a square, and how to get there; see `fit_frame`.
-    native_fps: the rate of a folder of numbered frames (`fps`, or 25, where it is not given); files know theirs.
+    Args:
+        path: a video, an image, or a folder of numbered frames.
+        start: where the window begins, in seconds after the file's first frame; files are sought, not decoded up to it.
+        duration: the length of the window in seconds; None: to the end.
+        fps: sample at this rate: frame k is the one on screen at `start + k / fps`, whatever the file's own rate and
+            however uneven it is. None gives every frame whose time lies in the window.
+        size: (height, width), or one number for a square.
+        fit: how to get to that size; see `fit_frame`.
+        native_fps: the rate of a folder of numbered frames (`fps`, or 25, where it is None); files know theirs.
 
     A still image is one frame. Raises VideoError, with what and where, when the file cannot be opened, breaks in the
     middle (after the frames before the damage were yielded), or has no frame in the window.
@@ -95,11 +99,13 @@ def read_video(
     short: Short = "error",
     strict: bool = True,
 ) -> VideoClip:
-    """Read a window of a clip into memory; the arguments of `iter_frames`, and:
+    """Read a window of a clip into memory.
 
-    num_frames: stop after so many frames. Where there are fewer, short "error" raises VideoError, "keep" returns what
-        there is and "repeat" holds the last frame.
-    strict: False keeps the frames before a damaged place and says in `error` what was wrong there; True raises.
+    Args:
+        path, start, duration, fps, size, fit, native_fps: as of `iter_frames`.
+        num_frames: stop after so many frames.
+        short: where there are fewer, "error" raises VideoError, "keep" returns those and "repeat" holds the last one.
+        strict: False keeps the frames before a damaged place and says in `error` what was wrong there; True raises.
     """
     if num_frames is not None and num_frames < 1:
         raise ValueError(f"num_frames must be at least 1, got {num_frames}")

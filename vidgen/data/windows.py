@@ -55,6 +55,14 @@ def clip_windows(
 ) -> Iterator[Window]:
     """Yield the windows of a clip, or of the part that its record names; see `sliding_windows` and `iter_frames`.
 
+    Args:
+        record: the clip.
+        num_frames: frames of a window.
+        stride: frames from one window to the next.
+        size: height and width of the frames.
+        fps: the rate to sample at; None: the file's own frames.
+        fit: how to get to that size; see `fit_frame`.
+
     Raises VideoError, after the windows before it, where the file is damaged, and for a clip shorter than a window.
     """
     frames = iter_frames(

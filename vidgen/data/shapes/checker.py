@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -11,6 +11,9 @@ from jaxtyping import Float
 from vidgen.data.shapes.labels import DIRECTIONS, ROUND_SHAPES, ClipLabels
 from vidgen.data.shapes.matching import fit_shape
 from vidgen.data.shapes.tracking import as_frames, find_objects
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Lengths are fractions of the shorter side of the frame. The world moves things by 0.28 and more.
 MIN_SPAN = 0.14
@@ -127,7 +130,7 @@ def _middle(signal: np.ndarray) -> float | None:
     return float((np.arange(len(signal)) + 0.5) @ signal / signal.sum() / len(signal))
 
 
-def _judge(video: Any) -> list[_Judgement]:
+def _judge(video: np.ndarray | Tensor) -> list[_Judgement]:
     frames = as_frames(video)
     unit = min(frames.shape[1:3])
     judged = []
@@ -142,7 +145,7 @@ def _judge(video: Any) -> list[_Judgement]:
     return judged
 
 
-def classify(video: Any) -> list[Sighting]:
+def classify(video: np.ndarray | Tensor) -> list[Sighting]:
     """Return the objects of a clip (at most three, of different colours), most prominent first; [] if there is none.
 
     video: uint8 (t, h, w, 3), or float in [-1, 1] as (3, t, h, w), (1, 3, t, h, w) or (t, h, w, 3), numpy or torch.
@@ -174,7 +177,7 @@ def _in_order(middles: list[float | None], ordered: bool) -> bool:
     return bool(np.all(np.abs(gaps) <= MAX_TOGETHER_GAP))
 
 
-def check(video: Any, labels: ClipLabels) -> CheckResult:
+def check(video: np.ndarray | Tensor, labels: ClipLabels) -> CheckResult:
     """Score a clip, made for these labels by whatever means, by what can be measured in its pixels.
 
     Of the labels only the words count: colour, shape and motion of each object and whether they act in order; not

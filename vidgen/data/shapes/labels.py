@@ -52,7 +52,7 @@ ROUND_SHAPES = frozenset({"circle", "ring"})
 
 @dataclass(frozen=True, kw_only=True)
 class ShapeWorldConfig:
-    """What clips a `ShapeWorld` makes. Lengths inside a clip scale with `min(height, width)`.
+    """What clips a `ShapeWorld` makes. Lengths inside a clip scale with `unit`.
 
     `split` picks one of two streams of random numbers that never meet: "train" or "held_out".
     Raises ValueError for values that no clip can be made from.
@@ -67,10 +67,15 @@ class ShapeWorldConfig:
     seed: int = 0
     split: str = "train"
 
+    @property
+    def unit(self) -> int:
+        """The shorter side of the frame, in pixels, with which all lengths scale."""
+        return min(self.height, self.width)
+
     def __post_init__(self) -> None:
         # A list is what YAML gives; a tuple keeps the config hashable.
         object.__setattr__(self, "backgrounds", tuple(self.backgrounds))
-        if min(self.height, self.width) < 16:
+        if self.unit < 16:
             raise ValueError(f"height and width must be at least 16, got {self.height}x{self.width}")
         if self.num_frames < 1 or self.fps <= 0:
             raise ValueError(f"num_frames and fps must be positive, got {self.num_frames} and {self.fps}")

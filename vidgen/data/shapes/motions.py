@@ -73,7 +73,7 @@ def find_room(
 ) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, " 2"]]:
     """Return the least and greatest first center (x, y) for which an object that reaches `low` and `high` pixels from
     its center stays inside the frame all along `path`; there is none where the former exceeds the latter."""
-    margin = MARGIN * min(config.height, config.width)
+    margin = MARGIN * config.unit
     frame = np.array([config.width, config.height], dtype=np.float64)
     return (low - path).max(axis=0) + margin, (frame - high - path).min(axis=0) - margin
 
@@ -88,8 +88,18 @@ def draw_track(
     stop: int,
     config: ShapeWorldConfig,
 ) -> Track:
-    """Draw a random track of `motion` that acts from frame `start` to `stop - 1` and stays wholly inside the frame."""
-    unit = min(config.height, config.width)
+    """Draw a random track of `motion` that acts from frame `start` to `stop - 1` and stays wholly inside the frame.
+
+    Args:
+        rng: the source of randomness.
+        shape: the shape, one of SHAPES.
+        size: the word for its size, one of SIZES.
+        motion: one of MOTIONS.
+        start: the first frame of the motion.
+        stop: the frame after its last.
+        config: the size and length of the clip.
+    """
+    unit = config.unit
     u = progress(config.num_frames, start, stop)
     while True:
         jitter = rng.uniform(1 - SIZE_JITTER, 1 + SIZE_JITTER)

@@ -42,7 +42,7 @@ def portray(labels: ClipLabels, rng: np.random.Generator, config: ShapeWorldConf
     # One frame shows no motion.
     words = [{"shape": o.shape, "colour": o.colour, "size": o.size, "motion": "still"} for o in labels.objects]
     background = draw_background(rng, config)
-    gap = GAP * min(config.height, config.width)
+    gap = GAP * config.unit
     for _ in range(100 * PLACEMENT_TRIES):
         tracks = [draw_moment(rng, thing, config) for thing in labels.objects]
         if are_apart(tracks, words, gap):

@@ -36,7 +36,7 @@ def label_object(thing: ObjectLabels, config: ShapeWorldConfig) -> dict[str, Any
     frame, as shares of width and height; velocity [x, y] and speed, the means while it acts, in shorter sides of the
     frame a second; direction of what goes straight; wall of what bounces."""
     acting = slice(thing.start, max(thing.stop - 1, thing.start + 1))
-    velocity = thing.velocity[acting] * config.fps / min(config.height, config.width)
+    velocity = thing.velocity[acting] * config.fps / config.unit
     position = thing.position[len(thing.position) // 2] / (config.width, config.height)
     values: dict[str, Any] = {name: getattr(thing, name) for name in ("shape", "colour", "size", "motion")}
     values |= {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from einops import rearrange, reduce
@@ -11,6 +11,9 @@ from jaxtyping import Float
 from scipy import ndimage
 
 from vidgen.data.shapes.labels import COLOURS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Chroma, on the scale of 0..255 pixels, that no background reaches and that half-covered edges do.
 MIN_CHROMA = 36.0
@@ -45,7 +48,7 @@ class TrackedObject:
         return bool(np.mean(~self.visible) <= MAX_MISSING)
 
 
-def as_frames(video: Any) -> Float[np.ndarray, "t h w 3"]:
+def as_frames(video: np.ndarray | Tensor) -> Float[np.ndarray, "t h w 3"]:
     """Return frames in 0..255 as float32, of uint8 (t, h, w, 3), or of floats in [-1, 1] shaped ([1,] 3, t, h, w) or
     (t, h, w, 3); tensors of torch are welcome. Raises ValueError for anything else."""
     if hasattr(video, "detach"):

@@ -134,7 +134,7 @@ class ShapeWorld:
         if ordered:
             motions = tuple(motion for motion in MOTIONS if motion != "still")
             spans = [(0, frames // 2 + 1), (frames // 2, frames)]
-        gap = GAP * min(self.config.height, self.config.width)
+        gap = GAP * self.config.unit
         while True:
             words = draw_words(rng, count, motions)
             for _ in range(PLACEMENT_TRIES):

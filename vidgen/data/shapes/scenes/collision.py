@@ -26,7 +26,6 @@ def draw_collision(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[
 
     Labels: meets, "meet" or "miss"; meets_at, in seconds, of those that do.
     """
-    unit = min(config.height, config.width)
     time = np.arange(config.num_frames)
     looks = draw_looks(rng, 2, ROUND)
     contact = None
@@ -34,13 +33,13 @@ def draw_collision(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[
         radii = [draw_radius(rng, RADIUS, config) for _ in looks]
         when = round(float(rng.uniform(*WHEN)) * (len(time) - 1))
         gone = np.minimum(np.abs(time - when) / when, 1.0)  # back where they began, they rest
-        left = unit * rng.uniform(*WAY) * gone  # of the way of each, in pixels
+        left = config.unit * rng.uniform(*WAY) * gone  # of the way of each, in pixels
         angle = rng.uniform(0, 2 * np.pi)
         axis = np.array([np.cos(angle), np.sin(angle)])
         reaches = [REACH[look["shape"]] * radius for look, radius in zip(looks, radii, strict=True)]
         paths = [side * np.outer(left + reach, axis) for side, reach in zip(SIDES, reaches, strict=True)]
         contact = draw_contact(rng, [look["shape"] for look in looks], paths, radii, config)
-    short = np.maximum(ROOM * unit / 2 - left, 0.0)
+    short = np.maximum(ROOM * config.unit / 2 - left, 0.0)
     scenes = []
     for word, more in (("meet", 0 * left), ("miss", short)):
         ways = [contact + path + side * np.outer(more, axis) for side, path in zip(SIDES, paths, strict=True)]

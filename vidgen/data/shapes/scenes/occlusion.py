@@ -23,7 +23,7 @@ def draw_occlusion(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[
     wait = rng.uniform(*WAIT)
     time = np.maximum(np.linspace(0, 1, config.num_frames) - wait, 0) / (1 - wait)
     look, behind = draw_looks(rng, 2)
-    lane = LANE * min(config.height, config.width) * rng.uniform(-1, 1)
+    lane = LANE * config.unit * rng.uniform(-1, 1)
     stop = rng.uniform(*STOP)
     screen = passage.screen(behind["colour"], len(time), config)
     direction = name_direction(passage.along)

@@ -23,7 +23,6 @@ def draw_order(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scen
     Labels: order (see `label_tasks`), and first, the colour of the one that acts first.
     """
     frames = config.num_frames
-    unit = min(config.height, config.width)
     length = frames // 2 + 1
     spans = [(0, length), (frames - length, frames)]
     moving = tuple(motion for motion in MOTIONS if motion != "still")
@@ -38,7 +37,8 @@ def draw_order(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scen
             late = [delay(track, frames - length) for track in early]
             sides = [track.position[0, 0] for track in early]
             orders = ([early[0], late[1]], [late[0], early[1]])
-            if abs(sides[0] - sides[1]) >= APART * unit and all(are_apart(o, words, GAP * unit) for o in orders):
+            far_apart = abs(sides[0] - sides[1]) >= APART * config.unit
+            if far_apart and all(are_apart(tracks, words, GAP * config.unit) for tracks in orders):
                 return make_scene(words, early, late, spans, 0), make_scene(words, early, late, spans, 1)
 
 

@@ -48,14 +48,13 @@ class Passage:
 
 def draw_passage(rng: np.random.Generator, config: ShapeWorldConfig) -> Passage:
     """Draw a way past the middle of the frame."""
-    unit = min(config.height, config.width)
     frame = np.array([config.width, config.height], np.float64)
     radius = draw_radius(rng, RADIUS, config)
-    half = SCREEN * unit
-    reach = half + max(REACH.values()) * radius + MARGIN * unit
+    half = SCREEN * config.unit
+    reach = half + max(REACH.values()) * radius + MARGIN * config.unit
     along = np.array(WAYS[rng.integers(len(WAYS))])
     across = np.abs(along[::-1])
-    room = np.abs(along) * (reach + max(REACH.values()) * radius) + across * half + MARGIN * unit
+    room = np.abs(along) * (reach + max(REACH.values()) * radius) + across * half + MARGIN * config.unit
     center = rng.uniform(np.minimum(room, frame / 2), np.maximum(frame - room, frame / 2))
     return Passage(along=along, across=across, center=center, reach=reach, radius=radius, half=half)
 

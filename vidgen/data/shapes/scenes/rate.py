@@ -28,7 +28,7 @@ def draw_rate(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene
     scenes = []
     for share in RATES:
         rate = share * config.fps
-        far = SPEED * min(config.height, config.width) * np.arange(config.num_frames) / rate
+        far = SPEED * config.unit * np.arange(config.num_frames) / rate
         position = turn_back(start + np.outer(far, way), low, high)
         rate_word = f"{rate:g} fps"
         caption = finish(f"@ {look['colour']} {look['shape']} moves and turns back at the sides, at {rate_word}")

@@ -24,7 +24,6 @@ def draw_reversal(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[S
     """
     arrow = str(rng.choice(ARROWS))
     (look,) = draw_looks(rng, 1)
-    unit = min(config.height, config.width)
     time = np.linspace(0, 1, config.num_frames)
     while True:
         radius = np.full(len(time), draw_radius(rng, SIZES["small"], config))
@@ -34,7 +33,7 @@ def draw_reversal(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[S
             radius = radius * (1 + (rng.uniform(*GROWTH) - 1) * time)
         else:
             eased = (1 - np.exp(-DECAY * time)) / (1 - np.exp(-DECAY))
-            path = np.outer(eased, way) * unit * rng.uniform(*TRAVEL)
+            path = np.outer(eased, way) * config.unit * rng.uniform(*TRAVEL)
         if (start := draw_start(rng, look["shape"], path, radius, config)) is not None:
             break
     scenes = []

@@ -45,7 +45,7 @@ def draw_looks(rng: np.random.Generator, count: int, shapes: tuple[str, ...] = S
 
 def draw_radius(rng: np.random.Generator, share: float, config: ShapeWorldConfig) -> float:
     """Draw a radius of about `share` of the shorter side, in pixels."""
-    return share * min(config.height, config.width) * rng.uniform(1 - SIZE_JITTER, 1 + SIZE_JITTER)
+    return share * config.unit * rng.uniform(1 - SIZE_JITTER, 1 + SIZE_JITTER)
 
 
 def draw_start(
@@ -70,7 +70,7 @@ def make_object(
     """Return an upright object that acts from the first frame in which it changes to the last, or if it never does in
     all. Its word for size is the nearest; positions and radii are exact."""
     radii = np.broadcast_to(np.asarray(radius, np.float64), len(position)).copy()
-    share = radii[0] / min(config.height, config.width)
+    share = radii[0] / config.unit
     words = {**look, "motion": motion, "size": min(SIZES, key=lambda word: abs(SIZES[word] - share))}
     changes = np.flatnonzero(np.diff(position, axis=0).any(axis=1) | (np.diff(radii) != 0))
     span = (int(changes[0]), int(changes[-1]) + 2) if len(changes) else (0, len(radii))

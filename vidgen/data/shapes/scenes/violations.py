@@ -78,7 +78,7 @@ def vanish(stage: Stage) -> Quartet:
 
 def teleport(stage: Stage) -> Quartet:
     """Make an object go on beside its lane, farther away than it gets in a frame."""
-    lane = LANE * min(stage.config.height, stage.config.width)
+    lane = LANE * stage.config.unit
     before, after = (stage.passing(stage.looks[0], side * lane) for side in (-1, 1))
     return cross(stage, (before,), (after,))
 
@@ -97,7 +97,7 @@ def pass_through(stage: Stage) -> Quartet:
     """Make an object go on through a block in its way, or turn back where there is none."""
     passage = stage.passage
     goes = stage.passing(stage.looks[0])
-    half = BLOCK * min(stage.config.height, stage.config.width)
+    half = BLOCK * stage.config.unit
     block = passage.screen(stage.looks[2]["colour"], len(stage.time), stage.config, half)
     low, high = extents(goes.shape, goes.radius[:1], goes.angle[:1])
     ahead = float(np.where(passage.along > 0, high, low)[0] @ np.abs(passage.along))
