@@ -54,10 +54,10 @@ def inspect(
     """
     check_rate(fps)
 
-    from vidgen.data.validation import inspect_source
+    from vidgen.data.validation import validate_source
 
     with progress(source.name, None) as advance:
-        report = inspect_source(
+        report = validate_source(
             source, num_frames=num_frames, fps=fps, decode="full" if full else "first", progress=advance
         )
     print_json(report) if json else print_inspection(source, report)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -94,6 +95,15 @@ def build_peer(shape: PeerShape, *, device: str = "cpu", dtype: torch.dtype = to
         network = cls(**peer.settings(shape.channels, shape.encoder, shape.decoder))
     # The device again: some buffers are copies of those tensors. Module's own `to`: that of diffusers warns.
     return nn.Module.to(network, device, dtype).eval().requires_grad_(False)
+
+
+def save_random(title: str, settings: dict[str, Any], folder: Path, dtype: str) -> None:
+    """Write a class of diffusers with random weights: speed does not depend on them."""
+    import diffusers
+
+    torch.manual_seed(0)
+    network = getattr(diffusers, title)(**settings)
+    nn.Module.to(network, getattr(torch, dtype)).save_pretrained(folder)
 
 
 def encode_peer(network: nn.Module, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b c t h w"]:

@@ -9,7 +9,7 @@ from vidgen.models.dit.presets import PRESETS
 from vidgen.scripts.benches.bench_rows import BenchSettings, Row
 from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.sampling import PRESET, measure_model
-from vidgen.scripts.benches.wan_denoiser import measure_wan
+from vidgen.scripts.benches.wan_denoiser import measure_denoiser
 
 CASES = ("model", "compiled", "presets", "wan")
 PEERS = ("diffusers",)
@@ -26,4 +26,4 @@ def measure(settings: BenchSettings, machine: Machine) -> Iterator[Row]:
             yield from measure_model(replace(settings, model=f"{PRESET}{name}"), machine, (False, True)[: 1 + compiled])
     if "wan" in cases:
         peer = settings.peers is None or "diffusers" in settings.peers
-        yield from measure_wan(settings, machine, with_peer=peer, compiled=compiled)
+        yield from measure_denoiser(settings, machine, with_peer=peer, compiled=compiled)

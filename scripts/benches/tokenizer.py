@@ -11,7 +11,7 @@ from vidgen.scripts.benches.diffusers_autoencoders import ClipSize
 from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.tokenizer_comparison import Sizes, TokenizerComparison
 from vidgen.scripts.benches.training import TrainingCase, measure_training
-from vidgen.scripts.benches.wan_autoencoder import measure_wan
+from vidgen.scripts.benches.wan_autoencoder import measure_autoencoder
 
 CASES = ("encode", "decode", "train", "wan")
 PEERS = tuple(AUTOENCODERS)
@@ -38,7 +38,7 @@ def measure(settings: BenchSettings, machine: Machine) -> Iterator[Row]:
         for way in ways:
             yield from comparison.rows(way)
     if "wan" in cases:
-        yield from measure_wan(settings, machine, with_peer=settings.peers is None or "wan" in settings.peers)
+        yield from measure_autoencoder(settings, machine, with_peer=settings.peers is None or "wan" in settings.peers)
     if "train" in cases:
         small = {"batch_size": 2, "num_frames": 5, "side": 32} if settings.quick else {}
         case = TrainingCase(device=settings.device, autocast=settings.dtype, **small)

@@ -45,7 +45,9 @@ class TokenizerComparison:
     """Our tokenizer and its peers, built once and matched in FLOPs, timed in turns."""
 
     def __init__(self, settings: BenchSettings, machine: Machine, sizes: Sizes, peers: tuple[str, ...]) -> None:
-        self.settings, self.machine, self.sizes = settings, machine, sizes
+        self.settings = settings
+        self.machine = machine
+        self.sizes = sizes
         self.networks: dict[tuple, nn.Module] = {}
         self.settle = synchronizer(settings.device)
         self.start = Workload(
@@ -67,7 +69,8 @@ class TokenizerComparison:
 
     def rows(self, way: Way) -> Iterator[Row]:
         """Yield the rows of the short clip, then of the long one, through one half of the models."""
-        sizes, ours = self.sizes, replace(self.start, way=way)
+        sizes = self.sizes
+        ours = replace(self.start, way=way)
         forms = {name: self.in_best_form(replace(ours, peer=shape)) for name, shape in self.shapes.items()}
         peers = [form for form in forms.values() if isinstance(form, Workload)]
         absent = {name: reason for name, reason in forms.items() if isinstance(reason, str)}

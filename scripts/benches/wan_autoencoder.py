@@ -21,6 +21,7 @@ from vidgen.scripts.benches.diffusers_autoencoders import (
     ClipSize,
     decode_peer,
     encode_peer,
+    save_random,
     tokenizer_gflops,
 )
 from vidgen.scripts.benches.machine import Machine
@@ -51,15 +52,6 @@ class WanWork:
     def name(self) -> str:
         """The name of the row."""
         return f"wan {'encode + decode' if self.way == 'both' else self.way} {self.clip}"
-
-
-def save_random(folder: Path, dtype: str, *, quick: bool) -> None:
-    """Write Wan 2.1's autoencoder, or a narrow one, with random weights: speed does not depend on them."""
-    import diffusers
-
-    torch.manual_seed(0)
-    network = getattr(diffusers, TITLE)(**(QUICK if quick else FULL))
-    nn.Module.to(network, getattr(torch, dtype)).save_pretrained(folder)
 
 
 def build(work: WanWork) -> nn.Module:
@@ -118,10 +110,10 @@ def list_work(start: WanWork, *, quick: bool) -> list[WanWork]:
     return works
 
 
-def measure_wan(settings: BenchSettings, machine: Machine, *, with_peer: bool) -> Iterator[Row]:
+def measure_autoencoder(settings: BenchSettings, machine: Machine, *, with_peer: bool) -> Iterator[Row]:
     """Yield a row for each work; the long clip, which is there for its memory, is timed in one round."""
     with tempfile.TemporaryDirectory() as scratch:
-        save_random(Path(scratch) / "vae", settings.dtype, quick=settings.quick)
+        save_random(TITLE, QUICK if settings.quick else FULL, Path(scratch) / "vae", settings.dtype)
         start = WanWork(
             folder=str(Path(scratch) / "vae"),
             way="encode",

@@ -19,6 +19,7 @@ from vidgen.profiling.flops import count_gflops
 from vidgen.profiling.peak_memory import measure_peaks, print_peak
 from vidgen.profiling.roofline import synchronizer
 from vidgen.scripts.benches.bench_rows import BenchSettings, Row, make_row
+from vidgen.scripts.benches.diffusers_autoencoders import save_random
 from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.sampling import as_pipeline
 from vidgen.scripts.benches.timing import alternate, divide_timing
@@ -62,15 +63,6 @@ class WanPass:
         kind = "step" if self.steps else "pass"
         size = "x".join(map(str, self.size))
         return f"wan {kind} {size} latents, {self.words} words{', compiled' * self.compiled}"
-
-
-def save_random(folder: Path, dtype: str, *, quick: bool) -> None:
-    """Write the transformer with random weights: speed does not depend on them."""
-    import diffusers
-
-    torch.manual_seed(0)
-    network = getattr(diffusers, TITLE)(**(QUICK if quick else FULL))
-    nn.Module.to(network, getattr(torch, dtype)).save_pretrained(folder)
 
 
 def read_peer(folder: str, *, dtype: torch.dtype, device: str) -> nn.Module:
@@ -153,10 +145,10 @@ def prepare_alone(**values: Any) -> Callable[[], Tensor]:
     return prepare(work, build(work))
 
 
-def measure_wan(settings: BenchSettings, machine: Machine, *, with_peer: bool, compiled: bool) -> Iterator[Row]:
+def measure_denoiser(settings: BenchSettings, machine: Machine, *, with_peer: bool, compiled: bool) -> Iterator[Row]:
     """Yield a pass and a step with guidance, both as they come and, where `compiled`, with compiled blocks."""
     with tempfile.TemporaryDirectory() as scratch:
-        save_random(Path(scratch) / "transformer", settings.dtype, quick=settings.quick)
+        save_random(TITLE, QUICK if settings.quick else FULL, Path(scratch) / "transformer", settings.dtype)
         start = WanPass(
             folder=str(Path(scratch) / "transformer"),
             size=QUICK_SIZE if settings.quick else FULL_SIZE,

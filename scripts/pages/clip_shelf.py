@@ -1,4 +1,4 @@
-"""Clips of a bank as pictures that play by themselves wherever a page is opened: WebP, written into the page."""
+"""Clips of a bank as animated WebP, written into a page: they play wherever it is opened."""
 
 from __future__ import annotations
 
@@ -18,42 +18,43 @@ from vidgen.errors import VidgenError
 if TYPE_CHECKING:
     from vidgen.representations.bank import BankRow, FeatureBank
 
-LARGEST = 128  # pixels of the longer side: all that a page has room for
-PACE = 8.0  # frames a second, where times do not say
+MAX_SIDE = 128  # pixels of the longer side: all that a page has room for
+DEFAULT_FPS = 8.0  # where there are no times
 
 
 class ClipShelf:
-    """The clips that a bank was made from, as the model saw them, as far as they are still there."""
+    """The clips of a bank at the model's size and times, as far as their files still exist."""
 
     def __init__(self, bank: FeatureBank) -> None:
-        seen = bank.meta.get("preprocessing", {})
-        height, width = seen.get("size") or (64, 64)
-        scale = min(1.0, LARGEST / max(height, width))
+        preprocessing = bank.meta.get("preprocessing", {})
+        height, width = preprocessing.get("size") or (64, 64)
+        scale = min(1.0, MAX_SIDE / max(height, width))
         self.size = max(1, round(height * scale)), max(1, round(width * scale))
-        self.fps, self.sliding = seen.get("fps"), seen.get("windows") == "sliding"
+        self.fps = preprocessing.get("fps")
+        self.is_sliding = preprocessing.get("windows") == "sliding"
         source = bank.meta.get("source")
         self.sources = [source] if isinstance(source, str) else list(source or [])
-        self._drawn: dict[str, str | None] = {}
+        self._uris: dict[str, str | None] = {}
 
     @cached_property
     def records(self) -> dict[str, ClipRecord]:
         """The records by id; those of sources that are gone are left out."""
-        found: dict[str, ClipRecord] = {}
+        records: dict[str, ClipRecord] = {}
         for source in self.sources:
             try:
-                found |= {record.id: record for record in find_clips(source)}
+                records |= {record.id: record for record in find_clips(source)}
             except VidgenError:
                 continue
-        return found
+        return records
 
     def draw(self, row: BankRow) -> str | None:
-        """A data URI of the frames that made a row, or None where they cannot be read any more."""
-        if row.id not in self._drawn:
-            self._drawn[row.id] = self._read(row)
-        return self._drawn[row.id]
+        """Return a data URI of the frames of a row, or None where they cannot be read any more."""
+        if row.id not in self._uris:
+            self._uris[row.id] = self._read(row)
+        return self._uris[row.id]
 
     def _read(self, row: BankRow) -> str | None:
-        record = self.records.get(row.id.rpartition("@")[0] if self.sliding else row.id)
+        record = self.records.get(row.id.rpartition("@")[0] if self.is_sliding else row.id)
         if record is None:
             return None
         times = np.array(row.times) if row.times else np.zeros(1)
@@ -70,12 +71,12 @@ class ClipShelf:
         except VidgenError:
             return None
         gaps = np.diff(times)
-        pace = float(1 / np.median(gaps)) if len(gaps) and np.median(gaps) > 0 else PACE
-        return to_uri(clip.frames, min(pace, 60.0))
+        fps = float(1 / np.median(gaps)) if len(gaps) and np.median(gaps) > 0 else DEFAULT_FPS
+        return to_uri(clip.frames, min(fps, 60.0))
 
 
 def to_uri(frames: np.ndarray, fps: float) -> str:
-    """Frames (t, h, w, 3) as an animated WebP in a data URI."""
+    """Return frames (t, h, w, 3) as an animated WebP in a data URI."""
     with tempfile.TemporaryDirectory() as scratch:
         path = write_video(frames, Path(scratch) / "clip.webp", fps=fps)
         return f"data:image/webp;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"

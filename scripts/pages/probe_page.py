@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from vidgen.representations.bank import FeatureBank
 
 PAGE = "index.html"
-QUERIES, NEIGHBORS, MISTAKES = 5, 5, 12
+QUERIES = 5
+NEIGHBORS = 5
+MISTAKES = 12
 HIDDEN = ("keys", "layers", "banks", "source", "preprocessing")  # of the meta: long, or said in another place
 Table = tuple[Sequence[str], Sequence[Sequence[object]], Sequence[str]]  # columns, rows, the CSS class of each row
 
@@ -44,7 +46,7 @@ class ProbeReport:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tile:
+class PageClip:
     """A clip on a page: the data URI of its frames (None where they are gone), its title, a note and a CSS class."""
 
     source: str | None
@@ -156,7 +158,9 @@ def compare_answers(report: ProbeReport, shelf: ClipShelf) -> dict[str, Any]:
         "caption": "Clips of the test split: truth down, the probe's answer across.",
         "mistake_count": f"{len(mistakes)} of {len(truth)} clips",
         "mistakes": [
-            Tile(source=shelf.draw(bank.rows[row]), title=f"{answer}?", note=f"is {label}; {bank.ids[row]}", kind="bad")
+            PageClip(
+                source=shelf.draw(bank.rows[row]), title=f"{answer}?", note=f"is {label}; {bank.ids[row]}", kind="bad"
+            )
             for row, label, answer in mistakes[:MISTAKES]
         ],
     }
@@ -181,8 +185,8 @@ def list_neighbors(report: ProbeReport, shelf: ClipShelf) -> dict[str, Any]:
     queries = one_of_each(task.test, labels)[:QUERIES]
     is_class = task.target_type != "regression"
 
-    def tile(row: int, kind: str, score: str = "") -> Tile:
-        return Tile(
+    def tile(row: int, kind: str, score: str = "") -> PageClip:
+        return PageClip(
             source=shelf.draw(bank.rows[row]),
             title=spell(read_cell(labels[row])),
             note=score + bank.ids[row],

@@ -13,7 +13,8 @@ from vidgen.scripts.plots.figure import new_figure, save_figure
 def drift_curves(stories: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     """Return three curves over windows, each the median over stories: the distance of the mean colour from the first
     window's, in levels; contrast and sharpness relative to the first window's."""
-    colours, ratios = [], {"contrast": [], "sharpness": []}
+    colours = []
+    ratios = {"contrast": [], "sharpness": []}
     for story in stories:
         segments = story["drift"]["segments"]
         mean = np.array([segment["colour"] for segment in segments])
@@ -29,7 +30,8 @@ def draw_rollout(report: dict[str, Any], path: Path) -> None:
 
     figure = new_figure(7.2, 5.6)
     above, below = figure.subplots(2, 1, sharex=True)
-    fps, half = report["fps"], report["window_frames"] / 2
+    fps = report["fps"]
+    half = report["window_frames"] / 2
     seconds = [(window["start"] + half) / fps for window in report["windows"]]
     for name in ("colour", "shape", "motion"):
         above.plot(seconds, [window[name] for window in report["windows"]], marker="o", label=name)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidgen.data import inspect_source, probe_video, read_video
+from vidgen.data import probe_video, read_video, validate_source
 from vidgen.data.reading import open_source
 from vidgen.errors import VideoError
 
@@ -85,7 +85,7 @@ def test_known_pictures(shared_data):
 
 
 def test_a_damaged_collection_is_counted_and_named(shared_data):
-    report = inspect_source(shared_data / "hostile")
+    report = validate_source(shared_data / "hostile")
     names = {Path(drop["path"]).name for drop in report["dropped"]}
     broken = {Path(row["path"]).name for row in ROWS if not FRAMES.get(row["path"], int(row["frames"] or 0))}
     assert names == (broken | DAMAGED) - {"audio_only.mp3"}  # no suffix of a clip: it is not looked at
@@ -152,4 +152,4 @@ def test_flipped_bytes_never_crash(make_video, numbered, name, codec):
             assert clip.frames.shape == (len(clip.times), 32, 32, 3)
         except VideoError as error:
             assert "\n" not in str(error)
-        inspect_source(path)
+        validate_source(path)

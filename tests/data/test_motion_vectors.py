@@ -8,7 +8,7 @@ from vidgen.data.motion_vectors import (
     MotionVectors,
     fill_cells,
     find_references,
-    rasterise,
+    rasterize,
     read_motion_vectors,
     towards_keys,
 )
@@ -37,7 +37,7 @@ def known_motion(vectors: list[float], reference: list[int]) -> MotionVectors:
     fields[..., 0] = np.array(vectors)[:, None, None]
     return MotionVectors(
         vectors=fields,
-        known=np.ones(fields.shape[:3], bool),
+        covered=np.ones(fields.shape[:3], bool),
         reference=np.array(reference),
         times=np.arange(len(vectors)) / 25,
         height=64,
@@ -51,9 +51,9 @@ def test_a_translation_comes_back_as_its_vector(make_video, codec):
     motion = read_motion_vectors(make_video(draw_translation(8), codec=codec, options=options, fps=25))
     assert motion.vectors.shape == (8, 6, 7, 2) and motion.vectors.dtype == np.float32
     assert motion.reference.tolist() == [0, 0, 1, 2, 3, 4, 5, 6] and (motion.height, motion.width) == (96, 112)
-    assert np.allclose(motion.times, np.arange(8) / 25) and not motion.known[0].any()
+    assert np.allclose(motion.times, np.arange(8) / 25) and not motion.covered[0].any()
     inner = motion.vectors[1:, 1:-1, 1:-1]
-    assert motion.known[1:, 1:-1, 1:-1].mean() > 0.95
+    assert motion.covered[1:, 1:-1, 1:-1].mean() > 0.95
     assert np.mean(np.abs(inner - STEP).max(axis=-1) <= 0.5) > 0.95
     fields = towards_keys(motion, gop=4)
     assert not fields[[0, 4]].any()
@@ -94,10 +94,10 @@ def test_cells_average_what_is_in_them_by_area():
         ],
         dtype=TABLE,
     )
-    vectors, known = rasterise(table, 1, 2)
+    vectors, known = rasterize(table, 1, 2)
     assert known.tolist() == [[True, False]]
     assert np.allclose(vectors[0], [[(2 * 128 + 4 * 64) / 192, 2 * 64 / 192], [0, 0]])
-    vectors, known = rasterise(None, 2, 3)
+    vectors, known = rasterize(None, 2, 3)
     assert vectors.shape == (2, 3, 2) and not vectors.any() and not known.any()
 
 

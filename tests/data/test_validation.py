@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from vidgen.data import ClipRecord, inspect_source, write_video
+from vidgen import data
+from vidgen.data import ClipRecord, validate_source, write_video
 from vidgen.data.validation import measure_clip
 from vidgen.errors import VidgenError
 
@@ -16,7 +17,7 @@ def test_report_counts_what_is_there(tmp_path, make_video, numbered, waves):
     write_video(waves(6, 10, 12), tmp_path / "walk", fps=8)
     (tmp_path / "empty.mp4").touch()
     calls = []
-    report = inspect_source(tmp_path, fps=None, progress=lambda done, total: calls.append((done, total)))
+    report = validate_source(tmp_path, fps=None, progress=lambda done, total: calls.append((done, total)))
     assert json.loads(json.dumps(report)) == report
     assert calls == [(k, 5) for k in range(1, 6)]
     assert report["kept"] == 4 and report["frames"] == 20 + 5 + 3 + 6
@@ -41,7 +42,7 @@ def test_windows_too_long_are_dropped_with_both_numbers(
     tmp_path, make_video, numbered, decode, fps, num_frames, kept, counted
 ):
     make_video(numbered(20), "clip.mp4", fps=10)
-    report = inspect_source(tmp_path, num_frames=num_frames, fps=fps, decode=decode)
+    report = validate_source(tmp_path, num_frames=num_frames, fps=fps, decode=decode)
     assert report["kept"] == kept
     if not kept:
         rate = f" at {fps} fps" if fps else ""
@@ -51,9 +52,9 @@ def test_windows_too_long_are_dropped_with_both_numbers(
 def test_full_decoding_finds_damage_that_the_first_frame_hides(tmp_path, make_video, waves):
     path = make_video(waves(40, 96, 128), options={"crf": "10"}, faststart=True)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
-    report = inspect_source(path)
+    report = validate_source(path)
     assert report["kept"] == 0 and "frames decoded" in report["dropped"][0]["reason"]
-    assert inspect_source(path, decode="first")["kept"] == 1
+    assert validate_source(path, decode="first")["kept"] == 1
 
 
 def test_parts_of_a_file(make_video, numbered):
@@ -66,4 +67,10 @@ def test_parts_of_a_file(make_video, numbered):
 
 def test_nothing_to_inspect(tmp_path):
     with pytest.raises(VidgenError, match="no clips"):
-        inspect_source(tmp_path)
+        validate_source(tmp_path)
+
+
+def test_old_names_warn() -> None:
+    for old, new in (("inspect_source", "validate_source"), ("Dropped", "DroppedClip")):
+        with pytest.warns(FutureWarning, match=f"{old} is now called {new}"):
+            assert getattr(data, old) is getattr(data, new)

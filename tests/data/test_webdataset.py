@@ -7,7 +7,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from vidgen.data import VideoDataset, find_clips, inspect_source, read_video, write_video
+from vidgen.data import VideoDataset, find_clips, read_video, validate_source, write_video
 from vidgen.data.webdataset import archive_of, list_samples, open_bytes
 from vidgen.errors import VideoError, VidgenError
 
@@ -59,7 +59,7 @@ def test_clips_are_read_where_they_lie(archive, clip, tmp_path):
 
 
 def test_one_bad_clip_is_one_line(archive):
-    found = inspect_source(archive, num_frames=3)
+    found = validate_source(archive, num_frames=3)
     assert [row["frames"] for row in found["clips"]] == [4, 6]
     (drop,) = found["dropped"]
     assert drop["path"].endswith("a.tar/broken.mp4") and "plain text" in drop["reason"]

@@ -15,14 +15,14 @@ from torch.utils.data import Dataset
 from vidgen.data.frames import Fit, check_size, to_tensor
 from vidgen.data.manifests import ClipRecord, find_clips
 from vidgen.data.reading import read_video
-from vidgen.data.validation import Decode, Measured, check_length, measure_clip, reason_of
+from vidgen.data.validation import ClipMeasurement, Decode, check_length, measure_clip, reason_of
 from vidgen.errors import VideoError, VidgenError
 
-Windows = Literal["head", "centre", "random"]
+WindowPlacement = Literal["head", "centre", "random"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dropped:
+class DroppedClip:
     """A clip that was left out, and why."""
 
     path: Path
@@ -54,7 +54,7 @@ class VideoDataset(Dataset):
         size: int | tuple[int, int],
         fps: float | None = None,
         fit: Fit = "crop",
-        windows: Windows = "head",
+        windows: WindowPlacement = "head",
         short: Literal["drop", "repeat"] = "drop",
         decode: Decode = "first",
         seed: int = 0,
@@ -65,18 +65,23 @@ class VideoDataset(Dataset):
             raise ValueError(f"windows must be head, centre or random, got {windows!r}")
         if short not in ("drop", "repeat"):
             raise ValueError(f"short must be drop or repeat, got {short!r}")
-        self.num_frames, self.size, self.fps, self.fit = num_frames, check_size(size), fps, fit
-        self.windows, self.short, self.seed = windows, short, seed
+        self.num_frames = num_frames
+        self.size = check_size(size)
+        self.fps = fps
+        self.fit = fit
+        self.windows = windows
+        self.short = short
+        self.seed = seed
         # in shared memory, so that the loader's workers see set_epoch
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        found = find_clips(source) if isinstance(source, str | Path) else list(source)
-        self.records, self._measured, self.dropped = self._check(found, decode)
+        records = find_clips(source) if isinstance(source, str | Path) else list(source)
+        self.records, self._measurements, self.dropped = self._check(records, decode)
         if not self.records:
             reasons = "; ".join(f"{drop.path.name}: {drop.reason}" for drop in self.dropped[:3]) or "the list is empty"
-            raise VidgenError(f"none of {len(found)} clips can be used ({reasons}); see `vidgen data inspect`")
+            raise VidgenError(f"none of {len(records)} clips can be used ({reasons}); see `vidgen data inspect`")
         if self.dropped:
             names = "; ".join(f"{drop.path}: {drop.reason}" for drop in self.dropped)
-            warnings.warn(f"{len(self.dropped)} of {len(found)} clips left out: {names}", stacklevel=2)
+            warnings.warn(f"{len(self.dropped)} of {len(records)} clips left out: {names}", stacklevel=2)
 
     @property
     def classes(self) -> list[str]:
@@ -91,7 +96,8 @@ class VideoDataset(Dataset):
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
-        record, index = self.records[index], index % len(self.records)
+        record = self.records[index]
+        index = index % len(self.records)
         clip = read_video(
             record.path,
             start=self._start(index),
@@ -113,13 +119,13 @@ class VideoDataset(Dataset):
 
     def _start(self, index: int) -> float:
         """Seconds at which the window of clip `index` starts: the time of one of its frames."""
-        measured = self._measured[index]
-        starts = max(measured.starts(self.num_frames, self.fps), 1)
+        measurement = self._measurements[index]
+        starts = max(measurement.starts(self.num_frames, self.fps), 1)
         if self.windows == "random":
             first = int(np.random.default_rng((self.seed, int(self._epoch), index)).integers(starts))
         else:
             first = 0 if self.windows == "head" else (starts - 1) // 2
-        return float(measured.timeline.times[first])
+        return float(measurement.timeline.times[first])
 
     def _remaining(self, index: int) -> float | None:
         """Seconds from the window's start to the end of the record's part of the file; None: to the file's end."""
@@ -128,18 +134,18 @@ class VideoDataset(Dataset):
 
     def _check(
         self, records: list[ClipRecord], decode: Decode
-    ) -> tuple[list[ClipRecord], list[Measured], list[Dropped]]:
-        def check(record: ClipRecord) -> Measured | Dropped:
+    ) -> tuple[list[ClipRecord], list[ClipMeasurement], list[DroppedClip]]:
+        def check(record: ClipRecord) -> ClipMeasurement | DroppedClip:
             try:
-                measured = measure_clip(record, decode, self.fps)
+                measurement = measure_clip(record, decode, self.fps)
                 if self.short == "drop":
-                    check_length(record, measured, self.num_frames, self.fps)
+                    check_length(record, measurement, self.num_frames, self.fps)
             except VideoError as error:
-                return Dropped(path=record.path, reason=reason_of(error, record))
-            return measured
+                return DroppedClip(path=record.path, reason=reason_of(error, record))
+            return measurement
 
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             results = list(zip(records, pool.map(check, records), strict=True))
-        kept = [(record, result) for record, result in results if isinstance(result, Measured)]
-        dropped = [result for _, result in results if isinstance(result, Dropped)]
-        return [record for record, _ in kept], [measured for _, measured in kept], dropped
+        usable = [(record, result) for record, result in results if isinstance(result, ClipMeasurement)]
+        dropped = [result for _, result in results if isinstance(result, DroppedClip)]
+        return [record for record, _ in usable], [measurement for _, measurement in usable], dropped

@@ -14,7 +14,7 @@ from av.stream import Disposition
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from vidgen.data.frames import composite_on_black
-from vidgen.data.sources import Shown, Timeline, VideoInfo, explain_refusal
+from vidgen.data.sources import FrameRef, Timeline, VideoInfo, explain_refusal
 from vidgen.data.webdataset import archive_of, open_bytes
 from vidgen.errors import VideoError
 
@@ -41,7 +41,10 @@ class VideoFile:
     """
 
     def __init__(self, path: Path):
-        self._path, self._container, self._file, self._origin = path, None, None, 0.0
+        self._path = path
+        self._container = None
+        self._file = None
+        self._origin = 0.0
         self._reformatter = VideoReformatter()
         try:
             self._decoded = self._open()
@@ -65,12 +68,12 @@ class VideoFile:
         self._close_container()
         self._container = self._file = self._stream = self._decoded = self._first = None
 
-    def frames(self, start: float = 0.0) -> Iterator[Shown]:
+    def frames(self, start: float = 0.0) -> Iterator[FrameRef]:
         """See `sources.Source.frames`; a later start seeks to the key frame before it and decodes on from there."""
         first, self._first = self._first, None
         assert first is not None, "frames() was called before: open the file again"
         for time, length, frame in chain([first], self._decoded) if start <= first.length else self._seek(start):
-            yield Shown(time - self._origin, length, partial(self._pixels, frame), frame.is_corrupt)
+            yield FrameRef(time - self._origin, length, partial(self._pixels, frame), frame.is_corrupt)
 
     def timeline(self) -> Timeline:
         """See `sources.Source.timeline`: read off the packets, so the file is read but not decoded."""
@@ -82,7 +85,7 @@ class VideoFile:
                     stamps.append(None if packet.pts is None else float(packet.pts * packet.time_base))
                     lengths.append(float((packet.duration or 0) * packet.time_base) or 1 / self._fps)
         except DECODER_ERRORS as error:
-            raise self._interrupted(len(stamps), self._origin, _reason(error)) from error
+            raise self._interrupted(len(stamps), self._origin, describe_error(error)) from error
         if None in stamps:  # no presentation times in the file: evenly spaced, as in `_decode`
             return Timeline(times=np.arange(len(stamps)) / self._fps, end=len(stamps) / self._fps)
         order = np.argsort(stamps, kind="stable")
@@ -98,7 +101,7 @@ class VideoFile:
             # the prefix keeps a colon in a name from being read as a protocol
             self._container = av.open(self._file or f"file:{self._path}", metadata_errors="replace")
         except DECODER_ERRORS as error:
-            raise explain_refusal(self._path, _reason(error)) from error
+            raise explain_refusal(self._path, describe_error(error)) from error
         streams = [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
         if not streams:
             raise VideoError(f"{self._path}: no video stream (audio or data only); give a file with pictures")
@@ -119,8 +122,11 @@ class VideoFile:
                 opened.close()
 
     def _decode(self) -> Iterator[_Decoded]:
-        """Frames from the decoder's position on, in the order shown. Raises VideoError where it breaks."""
-        count, time, length, size = 0, -np.inf, 1 / self._fps, None
+        """Yield frames from the decoder's position on, in the order shown. Raises VideoError where it breaks."""
+        count = 0
+        time = -np.inf
+        length = 1 / self._fps
+        size = None
         try:
             for frame in self._container.decode(self._stream):
                 if size not in (None, (frame.width, frame.height)):
@@ -129,12 +135,13 @@ class VideoFile:
                 stamp = float(frame.pts * frame.time_base) if frame.pts is not None else count / self._fps
                 time = max(time, stamp)  # a stamp that runs backwards is damage: frames come in the order shown
                 length = float(frame.duration * frame.time_base) if frame.duration else 1 / self._fps
-                size, count = (frame.width, frame.height), count + 1
+                size = (frame.width, frame.height)
+                count += 1
                 yield _Decoded(time, length, frame)
         except VideoError:
             raise
         except DECODER_ERRORS as error:
-            raise self._interrupted(count, time, _reason(error)) from error
+            raise self._interrupted(count, time, describe_error(error)) from error
         promised = self._promised_seconds()
         if count and promised > time - self._origin + length + max(2 / self._fps, 0.02 * promised):
             raise self._interrupted(count, time, f"the data ends before the {promised:.2f} s that its index promises")
@@ -150,7 +157,7 @@ class VideoFile:
             try:
                 self._container.seek(int(target / self._stream.time_base), stream=self._stream)
                 decoded = self._decode()
-                key = next((shown for shown in decoded if shown.frame.key_frame), None)
+                key = next((frame for frame in decoded if frame.frame.key_frame), None)
             except DECODER_ERRORS:
                 continue  # this file cannot seek, or is damaged here: reading it in order says which
             if key is not None and key.time <= self._origin + start + 1e-9:
@@ -158,7 +165,8 @@ class VideoFile:
         return self._open()
 
     def _pixels(self, frame: av.VideoFrame) -> np.ndarray:
-        """Upright RGB (h, w, 3) uint8; opacity is composited on black. FFmpeg heeds the frame's matrix and range."""
+        """Return upright RGB (h, w, 3) uint8; opacity is composited on black. FFmpeg heeds the frame's matrix and
+        range."""
         if any(component.is_alpha for component in frame.format.components):
             rgb = composite_on_black(self._reformat(frame, "rgba"))
         else:
@@ -171,7 +179,7 @@ class VideoFile:
         return self._reformatter.reformat(frame, format=pix_fmt, interpolation=TO_RGB, threads=1).to_ndarray()
 
     def _promised_seconds(self) -> float:
-        """How long the index of an MP4 says the stream is; 0 for formats without such an index."""
+        """Return how long the index of an MP4 says the stream is; 0 for formats without such an index."""
         if "mp4" not in self._container.format.name or not self._stream.frames or not self._stream.duration:
             return 0.0
         return float(self._stream.duration * self._stream.time_base)
@@ -186,7 +194,8 @@ class VideoFile:
         )
 
     def _read_info(self) -> VideoInfo:
-        stream, context = self._stream, self._stream.codec_context
+        stream = self._stream
+        context = self._stream.codec_context
         frame = self._first.frame
         height, width = self._pixels(frame).shape[:2]
         if stream.duration:
@@ -232,5 +241,6 @@ def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
     return None if data is None else np.frombuffer(data, np.int32).reshape(3, 3)
 
 
-def _reason(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
+    """Return the first line of an error of FFmpeg's bindings, or its class where it has no words."""
     return str(getattr(error, "strerror", None) or error or type(error).__name__).splitlines()[0].rstrip(".: ")

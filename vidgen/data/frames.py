@@ -1,6 +1,6 @@
 """One frame or many, as arrays and tensors: fitting to a size, and the way between uint8 and [-1, 1]."""
 
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -10,10 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 Fit = Literal["crop", "pad", "stretch"]
+Pixels = TypeVar("Pixels", Tensor, np.ndarray)
 
 
 def check_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    """`size` as (height, width): one number is a square, None stays None. Raises ValueError unless positive."""
+    """Return `size` as (height, width): one number is a square, None stays None. Raises ValueError unless positive."""
     if size is None:
         return None
     height, width = (size, size) if isinstance(size, int) else size
@@ -52,9 +53,25 @@ def fit_frame(
     return canvas
 
 
+def levels_to_float(levels: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return 8-bit levels, 0 to 255, as new contiguous float32 pixels in [-1, 1]."""
+    return levels.to(torch.float32, memory_format=torch.contiguous_format, copy=True).div_(127.5).sub_(1.0)
+
+
+def float_to_levels(pixels: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
+    """Return pixels as 8-bit levels, after clamping them to [-1, 1]."""
+    return scale_to_levels(pixels.clamp(-1.0, 1.0)).round().to(torch.uint8)
+
+
+def scale_to_levels(pixels: Pixels) -> Pixels:
+    """Return pixels in [-1, 1] on the scale of 8-bit levels, 0 to 255, neither rounded nor clamped."""
+    return (pixels + 1.0) * 127.5
+
+
 def composite_on_black(rgba: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Colours times opacity, rounded."""
-    colour, alpha = rgba[..., :3].astype(np.uint16), rgba[..., 3:].astype(np.uint16)
+    """Return colours times opacity, rounded."""
+    colour = rgba[..., :3].astype(np.uint16)
+    alpha = rgba[..., 3:].astype(np.uint16)
     return ((colour * alpha + 127) // 255).astype(np.uint8)
 
 
@@ -62,7 +79,7 @@ def to_tensor(
     frames: UInt8[np.ndarray, "t h w 3"] | Float[np.ndarray, "t h w 3"],
     value_range: tuple[float, float] = (-1.0, 1.0),
 ) -> Float[Tensor, "3 t h w"]:
-    """Frames as a contiguous float32 tensor in [-1, 1].
+    """Return frames as a contiguous float32 tensor in [-1, 1].
 
     uint8 is always 0 to 255. Float frames hold `value_range`, (-1, 1) or (0, 1), and are brought to [-1, 1] from
     there; a value outside it, or NaN, is a ValueError. `to_uint8(to_tensor(x))` equals x for uint8 x.
@@ -71,7 +88,7 @@ def to_tensor(
         raise ValueError(f"frames must be an array of shape (t, h, w, 3), got {_describe(frames)}")
     channels_first = rearrange(_as_tensor(frames), "t h w c -> c t h w")
     if frames.dtype == np.uint8:
-        return channels_first.to(torch.float32, memory_format=torch.contiguous_format).div_(127.5).sub_(1.0)
+        return levels_to_float(channels_first)
     low, high = _check_range(channels_first, value_range)
     video = channels_first.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     return video.sub_(low).mul_(2.0 / (high - low)).sub_(1.0).clamp_(-1.0, 1.0)
@@ -81,7 +98,7 @@ def to_uint8(
     video: Shaped[Tensor, "3 t h w"] | Shaped[np.ndarray, "t h w 3"],
     value_range: tuple[float, float] = (-1.0, 1.0),
 ) -> UInt8[np.ndarray, "t h w 3"]:
-    """Any clip as uint8 frames. Tensors are (3, t, h, w), arrays (t, h, w, 3): the type says the layout.
+    """Return any clip as uint8 frames. Tensors are (3, t, h, w), arrays (t, h, w, 3): the type says the layout.
 
     uint8 passes with its values unchanged. Floats must hold `value_range`, (-1, 1) unless said otherwise; they may
     leave it by one part in 255 (rounding in half precision). Further out, or NaN, is a ValueError: clamp what comes
@@ -104,8 +121,7 @@ def to_uint8(
 
 def clamp_to_uint8(video: Float[Tensor, "b 3 t h w"]) -> UInt8[np.ndarray, "b t h w 3"]:
     """Return clips of a network as uint8 frames; what lies outside [-1, 1] is clamped, on their device."""
-    levels = ((video.detach().float().clamp(-1.0, 1.0) + 1.0) * 127.5).round_().to(torch.uint8)
-    return rearrange(levels, "b c t h w -> b t h w c").cpu().numpy()
+    return rearrange(float_to_levels(video.detach().float()), "b c t h w -> b t h w c").cpu().numpy()
 
 
 def _as_tensor(frames: np.ndarray) -> Tensor:
@@ -120,10 +136,12 @@ def _check_range(values: Tensor, value_range: tuple[float, float]) -> tuple[floa
         raise ValueError(f"frames must be uint8 or floating point, got {values.dtype}")
     if values.numel() == 0:
         return low, high
-    least, most = (value.item() for value in values.aminmax())
+    minimum, maximum = (value.item() for value in values.aminmax())
     slack = (high - low) / 255
-    if not (low - slack <= least and most <= high + slack):  # NaN fails every comparison
-        raise ValueError(f"values from {least:.4g} to {most:.4g} lie outside the declared range {low:g} to {high:g}")
+    if not (low - slack <= minimum and maximum <= high + slack):  # NaN fails every comparison
+        raise ValueError(
+            f"values from {minimum:.4g} to {maximum:.4g} lie outside the declared range {low:g} to {high:g}"
+        )
     return low, high
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps, ImageSequence
 
 from vidgen.data.frames import composite_on_black
-from vidgen.data.sources import Shown, Timeline, VideoInfo, check_readable, explain_refusal
+from vidgen.data.sources import FrameRef, Timeline, VideoInfo, check_readable, explain_refusal
 from vidgen.data.webdataset import open_bytes
 from vidgen.errors import VideoError
 
@@ -20,7 +20,7 @@ _IMAGE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.Decompression
 
 
 def is_image(path: Path) -> bool:
-    """Whether Pillow is to read this file: by its suffix, or an (animated) WebP, which FFmpeg does not decode."""
+    """Return whether Pillow is to read this file: by its suffix, or as animated WebP, which FFmpeg cannot decode."""
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return True
     with open_bytes(path) as file:
@@ -29,7 +29,7 @@ def is_image(path: Path) -> bool:
 
 
 def numbered_frames(folder: Path) -> list[Path]:
-    """The frames of a folder that is one clip, in the order of their numbers; [] if it is none.
+    """Return the frames of a folder that is one clip, in the order of their numbers; [] if it is none.
 
     It is one if it holds images named alike but for a number (`0001.png` or `frame-7.jpg`) and no others.
     """
@@ -46,12 +46,15 @@ class ImageFile:
     def __init__(self, path: Path):
         check_readable(path)
         self._path = path
-        first, lengths = None, []
+        first: np.ndarray | None = None
+        lengths: list[float] = []
         for length, frame in self._walk(load_all=False):
-            first, lengths = frame if first is None else first, [*lengths, length]
+            first = frame if first is None else first
+            lengths.append(length)
         still = len(lengths) == 1
         duration = 0.0 if still else sum(lengths)
-        self._starts, self._still = np.cumsum([0.0, *lengths[:-1]]), first if still else None
+        self._starts = np.cumsum([0.0, *lengths[:-1]])
+        self._still = first if still else None
         self.info = VideoInfo(
             path=path,
             width=first.shape[1],
@@ -69,13 +72,13 @@ class ImageFile:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def frames(self, start: float = 0.0) -> Iterator[Shown]:
+    def frames(self, start: float = 0.0) -> Iterator[FrameRef]:
         """See `sources.Source.frames`. Animated files decode in order from the first frame, whatever the start."""
         if self._still is not None:
-            yield Shown(0.0, 0.0, partial(np.asarray, self._still))
+            yield FrameRef(0.0, 0.0, partial(np.asarray, self._still))
             return
         for time, (length, frame) in zip(self._starts, self._walk(), strict=True):
-            yield Shown(float(time), length, partial(np.asarray, frame))
+            yield FrameRef(float(time), length, partial(np.asarray, frame))
 
     def timeline(self) -> Timeline:
         """See `sources.Source.timeline`."""
@@ -86,7 +89,8 @@ class ImageFile:
         count = 0
         try:
             with open_bytes(self._path) as file, Image.open(file) as image:
-                self._format, self._mode = (image.format or "image").lower(), image.mode
+                self._format = (image.format or "image").lower()
+                self._mode = image.mode
                 for count, frame in enumerate(ImageSequence.Iterator(image)):  # noqa: B007
                     pixels = _to_rgb(frame) if load_all or count == 0 else frame.load() and None
                     # browsers show a frame without a length for 100 ms
@@ -104,7 +108,8 @@ class FrameFolder:
     """A folder of numbered frames as one clip at `fps` (25 unless given); see `sources.Source`."""
 
     def __init__(self, folder: Path, fps: float | None = None):
-        self._paths, self._fps = numbered_frames(folder), fps or FOLDER_FPS
+        self._paths = numbered_frames(folder)
+        self._fps = fps or FOLDER_FPS
         if not self._paths:
             check_readable(folder)
         with ImageFile(self._paths[0]) as first:
@@ -127,10 +132,10 @@ class FrameFolder:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def frames(self, start: float = 0.0) -> Iterator[Shown]:
+    def frames(self, start: float = 0.0) -> Iterator[FrameRef]:
         """See `sources.Source.frames`; images are opened as they are loaded."""
         for index, path in enumerate(self._paths):
-            yield Shown(index / self._fps, 1 / self._fps, partial(self._load, path))
+            yield FrameRef(index / self._fps, 1 / self._fps, partial(self._load, path))
 
     def timeline(self) -> Timeline:
         """See `sources.Source.timeline`."""
@@ -140,7 +145,8 @@ class FrameFolder:
         with ImageFile(path) as image:
             pixels = next(image.frames()).load()
         if pixels.shape[:2] != self._size:
-            size, first = "x".join(map(str, pixels.shape[1::-1])), "x".join(map(str, self._size[::-1]))
+            size = "x".join(map(str, pixels.shape[1::-1]))
+            first = "x".join(map(str, self._size[::-1]))
             raise VideoError(f"{path}: this frame is {size}, the first of its folder {first}; make them one size")
         return pixels
 

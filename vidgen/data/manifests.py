@@ -16,7 +16,8 @@ VIDEO_SUFFIXES = {
     *(".y4m", ".wmv", ".flv", ".ogv", ".3gp", ".vob", ".h264", ".hevc", ".mjpeg"),
 }
 MANIFEST_SUFFIXES = {".csv", ".jsonl"}
-PATH_COLUMNS, CAPTION_COLUMNS = ("path", "file_name", "video"), ("caption", "text", "prompt")
+PATH_COLUMNS = ("path", "file_name", "video")
+CAPTION_COLUMNS = ("caption", "text", "prompt")
 _NUMBER_COLUMNS = ("fps", "start", "duration")
 
 
@@ -36,7 +37,7 @@ class ClipRecord:
 
 
 def find_clips(source: str | Path, *, frame_folders: bool = True) -> list[ClipRecord]:
-    """All clips of `source`, in the order of their names, or of the manifest. Files are not opened.
+    """Return all clips of `source`, in the order of their names, or of the manifest. Files are not opened.
 
     source: one file; a manifest (.csv, .jsonl); a .tar; or a folder, searched to any depth, hidden names left out. A
     folder with `metadata.csv` or `metadata.jsonl` holds what that lists, and one with tars what they hold. Otherwise:
@@ -62,8 +63,8 @@ def find_clips(source: str | Path, *, frame_folders: bool = True) -> list[ClipRe
         if (source / name).is_file():
             return _unique(_read_manifest(source / name))
     if tars := sorted(path for path in source.iterdir() if is_tar(path) and not path.name.startswith(".")):
-        found = [replace(record, id=f"{tar.name}/{record.id}") for tar in tars for record in _read_tar(tar)]
-        return _filled(source, found)
+        records = [replace(record, id=f"{tar.name}/{record.id}") for tar in tars for record in _read_tar(tar)]
+        return _filled(source, records)
     if frame_folders and _is_frame_clip(source):
         return [ClipRecord(path=source, id=source.name, caption=_caption_beside(source))]
     paths = list(_walk(source, frame_folders))
@@ -93,7 +94,7 @@ def _walk(folder: Path, frame_folders: bool) -> Iterator[Path]:
 
 
 def _is_frame_clip(folder: Path) -> bool:
-    """Two numbered images or more, and no videos, folders or captions beside them."""
+    """Return two numbered images or more, and no videos, folders or captions beside them."""
     others = any(
         path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES | {".txt"}
         for path in folder.iterdir()
@@ -125,7 +126,7 @@ def _read_manifest(manifest: Path) -> Iterator[ClipRecord]:
 
 
 def _record(path: Path, id: str, cells: dict, where: str) -> ClipRecord:
-    """The record of a row, `cells` being its columns but for the path."""
+    """Return the record of a row, `cells` being its columns but for the path."""
     numbers = {key: _number(cells.pop(key), key, where) for key in _NUMBER_COLUMNS if key in cells}
     return ClipRecord(
         path=path,
@@ -138,19 +139,19 @@ def _record(path: Path, id: str, cells: dict, where: str) -> ClipRecord:
 
 
 def _read_tar(archive: Path) -> Iterator[ClipRecord]:
-    """The clips of an archive, each with what the other files of its sample say; see `list_samples`."""
+    """Yield the clips of an archive, each with what the other files of its sample say; see `list_samples`."""
     for _, files in list_samples(archive):
-        said = {suffix: name for suffix, name in files.items() if suffix in (".txt", ".cls", ".json")}
+        labels = {suffix: name for suffix, name in files.items() if suffix in (".txt", ".cls", ".json")}
         for suffix, name in files.items():
             # no suffix stands for what a damaged archive lacks: opening it says so
             if suffix and Path(name).suffix.lower() not in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
                 continue
             cells = {}
-            if ".json" in said:
-                cells |= _read_object(archive / said[".json"])
+            if ".json" in labels:
+                cells |= _read_object(archive / labels[".json"])
             for key, kind in (("caption", ".txt"), ("label", ".cls")):
-                if kind in said:
-                    cells[key] = " ".join(_read_text(archive / said[kind]).split())
+                if kind in labels:
+                    cells[key] = " ".join(_read_text(archive / labels[kind]).split())
             cells = {key: value for key, value in cells.items() if value not in (None, "")}
             yield _record(archive / name, name, cells, str(archive / name))
 
@@ -162,12 +163,12 @@ def _read_text(path: Path) -> str:
 
 def _read_object(path: Path) -> dict:
     try:
-        found = json.loads(_read_text(path))
+        value = json.loads(_read_text(path))
     except ValueError as error:
         raise VidgenError(f"{path}: not JSON ({error}); it needs one object") from error
-    if not isinstance(found, dict):
-        raise VidgenError(f"{path}: {type(found).__name__}, not an object")
-    return found
+    if not isinstance(value, dict):
+        raise VidgenError(f"{path}: {type(value).__name__}, not an object")
+    return value
 
 
 def _filled(source: Path, records: list[ClipRecord]) -> list[ClipRecord]:
@@ -177,7 +178,7 @@ def _filled(source: Path, records: list[ClipRecord]) -> list[ClipRecord]:
 
 
 def _rows(manifest: Path) -> Iterator[tuple[int, dict]]:
-    """(line number, row) of a CSV or JSONL file."""
+    """Yield (line number, row) of a CSV or JSONL file."""
     with manifest.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         if manifest.suffix.lower() == ".csv":
             reader = csv.DictReader(file)
@@ -200,8 +201,8 @@ def _rows(manifest: Path) -> Iterator[tuple[int, dict]]:
 
 
 def _take(cells: dict, names: tuple[str, ...]) -> object:
-    found = [name for name in names if name in cells]
-    return cells.pop(found[0]) if found else None
+    name = next((name for name in names if name in cells), None)
+    return None if name is None else cells.pop(name)
 
 
 def _text(value: object) -> str | None:
@@ -219,10 +220,11 @@ def _number(value: object, name: str, where: str) -> float:
 
 
 def _unique(records: Iterator[ClipRecord]) -> list[ClipRecord]:
-    """Several windows of one file get ids name, name#2, name#3."""
-    seen, result = Counter(), []
+    """Give several windows of one file get ids name, name#2, name#3."""
+    counts: Counter[str] = Counter()
+    result = []
     for record in records:
-        seen[record.id] += 1
-        number = seen[record.id]
+        counts[record.id] += 1
+        number = counts[record.id]
         result.append(record if number == 1 else replace(record, id=f"{record.id}#{number}"))
     return result

@@ -19,7 +19,7 @@ from av.video.frame import PictureType
 from jaxtyping import Bool, Float32, Float64, Int
 from scipy.ndimage import distance_transform_edt, map_coordinates
 
-from vidgen.data.decoding import DECODER_ERRORS, FALLBACK_FPS
+from vidgen.data.decoding import DECODER_ERRORS, FALLBACK_FPS, describe_error
 from vidgen.data.sources import check_readable, explain_refusal
 from vidgen.errors import VideoError
 
@@ -34,14 +34,14 @@ EXPORTING = (
 class MotionVectors:
     """The vectors of a file's frames, in the order shown, one (x, y) in pixels for each cell of 16x16.
 
-    vectors: frame k at p looks as frame `reference[k]` at p + vector (backward motion); 0 where nothing is known.
-    known: cells that a vector covers; not those of intra blocks, nor any of a frame coded on its own.
+    vectors: frame k at p looks as frame `reference[k]` at p + vector (backward motion); 0 where there is no vector.
+    covered: cells that have a vector; not those of intra blocks, nor any of a frame coded on its own.
     reference: the number of the frame pointed to; a frame coded on its own points to itself.
     times: seconds after the first frame. height, width: of the stored frames.
     """
 
     vectors: Float32[np.ndarray, "t i j 2"]
-    known: Bool[np.ndarray, "t i j"]
+    covered: Bool[np.ndarray, "t i j"]
     reference: Int[np.ndarray, " t"]
     times: Float64[np.ndarray, " t"]
     height: int
@@ -49,7 +49,7 @@ class MotionVectors:
 
 
 def read_motion_vectors(path: str | Path, *, num_frames: int | None = None) -> MotionVectors:
-    """The vectors of a file, or of its first `num_frames` frames, with the frames' presentation times.
+    """Return the vectors of a file, or of its first `num_frames` frames, with the frames' presentation times.
 
     Raises VideoError for a file that cannot be read, one that is shown turned (its vectors lie in the stored frame),
     a codec whose vectors FFmpeg does not export, and fewer frames than asked for.
@@ -59,17 +59,17 @@ def read_motion_vectors(path: str | Path, *, num_frames: int | None = None) -> M
     try:
         container = av.open(f"file:{path}", metadata_errors="replace")
     except DECODER_ERRORS as error:
-        raise explain_refusal(path, _reason(error)) from error
+        raise explain_refusal(path, describe_error(error)) from error
     with container:
         frames = list(islice(_read(path, container), num_frames))
     if len(frames) < (num_frames or 1):
         raise VideoError(f"{path}: {len(frames)} frames, {num_frames or 1} needed; ask for fewer")
     height, width = frames[0][3]
-    cells = [rasterise(table, -(-height // CELL), -(-width // CELL)) for _, _, table, _ in frames]
+    cells = [rasterize(table, -(-height // CELL), -(-width // CELL)) for _, _, table, _ in frames]
     times = np.array([time for time, _, _, _ in frames])
     return MotionVectors(
         vectors=np.stack([vectors for vectors, _ in cells]),
-        known=np.stack([known for _, known in cells]),
+        covered=np.stack([covered for _, covered in cells]),
         reference=find_references([kind for _, kind, _, _ in frames]),
         times=times - times[0],
         height=height,
@@ -80,7 +80,7 @@ def read_motion_vectors(path: str | Path, *, num_frames: int | None = None) -> M
 def _read(
     path: Path, container: av.container.InputContainer
 ) -> Iterator[tuple[float, str, np.ndarray | None, tuple[int, int]]]:
-    """(time, picture type, table of vectors, size) of every frame."""
+    """Yield (time, picture type, table of vectors, size) of every frame."""
     if not container.streams.video or container.streams.video[0].codec_context is None:
         raise VideoError(f"{path}: no video stream that can be decoded; give a file with pictures")
     stream = container.streams.video[0]
@@ -88,7 +88,9 @@ def _read(
     if codec not in EXPORTING:
         raise VideoError(f"{path}: FFmpeg exports no vectors of {codec}, only of {', '.join(EXPORTING[:4])}, ...")
     stream.codec_context.options = {"flags2": "+export_mvs"}
-    rate, count, size = float(stream.average_rate or FALLBACK_FPS), 0, None
+    rate = float(stream.average_rate or FALLBACK_FPS)
+    count = 0
+    size = None
     try:
         for frame in container.decode(stream):
             if frame.rotation:
@@ -97,24 +99,27 @@ def _read(
                 raise VideoError(f"{path}: the frame size changes at frame {count}; encode it again")
             time = float(frame.pts * frame.time_base) if frame.pts is not None else count / rate
             data = frame.side_data.get("MOTION_VECTORS")
-            size, count = (frame.height, frame.width), count + 1
+            size = (frame.height, frame.width)
+            count += 1
             yield time, PictureType(frame.pict_type).name, None if data is None else data.to_ndarray(), size
     except VideoError:
         raise
     except DECODER_ERRORS as error:
-        raise VideoError(f"{path}: damaged after {count} frames: {_reason(error)}; encode it again") from error
+        raise VideoError(f"{path}: damaged after {count} frames: {describe_error(error)}; encode it again") from error
 
 
-def rasterise(
+def rasterize(
     table: np.ndarray | None, rows: int, cols: int
 ) -> tuple[Float32[np.ndarray, "i j 2"], Bool[np.ndarray, "i j"]]:
-    """FFmpeg's table of one frame as a mean over each cell, weighted by area, of the vectors from the past in it; and
-    which cells have any."""
+    """Return FFmpeg's table of one frame as a mean over each cell, weighted by area, of the vectors from the past in
+    it; and which cells have any."""
     if table is None:
         return np.zeros((rows, cols, 2), np.float32), np.zeros((rows, cols), bool)
-    row, col = table["dst_y"].astype(int) // CELL, table["dst_x"].astype(int) // CELL
-    kept = (table["source"] < 0) & (row >= 0) & (row < rows) & (col >= 0) & (col < cols)
-    table, cell = table[kept], (row * cols + col)[kept]
+    row = table["dst_y"].astype(int) // CELL
+    col = table["dst_x"].astype(int) // CELL
+    inside = (table["source"] < 0) & (row >= 0) & (row < rows) & (col >= 0) & (col < cols)
+    table = table[inside]
+    cell = (row * cols + col)[inside]
     area = table["w"].astype(float) * table["h"]
     scale = area / np.maximum(table["motion_scale"], 1)
     total = np.bincount(cell, area, rows * cols)
@@ -124,24 +129,26 @@ def rasterise(
 
 
 def find_references(kinds: list[str]) -> Int[np.ndarray, " t"]:
-    """For picture types "I", "P", "B", ... in the order shown: the last frame before that is no B frame, or itself."""
-    found, anchor = [], None
+    """Return for picture types "I", "P", "B", ... in the order shown: the last frame before that is no B frame, or
+    itself."""
+    references: list[int] = []
+    anchor = None
     for k, kind in enumerate(kinds):
-        found.append(k if kind == "I" or anchor is None else anchor)
+        references.append(k if kind == "I" or anchor is None else anchor)
         anchor = anchor if kind == "B" else k
-    return np.array(found)
+    return np.array(references)
 
 
-def fill_cells(vectors: Float32[np.ndarray, "i j 2"], known: Bool[np.ndarray, "i j"]) -> Float32[np.ndarray, "i j 2"]:
-    """Cells without a vector get that of the nearest cell which has one; 0 where none has."""
-    if known.all() or not known.any():
-        return vectors * known[..., None]
-    row, col = distance_transform_edt(~known, return_distances=False, return_indices=True)
+def fill_cells(vectors: Float32[np.ndarray, "i j 2"], covered: Bool[np.ndarray, "i j"]) -> Float32[np.ndarray, "i j 2"]:
+    """Fill cells without a vector with that of the nearest cell that has one; with 0 where none has."""
+    if covered.all() or not covered.any():
+        return vectors * covered[..., None]
+    row, col = distance_transform_edt(~covered, return_distances=False, return_indices=True)
     return vectors[row, col]
 
 
 def towards_keys(motion: MotionVectors, gop: int) -> Float32[np.ndarray, "t i j 2"]:
-    """Fields in pixels from every frame to the first of its group of `gop` frames: 0 for those themselves.
+    """Return fields in pixels from every frame to the first of its group of `gop` frames: 0 for those themselves.
 
     Vectors are followed from frame to frame, F_k(p) = v_k(p) + F_r(p + v_k(p)) for the reference r, between cells'
     centres linearly. A vector that points out of its group is shortened to the group's first frame, as if motion were
@@ -153,13 +160,14 @@ def towards_keys(motion: MotionVectors, gop: int) -> Float32[np.ndarray, "t i j 
     fields = np.zeros_like(motion.vectors)
     grid = np.stack(np.mgrid[: fields.shape[1], : fields.shape[2]]).astype(np.float64)  # (row, column) i j
     for k in range(len(fields)):
-        key, reference = k - k % gop, int(motion.reference[k])
+        key = k - k % gop
+        reference = int(motion.reference[k])
         if k == key:
             continue
         if reference == k:
             fields[k] = fields[k - 1]
             continue
-        vector = fill_cells(motion.vectors[k], motion.known[k])
+        vector = fill_cells(motion.vectors[k], motion.covered[k])
         if reference < key:
             fields[k] = vector * ((k - key) / (k - reference))
             continue
@@ -167,7 +175,3 @@ def towards_keys(motion: MotionVectors, gop: int) -> Float32[np.ndarray, "t i j 
         before = [map_coordinates(fields[reference][..., d], at, order=1, mode="nearest") for d in (0, 1)]
         fields[k] = vector + np.stack(before, axis=-1)
     return fields
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error or type(error).__name__).splitlines()[0].rstrip(".: ")

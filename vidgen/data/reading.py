@@ -13,7 +13,7 @@ from jaxtyping import Float64, UInt8
 from vidgen.data.decoding import VideoFile
 from vidgen.data.frames import Fit, check_size, fit_frame
 from vidgen.data.images import FrameFolder, ImageFile, is_image
-from vidgen.data.sources import Shown, Source, VideoInfo, check_readable
+from vidgen.data.sources import FrameRef, Source, VideoInfo, check_readable
 from vidgen.errors import VideoError
 
 Short = Literal["error", "keep", "repeat"]
@@ -44,13 +44,13 @@ def open_source(path: str | Path, native_fps: float | None = None) -> Source:
 
 
 def probe_video(path: str | Path, native_fps: float | None = None) -> VideoInfo:
-    """What a file says about itself; its first frame is decoded on the way. Raises VideoError."""
+    """Return what a file says about itself; its first frame is decoded on the way. Raises VideoError."""
     with open_source(path, native_fps) as source:
         return source.info
 
 
 def clock_slack(info: VideoInfo) -> float:
-    """How late, in seconds, a frame may come and still count as on screen when it is due.
+    """Return how late, in seconds, a frame may come and still count as on screen when it is due.
 
     Containers round times, to a millisecond in Matroska; the slack stays under half a frame.
     """
@@ -69,11 +69,15 @@ def iter_frames(
 ) -> Iterator[tuple[float, UInt8[np.ndarray, "h w 3"]]]:
     """Yield (time, frame) in the order shown, in memory that does not grow with the clip.
 
-    start, duration: the window, in seconds after the file's first frame; files are sought, not decoded up to it.
-    fps: sample at this rate: frame k is the one on screen at `start + k / fps`, whatever the file's own rate and
-        however uneven it is. None gives every frame whose time lies in the window.
-    size, fit: (height, width) or one number for a square, and how to get there; see `fit_frame`.
-    native_fps: the rate of a folder of numbered frames (`fps`, or 25, where it is not given); files know theirs.
+    Args:
+        path: a video, an image, or a folder of numbered frames.
+        start: where the window begins, in seconds after the file's first frame; files are sought, not decoded up to it.
+        duration: the length of the window in seconds; None: to the end.
+        fps: sample at this rate: frame k is the one on screen at `start + k / fps`, whatever the file's own rate and
+            however uneven it is. None gives every frame whose time lies in the window.
+        size: (height, width), or one number for a square.
+        fit: how to get to that size; see `fit_frame`.
+        native_fps: the rate of a folder of numbered frames (`fps`, or 25, where it is None); files know theirs.
 
     A still image is one frame. Raises VideoError, with what and where, when the file cannot be opened, breaks in the
     middle (after the frames before the damage were yielded), or has no frame in the window.
@@ -95,15 +99,19 @@ def read_video(
     short: Short = "error",
     strict: bool = True,
 ) -> VideoClip:
-    """Read a window of a clip into memory; the arguments of `iter_frames`, and:
+    """Read a window of a clip into memory.
 
-    num_frames: stop after so many frames. Where there are fewer, short "error" raises VideoError, "keep" returns what
-        there is and "repeat" holds the last frame.
-    strict: False keeps the frames before a damaged place and says in `error` what was wrong there; True raises.
+    Args:
+        path, start, duration, fps, size, fit, native_fps: as of `iter_frames`.
+        num_frames: stop after so many frames.
+        short: where there are fewer, "error" raises VideoError, "keep" returns those and "repeat" holds the last one.
+        strict: False keeps the frames before a damaged place and says in `error` what was wrong there; True raises.
     """
     if num_frames is not None and num_frames < 1:
         raise ValueError(f"num_frames must be at least 1, got {num_frames}")
-    frames, times, error = [], [], None
+    frames = []
+    times = []
+    error = None
     with open_source(path, native_fps or fps) as source:
         rate = fps or source.info.fps
         try:
@@ -129,50 +137,53 @@ def read_video(
 def _window(
     source: Source, start: float, duration: float | None, fps: float | None, size: int | tuple | None, fit: Fit
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """`iter_frames` on an opened source."""
+    """Run `iter_frames` on an opened source."""
     if not 0 <= start < inf:
         raise ValueError(f"start must be 0 or more seconds, got {start}")
     if duration is not None and not duration > 0:
         raise ValueError(f"duration must be more than 0 seconds, got {duration}")
     if fps is not None and not 0 < fps < inf:
         raise ValueError(f"fps must be positive, got {fps}")
-    size, end = check_size(size), inf if duration is None else start + duration
+    size = check_size(size)
+    end = inf if duration is None else start + duration
     slack = min(clock_slack(source.info), 0.4 * (end - start))
-    frame, shown, last = None, None, None
+    pixels, source_frame, last = None, None, None
     for due, last in _pick(source.frames(start), start, end, fps, slack):
-        if due and last is not shown:
-            shown, frame = last, fit_frame(last.load(), size, fit)
+        if due and last is not source_frame:
+            source_frame = last
+            pixels = fit_frame(last.load(), size, fit)
         if due:
-            yield last.time, frame
-    if shown is None:
-        asked = f"from {start:g} s on" if end == inf else f"between {start:g} and {end:g} s"
+            yield last.time, pixels
+    if source_frame is None:
+        window = f"from {start:g} s on" if end == inf else f"between {start:g} and {end:g} s"
         raise VideoError(
-            f"{source.info.path}: no frame {asked}; its last one is at {last.time:.3f} s, ask for an earlier window"
+            f"{source.info.path}: no frame {window}; its last one is at {last.time:.3f} s, ask for an earlier window"
         )
 
 
 def _pick(
-    frames: Iterator[Shown], start: float, end: float, fps: float | None, slack: float
-) -> Iterator[tuple[bool, Shown]]:
-    """(due, frame) for frames as they pass: due as often as the window asks for this frame, else passed over."""
+    frames: Iterator[FrameRef], start: float, end: float, fps: float | None, slack: float
+) -> Iterator[tuple[bool, FrameRef]]:
+    """Yield (due, frame) for frames as they pass: due as often as the window has this frame, else passed over."""
     if fps is None:
         for frame in frames:
             if frame.time >= end - slack:
                 return
             yield frame.time >= start - slack, frame
         return
-    count, held = 0, None
+    count = 0
+    last: FrameRef | None = None
     for frame in frames:
-        while held is not None and start + count / fps < min(end, frame.time) - slack:
-            yield True, held
+        while last is not None and start + count / fps < min(end, frame.time) - slack:
+            yield True, last
             count += 1
         if start + count / fps >= end - slack:
             return
-        held = frame
-        yield False, held
-    if count == 0 and abs(held.time - start) <= slack:  # a still lasts no time, and is there all the same
-        yield True, held
+        last = frame
+        yield False, last
+    if count == 0 and abs(last.time - start) <= slack:  # a still lasts no time, and counts all the same
+        yield True, last
         count = 1
-    while start + count / fps < min(end, held.time + held.length) - slack:
-        yield True, held
+    while start + count / fps < min(end, last.time + last.length) - slack:
+        yield True, last
         count += 1

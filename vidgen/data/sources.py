@@ -15,7 +15,7 @@ from vidgen.errors import VideoError
 LFS_MAGIC = b"version https://git-lfs"
 
 
-class Shown(NamedTuple):
+class FrameRef(NamedTuple):
     """One frame: shown from `time` for `length` seconds after the clip's first frame; pixels wait for `load()`."""
 
     time: float
@@ -60,11 +60,11 @@ class Source(Protocol):
 
     info: VideoInfo
 
-    def frames(self, start: float = 0.0) -> Iterator[Shown]:
-        """Frames in the order they are shown, from the last one at or before `start` seconds, or from earlier."""
+    def frames(self, start: float = 0.0) -> Iterator[FrameRef]:
+        """Yield frames in the order they are shown, from the last one at or before `start` seconds, or from earlier."""
 
     def timeline(self) -> "Timeline":
-        """The times of all frames, without decoding where the file allows; spends the source too."""
+        """Return the times of all frames, without decoding where the file allows; spends the source too."""
 
 
 def check_readable(path: Path) -> None:
@@ -85,7 +85,7 @@ def check_readable(path: Path) -> None:
 
 
 def explain_refusal(path: Path, reason: str) -> VideoError:
-    """The error for a file the decoder refuses to open; looks at the bytes to say more than the decoder does."""
+    """Return the error for a file the decoder refuses to open; looks at the bytes to say more than the decoder does."""
     with open_bytes(path) as file:
         head = file.read(512)
         if head[4:8] == b"ftyp" and not _has_index(file, file.seek(0, SEEK_END)):
@@ -105,7 +105,8 @@ def _has_index(file, size: int) -> bool:
     while position + 8 <= size:
         file.seek(position)
         header = file.read(16)
-        length, kind = int.from_bytes(header[:4], "big"), header[4:8]
+        length = int.from_bytes(header[:4], "big")
+        kind = header[4:8]
         if kind in (b"moov", b"moof"):
             return True
         if length == 1:

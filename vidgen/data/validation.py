@@ -1,4 +1,4 @@
-"""Looking at a data set before using it: what is kept, what is dropped and why, and what is unusual."""
+"""Validation of a data set before it is used: what is kept, what is dropped and why, and what is unusual."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,15 +17,16 @@ Decode = Literal["full", "first"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
-    """One clip as found: facts, the times of its frames within the record's window, and how many look damaged."""
+class ClipMeasurement:
+    """What one clip holds: facts, the times of its frames within the record's window, and how many look damaged."""
 
     info: VideoInfo
     timeline: Timeline
     damaged: int = 0
 
     def starts(self, num_frames: int, fps: float | None) -> int:
-        """How many of the frames can start a window of `num_frames` frames at `fps` (None: the file's own frames)."""
+        """Return how many of the frames can start a window of `num_frames` frames at `fps` (None: the file's own
+        frames)."""
         times = self.timeline.times
         if fps is None:
             return max(len(times) - num_frames + 1, 0)
@@ -35,7 +36,7 @@ class Measured:
         return int(np.searchsorted(times, latest, side="left"))
 
     def available(self, fps: float | None) -> int:
-        """Frames that a window from the first frame on can have at `fps`."""
+        """Return frames that a window from the first frame on can have at `fps`."""
         if fps is None:
             return len(self.timeline.times)
         count = max(round((self.timeline.end - self.timeline.times[0]) * fps), 1)
@@ -44,7 +45,7 @@ class Measured:
         return count + bool(self.starts(count + 1, fps))
 
 
-def measure_clip(record: ClipRecord, decode: Decode = "full", fps: float | None = None) -> Measured:
+def measure_clip(record: ClipRecord, decode: Decode = "full", fps: float | None = None) -> ClipMeasurement:
     """Open a clip, and find out what its window holds.
 
     decode "full" decodes every frame, so damage anywhere is found; "first" decodes one frame and reads the times off
@@ -61,10 +62,10 @@ def measure_clip(record: ClipRecord, decode: Decode = "full", fps: float | None 
     if not inside.any():
         raise VideoError(f"{record.path}: no frame from {record.start:g} s on; it ends at {timeline.end:.2f} s")
     window = Timeline(times=timeline.times[inside], end=min(timeline.end, end))
-    return Measured(info=source.info, timeline=window, damaged=damaged)
+    return ClipMeasurement(info=source.info, timeline=window, damaged=damaged)
 
 
-def inspect_source(
+def validate_source(
     source: str | Path,
     *,
     num_frames: int | None = None,
@@ -72,7 +73,7 @@ def inspect_source(
     decode: Decode = "full",
     progress: Callable[[int, int], None] | None = None,
 ) -> dict:
-    """What a data set at `source` (see `find_clips`) would keep for windows of `num_frames` frames at `fps`.
+    """Return what a data set at `source` (see `find_clips`) would keep for windows of `num_frames` frames at `fps`.
 
     Returns plain data for JSON: "kept" (a count), "dropped" [{"path", "reason"}], "frames" and "hours" (of what is
     kept), and "clips", a row for each: path, id, caption, label, width, height, fps (measured), frames, seconds, codec,
@@ -80,12 +81,13 @@ def inspect_source(
     Raises VidgenError if there is nothing at `source`.
     """
     records = find_clips(source)
-    rows, dropped = [], []
+    rows = []
+    dropped = []
     for index, record in enumerate(records):
         try:
-            measured = measure_clip(record, decode, fps)
-            check_length(record, measured, num_frames, fps)
-            rows.append(_row(record, measured))
+            measurement = measure_clip(record, decode, fps)
+            check_length(record, measurement, num_frames, fps)
+            rows.append(_row(record, measurement))
         except VideoError as error:
             dropped.append({"path": str(record.path), "reason": reason_of(error, record)})
         if progress is not None:
@@ -100,32 +102,35 @@ def inspect_source(
     }
 
 
-def check_length(record: ClipRecord, measured: Measured, num_frames: int | None, fps: float | None) -> None:
+def check_length(record: ClipRecord, measurement: ClipMeasurement, num_frames: int | None, fps: float | None) -> None:
     """Raise VideoError if the clip has no window of `num_frames` frames at `fps`."""
-    if num_frames is not None and not measured.starts(num_frames, fps):
+    if num_frames is not None and not measurement.starts(num_frames, fps):
         rate = f" at {fps:g} fps" if fps else ""
-        raise VideoError(f"{record.path}: {measured.available(fps)} frames{rate}, {num_frames} needed")
+        raise VideoError(f"{record.path}: {measurement.available(fps)} frames{rate}, {num_frames} needed")
 
 
 def reason_of(error: VideoError, record: ClipRecord) -> str:
-    """The error's line without the path in front."""
+    """Return the error's line without the path in front."""
     return str(error).removeprefix(f"{record.path}: ")
 
 
 def _decode_all(source: Source, start: float, end: float) -> tuple[Timeline, int]:
-    """The times of all frames up to `end`, every one decoded, and how many the decoder flagged as damaged."""
-    times, stop, damaged = [], 0.0, 0
-    for shown in source.frames(start):
-        if shown.time >= end:
+    """Return the times of all frames up to `end`, every one decoded, and how many the decoder flagged as damaged."""
+    times: list[float] = []
+    stop, damaged = 0.0, 0
+    for frame in source.frames(start):
+        if frame.time >= end:
             break
-        times.append(shown.time)
-        stop, damaged = shown.time + shown.length, damaged + shown.damaged
+        times.append(frame.time)
+        stop = frame.time + frame.length
+        damaged += frame.damaged
     return Timeline(times=np.array(times, np.float64), end=stop), damaged
 
 
-def _row(record: ClipRecord, measured: Measured) -> dict:
-    info, times = measured.info, measured.timeline.times
-    seconds = measured.timeline.end - times[0]
+def _row(record: ClipRecord, measurement: ClipMeasurement) -> dict:
+    info = measurement.info
+    times = measurement.timeline.times
+    seconds = measurement.timeline.end - times[0]
     gaps = np.diff(times)
     vfr = bool(len(gaps) and np.abs(gaps - np.median(gaps)).max() > max(2.2e-3, 0.1 * np.median(gaps)))
     span = float(times[-1] - times[0])
@@ -143,14 +148,14 @@ def _row(record: ClipRecord, measured: Measured) -> dict:
         "pix_fmt": info.pix_fmt,
         "rotation": info.rotation,
         "vfr": vfr,
-        "warnings": _warnings(measured, vfr),
+        "warnings": _warnings(measurement, vfr),
     }
 
 
-def _warnings(measured: Measured, vfr: bool) -> list[str]:
-    info = measured.info
+def _warnings(measurement: ClipMeasurement, vfr: bool) -> list[str]:
+    info = measurement.info
     notes = {
-        f"{measured.damaged} frames are flagged damaged by the decoder": measured.damaged > 0,
+        f"{measurement.damaged} frames are flagged damaged by the decoder": measurement.damaged > 0,
         "variable frame rate: frames are picked by time": vfr,
         f"turned {info.rotation % 360} degrees counter-clockwise on reading": info.rotation != 0,
         f"pixels are {info.pixel_aspect:.3g} times as wide as high; read without stretching": not (

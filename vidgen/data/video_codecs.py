@@ -74,12 +74,12 @@ class Compressed:
 
 
 def has_codec(codec: Codec) -> bool:
-    """Whether this build of FFmpeg can encode and decode it."""
+    """Return whether this build of FFmpeg can encode and decode it."""
     return codec.encoder in av.codecs_available and codec.decoder in av.codecs_available
 
 
 def compress(frames: Iterable[UInt8[np.ndarray, "h w 3"]], codec: Codec, *, crf: int, fps: float) -> Compressed:
-    """Encodes frames at a constant rate factor: 8-bit 4:2:0, BT.709, limited range, one pass.
+    """Encode frames at a constant rate factor: 8-bit 4:2:0, BT.709, limited range, one pass.
 
     Odd sizes are padded by repeating the last row or column. Remarks (x264 signs its work with some 700 bytes) are
     taken out: no decoder needs them. Raises VidgenError where the encoder is not there or refuses the frames.
@@ -87,7 +87,10 @@ def compress(frames: Iterable[UInt8[np.ndarray, "h w 3"]], codec: Codec, *, crf:
     if not has_codec(codec):
         raise VidgenError(f"{codec.name}: FFmpeg has no {codec.encoder} here; install PyAV's own wheel")
     os.environ.setdefault("SVT_LOG", "1")  # errors only: SVT-AV1 writes to stderr past FFmpeg's log
-    rate, context, size, packets = Fraction(fps).limit_denominator(1001), None, (0, 0), []
+    rate = Fraction(fps).limit_denominator(1001)
+    context: av.VideoCodecContext | None = None
+    size = (0, 0)
+    packets: list[av.Packet] = []
     try:
         for index, frame in enumerate(frames):
             if context is None:
@@ -105,12 +108,12 @@ def compress(frames: Iterable[UInt8[np.ndarray, "h w 3"]], codec: Codec, *, crf:
         reason = str(getattr(error, "strerror", None) or error).splitlines()[0]
         raise VidgenError(f"{codec.name} refuses frames of {size[0]}x{size[1]} at crf {crf}: {reason}") from error
     strip = _without_remarks if codec.encoder == "libx264" else bytes
-    kept = [(strip(bytes(packet)), packet.pts, packet.dts) for packet in packets]
-    return Compressed(codec=codec, height=size[0], width=size[1], packets=kept)
+    stripped = [(strip(bytes(packet)), packet.pts, packet.dts) for packet in packets]
+    return Compressed(codec=codec, height=size[0], width=size[1], packets=stripped)
 
 
 def decompress(clip: Compressed) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """The frames of a compressed clip, in the order shown, at the size that went in."""
+    """Yield the frames of a compressed clip, in the order shown, at the size that went in."""
     context = av.CodecContext.create(clip.codec.decoder, "r")
     context.thread_count = 1
     try:
@@ -126,7 +129,9 @@ def decompress(clip: Compressed) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
 def _open_encoder(codec: Codec, size: tuple[int, int], rate: Fraction, crf: int) -> av.VideoCodecContext:
     context = av.CodecContext.create(codec.encoder, "w")
     context.height, context.width = (n + n % 2 for n in size)
-    context.pix_fmt, context.framerate, context.time_base = "yuv420p", rate, 1 / rate
+    context.pix_fmt = "yuv420p"
+    context.framerate = rate
+    context.time_base = 1 / rate
     context.colorspace = context.color_primaries = context.color_trc = BT709
     context.color_range = ColorRange.MPEG
     context.thread_count = 1
@@ -153,6 +158,6 @@ def _to_rgb(picture: av.VideoFrame, clip: Compressed) -> UInt8[np.ndarray, "h w 
 
 
 def _without_remarks(data: bytes) -> bytes:
-    """An H.264 packet (Annex B: units behind start codes) without its SEI units."""
+    """Return an H.264 packet (Annex B: units behind start codes) without its SEI units."""
     units = [unit for unit in START_CODE.split(data) if unit]
     return b"".join(b"\x00\x00\x00\x01" + unit for unit in units if unit[0] & 31 != SEI)

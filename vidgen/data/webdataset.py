@@ -1,4 +1,4 @@
-"""Tar archives as WebDataset has them: clips and what is said of them, read where they lie, nothing unpacked.
+"""WebDataset archives (.tar): clips with their captions and labels, read in place, nothing unpacked.
 
 A clip in an archive has the path `archive.tar/name.mp4`; `open_bytes` opens such paths as it opens files.
 """
@@ -20,10 +20,10 @@ TAR_SUFFIX = ".tar"
 
 @dataclass(frozen=True, kw_only=True)
 class TarIndex:
-    """Where the files of an archive lie, (offset, size) by name in their order, and what is wrong with it, if anything:
-    what came before is good."""
+    """The (offset, size) of the files of an archive by name, in their order; `damage` says what is wrong after them, if
+    anything."""
 
-    places: dict[str, tuple[int, int]]
+    files: dict[str, tuple[int, int]]
     damage: str | None = None
 
 
@@ -31,92 +31,103 @@ class Section(io.RawIOBase):
     """A part of a file as a file of its own, which closes with it."""
 
     def __init__(self, path: Path, offset: int, size: int) -> None:
-        self._file, self._offset, self._size, self._at = path.open("rb"), offset, size, 0
+        self._file = path.open("rb")
+        self._offset = offset
+        self._size = size
+        self._position = 0
 
     def readable(self) -> bool:
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
+        """Return True."""
         return True
 
     def tell(self) -> int:
-        return self._at
+        """Return the position in the part."""
+        return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        """Move to a position in the part, and return it."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         if base + offset < 0:
             raise ValueError(f"seek to {base + offset}, before the beginning")
-        self._at = base + offset
-        return self._at
+        self._position = base + offset
+        return self._position
 
     def readinto(self, buffer: bytearray) -> int:
-        self._file.seek(self._offset + self._at)
-        data = self._file.read(max(0, min(len(buffer), self._size - self._at)))
+        """Read into `buffer`, and return how many bytes were read."""
+        self._file.seek(self._offset + self._position)
+        data = self._file.read(max(0, min(len(buffer), self._size - self._position)))
         buffer[: len(data)] = data
-        self._at += len(data)
+        self._position += len(data)
         return len(data)
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
         super().close()
 
 
 def archive_of(path: Path) -> Path | None:
-    """The archive that holds `path`; None for a path that is not in one."""
+    """Return the archive that holds `path`; None for a path that is not in one."""
     if TAR_SUFFIX not in str(path).lower() or path.exists():
         return None
     return next((parent for parent in path.parents if is_tar(parent)), None)
 
 
 def is_tar(path: Path) -> bool:
+    """Return whether a path is an archive."""
     return path.suffix.lower() == TAR_SUFFIX and path.is_file()
 
 
 def read_index(archive: Path) -> TarIndex:
-    """The index of an archive, read once as long as the file does not change."""
+    """Return the index of an archive, read once as long as the file does not change."""
     stat = archive.stat()
     return _index(archive, stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=64)
 def _index(archive: Path, size: int, changed: int) -> TarIndex:
-    places: dict[str, tuple[int, int]] = {}
+    files: dict[str, tuple[int, int]] = {}
     try:
-        with tarfile.open(archive, "r:") as tar:  # a compressed one has no places to jump to
+        with tarfile.open(archive, "r:") as tar:  # a compressed one has no offsets to jump to
             for member in tar:
                 if not member.isfile():
                     continue
                 if member.offset_data + member.size > size:
-                    return TarIndex(places=places, damage="it is cut short")
-                places[member.name] = (member.offset_data, member.size)
+                    return TarIndex(files=files, damage="it is cut short")
+                files[member.name] = (member.offset_data, member.size)
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        return TarIndex(places=places, damage=" ".join(str(error).split()) or type(error).__name__)
-    return TarIndex(places=places)
+        return TarIndex(files=files, damage=" ".join(str(error).split()) or type(error).__name__)
+    return TarIndex(files=files)
 
 
 def open_bytes(path: Path) -> BinaryIO:
-    """A file, or a clip in an archive, opened for reading. Raises VideoError for what its archive does not hold."""
+    """Open a file, or a clip in an archive, for reading. Raises VideoError for what its archive does not hold."""
     archive = archive_of(path)
     if archive is None:
         return path.open("rb")
-    index, name = read_index(archive), path.relative_to(archive).as_posix()
-    if name in index.places:
-        return io.BufferedReader(Section(archive, *index.places[name]))
+    index = read_index(archive)
+    name = path.relative_to(archive).as_posix()
+    if name in index.files:
+        return io.BufferedReader(Section(archive, *index.files[name]))
     if index.damage is not None:
-        count = len(index.places)
+        count = len(index.files)
         raise VideoError(f"{path}: the archive is damaged after {count} files: {index.damage}; copy it again")
     raise VideoError(f"{path}: no such file in this archive; check the name")
 
 
 def list_samples(archive: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """(key, {suffix: name}) of every sample: files named alike up to the first dot, as WebDataset groups them.
+    """Yield (key, {suffix: name}) of every sample: files named alike up to the first dot, as WebDataset groups them.
 
     A damaged archive gives what it still has, and last a sample of no suffix whose file is not there: opening it says
     what is wrong.
     """
     index = read_index(archive)
     samples: dict[str, dict[str, str]] = {}
-    for name in index.places:
+    for name in index.files:
         path = PurePosixPath(name)
         stem, dot, suffix = path.name.partition(".")
         if stem and not path.name.startswith("._"):

@@ -25,34 +25,47 @@ class Window:
     times: Float64[np.ndarray, " t"]
 
 
-def slide(frames: Iterable[tuple[float, UInt8[np.ndarray, "h w 3"]]], num_frames: int, stride: int) -> Iterator[Window]:
-    """Windows of `num_frames` of (time, frame), one every `stride` frames. Where that leaves frames over at the end, a
-    last one ends with the clip, so that with a stride of `num_frames` or less every frame is in one.
+def sliding_windows(
+    frames: Iterable[tuple[float, UInt8[np.ndarray, "h w 3"]]], num_frames: int, stride: int
+) -> Iterator[Window]:
+    """Yield windows of `num_frames` of (time, frame), one every `stride` frames. Where that leaves frames over at the
+    end, a last one ends with the clip, so that with a stride of `num_frames` or less every frame is in one.
 
     Nothing for fewer frames than one window. ValueError for a window or stride of no frames.
     """
     if num_frames < 1 or stride < 1:
         raise ValueError(f"windows of {num_frames} frames every {stride} make no sense")
-    held: deque[tuple[float, np.ndarray]] = deque(maxlen=num_frames)
-    count, due, covered = 0, num_frames, 0
-    for one in frames:
-        held.append(one)
+    recent: deque[tuple[float, np.ndarray]] = deque(maxlen=num_frames)
+    count = 0  # of frames so far
+    due = num_frames  # the count at which the next window is whole
+    covered = 0  # the count at the last window
+    for frame in frames:
+        recent.append(frame)
         count += 1
         if count == due:
-            yield stack(held, count)
-            due, covered = due + stride, count
-    if stride <= num_frames and covered < count and len(held) == num_frames:
-        yield stack(held, count)
+            yield stack(recent, count)
+            due += stride
+            covered = count
+    if stride <= num_frames and covered < count and len(recent) == num_frames:
+        yield stack(recent, count)
 
 
-def slide_over(
+def clip_windows(
     record: ClipRecord, *, num_frames: int, stride: int, size: tuple[int, int], fps: float | None, fit: Fit = "crop"
 ) -> Iterator[Window]:
-    """The windows of a clip, or of the part that its record names; see `slide` and `iter_frames`.
+    """Yield the windows of a clip, or of the part that its record names; see `sliding_windows` and `iter_frames`.
+
+    Args:
+        record: the clip.
+        num_frames: frames of a window.
+        stride: frames from one window to the next.
+        size: height and width of the frames.
+        fps: the rate to sample at; None: the file's own frames.
+        fit: how to get to that size; see `fit_frame`.
 
     Raises VideoError, after the windows before it, where the file is damaged, and for a clip shorter than a window.
     """
-    shown = iter_frames(
+    frames = iter_frames(
         record.path,
         start=record.start,
         duration=record.duration,
@@ -65,16 +78,17 @@ def slide_over(
 
     def counted() -> Iterator[tuple[float, np.ndarray]]:
         nonlocal count
-        for one in shown:
+        for frame in frames:
             count += 1
-            yield one
+            yield frame
 
-    yield from slide(counted(), num_frames, stride)
+    yield from sliding_windows(counted(), num_frames, stride)
     if count < num_frames:
         rate = f" at {fps:g} fps" if fps else ""
         raise VideoError(f"{record.path}: {count} frames{rate}, {num_frames} needed")
 
 
-def stack(held: Iterable[tuple[float, np.ndarray]], count: int) -> Window:
-    times, frames = zip(*held, strict=True)
+def stack(recent: Iterable[tuple[float, np.ndarray]], count: int) -> Window:
+    """Return the window of the last frames of which `count` have passed."""
+    times, frames = zip(*recent, strict=True)
     return Window(first=count - len(frames), frames=np.stack(frames), times=np.array(times, np.float64))

@@ -18,7 +18,8 @@ from vidgen.checkpoints.atomic import atomic_write, scratch_beside
 from vidgen.data.frames import to_uint8
 from vidgen.errors import VidgenError
 
-H264_SUFFIXES, LOSSLESS_SUFFIXES = (".mp4", ".m4v", ".mov"), (".mkv",)
+H264_SUFFIXES = (".mp4", ".m4v", ".mov")
+LOSSLESS_SUFFIXES = (".mkv",)
 ANIMATION_SUFFIXES = (".gif", ".webp")
 BT709 = 1  # the code of BT.709 for matrix, primaries and transfer alike (ITU-T H.273)
 TO_YUV = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INP | Interpolation.ACCURATE_RND
@@ -54,7 +55,8 @@ def write_video(
         raise ValueError(f"fps must lie between 0 and 1000, got {fps}")
     if not 0 <= crf <= 51:
         raise ValueError(f"crf must lie between 0 and 51, got {crf}")
-    stream, suffix = _each_frame(frames, value_range), path.suffix.lower()
+    stream = _each_frame(frames, value_range)
+    suffix = path.suffix.lower()
     if suffix in H264_SUFFIXES + LOSSLESS_SUFFIXES:
         with atomic_write(path) as aside:
             _encode(stream, aside, fps, crf, lossless=suffix in LOSSLESS_SUFFIXES)
@@ -84,7 +86,8 @@ def contact_sheet(
     columns: int | None = None,
     value_range: tuple[float, float] = (-1.0, 1.0),
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """All frames in one picture, row by row, a 2-pixel white gap between; written as an image too if `path` is given.
+    """Return all frames in one picture, row by row, a 2-pixel white gap between; written as an image too if `path` is
+    given.
 
     columns: frames a row; the default makes the sheet about as wide as high.
     """
@@ -93,7 +96,8 @@ def contact_sheet(
     columns = columns or min(len(tiles), ceil(sqrt(len(tiles) * height / width)))
     if columns < 1:
         raise ValueError(f"columns must be at least 1, got {columns}")
-    rows, gap = ceil(len(tiles) / columns), 2
+    rows = ceil(len(tiles) / columns)
+    gap = 2
     sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
     for index, tile in enumerate(tiles):
         top, left = (height + gap) * (index // columns), (width + gap) * (index % columns)
@@ -105,7 +109,7 @@ def contact_sheet(
 
 
 def _each_frame(frames: Frames, value_range: tuple[float, float]) -> Iterator[np.ndarray]:
-    """(h, w, 3) uint8 frames, all of one size. Raises ValueError for none, or ragged ones."""
+    """Yield (h, w, 3) uint8 frames, all of one size. Raises ValueError for none, or ragged ones."""
     pieces = [frames] if isinstance(frames, Tensor | np.ndarray) else frames
     size = None
     for piece in pieces:
@@ -140,7 +144,8 @@ def _encode(frames: Iterator[np.ndarray], path: Path, fps: float, crf: int, *, l
                 )
             else:
                 picture = picture.reformat(format="bgr0")
-            picture.pts, picture.time_base = index, 1 / rate
+            picture.pts = index
+            picture.time_base = 1 / rate
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
 
@@ -150,12 +155,16 @@ def _add_stream(
 ) -> av.VideoStream:
     if lossless:
         stream = container.add_stream("ffv1", rate=rate)
-        stream.width, stream.height, stream.pix_fmt = width, height, "bgr0"
+        stream.width = width
+        stream.height = height
+        stream.pix_fmt = "bgr0"
         return stream
     if height % 2 or width % 2:
         container.metadata["comment"] = f"vidgen:size={width}x{height}"
     stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "medium"})
-    stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+    stream.width = width + width % 2
+    stream.height = height + height % 2
+    stream.pix_fmt = "yuv420p"
     context = stream.codec_context
     context.colorspace = context.color_primaries = context.color_trc = BT709
     context.color_range = ColorRange.MPEG
@@ -186,7 +195,7 @@ def _write_each(frames: Iterator[np.ndarray], folder: Path, pattern: str) -> Non
 
 
 def _write_numbered(frames: Iterator[np.ndarray], path: Path) -> None:
-    """Into a folder that may hold other files: all frames aside first, then each renamed into place."""
+    """Write into a folder that may hold other files: all frames aside first, then each renamed into place."""
     with scratch_beside(path) as aside:
         aside.mkdir()
         _write_each(frames, aside, path.name)

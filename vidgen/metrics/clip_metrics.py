@@ -1,4 +1,4 @@
-"""ClipMeter: all metrics of one clip from pieces of it, in memory that does not grow with the clip."""
+"""All metrics of one clip from pieces of it, in memory that does not grow with the clip."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ClipScore:
 
     psnr: of the clip's mean squared error, dB. psnr_frames: the mean of the frames' PSNRs, which several peers report;
         never less. ssim, ms_ssim, lpips: means over frames.
-    temporal_psnr: PSNR of the differences between neighbouring frames, with the pixels' peak of 2, dB.
+    temporal_psnr: PSNR of the differences between neighboring frames, with the pixels' peak of 2, dB.
     flicker: how much more the reconstruction changes from frame to frame than the original, mean over pixels of
         max(|y_t - y_t-1| - |x_t - x_t-1|, 0), in 8-bit levels: 0 for what stands still as the original does.
     first_psnr, rest_psnr: of the first frame, which a causal tokenizer codes alone, and of all others.
@@ -47,7 +47,7 @@ class ClipScore:
 
 
 class ClipMetrics:
-    """Takes consecutive frames of an original and its reconstruction, pixels in [-1, 1], and gives a `ClipScore`.
+    """The metrics of a clip, from consecutive frames of an original and its reconstruction, pixels in [-1, 1].
 
     chunk: frames that a latent frame holds, after the first. lpips: the metric, or None to leave it out.
     multiscale: whether MS-SSIM is measured. What frames are too small for is left out; `left_out` says why.
@@ -71,7 +71,7 @@ class ClipMetrics:
 
     @torch.no_grad()
     def add(self, original: Float[Tensor, "c k h w"], result: Float[Tensor, "c k h w"]) -> None:
-        """The next frames of both. Raises ValueError if their shapes differ."""
+        """Add the next frames of both. Raises ValueError if their shapes differ."""
         if original.shape != result.shape:
             raise ValueError(f"original {tuple(original.shape)} and result {tuple(result.shape)} must agree in shape")
         if original.shape[1] == 0:
@@ -87,16 +87,18 @@ class ClipMetrics:
             x, y = (torch.cat([last, now], dim=1) for last, now in zip(self._last, (x, y), strict=True))
         # Clones: a view would keep the whole piece alive.
         self._last = (x[:, -1:].clone(), y[:, -1:].clone())
-        moved, changed = x.diff(dim=1), y.diff(dim=1)
-        self._changes.append((moved.double() - changed.double()).square().mean((0, 2, 3)).cpu())
-        excess = (changed.abs() - moved.abs()).clamp(min=0.0)
+        original_change = x.diff(dim=1)
+        result_change = y.diff(dim=1)
+        self._changes.append((original_change.double() - result_change.double()).square().mean((0, 2, 3)).cpu())
+        excess = (result_change.abs() - original_change.abs()).clamp(min=0.0)
         self._flicker.append(excess.double().mean((0, 2, 3)).cpu() * LEVELS)
 
     def score(self) -> ClipScore:
-        """The metrics of all frames so far. Raises ValueError if there were none."""
+        """Return the metrics of all frames so far. Raises ValueError if there were none."""
         if not self._errors:
             raise ValueError("a clip needs at least one frame, got 0")
-        errors, changes = torch.cat(self._errors), torch.cat(self._changes)
+        errors = torch.cat(self._errors)
+        changes = torch.cat(self._changes)
         means = {name: torch.cat(v).mean().item() if v else None for name, v in self._values.items()}
         profile = self._profile(errors[1:])
         return ClipScore(
@@ -116,7 +118,7 @@ class ClipMetrics:
         )
 
     def _profile(self, errors: Float[Tensor, " n"]) -> list[float]:
-        """PSNR of each position in the chunk, errors pooled over chunks; shorter where the clip is."""
+        """Return the PSNR of each position in the chunk, errors pooled over chunks; shorter where the clip is."""
         return [_db(errors[p :: self.chunk]) for p in range(min(self.chunk, len(errors)))]
 
 

@@ -15,7 +15,7 @@ class Segment:
     """Some frames in a row, from number `start`: all in levels of 255.
 
     `colour`: means of red, green and blue. `contrast`: standard deviation of luma over each frame, averaged.
-    `sharpness`: root mean square difference of luma between neighbouring pixels.
+    `sharpness`: root mean square difference of luma between neighboring pixels.
     """
 
     start: int
@@ -26,7 +26,7 @@ class Segment:
 
 
 def measure_segment(frames: UInt8[np.ndarray, "t h w 3"], start: int = 0) -> Segment:
-    """The measures of frames. Raises ValueError for frames of a single pixel, which have no neighbours."""
+    """Measure frames. Raises ValueError for frames of a single pixel, which have no neighbors."""
     if frames.ndim != 4 or len(frames) < 1 or max(frames.shape[1:3]) < 2:
         raise ValueError(f"frames {frames.shape} must be (t >= 1, h, w, 3) of at least two pixels")
     luma = frames @ LUMA
@@ -41,14 +41,15 @@ def measure_segment(frames: UInt8[np.ndarray, "t h w 3"], start: int = 0) -> Seg
 
 
 def rms_difference(luma: Float64[np.ndarray, "t h w"]) -> float:
-    """Of neighbours across and down, all together."""
-    across, down = np.diff(luma, axis=2), np.diff(luma, axis=1)
+    """Return the root mean square difference of neighbors across and down, all together."""
+    across = np.diff(luma, axis=2)
+    down = np.diff(luma, axis=1)
     return float(np.sqrt((np.square(across).sum() + np.square(down).sum()) / (across.size + down.size)))
 
 
 def describe_drift(segments: list[Segment]) -> dict[str, object]:
-    """The last segment against the first: `colour` is the distance of their mean colours, `contrast` and `sharpness`
-    their ratios, 1 for none (null where the first has none); and all segments."""
+    """Compare the last segment with the first: `colour` is the distance of their mean colours, `contrast` and
+    `sharpness` their ratios, 1 for none (null where the first has none); and all segments."""
     first, last = segments[0], segments[-1]
     rows = [
         {

@@ -1,4 +1,4 @@
-"""Rates: what symbols cost in bits, and the quality of a rate-quality curve at a rate between its points."""
+"""Entropy coding: the bits of symbols, and the quality of a rate-quality curve at a rate between its points."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from math import log, log2
 import numpy as np
 from jaxtyping import Int
 
-RANGE_BITS = 32  # two 16-bit integers: the least and the largest symbol of a stream
+RANGE_BITS = 32  # two 16-bit integers: the smallest and the largest symbol of a stream
 
 
 def entropy(symbols: Int[np.ndarray, " n"]) -> float:
-    """Empirical entropy of the symbols, in bits a symbol (Shannon 1948): that of their own histogram.
+    """Return the empirical entropy of the symbols, in bits a symbol (Shannon 1948): that of their own histogram.
 
-    What an ideal static coder spends that is given the histogram for nothing: a lower bound of its rate, and far too
-    low where symbols are few and the alphabet large. 0 for no symbols.
+    It is the rate of an ideal static coder that knows the histogram for nothing: a lower bound, and far too low where
+    symbols are few and the alphabet large. 0 for no symbols.
     """
     counts = np.unique(symbols, return_counts=True)[1]
     p = counts / max(len(symbols), 1)
@@ -23,7 +23,7 @@ def entropy(symbols: Int[np.ndarray, " n"]) -> float:
 
 
 def adaptive_bits(symbols: Int[np.ndarray, " n"], alphabet: int) -> float:
-    """Bits of an adaptive arithmetic coder for all symbols together: nothing but them has to be sent.
+    """Return the bits of an adaptive arithmetic coder for all symbols together: nothing but them has to be sent.
 
     The Krichevsky-Trofimov estimator (1981) over `alphabet` symbols: a symbol seen k times in m has probability
     (k + 1/2) / (m + alphabet / 2), and the product has a closed form in the counts. One bit more says whether that is
@@ -41,7 +41,8 @@ def adaptive_bits(symbols: Int[np.ndarray, " n"], alphabet: int) -> float:
 
 
 def interpolate_rate(rates: Sequence[float], values: Sequence[float], rate: float) -> float | None:
-    """The curve through (log rate, value) at `rate`, straight between neighbours; None outside its rates.
+    """Return the value of the curve through (log rate, value) at `rate`, linear between neighbors; None outside its
+    rates.
 
     Of several points with one rate the best counts. Raises ValueError for rates that are not positive.
     """

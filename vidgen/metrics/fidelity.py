@@ -13,17 +13,19 @@ MS_SSIM_SMALLEST = 176  # the window must fit into the fifth scale: (side // 16)
 
 
 def decibels(mse: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """10 log10(4 / MSE) of errors of pixels in [-1, 1], whose peak is 2; at most 100."""
+    """Return the PSNR of mean squared errors, 10 log10(4 / MSE), at most 100 dB; pixels in [-1, 1] have a peak of 2."""
     return (10.0 * torch.log10(4.0 / mse)).clamp(max=PSNR_CEILING)
 
 
 def psnr(x: Float[Tensor, "b c t h w"], y: Float[Tensor, "b c t h w"]) -> Float[Tensor, " b"]:
-    """Peak signal-to-noise ratio of each clip in dB, pixels in [-1, 1] (peak 2): 10 log10(4 / MSE), at most 100."""
+    """Return the peak signal-to-noise ratio of each clip in dB, pixels in [-1, 1] (peak 2): 10 log10(4 / MSE), at most
+    100."""
     return decibels((x.double() - y.double()).square().flatten(1).mean(1))
 
 
 def ssim(x: Float[Tensor, "b c t h w"], y: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b t"]:
-    """Structural similarity of each frame, mean over colours (Wang et al. 2004, equation 13; Gaussian 11x11).
+    """Return the structural similarity of each frame, mean over colours (Wang et al. 2004, equation 13; Gaussian
+    11x11).
 
     Pixels are brought to [0, 1] first: around zero the luminance term would say nothing. Frames are reflected at the
     border and all positions count (scikit-image, which some peers report, leaves the border out).
@@ -38,7 +40,8 @@ def ssim(x: Float[Tensor, "b c t h w"], y: Float[Tensor, "b c t h w"]) -> Float[
 
 
 def ms_ssim(x: Float[Tensor, "b c t h w"], y: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b t"]:
-    """Multi-scale structural similarity of each frame (Wang et al. 2003, equation 7; five scales, their weights).
+    """Return the multi-scale structural similarity of each frame (Wang et al. 2003, equation 7; five scales, their
+    weights).
 
     Raises ValueError for frames with a side under 176, where the window does not fit into the fifth scale.
     """
@@ -51,7 +54,7 @@ def ms_ssim(x: Float[Tensor, "b c t h w"], y: Float[Tensor, "b c t h w"]) -> Flo
 
 
 def check_side(x: Tensor, smallest: int, what: str) -> None:
-    """Raises ValueError if the frames' shorter side is under `smallest` pixels."""
+    """Raise ValueError if the frames' shorter side is under `smallest` pixels."""
     if min(x.shape[-2:]) < smallest:
         raise ValueError(f"{what} needs frames of at least {smallest}x{smallest}, got {x.shape[-2]}x{x.shape[-1]}")
 

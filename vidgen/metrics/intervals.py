@@ -22,7 +22,8 @@ class Mean:
 
 
 def mean_interval(values: Sequence[float], bounds: tuple[float, float] = (-inf, inf)) -> Mean:
-    """Mean and 95% interval by Student's t distribution, clips taken as independent draws; cut off at `bounds`.
+    """Return the mean and 95% interval by Student's t distribution, clips taken as independent draws; cut off at
+    `bounds`.
 
     The t interval rather than a bootstrap: with the handful of clips that is common here, resampling gives intervals
     that are too short. Raises ValueError for no values.

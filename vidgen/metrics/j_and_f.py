@@ -1,4 +1,4 @@
-"""Masks against masks, as DAVIS measures them: overlap of regions J, agreement of contours F; and boxes."""
+"""J and F, by which DAVIS compares masks: overlap of regions and agreement of contours; and the overlap of boxes."""
 
 from __future__ import annotations
 
@@ -11,29 +11,31 @@ TOLERANCE = 0.008  # of the frame's diagonal, by which a contour may be off (DAV
 
 
 def region_similarity(mask: Bool[np.ndarray, "*n h w"], truth: Bool[np.ndarray, "*n h w"]) -> Float[np.ndarray, "*n"]:
-    """J, the intersection over the union (Perazzi et al. 2016, section 4.1); 1 where both are empty."""
-    both, either = (mask & truth).sum((-2, -1)), (mask | truth).sum((-2, -1))
-    return np.where(either > 0, both / np.maximum(either, 1), 1.0)
+    """Return J, the intersection over the union (Perazzi et al. 2016, section 4.1); 1 where both are empty."""
+    intersection = (mask & truth).sum((-2, -1))
+    union = (mask | truth).sum((-2, -1))
+    return np.where(union > 0, intersection / np.maximum(union, 1), 1.0)
 
 
 def boundary_measure(
     mask: Bool[np.ndarray, "*n h w"], truth: Bool[np.ndarray, "*n h w"], tolerance: float = TOLERANCE
 ) -> Float[np.ndarray, "*n"]:
-    """F, the harmonic mean of precision and recall of contour pixels (Perazzi et al. 2016, section 4.1).
+    """Return F, the harmonic mean of precision and recall of contour pixels (Perazzi et al. 2016, section 4.1).
 
     A contour pixel is matched where the other contour comes as near as `tolerance` times the frame's diagonal, rounded
     up to whole pixels. An empty contour is fully precise, and an empty truth fully recalled: F is 1 where both are.
     """
-    mine, theirs = find_contours(mask), find_contours(truth)
+    contour = find_contours(mask)
+    true_contour = find_contours(truth)
     radius = ceil(tolerance * hypot(*mask.shape[-2:]))
-    precision = _share(mine & _grow(theirs, radius), mine)
-    recall = _share(theirs & _grow(mine, radius), theirs)
+    precision = _share(contour & _grow(true_contour, radius), contour)
+    recall = _share(true_contour & _grow(contour, radius), true_contour)
     total = precision + recall
     return np.where(total > 0, 2 * precision * recall / np.where(total > 0, total, 1.0), 0.0)
 
 
 def find_contours(mask: Bool[np.ndarray, "*n h w"]) -> Bool[np.ndarray, "*n h w"]:
-    """Pixels that differ from their right, lower or lower right neighbour."""
+    """Return the pixels that differ from their right, lower or lower right neighbor."""
     contour = np.zeros_like(mask)
     contour[..., :, :-1] |= mask[..., :, :-1] ^ mask[..., :, 1:]
     contour[..., :-1, :] |= mask[..., :-1, :] ^ mask[..., 1:, :]
@@ -42,15 +44,16 @@ def find_contours(mask: Bool[np.ndarray, "*n h w"]) -> Bool[np.ndarray, "*n h w"
 
 
 def box_overlap(box: Float[np.ndarray, "*n 4"], truth: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n"]:
-    """Intersection over union of boxes (left, top, right, bottom)."""
-    low, high = np.maximum(box[..., :2], truth[..., :2]), np.minimum(box[..., 2:], truth[..., 2:])
-    both = np.clip(high - low, 0, None).prod(-1)
-    areas = [(one[..., 2:] - one[..., :2]).prod(-1) for one in (box, truth)]
-    return both / np.maximum(areas[0] + areas[1] - both, 1e-9)
+    """Return the intersection over union of boxes (left, top, right, bottom)."""
+    low = np.maximum(box[..., :2], truth[..., :2])
+    high = np.minimum(box[..., 2:], truth[..., 2:])
+    intersection = np.clip(high - low, 0, None).prod(-1)
+    areas = [(corners[..., 2:] - corners[..., :2]).prod(-1) for corners in (box, truth)]
+    return intersection / np.maximum(areas[0] + areas[1] - intersection, 1e-9)
 
 
 def _grow(mask: Bool[np.ndarray, "*n h w"], radius: int) -> Bool[np.ndarray, "*n h w"]:
-    """The mask and all within `radius` pixels of it."""
+    """Return the mask and all within `radius` pixels of it."""
     from scipy import ndimage
 
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]

@@ -1,4 +1,4 @@
-"""Kernel distance: how far the features of generated clips are from those of real ones, without bias at any number."""
+"""KID, the kernel distance between features of generated and of real clips, without bias at any number of clips."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ SPLITS = 200
 
 @dataclass(frozen=True, kw_only=True)
 class KernelDistance:
-    """Squared distance with its 95% interval, and what real clips have against real ones: the mean over random splits
-    (0 but for chance), and the range of 95% of them, for sets of `floor_n` each."""
+    """The squared distance with its 95% interval, and its floor: the distance of real clips from real ones, as the mean
+    over random splits into sets of `floor_n` each (0 but for chance), and the range of 95% of the splits."""
 
     distance: float
     interval: tuple[float, float]
@@ -28,20 +28,21 @@ class KernelDistance:
 
 
 def polynomial_kernel(x: Float[np.ndarray, "m d"], y: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "m n"]:
-    """(x y / d + 1)^3 (Binkowski et al. 2018, section 4)."""
+    """Return the kernel matrix (x y / d + 1)^3 (Binkowski et al. 2018, section 4)."""
     return (x @ y.T / x.shape[1] + 1.0) ** 3
 
 
 def squared_mmd(xx: Float[np.ndarray, "m m"], xy: Float[np.ndarray, "m n"], yy: Float[np.ndarray, "n n"]) -> float:
-    """Unbiased estimate of the squared maximum mean discrepancy from the three kernel matrices (Gretton et al. 2012,
-    eq. 3). Negative by chance where the distributions are the same."""
+    """Return the unbiased estimate of the squared maximum mean discrepancy from the three kernel matrices (Gretton et
+    al. 2012, eq. 3). Negative by chance where the distributions are the same."""
     m, n = xy.shape
     own = (xx.sum() - np.trace(xx)) / (m * (m - 1)) + (yy.sum() - np.trace(yy)) / (n * (n - 1))
     return float(own - 2.0 * xy.mean())
 
 
 def jackknife_error(xx: Float[np.ndarray, "m m"], xy: Float[np.ndarray, "m n"], yy: Float[np.ndarray, "n n"]) -> float:
-    """Standard error of `squared_mmd`: leaving out one row of either set after the other (Efron & Stein 1981)."""
+    """Return the standard error of `squared_mmd` by the jackknife: leaving out one row of either set after the other
+    (Efron & Stein 1981)."""
     variance = 0.0
     for own, cross, other in ((xx, xy, yy), (yy, xy.T, xx)):
         m, n = cross.shape
@@ -57,7 +58,7 @@ def jackknife_error(xx: Float[np.ndarray, "m m"], xy: Float[np.ndarray, "m n"], 
 def kernel_distance(
     real: Float[np.ndarray, "m d"], generated: Float[np.ndarray, "n d"], *, splits: int = SPLITS, seed: int = 0
 ) -> KernelDistance:
-    """KID (Binkowski et al. 2018) of two sets of features, a row a clip, with interval and floor.
+    """Return the KID (Binkowski et al. 2018) of two sets of features, a row a clip, with interval and floor.
 
     Every feature is first brought to mean 0 and standard deviation 1 of the real set: the kernel is made for features
     of that scale, and layers differ in theirs. The interval is 1.96 jackknife errors wide each way, and a little short
@@ -80,18 +81,20 @@ def kernel_distance(
     mean, std = real.mean(0, dtype=np.float64), real.std(0, dtype=np.float64)
     x, y = ((values - mean) / np.where(std > 0.0, std, 1.0) for values in (real, generated))
     xx, xy, yy = polynomial_kernel(x, x), polynomial_kernel(x, y), polynomial_kernel(y, y)
-    value, error = squared_mmd(xx, xy, yy), jackknife_error(xx, xy, yy)
-    size, rng = min(len(generated), len(real) // 2), np.random.default_rng(seed)
-    found = []
+    distance = squared_mmd(xx, xy, yy)
+    error = jackknife_error(xx, xy, yy)
+    size = min(len(generated), len(real) // 2)
+    rng = np.random.default_rng(seed)
+    floors = []
     for _ in range(splits):
         order = rng.permutation(len(real))
-        one, two = order[:size], order[size : 2 * size]
-        found.append(squared_mmd(xx[np.ix_(one, one)], xx[np.ix_(one, two)], xx[np.ix_(two, two)]))
-    low, high = np.quantile(found, [0.025, 0.975])
+        first, second = order[:size], order[size : 2 * size]
+        floors.append(squared_mmd(xx[np.ix_(first, first)], xx[np.ix_(first, second)], xx[np.ix_(second, second)]))
+    low, high = np.quantile(floors, [0.025, 0.975])
     return KernelDistance(
-        distance=value,
-        interval=(value - 1.96 * error, value + 1.96 * error),
-        floor=float(np.mean(found)),
+        distance=distance,
+        interval=(distance - 1.96 * error, distance + 1.96 * error),
+        floor=float(np.mean(floors)),
         floor_range=(float(low), float(high)),
         floor_n=size,
         n_real=len(real),

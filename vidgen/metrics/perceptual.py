@@ -35,14 +35,14 @@ class FrameLPIPS(nn.Module):
 
     @torch.inference_mode()
     def forward(self, x: Float[Tensor, "b c t h w"], y: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b t"]:
-        """Pixels in [-1, 1] -> distances, 0 for equal frames. Raises ValueError for frames smaller than 64x64."""
+        """Return the distances of frames in [-1, 1], 0 for equal ones. Raises ValueError for less than 64x64 pixels."""
         check_side(x, LPIPS_SMALLEST, "LPIPS")
         frames = (rearrange(v.float(), "b c t h w -> (b t) c h w") for v in (x, y))
         return rearrange(self.net(*frames), "(b t) 1 1 1 -> b t", b=x.shape[0])
 
 
 def find_lpips(device: str = "cpu") -> tuple[FrameLPIPS | None, str]:
-    """The metric and the name of its network; or None and the reason, where no network's weights are there."""
+    """Return the metric and the name of its network; or None and the reason, where no network's weights are there."""
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     for name, file in NETWORKS.items():
         if (folder / file).is_file():

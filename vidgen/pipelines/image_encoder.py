@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vidgen.checkpoints.conversion import NetworkDraft
 from vidgen.checkpoints.drafts import draft_transformers
+from vidgen.data.frames import float_to_levels
 from vidgen.errors import VidgenError
 from vidgen.models.placement import device_of, dtype_of
 
@@ -29,8 +30,7 @@ class ImageEncoder(nn.Module):
 
     def forward(self, images: Sequence[Float[Tensor, "3 h w"]]) -> Float[Tensor, "i n e"]:
         """Return the tokens of images in [-1, 1]."""
-        levels = [((x.clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8) for x in images]
-        arrays = [rearrange(x, "c h w -> h w c").cpu().numpy() for x in levels]
+        arrays = [rearrange(float_to_levels(x), "c h w -> h w c").cpu().numpy() for x in images]
         pixels = self.processor(images=arrays, return_tensors="pt")["pixel_values"]
         pixels = pixels.to(device_of(self.model), dtype_of(self.model))
         return self.model(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]

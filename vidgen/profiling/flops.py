@@ -1,4 +1,4 @@
-"""Counting floating point operations: of any piece of code, on tensors that may be on `meta`."""
+"""FLOPs, the floating point operations of any piece of code, counted on tensors that may be on `meta`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 
 def count_gflops(work: Callable[[], object]) -> float:
-    """Floating point operations of convolutions, products and attention, in 10^9; a multiply-add is two."""
+    """Return the floating point operations of convolutions, products and attention in `work`, in 10^9; a multiply-add
+    is two."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 

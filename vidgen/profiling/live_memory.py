@@ -1,4 +1,4 @@
-"""How much memory tensors take: the peak over a stretch of code, of real tensors or of shapes alone on `meta`."""
+"""The live memory of tensors: its peak over a stretch of code, of real tensors or of shapes alone on `meta`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of tensors that operations in this context make, from then until they are freed.
+    """A context that counts the bytes of tensors that operations inside it make, from then until they are freed.
 
     `live` is what is held now, `peak` the most so far; tensors that were there before do not count. With `scratch`,
     the peak also holds what a convolution's kernel may need for itself, see `scratch_bytes`. On `meta` tensors
@@ -23,7 +23,7 @@ class LiveBytes(TorchDispatchMode):
         super().__init__()
         self.live = self.peak = 0
         self.scratch = scratch
-        self._known: set[int] = set()
+        self._storages: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
@@ -34,9 +34,9 @@ class LiveBytes(TorchDispatchMode):
             if out is not NotImplemented:
                 return out
         out = func(*args, **kwargs)
-        given = {_storage_id(v) for v in tree_leaves((args, kwargs)) if isinstance(v, Tensor)}
+        inputs = {_storage_id(v) for v in tree_leaves((args, kwargs)) if isinstance(v, Tensor)}
         for value in tree_leaves(out):
-            if isinstance(value, Tensor) and _storage_id(value) not in given:
+            if isinstance(value, Tensor) and _storage_id(value) not in inputs:
                 self._track(value)
         if self.scratch and func is torch.ops.aten.convolution.default:
             self.peak = max(self.peak, self.live + scratch_bytes(args[0], args[1], out))
@@ -45,16 +45,16 @@ class LiveBytes(TorchDispatchMode):
     def _track(self, value: Tensor) -> None:
         storage = value.untyped_storage()
         key = storage._cdata
-        if key in self._known:
+        if key in self._storages:
             return
-        self._known.add(key)
+        self._storages.add(key)
         size = storage.nbytes()
         self.live += size
         self.peak = max(self.peak, self.live)
         weakref.finalize(storage, self._release, key, size)
 
     def _release(self, key: int, size: int) -> None:
-        self._known.discard(key)
+        self._storages.discard(key)
         self.live -= size
 
 
@@ -63,13 +63,13 @@ def _storage_id(value: Tensor) -> int:
 
 
 def scratch_bytes(x: Tensor, weight: Tensor, out: Tensor) -> int:
-    """What a convolution takes beside its tensors: its input and output once more in the kernel's own layout, or, in
-    float64, which has no such kernel, every patch of the input as a column."""
+    """Return the bytes that a convolution takes beside its tensors: its input and output once more in the kernel's own
+    layout, or, in float64, which has no such kernel, every patch of the input as a column."""
     if x.dtype == torch.float64:
         return out.numel() // max(1, out.shape[1]) * weight[0].numel() * x.element_size()
     return tensor_bytes(x) + tensor_bytes(out)
 
 
 def tensor_bytes(*tensors: Tensor) -> int:
-    """The bytes of the elements of tensors."""
+    """Return the bytes of the elements of tensors."""
     return sum(t.numel() * t.element_size() for t in tensors)

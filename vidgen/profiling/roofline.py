@@ -1,4 +1,4 @@
-"""The rates of matrix products and convolutions on this machine: the roofs that all other rates are held against."""
+"""The roofline of this machine: its peak rates of matrix products and convolutions, to compare other rates with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def synchronizer(device: str) -> Callable[[], None]:
-    """A function that waits until `device` has done all that it was given."""
+    """Return a function that waits until `device` has done all that it was given."""
     import torch
 
     if device.startswith("cuda"):
@@ -16,11 +16,12 @@ def synchronizer(device: str) -> Callable[[], None]:
 
 
 def rate_of(run: Callable[[], object], gflop: float, *, device: str, seconds: float) -> float:
-    """GFLOP/s of `run`, which does `gflop`, over and over for some time."""
+    """Return the GFLOP/s of `run`, which does `gflop`, over and over for some seconds."""
     settle = synchronizer(device)
     run()
     settle()
-    count, started = 0, time.perf_counter()
+    count = 0
+    started = time.perf_counter()
     while time.perf_counter() - started < seconds:
         run()
         settle()
@@ -29,7 +30,7 @@ def rate_of(run: Callable[[], object], gflop: float, *, device: str, seconds: fl
 
 
 def matmul_rate(dtype_name: str, *, device: str = "cpu", side: int = 512, seconds: float = 0.15) -> float:
-    """GFLOP/s of a square matrix product, measured for a moment."""
+    """Return the GFLOP/s of a square matrix product, measured for a moment."""
     import torch
 
     x = torch.randn(side, side, device=device).to(getattr(torch, dtype_name))
@@ -39,13 +40,14 @@ def matmul_rate(dtype_name: str, *, device: str = "cpu", side: int = 512, second
 def convolution_rate(
     dtype_name: str, *, device: str = "cpu", width: int = 128, side: int = 64, seconds: float = 0.15
 ) -> float:
-    """GFLOP/s of a 3x3x3 convolution of 9 frames, `width` channels in and out that lie last, measured for a moment."""
+    """Return the GFLOP/s of a 3x3x3 convolution of 9 frames, `width` channels in and out that lie last, measured for a
+    moment."""
     import torch
 
-    given = {"device": device, "dtype": getattr(torch, dtype_name)}
+    placement = {"device": device, "dtype": getattr(torch, dtype_name)}
     layout = torch.channels_last_3d
-    x = torch.randn(1, width, 9, side, side).to(**given).contiguous(memory_format=layout)
-    weight = torch.randn(width, width, 3, 3, 3).to(**given).contiguous(memory_format=layout)
+    x = torch.randn(1, width, 9, side, side).to(**placement).contiguous(memory_format=layout)
+    weight = torch.randn(width, width, 3, 3, 3).to(**placement).contiguous(memory_format=layout)
     gflop = 2e-9 * 7 * (side - 2) ** 2 * 27 * width**2
     with torch.inference_mode():
         return rate_of(lambda: torch.conv3d(x, weight), gflop, device=device, seconds=seconds)

@@ -17,7 +17,7 @@ from vidgen.data.datasets import VideoDataset
 from vidgen.data.frames import check_size, to_tensor
 from vidgen.data.manifests import ClipRecord
 from vidgen.data.validation import reason_of
-from vidgen.data.windows import slide_over
+from vidgen.data.windows import clip_windows
 from vidgen.errors import VideoError
 from vidgen.representations.bank import BankRow
 
@@ -85,7 +85,7 @@ def sliding_windows(
     def read() -> Iterator[ClipWindow]:
         for position, record in enumerate(todo):
             try:
-                for part in slide_over(
+                for part in clip_windows(
                     record, num_frames=window["num_frames"], stride=stride, size=size, fps=window["fps"]
                 ):
                     name = f"{record.id}@{part.first}"

@@ -66,9 +66,11 @@ def test_the_memory_of_wan_is_that_of_a_process_of_its_own(monkeypatch) -> None:
     monkeypatch.setattr(peak_memory, "measure_peak", measure)
     machine = Machine(about={}, matmul_gflops={"float32": 1.0}, conv_gflops={"float32": 1.0})
     settings = BenchSettings(dtype="float32", rounds=1)
-    rows = list(wan_autoencoder.measure_wan(replace(settings, quick=True), machine, with_peer=True))
+    rows = list(wan_autoencoder.measure_autoencoder(replace(settings, quick=True), machine, with_peer=True))
     assert [(row.peak_mb, row.more["peer_peak_mb"]) for row in rows] == [(100.0, 200.0)] * 4
-    alone = next(wan_autoencoder.measure_wan(replace(settings, quick=True, memory=False), machine, with_peer=False))
+    alone = next(
+        wan_autoencoder.measure_autoencoder(replace(settings, quick=True, memory=False), machine, with_peer=False)
+    )
     assert alone.peer_s is alone.max_abs_diff is alone.peak_mb is None
 
 

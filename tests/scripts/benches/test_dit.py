@@ -110,7 +110,7 @@ def read_wrapped(folder, *, dtype, device):
 
 def test_wan_from_one_file_gives_one_result(monkeypatch) -> None:
     monkeypatch.setitem(wan_denoiser.READERS, "vidgen", read_wrapped)
-    rows = list(wan_denoiser.measure_wan(QUICK, MACHINE, with_peer=True, compiled=False))
+    rows = list(wan_denoiser.measure_denoiser(QUICK, MACHINE, with_peer=True, compiled=False))
     one, step, short, _ = found = [row.to_json() for row in rows]
     assert [row["name"] for row in found[:3]] == [
         f"wan {what} 2x4x4 latents, {words} words" for what, words in (("pass", 512), ("step", 512), ("pass", 64))
@@ -133,7 +133,7 @@ def test_wan_alone_and_its_memory(monkeypatch) -> None:
 
     monkeypatch.setattr(peak_memory, "measure_peak", measure)
     settings = BenchSettings(dtype="float32", rounds=1, quick=True)
-    rows = list(wan_denoiser.measure_wan(settings, MACHINE, with_peer=False, compiled=False))
+    rows = list(wan_denoiser.measure_denoiser(settings, MACHINE, with_peer=False, compiled=False))
     assert [(row.peak_mb, row.peer_s, row.max_abs_diff) for row in rows] == [(100.0, None, None)] * 4
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from vidgen.data.writing import write_video
 from vidgen.representations.bank import BankRow, BankWriter, FeatureBank
 from vidgen.scripts.pages.clip_shelf import ClipShelf
-from vidgen.scripts.pages.probe_page import Tile
+from vidgen.scripts.pages.probe_page import PageClip
 from vidgen.scripts.pages.rendering import ENVIRONMENT
 
 VOID = {"meta", "img"}
@@ -141,7 +141,7 @@ def test_clips_that_are_gone_leave_the_rest(vidgen, bank, tmp_path) -> None:
     late = BankRow(id="0.mkv", times=(99.0,))
     clip = ENVIRONMENT.get_template("elements.html").module.clip
     assert ClipShelf(bank).draw(late) is None
-    assert 'class="absent"' in clip(Tile(source=None, title="a", note="b"))
+    assert 'class="absent"' in clip(PageClip(source=None, title="a", note="b"))
 
 
 def test_what_cannot_be_reported_is_one_line(vidgen, bank, tmp_path) -> None:

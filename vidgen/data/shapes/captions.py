@@ -81,7 +81,7 @@ IMAGE_TEMPLATES: tuple[tuple[float, str], ...] = (
 
 
 def describe_background(background: BackgroundLabels) -> str:
-    """Such as "plain dark background" or "dark textured background", without an article."""
+    """Return a description such as "plain dark background" or "dark textured background", without an article."""
     if background.kind == "plain":
         return f"plain {background.tone} background"
     kind = "textured" if background.kind == "texture" else background.kind
@@ -114,7 +114,7 @@ def _draw(rng: np.random.Generator, templates: tuple[tuple[float, str], ...]) ->
 
 
 def describe(labels: ClipLabels, wording: int | np.random.Generator = 0) -> str:
-    """A true caption, in lower case.
+    """Return a true caption, in lower case.
 
     wording: a number picks a wording (0 is the short one, "a red circle moves right"; any number is legal), a
         generator draws one, the short one in 30% of the clips of one object.

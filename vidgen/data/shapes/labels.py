@@ -52,7 +52,7 @@ ROUND_SHAPES = frozenset({"circle", "ring"})
 
 @dataclass(frozen=True, kw_only=True)
 class ShapeWorldConfig:
-    """What clips a `ShapeWorld` makes. Lengths inside a clip scale with `min(height, width)`.
+    """What clips a `ShapeWorld` makes. Lengths inside a clip scale with `unit`.
 
     `split` picks one of two streams of random numbers that never meet: "train" or "held_out".
     Raises ValueError for values that no clip can be made from.
@@ -67,10 +67,15 @@ class ShapeWorldConfig:
     seed: int = 0
     split: str = "train"
 
+    @property
+    def unit(self) -> int:
+        """The shorter side of the frame, in pixels, with which all lengths scale."""
+        return min(self.height, self.width)
+
     def __post_init__(self) -> None:
         # A list is what YAML gives; a tuple keeps the config hashable.
         object.__setattr__(self, "backgrounds", tuple(self.backgrounds))
-        if min(self.height, self.width) < 16:
+        if self.unit < 16:
             raise ValueError(f"height and width must be at least 16, got {self.height}x{self.width}")
         if self.num_frames < 1 or self.fps <= 0:
             raise ValueError(f"num_frames and fps must be positive, got {self.num_frames} and {self.fps}")
@@ -106,7 +111,7 @@ class Event:
 class ObjectLabels:
     """One object. It acts in frames `start` to `stop - 1` and rests before and after.
 
-    position: centre (x, y) in pixels, pixel centres at half-integers; y points down.
+    position: center (x, y) in pixels, pixel centers at half-integers; y points down.
     velocity: pixels per frame, towards the next frame (the last frame repeats the one before).
     radius: pixels. angle: radians, clockwise on the screen. wall: the side a bounce hits, else "".
     size: the word of SIZES; for "grow" and "shrink" the size it starts with.
@@ -125,13 +130,13 @@ class ObjectLabels:
     wall: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, numbers and strings, for JSON."""
+        """Return plain lists, numbers and strings, for JSON."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in values.items()}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ObjectLabels:
-        """The inverse of `to_dict`."""
+        """Return the inverse of `to_dict`."""
         arrays = ("position", "velocity", "radius", "angle")
         return cls(**{k: np.asarray(v, dtype=np.float64) if k in arrays else v for k, v in data.items()})
 
@@ -150,10 +155,11 @@ class ClipLabels:
 
     @property
     def num_frames(self) -> int:
+        """Frames of the clip."""
         return len(self.objects[0].radius)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, numbers and strings, for JSON."""
+        """Return plain lists, numbers and strings, for JSON."""
         return {
             "objects": [thing.to_dict() for thing in self.objects],
             "background": dict(vars(self.background)),
@@ -163,7 +169,7 @@ class ClipLabels:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ClipLabels:
-        """The inverse of `to_dict`."""
+        """Return the inverse of `to_dict`."""
         return cls(
             objects=tuple(ObjectLabels.from_dict(thing) for thing in data["objects"]),
             background=BackgroundLabels(**data["background"]),

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from vidgen.data.shapes.labels import ClipLabels, ObjectLabels
 from vidgen.data.shapes.outlines import RING_INNER, RING_OUTER, coverage, extents
 
-# Points that move with an object of radius 1, upright: four around its centre, and well inside of it.
+# Points that move with an object of radius 1, upright: four around its center, and well inside of it.
 POINTS = np.array([(1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0)])
 POINT_RADIUS = {"ring": (RING_OUTER + RING_INNER) / 2}  # half the radius for other shapes
 
@@ -18,7 +18,7 @@ POINT_RADIUS = {"ring": (RING_OUTER + RING_INNER) / 2}  # half the radius for ot
 def render_masks(
     labels: ClipLabels, height: int, width: int, frames: Sequence[int] | None = None
 ) -> Float[np.ndarray, "o t h w"]:
-    """Share of each pixel that shows each object, float32; what is painted later hides what is behind it.
+    """Return the share of each pixel that shows each object, float32; what is painted later hides what is behind it.
 
     height, width: of the clip that the labels' positions are pixels of. frames: only these, in their order.
     """
@@ -35,7 +35,7 @@ def render_masks(
 
 
 def find_boxes(labels: ClipLabels, frames: Sequence[int] | None = None) -> Float[np.ndarray, "o t 4"]:
-    """The box (left, top, right, bottom) in pixels around each whole object, hidden parts included."""
+    """Return the box (left, top, right, bottom) in pixels around each whole object, hidden parts included."""
     chosen = slice(None) if frames is None else np.asarray(frames, dtype=np.int64)
     boxes = []
     for thing in labels.objects:
@@ -45,7 +45,7 @@ def find_boxes(labels: ClipLabels, frames: Sequence[int] | None = None) -> Float
 
 
 def find_points(labels: ClipLabels, frames: Sequence[int] | None = None) -> Float[np.ndarray, "o p t 2"]:
-    """Where (x, y), in pixels, the `POINTS` of each object are: they move, turn and grow with it."""
+    """Return where (x, y), in pixels, the `POINTS` of each object are: they move, turn and grow with it."""
     chosen = slice(None) if frames is None else np.asarray(frames, dtype=np.int64)
     return np.stack([_points(thing)[:, chosen] for thing in labels.objects])
 

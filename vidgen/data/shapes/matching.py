@@ -45,7 +45,7 @@ def _grid() -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def templates(shape: str) -> tuple[Float[np.ndarray, "n cells"], Float[np.ndarray, " n"]]:
-    """Pictures of a shape of area 1, at angles that cover its symmetry and for each softness, and these angles."""
+    """Return pictures of a shape of area 1, at angles that cover its symmetry and each softness, and these angles."""
     step = SYMMETRY[shape] / max(round(SYMMETRY[shape] / ANGLE_STEP), 1)
     angles = np.arange(round(SYMMETRY[shape] / step)) * step if step else np.zeros(1)
     fine = (np.arange(512) + 0.5) / 512 * 4 - 2
@@ -59,23 +59,23 @@ def templates(shape: str) -> tuple[Float[np.ndarray, "n cells"], Float[np.ndarra
 
 
 def _normalize(
-    masks: Float[np.ndarray, "t h w"], area: Float[np.ndarray, " t"], centre: Float[np.ndarray, "t 2"]
+    masks: Float[np.ndarray, "t h w"], area: Float[np.ndarray, " t"], center: Float[np.ndarray, "t 2"]
 ) -> Float[np.ndarray, "t cells"]:
-    """Each mask moved to the middle of the grid and scaled to area 1."""
+    """Move each mask to the middle of the grid, and scale it to area 1."""
     x, y = _grid()
     scale = np.sqrt(area)[:, None, None]
-    columns = centre[:, 0, None, None] - 0.5 + x * scale  # t h w
-    lines = centre[:, 1, None, None] - 0.5 + y * scale
+    columns = center[:, 0, None, None] - 0.5 + x * scale  # t h w
+    lines = center[:, 1, None, None] - 0.5 + y * scale
     frame = np.broadcast_to(np.arange(len(masks))[:, None, None], columns.shape)
     sampled = ndimage.map_coordinates(masks, [frame, lines, columns], order=1)
     return rearrange(sampled, "t h w -> t (h w)").astype(np.float32)
 
 
 def fit_shape(
-    masks: Float[np.ndarray, "t h w"], area: Float[np.ndarray, " t"], centre: Float[np.ndarray, "t 2"]
+    masks: Float[np.ndarray, "t h w"], area: Float[np.ndarray, " t"], center: Float[np.ndarray, "t 2"]
 ) -> ShapeFit:
-    """The shape that agrees best with the masks, frame by frame free to turn. Areas must be positive."""
-    pictures = _normalize(masks, area, centre)
+    """Return the shape that agrees best with the masks, frame by frame free to turn. Areas must be positive."""
+    pictures = _normalize(masks, area, center)
     energy = reduce(pictures**2, "t cells -> t 1", "sum")
     dice = {}
     for shape in SHAPES:
@@ -89,5 +89,5 @@ def fit_shape(
     angle = templates(winner)[1][dice[winner].argmax(axis=1)]
     if SYMMETRY[winner]:
         angle = np.unwrap(angle, period=SYMMETRY[winner])
-    known = consistent and agreement[winner] >= MIN_AGREEMENT
-    return ShapeFit(shape=winner if known else None, agreement=agreement, angle=angle)
+    is_match = consistent and agreement[winner] >= MIN_AGREEMENT
+    return ShapeFit(shape=winner if is_match else None, agreement=agreement, angle=angle)

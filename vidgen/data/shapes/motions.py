@@ -43,13 +43,13 @@ class Track:
 
 
 def progress(num_frames: int, start: int, stop: int) -> Float[np.ndarray, " t"]:
-    """0 up to frame `start`, 1 from frame `stop - 1` on, linear between."""
+    """Return 0 up to frame `start`, 1 from frame `stop - 1` on, linear between."""
     steps = max(stop - 1 - start, 1)
     return np.clip((np.arange(num_frames) - start) / steps, 0.0, 1.0)
 
 
 def _path(rng: np.random.Generator, motion: str, u: np.ndarray, unit: int) -> tuple[np.ndarray, str, float]:
-    """Displacement (t, 2) in pixels from where the object starts; the wall and the time u of a bounce."""
+    """Return the displacement (t, 2) in pixels from where the object starts; the wall and the time u of a bounce."""
     still = np.zeros((len(u), 2))
     if motion in DIRECTIONS:
         return np.outer(u, DIRECTIONS[motion]) * unit * rng.uniform(*TRAVEL), "", -1.0
@@ -71,9 +71,9 @@ def find_room(
     high: Float[np.ndarray, "t 2"],
     config: ShapeWorldConfig,
 ) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, " 2"]]:
-    """Least and greatest first centre (x, y) for which an object that reaches `low` and `high` pixels from its centre
-    stays inside the frame all along `path`; there is none where the former exceeds the latter."""
-    margin = MARGIN * min(config.height, config.width)
+    """Return the least and greatest first center (x, y) for which an object that reaches `low` and `high` pixels from
+    its center stays inside the frame all along `path`; there is none where the former exceeds the latter."""
+    margin = MARGIN * config.unit
     frame = np.array([config.width, config.height], dtype=np.float64)
     return (low - path).max(axis=0) + margin, (frame - high - path).min(axis=0) - margin
 
@@ -88,8 +88,18 @@ def draw_track(
     stop: int,
     config: ShapeWorldConfig,
 ) -> Track:
-    """A random track of `motion` that acts from frame `start` to `stop - 1` and stays wholly inside the frame."""
-    unit = min(config.height, config.width)
+    """Draw a random track of `motion` that acts from frame `start` to `stop - 1` and stays wholly inside the frame.
+
+    Args:
+        rng: the source of randomness.
+        shape: the shape, one of SHAPES.
+        size: the word for its size, one of SIZES.
+        motion: one of MOTIONS.
+        start: the first frame of the motion.
+        stop: the frame after its last.
+        config: the size and length of the clip.
+    """
+    unit = config.unit
     u = progress(config.num_frames, start, stop)
     while True:
         jitter = rng.uniform(1 - SIZE_JITTER, 1 + SIZE_JITTER)

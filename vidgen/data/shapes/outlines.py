@@ -23,7 +23,7 @@ SYMMETRY: dict[str, float] = {
     "ring": 0.0,
 }
 
-# Distance from the centre to the farthest point, for radius 1.
+# Distance from the center to the farthest point, for radius 1.
 REACH: dict[str, float] = {
     "circle": 1.0,
     "square": SQUARE_HALF * 2**0.5,
@@ -35,16 +35,18 @@ REACH: dict[str, float] = {
 
 
 def _corners(shape: str) -> Float[np.ndarray, "n 2"] | None:
-    """Outermost points for radius 1 and angle 0, or None for a round shape."""
+    """Return outermost points for radius 1 and angle 0, or None for a round shape."""
     if shape == "square":
-        angles, reach = np.pi / 4 + np.arange(4) * np.pi / 2, REACH["square"]
+        angles = np.pi / 4 + np.arange(4) * np.pi / 2
+        reach = REACH["square"]
     elif shape == "cross":
         tilt = np.arctan2(CROSS_HALF, CROSS_LENGTH)
         angles = (np.arange(4)[:, None] * np.pi / 2 + np.array([-tilt, tilt])).ravel()
         reach = REACH["cross"]
     elif shape in ("triangle", "star"):
         count = 3 if shape == "triangle" else 5
-        angles, reach = -np.pi / 2 + np.arange(count) * 2 * np.pi / count, REACH[shape]
+        angles = -np.pi / 2 + np.arange(count) * 2 * np.pi / count
+        reach = REACH[shape]
     else:
         return None
     return reach * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
@@ -53,7 +55,7 @@ def _corners(shape: str) -> Float[np.ndarray, "n 2"] | None:
 def extents(
     shape: str, radius: Float[np.ndarray, " t"], angle: Float[np.ndarray, " t"]
 ) -> tuple[Float[np.ndarray, "t 2"], Float[np.ndarray, "t 2"]]:
-    """How far the shape reaches from its centre towards smaller and towards larger (x, y), in pixels, both >= 0."""
+    """Return how far the shape reaches from its center towards smaller and larger (x, y), in pixels, both >= 0."""
     corners = _corners(shape)
     if corners is None:
         both = np.repeat((REACH[shape] * radius)[:, None], 2, axis=1)
@@ -76,7 +78,8 @@ def _fold(x: np.ndarray, y: np.ndarray, count: int) -> tuple[np.ndarray, np.ndar
 
 
 def signed_distance(shape: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray | float) -> np.ndarray:
-    """Distance in pixels of points (x, y), relative to the centre of an upright shape, to its outline: < 0 inside.
+    """Return the distance in pixels of points (x, y), relative to the center of an upright shape, to its outline: < 0
+    inside.
 
     Exact near the edges; near a corner it is the distance to the nearest edge's line, which keeps corners sharp.
     Raises ValueError for an unknown shape.
@@ -107,7 +110,8 @@ def signed_distance(shape: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray
 def coverage(
     shape: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray | float, angle: np.ndarray | float
 ) -> np.ndarray:
-    """Share in [0, 1] of each unit pixel, centred at (x, y) from the shape's centre, that the turned shape covers."""
+    """Return the share in [0, 1] of each unit pixel, centered at (x, y) from the shape's center, that the turned shape
+    covers."""
     cos, sin = np.cos(angle), np.sin(angle)
     distance = signed_distance(shape, x * cos + y * sin, y * cos - x * sin, radius)
     return np.clip(0.5 - distance, 0.0, 1.0)

@@ -21,26 +21,28 @@ NAMES = ("something", "a thing", "a shape", "an object")
 
 
 def draw_moment(rng: np.random.Generator, thing: ObjectLabels, config: ShapeWorldConfig) -> Track:
-    """One frame of another clip of this object: of any motion but its own that leaves its size as its word says."""
+    """Draw one frame of another clip of this object: of another motion that leaves its size as its word says."""
     others = [m for m in MOTIONS if m not in (thing.motion, *RESIZING)]
     others = [m for m in others if m != "rotate" or thing.shape not in ROUND_SHAPES]
-    motion, moment = str(rng.choice(others)), int(rng.integers(config.num_frames))
-    said = {"shape": thing.shape, "size": thing.size, "motion": motion, "start": 0, "stop": config.num_frames}
-    track = draw_track(rng, **said, config=config)
-    one = slice(moment, moment + 1)
-    return Track(position=track.position[one], radius=track.radius[one], angle=track.angle[one])
+    motion = str(rng.choice(others))
+    moment = int(rng.integers(config.num_frames))
+    words = {"shape": thing.shape, "size": thing.size, "motion": motion, "start": 0, "stop": config.num_frames}
+    track = draw_track(rng, **words, config=config)
+    frame = slice(moment, moment + 1)
+    return Track(position=track.position[frame], radius=track.radius[frame], angle=track.angle[frame])
 
 
 def portray(labels: ClipLabels, rng: np.random.Generator, config: ShapeWorldConfig) -> ShapeClip:
-    """A picture, as a clip of one frame, of the objects of `labels`: the same colours, shapes and sizes, elsewhere in
-    the frame, over another background; turned, where they were caught turning.
+    """Render a picture, as a clip of one frame, of the objects of `labels`: the same colours, shapes and sizes,
+    elsewhere in the frame, over another background; turned, where that frame shows them turning.
 
     Of `config` the frame's size and the backgrounds count.
     """
     config = replace(config, num_frames=PORTRAIT_FRAMES)
     # One frame shows no motion.
     words = [{"shape": o.shape, "colour": o.colour, "size": o.size, "motion": "still"} for o in labels.objects]
-    background, gap = draw_background(rng, config), GAP * min(config.height, config.width)
+    background = draw_background(rng, config)
+    gap = GAP * config.unit
     for _ in range(100 * PLACEMENT_TRIES):
         tracks = [draw_moment(rng, thing, config) for thing in labels.objects]
         if are_apart(tracks, words, gap):
@@ -48,12 +50,13 @@ def portray(labels: ClipLabels, rng: np.random.Generator, config: ShapeWorldConf
     else:
         raise ValueError(f"{len(tracks)} objects do not fit beside each other in {config.height}x{config.width}")
     objects = tuple(label_track(w, track, (0, 1)) for w, track in zip(words, tracks, strict=True))
-    shown = ClipLabels(objects=objects, background=background)
-    return ShapeClip(video=render(shown, config), caption=describe(shown), labels=shown)
+    portrait = ClipLabels(objects=objects, background=background)
+    return ShapeClip(video=render(portrait, config), caption=describe(portrait), labels=portrait)
 
 
 def describe_unnamed(labels: ClipLabels, wording: int | np.random.Generator = 0) -> str:
-    """A true caption that says what happens, and of no object its colour, shape and size: "something moves right".
+    """Return a true caption that says what happens, and of no object its colour, shape and size: "something moves
+    right".
 
     wording: as for `describe`; a generator also draws the name, one of NAMES.
     """

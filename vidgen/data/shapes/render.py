@@ -8,18 +8,18 @@ from jaxtyping import Float, UInt8
 from vidgen.data.shapes.labels import COLOURS, TONES, BackgroundLabels, ClipLabels, ObjectLabels, ShapeWorldConfig
 from vidgen.data.shapes.outlines import REACH, coverage
 
-# Tint of a background: offsets of the channels from grey. Chroma stays far below that of the palette.
+# Tint of a background: offsets of the channels from gray. Chroma stays far below that of the palette.
 TINT = 7.0
 TEXTURE_CELLS = (5, 12)
 TEXTURE_STRENGTH = (13.0, 8.0)
 
 
 def _smooth_noise(rng: np.random.Generator, cells: int, height: int, width: int) -> Float[np.ndarray, "h w"]:
-    """Random values in [-1, 1] on a grid of `cells` x `cells`, smoothly interpolated."""
+    """Draw random values in [-1, 1] on a grid of `cells` x `cells`, smoothly interpolated."""
 
     def weights(length: int) -> np.ndarray:
-        place = np.linspace(0, cells - 1, length)
-        distance = np.clip(1 - np.abs(place[:, None] - np.arange(cells)), 0, 1)
+        position = np.linspace(0, cells - 1, length)
+        distance = np.clip(1 - np.abs(position[:, None] - np.arange(cells)), 0, 1)
         return distance * distance * (3 - 2 * distance)
 
     grid = rng.uniform(-1, 1, (cells, cells))
@@ -27,7 +27,7 @@ def _smooth_noise(rng: np.random.Generator, cells: int, height: int, width: int)
 
 
 def render_background(background: BackgroundLabels, height: int, width: int) -> Float[np.ndarray, "h w 3"]:
-    """Nearly grey picture in [0, 255], always the same for the same labels and size."""
+    """Return a nearly gray picture in [0, 255], always the same for the same labels and size."""
     rng = np.random.default_rng(background.seed)
     low, high = TONES[background.tone]
     tint = rng.uniform(-TINT, TINT, 3)
@@ -51,7 +51,9 @@ def render_background(background: BackgroundLabels, height: int, width: int) -> 
 def _paint(video: Float[np.ndarray, "t h w 3"], thing: ObjectLabels, rows: slice) -> None:
     """Blend one object into the frames of `rows`, in place, touching only the box around it."""
     frames, height, width, _ = video[rows].shape
-    position, radius, angle = thing.position[rows], thing.radius[rows], thing.angle[rows]
+    position = thing.position[rows]
+    radius = thing.radius[rows]
+    angle = thing.angle[rows]
     side = int(np.ceil(2 * REACH[thing.shape] * radius.max())) + 3
     box_w, box_h = min(side, width), min(side, height)
     # Boxes of one size let all frames be painted at once; near a border the box is pushed back inside.
@@ -71,7 +73,7 @@ def _paint(video: Float[np.ndarray, "t h w 3"], thing: ObjectLabels, rows: slice
 
 
 def render(labels: ClipLabels, config: ShapeWorldConfig) -> UInt8[np.ndarray, "t h w 3"]:
-    """The clip of `labels` at the size of `config`; positions in the labels are pixels of that size.
+    """Render the clip of `labels` at the size of `config`; positions in the labels are pixels of that size.
 
     The number of frames is that of the labels.
     """

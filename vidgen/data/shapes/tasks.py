@@ -1,4 +1,4 @@
-"""Labels for probes: what can be asked of a clip of the shape world, exact, each under a name of its own."""
+"""Exact labels of clips of the shape world for probes, each under a name of its own."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from vidgen.data.shapes.labels import DIRECTIONS, ClipLabels, ObjectLabels, Shap
 
 
 def label_tasks(labels: ClipLabels, config: ShapeWorldConfig) -> dict[str, Any]:
-    """Words, lists of words, and numbers; what cannot be said of a clip is not there.
+    """Return the labels of a clip by name: words, lists of words, and numbers; a label that a clip cannot have is
+    absent.
 
     Of every clip: count; colours, shapes and motions, a list each; background and tone.
     Of one object: see `label_object`.
     Of two that act one after the other: order, "left first" or "right first" by where they start.
     """
-    objects, background = labels.objects, labels.background
+    objects = labels.objects
+    background = labels.background
     tasks: dict[str, Any] = {"count": len(objects)}
     for name in ("colour", "shape", "motion"):
         tasks[f"{name}s"] = sorted({getattr(thing, name) for thing in objects})
@@ -30,20 +32,20 @@ def label_tasks(labels: ClipLabels, config: ShapeWorldConfig) -> dict[str, Any]:
 
 
 def label_object(thing: ObjectLabels, config: ShapeWorldConfig) -> dict[str, Any]:
-    """Shape, colour, size and motion; position [x, y] of the centre in the middle frame, as shares of width and height;
-    velocity [x, y] and speed, the means while it acts, in shorter sides of the frame a second; direction of what goes
-    straight; wall of what bounces."""
+    """Return the labels of an object: shape, colour, size and motion; position [x, y] of the center in the middle
+    frame, as shares of width and height; velocity [x, y] and speed, the means while it acts, in shorter sides of the
+    frame a second; direction of what goes straight; wall of what bounces."""
     acting = slice(thing.start, max(thing.stop - 1, thing.start + 1))
-    velocity = thing.velocity[acting] * config.fps / min(config.height, config.width)
+    velocity = thing.velocity[acting] * config.fps / config.unit
     position = thing.position[len(thing.position) // 2] / (config.width, config.height)
-    found: dict[str, Any] = {name: getattr(thing, name) for name in ("shape", "colour", "size", "motion")}
-    found |= {
+    values: dict[str, Any] = {name: getattr(thing, name) for name in ("shape", "colour", "size", "motion")}
+    values |= {
         "position": position.tolist(),
         "velocity": velocity.mean(0).tolist(),
         "speed": float(np.linalg.norm(velocity, axis=1).mean()),
     }
     if thing.motion in DIRECTIONS:
-        found["direction"] = thing.motion
+        values["direction"] = thing.motion
     if thing.wall:
-        found["wall"] = thing.wall
-    return found
+        values["wall"] = thing.wall
+    return values

@@ -1,9 +1,9 @@
-"""Finding saturated objects in a clip by hue, and following each from frame to frame."""
+"""Detection of saturated objects in a clip by hue, and tracking of each from frame to frame."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from einops import rearrange, reduce
@@ -11,6 +11,9 @@ from jaxtyping import Float
 from scipy import ndimage
 
 from vidgen.data.shapes.labels import COLOURS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Chroma, on the scale of 0..255 pixels, that no background reaches and that half-covered edges do.
 MIN_CHROMA = 36.0
@@ -26,29 +29,28 @@ MAX_MISSING = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Sighted:
+class TrackedObject:
     """One object followed through a clip.
 
     colour: nearest word of the palette. masks: share of each pixel that is object, only the largest connected part.
-    area in pixels, centre (x, y) in pixels, both per frame (interpolated where it was not seen). seen: per frame.
+    area in pixels, center (x, y) in pixels, both per frame (interpolated where it was not visible). visible: per frame.
     """
 
     colour: str
     masks: Float[np.ndarray, "t h w"]
     area: Float[np.ndarray, " t"]
-    centre: Float[np.ndarray, "t 2"]
-    seen: np.ndarray
+    center: Float[np.ndarray, "t 2"]
+    visible: np.ndarray
 
     @property
-    def lasting(self) -> bool:
-        """Whether it is there from beginning to end, up to a frame in ten."""
-        return bool(np.mean(~self.seen) <= MAX_MISSING)
+    def is_lasting(self) -> bool:
+        """Whether the object is visible from beginning to end, up to a frame in ten."""
+        return bool(np.mean(~self.visible) <= MAX_MISSING)
 
 
-def as_frames(video: Any) -> Float[np.ndarray, "t h w 3"]:
-    """Frames in 0..255 as float32, of uint8 (t, h, w, 3), or of floats in [-1, 1] shaped ([1,] 3, t, h, w) or
-    (t, h, w, 3); tensors of torch are welcome. Raises ValueError for anything else.
-    """
+def as_frames(video: np.ndarray | Tensor) -> Float[np.ndarray, "t h w 3"]:
+    """Return frames in 0..255 as float32, of uint8 (t, h, w, 3), or of floats in [-1, 1] shaped ([1,] 3, t, h, w) or
+    (t, h, w, 3); tensors of torch are welcome. Raises ValueError for anything else."""
     if hasattr(video, "detach"):
         video = video.detach().cpu()
         video = (video.float() if video.is_floating_point() else video).numpy()
@@ -58,14 +60,16 @@ def as_frames(video: Any) -> Float[np.ndarray, "t h w 3"]:
     if video.dtype == np.uint8 and video.ndim == 4 and video.shape[-1] == 3:
         return video.astype(np.float32)
     if np.issubdtype(video.dtype, np.floating) and video.ndim == 4 and 3 in (video.shape[0], video.shape[-1]):
+        from vidgen.data.frames import scale_to_levels
+
         if video.shape[-1] != 3:
             video = rearrange(video, "c t h w -> t h w c")
-        return np.clip((np.nan_to_num(video.astype(np.float32)) + 1) * 127.5, 0, 255)
+        return np.clip(scale_to_levels(np.nan_to_num(video.astype(np.float32))), 0, 255)
     raise ValueError(f"expected uint8 (t, h, w, 3) or float (3, t, h, w), got {video.dtype} {video.shape}")
 
 
 def chroma(rgb: np.ndarray) -> np.ndarray:
-    """The colour plane without lightness, as complex numbers: the angle is the hue, the length the chroma.
+    """Return the colour plane without lightness, as complex numbers: the angle is the hue, the length the chroma.
 
     It is linear in RGB, so a pixel of which an object covers the share s lies at the share s of the way from the
     background's chroma to the object's: after subtracting the background, edges keep the hue of the object.
@@ -78,17 +82,17 @@ PALETTE_HUES = {name: float(np.angle(chroma(np.array(rgb, dtype=np.float32)))) f
 
 
 def hue_distance(a: np.ndarray | float, b: np.ndarray | float) -> np.ndarray:
-    """Absolute angle between hues, in [0, pi]."""
+    """Return the absolute angle between hues, in [0, pi]."""
     return np.abs((a - b + np.pi) % (2 * np.pi) - np.pi)
 
 
 def nearest_colour(hue: float) -> str:
-    """The word of the palette with the nearest hue (radians)."""
+    """Return the word of the palette with the nearest hue (radians)."""
     return min(PALETTE_HUES, key=lambda name: float(hue_distance(hue, PALETTE_HUES[name])))
 
 
 def _hue_peaks(hue: np.ndarray, weight: np.ndarray, count: int) -> list[float]:
-    """Up to `count` hues around which the weight gathers, heaviest first."""
+    """Return up to `count` hues around which the weight gathers, heaviest first."""
     histogram, edges = np.histogram(hue, bins=HUE_BINS, range=(-np.pi, np.pi), weights=weight)
     step = 2 * np.pi / HUE_BINS
     smooth = ndimage.gaussian_filter1d(histogram, HUE_SMOOTHING / step, mode="wrap")
@@ -102,10 +106,10 @@ def _hue_peaks(hue: np.ndarray, weight: np.ndarray, count: int) -> list[float]:
 
 
 def _largest_parts(solid: np.ndarray) -> np.ndarray:
-    """In each frame, the largest connected part of a boolean (t, h, w), grown by two pixels to take in its edge."""
+    """Return in each frame the largest connected part of a boolean (t, h, w), grown by two pixels for its edge."""
     in_frame = np.zeros((3, 3, 3), dtype=bool)
     in_frame[1] = True
-    # Parts connect within a frame only: the middle slice of the neighbourhood.
+    # Parts connect within a frame only: the middle slice of the neighborhood.
     parts, count = ndimage.label(solid, structure=in_frame)
     if count == 0:
         return solid
@@ -118,36 +122,36 @@ def _largest_parts(solid: np.ndarray) -> np.ndarray:
     return ndimage.binary_dilation(chosen, structure=in_frame, iterations=2)
 
 
-def _follow(tinted: np.ndarray, mine: np.ndarray) -> Sighted | None:
-    """The object that the pixels `mine` of the clip's chroma above background `tinted` (t, h, w) belong to."""
+def _follow(tinted: np.ndarray, pixels: np.ndarray) -> TrackedObject | None:
+    """Return the object that the pixels `pixels` of the clip's chroma above background `tinted` (t, h, w) belong to."""
     frames, height, width = tinted.shape
-    strength = np.abs(tinted[mine])
+    strength = np.abs(tinted[pixels])
     if strength.size == 0:
         return None
-    core = mine & (np.abs(tinted) > 0.7 * np.quantile(strength, 0.8))
+    core = pixels & (np.abs(tinted) > 0.7 * np.quantile(strength, 0.8))
     full = tinted[core].mean()  # chroma of a pixel wholly covered
     share = np.real(tinted * np.conj(full)) / np.abs(full) ** 2
-    masks = np.clip(share, 0, 1) * _largest_parts(mine & (share > 0.4))
+    masks = np.clip(share, 0, 1) * _largest_parts(pixels & (share > 0.4))
     area = reduce(masks, "t h w -> t", "sum")
-    seen = area >= MIN_AREA * min(height, width) ** 2
-    if not seen.any():
+    visible = area >= MIN_AREA * min(height, width) ** 2
+    if not visible.any():
         return None
     x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
     mass = np.maximum(area, 1e-6)
-    centre = np.stack([masks.sum(1) @ x / mass, masks.sum(2) @ y / mass], axis=-1)
-    when = np.arange(frames)
-    fill = [np.interp(when, when[seen], values[seen]) for values in (area, centre[:, 0], centre[:, 1])]
-    return Sighted(
+    center = np.stack([masks.sum(1) @ x / mass, masks.sum(2) @ y / mass], axis=-1)
+    times = np.arange(frames)
+    filled = [np.interp(times, times[visible], values[visible]) for values in (area, center[:, 0], center[:, 1])]
+    return TrackedObject(
         colour=nearest_colour(float(np.angle(full))),
         masks=masks,
-        area=fill[0],
-        centre=np.stack(fill[1:], axis=-1),
-        seen=seen,
+        area=filled[0],
+        center=np.stack(filled[1:], axis=-1),
+        visible=visible,
     )
 
 
-def find_objects(frames: Float[np.ndarray, "t h w 3"], max_objects: int = 3) -> list[Sighted]:
-    """Objects seen in at least half of the frames, most prominent (largest mass over the clip) first.
+def find_objects(frames: Float[np.ndarray, "t h w 3"], max_objects: int = 3) -> list[TrackedObject]:
+    """Return the objects seen in at least half of the frames, most prominent (largest mass over the clip) first.
 
     Only the largest connected part of each hue counts, so objects must differ in colour to be told apart.
     """
@@ -164,6 +168,6 @@ def find_objects(frames: Float[np.ndarray, "t h w 3"], max_objects: int = 3) -> 
     nearest = np.where(distance.min(axis=1) < HUE_WINDOW, distance.argmin(axis=1), -1)
     owner = np.full(tinted.shape, -1)
     owner[coloured] = nearest
-    found = [_follow(tinted, owner == number) for number in range(len(peaks))]
-    lasting = [thing for thing in found if thing is not None and thing.seen.mean() >= 0.5]
-    return sorted(lasting, key=lambda thing: -thing.masks.sum())
+    tracks = [_follow(tinted, owner == number) for number in range(len(peaks))]
+    objects = [track for track in tracks if track is not None and track.visible.mean() >= 0.5]
+    return sorted(objects, key=lambda track: -track.masks.sum())

@@ -35,7 +35,7 @@ _START = {"grow": "starts growing", "shrink": "starts shrinking", "rotate": "sta
 
 
 def draw_words(rng: np.random.Generator, count: int, motions: tuple[str, ...]) -> list[dict[str, str]]:
-    """Shape, colour, motion and size of `count` objects of different colours."""
+    """Draw shape, colour, motion and size of `count` objects of different colours."""
     sizes = list(SIZES) if count == 1 else list(SIZES)[:2]  # two large ones leave no room to move
     colours = rng.permutation(list(COLOURS))[:count]
     words = []
@@ -49,7 +49,7 @@ def draw_words(rng: np.random.Generator, count: int, motions: tuple[str, ...]) -
 
 
 def are_apart(tracks: list[Track], words: list[dict[str, str]], gap: float) -> bool:
-    """Whether no two objects ever come closer than `gap` pixels."""
+    """Return whether no two objects ever come closer than `gap` pixels."""
     for i, first in enumerate(tracks):
         for j, second in enumerate(tracks[:i]):
             distance = np.linalg.norm(first.position - second.position, axis=-1)
@@ -74,7 +74,8 @@ def _events(objects: tuple[ObjectLabels, ...], tracks: list[Track]) -> tuple[Eve
 
 
 def clip_generator(config: ShapeWorldConfig, index: int, stream: int) -> np.random.Generator:
-    """Streams of different splits, indices or purposes share nothing, by construction of SeedSequence.
+    """Return the random generator of a clip: those of other splits, indices or purposes share nothing with it, by
+    construction of SeedSequence.
 
     Raises IndexError for a negative index.
     """
@@ -85,6 +86,7 @@ def clip_generator(config: ShapeWorldConfig, index: int, stream: int) -> np.rand
 
 
 def draw_background(rng: np.random.Generator, config: ShapeWorldConfig) -> BackgroundLabels:
+    """Draw the labels of a background."""
     return BackgroundLabels(
         kind=str(rng.choice(config.backgrounds)), tone=str(rng.choice(list(TONES))), seed=int(rng.integers(2**31))
     )
@@ -104,12 +106,12 @@ class ShapeWorld:
         return ShapeClip(video=render(labels, self.config), caption=caption, labels=labels)
 
     def sample_prompt(self, index: int) -> tuple[str, ClipLabels]:
-        """Caption and labels of clip `index`, without rendering it."""
+        """Return caption and labels of clip `index`, without rendering it."""
         labels = self.sample_labels(index)
         return describe(labels, self._generator(index, stream=1)), labels
 
     def sample_labels(self, index: int) -> ClipLabels:
-        """Labels of clip `index`, without rendering it."""
+        """Return labels of clip `index`, without rendering it."""
         rng = self._generator(index, stream=0)
         config = self.config
         count = 2 if config.max_objects == 2 and rng.random() < PAIR_SHARE else 1
@@ -132,7 +134,7 @@ class ShapeWorld:
         if ordered:
             motions = tuple(motion for motion in MOTIONS if motion != "still")
             spans = [(0, frames // 2 + 1), (frames // 2, frames)]
-        gap = GAP * min(self.config.height, self.config.width)
+        gap = GAP * self.config.unit
         while True:
             words = draw_words(rng, count, motions)
             for _ in range(PLACEMENT_TRIES):
@@ -146,7 +148,7 @@ class ShapeWorld:
 
 
 def label_track(words: dict[str, str], track: Track, span: tuple[int, int]) -> ObjectLabels:
-    """An object of these words (shape, colour, size, motion) that acts from frame span[0] to span[1] - 1."""
+    """Return an object of these words (shape, colour, size, motion) that acts from frame span[0] to span[1] - 1."""
     start, stop = span
     return ObjectLabels(
         **words,

@@ -12,6 +12,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from vidgen.data.frames import levels_to_float
 from vidgen.data.shapes import ShapeWorldConfig
 from vidgen.data.shapes.scenes import VIOLATIONS, draw_quartet
 from vidgen.diffusion.denoiser import make_denoiser
@@ -95,7 +96,7 @@ def read_quartet(name: str, index: int, config: ShapeWorldConfig | None, in_view
     """Return the possible two clips, then the impossible two, in [-1, 1]."""
     quartet = draw_quartet(name, index, config, in_view=in_view)
     clips = torch.from_numpy(np.stack([*quartet.possible, *quartet.impossible]))
-    return rearrange(clips.float(), "b t h w c -> b c t h w") / 127.5 - 1.0
+    return rearrange(levels_to_float(clips), "b t h w c -> b c t h w")
 
 
 @torch.no_grad()

@@ -13,30 +13,33 @@ from vidgen.data.shapes.scenes.scene import Scene, draw_looks, draw_radius, make
 
 ROUND = ("circle", "ring")  # these touch where their distance is the sum of their reaches, from whatever side
 # Of the shorter side: radius, the way of each until they meet, and how much room is left between those that do not.
-RADIUS, WAY, ROOM = 0.1, (0.13, 0.19), 0.1
+RADIUS = 0.1
+WAY = (0.13, 0.19)
+ROOM = 0.1
 WHEN = (0.3, 0.7)  # of the clip
 SIDES = (-1.0, 1.0)
 
 
-def draw(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, Scene]:
-    """Those that meet, and those that stop short: the same but for the frames around the moment of meeting.
+def draw_collision(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, Scene]:
+    """Draw two scenes: one in which the objects meet, and one in which they stop short; the same but for the frames
+    around the moment of meeting.
 
     Labels: meets, "meet" or "miss"; meets_at, in seconds, of those that do.
     """
-    unit, time = min(config.height, config.width), np.arange(config.num_frames)
+    time = np.arange(config.num_frames)
     looks = draw_looks(rng, 2, ROUND)
     contact = None
     while contact is None:
         radii = [draw_radius(rng, RADIUS, config) for _ in looks]
         when = round(float(rng.uniform(*WHEN)) * (len(time) - 1))
         gone = np.minimum(np.abs(time - when) / when, 1.0)  # back where they began, they rest
-        left = unit * rng.uniform(*WAY) * gone  # of the way of each, in pixels
+        left = config.unit * rng.uniform(*WAY) * gone  # of the way of each, in pixels
         angle = rng.uniform(0, 2 * np.pi)
         axis = np.array([np.cos(angle), np.sin(angle)])
         reaches = [REACH[look["shape"]] * radius for look, radius in zip(looks, radii, strict=True)]
         paths = [side * np.outer(left + reach, axis) for side, reach in zip(SIDES, reaches, strict=True)]
         contact = draw_contact(rng, [look["shape"] for look in looks], paths, radii, config)
-    short = np.maximum(ROOM * unit / 2 - left, 0.0)
+    short = np.maximum(ROOM * config.unit / 2 - left, 0.0)
     scenes = []
     for word, more in (("meet", 0 * left), ("miss", short)):
         ways = [contact + path + side * np.outer(more, axis) for side, path in zip(SIDES, paths, strict=True)]
@@ -46,7 +49,8 @@ def draw(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, Sce
         )
         first, second = (f"@ {look['colour']} {look['shape']}" for look in looks)
         does = "meet and turn back" if word == "meet" else "stop before they meet, and turn back"
-        tasks, events = {"meets": word}, ()
+        tasks = {"meets": word}
+        events = ()
         if word == "meet":
             tasks["meets_at"] = when / config.fps
             events = tuple(Event(frame=when, object=number, name="meets") for number in (0, 1))
@@ -63,7 +67,7 @@ def draw_contact(
     radii: list[float],
     config: ShapeWorldConfig,
 ) -> Float[np.ndarray, " 2"] | None:
-    """A place in the frame from which both paths stay inside it, uniform among them; None where there is none."""
+    """Draw a place in the frame from which both paths stay inside it, uniform among them; None where there is none."""
     upright = np.zeros(len(paths[0]))
     sizes = [extents(shape, upright + radius, upright) for shape, radius in zip(shapes, radii, strict=True)]
     rooms = [find_room(path, *size, config) for path, size in zip(paths, sizes, strict=True)]

@@ -13,16 +13,17 @@ STOP = (0.46, 0.54)  # of the way; everything is hidden there
 WAIT = (0.0, 0.35)  # of the clip, before it starts
 
 
-def draw(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, ...]:
-    """Behind or in front, through or only to the middle: the first frame of all four clips is the same.
+def draw_occlusion(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, ...]:
+    """Draw four scenes: behind or in front, through or only to the middle; the first frame of all is the same.
 
     Labels: depth, "behind" or "in front"; hidden_for, in seconds; hidden_at, when it is first hidden, in seconds, of
     what is; and of what stops at the screen hidden_now, "hidden" or "visible" in the last frame.
     """
-    passage, wait = draw_passage(rng, config), rng.uniform(*WAIT)
+    passage = draw_passage(rng, config)
+    wait = rng.uniform(*WAIT)
     time = np.maximum(np.linspace(0, 1, config.num_frames) - wait, 0) / (1 - wait)
     look, behind = draw_looks(rng, 2)
-    lane = LANE * min(config.height, config.width) * rng.uniform(-1, 1)
+    lane = LANE * config.unit * rng.uniform(-1, 1)
     stop = rng.uniform(*STOP)
     screen = passage.screen(behind["colour"], len(time), config)
     direction = name_direction(passage.along)

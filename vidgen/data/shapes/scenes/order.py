@@ -16,13 +16,13 @@ APART = 0.15  # of the shorter side: how much farther left one begins than the o
 ANY = BackgroundLabels(kind="plain", tone="grey", seed=0)  # the wording that is used does not name it
 
 
-def draw(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, Scene]:
-    """The same two objects and motions from the same places, one first and then the other first: the first frame of
-    both clips is the same, and so is the last.
+def draw_order(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, Scene]:
+    """Draw the same two objects and motions from the same places, one first and then the other first: the first frame
+    of both clips is the same, and so is the last.
 
     Labels: order (see `label_tasks`), and first, the colour of the one that acts first.
     """
-    frames, unit = config.num_frames, min(config.height, config.width)
+    frames = config.num_frames
     length = frames // 2 + 1
     spans = [(0, length), (frames - length, frames)]
     moving = tuple(motion for motion in MOTIONS if motion != "still")
@@ -37,22 +37,23 @@ def draw(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, Sce
             late = [delay(track, frames - length) for track in early]
             sides = [track.position[0, 0] for track in early]
             orders = ([early[0], late[1]], [late[0], early[1]])
-            if abs(sides[0] - sides[1]) >= APART * unit and all(are_apart(o, words, GAP * unit) for o in orders):
+            far_apart = abs(sides[0] - sides[1]) >= APART * config.unit
+            if far_apart and all(are_apart(tracks, words, GAP * config.unit) for tracks in orders):
                 return make_scene(words, early, late, spans, 0), make_scene(words, early, late, spans, 1)
 
 
 def delay(track: Track, frames: int) -> Track:
-    """The same, resting for `frames` frames first; as many of its last, in which it rests, are cut off."""
-    kept = np.maximum(np.arange(len(track.radius)) - frames, 0)
+    """Return the same track, resting for `frames` frames first; as many of its last, in which it rests, are cut off."""
+    frame = np.maximum(np.arange(len(track.radius)) - frames, 0)
     bounce = track.bounce_frame + frames if track.wall else -1
-    moved = {name: getattr(track, name)[kept] for name in ("position", "radius", "angle")}
-    return replace(track, bounce_frame=bounce, **moved)
+    delayed = {name: getattr(track, name)[frame] for name in ("position", "radius", "angle")}
+    return replace(track, bounce_frame=bounce, **delayed)
 
 
 def make_scene(
     words: list[dict[str, str]], early: list[Track], late: list[Track], spans: list[tuple[int, int]], first: int
 ) -> Scene:
-    """The scene in which object number `first` acts first."""
+    """Return the scene in which object number `first` acts first."""
     second = 1 - first
     objects = (label_track(words[first], early[first], spans[0]), label_track(words[second], late[second], spans[1]))
     events = tuple(Event(frame=thing.start, object=number, name="acts") for number, thing in enumerate(objects))

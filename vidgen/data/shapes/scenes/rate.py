@@ -14,8 +14,8 @@ SPEED = 0.35  # of the shorter side, a second: everything in these clips has it,
 RATES = (0.5, 1.0, 2.0)  # of the config's
 
 
-def draw(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, ...]:
-    """One object, seen at each of the rates from the same place; it turns back at the sides of the frame.
+def draw_rate(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, ...]:
+    """Draw one object, seen at each of the rates from the same place; it turns back at the sides of the frame.
 
     Labels: frame_rate, such as "4 fps".
     """
@@ -23,11 +23,12 @@ def draw(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, ...
     radius = draw_radius(rng, SIZES["small"], config)
     still = np.zeros((1, 2))
     low, high = find_room(still, *extents(look["shape"], np.array([radius]), np.zeros(1)), config)
-    start, way = rng.uniform(low, high), np.array(DIRECTIONS[str(rng.choice(list(DIRECTIONS)))])
+    start = rng.uniform(low, high)
+    way = np.array(DIRECTIONS[str(rng.choice(list(DIRECTIONS)))])
     scenes = []
     for share in RATES:
         rate = share * config.fps
-        far = SPEED * min(config.height, config.width) * np.arange(config.num_frames) / rate
+        far = SPEED * config.unit * np.arange(config.num_frames) / rate
         position = turn_back(start + np.outer(far, way), low, high)
         rate_word = f"{rate:g} fps"
         caption = finish(f"@ {look['colour']} {look['shape']} moves and turns back at the sides, at {rate_word}")
@@ -37,6 +38,6 @@ def draw(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, ...
 
 
 def turn_back(x: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Positions on a line, folded into the box from `low` to `high`."""
+    """Return positions on a line, folded into the box from `low` to `high`."""
     size = high - low
     return low + size - np.abs((x - low) % (2 * size) - size)

@@ -13,8 +13,8 @@ ARROWS = ("slowing", "growing")
 DECAY = 3.0  # the last speed is exp(-DECAY) of the first
 
 
-def draw(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, Scene]:
-    """A clip, and the same frames in the opposite order.
+def draw_reversal(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, Scene]:
+    """Draw a clip, and the same frames in the opposite order.
 
     What slows down shows the way of time by its motion only: of both clips the first frame is equally likely, and so is
     the way it moves. What grows shows it by single frames too.
@@ -24,7 +24,7 @@ def draw(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, Sce
     """
     arrow = str(rng.choice(ARROWS))
     (look,) = draw_looks(rng, 1)
-    unit, time = min(config.height, config.width), np.linspace(0, 1, config.num_frames)
+    time = np.linspace(0, 1, config.num_frames)
     while True:
         radius = np.full(len(time), draw_radius(rng, SIZES["small"], config))
         way = DIRECTIONS[str(rng.choice(list(DIRECTIONS)))]
@@ -33,18 +33,20 @@ def draw(rng: np.random.Generator, config: ShapeWorldConfig) -> tuple[Scene, Sce
             radius = radius * (1 + (rng.uniform(*GROWTH) - 1) * time)
         else:
             eased = (1 - np.exp(-DECAY * time)) / (1 - np.exp(-DECAY))
-            path = np.outer(eased, way) * unit * rng.uniform(*TRAVEL)
+            path = np.outer(eased, way) * config.unit * rng.uniform(*TRAVEL)
         if (start := draw_start(rng, look["shape"], path, radius, config)) is not None:
             break
     scenes = []
     for name, step in (("forward", 1), ("reversed", -1)):
         position = (start + path)[::step]
-        said = {"reversed": name, "arrow": arrow, f"reversed_{arrow}": name}
+        tasks = {"reversed": name, "arrow": arrow, f"reversed_{arrow}": name}
         if arrow == "growing":
             motion, does = ("grow", "grows") if step == 1 else ("shrink", "shrinks")
         else:
             motion = name_direction(position[-1] - position[0])
             does = f"moves {motion.replace('-', ' and ')} and {'slows down' if step == 1 else 'speeds up'}"
         thing = make_object(look, motion, position, radius[::step], config)
-        scenes.append(Scene(objects=(thing,), caption=finish(f"@ {look['colour']} {look['shape']} {does}"), tasks=said))
+        scenes.append(
+            Scene(objects=(thing,), caption=finish(f"@ {look['colour']} {look['shape']} {does}"), tasks=tasks)
+        )
     return tuple(scenes)

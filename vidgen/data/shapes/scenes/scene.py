@@ -38,14 +38,14 @@ class SceneKind:
 
 
 def draw_looks(rng: np.random.Generator, count: int, shapes: tuple[str, ...] = SHAPES) -> list[dict[str, str]]:
-    """Shape and colour of `count` objects of different colours."""
+    """Draw shape and colour of `count` objects of different colours."""
     colours = rng.permutation(list(COLOURS))[:count]
     return [{"shape": str(rng.choice(shapes)), "colour": str(colour)} for colour in colours]
 
 
 def draw_radius(rng: np.random.Generator, share: float, config: ShapeWorldConfig) -> float:
-    """About `share` of the shorter side, in pixels."""
-    return share * min(config.height, config.width) * rng.uniform(1 - SIZE_JITTER, 1 + SIZE_JITTER)
+    """Draw a radius of about `share` of the shorter side, in pixels."""
+    return share * config.unit * rng.uniform(1 - SIZE_JITTER, 1 + SIZE_JITTER)
 
 
 def draw_start(
@@ -55,7 +55,7 @@ def draw_start(
     radius: Float[np.ndarray, " t"],
     config: ShapeWorldConfig,
 ) -> Float[np.ndarray, " 2"] | None:
-    """A first centre from which `path` stays inside the frame, uniform among them; None where there is none."""
+    """Draw a first center from which `path` stays inside the frame, uniform among them; None where there is none."""
     low, high = find_room(path, *extents(shape, radius, np.zeros(len(radius))), config)
     return rng.uniform(low, high) if np.all(low <= high) else None
 
@@ -67,10 +67,10 @@ def make_object(
     radius: float | Float[np.ndarray, " t"],
     config: ShapeWorldConfig,
 ) -> ObjectLabels:
-    """An upright object that acts from the first frame in which it changes to the last, or if it never does in all. Its
-    word for size is the nearest; positions and radii are exact."""
+    """Return an upright object that acts from the first frame in which it changes to the last, or if it never does in
+    all. Its word for size is the nearest; positions and radii are exact."""
     radii = np.broadcast_to(np.asarray(radius, np.float64), len(position)).copy()
-    share = radii[0] / min(config.height, config.width)
+    share = radii[0] / config.unit
     words = {**look, "motion": motion, "size": min(SIZES, key=lambda word: abs(SIZES[word] - share))}
     changes = np.flatnonzero(np.diff(position, axis=0).any(axis=1) | (np.diff(radii) != 0))
     span = (int(changes[0]), int(changes[-1]) + 2) if len(changes) else (0, len(radii))
@@ -78,5 +78,5 @@ def make_object(
 
 
 def name_direction(way: Float[np.ndarray, " 2"]) -> str:
-    """The word of DIRECTIONS that points most as (x, y) does."""
+    """Return the word of DIRECTIONS that points most as (x, y) does."""
     return max(DIRECTIONS, key=lambda name: float(np.dot(way, DIRECTIONS[name])))

@@ -7,16 +7,20 @@ from typing import Any
 
 from vidgen.data.shapes.labels import ClipLabels, ShapeClip, ShapeWorldConfig
 from vidgen.data.shapes.render import render
-from vidgen.data.shapes.scenes import collision, occlusion, order, rate, reversal
+from vidgen.data.shapes.scenes.collision import draw_collision
+from vidgen.data.shapes.scenes.occlusion import draw_occlusion
+from vidgen.data.shapes.scenes.order import draw_order
+from vidgen.data.shapes.scenes.rate import draw_rate
+from vidgen.data.shapes.scenes.reversal import draw_reversal
 from vidgen.data.shapes.scenes.scene import SceneKind
 from vidgen.data.shapes.world import MIN_ORDERED_FRAMES, clip_generator, draw_background
 
 SCENES: dict[str, SceneKind] = {
-    "reversal": SceneKind(draw=reversal.draw, variants=2, stream=2, least_frames=5),
-    "order": SceneKind(draw=order.draw, variants=2, stream=3, least_frames=MIN_ORDERED_FRAMES),
-    "occlusion": SceneKind(draw=occlusion.draw, variants=4, stream=4, least_frames=9),
-    "collision": SceneKind(draw=collision.draw, variants=2, stream=5, least_frames=9),
-    "rate": SceneKind(draw=rate.draw, variants=3, stream=6, least_frames=5),
+    "reversal": SceneKind(draw=draw_reversal, variants=2, stream=2, least_frames=5),
+    "order": SceneKind(draw=draw_order, variants=2, stream=3, least_frames=MIN_ORDERED_FRAMES),
+    "occlusion": SceneKind(draw=draw_occlusion, variants=4, stream=4, least_frames=9),
+    "collision": SceneKind(draw=draw_collision, variants=2, stream=5, least_frames=9),
+    "rate": SceneKind(draw=draw_rate, variants=3, stream=6, least_frames=5),
 }
 
 
@@ -39,7 +43,8 @@ class SceneWorld:
     def __init__(self, kind: str, config: ShapeWorldConfig | None = None):
         if kind not in SCENES:
             raise ValueError(f"scene {kind!r} is unknown; choose one of {', '.join(SCENES)}")
-        self.config, self.kind = config or ShapeWorldConfig(), SCENES[kind]
+        self.config = config or ShapeWorldConfig()
+        self.kind = SCENES[kind]
         if self.config.num_frames < self.kind.least_frames:
             raise ValueError(f"scene {kind!r} needs {self.kind.least_frames} frames, got {self.config.num_frames}")
 

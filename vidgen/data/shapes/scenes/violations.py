@@ -50,18 +50,21 @@ class Stage:
 
     @property
     def time(self) -> np.ndarray:
+        """Times of the frames, from 0 to 1."""
         return np.linspace(0, 1, self.config.num_frames)
 
     @property
     def cut(self) -> int:
+        """The frame at which the clips of a pair break off."""
         return self.config.num_frames // 2
 
     def passing(self, look: dict[str, str], lane: float = 0.0) -> ObjectLabels:
-        """An object that goes all the way, `lane` pixels from its middle."""
+        """Return an object that goes all the way, `lane` pixels from its middle."""
         path = self.passage.path(self.time, lane)
         return make_object(look, name_direction(self.passage.along), path, self.passage.radius, self.config)
 
     def show(self, objects: Sequence[ObjectLabels]) -> Clip:
+        """Render a clip of these objects, or of the background alone."""
         if objects:
             return render(ClipLabels(objects=tuple(objects), background=self.background), self.config)
         still = render_background(self.background, self.config.height, self.config.width)
@@ -69,31 +72,32 @@ class Stage:
 
 
 def vanish(stage: Stage) -> Quartet:
-    """An object is there, or never was; it goes, or comes out of nothing."""
+    """Make an object vanish, or come out of nothing."""
     return cross(stage, (stage.passing(stage.looks[0]),), ())
 
 
 def teleport(stage: Stage) -> Quartet:
-    """An object goes on beside its lane, farther away than it gets in a frame."""
-    lane = LANE * min(stage.config.height, stage.config.width)
-    there, here = (stage.passing(stage.looks[0], side * lane) for side in (-1, 1))
-    return cross(stage, (there,), (here,))
+    """Make an object go on beside its lane, farther away than it gets in a frame."""
+    lane = LANE * stage.config.unit
+    before, after = (stage.passing(stage.looks[0], side * lane) for side in (-1, 1))
+    return cross(stage, (before,), (after,))
 
 
 def recolour(stage: Stage) -> Quartet:
-    """An object goes on in another colour."""
+    """Make an object go on in another colour."""
     return cross(stage, *((stage.passing(stage.looks[0] | {"colour": look["colour"]}),) for look in stage.looks[:2]))
 
 
 def reshape(stage: Stage) -> Quartet:
-    """An object goes on in another shape."""
+    """Make an object go on in another shape."""
     return cross(stage, *((stage.passing(stage.looks[0] | {"shape": look["shape"]}),) for look in stage.looks[:2]))
 
 
 def pass_through(stage: Stage) -> Quartet:
-    """An object goes on through a block in its way, or turns back, and then rests, where there is none."""
-    passage, goes = stage.passage, stage.passing(stage.looks[0])
-    half = BLOCK * min(stage.config.height, stage.config.width)
+    """Make an object go on through a block in its way, or turn back where there is none."""
+    passage = stage.passage
+    goes = stage.passing(stage.looks[0])
+    half = BLOCK * stage.config.unit
     block = passage.screen(stage.looks[2]["colour"], len(stage.time), stage.config, half)
     low, high = extents(goes.shape, goes.radius[:1], goes.angle[:1])
     ahead = float(np.where(passage.along > 0, high, low)[0] @ np.abs(passage.along))
@@ -108,7 +112,7 @@ def pass_through(stage: Stage) -> Quartet:
 
 
 def nothing(stage: Stage) -> Quartet:
-    """Four times the same clip: the control."""
+    """Return the same clip four times: the control."""
     thing = (stage.passing(stage.looks[0]),)
     return cross(stage, thing, thing)
 
@@ -124,14 +128,15 @@ VIOLATIONS: dict[str, Callable[[Stage], Quartet]] = {
 
 
 def cross(stage: Stage, one: Objects, other: Objects) -> Quartet:
-    """The clips of `one` and of `other`, behind the screen if there is one, and the two that change between them."""
+    """Return the clips of `one` and of `other`, behind the screen if there is one, and the two that change between
+    them."""
     a, b = (stage.show((*things, *stage.screen)) for things in (one, other))
     ab, ba = (np.concatenate([x[: stage.cut], y[stage.cut :]]) for x, y in ((a, b), (b, a)))
     return Quartet(possible=(a, b), impossible=(ab, ba), cut=stage.cut)
 
 
 def draw_quartet(name: str, index: int, config: ShapeWorldConfig | None = None, *, in_view: bool = False) -> Quartet:
-    """Quartet number `index` of a violation of `VIOLATIONS`, a pure function of its arguments.
+    """Draw quartet number `index` of a violation of `VIOLATIONS`, a pure function of its arguments.
 
     in_view: without the screen, in the open; otherwise what changes is hidden when it does. Raises ValueError for an
     unknown name or too few frames, IndexError for a negative index.
@@ -142,7 +147,8 @@ def draw_quartet(name: str, index: int, config: ShapeWorldConfig | None = None, 
     if config.num_frames < LEAST_FRAMES:
         raise ValueError(f"a violation needs {LEAST_FRAMES} frames, got {config.num_frames}")
     rng = clip_generator(config, index, STREAM)
-    background, passage = draw_background(rng, config), draw_passage(rng, config)
+    background = draw_background(rng, config)
+    passage = draw_passage(rng, config)
     looks = draw_looks(rng, 3)
     shapes = rng.permutation(SHAPES)
     looks = [{**look, "shape": str(shape)} for look, shape in zip(looks, shapes, strict=False)]
