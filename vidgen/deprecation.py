@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -15,15 +16,14 @@ def warn_renamed(old: str, new: str, stacklevel: int = 3) -> None:
     warnings.warn(f"{old} is now called {new}", FutureWarning, stacklevel=stacklevel)
 
 
-def renamed_getattr(module: str, renamed: Mapping[str, tuple[str, Any]]) -> Callable[[str], Any]:
-    """Return a module's `__getattr__`, which looks up old names in `renamed`: the new name, and what it stands for."""
+def renamed_getattr(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return the `__getattr__` of a module in which things were renamed, from old name to new one."""
 
     def lookup(name: str) -> Any:
-        if name not in renamed:
+        if name not in names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        new, value = renamed[name]
-        warn_renamed(f"{module}.{name}", new)
-        return value
+        warn_renamed(f"{module}.{name}", names[name])
+        return getattr(sys.modules[module], names[name])
 
     return lookup
 

@@ -173,4 +173,4 @@ def sample_conditioned(
     return torch.where(known, z, out)
 
 
-__getattr__ = renamed_getattr(__name__, {"Conditions": ("FrameConditioning", FrameConditioning)})
+__getattr__ = renamed_getattr(__name__, {"Conditions": "FrameConditioning"})

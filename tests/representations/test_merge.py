@@ -97,7 +97,7 @@ def test_a_joined_bank_is_probed_like_any(tmp_path):
     assert {layer for layer, row in rows.items() if row["baseline"]} == baselines
     alone = {row["tap"]: row for row in probe_rows(banks["theirs"], "centroid")}
     for layer in ("tokenizer.latents", "dit.blocks.1"):
-        assert rows[f"theirs/{layer}"] == alone[layer] | {"tap": f"theirs/{layer}", "layer": f"theirs/{layer}"}
+        assert rows[f"theirs/{layer}"] == alone[layer] | dict.fromkeys(("layer", "tap"), f"theirs/{layer}")
     assert "temporal_gain" in rows["theirs/dit.blocks.1"]
     assert chosen_keys(both, ["theirs/dit.blocks.1"]) == [
         *("ours/tokenizer.latents", "raw_pixels", "theirs/tokenizer.latents"),

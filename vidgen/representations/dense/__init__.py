@@ -8,9 +8,9 @@ __all__ = ["CLASS_SETS", "DEFAULT_TASKS", "TASKS", "DenseTask", "PropagationSett
 __all__ += ["propagate_labels"]
 
 RENAMED = {
-    "Affinity": ("PropagationSettings", PropagationSettings),
-    "propagate": ("propagate_labels", propagate_labels),
-    "SEGMENTED": ("CLASS_SETS", CLASS_SETS),
-    "USUAL": ("DEFAULT_TASKS", DEFAULT_TASKS),
+    "Affinity": "PropagationSettings",
+    "propagate": "propagate_labels",
+    "SEGMENTED": "CLASS_SETS",
+    "USUAL": "DEFAULT_TASKS",
 }
 __getattr__ = renamed_getattr(__name__, RENAMED)

@@ -3,4 +3,4 @@ from vidgen.representations.search.clips import list_neighbors, path_of, show_cl
 from vidgen.representations.search.index import StoredIndex, grow_index
 
 __all__ = ["StoredIndex", "grow_index", "list_neighbors", "path_of", "show_clip"]
-__getattr__ = renamed_getattr(__name__, {"list_neighbours": ("list_neighbors", list_neighbors)})
+__getattr__ = renamed_getattr(__name__, {"list_neighbours": "list_neighbors"})

@@ -167,4 +167,4 @@ def row_of(
     )  # fmt: skip
 
 
-__getattr__ = renamed_getattr(__name__, {"find_originals": ("retrieve_originals", retrieve_originals)})
+__getattr__ = renamed_getattr(__name__, {"find_originals": "retrieve_originals"})

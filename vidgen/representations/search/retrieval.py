@@ -172,4 +172,4 @@ def nearest_clips(bank: FeatureBank, key: str, query: str, count: int = 10) -> l
     ]
 
 
-__getattr__ = renamed_getattr(__name__, {"find_neighbours": ("nearest_clips", nearest_clips)})
+__getattr__ = renamed_getattr(__name__, {"find_neighbours": "nearest_clips"})

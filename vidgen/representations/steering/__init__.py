@@ -4,4 +4,4 @@ from vidgen.representations.steering.steer import Steered, steer
 from vidgen.representations.steering.tcav import ConceptTest, concept_rows
 
 __all__ = ["ConceptTest", "Direction", "Steered", "concept_rows", "direction_between", "fit_direction", "steer"]
-__getattr__ = renamed_getattr(__name__, {"find_direction": ("fit_direction", fit_direction)})
+__getattr__ = renamed_getattr(__name__, {"find_direction": "fit_direction"})
