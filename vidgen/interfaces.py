@@ -23,7 +23,8 @@ class Encoder(Protocol):
     model of transformers or timm.
 
     `feature_info` lists the layers in the order that they run. `iter_features(video)` yields (name, features) of each,
-    lazily: stop iterating, and the rest is not run. `forward_intermediates` is timm's method of that name.
+    lazily: stop iterating, and the rest is not run. Features are (b, c, t, h, w), a denoiser's (b, t, h, w, c), see
+    `channels_last`. `forward_intermediates` is timm's method of that name.
     """
 
     @property

@@ -18,6 +18,7 @@ from vidgen.representations.extract import extract_source
 from vidgen.representations.extractor import FeatureExtractor
 from vidgen.representations.model_layers import default_layers, list_layers, list_taps
 from vidgen.representations.probes import probe_rows
+from vidgen.representations.probes.backbone import Backbone
 from vidgen.representations.search.retrieval import retrieve_rows
 
 
@@ -77,6 +78,17 @@ def test_feature_times_are_those_of_the_last_frame_in_a_tubelet(encoder):
     torch.testing.assert_close(out.times["encoder.layers.1"], seconds[:, [1, 3]])
     frames = FeatureExtractor(encoder, ["encoder.layers.1"], pool="frame")(video, times=seconds)
     torch.testing.assert_close(frames.times["encoder.layers.1"], seconds[:, [1, 1, 3, 3]])
+
+
+def test_an_encoder_can_be_trained_up_to_a_layer(encoder):
+    backbone = Backbone(encoder, "encoder.layers.0", pool="mean", seed=0, prompt="")
+    video = torch.rand(2, 3, 4, 36, 36, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    features = backbone(video, ["a", "b"])
+    truth = FeatureExtractor(encoder, ["encoder.layers.0"])(video).features["encoder.layers.0"]
+    torch.testing.assert_close(features.detach(), truth, rtol=1e-4, atol=1e-5)
+    features.square().sum().backward()
+    moved = {name.split(".")[1] for name, weight in backbone.trained.named_parameters() if weight.grad is not None}
+    assert "0" in moved and "1" not in moved and all(weight.grad is None for weight in encoder.parameters())
 
 
 def test_what_an_encoder_has_and_has_not(encoder):

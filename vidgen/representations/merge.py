@@ -111,10 +111,11 @@ def check_clips(first_name: str, first: FeatureBank, name: str, bank: FeatureBan
             raise VidgenError(f"clip {missing[0]!r} of {one} is not in {other} ({len(missing)} such); join equal clips")
     for clip, row in rows.items():
         for field in fields:
-            values = [getattr(each, field) for each in (row, others[clip])]
-            if values[0] != values[1]:
+            value = getattr(row, field)
+            other = getattr(others[clip], field)
+            if value != other:
                 raise VidgenError(
-                    f"clip {clip!r} has {field} {shorten(values[0])} in {first_name}, and {shorten(values[1])} in {name}; "
+                    f"clip {clip!r} has {field} {shorten(value)} in {first_name}, and {shorten(other)} in {name}; "
                     "they must agree"
                 )
 

@@ -34,7 +34,7 @@ class ExternalEncoder(FeatureMixin, nn.Module):
     distillation and register tokens are left out. Reductions are in frames, and in pixels as the processor sizes them.
 
     `num_frames`, `height`, `width`: the clips it was trained at, before the processor crops them; `num_frames` None is
-    an image model, run frame by frame. `fixed_frames`: whether it takes no other number of frames. `fps` None: any rate.
+    an image model, run frame by frame. `fixed_frames`: whether it takes no other number. `fps` None: any rate.
     """
 
     fps: ClassVar[float | None] = None

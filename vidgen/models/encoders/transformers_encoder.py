@@ -97,7 +97,8 @@ class TransformersEncoder(ExternalEncoder):
         network = make_network(config) if network is None else network
         parts = dict(network.named_modules())
         for name, place in self.architecture.modules.items():
-            self.add_module(name, parts.get(place) if place else None)  # a VideoMAE that is fine-tuned has no last norm
+            # a VideoMAE that is fine-tuned has no last norm
+            self.add_module(name, parts.get(place) if place else None)
         settings = network.config
         self.num_chs = settings.hidden_size
         self.reduction = cell_of(settings)
@@ -153,9 +154,8 @@ class TransformersEncoder(ExternalEncoder):
         by_frame = self.num_frames is None or self.architecture.stacked
         count = h * w * (1 if by_frame else t)
         if tokens.shape[1] < count:  # such as a TimeSformer that attends to space alone
-            raise VidgenError(
-                f"{self.config.model_type} has {tokens.shape[1]} tokens, not the {count} of its grid; such settings are not read"
-            )
+            kind = self.config.model_type
+            raise VidgenError(f"{kind} has {tokens.shape[1]} tokens, not the {count} of its grid; it cannot be read")
         patches = tokens[:, tokens.shape[1] - count :]
         if by_frame:
             return rearrange(patches, "(b t) (h w) c -> b c t h w", t=t, h=h)

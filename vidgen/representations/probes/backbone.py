@@ -50,7 +50,7 @@ class Backbone:
             if self.of_denoiser:
                 ((_, x),) = self.extractor.iter_denoiser_features(inputs, ids)
             else:
-                name = self.layer.removeprefix("tokenizer.")
+                name = self.layer.removeprefix(self.extractor.part)
                 walk = self.trained.iter_features(inputs.to(device_of(self.trained)))
                 ((_, x),) = up_to_last(walk, [name])
                 x = rearrange(x, "b c t h w -> b t h w c")
