@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
-import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -33,12 +31,21 @@ class Finding:
     advice: str = ""
 
 
+def version_of(name: str) -> str:
+    """Return the version of an installed package."""
+    import importlib.metadata  # not at the top: it is slow, and every `vidgen --help` would wait for it
+
+    return importlib.metadata.version(name)
+
+
 def look_at_python() -> Iterator[Finding]:
     """Yield the versions of Python and the main packages, and the number of threads."""
+    import platform
+
     import torch
 
     yield Finding(name="python", status="ok", found=f"{platform.python_version()} ({sys.executable})")
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("torch", "diffusers", "transformers")]
+    versions = [f"{name} {version_of(name)}" for name in ("torch", "diffusers", "transformers")]
     yield Finding(name="packages", status="ok", found=", ".join(versions))
     threads = torch.get_num_threads()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
@@ -72,9 +79,7 @@ def look_at_devices() -> Iterator[Finding]:
     else:
         yield Finding(name="gpu", status="ok", found="none that PyTorch can use; the CPU does the work")
     if importlib.util.find_spec("xformers"):
-        yield Finding(
-            name="xformers", status="ok", found=f"{importlib.metadata.version('xformers')} (--attention xformers)"
-        )
+        yield Finding(name="xformers", status="ok", found=f"{version_of('xformers')} (--attention xformers)")
     else:
         yield Finding(name="xformers", status="ok", found="not installed; an extra for GPUs: pip install 'vidgen[gpu]'")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -78,6 +77,8 @@ def search(
     """
     if sheet is not None:
         check_output(sheet)
+
+    import tempfile
 
     from vidgen.representations.bank import META_NAME, FeatureBank
     from vidgen.representations.search import StoredIndex

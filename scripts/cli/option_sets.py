@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
-from functools import wraps
+from functools import cache, wraps
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
@@ -51,6 +51,7 @@ def with_option_sets(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+@cache  # several commands share a dataclass, and its annotations are strings to evaluate
 def list_parameters(kind: type) -> list[inspect.Parameter]:
     """Return the fields of a dataclass of options as keyword-only parameters."""
     hints = get_type_hints(kind, include_extras=True)

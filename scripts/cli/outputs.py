@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from pathlib import Path
 
 from vidgen.errors import VidgenError
@@ -83,6 +82,8 @@ def check_output(path: Path, *, folder: bool = False) -> None:
 
     folder: `path` is a folder to be made, which must be new or empty.
     """
+    import tempfile  # not at the top: it is slow, and every `vidgen --help` would wait for it
+
     if folder and path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise VidgenError(f"{path}: exists already; give a new or empty folder")
     if not folder and path.is_dir():
