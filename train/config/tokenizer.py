@@ -50,7 +50,7 @@ class AdversarialConfig:
     `settle_steps` steps is less than the fraction `settle_gain` below that of the block before. (The rule reads the
     running loss and not the validation PSNR, whose steps may change when a run goes on.) From there the generator's
     weight rises linearly over `ramp` steps; `adaptive` multiplies it by a ratio of gradients (Esser et al. 2021).
-    `lecam` and `r1` weigh the discriminators' regularisers (Tseng et al. 2021; Mescheder et al. 2018), R1 at every
+    `lecam` and `r1` weigh the discriminators' regularizers (Tseng et al. 2021; Mescheder et al. 2018), R1 at every
     `r1_every`-th step with as many times the weight. Their learning rate is `lr_ratio` of the generator's at each step.
     `init_from` is a `discriminators.safetensors` of an earlier stage, which lies beside the tokenizer in its `final/`.
     """

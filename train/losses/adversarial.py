@@ -51,7 +51,7 @@ class Plateau:
 class Adversary(nn.Module):
     """Discriminators, and the share that they have in the generator's loss. The loop trains them as a role.
 
-    `precision` is the recipe's autocast, "bfloat16" or "float32"; regularisers that differentiate run in float32.
+    `precision` is the recipe's autocast, "bfloat16" or "float32"; regularizers that differentiate run in float32.
     """
 
     def __init__(self, config: AdversarialConfig, *, seed: int, device: str, precision: str) -> None:
@@ -104,7 +104,7 @@ class Adversary(nn.Module):
     def discriminator_loss(
         self, real: Float[Tensor, "b c t h w"], fake: Float[Tensor, "b c t h w"], reconstruction: float
     ) -> tuple[Float[Tensor, ""] | None, Metrics]:
-        """Return the hinge loss with its regularisers, mean over the discriminators; move LeCAM's anchors.
+        """Return the hinge loss with its regularizers, mean over the discriminators; move LeCAM's anchors.
 
         `fake` is what the generator made of `real`, with the `reconstruction` loss. Before the discriminators start
         there is no loss (None): the reconstruction is watched for a plateau, at which they do.

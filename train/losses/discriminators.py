@@ -87,7 +87,7 @@ def r1_penalty(discriminator: nn.Module, real: Float[Tensor, "b c t h w"]) -> Fl
 
 
 class LeCam(nn.Module):
-    """A regulariser that keeps a discriminator's logits near running means of the other kind's (Tseng et al. 2021).
+    """A regularizer that keeps a discriminator's logits near running means of the other kind's (Tseng et al. 2021).
 
     With anchors a: mean (D(real) - a_fake)^2 + mean (D(fake) - a_real)^2. The anchors are buffers.
     """

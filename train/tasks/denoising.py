@@ -24,7 +24,7 @@ from vidgen.train.config import DiffusionRecipe
 from vidgen.train.data.latent_cache import CachedClip, LatentCache
 from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, rng_of
 from vidgen.train.tasks.denoising_networks import build_networks
-from vidgen.train.tasks.task import Metrics, Task
+from vidgen.train.tasks.task import Metrics, Task, export_dtype
 
 
 def draw_clean_frames(b: int, frames: int, share: float, generator: torch.Generator) -> Bool[Tensor, "b t"]:
@@ -221,9 +221,4 @@ class DenoisingTask(Task):
             fps=data.fps,
         )
         pipeline = VideoPipeline(self.tokenizer, self.transformer, self.text_encoder, scheduler, self.image_prompt)
-        pipeline.save_pretrained(folder, dtype=self.export_dtype)
-
-    @property
-    def export_dtype(self) -> torch.dtype | None:
-        """What weights are stored in: bfloat16 where training computes in it, else as they are."""
-        return torch.bfloat16 if self.recipe.autocast == "bfloat16" else None
+        pipeline.save_pretrained(folder, dtype=export_dtype(self.recipe.autocast))

@@ -21,7 +21,7 @@ from vidgen.tokenizers.diffusion_decoder.model import DiffusionTokenizer
 from vidgen.train.config import DiffusionTokenizerRecipe
 from vidgen.train.data.latent_statistics import STATISTICS_CLIPS, clip_batches, measure_latents
 from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, Mixture, collate
-from vidgen.train.tasks.task import Metrics, Task
+from vidgen.train.tasks.task import Metrics, Task, export_dtype
 from vidgen.train.tasks.tokenizer import change_preset
 
 OBJECTIVES = ("denoising", "regression")
@@ -132,4 +132,4 @@ class DiffusionTokenizerTask(Task):
         """Write the tokenizer, with latent statistics; the condition of the denoiser does not change with them."""
         clips = clip_batches(self.held_out, STATISTICS_CLIPS, self.recipe.batch_size)
         measure_latents(self.model.tokenizer, clips, self.recipe.seed)
-        self.model.save_pretrained(folder, dtype=torch.bfloat16 if self.recipe.autocast == "bfloat16" else None)
+        self.model.save_pretrained(folder, dtype=export_dtype(self.recipe.autocast))

@@ -23,7 +23,7 @@ from vidgen.train.config.tokenizer import QUANTIZER_WEIGHTS
 from vidgen.train.data.latent_statistics import clip_batches, store_moments
 from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, Mixture, collate
 from vidgen.train.losses.reconstruction import ReconstructionLoss
-from vidgen.train.tasks.task import Metrics, Task
+from vidgen.train.tasks.task import Metrics, Task, export_dtype
 from vidgen.train.tasks.tokenizer import codebook_usage
 
 STATISTICS_CLIPS = 64
@@ -115,7 +115,7 @@ class KeyframeTask(Task):
     def export(self, folder: Path) -> None:
         """Write the model, with the statistics of its motion latents."""
         self.measure_latents()
-        self.model.save_pretrained(folder, dtype=torch.bfloat16 if self.recipe.autocast == "bfloat16" else None)
+        self.model.save_pretrained(folder, dtype=export_dtype(self.recipe.autocast))
 
     def measure_latents(self) -> None:
         """Store mean and standard deviation of each motion channel over held-out clips. A channel that never moves

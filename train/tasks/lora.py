@@ -10,6 +10,7 @@ from torch import nn
 from vidgen.lora.training import TrainedLoRA
 from vidgen.train.config import LoRARecipe
 from vidgen.train.tasks.denoising import DenoisingTask
+from vidgen.train.tasks.task import export_dtype
 
 
 class LoRATask(DenoisingTask):
@@ -29,4 +30,4 @@ class LoRATask(DenoisingTask):
 
     def export(self, folder: Path) -> None:
         """Write the LoRA's file."""
-        self.lora.save(folder, dtype=self.export_dtype)
+        self.lora.save(folder, dtype=export_dtype(self.recipe.autocast))

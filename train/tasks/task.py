@@ -104,6 +104,11 @@ class Task(Protocol):
         """Restore `state_dict`."""
 
 
+def export_dtype(precision: str) -> torch.dtype | None:
+    """Return what weights are stored in: bfloat16 where training computes in it, else (None) as they are."""
+    return torch.bfloat16 if precision == "bfloat16" else None
+
+
 def autocast(device: str, precision: str) -> AbstractContextManager:
     """Return autocast to bfloat16 where `precision` says so, for the device as torch names it ("cuda:0")."""
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bfloat16")

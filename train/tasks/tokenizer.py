@@ -28,7 +28,7 @@ from vidgen.train.losses.adversarial import Adversary
 from vidgen.train.losses.discriminators import last_layer
 from vidgen.train.losses.reconstruction import ReconstructionLoss
 from vidgen.train.runtime.activation_checkpointing import activation_checkpointing, layers_of
-from vidgen.train.tasks.task import Metrics, Role, Task
+from vidgen.train.tasks.task import Metrics, Role, Task, export_dtype
 
 
 def build_tokenizer(recipe: TokenizerRecipe) -> VideoTokenizer:
@@ -198,7 +198,7 @@ class TokenizerTask(Task):
         """Write the tokenizer, with latent statistics, and beside it the discriminators, where there are any."""
         if self.recipe.part == "all":  # the latents of a kept encoder keep their statistics
             self.measure_latents()
-        self.model.save_pretrained(folder, dtype=torch.bfloat16 if self.recipe.autocast == "bfloat16" else None)
+        self.model.save_pretrained(folder, dtype=export_dtype(self.recipe.autocast))
         if self.adversary is not None:
             save_file(self.adversary.discriminators.state_dict(), folder / "discriminators.safetensors")
 

@@ -55,6 +55,7 @@ def file(clips: Path, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_two_variants_are_trained_and_measured(file: Path, tmp_path: Path) -> None:
     out, said = tmp_path / "out", []
     comparison = load_comparison(str(file), out)
@@ -79,6 +80,7 @@ def test_two_variants_are_trained_and_measured(file: Path, tmp_path: Path) -> No
     assert "| kl |" in table and "| fsq |" in table and "2 steps of 2 clips" in table and "b.mp4, d.mp4" in table
 
 
+@pytest.mark.slow
 def test_finished_variants_are_kept_and_stopped_ones_go_on(file: Path, tmp_path: Path, monkeypatch) -> None:
     out, said, trained, real = tmp_path / "out", [], [], run.train
 

@@ -115,6 +115,7 @@ def test_best_rows_look_at_validation_alone():
     assert best_rows(rows) == [rows[1]]
 
 
+@pytest.mark.slow
 def test_the_command_writes_tables_and_goes_on(plan, capsys):
     words = [
         "tokenizer", "compare-objectives", str(plan.clips), "-o", str(plan.out), "--labelled", str(plan.labelled),

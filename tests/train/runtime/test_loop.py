@@ -43,6 +43,7 @@ GAME = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stop", "more"), [(signal.SIGKILL, GAME), (signal.SIGINT, [])])
 def test_stop_and_resume_equals_not_stopping(tokenizer_recipe, tmp_path, stop, more):
     name, overrides = tokenizer_recipe

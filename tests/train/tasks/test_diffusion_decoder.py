@@ -69,6 +69,7 @@ def test_levels_follow_the_objective(make_task):
     assert set(task.validate()) == {"loss", "psnr", "loss@t=1.000"}
 
 
+@pytest.mark.slow
 def test_two_clips_are_learned_and_come_out_of_noise_by_their_features(make_task):
     """Overfit: sampled clips reach 20 dB, each by its own features and not by those of the other."""
     task = make_task("model.hold_first=0.25")

@@ -31,6 +31,7 @@ def decoded_psnr(frames: np.ndarray, found: FittedClip, bits: int) -> float:
     return psnr(clip, to_batch(frames, "cpu").movedim(1, 0)[None]).item()
 
 
+@pytest.mark.slow
 def test_a_tiny_clip_is_learned_and_survives_eight_bits(frames: np.ndarray) -> None:
     # The mean of all frames is the best that could be done without telling them apart.
     error = frames - frames.mean(axis=0, dtype=np.float64)
