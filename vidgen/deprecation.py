@@ -1,4 +1,4 @@
-"""Old names of public things: they work, and warn with the new one."""
+"""Public names and keywords that were renamed: they still work, for one version, and warn with the new one."""
 
 from __future__ import annotations
 
@@ -8,55 +8,51 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, TypeVar
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def warn_renamed(old: str, new: str, stacklevel: int = 3) -> None:
-    """Warn that `old` is now called `new`, at the place that `stacklevel` calls above this one."""
-    warnings.warn(f"{old} is now called {new}", FutureWarning, stacklevel=stacklevel)
+def renamed_attributes(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return a `__getattr__` for a module in which things were renamed, from former name to present one."""
 
-
-def renamed_getattr(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the `__getattr__` of a module in which things were renamed, from old name to new one."""
-
-    def lookup(name: str) -> Any:
+    def __getattr__(name: str) -> Any:
         if name not in names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        warn_renamed(f"{module}.{name}", names[name])
+        warnings.warn(f"{module}.{name} is now called {names[name]}", FutureWarning, stacklevel=2)
         return getattr(sys.modules[module], names[name])
 
-    return lookup
+    return __getattr__
 
 
-def renamed_arguments(**names: str) -> Callable[[Function], Function]:
-    """Return a decorator for a function whose keyword arguments were renamed, as `old="new"`."""
+def renamed_keywords(**names: str) -> Callable[[F], F]:
+    """Return a decorator for a function of which keywords were renamed: `former="present"`."""
 
-    def decorate(function: Function) -> Function:
+    def decorate(function: F) -> F:
         @wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            for old in names.keys() & kwargs.keys():
-                warn_renamed(f"{function.__name__}({old}=...)", names[old])
-                kwargs[names[old]] = kwargs.pop(old)
-            return function(*args, **kwargs)
+        def call(*inputs: Any, **settings: Any) -> Any:
+            for former in names.keys() & settings.keys():
+                warnings.warn(f"{former}=... is now called {names[former]}=...", FutureWarning, stacklevel=2)
+                settings[names[former]] = settings.pop(former)
+            return function(*inputs, **settings)
 
-        return call  # type: ignore[return-value]
+        return call
 
     return decorate
 
 
-def renamed_attributes(**names: str) -> Callable[[type], type]:
-    """Return a decorator for a class whose attributes or methods were renamed, as `old="new"`."""
+def renamed_fields(**names: str) -> Callable[[type], type]:
+    """Return a decorator for a class of which attributes or methods were renamed: `former="present"`."""
 
-    def make_property(old: str, new: str) -> property:
+    def make_property(former: str, present: str) -> property:
         def read(self: Any) -> Any:
-            warn_renamed(f"{type(self).__name__}.{old}", new)
-            return getattr(self, new)
+            name = f"{type(self).__name__}.{former}"
+            warnings.warn(f"{name} is now called {present}", FutureWarning, stacklevel=2)
+            return getattr(self, present)
 
-        return property(read, doc=f"The old name of `{new}`.")
+        return property(read, doc=f"The former name of `{present}`.")
 
     def decorate(cls: type) -> type:
-        for old, new in names.items():
-            setattr(cls, old, make_property(old, new))
+        for former, present in names.items():
+            setattr(cls, former, make_property(former, present))
         return cls
 
     return decorate

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vidgen.deprecation import renamed_getattr
+from vidgen.deprecation import renamed_attributes
 from vidgen.diffusion.noise import Generators
 from vidgen.diffusion.paths import ProbabilityPath, add_noise
 from vidgen.errors import VidgenError
@@ -173,4 +173,4 @@ def sample_conditioned(
     return torch.where(known, z, out)
 
 
-__getattr__ = renamed_getattr(__name__, {"Conditions": "FrameConditioning"})
+__getattr__ = renamed_attributes(__name__, {"Conditions": "FrameConditioning"})

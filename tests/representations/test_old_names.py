@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vidgen.deprecation import renamed_arguments
+from vidgen.deprecation import renamed_keywords
 from vidgen.representations import dense, search, steering
 from vidgen.representations.dense import rows as dense_rows_module
 from vidgen.representations.probes import PROBES, ProbeScore, make_task
@@ -57,14 +57,14 @@ def test_attributes(thing, old, new):
 def test_arguments(pipeline):
     tracks = []
     words = {"tasks": ["points"], "clips": 2, "num_frames": 5, "size": 32, "settings": dense_rows_module.SETTINGS[:1]}
-    with pytest.warns(FutureWarning, match=r"dense_rows\(found=...\) is now called on_tracks"):
+    with pytest.warns(FutureWarning, match=r"found=... is now called on_tracks=..."):
         dense.dense_rows(pipeline.vae, **words, found=tracks.append)
     assert {one.task for one in tracks} == {"points"}
 
-    @renamed_arguments(goal="target_type")
+    @renamed_keywords(goal="target_type")
     def example(*, target_type: str = "class") -> str:
         """Return it."""
         return target_type
 
-    with pytest.warns(FutureWarning, match=r"example\(goal=...\) is now called target_type"):
+    with pytest.warns(FutureWarning, match=r"goal=... is now called target_type=..."):
         assert example(goal="regression") == "regression" and example.__doc__ == "Return it."

@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vidgen.data.frames import clamp_to_uint8, latent_frames
-from vidgen.deprecation import renamed_arguments
+from vidgen.deprecation import renamed_keywords
 from vidgen.diffusion.noise import TimeDistribution, sample_generator
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Denoiser, NoiseSchedule, TextEncoder, Tokenizer
@@ -70,7 +70,7 @@ class VideoPipeline:
         self.text_cache = find_text_cache(text_encoder)
         self.path = scheduler.make_path()
 
-    @renamed_arguments(caching="step_cache", given="conditioning")
+    @renamed_keywords(caching="step_cache", given="conditioning")
     @torch.inference_mode()
     def __call__(
         self,

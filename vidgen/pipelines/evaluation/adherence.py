@@ -12,7 +12,7 @@ import torch
 
 from vidgen.data.frames import clamp_to_uint8, to_tensor
 from vidgen.data.shapes import ClipLabels, ShapeWorld, ShapeWorldConfig, check
-from vidgen.deprecation import renamed_getattr
+from vidgen.deprecation import renamed_attributes
 from vidgen.diffusion.noise import sample_generator
 from vidgen.interfaces import Tokenizer
 from vidgen.metrics.intervals import wilson_interval
@@ -22,7 +22,7 @@ from vidgen.pipelines.video import VideoPipeline
 
 MEASURES = ("colour", "shape", "motion", "all")
 Progress = Callable[[int], None]
-__getattr__ = renamed_getattr(__name__, {"Asked": "LabeledPrompt"})
+__getattr__ = renamed_attributes(__name__, {"Asked": "LabeledPrompt"})
 
 
 @dataclass(frozen=True, kw_only=True)

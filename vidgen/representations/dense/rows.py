@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-from vidgen.deprecation import renamed_arguments
+from vidgen.deprecation import renamed_keywords
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Pipeline, TextEncoder, Tokenizer
 from vidgen.representations.baselines import RANDOM, random_like
@@ -83,7 +83,7 @@ TASKS: dict[str, DenseTask] = {
 DEFAULT_TASKS = tuple(name for name, task in TASKS.items() if task.default)
 
 
-@renamed_arguments(found="on_tracks", taps="layers")
+@renamed_keywords(found="on_tracks", taps="layers")
 def dense_rows(
     model: Model,
     tasks: Sequence[str] = DEFAULT_TASKS,

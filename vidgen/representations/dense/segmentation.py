@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -69,7 +69,7 @@ def segmentation_rows(read_part: ReadPart, classes: str, seed: int) -> list[dict
     num_classes = 1 + len(CLASS_SETS[classes])
     metric = Metric(name="miou", count=partial(count_overlap, classes=num_classes), value=mean_overlap)
 
-    def counts_of(part: str, grid: Grid, shares: Sequence[np.ndarray]) -> Float[np.ndarray, "m s"]:
+    def counts_of(part: str, grid: Grid, shares: Iterable[np.ndarray]) -> Float[np.ndarray, "m s"]:
         return np.concatenate(
             [metric.count(truth[None], to_classes(cells, grid)[None])
              for truth, cells in zip(parts[part].truth[grid][1], shares, strict=True)]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from vidgen.deprecation import renamed_arguments
+from vidgen.deprecation import renamed_keywords
 from vidgen.errors import VidgenError
 from vidgen.representations.bank import BankRow, FeatureBank, shorten
 from vidgen.representations.probes.rows import probe_rows
@@ -94,7 +94,7 @@ def rename(row: BankRow, domain: str, side: str | None) -> BankRow:
     return replace(row, id=f"{domain}/{row.id}", split=side, group=f"{domain}/{group}")
 
 
-@renamed_arguments(taps="layers", goal="target_type")
+@renamed_keywords(taps="layers", goal="target_type")
 def cross_domain_rows(
     learned: FeatureBank,
     reported: FeatureBank,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from vidgen.deprecation import renamed_arguments
+from vidgen.deprecation import renamed_keywords
 from vidgen.errors import VidgenError
 from vidgen.metrics import mean_interval
 from vidgen.representations.baselines import SHUFFLED, twin_of
@@ -143,7 +143,7 @@ def score_few_shot(
     return ProbeScore(choice=choices[best], validation=float(scores[best]), test=mean.mean, ci=ci), each
 
 
-@renamed_arguments(taps="layers")
+@renamed_keywords(taps="layers")
 def few_shot_rows(
     bank: FeatureBank,
     kind: str = "centroid",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vidgen.checkpoints.hashing import model_hash
 from vidgen.data.manifests import find_clips
-from vidgen.deprecation import renamed_arguments
+from vidgen.deprecation import renamed_keywords
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Pipeline, Tokenizer
 from vidgen.representations.baselines import RANDOM, random_like
@@ -150,7 +150,7 @@ def read_inputs(bank: FeatureBank, backbone: Backbone, rows: Sequence[int]) -> F
     return inputs
 
 
-@renamed_arguments(goal="target_type")
+@renamed_keywords(goal="target_type")
 def fine_tune_rows(
     bank: FeatureBank,
     model: Pipeline | Tokenizer,

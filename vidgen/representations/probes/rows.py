@@ -9,7 +9,7 @@ import numpy as np
 from einops import rearrange, reduce
 from jaxtyping import Float
 
-from vidgen.deprecation import renamed_arguments
+from vidgen.deprecation import renamed_keywords
 from vidgen.errors import VidgenError
 from vidgen.representations.augmentations import AUGMENTATIONS
 from vidgen.representations.baselines import OF_NETWORKS, PIXEL_BASELINES, SHUFFLED, base_of, twin_of
@@ -27,7 +27,7 @@ __all__ = ["chosen_keys", "features_for", "is_model", "majority_row", "pool_of",
 LATENTS = "tokenizer.latents"  # what a denoiser's layer has to add to
 
 
-@renamed_arguments(taps="layers", goal="target_type")
+@renamed_keywords(taps="layers", goal="target_type")
 def probe_rows(
     bank: FeatureBank,
     kind: str = "knn",

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from vidgen.deprecation import renamed_attributes
+from vidgen.deprecation import renamed_fields
 from vidgen.errors import VidgenError
 from vidgen.representations.probes.metrics import METRICS, bootstrap_interval
 from vidgen.representations.probes.task import TARGET_TYPES, ProbeTask
@@ -19,7 +19,7 @@ Estimator = Any  # anything with scikit-learn's fit and predict
 Predict = Callable[..., list[np.ndarray]]
 
 
-@renamed_attributes(goals="target_types")
+@renamed_fields(goals="target_types")
 @dataclass(frozen=True, kw_only=True)
 class Probe:
     """A kind of probe.
@@ -42,7 +42,7 @@ class Probe:
     few_shot: Predict | None = None
 
 
-@renamed_attributes(predicted="predictions")
+@renamed_fields(predicted="predictions")
 @dataclass(frozen=True, kw_only=True)
 class ProbeScore:
     """The metric on `validation` and `test`, the 95% interval `ci` of the latter, the `choice` that was made, and the

@@ -13,7 +13,7 @@ from einops import einsum, rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vidgen.deprecation import renamed_arguments
+from vidgen.deprecation import renamed_keywords
 from vidgen.errors import VidgenError
 from vidgen.representations.augmentations import STRONG, WEAK
 from vidgen.representations.baselines import twin_of
@@ -150,7 +150,7 @@ def score_semi_supervised(
     return first, last
 
 
-@renamed_arguments(taps="layers")
+@renamed_keywords(taps="layers")
 def semi_supervised_rows(
     bank: FeatureBank,
     layers: Sequence[str] | None = None,

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from vidgen.deprecation import renamed_arguments
+from vidgen.deprecation import renamed_keywords
 from vidgen.interfaces import Pipeline, Tokenizer
 from vidgen.representations.bank import FeatureBank
 from vidgen.representations.extract import extract_source
@@ -35,7 +35,7 @@ def best_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(best.values())
 
 
-@renamed_arguments(taps="layers")
+@renamed_keywords(taps="layers")
 def sweep_source(
     model: Pipeline | Tokenizer,
     source: str | os.PathLike,

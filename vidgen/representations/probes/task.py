@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int
 
-from vidgen.deprecation import renamed_arguments, renamed_attributes
+from vidgen.deprecation import renamed_fields, renamed_keywords
 from vidgen.errors import VidgenError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ TARGET_TYPES = ("class", "multilabel", "regression")  # a label is a word, a set
 TEST_NAMES = ("test", "val", "validation")  # the first of these that is there is reported on
 
 
-@renamed_attributes(given="has_split", goal="target_type")
+@renamed_fields(given="has_split", goal="target_type")
 @dataclass(frozen=True, kw_only=True)
 class ProbeTask:
     """The labels of n clips and their split.
@@ -58,7 +58,7 @@ class ProbeTask:
         return self.test if self.validation is None else np.concatenate([self.test, self.validation])
 
 
-@renamed_arguments(goal="target_type")
+@renamed_keywords(goal="target_type")
 def task_of(
     bank: FeatureBank,
     seed: int = 0,
@@ -138,7 +138,7 @@ def is_numbers(value: Any) -> bool:
     )
 
 
-@renamed_arguments(goal="target_type")
+@renamed_keywords(goal="target_type")
 def make_task(
     labels: Sequence[Any],
     split: Sequence[str | None] | None = None,

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vidgen.data.reading import read_video
-from vidgen.deprecation import renamed_arguments
+from vidgen.deprecation import renamed_keywords
 from vidgen.errors import VidgenError
 from vidgen.representations.bank import BankRow, FeatureBank
 from vidgen.representations.probes.selection import check_finite
@@ -42,7 +42,7 @@ def show_clip(bank: FeatureBank, row: BankRow, count: int = 3) -> UInt8[np.ndarr
     return clip.frames[np.linspace(0, len(clip.frames) - 1, count).round().astype(int)]
 
 
-@renamed_arguments(shown="num_queries")
+@renamed_keywords(shown="num_queries")
 def list_neighbors(
     bank: FeatureBank,
     key: str,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from vidgen.deprecation import renamed_attributes
+from vidgen.deprecation import renamed_fields
 from vidgen.errors import VidgenError
 from vidgen.representations.bank import BankWriter, FeatureBank, shorten
 from vidgen.representations.extractor import parse_key
@@ -66,7 +66,7 @@ def only_key(bank: FeatureBank) -> str:
     return bank.keys[0]
 
 
-@renamed_attributes(neighbours="neighbors")
+@renamed_fields(neighbours="neighbors")
 class StoredIndex:
     """An index on disk. Cosines are of features standardized on all its rows, as everywhere in retrieval: an index that
     grew gives what one made at once would give."""

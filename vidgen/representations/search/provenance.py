@@ -18,7 +18,7 @@ from vidgen.data.manifests import ClipRecord, find_clips
 from vidgen.data.reading import VideoClip, read_video
 from vidgen.data.transforms import SPEED, TRANSFORMS
 from vidgen.data.validation import reason_of
-from vidgen.deprecation import renamed_arguments, renamed_getattr
+from vidgen.deprecation import renamed_attributes, renamed_keywords
 from vidgen.errors import VideoError, VidgenError
 from vidgen.interfaces import Pipeline, Tokenizer
 from vidgen.metrics.intervals import wilson_interval
@@ -75,7 +75,7 @@ def edit_clip(name: str, clip: VideoClip, edits: Sequence[str], num_frames: int)
     return EditedClip(id=name, fps=clip.fps, windows=windows, repeated=repeated)
 
 
-@renamed_arguments(made="on_clip", taps="layers")
+@renamed_keywords(made="on_clip", taps="layers")
 def retrieve_originals(
     model: Pipeline | Tokenizer,
     source: str | os.PathLike,
@@ -167,4 +167,4 @@ def row_of(
     )  # fmt: skip
 
 
-__getattr__ = renamed_getattr(__name__, {"find_originals": "retrieve_originals"})
+__getattr__ = renamed_attributes(__name__, {"find_originals": "retrieve_originals"})

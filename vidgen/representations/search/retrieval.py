@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from vidgen.deprecation import renamed_arguments, renamed_getattr
+from vidgen.deprecation import renamed_attributes, renamed_keywords
 from vidgen.errors import VidgenError
 from vidgen.representations.extractor import parse_key
 from vidgen.representations.probes.metrics import Metric, bootstrap_interval, count_mean, ratio_of_sums
@@ -66,7 +66,7 @@ def make_search(bank: FeatureBank, task: str = "label", skip_unlabelled: bool = 
     return Search(queries=queries, gallery=gallery, labels=labels, groups=bank.groups, has_split=has_split)
 
 
-@renamed_arguments(taps="layers")
+@renamed_keywords(taps="layers")
 def retrieve_rows(
     bank: FeatureBank,
     layers: Sequence[str] | None = None,
@@ -172,4 +172,4 @@ def nearest_clips(bank: FeatureBank, key: str, query: str, count: int = 10) -> l
     ]
 
 
-__getattr__ = renamed_getattr(__name__, {"find_neighbours": "nearest_clips"})
+__getattr__ = renamed_attributes(__name__, {"find_neighbours": "nearest_clips"})

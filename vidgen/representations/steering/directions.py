@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from vidgen.deprecation import renamed_attributes
+from vidgen.deprecation import renamed_fields
 from vidgen.errors import VidgenError
 from vidgen.representations.probes.estimators import make_linear, make_ridge
 from vidgen.representations.probes.selection import Estimator, check_finite
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PENALTY = 0.1  # inverse, of the logistic regression
 
 
-@renamed_attributes(place="position")
+@renamed_fields(place="position")
 @dataclass(frozen=True, kw_only=True)
 class Direction:
     """A direction that stands for a label or a number.

@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vidgen.data.frames import to_uint8
-from vidgen.deprecation import renamed_attributes
+from vidgen.deprecation import renamed_fields
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Tokenizer
 from vidgen.representations.extractor import device_of, evaluating
@@ -30,7 +30,7 @@ SPREAD = {
 GAP = 2  # white pixels between clips side by side
 
 
-@renamed_attributes(wanted="latent_positions", seen="decoded_positions")
+@renamed_fields(wanted="latent_positions", seen="decoded_positions")
 @dataclass(frozen=True, kw_only=True)
 class Steered:
     """A clip at several strengths. latent_positions: how far along the direction its latents were moved,
