@@ -66,7 +66,8 @@ class WindowAttention(nn.Module):
 
     def __init__(self, width: int, head_dim: int, window: int, shifted: bool) -> None:
         super().__init__()
-        self.window, self.offset = window, window // 2 if shifted else 0
+        self.window = window
+        self.offset = window // 2 if shifted else 0
         self.norm = nn.LayerNorm(width)
         self.attention = Attention(width, head_dim)
 

@@ -67,7 +67,8 @@ class CausalConv3d(nn.Conv3d):
         """
         if self.context == 0:
             return self._convolve(whole)
-        room, past = whole[:, :, : self.context], stream.past.get(self.key)
+        room = whole[:, :, : self.context]
+        past = stream.past.get(self.key)
         room.zero_() if past is None else room.copy_(past)
         return self._remember(whole, stream)
 

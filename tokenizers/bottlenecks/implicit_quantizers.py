@@ -41,7 +41,8 @@ class ImplicitQuantizer(Quantizer):
         super().__init__()
         check_codebook_size(prod(levels))
         # As Python numbers: buffers that are not saved would stay without values where a model is built on "meta".
-        self.levels, self.basis = levels, tuple(prod(levels[:i]) for i in range(len(levels)))
+        self.levels = levels
+        self.basis = tuple(prod(levels[:i]) for i in range(len(levels)))
         self.channels_in, self.codebook_size = len(levels), prod(levels)
 
     @abstractmethod

@@ -44,7 +44,8 @@ def match_blocks(
         guess = best_of(key, frame, [zero, last, 2 * last - before], block)
         coarse = search(half_key, F.avg_pool2d(frame, 2), guess // 2, block // 2, COARSE)
         near = best_of(key, frame, [guess, 2 * coarse], block)
-        before, last = last, search(key, frame, near, block, FINE)
+        before = last
+        last = search(key, frame, near, block, FINE)
         fields.append(last + find_fraction(key, frame, last, block))
     return torch.stack(fields, dim=2) if fields else key.new_zeros(*zero.shape[:2], 0, *zero.shape[2:])
 

@@ -68,7 +68,8 @@ class KeyframeTokenizer(Pretrained):
     def measure_motion(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b 2 T i j"]:
         """Return the field of every frame to its key frame, matched block by block; in pixels, 0 for key frames."""
         check_video(video)
-        gop, fields = self.config.gop, []
+        gop = self.config.gop
+        fields = []
         for first, stop, size in cut_groups(video.shape[2], gop, self._at_once(video)):
             x = pad_space(video[:, :, first:stop].to(self._wide), self.config.block)
             x = rearrange(x, "b c (n g) h w -> (b n) c g h w", g=size)
@@ -107,7 +108,8 @@ class KeyframeTokenizer(Pretrained):
         check_video(video)
         b, _, t, height, width = video.shape
         motion = self.measure_motion(video) if motion is None else self._check_motion(motion, video)
-        keys, hidden = [], []
+        keys = []
+        hidden = []
         for first, stop, size in cut_groups(t, self.config.gop, chunk_frames or self._at_once(video)):
             images = rearrange(video[:, :, first:stop:size], "b c n h w -> (b n) c 1 h w")
             keys.append(self.key.encode(images, sample_posterior=sample_posterior, generator=generator))
@@ -185,7 +187,9 @@ class KeyframeTokenizer(Pretrained):
 
     def _synthesize(self, codes: KeyframeCodes, chunk_frames: int | None) -> Iterator[Synthesis]:
         check_codes(codes, self.config)
-        gop, height, width = self.config.gop, codes.height, codes.width
+        gop = self.config.gop
+        height = codes.height
+        width = codes.width
         at_once = chunk_frames or max(1, PIXELS_AT_ONCE // (height * width))
         for first, stop, size in cut_groups(codes.num_frames, gop, at_once):
             n, start = (stop - first) // size, first // gop
