@@ -33,16 +33,13 @@ KERNEL = (3, 3, 3)
 class PictureAttention(nn.Module):
     """Residual attention of one head over all positions of a frame, each frame by itself (Rombach et al. 2022)."""
 
+    branch_end = "out"  # the layer with the branch's last weights
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = RMSNorm(width)
         self.to_qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
-
-    @property
-    def branch_end(self) -> nn.Module:
-        """The layer with the branch's last weights."""
-        return self.out
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b c t h w"]:
         """Return `x` plus attention within each frame; nothing is kept in `stream`."""
