@@ -43,7 +43,9 @@ class TokenizerMixin(FeatureMixin):
 
     def check_latents(self, encoded: Encoded) -> None:
         """Raise VidgenError unless the latents have the channels and the latent frames that the clip needs."""
-        z, channels, expected = encoded.latents, self.config.latent_channels, self.latent_frames(encoded.num_frames)
+        z = encoded.latents
+        channels = self.config.latent_channels
+        expected = self.latent_frames(encoded.num_frames)
         if z.shape[1] != channels or z.shape[2] != expected:
             raise VidgenError(
                 f"latents {tuple(z.shape)} do not hold {encoded.num_frames} frames: "

@@ -72,7 +72,8 @@ class VideoTokenizer(TokenizerMixin, Pretrained):
         Raises VidgenError for another layout, no frames, NaN, or values outside [-1, 1].
         """
         check_video(video)
-        parts, state = [], None
+        parts = []
+        state = None
         chunks = video.split(chunk_frames or video.shape[2], dim=2)
         for i, chunk in enumerate(chunks):
             hidden, state = self.encode_hidden(chunk, state, last=i + 1 == len(chunks))
@@ -108,7 +109,9 @@ class VideoTokenizer(TokenizerMixin, Pretrained):
 
         `state` and `last` are those of `encode_chunk`. Pixels are not checked.
         """
-        n, f, lead = self.config.temporal_compression_ratio, self.config.spatial_compression_ratio, self.config.lead
+        n = self.config.temporal_compression_ratio
+        f = self.config.spatial_compression_ratio
+        lead = self.config.lead
         frames = pad_space(video.to(dtype_of(self.encoder)), f)
         absent = 0
         if state is None:
@@ -140,7 +143,9 @@ class VideoTokenizer(TokenizerMixin, Pretrained):
         `chunk_latents` bounds the activations in memory to those of that many latent frames; the result is the same.
         """
         self.check_latents(encoded)
-        z, frames, state = encoded.latents, [], None
+        z = encoded.latents
+        frames = []
+        state = None
         for chunk in z.split(chunk_latents or z.shape[2], dim=2):
             x, state = self.decode_chunk(chunk, state)
             frames.append(x[..., : encoded.height, : encoded.width])

@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from vidgen.errors import VidgenError
+from vidgen.interfaces import Encoder, Tokenizer
 from vidgen.tokenizers.backbones.convolutional import FrontEnd, haar_matrix
 from vidgen.tokenizers.bottlenecks import Gaussian
+from vidgen.tokenizers.diffusion_decoder.config import DiffusionTokenizerConfig
+from vidgen.tokenizers.diffusion_decoder.model import DiffusionTokenizer
 from vidgen.tokenizers.model import TokenizerConfig, VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
 
@@ -137,3 +140,11 @@ def test_encoder_and_decoder_each_in_a_precision_of_its_own(settings):
     rest, _ = mixed.encode_chunk(video[:, :, 5:], state, last=True)
     streamed = torch.cat([first, rest], dim=2)
     assert ((streamed - encoded.latents).abs() < 0.05 * wanted.std()).float().mean() > 0.95
+
+
+def test_tokenizers_fit_the_protocol():
+    tokenizer = VideoTokenizer(PRESETS["tiny"])
+    assert isinstance(tokenizer, Tokenizer) and tokenizer.device == torch.device("cpu")
+    assert tokenizer.bfloat16().dtype == torch.bfloat16
+    assert [tokenizer.latent_frames(frames) for frames in (1, 2, 5, 6)] == [1, 2, 2, 3]
+    assert isinstance(DiffusionTokenizer(DiffusionTokenizerConfig()), Encoder)

@@ -40,15 +40,12 @@ class FrameAttention(nn.Module):
     Positions are known from the convolutions around it.
     """
 
+    branch_end = "attention.out"  # the layer with the branch's last weights
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.attention = Attention(width, width)
-
-    @property
-    def branch_end(self) -> nn.Module:
-        """The layer with the branch's last weights."""
-        return self.attention.out
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b c t h w"]:
         """Return `x` plus attention within each frame; nothing is kept in `stream`."""
@@ -64,16 +61,14 @@ class WindowAttention(nn.Module):
     that stay in place, nothing would cross them, and they would show.
     """
 
+    branch_end = "attention.out"  # the layer with the branch's last weights
+
     def __init__(self, width: int, head_dim: int, window: int, shifted: bool) -> None:
         super().__init__()
-        self.window, self.offset = window, window // 2 if shifted else 0
+        self.window = window
+        self.offset = window // 2 if shifted else 0
         self.norm = nn.LayerNorm(width)
         self.attention = Attention(width, head_dim)
-
-    @property
-    def branch_end(self) -> nn.Module:
-        """The layer with the branch's last weights."""
-        return self.attention.out
 
     def forward(self, x: Float[Tensor, "b t h w d"]) -> Float[Tensor, "b t h w d"]:
         """Return `x` plus attention within each window."""
@@ -107,17 +102,14 @@ class CausalAttention(nn.Module):
     same at every length. Rotary positions are counted within the chunk: only differences matter.
     """
 
+    branch_end = "attention.out"  # the layer with the branch's last weights
+
     def __init__(self, width: int, head_dim: int, window: int) -> None:
         super().__init__()
         self.context = window - 1
         self.norm = nn.LayerNorm(width)
         self.attention = Attention(width, head_dim)
         self.key = ""  # the layer's name in a Stream, set once by `name_layers`
-
-    @property
-    def branch_end(self) -> nn.Module:
-        """The layer with the branch's last weights."""
-        return self.attention.out
 
     def forward(self, x: Float[Tensor, "b t h w d"], stream: Stream) -> Float[Tensor, "b t h w d"]:
         """Return `x` plus attention of each position over its past, and leave the last keys and values in `stream`."""

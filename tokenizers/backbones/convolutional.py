@@ -51,7 +51,9 @@ class FrontEnd(nn.Module):
         super().__init__()
         if kind not in FRONT_ENDS:
             raise ValueError(f"front end {kind!r} is not one of {', '.join(FRONT_ENDS)}")
-        self.patch_t, self.patch, self.kind = patch_t, patch, kind
+        self.patch_t = patch_t
+        self.patch = patch
+        self.kind = kind
         size = patch_t * patch * patch
         if kind == "haar":
             time, space = haar_matrix(patch_t), haar_matrix(patch)

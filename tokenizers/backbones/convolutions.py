@@ -67,7 +67,8 @@ class CausalConv3d(nn.Conv3d):
         """
         if self.context == 0:
             return self._convolve(whole)
-        room, past = whole[:, :, : self.context], stream.past.get(self.key)
+        room = whole[:, :, : self.context]
+        past = stream.past.get(self.key)
         room.zero_() if past is None else room.copy_(past)
         return self._remember(whole, stream)
 
@@ -122,8 +123,8 @@ def initialize(module: nn.Module) -> None:
             nn.init.zeros_(layer.bias)
     with torch.no_grad():
         for layer in module.modules():
-            if hasattr(layer, "branch_end"):  # a residual layer's last weights
-                layer.branch_end.weight.mul_(0.1)
+            if hasattr(layer, "branch_end"):  # the name of a residual layer's last weights
+                layer.get_submodule(layer.branch_end).weight.mul_(0.1)
 
 
 def name_layers(module: nn.Module) -> None:
@@ -198,11 +199,7 @@ class ResidualBlock(nn.Module):
         self.norm1, self.mix1 = norm(c_in), CausalMix(c_in, c_out, kind)
         self.norm2, self.mix2 = norm(c_out), CausalMix(c_out, c_out, kind)
         self.skip = PointwiseConv3d(c_in, c_out) if c_in != c_out else nn.Identity()
-
-    @property
-    def branch_end(self) -> nn.Module:
-        """The layer with the branch's last weights."""
-        return self.mix2.layers[-1]
+        self.branch_end = f"mix2.layers.{len(self.mix2.layers) - 1}"
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b d t h w"]:
         """Return `x`, projected where the width changes, plus the two convolutions."""

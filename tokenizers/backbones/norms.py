@@ -59,7 +59,8 @@ class RMSNorm(nn.Module):
         Block by block, so that what is wider than `x` never leaves the cache. It has no gradient.
         """
         b, c, t, h, w = x.shape
-        shape, layout = (b, c, room + t, h, w), torch.channels_last_3d
+        shape = (b, c, room + t, h, w)
+        layout = torch.channels_last_3d
         whole = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
         if x.device.type not in ("cpu", "meta") and not self.compiled:
             whole[:, :, room:] = F.silu(self(x))

@@ -20,6 +20,8 @@ class TransformerBlock(nn.Module):
     first where the width changes.
     """
 
+    branch_end = "mlp.down"  # the layer with the branch's last weights
+
     def __init__(self, c_in: int, c_out: int, *, head_dim: int, window: int, shifted: bool, time_window: int) -> None:
         super().__init__()
         self.widen = nn.Linear(c_in, c_out) if c_in != c_out else nn.Identity()
@@ -27,11 +29,6 @@ class TransformerBlock(nn.Module):
         self.time = CausalAttention(c_out, head_dim, time_window)
         self.norm = nn.LayerNorm(c_out)
         self.mlp = FeedForward(c_out)
-
-    @property
-    def branch_end(self) -> nn.Module:
-        """The layer with the branch's last weights."""
-        return self.mlp.down
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b d t h w"]:
         """Return `x` after attention in space, attention in time and the MLP."""

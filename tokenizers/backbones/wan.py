@@ -33,16 +33,13 @@ KERNEL = (3, 3, 3)
 class PictureAttention(nn.Module):
     """Residual attention of one head over all positions of a frame, each frame by itself (Rombach et al. 2022)."""
 
+    branch_end = "out"  # the layer with the branch's last weights
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = RMSNorm(width)
         self.to_qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
-
-    @property
-    def branch_end(self) -> nn.Module:
-        """The layer with the branch's last weights."""
-        return self.out
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b c t h w"]:
         """Return `x` plus attention within each frame; nothing is kept in `stream`."""
@@ -64,7 +61,9 @@ class FoldedMean(nn.Module):
                 f"widths {c_in} and {c_out}: a shortcut cannot average cells {t}x{s}x{s} of the first in as many "
                 "groups as the second; choose widths that divide each other"
             )
-        self.c_out, self.t, self.s = c_out, t, s
+        self.c_out = c_out
+        self.t = t
+        self.s = s
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b d i j k"]:
         """Return the means of folded cells; `stream` says whether the clip starts here."""
@@ -86,7 +85,9 @@ class UnfoldedRepeat(nn.Module):
                 f"decoder widths {c_in} and {c_out}: a shortcut cannot fill cells {t}x{s}x{s} of the second with equal "
                 "shares of the first; choose widths that divide each other"
             )
-        self.t, self.s, self.repeats = t, s, c_out * t * s * s // c_in
+        self.t = t
+        self.s = s
+        self.repeats = c_out * t * s * s // c_in
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b d i j k"]:
         """Return the cells folded out; `stream` says whether the clip starts here."""
@@ -102,7 +103,8 @@ class Stage(nn.Module):
     def __init__(self, blocks: list[nn.Module], step: nn.Module | None, shortcut: nn.Module | None) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
-        self.step, self.shortcut = step, shortcut
+        self.step = step
+        self.shortcut = shortcut
 
     def forward(self, x: Float[Tensor, "b c t h w"], stream: Stream) -> Float[Tensor, "b d i j k"]:
         """Return `x` through the blocks and the step, plus the shortcut where there is one."""
@@ -204,9 +206,12 @@ class WanDecoder(nn.Module):
         super().__init__()
         self.mix = PointwiseConv3d(c_in, c_in)
         self.conv_in = CausalConv3d(c_in, widths[-1], KERNEL)
-        layers, before = middle(widths[-1]), widths[-1]
+        layers = middle(widths[-1])
+        before = widths[-1]
         for i in reversed(range(len(widths))):
-            width, step, shortcut = widths[i], None, None
+            width = widths[i]
+            step = None
+            shortcut = None
             after = width
             if i > 0:
                 after = width if shortcuts else width // 2

@@ -41,7 +41,8 @@ class ImplicitQuantizer(Quantizer):
         super().__init__()
         check_codebook_size(prod(levels))
         # As Python numbers: buffers that are not saved would stay without values where a model is built on "meta".
-        self.levels, self.basis = levels, tuple(prod(levels[:i]) for i in range(len(levels)))
+        self.levels = levels
+        self.basis = tuple(prod(levels[:i]) for i in range(len(levels)))
         self.channels_in, self.codebook_size = len(levels), prod(levels)
 
     @abstractmethod
@@ -149,65 +150,58 @@ class FSQ(ImplicitQuantizer):
         return self._row(tuple(size // 2 for size in self.levels), like)
 
 
-class LFQ(ImplicitQuantizer):
-    """Lookup-free quantization (Yu et al. 2024, MAGVIT-v2, eq. 3-5): the signs of the channels; 2^channels codes."""
+class SignQuantizer(ImplicitQuantizer):
+    """The signs of the channels as digits: latents are +-1 / sqrt(`scale`), of 2^channels codes."""
+
+    def __init__(self, latent_channels: int, scale: int) -> None:
+        super().__init__((2,) * latent_channels)
+        self.sign_scale = scale
+
+    def digits(self, x: Channels) -> Digits:
+        """Return 1 where a channel is positive."""
+        return (x > 0).long()
+
+    def coordinates(self, x: Channels) -> Channels:
+        """Return bounded values in units of digits."""
+        return (x * self.sign_scale**0.5 + 1.0) / 2.0
+
+    def codes(self, digits: Digits, dtype: torch.dtype) -> Channels:
+        """Return -1 / sqrt(scale) and 1 / sqrt(scale) for digits 0 and 1."""
+        return (2.0 * digits.to(dtype) - 1.0) / self.sign_scale**0.5
+
+    def losses(self, x: Channels, codes: Channels) -> dict[str, Tensor]:
+        """Return `entropy`, and `commitment`, the mean squared distance to the codes times `scale`."""
+        return {**super().losses(x, codes), "commitment": self.sign_scale * mean_square(x - codes)}
+
+
+class LFQ(SignQuantizer):
+    """Lookup-free quantization (Yu et al. 2024, MAGVIT-v2, eq. 3-5): the signs of the channels; 2^channels codes.
+
+    The commitment loss is that of van den Oord et al. 2017, eq. 3.
+    """
 
     def __init__(self, latent_channels: int) -> None:
-        super().__init__((2,) * latent_channels)
+        super().__init__(latent_channels, scale=1)
 
     def bound(self, h: Channels) -> Channels:
         """Return `h` itself."""
         return h
 
-    def digits(self, x: Channels) -> Digits:
-        """Return 1 where a channel is positive."""
-        return (x > 0).long()
 
-    def coordinates(self, x: Channels) -> Channels:
-        """Return bounded values in units of digits."""
-        return (x + 1.0) / 2.0
-
-    def codes(self, digits: Digits, dtype: torch.dtype) -> Channels:
-        """Return -1 and 1 for digits 0 and 1."""
-        return 2.0 * digits.to(dtype) - 1.0
-
-    def losses(self, x: Channels, codes: Channels) -> dict[str, Tensor]:
-        """Return `entropy`, and `commitment`, the mean squared distance to the codes.
-
-        van den Oord et al. 2017, eq. 3.
-        """
-        return {**super().losses(x, codes), "commitment": mean_square(x - codes)}
-
-
-class BSQ(ImplicitQuantizer):
+class BSQ(SignQuantizer):
     """Binary spherical quantization (Zhao et al. 2024, eq. 4-6): signs of the channels on the unit sphere.
 
     Latents are +-1 / sqrt(channels). Soft assignments have the paper's temperature tau = 2 * channels, at which the
-    probability of a sign falls off as in `LFQ` whatever the number of channels.
+    probability of a sign falls off as in `LFQ` whatever the number of channels. The commitment loss is the squared
+    distance on the sphere, which is below 2.
     """
 
     def __init__(self, latent_channels: int) -> None:
-        super().__init__((2,) * latent_channels)
+        super().__init__(latent_channels, scale=latent_channels)
 
     def bound(self, h: Channels) -> Channels:
         """Return `h` on the unit sphere."""
         return F.normalize(h, dim=-1)
-
-    def digits(self, x: Channels) -> Digits:
-        """Return 1 where a channel is positive."""
-        return (x > 0).long()
-
-    def coordinates(self, x: Channels) -> Channels:
-        """Return bounded values in units of digits."""
-        return (x * self.channels_in**0.5 + 1.0) / 2.0
-
-    def codes(self, digits: Digits, dtype: torch.dtype) -> Channels:
-        """Return +-1 / sqrt(channels) for digits 0 and 1."""
-        return (2.0 * digits.to(dtype) - 1.0) / self.channels_in**0.5
-
-    def losses(self, x: Channels, codes: Channels) -> dict[str, Tensor]:
-        """Return `entropy`, and `commitment`, the mean squared distance on the sphere, which is below 2."""
-        return {**super().losses(x, codes), "commitment": self.channels_in * mean_square(x - codes)}
 
 
 def check_levels(levels: tuple[int, ...], latent_channels: int) -> tuple[int, ...]:

@@ -53,6 +53,7 @@ class Quantizer(nn.Module, ABC):
     channels_in: int
     codebook_size: int
     quantizers: int | None = None  # None: indices have no axis for it
+    levels: tuple[int, ...] = ()  # of each channel, where indices are made of digits
 
     @abstractmethod
     def forward(

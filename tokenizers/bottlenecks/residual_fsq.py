@@ -34,7 +34,8 @@ class ResidualFSQ(Quantizer):
         self.levels, self.quantizers = check_levels(levels, latent_channels), check_quantizers(quantizers)
         check_codebook_size(prod(levels))
         self.basis = tuple(prod(levels[:i]) for i in range(len(levels)))
-        self.channels_in, self.codebook_size = latent_channels, prod(levels)
+        self.channels_in = latent_channels
+        self.codebook_size = prod(levels)
 
     def forward(
         self, h: Float[Tensor, "b d t h w"], *, sample: bool = False, generator: torch.Generator | None = None

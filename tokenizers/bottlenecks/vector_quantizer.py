@@ -157,7 +157,8 @@ class VQ(Quantizer):
 
     def __init__(self, latent_channels: int, *, codebook_size: int) -> None:
         super().__init__()
-        self.channels_in, self.codebook_size = latent_channels, codebook_size
+        self.channels_in = latent_channels
+        self.codebook_size = codebook_size
         self.codebook = Codebook(codebook_size, latent_channels)
 
     def forward(
@@ -202,7 +203,8 @@ class ResidualVQ(Quantizer):
 
     def __init__(self, latent_channels: int, *, quantizers: int, codebook_size: int) -> None:
         super().__init__()
-        self.channels_in, self.codebook_size = latent_channels, codebook_size
+        self.channels_in = latent_channels
+        self.codebook_size = codebook_size
         self.quantizers = check_quantizers(quantizers)
         self.codebooks = nn.ModuleList(Codebook(codebook_size, latent_channels) for _ in range(quantizers))
 
@@ -214,7 +216,9 @@ class ResidualVQ(Quantizer):
         learn = self.training and h.requires_grad
         with full_precision(h):
             x = left = rearrange(widen(h), "b c t h w -> (b t h w) c")
-            columns, losses, total = [], [], torch.zeros_like(x)
+            columns = []
+            losses = []
+            total = torch.zeros_like(x)
             for codebook in self.codebooks:
                 indices, codes = codebook(left.detach(), learn, generator)
                 left, total = left - codes, total + codes

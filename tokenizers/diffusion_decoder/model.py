@@ -127,7 +127,8 @@ class DiffusionTokenizer(FeatureMixin, Pretrained):
         Clips longer than `config.window` are decoded window by window. Raises VidgenError if the latents do not hold
         the clip.
         """
-        config, z = self.config, encoded.latents
+        config = self.config
+        z = encoded.latents
         grid = latent_size(encoded.height, encoded.width, config.spatial_compression_ratio)
         expected = (config.latent_channels, self.latent_frames(encoded.num_frames), *grid)
         if tuple(z.shape[1:]) != expected:
@@ -138,7 +139,8 @@ class DiffusionTokenizer(FeatureMixin, Pretrained):
         count = config.num_inference_steps if num_inference_steps is None else num_inference_steps
         times, generator = config.time.steps(count), sample_generator(seed, "decoder")
         features = self.condition(z)
-        total, done = latent_frames(encoded.num_frames, config.patch_t), 0
+        total = latent_frames(encoded.num_frames, config.patch_t)
+        done = 0
         parts: list[Tensor] = []
         while done < total:
             context = 1 if done and config.hold_first > 0 else 0

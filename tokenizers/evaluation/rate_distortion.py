@@ -16,11 +16,11 @@ from torch import Tensor
 from vidgen.data.frames import to_tensor
 from vidgen.data.video_codecs import CODECS, Codec, compress, decompress
 from vidgen.errors import VidgenError
+from vidgen.interfaces import Tokenizer
 from vidgen.metrics.clip_metrics import ClipMetrics, ClipScore
 from vidgen.metrics.entropy_coding import RANGE_BITS, adaptive_bits, entropy, interpolate_rate
 from vidgen.metrics.intervals import METHOD, mean_interval
 from vidgen.tokenizers.evaluation.token_usage import codebook_size, symbol_streams
-from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.streaming.chunks import decode_stream, encode_tokens
 
 PIECE = 16  # frames that are compared at once
@@ -76,7 +76,7 @@ def half_precision(latents: Float[Tensor, "1 c t h w"]) -> OperatingPoint:
 
 
 def operating_points(
-    tokenizer: VideoTokenizer, frames: Sequence[UInt8[np.ndarray, "h w 3"]], steps: Sequence[float]
+    tokenizer: Tokenizer, frames: Sequence[UInt8[np.ndarray, "h w 3"]], steps: Sequence[float]
 ) -> Iterator[OperatingPoint]:
     """Yield one point, "tokens", for a discrete tokenizer; for a continuous one every step, and "bfloat16"."""
     pieces = list(encode_tokens(tokenizer, frames))
@@ -86,13 +86,12 @@ def operating_points(
         yield half_precision(latents)
         return
     books, size = symbol_streams([piece.indices for piece in pieces]), codebook_size(tokenizer)
-    levels = getattr(tokenizer.bottleneck, "levels", ())
     yield OperatingPoint(
         name="tokens",
         latents=latents,
         raw_bits=float(books.size * (size - 1).bit_length()),
         entropy_bits=sum(len(book) * entropy(book) for book in books),
-        coded_bits=sum(code_tokens(book, size, levels) for book in books),
+        coded_bits=sum(code_tokens(book, size, tokenizer.bottleneck.levels) for book in books),
     )
 
 
@@ -102,7 +101,9 @@ def code_tokens(book: Int[np.ndarray, " n"], size: int, levels: Sequence[int] = 
     It codes whole indices, or, of an implicit codebook, digit by digit (digit i has `levels[i]` levels, the first one
     changes fastest), whichever is less; one bit says which.
     """
-    whole, digits, rest = adaptive_bits(book, size), 0.0, book
+    whole = adaptive_bits(book, size)
+    digits = 0.0
+    rest = book
     for level in levels:
         digits += adaptive_bits(rest % level, level)
         rest = rest // level
@@ -110,7 +111,7 @@ def code_tokens(book: Int[np.ndarray, " n"], size: int, levels: Sequence[int] = 
 
 
 def measure_rates(
-    tokenizer: VideoTokenizer, frames: Sequence[UInt8[np.ndarray, "h w 3"]], fps: float, sweep: Sweep
+    tokenizer: Tokenizer, frames: Sequence[UInt8[np.ndarray, "h w 3"]], fps: float, sweep: Sweep
 ) -> dict[str, Any]:
     """Return the curves of one clip.
 
@@ -140,7 +141,8 @@ def measure_rates(
 
 def codec_curve(frames: Sequence[UInt8[np.ndarray, "h w 3"]], fps: float, codec: Codec) -> list[dict[str, float]]:
     """Return rate and quality at every CRF of the codec's sweep. Raises VidgenError where it refuses the frames."""
-    pixels, curve = len(frames) * frames[0].shape[0] * frames[0].shape[1], []
+    pixels = len(frames) * frames[0].shape[0] * frames[0].shape[1]
+    curve = []
     for crf in codec.sweep:
         clip = compress(frames, codec, crf=crf, fps=fps)
         score = score_pieces(frames, _stacked(decompress(clip)))
@@ -160,7 +162,8 @@ def match(curve: Sequence[dict[str, float]], rate: float) -> dict[str, float] | 
 
 def score_pieces(frames: Sequence[UInt8[np.ndarray, "h w 3"]], pieces: Iterable[Float[Tensor, "3 k h w"]]) -> ClipScore:
     """Return PSNR and SSIM of a clip that comes in pieces. Raises VidgenError if it has another number of frames."""
-    meter, done = ClipMetrics(multiscale=False), 0
+    meter = ClipMetrics(multiscale=False)
+    done = 0
     for piece in pieces:
         for part in piece.split(PIECE, dim=1):
             originals = frames[done : done + part.shape[1]]

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from vidgen.data.manifests import ClipRecord
 from vidgen.errors import VidgenError
+from vidgen.interfaces import Tokenizer
 from vidgen.metrics.clip_metrics import ClipMetrics, ClipScore
 from vidgen.metrics.intervals import METHOD, mean_interval
 from vidgen.metrics.perceptual import FrameLPIPS
 from vidgen.tokenizers.evaluation.protocols import ClipProtocol, open_windows
 from vidgen.tokenizers.evaluation.rate_distortion import Sweep, measure_rates, summarize_rates
 from vidgen.tokenizers.evaluation.token_usage import TokenCount
-from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.streaming.chunks import reconstruct_tokens
 
 MEASURES = (
@@ -32,7 +32,7 @@ Say = Callable[[str], None]  # hears of a clip that is left out
 
 
 def evaluate(
-    tokenizer: VideoTokenizer,
+    tokenizer: Tokenizer,
     records: Sequence[ClipRecord],
     protocol: ClipProtocol,
     *,
@@ -57,7 +57,8 @@ def evaluate(
 
     Raises VidgenError if no clip can be used.
     """
-    rates, tokens = [], TokenCount(tokenizer)
+    rates = []
+    tokens = TokenCount(tokenizer)
 
     def measure(record: ClipRecord) -> dict[str, Any]:
         row, curves = evaluate_clip(tokenizer, record, protocol, lpips, tokens, sweep)
@@ -98,7 +99,7 @@ def measure_each(
 
 
 def evaluate_clip(
-    tokenizer: VideoTokenizer,
+    tokenizer: Tokenizer,
     record: ClipRecord,
     protocol: ClipProtocol,
     lpips: FrameLPIPS | None,

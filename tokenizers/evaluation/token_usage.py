@@ -12,13 +12,13 @@ from einops import rearrange
 from jaxtyping import Int
 from torch import Tensor
 
+from vidgen.interfaces import Tokenizer
 from vidgen.tokenizers.bottlenecks.index_statistics import index_statistics
-from vidgen.tokenizers.model import VideoTokenizer
 
 Indices = Int[Tensor, "1 t h w"] | Int[Tensor, "1 t h w q"]
 
 
-def codebook_size(tokenizer: VideoTokenizer) -> int:
+def codebook_size(tokenizer: Tokenizer) -> int:
     """Return how many symbols a token has, in one codebook; 0 for a continuous tokenizer."""
     return int(getattr(getattr(tokenizer, "bottleneck", None), "codebook_size", 0) or 0)
 
@@ -32,7 +32,7 @@ def symbol_streams(pieces: Sequence[Indices]) -> Int[np.ndarray, "q n"]:
 class TokenCount:
     """Gathers the tokens of a discrete tokenizer; of a continuous one there are none to count."""
 
-    def __init__(self, tokenizer: VideoTokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self.codebook_size = codebook_size(tokenizer)
         self._clips: list[Int[np.ndarray, "q n"]] = []
 

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from vidgen.checkpoints.hashing import model_hash
 from vidgen.errors import VidgenError
+from vidgen.interfaces import Tokenizer
 from vidgen.tokenizers.encoded import latent_size
 from vidgen.tokenizers.files.index_packing import unpack_indices
 
@@ -70,8 +70,9 @@ def tokenizer_hash(tokenizer: nn.Module) -> str:
 class TokenReader:
     """An open token file, read some latent frames at a time; from `open_tokens`."""
 
-    def __init__(self, path: Path, file: Any, info: TokenInfo) -> None:
-        self.path, self.info = path, info
+    def __init__(self, path: Path, file: safe_open, info: TokenInfo) -> None:
+        self.path = path
+        self.info = info
         self._slice = file.get_slice("indices" if info.bits else "latents")
 
     @property
@@ -103,18 +104,19 @@ class TokenReader:
             )
         return flat.reshape(1, len(flat), *grid)
 
-    def for_tokenizer(self, tokenizer: nn.Module, start: int, stop: int) -> Float[Tensor, "1 c t h w"]:
+    def for_tokenizer(self, tokenizer: Tokenizer, start: int, stop: int) -> Float[Tensor, "1 c t h w"]:
         """Return latents to decode, of either kind of file."""
         if not self.info.bits:
             return self.latents(start, stop)
         return tokenizer.latents_from_indices(self.indices(start, stop).to(tokenizer.device))
 
-    def check(self, tokenizer: nn.Module, own_hash: str | None = None) -> None:
+    def check(self, tokenizer: Tokenizer, own_hash: str | None = None) -> None:
         """Raise VidgenError unless the file was written for `tokenizer` and its shape is what its frames need.
 
         own_hash: `tokenizer_hash(tokenizer)`, where it is there already.
         """
-        info, config = self.info, tokenizer.config
+        info = self.info
+        config = tokenizer.config
         if (own := own_hash or tokenizer_hash(tokenizer)) != info.tokenizer_hash:
             raise VidgenError(
                 f"{self.path}: written for tokenizer {info.tokenizer} ({info.tokenizer_hash[:12]}), and this one is "
@@ -133,7 +135,7 @@ class TokenReader:
 
 @contextmanager
 def open_tokens(
-    path: str | os.PathLike, tokenizer: nn.Module | None = None, *, own_hash: str | None = None
+    path: str | os.PathLike, tokenizer: Tokenizer | None = None, *, own_hash: str | None = None
 ) -> Iterator[TokenReader]:
     """Open a token file, and read nothing but its header yet; with `tokenizer`, it is checked against it.
 
@@ -153,7 +155,7 @@ def open_tokens(
         yield reader
 
 
-def read_tokens(path: str | os.PathLike, tokenizer: nn.Module | None = None) -> TokenFile:
+def read_tokens(path: str | os.PathLike, tokenizer: Tokenizer | None = None) -> TokenFile:
     """Read all of a token file; with `tokenizer`, only if that is what it was written for.
 
     Raises as `open_tokens` does.
@@ -178,7 +180,7 @@ def _damaged(path: Path, reason: object) -> VidgenError:
     return VidgenError(f"{path}: not a whole token file ({cause}); encode the clip again")
 
 
-def _describe(path: Path, file: Any) -> TokenInfo:
+def _describe(path: Path, file: safe_open) -> TokenInfo:
     metadata = file.metadata() or {}
     if metadata.get("format") != FORMAT:
         raise VidgenError(f"{path}: not a token file of vidgen; make one with `vidgen tokenizer encode`")

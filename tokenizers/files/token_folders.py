@@ -45,7 +45,8 @@ def place(names: Sequence[str], suffix: str) -> list[str]:
     for name in names:
         parts = [part for part in PurePosixPath(name.replace("#", "-")).parts if part not in ("..", "/")]
         base = PurePosixPath(*parts).as_posix() if parts else "clip"
-        path, tries = base + suffix, 1
+        path = base + suffix
+        tries = 1
         while path.casefold() in taken:  # some file systems do not tell cases apart
             tries += 1
             path = f"{base}~{tries}{suffix}"
@@ -76,12 +77,14 @@ class TokenIndex:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.file = folder, folder / INDEX_NAME
+        self.folder = folder
+        self.file = folder / INDEX_NAME
         self.rows = {row.path: row for row in _read_rows(self.file)} if self.file.is_file() else {}
 
     def holds(self, path: str, source_hash: str) -> bool:
         """Return whether the file at `path` is there as it was written, from the same source in the same way."""
-        row, file = self.rows.get(path), self.folder / path
+        row = self.rows.get(path)
+        file = self.folder / path
         return row is not None and row.hash == source_hash and file.is_file() and file.stat().st_size == row.bytes
 
     def add(self, row: TokenRow) -> None:

@@ -15,9 +15,10 @@ from typing import BinaryIO, Protocol
 import numpy as np
 import torch
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 
 from vidgen.checkpoints.atomic import atomic_write
+from vidgen.interfaces import Tokenizer
 from vidgen.tokenizers.evaluation.token_usage import codebook_size
 from vidgen.tokenizers.files.index_packing import bits_for, pack_indices
 from vidgen.tokenizers.files.token_files import FORMAT, tokenizer_hash
@@ -37,6 +38,7 @@ class Clip(Protocol):
     """What is written at once: `Encoded` of a tokenizer, or anything with these."""
 
     latents: Tensor
+    indices: Tensor | None
     num_frames: int
     height: int
     width: int
@@ -51,7 +53,7 @@ class Author:
     codebook_size: int
 
     @classmethod
-    def of(cls, tokenizer: nn.Module) -> Author:
+    def of(cls, tokenizer: Tokenizer) -> Author:
         """Return the author of files for `tokenizer`."""
         hashed = tokenizer_hash(tokenizer)
         return cls(name=tokenizer.config.name, hash=hashed, codebook_size=codebook_size(tokenizer))
@@ -64,7 +66,8 @@ class TokenWriter:
         self.author = author
         self.bits = 0  # of an index; 0 for latents
         self.payload = 0  # bits of the tokens so far
-        self._target, self._spool = target, target.with_name("spool")
+        self._target = target
+        self._spool = target.with_name("spool")
         self._file = self._spool.open("wb")
         self._grid: tuple[int, ...] = ()
         self._dtype = torch.uint8
@@ -80,7 +83,8 @@ class TokenWriter:
             self.payload += self.bits * tokens.indices.numel()
         else:
             rows = rearrange(tokens.latents.detach().cpu(), "1 c t h w -> t c h w").contiguous()
-            self._grid, self._dtype = tuple(rows.shape[1:]), rows.dtype
+            self._grid = tuple(rows.shape[1:])
+            self._dtype = rows.dtype
             self.payload += 8 * rows.numel() * rows.element_size()
         self._file.write(raw_bytes(rows))
 
@@ -131,7 +135,8 @@ def sort_by_channel(spool: BinaryIO, file: BinaryIO, *, frames: int, channels: i
 
     `plane` is the bytes of one channel of one frame. Read and written rather than mapped: mapped pages count as memory.
     """
-    start, done = file.tell(), 0
+    start = file.tell()
+    done = 0
     while block := spool.read(max(1, COPIED_AT_ONCE // (channels * plane)) * channels * plane):
         planes = rearrange(np.frombuffer(block, np.uint8), "(t c n) -> c t n", c=channels, n=plane)
         for channel, part in enumerate(planes):
@@ -172,7 +177,7 @@ def writing_tokens(path: str | os.PathLike, author: Author) -> Iterator[TokenWri
 
 
 def write_tokens(
-    path: str | os.PathLike, clip: Clip, tokenizer: nn.Module, *, fps: float, extra: Mapping[str, str] | None = None
+    path: str | os.PathLike, clip: Clip, tokenizer: Tokenizer, *, fps: float, extra: Mapping[str, str] | None = None
 ) -> Path:
     """Write a clip made by or for `tokenizer` at once: its indices where it has any, else its latents as they are.
 
@@ -180,6 +185,6 @@ def write_tokens(
     """
     path = Path(path)
     with writing_tokens(path, Author.of(tokenizer)) as writer:
-        writer.add(Tokens(latents=clip.latents, indices=getattr(clip, "indices", None)))
+        writer.add(Tokens(latents=clip.latents, indices=clip.indices))
         writer.finish(num_frames=clip.num_frames, height=clip.height, width=clip.width, fps=fps, extra=extra)
     return path

@@ -14,6 +14,9 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vidgen.errors import VidgenError
+from vidgen.tokenizers.encoded import latent_size
+
 LENGTH_COST = 2e-4  # mean absolute error that a pixel of length has to win: of equals the shortest, so 0 in the plain
 COARSE, FINE = 4, 2  # reach of the searches, in pixels of half and of full size
 QUARTERS = (-0.5, -0.25, 0.0, 0.25, 0.5)
@@ -44,9 +47,23 @@ def match_blocks(
         guess = best_of(key, frame, [zero, last, 2 * last - before], block)
         coarse = search(half_key, F.avg_pool2d(frame, 2), guess // 2, block // 2, COARSE)
         near = best_of(key, frame, [guess, 2 * coarse], block)
-        before, last = last, search(key, frame, near, block, FINE)
+        before = last
+        last = search(key, frame, near, block, FINE)
         fields.append(last + find_fraction(key, frame, last, block))
     return torch.stack(fields, dim=2) if fields else key.new_zeros(*zero.shape[:2], 0, *zero.shape[2:])
+
+
+def check_field(
+    field: Float[Tensor, "b 2 T i j"], video: Float[Tensor, "b 3 T H W"], block: int
+) -> Float[Tensor, "b 2 T i j"]:
+    """Return `field`. Raises VidgenError unless it is the finite field of such a video, a vector a block."""
+    expected = (video.shape[0], 2, video.shape[2], *latent_size(*video.shape[3:], block))
+    if tuple(field.shape) != expected or not field.isfinite().all():
+        raise VidgenError(
+            f"motion of shape {tuple(field.shape)} for a video {tuple(video.shape)}: a field of finite vectors "
+            f"{expected} is needed; leave it out to have it matched"
+        )
+    return field
 
 
 def cut_windows(image: Float[Tensor, "n c h w"], at: Vectors, block: int, margin: int) -> Tensor:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
 from vidgen.data.frames import to_tensor
@@ -70,7 +71,8 @@ def evaluate_clip(
     tokenizer: KeyframeTokenizer, record: ClipRecord, protocol: ClipProtocol, motion: Motion, step: float
 ) -> dict[str, Any]:
     """Return the row of one clip. Raises VideoError if it cannot be read, or brings no motion where the file should."""
-    opened, gop = open_windows(record, protocol), tokenizer.config.gop
+    opened = open_windows(record, protocol)
+    gop = tokenizer.config.gop
     vectors = read_fields(record, gop) if motion == "file" else None
     meters = {variant: ClipMetrics(chunk=gop, multiscale=False) for variant in VARIANTS}
     device = tokenizer.device
@@ -101,7 +103,7 @@ def evaluate_clip(
     return row | {"note": "; ".join(opened.notes)}
 
 
-def stack_groups(frames: Any, gop: int) -> Iterator[Tensor]:
+def stack_groups(frames: Iterable[UInt8[np.ndarray, "h w 3"]], gop: int) -> Iterator[Tensor]:
     """Yield (1, 3, k, h, w) pieces of whole groups, so many as go through at once.
 
     The last one may end within a group.

@@ -12,16 +12,9 @@ from torch import Tensor
 from vidgen.checkpoints.pretrained import Pretrained
 from vidgen.errors import VidgenError
 from vidgen.tokenizers.bottlenecks import BottleneckOutput, Quantizer
-from vidgen.tokenizers.encoded import Encoded, check_video, latent_size, pad_space
-from vidgen.tokenizers.keyframes.block_matching import match_blocks
-from vidgen.tokenizers.keyframes.codes import (
-    GroupState,
-    KeyframeCodes,
-    Synthesis,
-    check_codes,
-    cut_groups,
-    join,
-)
+from vidgen.tokenizers.encoded import Encoded, check_video, pad_space
+from vidgen.tokenizers.keyframes.block_matching import check_field, match_blocks
+from vidgen.tokenizers.keyframes.codes import GroupState, KeyframeCodes, Synthesis, check_codes, cut_groups, join
 from vidgen.tokenizers.keyframes.config import KeyframeConfig
 from vidgen.tokenizers.keyframes.motion_networks import FrameSynthesizer, MotionDecoder, MotionEncoder
 from vidgen.tokenizers.keyframes.warping import spread, warp
@@ -68,8 +61,9 @@ class KeyframeTokenizer(Pretrained):
     def measure_motion(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b 2 T i j"]:
         """Return the field of every frame to its key frame, matched block by block; in pixels, 0 for key frames."""
         check_video(video)
-        gop, fields = self.config.gop, []
-        for first, stop, size in cut_groups(video.shape[2], gop, self._at_once(video)):
+        gop = self.config.gop
+        fields = []
+        for first, stop, size in cut_groups(video.shape[2], gop, frames_at_once(*video.shape[3:])):
             x = pad_space(video[:, :, first:stop].to(self._wide), self.config.block)
             x = rearrange(x, "b c (n g) h w -> (b n) c g h w", g=size)
             field = match_blocks(x[:, :, 0], x[:, :, 1:], self.config.block)
@@ -106,9 +100,10 @@ class KeyframeTokenizer(Pretrained):
         """
         check_video(video)
         b, _, t, height, width = video.shape
-        motion = self.measure_motion(video) if motion is None else self._check_motion(motion, video)
-        keys, hidden = [], []
-        for first, stop, size in cut_groups(t, self.config.gop, chunk_frames or self._at_once(video)):
+        motion = self.measure_motion(video) if motion is None else check_field(motion, video, self.config.block)
+        keys = []
+        hidden = []
+        for first, stop, size in cut_groups(t, self.config.gop, chunk_frames or frames_at_once(*video.shape[3:])):
             images = rearrange(video[:, :, first:stop:size], "b c n h w -> (b n) c 1 h w")
             keys.append(self.key.encode(images, sample_posterior=sample_posterior, generator=generator))
             field = rearrange(motion[:, :, first:stop], "b d (n g) i j -> (b n) d g i j", g=size)[:, :, 1:]
@@ -185,8 +180,10 @@ class KeyframeTokenizer(Pretrained):
 
     def _synthesize(self, codes: KeyframeCodes, chunk_frames: int | None) -> Iterator[Synthesis]:
         check_codes(codes, self.config)
-        gop, height, width = self.config.gop, codes.height, codes.width
-        at_once = chunk_frames or max(1, PIXELS_AT_ONCE // (height * width))
+        gop = self.config.gop
+        height = codes.height
+        width = codes.width
+        at_once = chunk_frames or frames_at_once(height, width)
         for first, stop, size in cut_groups(codes.num_frames, gop, at_once):
             n, start = (stop - first) // size, first // gop
             z = rearrange(codes.key_latents[:, :, start : start + n], "b c n h w -> (b n) c 1 h w")
@@ -244,15 +241,7 @@ class KeyframeTokenizer(Pretrained):
     def _wide(self) -> torch.dtype:
         return torch.promote_types(self.dtype, torch.float32)
 
-    @staticmethod
-    def _at_once(video: Tensor) -> int:
-        return max(1, PIXELS_AT_ONCE // (video.shape[3] * video.shape[4]))
 
-    def _check_motion(self, motion: Tensor, video: Tensor) -> Tensor:
-        expected = (video.shape[0], 2, video.shape[2], *latent_size(*video.shape[3:], self.config.block))
-        if tuple(motion.shape) != expected or not motion.isfinite().all():
-            raise VidgenError(
-                f"motion of shape {tuple(motion.shape)} for a video {tuple(video.shape)}: a field of finite vectors "
-                f"{expected} is needed; leave it out to have it matched"
-            )
-        return motion
+def frames_at_once(height: int, width: int) -> int:
+    """Return how many frames of that size go through together."""
+    return max(1, PIXELS_AT_ONCE // (height * width))

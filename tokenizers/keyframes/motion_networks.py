@@ -85,7 +85,8 @@ class FrameSynthesizer(nn.Module):
     ) -> tuple[Float[Tensor, "n 3 k h w"], Float[Tensor, "n 3 k h w"]]:
         """Return frames, and the moved key frame before anything was added; h and w are whole blocks of the field."""
         stream = Stream()
-        k, wide = field.shape[2], torch.promote_types(key.dtype, torch.float32)
+        k = field.shape[2]
+        wide = torch.promote_types(key.dtype, torch.float32)
         scale = key.shape[2] // field.shape[3]
         base = enlarge(field.to(wide), scale // PATCH, "bilinear")  # n 2 k h/4 w/4
         patches = rearrange(key, "n c (i p) (j q) -> n (c p q) 1 i j", p=PATCH, q=PATCH)

@@ -53,13 +53,14 @@ def code_part(
         return OperatingPoint(name="none", latents=latents, raw_bits=0.0, entropy_bits=0.0, coded_bits=0.0)
     if indices is None:
         return round_latents(latents, step)
-    books, size = symbol_streams([indices]), bottleneck.codebook_size
+    books = symbol_streams([indices])
+    size = bottleneck.codebook_size
     return OperatingPoint(
         name="tokens",
         latents=latents,
         raw_bits=stored_bits(latents, indices, bottleneck),
         entropy_bits=sum(len(book) * entropy(book) for book in books),
-        coded_bits=sum(code_tokens(book, size, getattr(bottleneck, "levels", ())) for book in books),
+        coded_bits=sum(code_tokens(book, size, bottleneck.levels) for book in books),
     )
 
 

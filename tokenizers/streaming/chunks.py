@@ -12,7 +12,8 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from vidgen.data.frames import to_tensor
-from vidgen.tokenizers.model import VideoTokenizer, check_video
+from vidgen.interfaces import Tokenizer
+from vidgen.tokenizers.encoded import check_video
 from vidgen.tokenizers.streaming.halos import decoder_context
 from vidgen.tokenizers.streaming.tiles import Tiles
 from vidgen.tokenizers.streaming.tiling import TiledState, decode_tiled, encode_tiled
@@ -32,10 +33,10 @@ class Plan:
     peak_bytes: int | None = None
 
 
-Planner = Callable[[VideoTokenizer, int, int], Plan]  # the plan for clips of a height and width
+Planner = Callable[[Tokenizer, int, int], Plan]  # the plan for clips of a height and width
 
 
-def plan_by_pixels(tokenizer: VideoTokenizer, height: int, width: int) -> Plan:
+def plan_by_pixels(tokenizer: Tokenizer, height: int, width: int) -> Plan:
     """Return a plan of whole frames, as many as hold `CHUNK_PIXELS` pixels; those of one latent frame at least.
 
     All of a clip for a tokenizer that does not stream.
@@ -54,7 +55,7 @@ class Tokens:
 
 
 def stack_chunks(
-    frames: Frames, tokenizer: VideoTokenizer, plan: Planner = plan_by_pixels
+    frames: Frames, tokenizer: Tokenizer, plan: Planner = plan_by_pixels
 ) -> Iterator[tuple[Float[Tensor, "1 3 k h w"], bool, Plan]]:
     """Yield chunks of whole latent frames, whether each is the last, and the clip's plan.
 
@@ -81,7 +82,7 @@ def stack_chunks(
 
 
 def encode_step(
-    tokenizer: VideoTokenizer, video: Float[Tensor, "1 3 k H W"], state: TiledState | None, last: bool, plan: Plan
+    tokenizer: Tokenizer, video: Float[Tensor, "1 3 k H W"], state: TiledState | None, last: bool, plan: Plan
 ) -> tuple[Tokens, TiledState]:
     """Return what `VideoTokenizer.encode_chunk` returns, with the plan's tiles and with indices."""
     check_video(video)
@@ -102,7 +103,7 @@ def encode_step(
 
 
 def decode_step(
-    tokenizer: VideoTokenizer, latents: Float[Tensor, "1 c k h w"], state: TiledState | None, plan: Plan
+    tokenizer: Tokenizer, latents: Float[Tensor, "1 c k h w"], state: TiledState | None, plan: Plan
 ) -> tuple[Float[Tensor, "1 3 F H W"], TiledState]:
     """Return what `VideoTokenizer.decode_chunk` returns, with the plan's tiles."""
     if plan.tiles is None:
@@ -116,7 +117,7 @@ def to_pixels(x: Float[Tensor, "3 k H W"]) -> Float[Tensor, "3 k H W"]:
 
 
 @torch.inference_mode()
-def encode_tokens(tokenizer: VideoTokenizer, frames: Frames, plan: Planner = plan_by_pixels) -> Iterator[Tokens]:
+def encode_tokens(tokenizer: Tokenizer, frames: Frames, plan: Planner = plan_by_pixels) -> Iterator[Tokens]:
     """Yield the clip's latents and indices, in pieces as they become complete; together they are those of `encode`."""
     state = None
     for chunk, last, planned in stack_chunks(frames, tokenizer, plan):
@@ -126,17 +127,18 @@ def encode_tokens(tokenizer: VideoTokenizer, frames: Frames, plan: Planner = pla
 
 
 def encode_stream(
-    tokenizer: VideoTokenizer, frames: Frames, plan: Planner = plan_by_pixels
+    tokenizer: Tokenizer, frames: Frames, plan: Planner = plan_by_pixels
 ) -> Iterator[Float[Tensor, "1 c t h w"]]:
     """Yield the latents of `encode_tokens`."""
     return (tokens.latents for tokens in encode_tokens(tokenizer, frames, plan))
 
 
-def first_latent_for(tokenizer: VideoTokenizer, frame: int) -> int:
+def first_latent_for(tokenizer: Tokenizer, frame: int) -> int:
     """Return the latent frame from which decoding must start for `frame` to come out exactly."""
     if not tokenizer.streams:
         return 0
-    holder, context = tokenizer.latent_frames(frame + 1) - 1, decoder_context(tokenizer)
+    holder = tokenizer.latent_frames(frame + 1) - 1
+    context = decoder_context(tokenizer)
     # One at least: the first latent that a decoder sees gives one frame only.
     return 0 if context is None else max(0, holder - max(1, context))
 
@@ -146,7 +148,7 @@ Latents = Float[Tensor, "1 c t h w"] | Callable[[int, int], Float[Tensor, "1 c k
 
 @torch.inference_mode()
 def decode_stream(
-    tokenizer: VideoTokenizer,
+    tokenizer: Tokenizer,
     latents: Latents,
     *,
     num_frames: int,
@@ -185,7 +187,7 @@ def decode_stream(
 
 @torch.inference_mode()
 def reconstruct_tokens(
-    tokenizer: VideoTokenizer, frames: Frames, plan: Planner = plan_by_pixels
+    tokenizer: Tokenizer, frames: Frames, plan: Planner = plan_by_pixels
 ) -> Iterator[tuple[Float[Tensor, "3 k h w"], Float[Tensor, "3 k h w"], Tokens]]:
     """Yield (original, reconstruction, the tokens in between), pixels in [-1, 1], some frames at a time, in order."""
     state = decoding = None
@@ -199,7 +201,7 @@ def reconstruct_tokens(
 
 
 def reconstruct_stream(
-    tokenizer: VideoTokenizer, frames: Frames, plan: Planner = plan_by_pixels
+    tokenizer: Tokenizer, frames: Frames, plan: Planner = plan_by_pixels
 ) -> Iterator[tuple[Float[Tensor, "3 k h w"], Float[Tensor, "3 k h w"]]]:
     """Yield the pairs (original, reconstruction) of `reconstruct_tokens`; together they are the clip."""
     for original, x, tokens in reconstruct_tokens(tokenizer, frames, plan):

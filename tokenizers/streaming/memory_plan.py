@@ -47,7 +47,8 @@ class MemoryModel:
     """What encoding and decoding with a tokenizer take, in bytes, for any plan."""
 
     def __init__(self, tokenizer: VideoTokenizer) -> None:
-        self.config, self.dtype = tokenizer.config, tokenizer.dtype
+        self.config = tokenizer.config
+        self.dtype = tokenizer.dtype
         self.weights = tensor_bytes(*tokenizer.parameters(), *tokenizer.buffers())
         self.halos = {"encode": encoder_halo(tokenizer), "decode": decoder_halo(tokenizer)}
         self.channels_in = tokenizer.bottleneck.channels_in
@@ -85,7 +86,8 @@ class MemoryModel:
         return self._costs[key]
 
     def _trace(self, task: str, latents: int, rows: int, cols: int, *, start: bool) -> PassCost:
-        config, state = self.config, None
+        config = self.config
+        state = None
         if task == "encode":
             f_t, f = config.temporal_compression_ratio, config.spatial_compression_ratio
             # A clip's first frame has a latent frame of its own.
@@ -124,7 +126,8 @@ class MemoryModel:
 
     def peak(self, task: Task, height: int, width: int, plan: Plan) -> int:
         """Return the most bytes, weights included, that `task` takes with clips of height x width by this plan."""
-        item, ratio = self.dtype.itemsize, self.config.spatial_compression_ratio
+        item = self.dtype.itemsize
+        ratio = self.config.spatial_compression_ratio
         rows, cols = latent_size(height, width, ratio)
         frame = rows * cols * ratio**2
         chunk = plan.latents * self.config.temporal_compression_ratio * frame

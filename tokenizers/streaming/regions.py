@@ -1,4 +1,4 @@
-"""Boxes of positions in time, height and width: what of a tensor a layer reads for a part of its output."""
+"""Regions of a tensor: intervals of positions in time, height and width."""
 
 from __future__ import annotations
 

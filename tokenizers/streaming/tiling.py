@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.tokenizers.model import StreamState, VideoTokenizer
+from vidgen.tokenizers.encoded import StreamState
+from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.streaming.halos import decoder_halo, encoder_halo
 from vidgen.tokenizers.streaming.tiles import ExactTiles, Grid, Segment, Tiles, cut_frame, ramp
 
@@ -40,7 +41,8 @@ class Canvas:
     """
 
     def __init__(self, grid: Grid, whole: Tensor | None = None) -> None:
-        self.grid, self.whole = grid, whole
+        self.grid = grid
+        self.whole = whole
 
     def paste(self, part: Tensor, rows: Segment, cols: Segment) -> None:
         """Keep the tile's own cells."""
@@ -65,7 +67,8 @@ class _StateCanvas:
     """
 
     def __init__(self, grid: Grid, before: StreamState | None) -> None:
-        self.grid, self.before = grid, before
+        self.grid = grid
+        self.before = before
         self.cache: dict[str, Canvas] = {}
         self.pending: Canvas | None = None
         self._waiting: deque[tuple[dict[str, Tensor], Segment, Segment]] = deque()
@@ -76,7 +79,8 @@ class _StateCanvas:
             self._commit()
         if self.before is None:
             return None
-        old, grid = self.before, self.grid
+        old = self.before
+        grid = self.grid
         pending = None if old.pending is None else crop(old.pending, rows, cols, grid)
         return StreamState(cache={k: crop(v, rows, cols, grid) for k, v in old.cache.items()}, pending=pending)
 
@@ -111,7 +115,9 @@ class _Blend:
     """A weighted mean of overlapping tiles in float32 or better, weights falling linearly to each inner edge."""
 
     def __init__(self, grid: Grid) -> None:
-        self.grid, self.total, self.weights = grid, None, None
+        self.grid = grid
+        self.total = None
+        self.weights = None
 
     def add(self, part: Tensor, rows: Segment, cols: Segment) -> None:
         k, m = part.shape[3] // rows.outer, part.shape[4] // cols.outer
@@ -172,7 +178,8 @@ def _run_tiles(run: TileStep, grid: Grid, state: TiledState | None, tiles: Tiles
             states.add(after, rows, cols)
             del part, after  # before the next tile is computed, not after
         return canvas.whole, states.state()
-    blend, states = _Blend(grid), state.tiles if state else [None] * len(grid.tiles)
+    blend = _Blend(grid)
+    states = state.tiles if state else [None] * len(grid.tiles)
     afters = []
     for k, (rows, cols) in enumerate(grid.tiles):
         part, after = run(rows, cols, states[k])

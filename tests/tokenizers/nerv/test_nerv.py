@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from vidgen.errors import VidgenError
+from vidgen.tokenizers.nerv import files
 from vidgen.tokenizers.nerv.clip import ClipNeRV, choose_config, cost_of, count_bits, quantize_clip
 from vidgen.tokenizers.nerv.files import is_nerv, read_nerv, write_nerv
 from vidgen.tokenizers.nerv.network import NeRVConfig, NeRVDecoder, NeRVEncoder, choose_strides
@@ -144,3 +145,11 @@ def test_files_that_are_cut_short_damaged_or_of_another_kind_are_refused(fit: Cl
             read_nerv(bad)
     with pytest.raises(VidgenError, match="no such file"):
         read_nerv(tmp_path / "none.safetensors")
+
+
+def test_former_names_of_file_functions_warn():
+    for name, now in files.FORMER_NAMES.items():
+        with pytest.warns(FutureWarning, match=f"{name} is now called {now}"):
+            assert getattr(files, name) is getattr(files, now)
+    with pytest.raises(AttributeError, match="no attribute 'read_anything'"):
+        files.read_anything  # noqa: B018
