@@ -86,7 +86,7 @@ def decoder_layer(index: int, rest: list[str], config: TokenizerConfig) -> str:
 
 
 def shape_of(theirs: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of their tensor: weights of norms have the axes of what they scale, layers of a frame are 2-D."""
+    """Return the shape of their tensor: weights of norms have the axes of their inputs, layers of a frame are 2-D."""
     if theirs.endswith("gamma"):
         return (*shape, 1, 1) if ".attentions." in theirs else (*shape, 1, 1, 1)
     if theirs.endswith(("to_qkv.weight", "proj.weight")):
