@@ -231,7 +231,8 @@ class Pretrained(nn.Module):
         config = cls.parse_config(values, str(folder / CONFIG_NAME))
         with init_empty_weights():
             model = cls(config)
-        targets, checkpoint = model.state_dict(), find_checkpoint(folder)
+        targets = model.state_dict()
+        checkpoint = find_checkpoint(folder)
         checkpoint.check({name: tuple(target.shape) for name, target in targets.items()})
         checkpoint.check_memory(dtype, device)
         tensors = {name: put(tensor, targets[name], dtype, device) for name, tensor in checkpoint.read()}

@@ -122,7 +122,8 @@ class WholeClipTokenizer(FeatureMixin, LatentNormalization, nn.Module):
 
         Raises VidgenError for latents of another number of frames or channels.
         """
-        z, expected = encoded.latents, self.latent_frames(encoded.num_frames)
+        z = encoded.latents
+        expected = self.latent_frames(encoded.num_frames)
         if z.shape[1] != self.config.latent_channels or z.shape[2] != expected:
             raise VidgenError(
                 f"latents {tuple(z.shape)} do not hold {encoded.num_frames} frames: "
@@ -151,9 +152,9 @@ class WholeClipTokenizer(FeatureMixin, LatentNormalization, nn.Module):
     def feature_info(self) -> list[FeatureInfo]:
         """The one layer, which is the latents."""
         c = self.config
-        reduction = (c.temporal_compression_ratio, c.spatial_compression_ratio, c.spatial_compression_ratio)
-        name, channels = "latents", c.latent_channels
-        return [FeatureInfo(name=name, num_chs=channels, reduction=reduction, module="latent", causal=False)]
+        t, s = c.temporal_compression_ratio, c.spatial_compression_ratio
+        info = {"num_chs": c.latent_channels, "reduction": (t, s, s), "module": "latent", "causal": False}
+        return [FeatureInfo(name="latents", **info)]
 
     def iter_features(self, video: Float[Tensor, "b 3 T H W"]) -> Iterator[tuple[str, Float[Tensor, "b c t h w"]]]:
         """Yield the latents under the name of their layer."""

@@ -67,7 +67,8 @@ def encoder_layer(index: int, rest: list[str], config: TokenizerConfig) -> str:
         return f"{MIDDLE[index - len(config.widths)]}.{PARTS['.'.join(rest)]}"
     count = config.encoder_blocks
     if rest[0] == "blocks":
-        block, part = int(rest[1]), PARTS[".".join(rest[2:])]
+        block = int(rest[1])
+        part = PARTS[".".join(rest[2:])]
         inside = f"{index}.resnets.{block}" if config.shortcuts else f"{index * (count + 1) + block}"
     else:
         part = PARTS[".".join(rest[1:])]

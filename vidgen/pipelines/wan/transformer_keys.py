@@ -57,7 +57,8 @@ def keys_of(name: str, shape: tuple[int, ...], model: WanTransformer) -> Iterato
 
 def end_of(name: str, shape: tuple[int, ...], model: WanTransformer) -> dict:
     """Return shape and order of a layer's tensor: patches come in by a convolution, and leave channel by channel."""
-    channels, patch = model.config.latent_channels, model.config.patch
+    channels = model.config.latent_channels
+    patch = model.config.patch
     if name == "patch_in.weight":
         return {"shape": (shape[0], channels, *patch)}
     if name.startswith("patch_out."):
