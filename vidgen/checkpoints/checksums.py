@@ -72,10 +72,12 @@ def sum_of_blob(file: Path) -> str | None:
 
 def sum_file(file: Path) -> str:
     """Return the SHA-256 of a file, 64 hex digits; one that has not changed since is not read again."""
-    real, stat = file.resolve(), file.stat()
+    real = file.resolve()
+    stat = file.stat()
     stamp = (stat.st_size, stat.st_mtime_ns)
     if _sums.get(real, ())[:2] != stamp:
-        digest, block = hashlib.sha256(), memoryview(bytearray(BLOCK))
+        digest = hashlib.sha256()
+        block = memoryview(bytearray(BLOCK))
         with open(real, "rb", buffering=0) as source:
             while count := source.readinto(block):
                 digest.update(block[:count])

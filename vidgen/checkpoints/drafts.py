@@ -66,7 +66,8 @@ def draft_diffusers(kind: type, place: Path) -> NetworkDraft:
 
     Raises VidgenError for another class, settings that the class does not know or take, and tensors that do not fit.
     """
-    values, where = read_config(place), place / CONFIG_NAME if place.is_dir() else place
+    values = read_config(place)
+    where = place / CONFIG_NAME if place.is_dir() else place
     if values.get("_class_name") != kind.__name__:
         raise VidgenError(f"{where} is of a {values.get('_class_name')}, not of a {kind.__name__}")
     values = known_settings(kind, values, where)

@@ -33,7 +33,8 @@ def model_hash(model: Any) -> str:
     if not parts:
         raise ValueError(f"{type(model).__name__} is neither a module nor a pipeline of {', '.join(PARTS)}")
     path = getattr(model, "path", None)
-    name, settings = type(path).__name__, _changed_fields(path)
+    name = type(path).__name__
+    settings = _changed_fields(path)
     return json_hash({**parts, "path": [name, settings] if settings else name})
 
 

@@ -48,7 +48,8 @@ def check_weights(
     """Raise VidgenError if the weights at `where` are more than what is free on `device`, and say what would fit."""
     import torch
 
-    tensors, free = list(tensors), free_bytes(device)
+    tensors = list(tensors)
+    free = free_bytes(device)
     needed = weight_bytes(tensors, dtype)
     if free is None or needed <= free:
         return

@@ -33,6 +33,7 @@ DTYPES = {
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
 }  # fmt: skip
 T = TypeVar("T", bound="Pretrained")
+Config = TypeVar("Config")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def config_from_dict(config_class: type, values: dict[str, Any], where: str) -> Any:
+def config_from_dict(config_class: type[Config], values: Mapping[str, Any], where: str) -> Config:
     """Return a config dataclass from JSON values; names that begin with an underscore are the layout's own.
 
     Raises VidgenError, naming `where`, for any other that is no field, and for values of the wrong type.
@@ -222,7 +223,7 @@ class Pretrained(nn.Module):
             (target / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
-    def parse_config(cls, values: dict[str, Any], where: str) -> Any:
+    def parse_config(cls, values: Mapping[str, Any], where: str) -> Any:
         """Return the config in `values`, as config.json has them. Raises VidgenError, naming `where`, if it is none."""
         return config_from_dict(cls.config_class, values, where)
 
@@ -242,7 +243,8 @@ class Pretrained(nn.Module):
         config = cls.parse_config(values, str(folder / CONFIG_NAME))
         with init_empty_weights():
             model = cls(config)
-        targets, checkpoint = model.state_dict(), find_checkpoint(folder)
+        targets = model.state_dict()
+        checkpoint = find_checkpoint(folder)
         checkpoint.check({name: tuple(target.shape) for name, target in targets.items()})
         checkpoint.check_memory(dtype, device)
         tensors = {name: put(tensor, targets[name], dtype, device) for name, tensor in checkpoint.read()}

@@ -139,7 +139,8 @@ def find_lora(name: str | os.PathLike) -> Path:
 
     Raises VidgenError if there is none, or several with none of the usual names.
     """
-    name, path = os.fspath(name), Path(name)
+    name = os.fspath(name)
+    path = Path(name)
     if not path.exists():
         if name.count("/") != 1 or name.startswith((".", "/", "~")) or path.suffix:
             raise VidgenError(f"LoRA {name!r} is neither a file nor a folder; check the path")
@@ -185,7 +186,8 @@ def parse_key(path: Path, name: str) -> Key:
     """Return a key in its parts. Raises VidgenError for one of no known kind."""
     rest = name.removeprefix(WRAPPER)
     prefix = next((prefix for prefix in PREFIXES if rest.startswith(prefix)), "")
-    rest, part = rest.removeprefix(prefix), PREFIXES.get(prefix)
+    rest = rest.removeprefix(prefix)
+    part = PREFIXES.get(prefix)
     for kind, ending in ENDINGS.items():
         if match := ending.fullmatch(rest):
             return Key(name=name, part=part, layer=match["layer"], kind=kind)

@@ -107,7 +107,8 @@ def own_places(network: nn.Module) -> Iterator[tuple[str, Place]]:
 
 def places_of_keys(keys: Iterable[CheckpointKey], network: nn.Module) -> dict[str, Place]:
     """Return the key map between `network` and a published checkpoint as names for LoRAs of the latter."""
-    parameters, table = dict(network.named_parameters()), {}
+    parameters = dict(network.named_parameters())
+    table: dict[str, Place] = {}
     for key in keys:
         if key.ours in parameters:
             whole = parameters[key.ours]

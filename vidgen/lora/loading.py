@@ -69,7 +69,8 @@ class LoRA:
     """
 
     def __init__(self, source: str, changes: Iterable[Change]) -> None:
-        self.source, self.changes = source, tuple(changes)
+        self.source = source
+        self.changes = tuple(changes)
         self._scale = 0.0
         self._loaded = False
 

@@ -53,7 +53,9 @@ class TrainedLoRA(nn.Module):
         largest = min((min(layer.weight.shape) for layer in layers.values()), default=0)
         if not 1 <= rank <= largest:
             raise VidgenError(f"a LoRA of rank {rank}: the layers of this network take 1 to {largest}")
-        self.rank, self.alpha, self.names = rank, alpha, tuple(layers)
+        self.rank = rank
+        self.alpha = alpha
+        self.names = tuple(layers)
         self.factors = nn.ModuleList([Factors(layer.weight, rank, alpha) for layer in layers.values()])
         for layer, factors in zip(layers.values(), self.factors, strict=True):
             parametrize.register_parametrization(layer, "weight", factors)

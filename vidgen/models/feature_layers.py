@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from einops import rearrange
 from jaxtyping import Float
@@ -42,6 +42,14 @@ FORMATS: dict[str, Callable[[Tensor], Tensor]] = {
     "BCTHW": lambda x: rearrange(x, "b t h w c -> b c t h w"),
     "BNC": lambda x: rearrange(x, "b t h w c -> b (t h w) c"),
 }
+
+
+class BlocksConfig(Protocol):
+    """The shape of a transformer's blocks: `patch` is (t, h, w) in latent cells."""
+
+    patch: tuple[int, int, int]
+    width: int
+    depth: int
 
 
 class FeatureMixin:
@@ -93,7 +101,7 @@ class FeatureMixin:
         return intermediates if intermediates_only else (out, intermediates)
 
 
-def block_feature_info(config: Any) -> list[FeatureInfo]:
+def block_feature_info(config: BlocksConfig) -> list[FeatureInfo]:
     """Return a layer for each of a transformer's `depth` blocks; reductions are in latent cells, not pixels."""
     kind = {"num_chs": config.width, "reduction": config.patch, "module": "denoiser", "causal": False}
     return [FeatureInfo(name=f"blocks.{i}", **kind) for i in range(config.depth)]

@@ -57,11 +57,13 @@ class IPAdapterEncoder(Pretrained):
         self.place = nn.Linear(config.head_dim, width)
         self.queries = nn.Parameter(torch.randn(config.tokens, width))
         self.blocks = nn.ModuleList([TextBlock(width, config.head_dim) for _ in range(config.depth)])
-        self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, config.text_width)
+        self.norm = nn.LayerNorm(width)
+        self.out = nn.Linear(width, config.text_width)
 
     def forward(self, latents: Float[Tensor, "b c 1 h w"]) -> Float[Tensor, "b n d"]:
         """Return the tokens of images. Raises ValueError for latents of another shape."""
-        c, weight = self.config, self.near.weight
+        c = self.config
+        weight = self.near.weight
         if latents.ndim != 5 or latents.shape[1] != c.latent_channels or latents.shape[2] != 1:
             raise ValueError(
                 f"latents {tuple(latents.shape)} are not those of single images, (b, {c.latent_channels}, 1, h, w)"

@@ -68,7 +68,8 @@ class Attention(nn.Module):
         fused: bool = False,
     ) -> None:
         super().__init__()
-        self.head_dim, self.fused = head_dim, fused
+        self.head_dim = head_dim
+        self.fused = fused
         self.backend = "auto"
         self.identity = False
         self.across = qk_norm == "rms_norm_across_heads"

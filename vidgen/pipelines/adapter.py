@@ -151,7 +151,8 @@ class PublishedDenoiser(nn.Module):
         z, call = self._call(x, t, text)
         grid = {axis: n // p for axis, n, p in zip("thw", z.shape[2:], self.config.patch, strict=True)}
         blocks = self.network.get_submodule(self.blocks_name)
-        recorder, out = RecordCall(blocks[0]), None
+        recorder = RecordCall(blocks[0])
+        out = None
         with suppress(BlocksReached):
             self._with_blocks(recorder)(**call, return_dict=False)
         arguments = recorder.arguments
@@ -182,7 +183,8 @@ class PublishedDenoiser(nn.Module):
 
     def check(self, x: Tensor, t: Tensor, text: TextEncoding | PreparedText | None) -> Float[Tensor, b * f]:
         """Return the levels, (b,) where all frames have one. Raises VidgenError for what the network does not take."""
-        c, name = self.config, type(self.network).__name__
+        c = self.config
+        name = type(self.network).__name__
         if not isinstance(text, PreparedText) and (text is None or text.tokens.shape[-1] != c.text_width):
             width = "none" if text is None else f"one of width {text.tokens.shape[-1]}"
             raise VidgenError(f"{name} takes a text of width {c.text_width}; it was given {width}")

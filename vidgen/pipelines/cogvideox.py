@@ -71,7 +71,8 @@ class CogVideoXDenoiser(PublishedDenoiser):
         from diffusers.models.embeddings import get_3d_rotary_pos_embed
         from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
 
-        c, (r, p, q) = self.network.config, self.config.patch
+        c = self.network.config
+        r, p, q = self.config.patch
         grid = (x.shape[3] // p, x.shape[4] // q)
         base = (c.sample_height // p, c.sample_width // q)
         if c.patch_size_t is None:

@@ -98,7 +98,8 @@ def check_image(folder: Path, name: str, kind: PipelineKind, transformer: nn.Mod
 
     Raises VidgenError where the transformer is not one for this class of pipelines.
     """
-    config, extra = transformer.config, transformer.image_channels
+    config = transformer.config
+    extra = transformer.image_channels
     if not kind.from_image:
         if extra:
             raise VidgenError(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch import nn
 
 from vidgen.checkpoints.hub import find_model
 from vidgen.checkpoints.pretrained import read_config, read_json
@@ -40,7 +40,7 @@ READERS: dict[str, Callable[..., VideoTokenizer | WholeClipTokenizer]] = {
 }
 
 
-def load_component(folder: Path, entry: Any, dtype: torch.dtype | None, device: str) -> Any:
+def load_component(folder: Path, entry: object, dtype: torch.dtype | None, device: str) -> nn.Module:
     """Return one part of a pipeline, of the class that model_index.json names; only vidgen's own classes are loaded."""
     if not (isinstance(entry, list) and len(entry) == 2 and str(entry[0]).split(".")[0] == "vidgen"):
         raise VidgenError(f"{folder}: class {entry} of model_index.json is not one of vidgen's; not supported")

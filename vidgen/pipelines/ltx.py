@@ -111,7 +111,8 @@ def read_ltx(folder: str | os.PathLike, *, dtype: torch.dtype | None = None, dev
     from diffusers import AutoencoderKLLTXVideo
 
     draft = draft_diffusers(AutoencoderKLLTXVideo, Path(folder))
-    network, c = draft.network, draft.network.config
+    network = draft.network
+    c = network.config
     config = WholeClipConfig.named(
         "ltx",
         latent_channels=c.latent_channels,

@@ -49,7 +49,8 @@ class PublishedTextEncoder(nn.Module):
     def forward(self, prompts: Sequence[str]) -> TextEncoding:
         """Return text tokens; the mask is True on all that a denoiser is to attend to. Prompts that are too long are
         cut off, with a warning; of equal ones, such as the negative prompt of many clips, one is encoded."""
-        rule, device = self.rule, device_of(self.model)
+        rule = self.rule
+        device = device_of(self.model)
         prompts = [clean_prompt(prompt) for prompt in prompts] if rule.cleaned else list(prompts)
         texts = list(dict.fromkeys(prompts))
         self._warn_of_long(texts)

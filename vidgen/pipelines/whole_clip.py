@@ -128,9 +128,9 @@ class WholeClipTokenizer(TokenizerMixin, nn.Module):
     def feature_info(self) -> list[FeatureInfo]:
         """The one layer, which is the latents."""
         c = self.config
-        reduction = (c.temporal_compression_ratio, c.spatial_compression_ratio, c.spatial_compression_ratio)
-        name, channels = "latents", c.latent_channels
-        return [FeatureInfo(name=name, num_chs=channels, reduction=reduction, module="latent", causal=False)]
+        t, s = c.temporal_compression_ratio, c.spatial_compression_ratio
+        info = {"num_chs": c.latent_channels, "reduction": (t, s, s), "module": "latent", "causal": False}
+        return [FeatureInfo(name="latents", **info)]
 
     def iter_features(self, video: Float[Tensor, "b 3 T H W"]) -> Iterator[tuple[str, Float[Tensor, "b c t h w"]]]:
         """Yield the latents under the name of their layer."""

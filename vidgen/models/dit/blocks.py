@@ -61,7 +61,9 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         width, eps = config.width, config.norm_eps
-        self.kind, self.window, self.odd = attention, window, odd
+        self.kind = attention
+        self.window = window
+        self.odd = odd
         self.norm1 = nn.LayerNorm(width, eps=eps, elementwise_affine=False)
         swapped = attention == "swapped"
         self.attention = SwappedAttention(config, window, odd) if swapped else make_attention(config)

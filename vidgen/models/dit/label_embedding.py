@@ -64,7 +64,8 @@ class LabelEmbedding(nn.Module):
         """Return the sum of the embeddings. Raises ValueError for a class or task that does not exist."""
         parts = []
         for name in sorted(labels.names()):
-            value, layer = getattr(labels, name), getattr(self, name)
+            value = getattr(labels, name)
+            layer = getattr(self, name)
             if isinstance(layer, NumberEmbedding):
                 parts.append(layer(value if value.ndim == 2 else value[:, None]))
                 continue

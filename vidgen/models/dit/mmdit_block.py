@@ -23,7 +23,8 @@ class MMDiTStream(nn.Module):
 
     def __init__(self, config: BlockConfig, ends: bool = False) -> None:
         super().__init__()
-        width, self.ends = config.width, ends
+        width = config.width
+        self.ends = ends
         self.norm1 = nn.LayerNorm(width, eps=config.norm_eps, elementwise_affine=False)
         self.attention = make_attention(config, width if ends else None)
         self.table = nn.Parameter(torch.zeros(2 if ends else 6, width))
@@ -77,7 +78,8 @@ class MMDiTBlock(nn.Module):
         else:
             text_q, text_k, text_v = self.text.attention.project(z)
             queries.append(text_q)
-        attend, mask = find_attention(self.patches.attention.backend), mask_for(text.mask, q.shape[2])
+        attend = find_attention(self.patches.attention.backend)
+        mask = mask_for(text.mask, q.shape[2])
         keys, values = torch.cat([k, text_k], dim=2), torch.cat([v, text_v], dim=2)
         attended = attend(torch.cat(queries, dim=2), keys, values, mask)
         of_patches, *of_text = attended.split([part.shape[2] for part in queries], dim=2)

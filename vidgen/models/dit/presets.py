@@ -54,8 +54,11 @@ def count_work(config: VideoDiTConfig, latents: tuple[int, int, int], *, text_to
         if config.labels:
             model = VideoDiT(replace(config, classes=0, tasks=0, frame_rate=False, frame_size=False))
         model.set_attention("plain")  # of which every product is counted
-        x, t = torch.empty(batch, config.latent_channels, *latents), torch.empty(batch)
-        text, features, text_gflops = None, None, 0.0
+        x = torch.empty(batch, config.latent_channels, *latents)
+        t = torch.empty(batch)
+        text = None
+        features = None
+        text_gflops = 0.0
         if config.text_width:
             tokens = torch.empty(batch, text_tokens, config.text_width)
             text = TextEncoding(tokens=tokens, mask=torch.empty(batch, text_tokens, dtype=torch.bool))

@@ -50,7 +50,8 @@ class VideoDiT(DiffusionTransformer):
     def __init__(self, config: VideoDiTConfig) -> None:
         super().__init__(config)
         _, p, q = config.patch
-        width, cells = config.width, config.latent_channels * p * q
+        width = config.width
+        cells = config.latent_channels * p * q
         self.joint = config.text_attention == "joint"
         self.patch_in = nn.Linear(cells, width)
         self.position_in = nn.Linear(config.head_dim, width)

@@ -123,7 +123,8 @@ class TransformersTextEncoder(nn.Module):
     def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
         super().__init__()
         self.model = model.eval().requires_grad_(False)
-        self.tokenizer, self.max_length = tokenizer, max_length
+        self.tokenizer = tokenizer
+        self.max_length = max_length
         self.width = model.config.hidden_size
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:

@@ -95,7 +95,8 @@ class WanConfig:
     def of(tokenizer: VideoTokenizer) -> WanConfig:
         """Return the settings of a tokenizer in Wan's words. Raises VidgenError if it has none."""
         c = tokenizer.config
-        base, decoder = c.widths[0], c.decoder_widths or c.widths
+        base = c.widths[0]
+        decoder = c.decoder_widths or c.widths
         config = WanConfig(
             base_dim=base,
             decoder_base_dim=decoder[0] if decoder[0] != base else None,

@@ -67,7 +67,8 @@ def encoder_layer(index: int, rest: list[str], config: TokenizerConfig) -> str:
         return f"{MIDDLE[index - len(config.widths)]}.{PARTS['.'.join(rest)]}"
     count = config.encoder_blocks
     if rest[0] == "blocks":
-        block, part = int(rest[1]), PARTS[".".join(rest[2:])]
+        block = int(rest[1])
+        part = PARTS[".".join(rest[2:])]
         inside = f"{index}.resnets.{block}" if config.shortcuts else f"{index * (count + 1) + block}"
     else:
         part = PARTS[".".join(rest[1:])]
@@ -86,7 +87,7 @@ def decoder_layer(index: int, rest: list[str], config: TokenizerConfig) -> str:
 
 
 def shape_of(theirs: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of their tensor: weights of norms have the axes of what they scale, layers of a frame are 2-D."""
+    """Return the shape of their tensor: weights of norms have the axes of their inputs, layers of a frame are 2-D."""
     if theirs.endswith("gamma"):
         return (*shape, 1, 1) if ".attentions." in theirs else (*shape, 1, 1, 1)
     if theirs.endswith(("to_qkv.weight", "proj.weight")):

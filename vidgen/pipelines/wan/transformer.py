@@ -60,7 +60,8 @@ class WanTransformer(DiffusionTransformer):
     def __init__(self, config: WanTransformerConfig) -> None:
         super().__init__(config)
         _, p, q = config.patch
-        width, cells = config.width, config.latent_channels * p * q
+        width = config.width
+        cells = config.latent_channels * p * q
         self.patch_in = nn.Linear(cells, width)
         self.level = make_level_embedding(width)
         gelu = nn.GELU(approximate="tanh")

@@ -47,9 +47,7 @@ def keys_of(name: str, shape: tuple[int, ...], model: WanTransformer) -> Iterato
         start, inside = f"blocks.{number}.", ".".join(rest)
     attention, _, part = inside.partition(".")
     if attention in ATTENTIONS and part != "out":
-        yield from attention_keys(
-            name, shape, f"{start}{ATTENTIONS[attention]}", part, kind, model.config.attention_head_dim
-        )
+        yield from attention_keys(name, shape, f"{start}{ATTENTIONS[attention]}", model.config.attention_head_dim)
     elif kind in ("table", "table_out"):
         yield Key(ours=name, name=f"{start}scale_shift_table", shape=(1, *shape), wide=True)
     else:
@@ -59,7 +57,8 @@ def keys_of(name: str, shape: tuple[int, ...], model: WanTransformer) -> Iterato
 
 def end_of(name: str, shape: tuple[int, ...], model: WanTransformer) -> dict:
     """Return shape and order of a layer's tensor: patches come in by a convolution, and leave channel by channel."""
-    channels, patch = model.config.latent_channels, model.config.patch
+    channels = model.config.latent_channels
+    patch = model.config.patch
     if name == "patch_in.weight":
         return {"shape": (shape[0], channels, *patch)}
     if name.startswith("patch_out."):
@@ -68,15 +67,14 @@ def end_of(name: str, shape: tuple[int, ...], model: WanTransformer) -> dict:
     return {"shape": shape}
 
 
-def attention_keys(
-    name: str, shape: tuple[int, ...], theirs: str, part: str, kind: str, head_dim: int
-) -> Iterator[Key]:
+def attention_keys(name: str, shape: tuple[int, ...], theirs: str, head_dim: int) -> Iterator[Key]:
     """Yield the tensors of an attention layer's queries, keys, values and norms.
 
     Rotary positions rotate channels i and i + d/2 of a head together in ours, 2i and 2i + 1 in theirs. So queries and
     keys of self-attention, and the weights of their norms, have their channels in another order; products of the two
     are the same. Those of cross-attention are not rotated, and lie as they did.
     """
+    part, kind = name.split(".")[-2:]
     rotary_order = None
     if theirs.endswith("attn1"):
         rotary_order = Order(ours="k two p", theirs="k p two", sizes={"two": 2, "p": head_dim // 2})
