@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -18,7 +18,7 @@ def renamed_attributes(module: str, names: Mapping[str, str]) -> Callable[[str],
         if name not in names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         warnings.warn(f"{module}.{name} is now called {names[name]}", FutureWarning, stacklevel=2)
-        return getattr(importlib.import_module(module), names[name])
+        return getattr(sys.modules[module], names[name])
 
     return __getattr__
 
