@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.diffusion.noise import Generators
-from vidgen.diffusion.paths import ProbabilityPath, convert_prediction
+from vidgen.diffusion.paths import ProbabilityPath
+from vidgen.diffusion.prediction_types import convert_prediction
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Denoiser
 from vidgen.samplers.solvers.runge_kutta import path_radius

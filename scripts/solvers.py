@@ -57,7 +57,7 @@ def matrix(
     Of the mean, the standard deviation and the cube root of the third moment the largest error counts; the mixture's
     standard deviation is about 1. Example: vidgen solvers matrix --steps 16
     """
-    from vidgen.diffusion.paths import PREDICTION_TYPES
+    from vidgen.diffusion.prediction_types import PREDICTION_TYPES
     from vidgen.samplers.evaluation.convergence import moment_matrix
 
     rows = measure_each(only, lambda name: moment_matrix([name], steps=steps))

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.diffusion.denoiser import make_denoiser
-from vidgen.diffusion.paths import ProbabilityPath, expand_level, find_prediction_type
+from vidgen.diffusion.paths import ProbabilityPath, expand_level
+from vidgen.diffusion.prediction_types import find_prediction_type
 from vidgen.interfaces import Denoiser
 from vidgen.samplers.solvers.stepping import Clip
 

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.diffusion.paths import PATHS, PREDICTION_TYPES, ProbabilityPath
+from vidgen.diffusion.paths import PATHS, ProbabilityPath
+from vidgen.diffusion.prediction_types import PREDICTION_TYPES
 from vidgen.interfaces import Denoiser
 from vidgen.samplers.evaluation.closed_forms import GaussianData, MixtureData, even_normal, moments_of, through_network
 from vidgen.samplers.solvers.adaptive import DORMAND_PRINCE, sample_rk45

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.diffusion.paths import PREDICTION_TYPES, FlowPath, ProbabilityPath, expand_level
+from vidgen.diffusion.paths import FlowPath, ProbabilityPath, expand_level
+from vidgen.diffusion.prediction_types import PREDICTION_TYPES
 from vidgen.interfaces import Denoiser
 from vidgen.samplers.guidance.batched_guidance import Estimates, sequential
 

@@ -106,7 +106,7 @@ def ode_solver(make_step: Callable[[ProbabilityPath], Step]) -> Callable[..., Cl
         callback: Called as (step, x, x0) after each step.
     """
 
-    @wraps(make_step)
+    @wraps(make_step, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
     def sample(
         denoise: Denoiser,
         x: Clip,

@@ -28,7 +28,7 @@ def sde_solver(make_step: Callable[[ProbabilityPath, float, NoiseSampler], Step]
     batch; `noise_sampler` draws in its place.
     """
 
-    @wraps(make_step)
+    @wraps(make_step, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
     def sample(
         denoise: Denoiser,
         x: Clip,

@@ -50,7 +50,8 @@ def conditions(
     Example: vidgen evaluate conditions --model default --n 24
     """
     from vidgen.pipelines.evaluation.adherence import held_out_world
-    from vidgen.pipelines.evaluation.condition_scores import choose_conditions, score_condition, served_conditions
+    from vidgen.pipelines.evaluation.condition_scores import score_condition
+    from vidgen.pipelines.evaluation.conditions import choose_conditions, served_conditions
     from vidgen.pipelines.loading import load_pipeline
     from vidgen.samplers.conditioning.inpainting import check_strength
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vidgen.diffusion.loss_weighting import GAMMA, WEIGHTINGS, prediction_weight
-from vidgen.diffusion.paths import PREDICTION_TYPES
+from vidgen.diffusion.prediction_types import PREDICTION_TYPES
 from vidgen.errors import VidgenError
 
 

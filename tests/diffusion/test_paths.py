@@ -6,17 +6,12 @@ import pytest
 import torch
 
 from vidgen.diffusion.denoiser import make_denoiser
-from vidgen.diffusion.paths import (
+from vidgen.diffusion.paths import PATHS, EDMPath, TablePath, add_noise, expand_level, network_input
+from vidgen.diffusion.prediction_types import (
     FORMER_PREDICTION_TYPES,
-    PATHS,
     PREDICTION_TYPES,
-    EDMPath,
-    TablePath,
-    add_noise,
     convert_prediction,
-    expand_level,
     find_prediction_type,
-    network_input,
 )
 from vidgen.errors import VidgenError
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from vidgen.checkpoints.config_fields import renamed_field
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.diffusion.noise import TimeDistribution
-from vidgen.diffusion.paths import FORMER_PREDICTION_TYPES, read_prediction_type
+from vidgen.diffusion.prediction_types import FORMER_PREDICTION_TYPES, read_prediction_type
 from vidgen.errors import VidgenError
 from vidgen.models.dit.video_dit import VideoDiTConfig
 from vidgen.tokenizers.config import TokenizerConfig

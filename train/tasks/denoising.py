@@ -14,7 +14,8 @@ from torch import Tensor
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.diffusion.loss_weighting import prediction_weight
 from vidgen.diffusion.noise import TimeDistribution, draw_normal, sample_generator
-from vidgen.diffusion.paths import PATHS, expand_level, find_prediction_type, network_input, read_prediction_type
+from vidgen.diffusion.paths import PATHS, expand_level, network_input
+from vidgen.diffusion.prediction_types import find_prediction_type, read_prediction_type
 from vidgen.models.ip_adapter import beside_text
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.pipelines.loading import load_tokenizer

@@ -12,7 +12,8 @@ from torch import Tensor
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.data.frames import latent_frames
 from vidgen.diffusion.noise import draw_normal, sample_generator
-from vidgen.diffusion.paths import add_noise, expand_level, find_prediction_type
+from vidgen.diffusion.paths import add_noise, expand_level
+from vidgen.diffusion.prediction_types import find_prediction_type
 from vidgen.errors import VidgenError
 from vidgen.metrics import psnr
 from vidgen.samplers.solvers import SAMPLERS

@@ -1,4 +1,4 @@
-"""Fields of configurations that were renamed, have other values, or are retired: saved configs load, and hashes stay."""
+"""Fields of configurations that were renamed, revalued or retired: saved configs load, and hashes stay."""
 
 from __future__ import annotations
 

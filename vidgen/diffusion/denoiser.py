@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from vidgen.diffusion.paths import ProbabilityPath, expand_level, find_prediction_type
+from vidgen.diffusion.paths import ProbabilityPath, expand_level
+from vidgen.diffusion.prediction_types import find_prediction_type
 from vidgen.interfaces import Denoiser
 
 

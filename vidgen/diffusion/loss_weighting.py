@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vidgen.diffusion.paths import find_prediction_type, read_prediction_type
+from vidgen.diffusion.prediction_types import find_prediction_type, read_prediction_type
 from vidgen.errors import VidgenError
 
 GAMMA = 5.0  # of min-SNR, as its paper recommends

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from vidgen.checkpoints.drafts import known_settings, plain_settings
 from vidgen.checkpoints.pretrained import read_json
-from vidgen.diffusion.paths import PREDICTION_TYPES, FlowPath, ProbabilityPath, TablePath
+from vidgen.diffusion.paths import FlowPath, ProbabilityPath, TablePath
+from vidgen.diffusion.prediction_types import PREDICTION_TYPES
 from vidgen.errors import VidgenError
 from vidgen.pipelines.adapter import Clock
 from vidgen.samplers.diffusers_schedulers import current_levels, discrete_scale, flow_scale

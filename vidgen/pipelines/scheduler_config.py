@@ -11,13 +11,8 @@ from typing import Any
 from vidgen.checkpoints.config_fields import renamed_field
 from vidgen.checkpoints.pretrained import config_from_dict, read_json
 from vidgen.diffusion.noise import TimeDistribution
-from vidgen.diffusion.paths import (
-    FORMER_PREDICTION_TYPES,
-    PATHS,
-    ProbabilityPath,
-    find_prediction_type,
-    read_prediction_type,
-)
+from vidgen.diffusion.paths import PATHS, ProbabilityPath
+from vidgen.diffusion.prediction_types import FORMER_PREDICTION_TYPES, find_prediction_type, read_prediction_type
 from vidgen.errors import VidgenError
 
 TIME_FIELDS = frozenset(f.name for f in fields(TimeDistribution))

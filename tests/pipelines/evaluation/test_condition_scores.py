@@ -10,14 +10,13 @@ from vidgen.data.shapes import COLOURS, ShapeWorld, ShapeWorldConfig, check, cla
 from vidgen.errors import VidgenError
 from vidgen.models.ip_adapter import IPAdapterConfig, IPAdapterEncoder
 from vidgen.pipelines.evaluation.adherence import held_out_prompts, score_generation
-from vidgen.pipelines.evaluation.condition_scores import (
+from vidgen.pipelines.evaluation.condition_scores import masked_psnr, score_condition
+from vidgen.pipelines.evaluation.conditions import (
     CONDITIONS,
     choose_conditions,
     half_length,
-    masked_psnr,
     outside_of_objects,
     recolour,
-    score_condition,
     served_conditions,
 )
 from vidgen.pipelines.video import VideoPipeline

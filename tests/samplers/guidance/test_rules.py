@@ -6,7 +6,8 @@ from einops import rearrange
 
 from vidgen.diffusion.denoiser import make_denoiser
 from vidgen.diffusion.noise import TimeDistribution
-from vidgen.diffusion.paths import PREDICTION_TYPES, FlowPath, expand_level
+from vidgen.diffusion.paths import FlowPath, expand_level
+from vidgen.diffusion.prediction_types import PREDICTION_TYPES
 from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.models.layers import Attention
 from vidgen.models.text.encoders import TextEncoding

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from vidgen.diffusion.paths import PATHS, PREDICTION_TYPES
+from vidgen.diffusion.paths import PATHS
+from vidgen.diffusion.prediction_types import PREDICTION_TYPES
 from vidgen.samplers import solvers
 from vidgen.samplers.evaluation.closed_forms import GaussianData, through_network
 from vidgen.samplers.evaluation.convergence import (

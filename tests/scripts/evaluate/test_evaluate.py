@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vidgen.data.shapes.scenes import VIOLATIONS
-from vidgen.pipelines.evaluation.condition_scores import CONDITIONS
+from vidgen.pipelines.evaluation.conditions import CONDITIONS
 
 
 def test_generation_reports_every_measure(vidgen, model: Path) -> None:

@@ -2,154 +2,30 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool
 from torch import Tensor
 
-from vidgen.data.frames import clamp_to_uint8, latent_frames, to_tensor
-from vidgen.data.shapes import COLOURS, ShapeClip, ShapeWorld, describe_unnamed, portray, render
-from vidgen.data.shapes.outlines import REACH
+from vidgen.data.frames import clamp_to_uint8, to_tensor
+from vidgen.data.shapes import ShapeClip, ShapeWorld
 from vidgen.diffusion.noise import sample_generator
-from vidgen.errors import VidgenError
 from vidgen.metrics import mean_interval
 from vidgen.metrics.fidelity import decibels
 from vidgen.models.placement import device_of
-from vidgen.pipelines.evaluation.adherence import LabeledPrompt, Progress, score_clips
+from vidgen.pipelines.evaluation.adherence import Progress, score_clips
+from vidgen.pipelines.evaluation.conditions import CONDITIONS, Case, Video, prompt_for
 from vidgen.pipelines.restoration import restore
 from vidgen.pipelines.video import VideoPipeline
-from vidgen.samplers.conditioning.degradations import Blur, Degradation, Downsample, Grayscale, Mask
+from vidgen.samplers.conditioning.degradations import Degradation
 
-Video = UInt8[np.ndarray, "T h w 3"]
 Look = Callable[[Video, Video, Video], None]  # the world's clip, what the model sees of it, what comes out
 STRENGTH = 0.7  # of video to video, unless said otherwise: enough noise for another colour
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """What a clip is made from: arguments of the pipeline's call, and the pixels that these ask to be kept; or what is
-    left of it after a degradation."""
-
-    inputs: dict[str, Any] = field(default_factory=dict)
-    keep: Bool[np.ndarray, "T h w"]
-    degradation: Degradation | None = None
-
-
-MakeCase = Callable[[ShapeClip, ShapeWorld, int, float], Case]  # clip, its world, frames a latent frame, strength
-
-
-def keep_frames(video: Video, *frames: int | slice) -> Bool[np.ndarray, "T h w"]:
-    """Return True for all pixels of some frames."""
-    keep = np.zeros(video.shape[:3], bool)
-    for index in frames:
-        keep[index] = True
-    return keep
-
-
-def half_length(num_frames: int, f_t: int) -> int:
-    """Return about half of a clip's length, in whole latent frames: 1 + k f_t frames, fewer than all."""
-    return 1 + f_t * ((latent_frames(num_frames, f_t) - 1) // 2)
-
-
-def outside_of_objects(clip: ShapeClip) -> Bool[np.ndarray, "T h w"]:
-    """Return the pixels outside of the smallest boxes that hold each object throughout."""
-    keep = np.ones(clip.video.shape[:3], bool)
-    for thing in clip.labels.objects:
-        reach = REACH[thing.shape] * thing.radius[:, None] + 1.0  # and the pixel that its edge fades out over
-        low = np.floor((thing.position - reach).min(0)).astype(int).clip(0)
-        high = np.ceil((thing.position + reach).max(0)).astype(int)
-        keep[:, low[1] : high[1], low[0] : high[0]] = False
-    return keep
-
-
-def recolour(clip: ShapeClip, world: ShapeWorld) -> Video:
-    """Return the same clip with every object in the next colour of the world's list."""
-    names = list(COLOURS)
-    other = [replace(o, colour=names[(names.index(o.colour) + 1) % len(names)]) for o in clip.labels.objects]
-    return render(replace(clip.labels, objects=tuple(other)), world.config)
-
-
-def image_case(clip: ShapeClip, world: ShapeWorld, f_t: int, strength: float) -> Case:
-    """Give the first frame."""
-    return Case(inputs={"image": clip.video[0]}, keep=keep_frames(clip.video, 0))
-
-
-def ends_case(clip: ShapeClip, world: ShapeWorld, f_t: int, strength: float) -> Case:
-    """Give the first and the last frame."""
-    inputs = {"image": clip.video[0], "last_image": clip.video[-1]}
-    return Case(inputs=inputs, keep=keep_frames(clip.video, 0, -1))
-
-
-def continuation_case(clip: ShapeClip, world: ShapeWorld, f_t: int, strength: float) -> Case:
-    """Give the first half."""
-    count = half_length(len(clip.video), f_t)
-    return Case(inputs={"video": clip.video[:count]}, keep=keep_frames(clip.video, slice(count)))
-
-
-def inpainting_case(clip: ShapeClip, world: ShapeWorld, f_t: int, strength: float) -> Case:
-    """Give what lies outside of the objects."""
-    keep = outside_of_objects(clip)
-    return Case(inputs={"video": clip.video, "mask": ~keep}, keep=keep)
-
-
-def editing_case(clip: ShapeClip, world: ShapeWorld, f_t: int, strength: float) -> Case:
-    """Give the same clip in another colour, to start from."""
-    inputs = {"video": recolour(clip, world), "strength": strength}
-    return Case(inputs=inputs, keep=keep_frames(clip.video))
-
-
-def filling_case(clip: ShapeClip, world: ShapeWorld, f_t: int, strength: float) -> Case:
-    """Give what lies outside of the objects, to restoration."""
-    keep = outside_of_objects(clip)
-    return Case(keep=keep, degradation=Mask(torch.from_numpy(~keep)))
-
-
-def restoring(degradation: Degradation) -> MakeCase:
-    """Return the case of what a degradation leaves, for restoration."""
-    return lambda clip, world, f_t, strength: Case(keep=keep_frames(clip.video), degradation=degradation)
-
-
-def text_case(clip: ShapeClip, world: ShapeWorld, f_t: int, strength: float) -> Case:
-    """Give the prompt alone."""
-    return Case(keep=keep_frames(clip.video))
-
-
-def reference_case(clip: ShapeClip, world: ShapeWorld, f_t: int, strength: float) -> Case:
-    """Give a picture of the clip's object in another clip."""
-    rng = np.random.default_rng(clip.labels.background.seed)
-    return Case(inputs={"reference": portray(clip.labels, rng, world.config).video[0]}, keep=keep_frames(clip.video))
-
-
-# By name: of a clip of the world, what is given. The prompt is the clip's own, without the words for colour, shape and
-# size where it is one of UNNAMED.
-CONDITIONS: dict[str, MakeCase] = {
-    "text": text_case,
-    "image": image_case,
-    "first_last": ends_case,
-    "continuation": continuation_case,  # of the first half
-    "inpainting": inpainting_case,  # of what the objects go through
-    "video_to_video": editing_case,  # from the same clip in another colour
-    "reference": reference_case,  # a picture of its object in another clip
-    "no_reference": text_case,  # the same words alone: chance
-    "filling": filling_case,  # of the same gaps as "inpainting", by restoration
-    "super_resolution": restoring(Downsample(4)),
-    "deblurring": restoring(Blur(1.5)),
-    "colorization": restoring(Grayscale()),
-}
-UNNAMED = ("reference", "no_reference")
-FORMER = {"colourising": "colorization"}
-
-
-def prompt_for(world: ShapeWorld, index: int, name: str) -> LabeledPrompt:
-    """Return the prompt for clip `index` under a condition, and the labels that its clip is checked against."""
-    caption, labels = world.sample_prompt(index)
-    return LabeledPrompt(caption=describe_unnamed(labels) if name in UNNAMED else caption, labels=labels)
 
 
 def render_inputs(clip: ShapeClip, case: Case) -> Video:
@@ -244,18 +120,3 @@ def score_condition(
     report = score_clips(clips(), prompts, progress)
     means = {key: asdict(mean_interval(values)) if values else None for key, values in scores.items()}
     return {"condition": name, **means, **report}
-
-
-def choose_conditions(names: Sequence[str]) -> list[str]:
-    """Return the names, all if there are none. Raises VidgenError for one that is no condition."""
-    for name in FORMER.keys() & names:
-        warnings.warn(f"condition {name!r} is now called {FORMER[name]!r}", FutureWarning, stacklevel=2)
-    names = [FORMER.get(name, name) for name in names]
-    if unknown := [name for name in names if name not in CONDITIONS]:
-        raise VidgenError(f"condition {unknown[0]!r} is unknown; choose of {', '.join(CONDITIONS)}")
-    return names or list(CONDITIONS)
-
-
-def served_conditions(pipe: VideoPipeline) -> list[str]:
-    """Return all that the model serves: without those of reference images where it reads none."""
-    return [name for name in CONDITIONS if pipe.image_prompt is not None or name not in UNNAMED]
