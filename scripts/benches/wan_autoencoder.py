@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -167,9 +167,7 @@ def measure_work(
             "peer_channels_last_s": times["channels_last_3d"].median,
         }
     if settings.memory:
-        sides = {"peak_mb": "ours", "peer_peak_mb": "contiguous"}
-        alone = {key: asdict(works[name]) for key, name in sides.items() if name in works}
-        peaks, note = measure_peaks(prepare_alone, alone)
+        peaks, note = measure_peaks(prepare_alone, peak_mb=ours, peer_peak_mb=works.get("contiguous"))
         columns |= peaks
     gflops = sum(tokenizer_gflops(networks["ours"], way, ours.clip) for way in ways)
     columns["conv_fraction"] = gflops / times["ours"].median / machine.conv_gflops[ours.dtype]

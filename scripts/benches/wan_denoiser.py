@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -195,9 +195,7 @@ def measure_work(
             "peer_autocast": False,
         }
     if settings.memory:
-        sides = {"peak_mb": "ours", "peer_peak_mb": "peer"}
-        alone = {key: asdict(works[side]) for key, side in sides.items() if side in works}
-        peaks, note = measure_peaks(prepare_alone, alone)
+        peaks, note = measure_peaks(prepare_alone, peak_mb=ours, peer_peak_mb=works.get("peer"))
         columns |= peaks
     peak = machine.matmul_gflops[ours.dtype]
     passes = 2 if ours.steps else 1

@@ -11,7 +11,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from jaxtyping import UInt8
 
-from vidgen.data.decoding import DECODER_ERRORS, TO_RGB
+from vidgen.data.decoding import DECODER_ERRORS, TO_RGB, describe_error
 from vidgen.data.writing import BT709, TO_YUV
 from vidgen.errors import VidgenError
 
@@ -105,7 +105,7 @@ def compress(frames: Iterable[UInt8[np.ndarray, "h w 3"]], codec: Codec, *, crf:
             raise ValueError("a clip needs at least one frame, got 0")
         packets += context.encode(None)
     except (av.FFmpegError, OSError) as error:
-        reason = str(getattr(error, "strerror", None) or error).splitlines()[0]
+        reason = describe_error(error)
         raise VidgenError(f"{codec.name} refuses frames of {size[0]}x{size[1]} at crf {crf}: {reason}") from error
     strip = _without_remarks if codec.encoder == "libx264" else bytes
     stripped = [(strip(bytes(packet)), packet.pts, packet.dts) for packet in packets]

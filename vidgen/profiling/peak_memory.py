@@ -57,12 +57,18 @@ def measure_peak(prepare: Prepare, **settings: Any) -> Peak:
     return Peak(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def measure_peaks(prepare: Prepare, settings: dict[str, dict[str, Any]]) -> tuple[dict[str, float], str]:
-    """Return the peaks in MiB by the names of `settings`, and a note on the processes that died."""
-    peaks, notes = {}, []
-    for name, values in settings.items():
+def measure_peaks(prepare: Prepare, **works: Any) -> tuple[dict[str, float], str]:
+    """Return the peaks in MiB by name, and a note on the processes that died.
+
+    works: by name, a dataclass whose fields are the settings of `prepare`; None is left out.
+    """
+    peaks: dict[str, float] = {}
+    notes: list[str] = []
+    for name, work in works.items():
+        if work is None:
+            continue
         try:
-            peaks[name] = measure_peak(prepare, **values).peak_mb
+            peaks[name] = measure_peak(prepare, **asdict(work)).peak_mb
         except ProcessDied as error:
             notes.append(str(error))
     return peaks, "; ".join(notes)
