@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,39 +26,34 @@ from vidgen.scripts.cli.printing import note, print_json, print_table, progress,
 if TYPE_CHECKING:
     from vidgen.scripts.benches.bench_rows import BenchSettings
 
-
-def load_tokenizer_bench() -> ModuleType:
-    """Return the bench of the tokenizer."""
-    from vidgen.scripts.benches import tokenizer
-
-    return tokenizer
-
-
-def load_dit_bench() -> ModuleType:
-    """Return the bench of the denoiser."""
-    from vidgen.scripts.benches import dit
-
-    return dit
-
-
-def load_extract_bench() -> ModuleType:
-    """Return the bench of features and search."""
-    from vidgen.scripts.benches import extract
-
-    return extract
-
-
-# What imports each bench when it is run: its `measure(settings, machine)` yields the rows; --only and --peers choose
-# from its `CASES` and `PEERS`.
-BENCHES: dict[str, Callable[[], ModuleType]] = {
-    "tokenizer": load_tokenizer_bench,
-    "dit": load_dit_bench,
-    "extract": load_extract_bench,
+# Columns of the two tables: title -> key of the row, and the form of its number.
+SPEED = {
+    ">ratio": ("ratio", ".2f"),
+    ">frames/s": ("fps", ".1f"),
+    ">GFLOP": ("gflops", ".4g"),
+    ">peer GFLOP": ("peer_gflops", ".4g"),
+    ">of matmul": ("roof_fraction", ".0%"),
+    ">of conv": ("conv_fraction", ".0%"),
+}
+MEMORY = {
+    ">peak MiB": ("peak_mb", ".0f"),
+    ">base": ("base_peak_mb", ".0f"),
+    ">ratio": ("peak_ratio", ".3f"),
+    ">without model": ("work_ratio", ".3f"),
+    ">peer peak MiB": ("peer_peak_mb", ".0f"),
 }
 
 
+def load_benches() -> dict[str, ModuleType]:
+    """Return the benches by name: `measure(settings, machine)` of each yields its rows; --only and --peers choose from
+    its `CASES` and `PEERS`."""
+    from vidgen.scripts.benches import dit, extract, tokenizer
+
+    return {"tokenizer": tokenizer, "dit": dit, "extract": extract}
+
+
 def bench(
-    name: Annotated[str, typer.Argument(metavar="NAME", help=f"What to measure: {', '.join(BENCHES)}.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to measure: tokenizer, dit or extract.")],
     model: ModelOption = "default",
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Times that each is run, in turns.")] = 5,
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes, to see whether everything runs.")] = False,
@@ -93,11 +87,12 @@ def bench(
 
     Example: vidgen bench tokenizer --json bench.json
     """
-    if name not in BENCHES:
-        raise VidgenError(f"bench {name!r} is unknown; choose of {', '.join(BENCHES)}")
+    benches = load_benches()
+    if name not in benches:
+        raise VidgenError(f"bench {name!r} is unknown; choose of {', '.join(benches)}")
     if output is not None:
         check_output(output)
-    suite = BENCHES[name]()
+    suite = benches[name]
 
     from vidgen.scripts.benches.bench_rows import BenchSettings
 
@@ -183,46 +178,37 @@ def show(name: str, report: dict[str, Any]) -> None:
 
 def show_speed(name: str, report: dict[str, Any]) -> None:
     """Print the table of times and rates."""
-    speed = [
+    cells = [
         (
             row["name"],
-            f"{format_number(row['ours_s'])} ±{format_number(row['ours_iqr_s'] / 2, '.2g')}",
-            "-"
-            if row["peer_s"] is None
-            else f"{format_number(row['peer_s'])} ±{format_number(row['peer_iqr_s'] / 2, '.2g')}",
-            format_number(row["ratio"], ".2f"),
-            format_number(row.get("fps"), ".1f"),
-            format_number(row["gflops"], ".4g"),
-            format_number(row.get("peer_gflops"), ".4g"),
-            format_number(row["roof_fraction"], ".0%"),
-            format_number(row.get("conv_fraction"), ".0%"),
+            format_seconds(row["ours_s"], row["ours_iqr_s"]),
+            format_seconds(row["peer_s"], row.get("peer_iqr_s")),
+            *format_cells(row, SPEED),
         )
         for row in report["rows"]
     ]
-    columns = ("row", ">ours s", ">peer s", ">ratio", ">frames/s", ">GFLOP", ">peer GFLOP", ">of matmul", ">of conv")
     title = f"{name}, {report['model']}, {report['dtype']} on {report['machine']['device']}"
-    print_table(title, columns, speed)
+    print_table(title, ("row", ">ours s", ">peer s", *SPEED), cells)
 
 
 def show_memory(rows: list[dict[str, Any]]) -> None:
     """Print the table of peak memory, where it was measured."""
-    memory = [
-        (
-            row["name"],
-            format_number(row["peak_mb"], ".0f"),
-            format_number(row.get("base_peak_mb"), ".0f"),
-            format_number(row.get("peak_ratio"), ".3f"),
-            format_number(row.get("work_ratio"), ".3f"),
-            format_number(row.get("peer_peak_mb"), ".0f"),
-        )
-        for row in rows
-        if row["peak_mb"] is not None
-    ]
-    if memory:
+    cells = [(row["name"], *format_cells(row, MEMORY)) for row in rows if row["peak_mb"] is not None]
+    if cells:
         bases = {row["base_frames"] for row in rows if "base_frames" in row}
-        base = f"at {bases.pop()} frames" if len(bases) == 1 else "shorter"
-        columns = ("row", ">peak MiB", f">{base}", ">ratio", ">without model", ">peer peak MiB")
-        print_table("memory, each in a process of its own", columns, memory)
+        base = f">at {bases.pop()} frames" if len(bases) == 1 else ">shorter"
+        columns = [base if title == ">base" else title for title in MEMORY]
+        print_table("memory, each in a process of its own", ("row", *columns), cells)
+
+
+def format_cells(row: dict[str, Any], columns: dict[str, tuple[str, str]]) -> list[str]:
+    """Return the cells of a row; "-" for a number that it lacks."""
+    return [format_number(row.get(key), form) for key, form in columns.values()]
+
+
+def format_seconds(median: float | None, spread: float | None) -> str:
+    """Return a time with half its interquartile range."""
+    return "-" if median is None else f"{format_number(median)} ±{format_number(spread / 2, '.2g')}"
 
 
 def describe_rate(row: dict[str, Any]) -> str:

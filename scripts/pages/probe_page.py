@@ -1,4 +1,4 @@
-"""The page of `vidgen probe --report`: scores beside their baselines, what is mistaken for what, neighbours, clips."""
+"""The page of `vidgen probe --report`: scores beside their baselines, what is mistaken for what, neighbors, clips."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vidgen.scripts.bench import BENCHES
+from vidgen.scripts.bench import load_benches
 
 KEYS = {"name", "ours_s", "peer_s", "ratio", "gflops", "roof_fraction", "peak_mb", "max_abs_diff"}
 WORDS = ("bench", "tokenizer", "--quick", "--no-memory", "--rounds", 2)
@@ -95,6 +95,5 @@ def test_bad_words_are_one_line(vidgen, words: tuple, line: str) -> None:
 
 
 def test_every_bench_is_a_module_with_its_choices() -> None:
-    for load_suite in BENCHES.values():
-        suite = load_suite()
+    for suite in load_benches().values():
         assert callable(suite.measure) and suite.CASES and isinstance(suite.PEERS, tuple)
