@@ -81,7 +81,7 @@ def steer(
     from vidgen.data.writing import write_video
     from vidgen.pipelines.video import VideoPipeline
     from vidgen.representations.bank import FeatureBank
-    from vidgen.representations.steering import find_direction
+    from vidgen.representations.steering import fit_direction
     from vidgen.representations.steering.steer import LATENTS
     from vidgen.representations.steering.steer import steer as add_and_decode
 
@@ -100,7 +100,7 @@ def steer(
     if by == "neighbors":
         direction = direction_to_nearest(features, key, tokenizer, video, neighbors, task, value)
     else:
-        direction = find_direction(features, key, task, value, way=by, seed=seed)
+        direction = fit_direction(features, key, task, value, way=by, seed=seed)
     steered = add_and_decode(tokenizer, video, direction, amounts, features.meta.get("pool", "none"))
     write_video(steered.side_by_side, output, fps=source.fps)
     show(steered, direction, by, output, json)
@@ -135,7 +135,7 @@ def direction_to_nearest(
         task: a column of labels; None takes all clips.
         value: the label in that column that the nearest clips have.
     """
-    from vidgen.representations.steering.directions import read_labels
+    from vidgen.representations.steering.directions import direction_to_neighbors, read_labels
     from vidgen.representations.steering.steer import encode_pooled
 
     X = bank.X(key)

@@ -54,7 +54,7 @@ def train(
 
 def show_recipes(as_json: bool) -> None:
     """Print the shipped recipes, each with the first line of comment in its file."""
-    from vidgen.train.recipe_files import shipped_recipes
+    from vidgen.train.config.files import shipped_recipes
 
     rows: list[tuple[str, str]] = []
     for path in shipped_recipes():

@@ -103,7 +103,7 @@ def fit_nerv(
         hardware: where it is trained, and in which precision.
     """
     from vidgen.tokenizers.nerv.clip import choose_config, quantize_clip
-    from vidgen.tokenizers.nerv.files import read_fit, write_fit
+    from vidgen.tokenizers.nerv.files import read_nerv, write_nerv
     from vidgen.train.tasks.nerv import FittingConfig, fit_clip
 
     placement = hardware.settings()
@@ -113,10 +113,10 @@ def fit_nerv(
     fitting = FittingConfig(**settings, device=placement["device"], autocast=precision)
     with progress(clip.name, fitting.steps) as advance:
         fitted = fit_clip(frames, shape, fitting, progress=advance)
-    write_fit(quantize_clip(fitted.decoder, fitted.embeddings, bits=bits, fps=fps, source=clip.name), target)
+    write_nerv(quantize_clip(fitted.decoder, fitted.embeddings, bits=bits, fps=fps, source=clip.name), target)
     seconds = round(time.perf_counter() - started, 2)
     training = {**settings, "autocast": precision, "seconds": seconds, "psnr_unquantised": round(fitted.psnr, 4)}
-    return measure(read_fit(target), frames, target) | training
+    return measure(read_nerv(target), frames, target) | training
 
 
 def measure(stored: ClipNeRV, frames: np.ndarray, path: Path) -> dict[str, Any]:
@@ -161,17 +161,17 @@ def describe(report: dict[str, Any]) -> str:
 
 def holds_nerv(path: Path) -> bool:
     """Return whether a file holds the network of a clip rather than tokens."""
-    from vidgen.tokenizers.nerv.files import is_fit
+    from vidgen.tokenizers.nerv.files import is_nerv
 
-    return is_fit(path)
+    return is_nerv(path)
 
 
 def decode_nerv(path: Path, target: Path, part: Part, device: str, as_json: bool) -> None:
     """Write the clip of a network, or a part of it."""
     from vidgen.data.writing import write_video
-    from vidgen.tokenizers.nerv.files import read_fit
+    from vidgen.tokenizers.nerv.files import read_nerv
 
-    stored = read_fit(path)
+    stored = read_nerv(path)
     start, stop = part.frames(path, stored)
     pieces = stored.decode(start, stop, device=device)
     write_video((frame for piece in pieces for frame in piece.split(1, dim=1)), target, fps=stored.fps)

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from vidgen.checkpoints.hashing import _chosen
+from vidgen.checkpoints.hashing import _changed_fields
 from vidgen.errors import VidgenError
 from vidgen.tokenizers.backbones.convolutions import Stream
 from vidgen.tokenizers.backbones.registry import BACKBONES
@@ -106,8 +106,8 @@ def test_a_fresh_network_keeps_the_size_of_signals():
 
 
 def test_new_settings_leave_old_hashes_alone():
-    assert _chosen(TokenizerConfig()) == {}
-    assert set(_chosen(TokenizerConfig(attention=True))) == {"attention"}
+    assert _changed_fields(TokenizerConfig()) == {}
+    assert set(_changed_fields(TokenizerConfig(attention=True))) == {"attention"}
 
 
 WAN = dict(backbone="wan", front_end="patch", patch_t=1, temporal=(False,))

@@ -85,7 +85,7 @@ def load_timm(folder: Path, *, dtype: torch.dtype | None = None, device: str = "
     }
     config = ExternalConfig(model_type=values["architecture"], settings=settings, processor=data)
     checkpoint = find_checkpoint(folder, TRANSFORMERS_NAME)
-    checkpoint.check_room(dtype, device)
+    checkpoint.check_memory(dtype, device)
     encoder = TimmEncoder(config)
     checkpoint.check({name: tuple(x.shape) for name, x in encoder.network.state_dict().items()})
     encoder.network.load_state_dict(dict(checkpoint.read()), strict=True)

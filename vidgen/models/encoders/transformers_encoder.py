@@ -174,7 +174,7 @@ def load_transformers(folder: Path, *, dtype: torch.dtype | None = None, device:
         raise VidgenError(f"{folder} holds a {kind} model; encoders are read of: {', '.join(ARCHITECTURES)}")
     how = ARCHITECTURES[kind]
     config = ExternalConfig(model_type=kind, settings=settings, processor=read_processor(folder, bool(how.frames)))
-    find_checkpoint(folder, TRANSFORMERS_NAME).check_room(dtype, device)
+    find_checkpoint(folder, TRANSFORMERS_NAME).check_memory(dtype, device)
     import transformers
 
     with quiet():

@@ -221,7 +221,7 @@ def check_parts(parts: dict[str, np.ndarray], missing: np.ndarray, groups: np.nd
         for row in rows:
             if missing[row]:
                 raise VidgenError(
-                    f"clip {ids[row]!r} has no label; give it one, or leave such clips out (--skip-unlabelled)"
+                    f"clip {ids[row]!r} has no label; give it one, or leave such clips out (--skip-unlabeled)"
                 )
             if (other := sides.setdefault(groups[row], name)) != name:
                 raise VidgenError(f"group {groups[row]!r} is in both {other!r} and {name!r}; keep it on one side")

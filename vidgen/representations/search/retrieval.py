@@ -61,7 +61,7 @@ def make_search(bank: FeatureBank, task: str = "label", skip_unlabelled: bool = 
     everything = np.full(len(labels), True)
     query, gallery = (sides == name, sides == "train") if has_split else (everything, everything)
     if not skip_unlabelled and (bad := np.flatnonzero((query | gallery) & ~labelled)).size:
-        raise VidgenError(f"clip {bank.ids[bad[0]]!r} has no label {task!r}; it may be left out by --skip-unlabelled")
+        raise VidgenError(f"clip {bank.ids[bad[0]]!r} has no label {task!r}; it may be left out by --skip-unlabeled")
     queries, gallery = np.flatnonzero(query & labelled), np.flatnonzero(gallery & labelled)
     return Search(queries=queries, gallery=gallery, labels=labels, groups=bank.groups, has_split=has_split)
 
