@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
-from torch import nn
+from torch import Tensor, nn
 
 from vidgen.checkpoints.conversion import NetworkDraft, draft_network, write_checkpoint
 from vidgen.checkpoints.empty_weights import init_empty_weights
