@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import connected_components
 
 import vidgen
 
@@ -124,6 +122,9 @@ def layer_of(name: str) -> str | None:
 def find_circles(graph: dict[str, set[str]]) -> list[set[str]]:
     """The sets of modules that import each other, directly or through others: Tarjan's strongly connected components of
     more than one, by scipy."""
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import connected_components
+
     names = sorted(graph)
     place = {name: number for number, name in enumerate(names)}
     edges = [(place[name], place[other]) for name in names for other in graph[name] if other in place]

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
 
 from vidgen.data.motion_vectors import (
     MotionVectors,
@@ -24,6 +23,8 @@ TABLE = [
 
 def draw_translation(count: int, height: int = 96, width: int = 112) -> np.ndarray:
     """(t, h, w, 3) uint8: a window that moves over a smooth texture, by -STEP a frame as one sees it."""
+    from scipy.ndimage import gaussian_filter
+
     noise = np.random.default_rng(0).normal(size=(height + 64, width + 96, 3))
     texture = gaussian_filter(noise, (1.5, 1.5, 0))
     texture = ((texture - texture.min()) / np.ptp(texture) * 255).astype(np.uint8)

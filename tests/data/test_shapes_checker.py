@@ -6,7 +6,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
 
 from vidgen.data.shapes import COLOURS, ShapeWorld, ShapeWorldConfig, check, classify, render
 
@@ -20,6 +19,8 @@ def scores(results):
 
 def degrade(video, seed, sigma=0.7, std=4.0):
     """Blur within frames and add noise."""
+    from scipy import ndimage
+
     blurred = ndimage.gaussian_filter(video.astype(np.float32), (0, sigma, sigma, 0))
     noisy = blurred + np.random.default_rng(seed).normal(0, std, video.shape)
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)

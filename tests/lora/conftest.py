@@ -1,16 +1,21 @@
 """Small networks with random weights, and files of random LoRA weights in every form that is published."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from diffusers import WanTransformer3DModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
+
+if TYPE_CHECKING:
+    from diffusers import WanTransformer3DModel
 
 Matrices = dict[str, tuple[Tensor, Tensor]]  # down and up by diffusers' name of a layer
 # Of a block: diffusers' names, and those that Wan was published with.
@@ -81,6 +86,8 @@ def form(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def pair() -> tuple[WanTransformer3DModel, VideoDiT]:
+    from diffusers import WanTransformer3DModel
+
     torch.manual_seed(0)
     theirs = WanTransformer3DModel(
         num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=16, freq_dim=32,

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from diffusers import LTXVideoTransformer3DModel
 from torch import nn
 
 from vidgen.errors import VidgenError
@@ -129,6 +128,8 @@ def test_the_key_map_of_a_reader_says_where_a_published_lora_goes(ours, draw, wr
 
 
 def test_names_that_ltx_was_published_with():
+    from diffusers import LTXVideoTransformer3DModel
+
     with torch.device("meta"):
         network = LTXVideoTransformer3DModel(
             num_layers=1, num_attention_heads=1, attention_head_dim=8, cross_attention_dim=8

@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from diffusers import WanTransformer3DModel
 
 from vidgen.lora.key_names import WAN, rename
 from vidgen.lora.loading import STACKS, load_lora
@@ -14,6 +13,8 @@ from vidgen.pipelines.wan.transformer import read_wan_transformer
 
 @pytest.fixture
 def networks(tmp_path):
+    from diffusers import WanTransformer3DModel
+
     torch.manual_seed(0)
     peer = WanTransformer3DModel(
         num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, text_dim=16, ffn_dim=48,

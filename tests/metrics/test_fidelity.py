@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from vidgen.metrics import PSNR_CEILING, find_lpips, ms_ssim, psnr, ssim
 from vidgen.metrics.perceptual import NETWORKS
@@ -16,6 +15,8 @@ def test_constant_error():
 
 
 def test_psnr_is_the_one_of_torchmetrics():
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
     torch.manual_seed(0)
     x, y = torch.rand(2, 3, 4, 8, 8) * 2 - 1, torch.rand(2, 3, 4, 8, 8) * 2 - 1
     peer = peak_signal_noise_ratio(x, y, data_range=2.0, dim=(1, 2, 3, 4), reduction="none")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKLWan
 from safetensors.torch import load_file, save_file
 
 from vidgen.errors import VidgenError
@@ -19,6 +18,8 @@ NAME = "diffusion_pytorch_model.safetensors"
 
 @pytest.fixture(scope="module")
 def vae(tmp_path_factory) -> Path:
+    from diffusers import AutoencoderKLWan
+
     torch.manual_seed(0)
     folder, stats = tmp_path_factory.mktemp("wan") / "vae", [0.5] * 4
     peer = AutoencoderKLWan(base_dim=4, z_dim=4, num_res_blocks=1, latents_mean=stats, latents_std=stats)
@@ -27,6 +28,8 @@ def vae(tmp_path_factory) -> Path:
 
 
 def test_wan_in_every_form_is_the_same(vae, tmp_path):
+    from diffusers import AutoencoderKLWan
+
     wanted = load_tokenizer(str(vae)).state_dict()
     assert {value.dtype for name, value in wanted.items() if name != "front_end.basis"} == {torch.bfloat16}
     shutil.copytree(vae, tmp_path / "pipe" / "vae")

@@ -7,7 +7,6 @@ from typing import get_args
 
 import numpy as np
 import pytest
-import transformers
 
 from vidgen.data.writing import write_video
 from vidgen.representations.probes import PROBES
@@ -68,6 +67,8 @@ def test_a_tokenizer_alone_has_features_too(vidgen, model: Path, labelled: Path,
 
 def save_external(folder: Path) -> Path:
     """A tiny DINOv2 with random weights, saved by transformers."""
+    import transformers
+
     config = transformers.Dinov2Config(
         image_size=16, patch_size=8, hidden_size=16, num_hidden_layers=2, num_attention_heads=2
     )

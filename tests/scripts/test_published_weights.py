@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKLWan
 
 
 @pytest.fixture(scope="module")
 def wan(tmp_path_factory) -> Path:
+    from diffusers import AutoencoderKLWan
+
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("wan") / "vae"
     stats = {"latents_mean": [0.0] * 4, "latents_std": [1.0] * 4}

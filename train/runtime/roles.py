@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from vidgen.train.runtime.distributed import all_reduce_mean, average_gradients
@@ -45,6 +44,8 @@ class RunningRole:
 
     def renew(self) -> None:
         """Start with a fresh optimizer, and with averages of the weights as they are."""
+        from diffusers.training_utils import EMAModel  # takes seconds, and only a run needs it
+
         config = self.role.optimizer
         self.optimizer = build_optimizer(self.module, config) if config else None
         averages = config is not None and (config.ema_decay > 0 or self.name == MAIN)

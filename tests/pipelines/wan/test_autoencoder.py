@@ -1,12 +1,13 @@
 """Wan's autoencoders against diffusers' own class on the same random weights, as 2.1 and as 2.2; and written back."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from diffusers import AutoencoderKLWan
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanUpsample
 from safetensors.torch import load_file
 from torch import nn
 
@@ -22,6 +23,9 @@ from vidgen.tokenizers.streaming.chunks import Plan, decode_stream
 from vidgen.tokenizers.streaming.halos import decoder_context, decoder_halo
 from vidgen.tokenizers.streaming.memory_plan import MemoryModel
 from vidgen.tokenizers.streaming.tiles import BlendedTiles
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKLWan
 
 SMALL = dict(
     base_dim=4, z_dim=4, num_res_blocks=1, latents_mean=[0.1, 0.2, -0.3, 0.4], latents_std=[1.0, 2.0, 0.5, 3.0]
@@ -46,6 +50,8 @@ def clip(frames: int, height: int = 32, width: int = 48, seed: int = 1) -> torch
 
 
 def make_peer(kind: str) -> AutoencoderKLWan:
+    from diffusers import AutoencoderKLWan
+
     torch.manual_seed(0)
     peer = AutoencoderKLWan(**KINDS[kind]).double().eval().requires_grad_(False)
     for value in peer.parameters():  # norms and biases start as ones and zeros
@@ -71,6 +77,8 @@ def folder_21(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("frames", [1, 5, 13])
 def test_equal_in_float64(pair, frames, monkeypatch):
     # Its upsampling goes through float32 whatever the dtype; without that, what is left is rounding.
+    from diffusers.models.autoencoders.autoencoder_kl_wan import WanUpsample
+
     monkeypatch.setattr(WanUpsample, "forward", nn.Upsample.forward)
     (peer, folder), video = pair, clip(frames)
     tokenizer = read_wan(folder)
@@ -116,6 +124,8 @@ def test_bfloat16_is_as_near_to_the_exact_result_as_its_own(pair):
     ],
 )
 def test_the_published_sizes_have_its_tensors(preset, settings):
+    from diffusers import AutoencoderKLWan
+
     with torch.device("meta"):
         peer = AutoencoderKLWan(**{**settings, "num_res_blocks": 2})
         keys = match_keys(VideoTokenizer(PRESETS[preset]))
@@ -133,6 +143,8 @@ def test_any_length_comes_back_and_repeats_its_last_frame(pair, frames):
 
 
 def test_written_back_it_is_the_same_checkpoint(pair, tmp_path):
+    from diffusers import AutoencoderKLWan
+
     peer, folder = pair
     write_wan(read_wan(folder), tmp_path / "again")
     name = "diffusion_pytorch_model.safetensors"

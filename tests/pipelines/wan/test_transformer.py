@@ -1,12 +1,14 @@
 """Wan's transformers against diffusers' own class on the same random weights: output, layers, files and speed."""
 
+from __future__ import annotations
+
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file, save_file
 
 from vidgen.checkpoints.pretrained import WEIGHTS_NAME
@@ -19,6 +21,9 @@ from vidgen.pipelines.wan.transformer_config import FORMERLY, SIZES, TEXT_LENGTH
 from vidgen.pipelines.wan.transformer_keys import match_keys
 from vidgen.profiling.flops import count_gflops
 
+if TYPE_CHECKING:
+    from diffusers import WanTransformer3DModel
+
 # Heads of 16 channels: four pairs turn with time and two with each side. The feed-forward is no multiple of the width.
 SMALL = dict(
     num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, text_dim=12, ffn_dim=72, num_layers=2
@@ -27,6 +32,8 @@ LEVELS = {"a clip": torch.tensor([0.25, 0.875]), "a frame": torch.tensor([[0.5, 
 
 
 def make_peer() -> WanTransformer3DModel:
+    from diffusers import WanTransformer3DModel
+
     torch.manual_seed(0)
     peer = WanTransformer3DModel(**SMALL).eval().requires_grad_(False)
     for value in peer.parameters():  # norms and biases start as ones and zeros
@@ -129,6 +136,8 @@ def test_shards_and_a_single_file_are_the_same_model(folder, tmp_path):
 
 
 def test_written_back_it_is_the_same_checkpoint(folder, tmp_path):
+    from diffusers import WanTransformer3DModel
+
     write_wan_transformer(read_wan_transformer(folder), tmp_path / "again")
     before, after = load_file(folder / WEIGHTS_NAME), load_file(tmp_path / "again" / WEIGHTS_NAME)
     assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
@@ -164,6 +173,8 @@ def test_what_earlier_versions_saved_as_a_video_dit_is_the_same(folder, tmp_path
 
 @pytest.mark.parametrize("name", SIZES)
 def test_the_published_sizes_have_its_tensors(name):
+    from diffusers import WanTransformer3DModel
+
     config = SIZES[name]
     settings = {k: v for k, v in vars(config).items() if v is not None}
     with torch.device("meta"):

@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 from einops import rearrange
-from sklearn.linear_model import Ridge
 
 from vidgen.representations.dense.bilinear import BilinearRidge, apply_bilinear
 from vidgen.representations.dense.pca import fit_reduction
@@ -14,6 +13,8 @@ def draw(*shape, seed=0):
 
 
 def test_it_is_ridge_regression_on_all_products():
+    from sklearn.linear_model import Ridge
+
     x, e, y = draw(6, 10, 3), draw(6, 2, seed=1), draw(6, 10, seed=2)
     fitted = BilinearRidge(3, 2)
     for part in (slice(0, 4), slice(4, 6)):
@@ -27,6 +28,8 @@ def test_it_is_ridge_regression_on_all_products():
 
 
 def test_without_text_it_is_ridge_regression_on_cells():
+    from sklearn.linear_model import Ridge
+
     x, y = draw(4, 9, 3), draw(4, 9, seed=2)
     fitted = BilinearRidge(3, 0)
     fitted.add(x, x.new_zeros(4, 0), y)

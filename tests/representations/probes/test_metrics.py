@@ -3,9 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, f1_score, r2_score
-from torchmetrics.functional.classification import multilabel_f1_score
-from torchmetrics.functional.regression import r2_score as r2_of_torchmetrics
 
 from vidgen.metrics.intervals import NORMAL_975, wilson_interval
 from vidgen.representations.probes.metrics import METRICS, bootstrap_interval, difference_interval
@@ -18,6 +15,10 @@ def counts_of(right):
 
 
 def test_metrics_are_those_of_other_libraries():
+    from sklearn.metrics import accuracy_score, f1_score, r2_score
+    from torchmetrics.functional.classification import multilabel_f1_score
+    from torchmetrics.functional.regression import r2_score as r2_of_torchmetrics
+
     rng = np.random.default_rng(0)
     words, predictions = rng.choice(list("abc"), 50).astype(object), rng.choice(list("abc"), 50).astype(object)
     assert ACCURACY(ACCURACY.count(words, predictions)) == accuracy_score(words.astype(str), predictions.astype(str))

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
 
 from vidgen.errors import VidgenError
 from vidgen.representations.probes import make_task, semi_supervised
@@ -36,6 +35,8 @@ def nuisances(n=180, seed=0, shown=1.5):
 
 
 def test_without_other_clips_the_head_is_logistic_regression():
+    from sklearn.linear_model import LogisticRegression
+
     augmented, y, _ = nuisances()
     targets, rows, decay = torch.from_numpy((y == "b").astype(int)), np.arange(60), 0.1
     W, b = fit_heads(augmented, rows, targets[:60], NONE, 2, [(decay, 1.0), (0.01, 1.0)])

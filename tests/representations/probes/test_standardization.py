@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.preprocessing import StandardScaler
 
 from vidgen.representations.probes.standardization import Standardizer
 
@@ -11,6 +10,8 @@ X = np.random.default_rng(0).normal(size=(50, 4)) * [1.0, 10.0, 0.1, 0.0] + [0.0
 
 
 def test_it_is_scikit_learns():
+    from sklearn.preprocessing import StandardScaler
+
     theirs = StandardScaler().fit(X)
     for ours in (Standardizer.fit(X), Standardizer.fit(torch.from_numpy(X))):
         np.testing.assert_allclose(ours.mean, theirs.mean_)

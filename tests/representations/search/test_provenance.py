@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy.stats import rankdata
 
 from vidgen.data.writing import write_video
 from vidgen.errors import VidgenError
@@ -62,6 +61,8 @@ def test_a_clip_that_is_too_short_to_be_sped_up_holds_its_last_frame(pipeline, c
 
 
 def test_ranks_are_those_of_brute_force_ties_included():
+    from scipy.stats import rankdata
+
     rng = np.random.default_rng(0)
     originals = rng.integers(0, 3, (12, 3)).astype(np.float32)  # many equal rows
     edited = originals + rng.integers(0, 2, (12, 3)).astype(np.float32)

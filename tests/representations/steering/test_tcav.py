@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from scipy.stats import ttest_ind
 
 from vidgen.errors import VidgenError
 from vidgen.representations.bank import BankRow, BankWriter, FeatureBank
@@ -29,6 +28,8 @@ def test_a_planted_concept_is_significant(channel, share):
 
 
 def test_random_concepts_are_insignificant_as_often_as_they_should_be():
+    from scipy.stats import ttest_ind
+
     rng = np.random.default_rng(1)
     drawn = [rng.choice(400, 40, replace=False) for _ in range(40)]
     assert np.mean(np.array([TEST(rows).p for rows in drawn]) < 0.05) <= 0.1

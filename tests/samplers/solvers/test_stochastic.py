@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from scipy.stats import ks_2samp
 
 from vidgen.diffusion.noise import TimeDistribution, sample_generator
 from vidgen.diffusion.paths import PATHS, FlowPath
@@ -20,6 +19,8 @@ IDEAL = DATA.denoiser(PATH)
 @pytest.mark.parametrize("name", STOCHASTIC)
 def test_two_samples_of_a_mixture_are_not_told_apart(name, kind):
     # Kolmogorov & Smirnov: against draws of the mixture itself, at 3,000 numbers each
+    from scipy.stats import ks_2samp
+
     data, path = MixtureData(), PATHS[kind]()
     x = torch.randn(3, 1, 10, 10, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     times = torch.linspace(1, 0, 201, dtype=torch.float64)

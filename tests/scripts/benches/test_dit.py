@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import WanTransformer3DModel
 from torch import nn
 
 from vidgen.pipelines.loading import load_pipeline
@@ -138,6 +137,8 @@ def test_wan_alone_and_its_memory(monkeypatch) -> None:
 
 
 def test_the_measured_wan_has_the_layers_of_the_published_one() -> None:
+    from diffusers import WanTransformer3DModel
+
     with torch.device("meta"):
         ours, whole = (
             WanTransformer3DModel(**wan_denoiser.FULL),

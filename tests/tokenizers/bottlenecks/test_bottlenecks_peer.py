@@ -3,7 +3,6 @@
 import pytest
 import torch
 from einops import rearrange
-from vector_quantize_pytorch import FSQ, LFQ, ResidualVQ, VectorQuantize
 
 from vidgen.tokenizers.bottlenecks import build_bottleneck
 
@@ -15,6 +14,8 @@ def draw(channels: int, seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize("levels", [(8, 8, 8, 5, 5, 5), (8, 5, 5, 5), (7, 5, 5, 5, 5), (3, 4, 9, 16)])
 def test_fsq(levels):
+    from vector_quantize_pytorch import FSQ
+
     h = draw(len(levels))
     codes, indices = FSQ(levels=list(levels)).eval()(h)
     out = build_bottleneck("fsq", len(levels), levels=levels)(h)
@@ -24,6 +25,8 @@ def test_fsq(levels):
 
 @pytest.mark.parametrize("spherical", [False, True], ids=["lfq", "bsq"])
 def test_signs(spherical):
+    from vector_quantize_pytorch import LFQ
+
     h = draw(10)
     # It counts bits from the last channel, the paper (and we) from the first.
     peer = LFQ(dim=10, spherical=spherical).eval()(h.flip(1))
@@ -34,6 +37,8 @@ def test_signs(spherical):
 
 @pytest.mark.parametrize("channels", [4, 8])
 def test_entropy_of_lfq(channels):
+    from vector_quantize_pytorch import LFQ
+
     h = 0.2 * draw(channels)
     _, peer = LFQ(dim=channels).train()(h, inv_temperature=1.0, return_loss_breakdown=True)
     loss = build_bottleneck("lfq", channels)(h).losses["entropy"]
@@ -41,6 +46,8 @@ def test_entropy_of_lfq(channels):
 
 
 def test_nearest_neighbours():
+    from vector_quantize_pytorch import VectorQuantize
+
     h = draw(6)
     peer = VectorQuantize(dim=6, codebook_size=300).eval()
     peer._codebook.embed.normal_(generator=torch.Generator().manual_seed(1))
@@ -53,6 +60,8 @@ def test_nearest_neighbours():
 
 
 def test_nearest_neighbours_of_what_is_left():
+    from vector_quantize_pytorch import ResidualVQ
+
     h = draw(6)
     peer = ResidualVQ(dim=6, codebook_size=64, num_quantizers=3).eval()
     ours = build_bottleneck("residual", 6, codebook_size=64, quantizers=3).eval()
