@@ -17,10 +17,10 @@ from vidgen.scripts.cli.printing import note, progress
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
     from vidgen.pipelines.rollout import WindowConfig
     from vidgen.pipelines.video import VideoPipeline
+    from vidgen.tokenizers.encoded import Encoded
     from vidgen.tokenizers.files.token_writing import TokenWriter
 
 
@@ -32,16 +32,6 @@ class Job:
     copy: int
     output: Path
     fps: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Latents:
-    """One clip before decoding, (1, c, t, h, w), and the size that decoding gives it."""
-
-    latents: Tensor
-    num_frames: int
-    height: int
-    width: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +96,7 @@ def make_clips(run: Run, jobs: list[Job], batch_size: int) -> list[dict[str, Any
 def make_batch(run: Run, jobs: list[Job]) -> None:
     """Make the clips of a few jobs at once; each depends on its prompt, copy and the seed alone."""
     from vidgen.diffusion.noise import sample_generator
+    from vidgen.tokenizers.encoded import Encoded
 
     label = f"{jobs[0].output.name} ..." if len(jobs) > 1 else jobs[0].output.name
     num_frames, height, width = run.size
@@ -122,10 +113,10 @@ def make_batch(run: Run, jobs: list[Job]) -> None:
             **run.conditions,
         ).latents
     for job, latents in zip(jobs, batch, strict=True):
-        write_clip(run, job, Latents(latents=latents[None], num_frames=num_frames, height=height, width=width))
+        write_clip(run, job, Encoded(latents=latents[None], num_frames=num_frames, height=height, width=width))
 
 
-def write_clip(run: Run, job: Job, clip: Latents) -> None:
+def write_clip(run: Run, job: Job, clip: Encoded) -> None:
     """Write latents, and decode them to a file beside them; where that fails, they stay, and the error says so."""
     from vidgen.data.writing import write_video
     from vidgen.tokenizers.files.token_writing import write_tokens
@@ -222,6 +213,7 @@ def make_windows(run: Run, job: Job, writer: TokenWriter, written: Windows) -> I
 def saves_stopped(run: Run, jobs: list[Job], num_frames: int) -> Iterator[None]:
     """Write the latents as they were before the step where sampling breaks off, and say where they are."""
     from vidgen.samplers.solvers import SamplingError
+    from vidgen.tokenizers.encoded import Encoded
     from vidgen.tokenizers.files.token_writing import write_tokens
 
     try:
@@ -230,7 +222,7 @@ def saves_stopped(run: Run, jobs: list[Job], num_frames: int) -> Iterator[None]:
         _, height, width = run.size
         paths = [beside(job.output, ".stopped.safetensors") for job in jobs]
         for job, path, z in zip(jobs, paths, error.latents, strict=True):
-            clip = Latents(latents=z[None], num_frames=num_frames, height=height, width=width)
+            clip = Encoded(latents=z[None], num_frames=num_frames, height=height, width=width)
             write_tokens(path, clip, run.pipe.vae, fps=job.fps, extra=run.describe(job))
         names = str(paths[0]) if len(paths) == 1 else f"{paths[0]} ... {paths[-1]}"
         raise VidgenError(f"{error}; the noisy latents before that step are in {names}") from error

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from vidgen.diffusion.prediction_types import FORMER_PREDICTION_TYPES
 from vidgen.errors import VidgenError
 
 KEYS = {"parametrisation": "prediction_type"}
@@ -26,6 +27,10 @@ def read_former_words(recipe: DictConfig, path: Path, *, warn: bool = True) -> D
             recipe[name] = recipe.pop(former)
             if warn:
                 _warn(f"{path}: recipe key {former} is now called {name}")
+    if (name := recipe.get("prediction_type")) in FORMER_PREDICTION_TYPES:
+        recipe.prediction_type = FORMER_PREDICTION_TYPES[name]
+        if warn:
+            _warn(f"{path}: prediction_type {name} is now called {recipe.prediction_type}")
     if recipe.get("task") in PARTS.values():
         _split_diffusion(recipe, path, warn)
     return recipe
