@@ -54,6 +54,7 @@ def test_a_prompt_gives_a_clip_of_its_colour(pipe):
     assert ((blue[:, 2] - blue[:, :2].max(1)) > 80).mean() > 0.005
 
 
+@pytest.mark.slow
 def test_clips_show_what_their_prompts_ask_for(pipe):
     result = score_generation(pipe, held_out_prompts(held_out_world(pipe.scheduler), 8))
     assert result["colour"] == 1.0 and result["motion"] >= 0.75 and result["all"] >= 0.6  # 0.92 of 200: the model card

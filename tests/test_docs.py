@@ -53,6 +53,7 @@ def test_verbs_and_options_are_there(page: str, words: list[str]) -> None:
     assert not [option for option in options if option.replace("_", "-") not in known], f"{page}: {' '.join(words)}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
 def test_python_blocks_compile_and_import(page: Path) -> None:
     for language, text in blocks(page):

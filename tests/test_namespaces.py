@@ -46,12 +46,14 @@ def python(*arguments: str, cwd: Path, installed: bool = True) -> subprocess.Com
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("installed", [True, False], ids=["as installed", "plain checkout"])
 def test_both_are_found_at_the_root(order: str, installed: bool) -> None:
     python("-c", PROBE.format(imports=ORDERS[order], sides=SIDES), str(ROOT), cwd=ROOT, installed=installed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 def test_both_are_found_from_elsewhere(order: str, tmp_path: Path) -> None:
     origins = [found.read_text("direct_url.json") or "" for found in importlib.metadata.distributions(name="vidgen")]
@@ -60,6 +62,7 @@ def test_both_are_found_from_elsewhere(order: str, tmp_path: Path) -> None:
     python("-c", PROBE.format(imports=ORDERS[order], sides=SIDES), str(ROOT), cwd=tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 def test_ours_runs_beside_theirs(order: str) -> None:
     imports = ORDERS[order].replace("vidgen.tokenizers", "vidgen.tokenizers.model")

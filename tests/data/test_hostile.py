@@ -38,6 +38,7 @@ def one_line(error: pytest.ExceptionInfo, path: Path) -> bool:
     return "\n" not in text and text.startswith(str(path)) and ";" in text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not ROWS, reason="the folder of awkward files is not beside this checkout")
 @pytest.mark.parametrize("row", ROWS, ids=[Path(row["path"]).stem for row in ROWS])
 def test_each_row_does_what_it_says(shared_data, row):

@@ -57,6 +57,7 @@ def test_true_clips_of_two_objects_pass(pairs):
     assert np.all(scores([check(clip.video, clip.labels) for clip in pairs]) >= 0.98)
 
 
+@pytest.mark.slow
 def test_blur_and_noise_are_forgiven(clips, pairs):
     some = [*clips[:100], *pairs[:30]]
     assert np.all(scores([check(degrade(c.video, i), c.labels) for i, c in enumerate(some)]) >= 0.95)
@@ -70,6 +71,7 @@ def test_a_washed_out_and_tinted_clip_is_still_read(clips):
     assert np.all(scores([check(fade(clip.video), clip.labels) for clip in clips[:60]]) >= 0.95)
 
 
+@pytest.mark.slow
 def test_prompts_of_other_clips_score_at_chance(clips):
     turned = [*clips[1:], clips[0]]
     results = [check(a.video, b.labels) for a, b in zip(clips, turned, strict=True)]

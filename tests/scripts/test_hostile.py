@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import pytest
 import torch
 
 from vidgen.pipelines import loading
@@ -25,6 +26,7 @@ def judge(row: dict[str, str], ran, out: Path) -> str | None:
     return None if row["pyav_error"] or "error" in row["expect"] else ran.error
 
 
+@pytest.mark.slow
 def test_hostile_files_end_as_their_list_says(
     vidgen, shared_data: Path, model: Path, tmp_path: Path, monkeypatch
 ) -> None:

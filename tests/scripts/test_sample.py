@@ -172,6 +172,7 @@ def test_ctrl_c_while_sampling(vidgen, model: Path, tmp_path: Path, monkeypatch)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_ctrl_c_to_a_running_process(model: Path, tmp_path: Path) -> None:
     started, out = tmp_path / "started", tmp_path / "out"
     out.mkdir()

@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from vidgen.representations.bank import FeatureBank
 from vidgen.scripts.plots.sweep import grid_of
 
 
+@pytest.mark.slow
 def test_synthetic_labels_become_tasks_and_a_sweep_becomes_a_picture(vidgen, model: Path, tmp_path: Path) -> None:
     shapes, out = tmp_path / "shapes", tmp_path / "sweep ü"
     assert vidgen("data", "synthesize", "-o", shapes, "--count", 16, "--size", 16, "--num-frames", 5).status == 0

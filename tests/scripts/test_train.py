@@ -46,6 +46,7 @@ def test_a_dry_run_prints_a_recipe_that_loads(vidgen, recipe: Path, tmp_path: Pa
     assert vidgen("train", again, "--dry-run").out == printed
 
 
+@pytest.mark.slow
 def test_train_and_train_on(vidgen, recipe: Path, tmp_path: Path) -> None:
     ran = vidgen("train", recipe)
     assert ran.status == 0 and "final: trained to step 2, validation_" in ran.out, ran
@@ -87,6 +88,7 @@ def test_a_run_of_another_recipe_is_not_overwritten(vidgen, recipe: Path, tmp_pa
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")}
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_the_same_command_goes_on(recipe: Path, tmp_path: Path) -> None:
     run, command = tmp_path / "run", [sys.executable, "-m", "vidgen.scripts.main", "train", str(recipe)]
     recipe.write_text(RECIPE.format(out=run, steps=1000000), encoding="utf-8")

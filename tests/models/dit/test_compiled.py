@@ -14,6 +14,7 @@ WAN = WanTransformerConfig(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "config", "graphs"),
     [(VideoDiT, SMALL, 2), (WanTransformer, WAN, 1)],  # over frames, and over time; over all

@@ -56,6 +56,9 @@ class Stub(SimpleNamespace):
     def __call__(self, prompt):
         raise AssertionError("nothing is sampled")
 
+    def unguided(self, prompts):
+        raise AssertionError("no denoiser of prompts is asked for")
+
 
 def model_of(denoiser, tokenizer):
     return Stub(

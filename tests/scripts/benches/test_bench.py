@@ -12,6 +12,7 @@ KEYS = {"name", "ours_s", "peer_s", "ratio", "gflops", "roof_fraction", "peak_mb
 WORDS = ("bench", "tokenizer", "--quick", "--no-memory", "--rounds", 2)
 
 
+@pytest.mark.slow
 def test_the_report(vidgen, tmp_path: Path) -> None:
     out = tmp_path / "bench.json"
     ran = vidgen(*WORDS, "--only", "encode,train", "--peers", "cosmos", "--json", out)

@@ -87,6 +87,7 @@ def test_our_work_is_counted_without_doing_it(tokenizer) -> None:
     assert tokenizer_gflops(tokenizer, "decode", CLIP) == pytest.approx(count_gflops(lambda: tokenizer.decode(encoded)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PEERS)
 def test_peers_match_in_compression_and_work(tokenizer, name: str) -> None:
     shape = fit_peer(name, tokenizer, CLIP)

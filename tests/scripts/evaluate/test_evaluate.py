@@ -70,7 +70,7 @@ def test_conditions_of_reference_images_need_a_model_that_reads_them(vidgen, mod
     line = vidgen("evaluate", "conditions", "--model", model, "--n", 1, "--only", "reference").error
     assert "this model has no image_prompt" in line
     few = {name: CONDITIONS[name] for name in ("text", "reference", "no_reference")}
-    monkeypatch.setattr("vidgen.pipelines.evaluation.condition_scores.CONDITIONS", few)
+    monkeypatch.setattr("vidgen.pipelines.evaluation.conditions.CONDITIONS", few)
     ran = vidgen("evaluate", "conditions", "--model", model, "--n", 1, "--json")
     assert [row["condition"] for row in json.loads(ran.out)["rows"]] == ["text"]
     assert "has no image_prompt to read reference images with; left out: reference, no_reference" in ran.err

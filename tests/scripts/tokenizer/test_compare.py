@@ -36,6 +36,7 @@ def words(tmp_path: Path, waves) -> tuple:
     return ("tokenizer", "compare", file, "steps=1", "--out", tmp_path / "out", "--clips", clips)
 
 
+@pytest.mark.slow
 def test_compare(vidgen, words: tuple, tmp_path: Path) -> None:
     first = vidgen(*words, "--only", "lfq", "--json")
     report = json.loads(first.out)

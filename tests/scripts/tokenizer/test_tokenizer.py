@@ -206,6 +206,7 @@ def test_ctrl_c_leaves_nothing(vidgen, model: Path, clip: Path, tmp_path: Path, 
     assert {p.name for p in tmp_path.iterdir()} == {clip.name}
 
 
+@pytest.mark.slow
 def test_the_file_runs_as_a_script(clip: Path, tmp_path: Path) -> None:
     script = Path(__file__).resolve().parents[3] / "scripts" / "tokenizer" / "app.py"
     words = ["reconstruct", str(clip), "--model", str(tmp_path / "none")]

@@ -66,6 +66,7 @@ def test_any_length_and_size_comes_back(tokenizer):
         assert tokenizer.decode(encoded).shape == video.shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_length_in_chunks(shape):
     tokenizer = make(shape)

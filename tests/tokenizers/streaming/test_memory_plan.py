@@ -63,6 +63,7 @@ def test_live_bytes_counts_what_is_held():
     assert live.peak == 8040 and tensor_bytes(c) == 120
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["encode", "decode", "reconstruct"])
 def test_budgets_are_kept_and_results_equal(tokenizer, frames, task):
     model = MemoryModel(tokenizer)

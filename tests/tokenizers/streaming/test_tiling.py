@@ -42,6 +42,7 @@ def odd_size(tokenizer: VideoTokenizer) -> tuple[int, int]:
     ) * tokenizer.config.spatial_compression_ratio + 1
 
 
+@pytest.mark.slow
 def test_exact_tiles_equal_the_whole_in_any_chunks(tokenizer):
     height, width = odd_size(tokenizer)
     video, n = clip(11, height, width), tokenizer.config.temporal_compression_ratio

@@ -33,6 +33,7 @@ def share_of_stars(part: str) -> float:
     return np.mean([source.world.sample_labels(source.draw(rng)).objects[0].shape == "star" for _ in range(1500)])
 
 
+@pytest.mark.slow
 def test_weights_draw_words_as_often_as_they_say():
     # Clips of five frames have one in six of each shape whatever the motion: stars are 3 / (3 + 5) under the weights.
     assert share_of_stars("train") == pytest.approx(3 / 8, abs=0.04)

@@ -29,6 +29,7 @@ def overrides(tmp_path) -> list[str]:
     return [*SMALL, f"key={tmp_path / 'tiny'}", f"out={tmp_path / 'run'}"]
 
 
+@pytest.mark.slow
 def test_a_run_ends_in_a_model_with_its_baselines_beside(overrides, tmp_path):
     final = train(load_recipe("keyframe_motion", overrides))
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

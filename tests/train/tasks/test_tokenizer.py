@@ -99,6 +99,7 @@ DISCRETE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DISCRETE)
 def test_discrete_tokenizers_train_and_resume_with_their_codebooks(tokenizer_recipe, tmp_path, name, monkeypatch):
     shipped, overrides = tokenizer_recipe
