@@ -26,9 +26,7 @@ def concepts(
     ] = None,
     sets: Annotated[
         int,
-        typer.Option(
-            min=3, help="How many random concepts to compare with, and sets of random clips for each concept."
-        ),
+        typer.Option(min=3, help="Number of random concepts for the t-test, and of random negative sets per concept."),
     ] = 30,
     seed: SeedOption = 0,
     json: JsonOption = False,

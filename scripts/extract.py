@@ -12,14 +12,14 @@ from vidgen.errors import VidgenError
 from vidgen.interfaces import Encoder, Pipeline
 from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.options import (
-    ClipLengthOption,
     DeviceOption,
     Dtype,
     JsonOption,
     LayersOption,
     LimitOption,
+    ModelFpsOption,
+    ModelLengthOption,
     NoiseLevelsOption,
-    RateOption,
     SeedOption,
     SizeOption,
     check_rate,
@@ -65,7 +65,7 @@ def choose_layers(model: Pipeline | Encoder, text: str) -> list[str]:
     return default_layers(model, "all" if text.strip() == "all" else parse_names(text))
 
 
-def find_noise(name: str, model: Pipeline | Encoder, prompt: str) -> str | Noising:
+def choose_noise(name: str, model: Pipeline | Encoder, prompt: str) -> str | Noising:
     """Return what `FeatureExtractor` takes as noise: the name, or for "inverted" the flow of this pipeline."""
     if name != "inverted":
         return name
@@ -100,9 +100,9 @@ def extract(
         str, typer.Option(help="random, predicted (by the denoiser) or inverted (by its flow, from the clip).")
     ] = "random",
     ensemble: Annotated[int, typer.Option(min=1, help="Mean features over so many draws of random noise.")] = 1,
-    num_frames: ClipLengthOption = None,
+    num_frames: ModelLengthOption = None,
     size: SizeOption = None,
-    fps: RateOption = None,
+    fps: ModelFpsOption = None,
     windows: Annotated[
         Literal["head", "centre", "random", "sliding"], typer.Option(help="Which frames of a clip; sliding: all.")
     ] = "head",
@@ -148,7 +148,7 @@ def extract(
             pool=pool,
             seed=seed,
             prompt=prompt,
-            noise=find_noise(noise, opened, prompt),
+            noise=choose_noise(noise, opened, prompt),
             ensemble=ensemble,
             num_frames=num_frames,
             size=frame,

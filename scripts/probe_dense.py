@@ -14,11 +14,11 @@ from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.option_sets import HardwareOptions, with_option_sets
 from vidgen.scripts.cli.options import (
     BatchOption,
-    ClipLengthOption,
     JsonOption,
     LayersOption,
     MaxObjectsOption,
     ModelArgument,
+    ModelLengthOption,
     NoiseLevelsOption,
     SeedOption,
     SizeOption,
@@ -62,7 +62,7 @@ def probe_dense(
     max_objects: MaxObjectsOption = 2,
     slots: Annotated[int, typer.Option(min=2, help="Slots in a frame, and clusters of the k-means beside them.")] = 4,
     slot_steps: Annotated[int, typer.Option(min=1, help="Training steps of the slots.")] = 500,
-    num_frames: ClipLengthOption = None,
+    num_frames: ModelLengthOption = None,
     size: SizeOption = None,
     top_k: Annotated[
         str,

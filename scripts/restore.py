@@ -13,7 +13,7 @@ from vidgen.errors import VideoError, VidgenError
 from vidgen.scripts.cli.conditioning import MASKED_FROM, FrameFitOption, read_frames
 from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.option_sets import HardwareOptions, SamplerOptions, with_option_sets
-from vidgen.scripts.cli.options import Fit, JsonOption, ModelOption, RateOption, SeedOption, check_rate
+from vidgen.scripts.cli.options import Fit, JsonOption, ModelFpsOption, ModelOption, SeedOption, check_rate
 from vidgen.scripts.cli.outputs import check_frames, check_output, output_kind
 from vidgen.scripts.cli.printing import describe_memory, note, peak_memory_mb, print_json, progress
 
@@ -60,7 +60,7 @@ def restore(
     width: Annotated[
         int | None, typer.Option(min=1, help="Width of the result in pixels. Default: the model's.")
     ] = None,
-    fps: RateOption = None,
+    fps: ModelFpsOption = None,
     fit: FrameFitOption = "crop",
     strength: Annotated[
         float, typer.Option(help="Noise level to start from: 1 starts from noise alone, less from the clip itself.")
@@ -88,7 +88,7 @@ def restore(
     from vidgen.data.writing import write_video
     from vidgen.pipelines.loading import load_pipeline
     from vidgen.pipelines.restoration import restore as restore_clip
-    from vidgen.samplers.conditioning.inpainting import check_strength
+    from vidgen.samplers.conditioning.frame_conditioning import check_strength
 
     check_strength(strength)
     pipe = load_pipeline(model, **hardware.settings())

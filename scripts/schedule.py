@@ -122,8 +122,9 @@ def describe_time(time: dict[str, Any]) -> str:
     """Return a time distribution, or a published scheduler, in words."""
     if "scheduler" in time:
         return f"diffusers' {time['scheduler']}; the levels of training are not said"
-    shape = {"logit_normal": ("mean", "std"), "log_normal": ("mean", "std"), "mode": ("mode_scale",), "uniform": ()}
-    parts = [f"{key} {time[key]:g}" for key in (*shape[time["density"]], "shift", "highest")]
+    from vidgen.diffusion.noise import DENSITIES
+
+    parts = [f"{key} {time[key]:g}" for key in (*DENSITIES[time["density"]], "shift", "highest")]
     return f"{time['density']}, {', '.join(parts)}"
 
 

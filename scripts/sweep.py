@@ -44,10 +44,18 @@ def sweep(
     layers: LayersOption = "all",
     noise_levels: NoiseLevelsOption = "0,0.1,0.3,0.5",
     pools: Annotated[
-        str, typer.Option(help="How features are pooled over a clip: mean, max, temporal, spatial or none, or several.")
+        str,
+        typer.Option(
+            help="How features are pooled over a clip: mean, max, temporal, spatial, frame, none, or several."
+        ),
     ] = "mean,temporal",
     flat: Annotated[
-        float, typer.Option(min=0, help="Leave the rest out where scores on a coarse grid differ by no more than this.")
+        float,
+        typer.Option(
+            min=0,
+            help="First, middle and last layer are scored first, at the lowest and highest level. If these scores "
+            "differ by at most this, the others are skipped.",
+        ),
     ] = 0.02,
     reading: ReadingOptions,
     batch_size: BatchOption = 8,

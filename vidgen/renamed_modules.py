@@ -46,7 +46,7 @@ MODULES: dict[str, tuple[str, dict[str, str]]] = {
     "vidgen.tokenizers.diffusion.model": ("vidgen.tokenizers.diffusion_decoder.model", {}),
     "vidgen.tokenizers.loading": ("vidgen.pipelines.loading", {}),
     "vidgen.tokenizers.published": ("vidgen.pipelines.wan", {}),
-    "vidgen.tokenizers.published.wan": ("vidgen.pipelines.wan.autoencoder", {}),
+    "vidgen.tokenizers.published.wan": ("vidgen.pipelines.wan.autoencoder", {"WanConfig": "WanAutoencoderConfig"}),
 }
 
 

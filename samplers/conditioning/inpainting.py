@@ -11,11 +11,9 @@ to more noise, which mend that at many times the cost, are not made. Frames that
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.deprecation import renamed_attributes
@@ -23,66 +21,10 @@ from vidgen.diffusion.noise import Generators
 from vidgen.diffusion.paths import ProbabilityPath, add_noise
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Denoiser
+from vidgen.samplers.conditioning.frame_conditioning import FrameConditioning
 from vidgen.samplers.guidance.batched_guidance import View
 from vidgen.samplers.solvers.runge_kutta import path_radius
 from vidgen.samplers.solvers.stepping import Callback, Clip, Times
-
-
-@dataclass(frozen=True, kw_only=True)
-class FrameConditioning:
-    """What is known of clips before they are sampled. Raises VidgenError for a noise level that is none.
-
-    Args:
-        latents: Clean latents, of one clip for all (n = 1) or of each.
-        known: The cells that stay as they are there. The others begin as noise.
-        strength: Below 1, the others begin as `latents` at this noise level instead (Meng et al. 2022, SDEdit).
-        context_noise: The level at which the network is shown known frames; a little of it hides the small errors of
-            frames that were themselves sampled (Chen et al. 2024).
-        correct: Puts every estimate x0 right, by what is known of a clip in another way than cell by cell.
-    """
-
-    latents: Float[Tensor, "n c t h w"]
-    known: Bool[Tensor, "t h w"]
-    strength: float = 1.0
-    context_noise: float = 0.0
-    correct: Callable[[Clip], Clip] | None = None
-
-    def __post_init__(self) -> None:
-        check_strength(self.strength)
-        if not 0.0 <= self.context_noise < 1.0:
-            raise VidgenError(f"context_noise is {self.context_noise}; it is a noise level of 0 or more, below 1")
-        if self.latents.shape[2:] != self.known.shape:
-            raise ValueError(f"known {tuple(self.known.shape)} is not for latents {tuple(self.latents.shape)}")
-
-    @property
-    def frames(self) -> Bool[Tensor, " t"]:
-        """The frames that are known whole."""
-        return self.known.flatten(1).all(1)
-
-    @classmethod
-    def of_first(
-        cls, latents: Float[Tensor, "n c k h w"], num_latents: int, context_noise: float = 0.0
-    ) -> FrameConditioning:
-        """Return the conditioning of clips of `num_latents` latent frames by their first k."""
-        count = latents.shape[2]
-        rest = latents.new_zeros(*latents.shape[:2], num_latents - count, *latents.shape[3:])
-        known = torch.zeros(num_latents, *latents.shape[3:], dtype=torch.bool)
-        known[:count] = True
-        return cls(latents=torch.cat([latents, rest], dim=2), known=known, context_noise=context_noise)
-
-    @classmethod
-    def of_start(cls, latents: Float[Tensor, "n c t h w"], strength: float, **settings: Any) -> FrameConditioning:
-        """Return the conditioning of clips that start from `latents` at noise level `strength`, with nothing known."""
-        known = torch.zeros(latents.shape[2:], dtype=torch.bool)
-        return cls(latents=latents, known=known, strength=strength, **settings)
-
-
-def check_strength(strength: float) -> None:
-    """Raises VidgenError unless 0 < strength <= 1."""
-    if not 0.0 < strength <= 1.0:
-        raise VidgenError(
-            f"strength is {strength}; it must lie in (0, 1]: close to 0 keeps the video, 1 keeps nothing of it"
-        )
 
 
 def levels_from(levels: Float[Tensor, " n_plus_1"], strength: float) -> Float[Tensor, " m_plus_1"]:

@@ -18,7 +18,7 @@ from vidgen.interfaces import Tokenizer
 from vidgen.models.ip_adapter import IPAdapterEncoder, beside_text
 from vidgen.models.placement import device_of
 from vidgen.models.text.encoders import TextEncoding
-from vidgen.samplers.conditioning.frame_conditioning import Image, read_image
+from vidgen.samplers.conditioning.read_pixels import Image, read_image
 from vidgen.samplers.finite import require_finite
 
 Picture = Image | str | os.PathLike  # a picture, or the path of its file

@@ -23,7 +23,8 @@ class GuidanceOptions:
     guidance: Annotated[
         str,
         typer.Option(
-            help="Rule of guidance: cfg, rescale, apg, cfg_zero, autoguidance, perturbed_attention or text_image."
+            help="Rule of guidance: cfg, rescale, apg, cfg_zero, autoguidance, perturbed_attention, cfg_perturbed "
+            "or text_image."
         ),
     ] = "cfg"
     guidance_interval: Annotated[
@@ -45,7 +46,7 @@ class GuidanceOptions:
         typer.Option(
             metavar="NAME=VALUE",
             help="A setting of the rule, may be repeated: eta, momentum, norm_limit, zero_from, image_scale, "
-            "blocks=3,4 or weaker=MODEL.",
+            "perturbed_scale, blocks=3,4 or weaker=MODEL.",
         ),
     ] = None
 

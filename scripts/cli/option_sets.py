@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from vidgen.scripts.cli.options import (
-    ClipLengthOption,
     DeviceOption,
     DtypeOption,
     LimitOption,
-    RateOption,
+    ModelFpsOption,
+    ModelLengthOption,
     SizeOption,
     check_rate,
     find_device,
@@ -113,9 +113,9 @@ class SamplerOptions:
 class ReadingOptions:
     """Which clips of a source are read, and how many frames of each, at which size and rate."""
 
-    num_frames: ClipLengthOption = None
+    num_frames: ModelLengthOption = None
     size: SizeOption = None
-    fps: RateOption = None
+    fps: ModelFpsOption = None
     limit: LimitOption = None
 
     def settings(self) -> dict[str, Any]:

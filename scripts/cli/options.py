@@ -80,10 +80,10 @@ NoiseLevelsOption = Annotated[
         "--noise-levels", help="Noise levels at which layers of the denoiser are read: 0 is the clip, 1 pure noise."
     ),
 ]
-ClipLengthOption = Annotated[
+ModelLengthOption = Annotated[
     int | None, typer.Option("--num-frames", min=1, help="Frames of each clip. Default: as many as the model makes.")
 ]
-RateOption = Annotated[
+ModelFpsOption = Annotated[
     float | None, typer.Option("--fps", help="Take frames at this rate, a second. Default: the model's rate.")
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Use only the first N clips. Default: all.")]

@@ -53,10 +53,12 @@ class ProtocolOptions:
     episodes: Annotated[int, typer.Option(min=1, help="How many few-shot episodes to take the mean of.")] = 200
     labels_per_class: Annotated[
         int | None,
-        typer.Option(min=1, help="Semi-supervised: labels of so many clips of each class, other clips without labels."),
+        typer.Option(
+            min=1, metavar="N", help="Use only N labels per class; the remaining train clips are used without labels."
+        ),
     ] = None
     test_bank: Annotated[
-        Path | None, typer.Option(metavar="BANK", help="Cross-domain: learn on BANK above, and report on this one.")
+        Path | None, typer.Option(metavar="OTHER", help="Learn on the bank argument, report the scores on OTHER.")
     ] = None
     fine_tune: Annotated[
         str | None,

@@ -17,7 +17,9 @@ class StepCacheOptions:
 
     cache_bound: Annotated[
         float | None,
-        typer.Option(help="Skip passes until this share has changed, as 0.05: faster, less exact. Default: skip none."),
+        typer.Option(
+            help="Reuse the last pass until the relative change since then exceeds this, e.g. 0.05. Default: never."
+        ),
     ] = None
     cache_by: Annotated[
         str,

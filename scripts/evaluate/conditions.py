@@ -53,7 +53,7 @@ def conditions(
     from vidgen.pipelines.evaluation.condition_scores import score_condition
     from vidgen.pipelines.evaluation.conditions import choose_conditions, served_conditions
     from vidgen.pipelines.loading import load_pipeline
-    from vidgen.samplers.conditioning.inpainting import check_strength
+    from vidgen.samplers.conditioning.frame_conditioning import check_strength
 
     if sheet is not None:
         check_plot(sheet)

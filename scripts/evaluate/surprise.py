@@ -9,8 +9,8 @@ import typer
 from vidgen.errors import VidgenError
 from vidgen.scripts.cli.option_sets import HardwareOptions, with_option_sets
 from vidgen.scripts.cli.options import (
-    ClipLengthOption,
     JsonOption,
+    ModelLengthOption,
     ModelOption,
     NoiseLevelsOption,
     SeedOption,
@@ -41,7 +41,7 @@ def surprise(
     in_view: Annotated[
         bool, typer.Option("--in-view", help="Let it happen in the open, rather than behind a screen that hides it.")
     ] = False,
-    num_frames: ClipLengthOption = None,
+    num_frames: ModelLengthOption = None,
     baselines: Annotated[bool, typer.Option(help="Also measure random weights and frame differences.")] = True,
     seed: SeedOption = 0,
     hardware: HardwareOptions,

@@ -6,9 +6,9 @@ from einops import rearrange
 
 from vidgen.errors import VidgenError
 from vidgen.models.text.encoders import TextEncoding
-from vidgen.pipelines.adapter import Clock
 from vidgen.pipelines.cogvideox import CogVideoXDenoiser
 from vidgen.pipelines.ltx import LTXDenoiser
+from vidgen.pipelines.published_denoiser import Clock
 from vidgen.pipelines.wan.adapter import WanDenoiser
 
 MAKERS = {

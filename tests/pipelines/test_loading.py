@@ -13,8 +13,8 @@ from vidgen.checkpoints.hashing import model_hash
 from vidgen.checkpoints.pretrained import Checkpoint
 from vidgen.errors import VidgenError
 from vidgen.models.text.tokenizers import read_text_tokenizer
-from vidgen.pipelines.diffusers_schedule import KINDS
 from vidgen.pipelines.families import PIPELINES
+from vidgen.pipelines.published_schedule import KINDS
 
 UNET = "diffusion_pytorch_model.safetensors"
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from vidgen.diffusion.noise import TimeDistribution
+from vidgen.diffusion.noise import DENSITIES, TimeDistribution
 from vidgen.pipelines.loading import load_pipeline
 from vidgen.samplers.evaluation.convergence import measure_orders
 from vidgen.samplers.solvers import SAMPLERS
+from vidgen.scripts.schedule import describe_time
 
 
 def test_the_steps_are_those_that_the_sampler_takes(vidgen, model, monkeypatch):
@@ -41,6 +42,13 @@ def test_text_and_picture(vidgen, model, tmp_path):
     assert Image.open(tmp_path / "s.png").size[0] > 600
     line = vidgen("schedule", "show", model, "--plot", tmp_path / "s.txt").error
     assert "s.txt: no picture format; use one of .png, .svg, .pdf" in line
+
+
+@pytest.mark.parametrize("density", DENSITIES)
+def test_every_density_is_described_by_what_shapes_it(density):
+    line = describe_time(TimeDistribution(density=density, shift=2.0).to_dict())
+    assert line.startswith(f"{density}, ") and line.endswith("shift 2, highest 1")
+    assert all(f"{name} " in line for name in DENSITIES[density])
 
 
 def test_orders_are_measured(vidgen, monkeypatch):

@@ -19,7 +19,7 @@ from vidgen.tokenizers.encoded import StreamState, latent_size
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.streaming.chunks import Plan, plan_by_pixels
 from vidgen.tokenizers.streaming.halos import decoder_halo, encoder_halo
-from vidgen.tokenizers.streaming.tiles import BlendedTiles, ExactTiles, Grid, Tiles, cut_frame
+from vidgen.tokenizers.streaming.tiles import BlendedTiles, ExactTiles, TileGrid, Tiles, cut_frame
 
 Task = Literal["encode", "decode", "reconstruct"]
 HEADROOM = 1.15  # over what is counted: alignment, fragmentation, threads' own buffers; a guess, checked by a test
@@ -119,7 +119,7 @@ class MemoryModel:
         return state, round(share * state + HEADROOM * cost.work)
 
     @staticmethod
-    def _state_cells(grid: Grid, tiles: Tiles) -> int:
+    def _state_cells(grid: TileGrid, tiles: Tiles) -> int:
         if isinstance(tiles, ExactTiles):
             return grid.rows * grid.cols
         return sum(down.outer * across.outer for down, across in grid.tiles)

@@ -90,7 +90,7 @@ def cut_axis(length: int, size: int, before: int, after: int, period: int = 1) -
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid:
+class TileGrid:
     """A frame of rows x cols latent cells, cut into tiles."""
 
     rows: int
@@ -98,7 +98,7 @@ class Grid:
     tiles: tuple[tuple[Segment, Segment], ...]
 
 
-def cut_frame(rows: int, cols: int, tiles: Tiles, halo: Halo | None) -> Grid:
+def cut_frame(rows: int, cols: int, tiles: Tiles, halo: Halo | None) -> TileGrid:
     """Return the tiles of a frame. Raises ValueError for exact ones of a model whose layers see the whole frame."""
     if isinstance(tiles, BlendedTiles):
         halo = Halo(above=tiles.overlap, below=tiles.overlap, left=tiles.overlap, right=tiles.overlap)
@@ -106,7 +106,7 @@ def cut_frame(rows: int, cols: int, tiles: Tiles, halo: Halo | None) -> Grid:
         raise ValueError(f"a layer sees the whole frame of {rows}x{cols} cells: no exact tiles, only BlendedTiles")
     down = cut_axis(rows, tiles.rows, halo.above, halo.below, halo.period)
     across = cut_axis(cols, tiles.cols, halo.left, halo.right, halo.period)
-    return Grid(rows=rows, cols=cols, tiles=tuple((r, c) for r in down for c in across))
+    return TileGrid(rows=rows, cols=cols, tiles=tuple((r, c) for r in down for c in across))
 
 
 def ramp(segment: Segment, scale: int) -> Float[Tensor, " n"]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from vidgen.tokenizers.encoded import StreamState
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.streaming.halos import decoder_halo, encoder_halo
-from vidgen.tokenizers.streaming.tiles import ExactTiles, Grid, Segment, Tiles, cut_frame, ramp
+from vidgen.tokenizers.streaming.tiles import ExactTiles, Segment, TileGrid, Tiles, cut_frame, ramp
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Canvas:
     `whole` is a tensor to put them into, rather than a new one.
     """
 
-    def __init__(self, grid: Grid, whole: Tensor | None = None) -> None:
+    def __init__(self, grid: TileGrid, whole: Tensor | None = None) -> None:
         self.grid = grid
         self.whole = whole
 
@@ -53,7 +53,7 @@ class Canvas:
         self.whole[..., rows.cells(k), cols.cells(m)] = part[..., rows.kept(k), cols.kept(m)]
 
 
-def crop(whole: Tensor, rows: Segment, cols: Segment, grid: Grid) -> Tensor:
+def crop(whole: Tensor, rows: Segment, cols: Segment, grid: TileGrid) -> Tensor:
     """Return the positions that a tile computes, of a tensor of the whole frame: a view."""
     k, m = whole.shape[3] // grid.rows, whole.shape[4] // grid.cols
     return whole[..., rows.computed(k), cols.computed(m)]
@@ -66,7 +66,7 @@ class _StateCanvas:
     states of the whole frame are never held: at high resolutions they would take more than all else.
     """
 
-    def __init__(self, grid: Grid, before: StreamState | None) -> None:
+    def __init__(self, grid: TileGrid, before: StreamState | None) -> None:
         self.grid = grid
         self.before = before
         self.cache: dict[str, Canvas] = {}
@@ -114,7 +114,7 @@ class _StateCanvas:
 class _Blend:
     """A weighted mean of overlapping tiles in float32 or better, weights falling linearly to each inner edge."""
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: TileGrid) -> None:
         self.grid = grid
         self.total = None
         self.weights = None
@@ -169,7 +169,7 @@ def decode_tiled(
     return _run_tiles(run, grid, state, tiles)
 
 
-def _run_tiles(run: TileStep, grid: Grid, state: TiledState | None, tiles: Tiles) -> tuple[Tensor, TiledState]:
+def _run_tiles(run: TileStep, grid: TileGrid, state: TiledState | None, tiles: Tiles) -> tuple[Tensor, TiledState]:
     if isinstance(tiles, ExactTiles):
         canvas, states = Canvas(grid), _StateCanvas(grid, state)
         for rows, cols in grid.tiles:

@@ -31,7 +31,7 @@ class Networks:
 
     def check_same_prediction(self, recipe: DiffusionRecipe, path: str, learner: str) -> None:
         """Raise VidgenError where `learner` would learn something else than the model of `init_from` predicts."""
-        base = {"prediction_type": self.schedule.prediction_type, "path": self.schedule.time().path}
+        base = {"prediction_type": self.schedule.prediction_type, "path": self.schedule.time_distribution.path}
         for key, own in (("prediction_type", recipe.prediction_type), ("path", path)):
             if base[key] != own:
                 raise VidgenError(

@@ -47,13 +47,22 @@ def draw_like(x: Float[Tensor, "b ..."], generator: Generators | None) -> Float[
     return draw_per_sample(x.shape[1:], generator).to(x)
 
 
-DENSITIES = ("uniform", "logit_normal", "mode", "log_normal")
+# Densities of t by name, each with the fields of TimeDistribution that shape it.
+DENSITIES: dict[str, tuple[str, ...]] = {
+    "uniform": (),
+    "logit_normal": ("mean", "std"),
+    "mode": ("mode_scale",),
+    "log_normal": ("mean", "std"),
+}
 MODE_RANGE = (-1.0, 2.0 / (math.pi - 2.0))  # where the mode density's quantile function is monotone
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimeDistribution:
-    """How noise levels t in [0, 1] are spread: drawn for training, laid out in steps for sampling.
+    """How noise levels t in [0, 1] are spread.
+
+    Training draws t from `density` and then applies `shift`. Sampling ignores `density`: its steps are even, then
+    shifted.
 
     `density`:
     - "uniform";

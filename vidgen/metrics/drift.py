@@ -11,7 +11,7 @@ LUMA = np.array([0.2126, 0.7152, 0.0722])  # BT.709
 
 
 @dataclass(frozen=True, kw_only=True)
-class Segment:
+class DriftSegment:
     """Some frames in a row, from number `start`: all in levels of 255.
 
     `colour`: means of red, green and blue. `contrast`: standard deviation of luma over each frame, averaged.
@@ -25,13 +25,13 @@ class Segment:
     sharpness: float
 
 
-def measure_segment(frames: UInt8[np.ndarray, "t h w 3"], start: int = 0) -> Segment:
+def measure_segment(frames: UInt8[np.ndarray, "t h w 3"], start: int = 0) -> DriftSegment:
     """Measure frames. Raises ValueError for frames of a single pixel, which have no neighbors."""
     if frames.ndim != 4 or len(frames) < 1 or max(frames.shape[1:3]) < 2:
         raise ValueError(f"frames {frames.shape} must be (t >= 1, h, w, 3) of at least two pixels")
     luma = frames @ LUMA
     colour = frames.mean(axis=(0, 1, 2), dtype=np.float64)
-    return Segment(
+    return DriftSegment(
         start=start,
         num_frames=len(frames),
         colour=tuple(float(value) for value in colour),
@@ -47,7 +47,7 @@ def rms_difference(luma: Float64[np.ndarray, "t h w"]) -> float:
     return float(np.sqrt((np.square(across).sum() + np.square(down).sum()) / (across.size + down.size)))
 
 
-def describe_drift(segments: list[Segment]) -> dict[str, object]:
+def describe_drift(segments: list[DriftSegment]) -> dict[str, object]:
     """Compare the last segment with the first: `colour` is the distance of their mean colours, `contrast` and
     `sharpness` their ratios, 1 for none (null where the first has none); and all segments."""
     first, last = segments[0], segments[-1]

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from vidgen.checkpoints.drafts import draft_diffusers, plain_settings
 from vidgen.errors import VidgenError
 from vidgen.models.text.encoders import TextEncoding
-from vidgen.pipelines.adapter import Clock, DenoiserConfig, PublishedDenoiser
-from vidgen.pipelines.diffusers_schedule import TABLE, CallDefaults
 from vidgen.pipelines.pipeline_kind import PipelineKind
+from vidgen.pipelines.published_denoiser import Clock, DenoiserConfig, PublishedDenoiser
+from vidgen.pipelines.published_schedule import TABLE, CallDefaults
 from vidgen.pipelines.text_encoder import PromptRule
 from vidgen.pipelines.whole_clip import WholeClipConfig, WholeClipTokenizer
 

@@ -13,9 +13,9 @@ from vidgen.checkpoints.memory import check_weights
 from vidgen.checkpoints.pretrained import read_config
 from vidgen.errors import VidgenError
 from vidgen.models.text.tokenizers import read_text_tokenizer
-from vidgen.pipelines.diffusers_schedule import read_schedule
 from vidgen.pipelines.image_encoder import ImageEncoder, draft_image_encoder, read_processor
 from vidgen.pipelines.pipeline_kind import PipelineKind
+from vidgen.pipelines.published_schedule import read_published_schedule
 from vidgen.pipelines.text_encoder import PublishedTextEncoder, draft_text_encoder
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.pipelines.wan.image_to_video import ImageToVideoPipeline
@@ -38,7 +38,7 @@ def open_published(
     check_classes(folder, name, kind, transformers)
     drafts = {part: kind.denoiser.draft(folder / part) for part in transformers}
     defaults = kind.defaults(index, drafts["transformer"].network.config, read_config(folder / "vae"))
-    schedule = read_schedule(folder, kind.schedulers, defaults, by_length=kind.by_length)
+    schedule = read_published_schedule(folder, kind.schedulers, defaults, by_length=kind.by_length)
     drafts["text_encoder"] = draft_text_encoder(folder / "text_encoder", dtype)
     tokenizer = read_text_tokenizer(folder / "tokenizer")
     processor = None

@@ -9,7 +9,7 @@ import torch
 
 from vidgen.diffusion.noise import sample_generator
 from vidgen.pipelines.video import PipelineOutput, VideoPipeline
-from vidgen.samplers.conditioning.inpainting import FrameConditioning
+from vidgen.samplers.conditioning.frame_conditioning import FrameConditioning
 
 
 @torch.inference_mode()

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from vidgen.pipelines.adapter import PublishedDenoiser
-from vidgen.pipelines.diffusers_schedule import CallDefaults, SchedulerKind
+from vidgen.pipelines.published_denoiser import PublishedDenoiser
+from vidgen.pipelines.published_schedule import CallDefaults, SchedulerKind
 from vidgen.pipelines.text_encoder import PromptRule
 
 Settings = dict[str, Any]

@@ -21,7 +21,7 @@ from vidgen.models.placement import device_of
 from vidgen.pipelines.latents import decode_pixels
 from vidgen.pipelines.video import PipelineOutput, VideoPipeline
 from vidgen.samplers.conditioning.degradations import Degradation, project
-from vidgen.samplers.conditioning.inpainting import FrameConditioning
+from vidgen.samplers.conditioning.frame_conditioning import FrameConditioning
 
 Latents = Float[Tensor, "b c t h w"]
 

@@ -17,8 +17,8 @@ from vidgen.errors import VidgenError
 from vidgen.interfaces import Tokenizer
 from vidgen.models.placement import device_of
 from vidgen.pipelines.video import VideoPipeline
-from vidgen.samplers.conditioning.frame_conditioning import Image, Video, read_frame_conditioning
-from vidgen.samplers.conditioning.inpainting import FrameConditioning, check_strength
+from vidgen.samplers.conditioning.frame_conditioning import FrameConditioning, check_strength
+from vidgen.samplers.conditioning.read_pixels import Image, Video, read_frame_conditioning
 
 PromptSchedule = Sequence[tuple[int, str]]  # (the frame from which it holds, prompt), in order
 

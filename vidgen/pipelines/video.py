@@ -24,9 +24,10 @@ from vidgen.models.placement import device_of
 from vidgen.models.text.cache import find_text_cache
 from vidgen.pipelines.latents import draw_noise, iter_decoded
 from vidgen.pipelines.saving import save_pipeline
-from vidgen.samplers.conditioning.frame_conditioning import Image, Mask, Video, read_frame_conditioning
-from vidgen.samplers.conditioning.inpainting import FrameConditioning, hide_frames, sample_conditioned
+from vidgen.samplers.conditioning.frame_conditioning import FrameConditioning
+from vidgen.samplers.conditioning.inpainting import hide_frames, sample_conditioned
 from vidgen.samplers.conditioning.ip_adapter import Reference, add_image_tokens, encode_reference
+from vidgen.samplers.conditioning.read_pixels import Image, Mask, Video, read_frame_conditioning
 from vidgen.samplers.guidance.batched_guidance import View
 from vidgen.samplers.guidance.guided_denoiser import GuidedDenoiser, encode_prompts
 from vidgen.samplers.guidance.registry import Guidance, read_guidance
@@ -118,9 +119,10 @@ class VideoPipeline:
             step_cache: Skips passes that little has changed since, and counts them.
             sampler: One of SAMPLERS, or a function like those, such as `scheduler_solver` gives.
             seed: Of the noise; `generator`, one a clip, takes its place.
-            latents: Replaces the first noise, and leaves what stochastic samplers draw later as it is.
-            reference: A picture or several that show what the prompt's words leave open: none of the clip's frames, but
-                what is in them should look like it. All clips share it; the negative prompt stands without it.
+            latents: Used instead of the initial noise. Noise that stochastic samplers draw later is the
+                same as without it.
+            reference: Pictures of how the subject looks; none becomes a frame. All clips share them. They are not added
+                to the negative prompt.
             image, last_image, video, frames, mask, strength: What is known of the clips' pixels, see
                 `read_frame_conditioning`; `conditioning` says it in latents.
             output_type: "np" for frames, "latent" to skip decoding.

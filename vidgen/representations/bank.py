@@ -23,7 +23,7 @@ from torch import Tensor
 from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.hashing import json_hash
 from vidgen.errors import VidgenError
-from vidgen.representations.bank_index import LAYOUT, META_NAME, SHARD, BankRow, read_index, shard_stem, shorten
+from vidgen.representations.bank_files import LAYOUT, META_NAME, SHARD, BankRow, read_index, shard_stem, shorten
 from vidgen.representations.feature_keys import feature_key, parse_key
 
 

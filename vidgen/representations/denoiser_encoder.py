@@ -54,7 +54,7 @@ class DenoiserEncoder(FeatureMixin):
         self.pipe = pipe
         self.noise_levels = [float(level) for level in dict.fromkeys(noise_levels)]
         self.prompt = prompt
-        self.noise = find_noise(pipe, noise, seed, prompt)
+        self.noise = make_noising(pipe, noise, seed, prompt)
         self.ensemble = ensemble
 
     @property
@@ -136,7 +136,7 @@ def check_noise(noise_levels: Sequence[float], ensemble: int) -> None:
         raise VidgenError(f"an ensemble of {ensemble} draws is none; give 1 or more")
 
 
-def find_noise(pipe: Pipeline, noise: str | Noising, seed: int, prompt: str) -> Noising:
+def make_noising(pipe: Pipeline, noise: str | Noising, seed: int, prompt: str) -> Noising:
     """Return what brings a pipeline's latents to a noise level. Raises VidgenError for an unknown name."""
     if not isinstance(noise, str):
         return noise

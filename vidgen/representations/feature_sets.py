@@ -32,8 +32,8 @@ class FeatureSets:
         the first frame held ("single.<key>"), and `PIXEL_BASELINES`.
     views: adds those of `AUGMENTATIONS` of the clips ("weak.<key>", "strong.<key>"): the model's, and those of the
         baselines that see clips as they are (random weights, pixels).
-    `settings` go to the `FeatureExtractor`. The noise of random weights is their own, unless it is a function, which
-    knows the model it is of.
+    `settings` go to the `FeatureExtractor`. With noise="predicted" the random-weight model predicts its own noise; a
+    noise function is used as given, so it still belongs to the trained model.
     """
 
     def __init__(self, model: Pipeline | Encoder, *, baselines: bool, views: bool, seed: int, **settings: Any) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from vidgen.errors import VidgenError
 from vidgen.representations.bank import BankWriter, FeatureBank
-from vidgen.representations.bank_index import shorten
+from vidgen.representations.bank_files import shorten
 from vidgen.representations.baselines import PIXEL_BASELINES
 
 SAME = ("label", "split", "group", "labels")  # fields of a clip that all banks must agree in

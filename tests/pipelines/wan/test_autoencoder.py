@@ -14,7 +14,7 @@ from torch import nn
 from vidgen.errors import VidgenError
 from vidgen.metrics import psnr
 from vidgen.pipelines.wan.autoencoder import read_wan, write_wan
-from vidgen.pipelines.wan.autoencoder_keys import match_keys
+from vidgen.pipelines.wan.autoencoder_keys import match_autoencoder_keys
 from vidgen.profiling.live_memory import LiveBytes, tensor_bytes
 from vidgen.representations.extractor import FeatureExtractor
 from vidgen.tokenizers.model import VideoTokenizer
@@ -128,7 +128,7 @@ def test_the_published_sizes_have_its_tensors(preset, settings):
 
     with torch.device("meta"):
         peer = AutoencoderKLWan(**{**settings, "num_res_blocks": 2})
-        keys = match_keys(VideoTokenizer(PRESETS[preset]))
+        keys = match_autoencoder_keys(VideoTokenizer(PRESETS[preset]))
     assert {key.name: key.shape for key in keys} == {k: tuple(v.shape) for k, v in peer.state_dict().items()}
 
 

@@ -18,7 +18,7 @@ from vidgen.models.layers import Attention
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.pipelines.wan.transformer import WanTransformer, read_wan_transformer, write_wan_transformer
 from vidgen.pipelines.wan.transformer_config import FORMERLY, SIZES, TEXT_LENGTH, WanTransformerConfig
-from vidgen.pipelines.wan.transformer_keys import match_keys
+from vidgen.pipelines.wan.transformer_keys import match_transformer_keys
 from vidgen.profiling.flops import count_gflops
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def test_the_published_sizes_have_its_tensors(name):
     with torch.device("meta"):
         peer = WanTransformer3DModel(**{**settings, "num_layers": 2})
         model = WanTransformer(replace(config, num_layers=2))
-        keys = match_keys(model)
+        keys = match_transformer_keys(model)
     assert {key.name: key.shape for key in keys} == {k: tuple(v.shape) for k, v in peer.state_dict().items()}
     assert {block.mlp.up.out_features for block in model.blocks} == {config.ffn_dim}
 

@@ -13,7 +13,8 @@ from vidgen.errors import VidgenError
 from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.models.text.cache import TextCache
 from vidgen.pipelines.video import VideoPipeline
-from vidgen.samplers.conditioning.inpainting import FrameConditioning, hide_frames
+from vidgen.samplers.conditioning.frame_conditioning import FrameConditioning
+from vidgen.samplers.conditioning.inpainting import hide_frames
 from vidgen.samplers.guidance import GUIDANCE, Guidance, apg, away_from, cfg, cfg_zero, perturbed_attention
 from vidgen.samplers.guidance import batched_guidance as memory
 from vidgen.samplers.guidance.guided_denoiser import encode_prompts, join_rows

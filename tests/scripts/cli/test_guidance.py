@@ -1,16 +1,31 @@
 """Guidance on the command line: the clip is the pipeline's own; one line for what is no guidance."""
 
 import json
+import re
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import torch
 
 from vidgen.pipelines.loading import load_pipeline
-from vidgen.samplers.guidance import Guidance
+from vidgen.samplers.guidance import GUIDANCE, Guidance
+from vidgen.scripts.cli.guidance import GuidanceOptions
 from vidgen.tokenizers.files.token_files import read_tokens
 
 PROMPT = "a red circle moves right"
+
+
+@pytest.mark.parametrize(
+    ("option", "names"),
+    [
+        ("guidance", set(GUIDANCE)),
+        ("guidance_option", {name for method in GUIDANCE.values() for name in (*method.options, *method.choices)}),
+    ],
+)
+def test_help_names_every_rule_and_setting(option: str, names: set[str]) -> None:
+    hint = get_type_hints(GuidanceOptions, include_extras=True)[option]
+    assert names <= set(re.findall(r"\w+", hint.__metadata__[0].help))
 
 
 @pytest.mark.parametrize("case", ["apg", "autoguidance"])

@@ -22,7 +22,7 @@ from vidgen.models.dit.transformer import FeatureIterator, last_features
 from vidgen.models.feature_layers import FeatureInfo
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.models.text.prepared import PreparedText
-from vidgen.pipelines.adapter import Clock, DenoiserConfig, PublishedDenoiser
+from vidgen.pipelines.published_denoiser import Clock, DenoiserConfig, PublishedDenoiser
 from vidgen.pipelines.wan.transformer import WanTransformer, draft_wan_transformer, is_native
 
 LEVEL_STEPS = 1000  # timesteps of noise level 1, as a WanTransformer counts them: see `sinusoidal`

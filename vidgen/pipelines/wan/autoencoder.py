@@ -13,7 +13,7 @@ from vidgen.checkpoints.conversion import draft_network, write_checkpoint
 from vidgen.checkpoints.empty_weights import init_empty_weights
 from vidgen.checkpoints.pretrained import config_from_dict, find_checkpoint, read_config
 from vidgen.errors import VidgenError
-from vidgen.pipelines.wan.autoencoder_keys import match_keys
+from vidgen.pipelines.wan.autoencoder_keys import match_autoencoder_keys
 from vidgen.tokenizers.backbones.convolutional import FrontEnd
 from vidgen.tokenizers.config import TokenizerConfig, is_count
 from vidgen.tokenizers.model import VideoTokenizer
@@ -27,7 +27,7 @@ STD_21 = (2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
 
 
 @dataclass(frozen=True, kw_only=True)
-class WanConfig:
+class WanAutoencoderConfig:
     """config.json of an AutoencoderKLWan, with the class's own names and defaults, which are those of Wan 2.1.
 
     Its scale factors are not read: they follow from the layers.
@@ -92,12 +92,12 @@ class WanConfig:
         )
 
     @staticmethod
-    def of(tokenizer: VideoTokenizer) -> WanConfig:
+    def of(tokenizer: VideoTokenizer) -> WanAutoencoderConfig:
         """Return the settings of a tokenizer in Wan's words. Raises VidgenError if it has none."""
         c = tokenizer.config
         base = c.widths[0]
         decoder = c.decoder_widths or c.widths
-        config = WanConfig(
+        config = WanAutoencoderConfig(
             base_dim=base,
             decoder_base_dim=decoder[0] if decoder[0] != base else None,
             z_dim=c.latent_channels,
@@ -125,14 +125,14 @@ def read_wan(folder: str | os.PathLike, *, dtype: torch.dtype | None = None, dev
     read, if a setting is not supported, a tensor is missing, unexpected or of another shape, or memory is short.
     """
     folder = Path(folder)
-    config = config_from_dict(WanConfig, read_config(folder), str(folder))
+    config = config_from_dict(WanAutoencoderConfig, read_config(folder), str(folder))
     config.check(str(folder))
     try:
         with init_empty_weights():
             model = VideoTokenizer(config.to_ours())
     except VidgenError as error:
         raise VidgenError(f"{folder}: {error}") from None
-    draft = draft_network(model, find_checkpoint(folder), match_keys(model))
+    draft = draft_network(model, find_checkpoint(folder), match_autoencoder_keys(model))
     draft.checkpoint.check_memory(dtype, device)
     tensors = draft.read(dtype=dtype, device=device)
     precision = dtype or tensors["encoder.conv_in.weight"].dtype
@@ -149,5 +149,7 @@ def write_wan(tokenizer: VideoTokenizer, folder: str | os.PathLike, *, dtype: to
     Weights are written in `dtype` if given, the statistics of latents as the tokenizer has them: those of a bfloat16
     one are rounded. Raises VidgenError for a tokenizer that the class cannot hold.
     """
-    config = dataclasses.asdict(WanConfig.of(tokenizer))
-    write_checkpoint(tokenizer, match_keys(tokenizer), folder, class_name=CLASS_NAME, config=config, dtype=dtype)
+    config = dataclasses.asdict(WanAutoencoderConfig.of(tokenizer))
+    write_checkpoint(
+        tokenizer, match_autoencoder_keys(tokenizer), folder, class_name=CLASS_NAME, config=config, dtype=dtype
+    )

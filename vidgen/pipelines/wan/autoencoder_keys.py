@@ -32,9 +32,11 @@ ENDS = {
 MIDDLE = ("mid_block.resnets.0", "mid_block.attentions.0", "mid_block.resnets.1")
 
 
-def match_keys(tokenizer: VideoTokenizer) -> list[Key]:
-    """Return every tensor of the checkpoint with ours that it is. Pixels of a patch are by rows in ours, by columns in
-    theirs."""
+def match_autoencoder_keys(tokenizer: VideoTokenizer) -> list[Key]:
+    """Return one `Key` per checkpoint tensor, naming our tensor that it fills.
+
+    Pixels of a patch are by rows in ours, by columns in theirs.
+    """
     config = tokenizer.config
     ends = {"encoder.conv_in.weight": 1, "decoder.out.conv.weight": 0, "decoder.out.conv.bias": 0}
     sides = {"q": config.patch, "r": config.patch}

@@ -15,7 +15,7 @@ from vidgen.errors import VidgenError
 from vidgen.models.placement import device_of
 from vidgen.pipelines.image_encoder import ImageEncoder
 from vidgen.pipelines.video import PipelineOutput, VideoPipeline
-from vidgen.samplers.conditioning.frame_conditioning import Image, read_image
+from vidgen.samplers.conditioning.read_pixels import Image, read_image
 
 
 class ImageToVideoPipeline(VideoPipeline):

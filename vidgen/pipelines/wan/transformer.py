@@ -42,7 +42,7 @@ from vidgen.pipelines.wan.transformer_config import (
     WanTransformerConfig,
     former_settings,
 )
-from vidgen.pipelines.wan.transformer_keys import match_keys
+from vidgen.pipelines.wan.transformer_keys import match_transformer_keys
 
 
 class WanTransformer(DiffusionTransformer):
@@ -119,7 +119,7 @@ class WanTransformer(DiffusionTransformer):
 
     def published_keys(self) -> list[Key]:
         """Return the tensors of a WanTransformer3DModel, each with its place in this network."""
-        return match_keys(self)
+        return match_transformer_keys(self)
 
     @classmethod
     def parse_config(cls, values: Mapping[str, Any], where: str) -> WanTransformerConfig:
@@ -155,7 +155,7 @@ def draft_wan_transformer(folder: Path) -> NetworkDraft:
     config.check(str(folder))
     with init_empty_weights():
         network = WanTransformer(config)
-    return draft_network(network, find_checkpoint(folder), match_keys(network))
+    return draft_network(network, find_checkpoint(folder), match_transformer_keys(network))
 
 
 def read_wan_transformer(
@@ -181,4 +181,4 @@ def write_wan_transformer(
     if not isinstance(model, WanTransformer):
         raise VidgenError(f"a {type(model).__name__} cannot be written as {CLASS_NAME}, only a WanTransformer")
     config = dataclasses.asdict(model.config)
-    write_checkpoint(model, match_keys(model), folder, class_name=CLASS_NAME, config=config, dtype=dtype)
+    write_checkpoint(model, match_transformer_keys(model), folder, class_name=CLASS_NAME, config=config, dtype=dtype)

@@ -28,12 +28,12 @@ IN_BLOCKS = {
     "mlp.down": "ffn.net.2",
 }
 ATTENTIONS = {"attention": "attn1", "cross": "attn2"}
-# Our names of what makes queries, keys and values, and theirs of its parts, in the order in which these lie.
+# Our layers of queries, keys and values, each with the checkpoint's layers that fill it, in the order of its rows.
 PRODUCTS = {"to_qkv": ("to_q", "to_k", "to_v"), "to_q": ("to_q",), "to_kv": ("to_k", "to_v")}
 
 
-def match_keys(model: WanTransformer) -> list[Key]:
-    """Return every tensor of the checkpoint, with its place in `model`."""
+def match_transformer_keys(model: WanTransformer) -> list[Key]:
+    """Return one `Key` per checkpoint tensor, naming the tensor of `model` that it fills."""
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     return [key for name, shape in shapes.items() for key in keys_of(name, shape, model)]
 

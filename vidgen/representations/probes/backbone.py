@@ -11,7 +11,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.interfaces import Pipeline, Tokenizer
-from vidgen.representations.extractor import FeatureExtractor, device_of, evaluating, parse_key, up_to_last
+from vidgen.models.placement import device_of
+from vidgen.representations.denoiser_encoder import up_to_last
+from vidgen.representations.extractor import FeatureExtractor
+from vidgen.representations.feature_keys import parse_key
+from vidgen.representations.model_layers import evaluating
 from vidgen.representations.pooling import POOLS
 
 

@@ -20,7 +20,7 @@ EPOCHS, LEAST_STEPS, BATCH = 20, 200, 64
 RateAndDecay = tuple[float, float]  # learning rate and weight decay
 
 
-class Grid(Protocol):
+class ProbeGrid(Protocol):
     """g probes in one module: x (b, l, c) to (g, b, outputs), and the parameters of each."""
 
     def __call__(self, x: Float[Tensor, "b l c"]) -> Float[Tensor, "g b o"]: ...
@@ -30,7 +30,7 @@ class Grid(Protocol):
         ...
 
 
-def by_grid(make: Callable[..., Grid]) -> Callable[..., list[np.ndarray]]:
+def by_grid(make: Callable[..., ProbeGrid]) -> Callable[..., list[np.ndarray]]:
     """Return `Probe.predict` of a grid make(members, length, width, outputs, seed, dtype), whose choices are
     `RateAndDecay`s."""
 
@@ -58,7 +58,7 @@ def by_grid(make: Callable[..., Grid]) -> Callable[..., list[np.ndarray]]:
 
 
 def train_members(
-    grid: Grid,
+    grid: ProbeGrid,
     choices: Sequence[RateAndDecay],
     x: Float[Tensor, "n l c"],
     target: Tensor,

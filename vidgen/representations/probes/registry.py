@@ -1,4 +1,8 @@
-"""The kinds of probes by name: add one here, and every command and report has it."""
+"""The kinds of probes by name.
+
+To add one, write it here and its name in `Kind` of scripts/cli/probe_protocols.py, which lists the names for `--kind`
+(a test holds the two equal).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,10 @@ from vidgen.representations.probes.selection import Estimator, Probe, by_estimat
 def estimator_probe(
     make: Callable[[Any, str, int], Estimator], choices: tuple[Any, ...], *, few_shot: bool = True, **fields: Any
 ) -> Probe:
-    """Return the probe of standardized estimators, which without their scaler learn from few shots too."""
+    """Return the probe of standardized estimators.
+
+    Its few-shot version uses the same estimator without standardization.
+    """
     plain = by_estimator(lambda choice, target_type, seed: make(choice, target_type, seed)[-1])
     return Probe(choices=choices, predict=by_estimator(make), few_shot=plain if few_shot else None, **fields)
 

@@ -15,7 +15,8 @@ from vidgen.data.frames import to_uint8
 from vidgen.deprecation import renamed_fields
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Tokenizer
-from vidgen.representations.extractor import device_of, evaluating
+from vidgen.models.placement import device_of
+from vidgen.representations.model_layers import evaluating
 from vidgen.representations.pooling import POOLS
 from vidgen.representations.steering.directions import Direction
 

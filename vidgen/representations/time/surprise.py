@@ -20,8 +20,9 @@ from vidgen.diffusion.noise import draw_normal, sample_generator
 from vidgen.diffusion.paths import add_noise
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Pipeline
+from vidgen.models.placement import device_of
 from vidgen.representations.baselines import RANDOM, random_like
-from vidgen.representations.extractor import device_of, evaluating
+from vidgen.representations.model_layers import evaluating
 from vidgen.representations.probes.metrics import METRICS, bootstrap_interval, count_mean
 
 LEVELS = (0.1, 0.3, 0.5, 0.7)

@@ -34,8 +34,8 @@ BACKENDS = {"auto": None, "plain": "_native_math", "sdpa": "native", "xformers":
 class Clock:
     """The timestep of noise level t as a network takes it: steps * t + offset, 0 at least.
 
-    `rounding` "none"; "near": what rounding errors alone keep from being whole is whole; "down": all are whole, as of a
-    scheduler that counts in whole timesteps.
+    `rounding`: "none"; "near": timesteps within 0.001 of a whole number are rounded to it; "down": all are rounded
+    down, as by a scheduler that counts in whole timesteps (0.001 is added first, against errors of float32).
     """
 
     steps: int = 1000

@@ -18,7 +18,7 @@ from vidgen.checkpoints.pretrained import read_json
 from vidgen.diffusion.paths import FlowPath, ProbabilityPath, TablePath
 from vidgen.diffusion.prediction_types import PREDICTION_TYPES
 from vidgen.errors import VidgenError
-from vidgen.pipelines.adapter import Clock
+from vidgen.pipelines.published_denoiser import Clock
 from vidgen.samplers.diffusers_schedulers import current_levels, discrete_scale, flow_scale
 
 Scale = Callable[[Any, int], tuple[Tensor, Tensor]]
@@ -26,8 +26,11 @@ Scale = Callable[[Any, int], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulerKind:
-    """What a class of diffusers' schedulers is here: `sampler`, the solver of ours that does the same steps; where its
-    levels are, `scale`; and how its timesteps are rounded (see `Clock`)."""
+    """What a class of diffusers' schedulers is here.
+
+    `sampler`: the solver of ours that does the same steps. `scale`: the function that gives (alpha, sigma) of each of
+    its steps. `rounding`: how its timesteps are rounded (see `Clock`).
+    """
 
     sampler: str
     scale: Scale
@@ -140,7 +143,7 @@ def shift_for(scheduler: Any, tokens: int) -> float:
     return low + (high - low) / (longest - shortest) * (tokens - shortest)
 
 
-def read_schedule(
+def read_published_schedule(
     folder: Folder, kinds: dict[str, SchedulerKind], defaults: CallDefaults, *, by_length: bool = False
 ) -> PublishedSchedule:
     """Return the schedule of a pipeline's folder, of one of the classes `kinds`.
