@@ -111,7 +111,7 @@ def test_broken_yaml_is_named(tmp_path):
 def test_former_keys_and_tasks_are_read_with_a_warning():
     with pytest.warns(FutureWarning, match="recipe key parametrisation is now called prediction_type"):
         recipe = load_recipe("diffusion_default", ["parametrisation=v"])
-    assert recipe.prediction_type == "v"
+    assert recipe.prediction_type == "v_prediction"
     base = ["init_from=default", "tokenizer=default"]
     with pytest.warns(FutureWarning, match="task diffusion with lora_rank is now task lora"):
         recipe = load_recipe("diffusion_default", [*base, "lora_rank=4", "optimizer.kind=adamw"])

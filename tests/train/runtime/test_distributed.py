@@ -21,6 +21,7 @@ from vidgen.train.runtime.loop import Trainer
 from vidgen.train.runtime.roles import RunningRole
 from vidgen.train.tasks.task import Role, Task
 
+pytestmark = pytest.mark.forks
 WIDTH, BATCH = 6, 4
 
 
