@@ -40,6 +40,7 @@ def test_reconstructions_of_the_world(pipe):
     assert all(result.colour for result in results) and sum(result.motion for result in results) >= 7
 
 
+@pytest.mark.slow
 def test_latents_are_normalised(pipe):
     world = ShapeWorld(ShapeWorldConfig(split="held_out"))
     latents = pipe.vae.encode(torch.stack([to_tensor(world[i].video) for i in range(32)])).latents

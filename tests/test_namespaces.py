@@ -103,6 +103,7 @@ print("loaded:", sorted(set({HEAVY!r}) & set(sys.modules)))
     assert python("-c", code, cwd=ROOT).stdout.splitlines()[-1] == "loaded: []"
 
 
+@pytest.mark.slow
 def test_loading_and_sampling_leave_the_compiler_out() -> None:
     """It takes a second and 140 MiB, and arithmetic on tensors without memory would import it."""
     code = """

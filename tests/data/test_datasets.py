@@ -135,6 +135,7 @@ def test_short_clips_repeat_only_when_told(folder):
     assert (video[:, 12:] == video[:, 11:12]).all() and not (video[:, 11] == video[:, 10]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fps", [None, 10, 4, 25])
 @pytest.mark.parametrize("decode", ["first", "full"])
 def test_every_window_fits(folder, fps, decode):

@@ -67,6 +67,7 @@ def test_each_row_does_what_it_says(shared_data, row):
             np.testing.assert_allclose(source.timeline().times, clip.times, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_seeking_equals_decoding_in_order(shared_data):
     for name in ("long_gop_bframes.mp4", "vfr.mp4", "late_start.ts", "edit_list_trim.mp4", "unordered_pts.mov"):
         path = shared_data / "hostile" / name
@@ -85,6 +86,7 @@ def test_known_pictures(shared_data):
     assert np.abs(gray - deep).max() <= 2 and gray.std() > 20
 
 
+@pytest.mark.slow
 def test_a_damaged_collection_is_counted_and_named(shared_data):
     report = validate_source(shared_data / "hostile")
     names = {Path(drop["path"]).name for drop in report["dropped"]}

@@ -46,6 +46,7 @@ def find(clips, **words):
     return next(c for c in clips if all(getattr(c.labels.objects[0], k) == v for k, v in words.items()))
 
 
+@pytest.mark.slow
 def test_true_clips_pass_on_every_background(clips):
     for kind in ("plain", "gradient", "texture"):
         some = [clip for clip in clips if clip.labels.background.kind == kind]

@@ -50,6 +50,7 @@ def test_values_outside_the_declared_range_are_refused():
         to_uint8(torch.zeros(3, 1, 2, 2), value_range=(0, 255))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("height, width", [(48, 64), (33, 51), (34, 51), (2, 2), (1, 1)])
 @pytest.mark.parametrize("num_frames", [1, 9])
 @pytest.mark.parametrize("name, least", [("a.mp4", 35), ("a.mov", 35), ("a.mkv", 99), ("a.webp", 32), ("a.gif", 27)])

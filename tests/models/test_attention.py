@@ -34,6 +34,7 @@ def available(name: str, device: str) -> None:
         pytest.skip("xformers is not installed, or there is no GPU for it")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("name", [name for name in ATTENTION if name != "plain"])
 def test_backends_agree(name, mask):

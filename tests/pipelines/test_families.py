@@ -42,6 +42,7 @@ def draw(pipe, count: int, size: dict = SIZE) -> torch.Tensor:
     return torch.randn(count, *shape, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [k for k in KINDS if k != "cogvideox-rotary"])  # whose sampler draws noise
 def test_latents_are_those_of_diffusers(published, kind):
     folder, theirs = published(kind)
@@ -145,6 +146,7 @@ def test_loras_of_the_class_fit_the_native_transformer(published, tmp_path):
     assert (wanted - theirs.transformer(x, 1000 * level, text.tokens).sample).abs().max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["wan-unipc", "cogvideox"])
 def test_every_sampler_of_ours_runs_them(published, kind):
     pipe = vidgen.load_pipeline(str(published(kind)[0]))

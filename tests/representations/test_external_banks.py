@@ -52,6 +52,7 @@ def source(tmp_path_factory):
     return folder / "list.csv"
 
 
+@pytest.mark.slow
 def test_a_bank_of_another_librarys_model_is_a_bank(encoder, source, tmp_path):
     layers = default_layers(encoder, "all")
     assert layers == [f"encoder.{name}" for name in ("embeddings", "layers.0", "layers.1", "last")]

@@ -87,6 +87,7 @@ def test_bad_settings_leave_nothing_behind(pipeline, actions, tmp_path):
     assert not (tmp_path / "bank").exists()
 
 
+@pytest.mark.slow
 def test_the_table_has_a_row_a_family(pipeline, actions):
     table = sweep_source(pipeline, actions, noise_levels=[0.0, 0.2], pools=["mean", "temporal"], flat=None)
     names = [row["tap"].split(".blocks.")[0] for row in table["rows"]]
@@ -240,6 +241,7 @@ extract_source(model, sys.argv[2], sys.argv[3], num_frames=5, size=32, fps=8, ba
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_and_continued_is_the_run(pipeline, actions, tmp_path):
     pipeline.vae.save_pretrained(tmp_path / "vae")
     words = [tmp_path / "vae", actions, tmp_path / "bank", 2]

@@ -29,6 +29,7 @@ def labelled(tmp_path: Path) -> Path:
     return tmp_path / "clips ü.csv"
 
 
+@pytest.mark.slow
 def test_extract_and_probe(vidgen, model: Path, labelled: Path, tmp_path: Path) -> None:
     bank = tmp_path / "bank"
     words = ("extract", model, labelled, "-o", bank, "--noise_levels", "0,0.1", "--baselines")

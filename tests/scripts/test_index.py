@@ -27,6 +27,7 @@ def clips(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_sheet_and_index(vidgen, model: Path, clips: Path, tmp_path: Path) -> None:
     bank, index = tmp_path / "bank", tmp_path / "films.index"
     assert vidgen("extract", model, clips, "-o", bank, "--layers", "tokenizer.latents", "--limit", 6).status == 0

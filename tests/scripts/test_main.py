@@ -40,6 +40,7 @@ def test_the_help_has_everyday_verbs_first(vidgen) -> None:
     assert list(PANELS) == sorted(PANELS, key=printed.index)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [["-m", "vidgen.scripts.train"], [str(ROOT / "scripts" / "train.py")]])
 def test_a_verb_runs_by_itself(start: list[str], tmp_path: Path) -> None:
     """As `torchrun -m vidgen.scripts.train` and `python scripts/train.py` start it, from any folder."""
@@ -135,6 +136,7 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     process.wait()
 
 
+@pytest.mark.slow
 def test_the_doctor_looks_at_everything(vidgen) -> None:
     report = json.loads(vidgen("doctor", "--json").out)
     names = {finding["name"] for finding in report["findings"]}

@@ -9,6 +9,7 @@ SIZE = ("--num-frames", 9, "--height", 32, "--width", 32)
 KINDS = {"wan-unipc": "unipc", "cogvideox": "euler", "ltx": "euler"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_sample(vidgen, published, kind, tmp_path):
     from vidgen.data.reading import read_video
@@ -37,6 +38,7 @@ def test_extract(vidgen, published, kind, clip, tmp_path):
     assert found.X("dit.blocks.1@t=0.20").shape == found.X("random.dit.blocks.1@t=0.20").shape == (1, width)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_schedule(vidgen, published, kind, tmp_path):
     folder, _ = published(kind)

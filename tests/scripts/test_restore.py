@@ -28,6 +28,7 @@ def files(tmp_path: Path, waves, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     return frames
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["super_resolution", "deblurring", "colorization", "inpainting"])
 def test_the_clip_is_the_functions_own(vidgen, model: Path, files: np.ndarray, task: str) -> None:
     mask = torch.zeros(16, 16, dtype=torch.bool)
@@ -60,6 +61,7 @@ BAD = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_and_leaves_nothing(vidgen, model: Path, files: np.ndarray, case: str) -> None:
     write_video(files[:3], "three.mkv", fps=8)

@@ -102,6 +102,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_and_leaves_nothing(vidgen, model: Path, tmp_path: Path, monkeypatch, case: str) -> None:
     words, line = BAD[case]

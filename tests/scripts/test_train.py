@@ -30,6 +30,7 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_shipped_recipes_are_listed_and_load(vidgen) -> None:
     shipped = json.loads(vidgen("train", "--list", "--json").out)["recipes"]
     assert shipped and all(recipe["about"] for recipe in shipped)
@@ -80,6 +81,7 @@ def test_bad_input_is_one_line(vidgen, recipe: Path, tmp_path: Path, case: str) 
     assert not list(tmp_path.rglob("checkpoint-*"))
 
 
+@pytest.mark.slow
 def test_a_run_of_another_recipe_is_not_overwritten(vidgen, recipe: Path, tmp_path: Path) -> None:
     assert vidgen("train", recipe).status == 0
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")}

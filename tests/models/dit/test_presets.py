@@ -25,6 +25,7 @@ def by_hand(pairs: float, *, layers: int = 4, fed: int = 4) -> float:
     return 2 * (block + text) + level + 2 * 12 * N * D + 16 * N * D
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "pairs", "layers"),
     [

@@ -102,6 +102,7 @@ def test_equal_in_float32(pair):
     assert (tokenizer.decode(found) - peer.decode(wanted).sample).abs().max() < 1e-4
 
 
+@pytest.mark.slow
 def test_bfloat16_is_as_near_to_the_exact_result_as_its_own(pair):
     peer, folder = pair
     tokenizer = read_wan(folder, dtype=torch.bfloat16)
@@ -188,6 +189,7 @@ def test_its_layers_are_taps(pair):
     assert [times[layer][0].tolist() for layer in layers] == [[0, 1, 2, 3, 4, 5, 6, 6, 6], [0, 2, 4, 6, 6], [0, 4, 6]]
 
 
+@pytest.mark.slow
 def test_memory_plans_count_it(folder_21):
     tokenizer, latents = read_wan(folder_21, dtype=torch.float32), torch.randn(1, 4, 3, 6, 8)
     model, size = (

@@ -20,6 +20,7 @@ def picture(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (32, 32, 3), np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "last"), [("wan-image", False), ("wan-image-two", False), ("wan-image-two", True)])
 def test_latents_are_those_of_diffusers(published, kind, last):
     folder, theirs = published(kind)

@@ -63,6 +63,7 @@ def test_the_backbone_is_the_extractor_with_gradients(pipeline, video, key):
     assert alone.trained is alone.model is not pipeline.vae
 
 
+@pytest.mark.slow
 def test_rows_stand_beside_the_frozen_tap_and_the_model_is_left_alone(pipeline, bank):
     before = model_hash(pipeline)
     rows = fine_tune_rows(bank, pipeline, KEY, schedule=SHORT)
@@ -105,6 +106,7 @@ class Blind(torch.nn.Module):
         return torch.tanh(inputs @ self.weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target_type", ["class", "regression", "multilabel"])
 def test_what_the_frozen_features_hide_is_learned(target_type):
     rng = np.random.default_rng(0)

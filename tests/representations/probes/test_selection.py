@@ -25,6 +25,7 @@ def shaped(X, kind):
     return X if PROBES[kind].takes == "vectors" else X.reshape(len(X), 2, -1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_separable_classes_are_told_apart_and_shuffled_labels_are_not(blobs, kind):
     X, y, split, groups = blobs(spread=0.1)
@@ -57,6 +58,7 @@ def test_the_number_is_scikit_learns(blobs, kind, choice, plain):
     assert 0.4 < score.test < 1.0 and score.choice == choice
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["linear", "ridge", "knn", "mlp", "attentive"])
 def test_numbers_and_sets_of_words_that_are_linear_are_found(blobs, kind):
     X, _, split, groups = blobs(spread=1.0)

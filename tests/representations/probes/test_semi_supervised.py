@@ -50,6 +50,7 @@ def test_without_other_clips_the_head_is_logistic_regression():
     )  # heads of a batch do not know of each other
 
 
+@pytest.mark.slow
 def test_other_clips_teach_what_their_views_have_in_common():
     augmented, y, split = nuisances()
     both, alone = score_semi_supervised(augmented, make_task(y, split), NONE, each=3)
@@ -61,6 +62,7 @@ def test_other_clips_teach_what_their_views_have_in_common():
     assert less.test < both.test - 0.03
 
 
+@pytest.mark.slow
 def test_noise_is_chance():
     augmented, y, split = nuisances(n=240, shown=0.0)
     both, alone = score_semi_supervised(augmented, make_task(y, split), NONE, each=5)

@@ -27,6 +27,7 @@ def test_a_planted_concept_is_significant(channel, share):
     assert abs(one.random) < 0.1
 
 
+@pytest.mark.slow
 def test_random_concepts_are_insignificant_as_often_as_they_should_be():
     from scipy.stats import ttest_ind
 
@@ -92,6 +93,7 @@ def write_bank(folder):
     return FeatureBank.load(folder)
 
 
+@pytest.mark.slow
 def test_concepts_of_a_bank(tmp_path):
     bank = write_bank(tmp_path / "bank")
     rows = concept_rows(bank, "tokenizer.latents", "label", "up", ["heat", "parity", "rare"], sets=10)

@@ -83,6 +83,7 @@ def test_every_objective_and_path_gives_the_same_clip(name):
     assert all(torch.allclose(clip, clips[0], atol=tolerance) for clip in clips)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PATHS)
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_moments_of_a_mixture(name, kind):

@@ -38,6 +38,7 @@ def test_the_report(vidgen, tmp_path: Path) -> None:
     assert train["tokens_per_s"] / train["fps"] == pytest.approx(2 * 2 * 4 * 4 / (2 * 5), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_wan_on_the_same_weights(vidgen, tmp_path: Path) -> None:
     out = tmp_path / "bench.json"
     ran = vidgen(*WORDS, "--only", "wan", "--peers", "wan", "--dtype", "float32", "--json", out)
@@ -51,6 +52,7 @@ def test_wan_on_the_same_weights(vidgen, tmp_path: Path) -> None:
         assert row["peer_layout"] == "contiguous" and row["peer_channels_last_s"] > 0 and row["note"] == ""
 
 
+@pytest.mark.slow
 def test_the_memory_of_wan_is_that_of_a_process_of_its_own(monkeypatch) -> None:
     from vidgen.profiling import peak_memory
     from vidgen.profiling.peak_memory import Peak
@@ -75,12 +77,14 @@ def test_the_memory_of_wan_is_that_of_a_process_of_its_own(monkeypatch) -> None:
     assert alone.peer_s is alone.max_abs_diff is alone.peak_mb is None
 
 
+@pytest.mark.slow
 def test_the_tables(vidgen) -> None:
     ran = vidgen(*WORDS, "--only", "decode", "--peers", "none", "--dtype", "float32")
     assert ran.status == 0 and "decode 16x32x32" in ran.out and "of matmul" in ran.out and "memory" not in ran.out
     assert "matmul GFLOP/s: float32" in ran.out and "peer:" not in ran.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "line"),
     [

@@ -15,6 +15,7 @@ from vidgen.scripts.extract import open_model
 WORDS = ("--quick", "--no-memory", "--rounds", 1, "--dtype", "float32")
 
 
+@pytest.mark.slow
 def test_the_rows(vidgen, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "bench.json"
     sizes = ("--bank-gb", 0.002, "--knn-rows", 500)
@@ -35,6 +36,7 @@ def test_the_rows(vidgen, model: Path, tmp_path: Path) -> None:
     assert bank["bank_gb"] == pytest.approx(0.002, rel=0.1) and bank["gflops"] is None and bank["gb_per_s"] > 0
 
 
+@pytest.mark.slow
 def test_the_table_says_what_a_row_is_about(vidgen, model: Path) -> None:
     ran = vidgen("bench", "extract", "--model", model, *WORDS, "--only", "bank,search", "--peers", "none")
     assert ran.status == 0 and "GB/s" in ran.out and "queries/s" in ran.out and "clips/s" not in ran.out
@@ -65,6 +67,7 @@ def test_a_bank_is_read_whole_and_not_at_once(tmp_path: Path) -> None:
     assert bank_bench.prepare_alone(str(tmp_path / "bank"))() == pytest.approx(truth)
 
 
+@pytest.mark.slow
 def test_a_disk_without_room_is_one_line(vidgen, model: Path) -> None:
     words = ("--only", "bank", "--bank-gb", 1e9)
     assert "a bank of 1e+09 GB does not fit" in vidgen("bench", "extract", "--model", model, *WORDS, *words).error

@@ -20,6 +20,7 @@ QUICK = BenchSettings(dtype="float32", rounds=1, quick=True, memory=False)
 WORDS = ("bench", "dit", "--quick", "--no-memory", "--rounds", 2, "--dtype", "float32")
 
 
+@pytest.mark.slow
 def test_steps_are_held_against_passes(vidgen, model: Path, tmp_path: Path) -> None:
     ran = vidgen(*WORDS, "--only", "model", "--model", model, "--json", tmp_path / "dit.json")
     assert ran.status == 0 and ran.out == "", ran
@@ -50,6 +51,7 @@ def test_solvers_with_more_evaluations_have_more_passes(model: Path, monkeypatch
     assert step["name"].startswith("step heun") and step["passes"] == 3.0  # two steps: two evaluations, then one
 
 
+@pytest.mark.slow
 def test_compiled_blocks_take_their_turns(vidgen, model: Path, monkeypatch) -> None:
     compiled = []
     monkeypatch.setattr(nn.Module, "compile", lambda self, *_, **__: compiled.append(self))
@@ -58,6 +60,7 @@ def test_compiled_blocks_take_their_turns(vidgen, model: Path, monkeypatch) -> N
     assert len(compiled) == 2 and len(set(map(id, compiled))) == 2
 
 
+@pytest.mark.slow
 def test_where_nothing_compiles_a_note_says_so(vidgen, model: Path, monkeypatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("no C++ compiler")
@@ -68,6 +71,7 @@ def test_where_nothing_compiles_a_note_says_so(vidgen, model: Path, monkeypatch)
     assert "step euler" in ran.out and "compiled" not in ran.out
 
 
+@pytest.mark.slow
 def test_our_sizes_and_wan_beside_diffusers(vidgen, tmp_path: Path, monkeypatch) -> None:
     from vidgen.scripts.benches import sampling
 

@@ -138,6 +138,7 @@ def make_race(**settings) -> TokenizerComparison:
     return TokenizerComparison(BenchSettings(dtype="float32", rounds=2, **settings), machine, sizes, ("wan",))
 
 
+@pytest.mark.slow
 def test_a_peer_that_takes_too_much_gets_less_and_it_is_said(narrow, monkeypatch) -> None:
     rows = list(make_race(memory=False, peer_seconds=0.0).rows("encode"))
     assert [row.name for row in rows] == ["encode 5x32x32, wan", "encode 8x32x32, wan"]
@@ -162,6 +163,7 @@ def test_a_peer_that_does_not_run_has_a_row_that_says_why(narrow, monkeypatch) -
         assert row.more["note"] == "wan does not run: pooling has no such dtype"
 
 
+@pytest.mark.slow
 def test_peaks_are_compared_and_a_peer_without_one_is_named(narrow, monkeypatch) -> None:
     def measure(prepare_work, **values) -> comparison.ProcessDied:
         work = Workload.from_json(values)
@@ -179,6 +181,7 @@ def test_peaks_are_compared_and_a_peer_without_one_is_named(narrow, monkeypatch)
     assert long["peer_peak_mb"] is None and "killed by signal 9" in long["note"]
 
 
+@pytest.mark.slow
 def test_the_machine_is_described() -> None:
     machine = inspect_machine("cpu", ("float32", "bfloat16", "bfloat16"), quick=True).to_json()
     for roof in ("matmul_gflops", "conv_gflops"):

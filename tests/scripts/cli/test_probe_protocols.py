@@ -25,6 +25,7 @@ def scenes(vidgen, model: Path, tmp_path: Path) -> dict[str, Path]:
     return found
 
 
+@pytest.mark.slow
 def test_every_way_to_learn_gives_rows_of_one_form(vidgen, model: Path, scenes: dict[str, Path], monkeypatch) -> None:
     monkeypatch.setattr(semi_supervised, "STEPS", 5)
     monkeypatch.setattr(fine_tuning, "Schedule", partial(fine_tuning.Schedule, rates=(1e-3,), epochs=1))

@@ -38,6 +38,7 @@ def test_a_pass_is_counted_as_it_is(model: Path, batch: int) -> None:
     assert 0.9 * live.peak <= counted <= HEADROOM * live.peak
 
 
+@pytest.mark.slow
 def test_what_would_fit_is_said(vidgen, model: Path, free, tmp_path: Path) -> None:
     network = load_pipeline(str(model)).transformer
 
@@ -61,6 +62,7 @@ def test_what_would_fit_is_said(vidgen, model: Path, free, tmp_path: Path) -> No
     assert vidgen(*words).status == 0
 
 
+@pytest.mark.slow
 def test_a_frame_that_can_only_be_decoded_in_tiles(vidgen, model: Path, free, tmp_path: Path, monkeypatch) -> None:
     vae = load_pipeline(str(model)).vae
     memory = MemoryModel(vae)

@@ -123,6 +123,7 @@ def test_distance_of_a_model_and_of_banks(vidgen, model: Path, tmp_path: Path) -
     assert "of another model" in vidgen("evaluate", "distance", *banks[:2], "--generated", tmp_path / "other").error
 
 
+@pytest.mark.slow
 def test_rollouts_are_checked_and_drawn(vidgen, model: Path, tmp_path: Path) -> None:
     words = ("evaluate", "rollout", "--model", model, "--n", 2, "--seconds", 1.5, "--prompts", 2)
     report = json.loads(vidgen(*words, "--plot", tmp_path / "x.png", "--json").out)

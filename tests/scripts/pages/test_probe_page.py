@@ -122,6 +122,7 @@ def test_all_is_in_the_page_and_plays(vidgen, bank, tmp_path) -> None:
     assert (tmp_path / "again" / "index.html").read_text(encoding="utf-8") == text
 
 
+@pytest.mark.slow
 def test_the_pages_of_numbers_and_of_sets_of_words(vidgen, bank, tmp_path) -> None:
     numbers = write(vidgen, bank, tmp_path / "numbers", "--task", "place", "--kind", "ridge")
     assert "answers against truth" in [svg.get("aria-label") for svg in numbers.all("svg")]

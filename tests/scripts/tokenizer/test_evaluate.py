@@ -50,6 +50,7 @@ def test_psnr_is_that_of_reconstruct(vidgen, model: Path, folder: Path) -> None:
     assert ours["psnr_frames"] >= ours["psnr"]
 
 
+@pytest.mark.slow
 def test_rates_tables_and_picture(vidgen, model: Path, folder: Path, tmp_path: Path) -> None:
     out, picture = tmp_path / "report.json", tmp_path / "rates.png"
     words = ("--model", model, "--num-frames", 5, "--steps", "1,0.5", "--codecs", "x264,x265", "--plot", picture)

@@ -87,6 +87,7 @@ def test_folders_need_folders(vidgen, model: Path, folder: Path, clip: Path, tmp
     assert ran.status == 2 and "none of 1 clips can be used" in ran.err and not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "frames"),
     [
@@ -124,6 +125,7 @@ def test_a_film_is_stored_and_a_second_of_it_decoded_alone(vidgen, model: Path, 
     assert off.max() <= 1 and (off > 0).mean() < 1e-3  # rounding of float32, where a chunk is cut elsewhere
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -152,6 +154,7 @@ def test_moments_and_amounts() -> None:
             parse_bytes(text)
 
 
+@pytest.mark.slow
 def test_a_budget_changes_nothing_but_the_memory(vidgen, model: Path, clip: Path, tmp_path: Path, monkeypatch) -> None:
     words = ("tokenizer", "reconstruct", clip, "--model", model, *F32, "--json")
     free = json.loads(vidgen(*words).out)["clips"][0]

@@ -27,6 +27,7 @@ def reach(temporal_compression_ratio: int, ratio: int, patch_t: int) -> dict:
     return dict(TINY, patch=2, patch_t=patch_t, widths=(4,) * (steps + 1), temporal=temporal)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("ratio", [4, 8, 16, 32])
 @pytest.mark.parametrize("temporal_compression_ratio", [1, 2, 4, 8])
@@ -56,6 +57,7 @@ def test_every_ratio(temporal_compression_ratio, ratio, backbone):
         assert tokenizer.decode(encoded).shape == video.shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_whole(name):
     with torch.device("meta"):  # shapes only

@@ -43,6 +43,7 @@ def make_clip(frames: int, height: int, width: int, seed: int = 1) -> torch.Tens
     return torch.rand(1, 3, frames, height, width, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [CONFIG, COARSE])
 @pytest.mark.parametrize(("frames", "height", "width"), [(1, 8, 8), (2, 9, 17), (5, 16, 8), (6, 5, 3), (12, 8, 16)])
 def test_what_went_in_comes_out(config, frames, height, width):

@@ -170,6 +170,7 @@ def test_a_file_written_in_pieces_is_the_file_written_at_once(
         assert whole.read_bytes() == pieces.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", [Plan(latents=1), Plan(latents=3, tiles=ExactTiles(rows=4, cols=3))])
 def test_a_part_is_that_part_of_the_whole(any_tokenizer, tmp_path: Path, plan: Plan) -> None:
     frames = np.random.default_rng(1).integers(0, 255, (70, 9, 14, 3), np.uint8)

@@ -25,6 +25,7 @@ def clip(num_frames: int, height: int = 13, width: int = 21, batch: int = 1) -> 
     return torch.rand(batch, 3, num_frames, height, width, dtype=torch.float64, generator=generator) * 2 - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_frames", range(1, 21))
 def test_any_length_comes_back_with_a_token_a_block(tokenizer_of, num_frames):
     model, video = tokenizer_of(), clip(num_frames, batch=2)

@@ -58,6 +58,7 @@ def tokenizer(request) -> VideoTokenizer:
     return make(*request.param)
 
 
+@pytest.mark.slow
 def test_any_length_and_size_comes_back(tokenizer):
     for frames, height, width in [(1, 1, 1), (2, 16, 16), (5, 17, 9), (6, 8, 31), (9, 19, 21), (17, 16, 16)]:
         video = clip(frames, height, width)
@@ -79,6 +80,7 @@ def test_every_length_in_chunks(shape):
         assert (tokenizer.decode(whole, chunk_latents=size) - decoded).abs().max() < 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [1, 2, 7, 13, 18])
 def test_whole_equals_any_chunks(tokenizer, frames):
     video = clip(frames, 17, 9)
@@ -92,6 +94,7 @@ def test_whole_equals_any_chunks(tokenizer, frames):
         assert (tokenizer.decode(whole, chunk_latents=size) - decoded).abs().max() < 1e-10
 
 
+@pytest.mark.slow
 def test_encode_chunk_by_hand_equals_whole_with_state_pickled(tokenizer):
     video, state, parts = clip(11), None, []
     for start, stop in [(0, 1), (1, 1), (1, 6), (6, 7), (7, 11)]:
@@ -104,6 +107,7 @@ def test_encode_chunk_by_hand_equals_whole_with_state_pickled(tokenizer):
     assert (latents - tokenizer.encode(video).latents).abs().max() < 1e-10
 
 
+@pytest.mark.slow
 def test_two_clips_may_interleave(tokenizer):
     a, b = clip(9, seed=1), clip(9, seed=2)
     za, state_a = tokenizer.encode_chunk(a[:, :, :5])
@@ -132,6 +136,7 @@ def test_the_past_does_not_see_the_future(tokenizer):
     assert sum(moved) > 6 if isinstance(tokenizer.bottleneck, Quantizer) else all(moved)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
 def test_chunks_agree_in_lower_precision(dtype, tolerance, shape):

@@ -86,6 +86,7 @@ def test_budgets_are_kept_and_results_equal(tokenizer, frames, task):
     assert plans[3].tiles == smallest
 
 
+@pytest.mark.slow
 def test_too_little_is_said_with_what_would_do(tokenizer):
     with pytest.raises(VidgenError, match="0.1MB is too little: frames of 203x250 take at least [0-9.]+MB") as caught:
         plan_for_memory(tokenizer, HEIGHT, WIDTH, max_bytes=100_000, task="decode")
@@ -113,6 +114,7 @@ def test_models_that_see_the_frame_get_blended_tiles(tokenizer, frames):
     assert used <= plan.peak_bytes
 
 
+@pytest.mark.slow
 def test_attention_keeps_its_budget_in_blended_tiles(frames):
     torch.manual_seed(0)
     seeing = VideoTokenizer(TokenizerConfig(decoder_blocks=1, attention=True, **SMALL)).eval().requires_grad_(False)
@@ -135,6 +137,7 @@ def windowed(window: int) -> VideoTokenizer:
     return VideoTokenizer(TokenizerConfig(**settings, **heads)).eval().requires_grad_(False)
 
 
+@pytest.mark.slow
 def test_windows_keep_their_budget_in_exact_tiles(frames):
     tokenizer = windowed(4)
     model = MemoryModel(tokenizer)
@@ -155,6 +158,7 @@ def test_windows_too_wide_for_exact_tiles_get_blended_ones():
     assert model.exact and isinstance(plan.tiles, BlendedTiles) and plan.peak_bytes <= budget
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_clip(tokenizer):
     def peak(count: int) -> int:
         frames = (np.full((24, 32, 3), k % 256, np.uint8) for k in range(count))

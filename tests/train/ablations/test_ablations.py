@@ -106,6 +106,7 @@ def test_finished_variants_are_kept_and_stopped_ones_go_on(file: Path, tmp_path:
     assert again["variants"][0]["clips"][0]["frames"] == 6
 
 
+@pytest.mark.slow
 def test_a_variant_that_breaks_down_does_not_stop_the_others(file: Path, tmp_path: Path, monkeypatch) -> None:
     real = run.train
 
@@ -159,6 +160,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", MISTAKES)
 def test_mistakes_are_named_before_anything_is_written(case: str, clips: Path, tmp_path: Path) -> None:
     old, new, says = MISTAKES[case]
@@ -170,6 +172,7 @@ def test_mistakes_are_named_before_anything_is_written(case: str, clips: Path, t
     assert "\n" not in str(caught.value) and not out.exists()
 
 
+@pytest.mark.slow
 def test_a_folder_of_something_else_is_refused(file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(VidgenError, match="'nonsense' is not in .*; choose of kl, fsq"):

@@ -132,6 +132,7 @@ def test_absent_lpips_weights_name_the_offline_alternative(tmp_path, monkeypatch
         assert (weights or "vgg16-397923af.pth") in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_lpips_takes_the_weights_of_a_file(tmp_path):
     generator, path = torch.Generator().manual_seed(0), tmp_path / "vgg.pth"
     state = {f"features.{k}": 0.05 * torch.randn(shape, generator=generator) for k, shape in VGG16_SHAPES.items()}

@@ -70,6 +70,7 @@ def test_stop_and_resume_equals_not_stopping(tokenizer_recipe, tmp_path, stop, m
     assert not list((tmp_path / "stopped").glob(".*")) or stop == signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_run_folder_is_complete_and_loads(tokenizer_recipe, tmp_path):
     name, overrides = tokenizer_recipe
     final = train(load_recipe(name, overrides))
@@ -83,6 +84,7 @@ def test_run_folder_is_complete_and_loads(tokenizer_recipe, tmp_path):
     assert tokenizer(video).shape == video.shape
 
 
+@pytest.mark.slow
 def test_training_the_decoder_keeps_the_latents(tokenizer_recipe, tmp_path):
     name, overrides = tokenizer_recipe
     first = train(load_recipe(name, overrides))
@@ -106,6 +108,7 @@ def test_loss_that_is_not_finite_changes_neither_the_weights_nor_the_checkpoint(
     assert all(torch.isfinite(v).all() for v in load_file(good / "model.safetensors").values())
 
 
+@pytest.mark.slow
 def test_checkpoint_of_another_model_is_refused(tokenizer_recipe):
     name, overrides = tokenizer_recipe
     train(load_recipe(name, [*overrides, "steps=2"]))
@@ -117,6 +120,7 @@ def test_checkpoint_of_another_model_is_refused(tokenizer_recipe):
         train(load_recipe(name, [*overrides, "steps=2"]))
 
 
+@pytest.mark.slow
 def test_a_run_recorded_before_a_key_existed_goes_on(tokenizer_recipe, tmp_path):
     name, overrides = tokenizer_recipe
     train(load_recipe(name, [*overrides, "steps=2"]))

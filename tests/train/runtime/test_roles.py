@@ -138,6 +138,7 @@ def test_a_frozen_role_is_neither_trained_nor_saved(tmp_path):
     assert saved == names | critic | {"teacher/model.safetensors", "progress.json"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", range(1, 8))
 def test_a_run_stopped_at_any_step_goes_on_bit_for_bit(tmp_path, step):
     Trainer(Distillation(), config(tmp_path / "whole")).fit()

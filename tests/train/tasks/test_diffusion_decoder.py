@@ -89,6 +89,7 @@ def test_two_clips_are_learned_and_come_out_of_noise_by_their_features(make_task
         assert (psnr(swapped, video) < psnr(out, video) - 5).all()
 
 
+@pytest.mark.slow
 def test_stop_and_resume_equals_not_stopping(make_task, tmp_path):
     whole = make_task()
     train(whole.recipe)

@@ -56,6 +56,7 @@ def test_all_trains_key_frames_too(overrides):
     assert "key_kl" not in metrics and not any(p.requires_grad for p in kept.model.key.parameters())
 
 
+@pytest.mark.slow
 def test_motion_is_learned(overrides):
     task = KeyframeTask(load_recipe("keyframe_motion", overrides))
     task.model.train()

@@ -144,6 +144,7 @@ def test_a_channel_that_never_moves_keeps_a_spread_of_one(tokenizer_recipe):
     assert task.model.latents_std[0] == 1.0 and task.model.latents_std[1] not in (0.0, 1.0)
 
 
+@pytest.mark.slow
 def test_stages_hand_their_discriminators_on(tokenizer_recipe, tmp_path):
     name, overrides = tokenizer_recipe
     final = train(load_recipe(name, [*overrides, *GAME]))
@@ -158,6 +159,7 @@ def test_stages_hand_their_discriminators_on(tokenizer_recipe, tmp_path):
         make_task(tokenizer_recipe, *GAME, "adversarial.width=8", f"adversarial.init_from={saved}")
 
 
+@pytest.mark.slow
 def test_a_game_that_a_former_checkpoint_keeps_in_the_tasks_state_goes_on(tokenizer_recipe, tmp_path):
     name, overrides = tokenizer_recipe
     recipe = load_recipe(name, [*overrides, *GAME])
@@ -186,6 +188,7 @@ def test_a_game_that_a_former_checkpoint_keeps_in_the_tasks_state_goes_on(tokeni
         assert all(torch.equal(one[key], two[key]) for key in one), file
 
 
+@pytest.mark.slow
 def test_a_nan_in_the_game_is_recovered_from(tokenizer_recipe, tmp_path, capsys):
     name, overrides = tokenizer_recipe
     recipe = load_recipe(name, [*overrides, *GAME])
@@ -207,6 +210,7 @@ def test_a_nan_in_the_game_is_recovered_from(tokenizer_recipe, tmp_path, capsys)
     assert all(torch.isfinite(v).all() for v in tensors.values())
 
 
+@pytest.mark.slow
 def test_a_decoder_blown_up_is_recovered_from(tokenizer_recipe, tmp_path):
     name, overrides = tokenizer_recipe
     more = ["steps=14", "guard.window=5", "guard.jump=8", "guard.patience=2", "optimizer.warmup=1", "autocast=float32"]
@@ -237,6 +241,7 @@ def collapse(task: TokenizerTask) -> None:
             layer.weight.zero_(), layer.bias.zero_()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vq", "fsq"])
 def test_a_codebook_that_collapses_is_recovered_from(tokenizer_recipe, tmp_path, name):
     shipped, overrides = tokenizer_recipe
@@ -260,6 +265,7 @@ def test_a_codebook_that_collapses_is_recovered_from(tokenizer_recipe, tmp_path,
     assert rows[-1]["validation_codebook_usage"] > 0.01 and (final / "config.json").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vq", "residual", "fsq"])
 def test_a_codebook_that_was_never_used_is_not_exported(tokenizer_recipe, tmp_path, name):
     """The guard waits for usage that was once there; the end of the run does not."""
