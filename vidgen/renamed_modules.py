@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -50,14 +49,20 @@ MODULES: dict[str, tuple[str, dict[str, str]]] = {
 }
 
 
-class RenamedModules(MetaPathFinder, Loader):
-    """Find the old names of MODULES: each becomes a module that hands on what the new one has."""
+class RenamedModules:
+    """A finder and loader of the old names in MODULES: each becomes a module that hands on what the new one has.
+
+    It has no base class: importing importlib.abc takes as long as the rest of `import vidgen`.
+    """
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Return a spec for an old name, and None for any other."""
         if fullname not in MODULES:
             return None
         return ModuleSpec(fullname, self, is_package=any(name.startswith(f"{fullname}.") for name in MODULES))
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Leave the making of the module to Python."""
 
     def exec_module(self, module: ModuleType) -> None:
         """Warn, and make the module look up its names in the new one."""
