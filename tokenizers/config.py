@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vidgen.deprecation import renamed_fields
 from vidgen.errors import VidgenError
 from vidgen.tokenizers.backbones.convolutional import FRONT_ENDS
 from vidgen.tokenizers.backbones.convolutions import CONVOLUTIONS
@@ -15,6 +16,7 @@ from vidgen.tokenizers.backbones.registry import BACKBONES, NetworkShape
 from vidgen.tokenizers.bottlenecks import BOTTLENECKS, build_bottleneck, describe_size
 
 
+@renamed_fields(ratio="spatial_compression_ratio", ratio_t="temporal_compression_ratio")
 @dataclass(frozen=True, kw_only=True)
 class TokenizerConfig:
     """Shape of a tokenizer. Compression ratios follow from it: patch_t * 2^sum(temporal) in time, and in space

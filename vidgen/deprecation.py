@@ -30,6 +30,8 @@ def renamed_keywords(**names: str) -> Callable[[F], F]:
         @wraps(function)
         def call(*inputs: Any, **settings: Any) -> Any:
             for former in names.keys() & settings.keys():
+                if names[former] in settings:
+                    raise TypeError(f"{former} is now called {names[former]}; both were given")
                 warnings.warn(f"{former}=... is now called {names[former]}=...", FutureWarning, stacklevel=2)
                 settings[names[former]] = settings.pop(former)
             return function(*inputs, **settings)

@@ -9,11 +9,17 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-# Old name -> new name, and names inside of it that changed as well. Those that documents showed, and the core's own.
+# Old name -> new name, and names inside of it that changed as well, "module:name" where they moved on. Those that
+# documents showed, and the core's own.
 MODULES: dict[str, tuple[str, dict[str, str]]] = {
     "vidgen.denoiser": ("vidgen.diffusion.denoiser", {}),
     "vidgen.hashing": ("vidgen.checkpoints.hashing", {}),
     "vidgen.lora.names": ("vidgen.lora.key_names", {}),
+    "vidgen.models.image_prompt": (
+        "vidgen.models.ip_adapter",
+        {"ImagePromptEncoder": "IPAdapterEncoder", "ImagePromptConfig": "IPAdapterConfig"},
+    ),
+    "vidgen.models.taps": ("vidgen.models.feature_layers", {"TapInfo": "FeatureInfo", "Tapped": "FeatureMixin"}),
     "vidgen.models.text_cache": ("vidgen.models.text.cache", {}),
     "vidgen.models.video_dit": ("vidgen.models.dit.video_dit", {}),
     "vidgen.models.video_dit_config": ("vidgen.models.dit.config", {}),
@@ -23,8 +29,10 @@ MODULES: dict[str, tuple[str, dict[str, str]]] = {
         "vidgen.diffusion.paths",
         {
             "Path": "ProbabilityPath",
-            "Parametrisation": "PredictionType",
-            "PARAMETRISATIONS": "PREDICTION_TYPES",
+            "Parametrisation": "vidgen.diffusion.prediction_types:PredictionType",
+            "PARAMETRISATIONS": "vidgen.diffusion.prediction_types:PREDICTION_TYPES",
+            "convert_prediction": "vidgen.diffusion.prediction_types:convert_prediction",
+            "x0_of_eps": "vidgen.diffusion.prediction_types:x0_of_eps",
         },
     ),
     "vidgen.pretrained": ("vidgen.checkpoints.pretrained", {}),
@@ -33,13 +41,28 @@ MODULES: dict[str, tuple[str, dict[str, str]]] = {
     "vidgen.representations.retrieval": ("vidgen.representations.search.retrieval", {}),
     "vidgen.representations.surprise": ("vidgen.representations.time.surprise", {}),
     "vidgen.representations.sweep": ("vidgen.representations.probes.sweep", {}),
-    "vidgen.samplers.adherence": ("vidgen.pipelines.evaluation.adherence", {}),
+    "vidgen.samplers.adherence": ("vidgen.pipelines.evaluation.adherence", {"Asked": "LabeledPrompt"}),
+    "vidgen.samplers.caching": ("vidgen.samplers.step_cache", {"Passes": "PassCounts"}),
+    "vidgen.samplers.conditions": (
+        "vidgen.samplers.conditioning.inpainting",
+        {
+            "Conditions": "vidgen.samplers.conditioning.frame_conditioning:FrameConditioning",
+            "sample_given": "sample_conditioned",
+        },
+    ),
     "vidgen.samplers.loading": ("vidgen.pipelines.loading", {}),
     "vidgen.samplers.pipeline": ("vidgen.pipelines.video", {}),
     "vidgen.samplers.restoration": ("vidgen.pipelines.restoration", {}),
     "vidgen.samplers.rollout": (
         "vidgen.pipelines.rollout",
         {"Piece": "Chunk", "Story": "PromptSchedule", "Windows": "WindowConfig"},
+    ),
+    "vidgen.samplers.scheduler_config": ("vidgen.pipelines.scheduler_config", {}),
+    "vidgen.tokenizers.clip_fit": ("vidgen.tokenizers.nerv", {}),
+    "vidgen.tokenizers.clip_fit.clip": ("vidgen.tokenizers.nerv.clip", {"ClipFit": "ClipNeRV", "FitCost": "NeRVCost"}),
+    "vidgen.tokenizers.clip_fit.files": (
+        "vidgen.tokenizers.nerv.files",
+        {"write_fit": "write_nerv", "read_fit": "read_nerv", "is_fit": "is_nerv"},
     ),
     "vidgen.tokenizers.diffusion": ("vidgen.tokenizers.diffusion_decoder", {}),
     "vidgen.tokenizers.diffusion.model": ("vidgen.tokenizers.diffusion_decoder.model", {}),
@@ -72,7 +95,8 @@ class RenamedModules:
         def look_up(name: str) -> Any:
             if name.startswith("__"):
                 raise AttributeError(name)
-            return getattr(importlib.import_module(new), names.get(name, name))
+            home, _, present = names.get(name, name).rpartition(":")
+            return getattr(importlib.import_module(home or new), present)
 
         module.__getattr__ = look_up  # type: ignore[method-assign]
 

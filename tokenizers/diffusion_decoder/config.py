@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from vidgen.checkpoints.config_fields import renamed_field
 from vidgen.checkpoints.pretrained import config_from_dict
+from vidgen.deprecation import renamed_fields
 from vidgen.diffusion.noise import TimeDistribution
 from vidgen.diffusion.prediction_types import FORMER_PREDICTION_TYPES, read_prediction_type
 from vidgen.errors import VidgenError
@@ -17,6 +18,7 @@ CONTINUOUS = ("ae", "kl")
 PREDICTED = ("sample", "flow_prediction", "v_prediction")
 
 
+@renamed_fields(ratio="spatial_compression_ratio", ratio_t="temporal_compression_ratio")
 @dataclass(frozen=True, kw_only=True)
 class DiffusionTokenizerConfig:
     """Shape of a DiffusionTokenizer.

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -196,13 +195,3 @@ def add_noise(x0: Tensor, eps: Tensor, t: Float[Tensor, b * f], path: Probabilit
 def network_input(x0: Tensor, eps: Tensor, t: Float[Tensor, b * f], path: ProbabilityPath) -> Tensor:
     """Return x_t as a network takes it: `add_noise` times the path's input scale."""
     return path.input_scale(expand_level(t, x0)) * add_noise(x0, eps, t, path)
-
-
-def __getattr__(name: str) -> Any:
-    """Return what has moved to `prediction_types`, with a warning. Raises AttributeError for any other name."""
-    from vidgen.diffusion import prediction_types
-
-    if name.startswith("_") or not hasattr(prediction_types, name):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    warnings.warn(f"{name} is now in vidgen.diffusion.prediction_types", FutureWarning, stacklevel=2)
-    return getattr(prediction_types, name)

@@ -48,7 +48,10 @@ def load_component(folder: Path, entry: object, dtype: torch.dtype | None, devic
         raise VidgenError(
             f"{folder}: class {entry[1]} is not one of {', '.join(COMPONENTS)}; saved by another version?"
         )
-    return COMPONENTS[entry[1]].from_pretrained(folder, dtype=dtype, device=device)
+    component = COMPONENTS[entry[1]]
+    if component is VideoDiT and read_config(folder).get("final_table"):  # how version 0.1 saved Wan's transformers
+        component = WanTransformer
+    return component.from_pretrained(folder, dtype=dtype, device=device)
 
 
 def load_pipeline(

@@ -1,4 +1,4 @@
-"""Published schedules: path, prediction_type, clock and levels, as a folder's scheduler_config.json says them."""
+"""Published schedules: path, prediction type, clock and levels, as a folder's scheduler_config.json says them."""
 
 from __future__ import annotations
 

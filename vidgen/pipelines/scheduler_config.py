@@ -10,6 +10,7 @@ from typing import Any
 
 from vidgen.checkpoints.config_fields import renamed_field
 from vidgen.checkpoints.pretrained import config_from_dict, read_json
+from vidgen.deprecation import renamed_fields
 from vidgen.diffusion.noise import TimeDistribution
 from vidgen.diffusion.paths import PATHS, ProbabilityPath
 from vidgen.diffusion.prediction_types import FORMER_PREDICTION_TYPES, find_prediction_type, read_prediction_type
@@ -18,6 +19,7 @@ from vidgen.errors import VidgenError
 TIME_FIELDS = frozenset(f.name for f in fields(TimeDistribution))
 
 
+@renamed_fields(parametrisation="prediction_type")
 @dataclass(frozen=True, kw_only=True)
 class SchedulerConfig:
     """How a denoiser was trained and is sampled: what it predicts, its time distribution, and the call's defaults.
@@ -85,6 +87,9 @@ _initialize = SchedulerConfig.__init__
 
 @wraps(_initialize)
 def _initialize_flat(self: SchedulerConfig, **settings: Any) -> None:
+    if "parametrisation" in settings:
+        warnings.warn("parametrisation=... is now called prediction_type=...", FutureWarning, stacklevel=2)
+        settings["prediction_type"] = settings.pop("parametrisation")
     if flat := TIME_FIELDS & settings.keys():
         named = ", ".join(f"{name}=..." for name in sorted(flat))
         line = f"SchedulerConfig({named}) is now SchedulerConfig(time_distribution=TimeDistribution({named}))"

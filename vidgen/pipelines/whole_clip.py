@@ -11,13 +11,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.checkpoints.config_fields import renamed_field
+from vidgen.deprecation import renamed_fields
 from vidgen.errors import VidgenError
 from vidgen.models.feature_layers import FeatureInfo
 from vidgen.tokenizers.bottlenecks import Gaussian
+from vidgen.tokenizers.encoded import Encoded, check_video, latent_size, pad_clip
 from vidgen.tokenizers.mixin import TokenizerMixin, per_channel
-from vidgen.tokenizers.model import Encoded, check_video, pad_clip
 
 
+@renamed_fields(ratio="spatial_compression_ratio", ratio_t="temporal_compression_ratio")
 @dataclass(frozen=True, kw_only=True)
 class WholeClipConfig:
     """What others may know of a tokenizer; `settings` are those of the published class."""
@@ -101,9 +103,8 @@ class WholeClipTokenizer(TokenizerMixin, nn.Module):
         frames = video if state is None else torch.cat([state.frames, video], dim=2)
         if last:
             return self.encode(frames).latents, PendingFrames(frames=frames[:, :, :0])
-        f = self.config.spatial_compression_ratio
-        height, width = (-(-side // f) for side in frames.shape[3:])
-        empty = frames.new_zeros(len(frames), self.config.latent_channels, 0, height, width)
+        size = latent_size(*frames.shape[3:], self.config.spatial_compression_ratio)
+        empty = frames.new_zeros(len(frames), self.config.latent_channels, 0, *size)
         return empty, PendingFrames(frames=frames)
 
     def decode(self, encoded: Encoded, *, chunk_latents: int | None = None) -> Float[Tensor, "b 3 T H W"]:

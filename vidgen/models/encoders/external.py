@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vidgen.data.frames import to_uint8
 from vidgen.errors import VidgenError
 from vidgen.models.feature_layers import FeatureInfo, FeatureMixin
+from vidgen.models.placement import device_of, dtype_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +50,13 @@ class ExternalEncoder(FeatureMixin, nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
-        return next(self.parameters()).device
+        """The device of the weights."""
+        return device_of(self)
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision of the weights."""
-        return next(self.parameters()).dtype
+        """The dtype of the weights."""
+        return dtype_of(self)
 
     def describe_layers(self, names: list[str], num_chs: int, reduction: tuple[int, int, int]) -> list[FeatureInfo]:
         """Return a layer for each name, all of one width and grid; only frames read one by one never see later ones."""

@@ -1,1 +1,5 @@
 """Text encoders, and text prepared for the blocks of a denoiser."""
+
+from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder, TextEncoding, TransformersTextEncoder
+
+__all__ = ["ByteTextConfig", "ByteTextEncoder", "TextEncoding", "TransformersTextEncoder"]
