@@ -34,7 +34,7 @@ def concepts(
     """Test which concepts a class is sensitive to, by concept activation vectors (TCAV).
 
     Printed are the share of the class's clips whose logit grows along a concept's direction, the mean cosine of the
-    logit's gradient with it, and whether random concepts have as large a share (two-sided t-test).
+    logit's gradient with it, and whether random concepts have as large a cosine (two-sided t-test).
     Example: vidgen concepts bank --task motion --value grow --concepts size,colour
     """
     from vidgen.representations.bank import FeatureBank

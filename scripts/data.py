@@ -16,7 +16,6 @@ from vidgen.scripts.cli.options import (
     JsonOption,
     MaxObjectsOption,
     SeedOption,
-    SizeOption,
     check_rate,
     parse_size,
 )
@@ -92,7 +91,9 @@ def synthesize(
     ],
     count: Annotated[int, typer.Option(min=1, help="How many clips to make.")],
     num_frames: Annotated[int, typer.Option(min=1, help="Frames of each clip.")] = 17,
-    size: SizeOption = "64",
+    size: Annotated[
+        str, typer.Option(metavar="N|HxW", help="Height and width of the frames in pixels, as 64 or 64x96.")
+    ] = "64",
     fps: Annotated[int, typer.Option(min=1, max=1000, help="Frames a second of the clips.")] = 8,
     max_objects: MaxObjectsOption = 1,
     scene: Annotated[

@@ -12,16 +12,18 @@ from vidgen.errors import VidgenError
 from vidgen.interfaces import Encoder, Pipeline
 from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.options import (
+    BatchOption,
     DeviceOption,
     Dtype,
+    DtypeOption,
     JsonOption,
     LayersOption,
     LimitOption,
     ModelFpsOption,
     ModelLengthOption,
+    ModelSizeOption,
     NoiseLevelsOption,
     SeedOption,
-    SizeOption,
     check_rate,
     find_device,
     find_dtype,
@@ -70,7 +72,7 @@ def choose_noise(name: str, model: Pipeline | Encoder, prompt: str) -> str | Noi
     if name != "inverted":
         return name
     if not isinstance(model, Pipeline):
-        raise VidgenError("--noise inverted needs a denoiser, and a tokenizer alone has none; leave it out")
+        raise VidgenError(f"--noise inverted needs a denoiser, and {type(model).__name__} has none; leave it out")
     from vidgen.samplers.inverted_noise import InvertedNoise
 
     return InvertedNoise(pipe=model, prompt=prompt)
@@ -101,13 +103,13 @@ def extract(
     ] = "random",
     ensemble: Annotated[int, typer.Option(min=1, help="Mean features over so many draws of random noise.")] = 1,
     num_frames: ModelLengthOption = None,
-    size: SizeOption = None,
+    size: ModelSizeOption = None,
     fps: ModelFpsOption = None,
     windows: Annotated[
         Literal["head", "centre", "random", "sliding"], typer.Option(help="Which frames of a clip; sliding: all.")
     ] = "head",
     stride: Annotated[
-        int | None, typer.Option(min=1, help="Frames from one sliding window to the next; default: its length.")
+        int | None, typer.Option(min=1, help="Frames from one sliding window to the next. Default: its length.")
     ] = None,
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Add random weights, shuffled and single frames, pixels, for probes.")
@@ -117,14 +119,14 @@ def extract(
         typer.Option("--views", help="Add clips that are faster, slower, shifted, for probes of few labels."),
     ] = False,
     prompt: Annotated[str, typer.Option(help="Text that the denoiser is conditioned on.")] = "",
-    batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    batch_size: BatchOption = 8,
     limit: LimitOption = None,
     part: Annotated[
         str, typer.Option(metavar="I/N", help="Every N-th clip from the I-th on, for `vidgen bank join`.")
     ] = "1/1",
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
-    dtype: Annotated[Dtype, typer.Option(help="Precision of the networks.")] = "float32",
+    dtype: DtypeOption = "float32",
     json: JsonOption = False,
 ) -> None:
     """Write features of clips, read inside a tokenizer, a denoiser or another encoder, to a bank.

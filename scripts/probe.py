@@ -41,8 +41,9 @@ def probe(
 ) -> None:
     """Predict labels from features, and score it on the bank's test split with a 95% interval and baselines beside it.
 
-    The manifest that was extracted needs columns of labels, and one of splits. By default the probe learns from all
-    clips of train; --shots, --labels-per-class, --fine-tune and --test-bank choose another protocol.
+    The manifest that was extracted needs columns of labels; without a column `split` a quarter of the groups is held
+    out. By default the probe learns from all clips of train; --shots, --labels-per-class, --fine-tune and --test-bank
+    choose another protocol.
     Example: vidgen probe bank --kind linear --task colour --best
     """
     protocol.check()

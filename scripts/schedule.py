@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from vidgen.pipelines.video import VideoPipeline
 
 app = typer.Typer(help="Noise levels that a model is trained and sampled at.", no_args_is_help=True)
+# Of JSON in 0.1, beside today's.
+FORMER_WORDS = {"sample": "x0", "epsilon": "eps", "v_prediction": "v", "flow_prediction": "flow"}
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
@@ -83,6 +85,7 @@ def describe_schedule(pipe: VideoPipeline, size: tuple[int, int, int], steps: in
     return {
         "path": scheduler.path,
         "prediction_type": scheduler.prediction_type,
+        "parametrisation": FORMER_WORDS[scheduler.prediction_type],  # the key and its values before
         "sampler": scheduler.sampler,
         "num_frames": size[0],
         "height": size[1],

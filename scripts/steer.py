@@ -110,10 +110,14 @@ def show(steered: Steered, direction: Direction, by: str, output: Path, as_json:
     """Print where the latents were put along the direction, and where those of the decoded pixels are."""
     if as_json:
         report = {"path": str(output), "direction": direction.name, "by": by, "separation": direction.separation}
-        rows = {name: list(getattr(steered, name)) for name in ("strengths", "wanted", "seen")}
+        rows = {
+            "strengths": list(steered.strengths),
+            "wanted": list(steered.latent_positions),
+            "seen": list(steered.decoded_positions),
+        }
         print_json(report | rows)
         return
-    columns = zip(steered.strengths, steered.wanted, steered.seen, strict=True)
+    columns = zip(steered.strengths, steered.latent_positions, steered.decoded_positions, strict=True)
     cells = [(f"{strength:g}", f"{put:.2f}", f"{decoded:.2f}") for strength, put, decoded in columns]
     print_table(f"{direction.name} by {by}", (">strength", ">latents put at", ">decoded pixels at"), cells)
     separation = direction.separation

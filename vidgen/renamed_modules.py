@@ -38,6 +38,7 @@ MODULES: dict[str, tuple[str, dict[str, str]]] = {
     "vidgen.pretrained": ("vidgen.checkpoints.pretrained", {}),
     "vidgen.published": ("vidgen.pipelines.wan", {}),
     "vidgen.published.wan_transformer": ("vidgen.pipelines.wan.transformer", {}),
+    "vidgen.representations.directions": ("vidgen.representations.steering", {"find_direction": "fit_direction"}),
     "vidgen.representations.retrieval": ("vidgen.representations.search.retrieval", {}),
     "vidgen.representations.surprise": ("vidgen.representations.time.surprise", {}),
     "vidgen.representations.sweep": ("vidgen.representations.probes.sweep", {}),

@@ -34,7 +34,7 @@ TITLES = {"bare": "one bare pass", "hooks": "every layer kept"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class TapWork:
+class LayerWork:
     """A batch of clips to features at one layer, pooled.
 
     form: "ours"; "bare": the pass alone, without features; "hooks": the whole pass with a hook on every layer, whose
@@ -55,12 +55,12 @@ class TapWork:
         return self.layer.startswith("dit.")
 
 
-def open_for(work: TapWork) -> Pipeline | Tokenizer:
+def open_for(work: LayerWork) -> Pipeline | Tokenizer:
     """Return the model of the work."""
     return open_model(work.model, work.device, work.dtype)
 
 
-def prepare(work: TapWork, model: Pipeline | Tokenizer) -> Callable[[], Tensor]:
+def prepare(work: LayerWork, model: Pipeline | Tokenizer) -> Callable[[], Tensor]:
     """Return the work as a function that can be run any number of times, its clips in memory."""
     generator = sample_generator(0, "clips")
     shape = (work.batch, 3, work.clip.frames, work.clip.height, work.clip.width)
@@ -75,7 +75,7 @@ def prepare(work: TapWork, model: Pipeline | Tokenizer) -> Callable[[], Tensor]:
     )
 
 
-def names_of(work: TapWork) -> list[str]:
+def names_of(work: LayerWork) -> list[str]:
     """Return the ids of the clips, which their noise depends on."""
     return [str(i) for i in range(work.batch)]
 
@@ -85,7 +85,7 @@ def tokenizer_of(model: Pipeline | Tokenizer) -> Tokenizer:
     return model.vae if isinstance(model, Pipeline) else model
 
 
-def pass_of(work: TapWork, model: Pipeline | Tokenizer, video: Float[Tensor, "b 3 T H W"]) -> Callable[[], Tensor]:
+def pass_of(work: LayerWork, model: Pipeline | Tokenizer, video: Float[Tensor, "b 3 T H W"]) -> Callable[[], Tensor]:
     """Return one pass through the tokenizer's encoder, and through the denoiser where the layer is in it."""
     tokenizer = tokenizer_of(model)
     if not work.denoises:
@@ -99,7 +99,7 @@ def pass_of(work: TapWork, model: Pipeline | Tokenizer, video: Float[Tensor, "b 
     )
 
 
-def layers_of(work: TapWork, model: Pipeline | Tokenizer) -> dict[str, nn.Module]:
+def layers_of(work: LayerWork, model: Pipeline | Tokenizer) -> dict[str, nn.Module]:
     """Return the module of every layer by the layer's name."""
     tokenizer = tokenizer_of(model)
     if isinstance(tokenizer, DiffusionTokenizer):
@@ -129,11 +129,11 @@ def run_with_hooks(run: Callable[[], Tensor], layers: dict[str, nn.Module], laye
 
 def prepare_alone(**values: Any) -> Callable[[], Tensor]:
     """Return the work with a model of its own: for a process that measures memory."""
-    work = TapWork(**{**values, "clip": ClipSize(**values["clip"])})
+    work = LayerWork(**{**values, "clip": ClipSize(**values["clip"])})
     return prepare(work, open_for(work))
 
 
-def choose_work(settings: BenchSettings, infos: list[FeatureInfo]) -> list[tuple[TapWork, Form]]:
+def choose_work(settings: BenchSettings, infos: list[FeatureInfo]) -> list[tuple[LayerWork, Form]]:
     """Return ours and what it is compared with: the last layer of either part with a bare pass, the middle one with
     keeping every layer."""
     parts = {
@@ -148,10 +148,10 @@ def choose_work(settings: BenchSettings, infos: list[FeatureInfo]) -> list[tuple
     pairs = [("tokenizer.latents", "bare")]
     pairs += [(parts["denoiser"][-1], "bare")] if parts["denoiser"] else []
     pairs += [(layers[len(layers) // 2], "hooks") for layers in parts.values() if layers]
-    return [(TapWork(layer=layer, **start), form) for layer, form in pairs]
+    return [(LayerWork(layer=layer, **start), form) for layer, form in pairs]
 
 
-def measure_taps(settings: BenchSettings, machine: Machine) -> Iterator[Row]:
+def measure_layers(settings: BenchSettings, machine: Machine) -> Iterator[Row]:
     """Yield a row for each layer and what it is compared with."""
     model = open_model(settings.model, settings.device, settings.dtype)
     for work, form in choose_work(settings, list_layers(model)):
@@ -159,7 +159,7 @@ def measure_taps(settings: BenchSettings, machine: Machine) -> Iterator[Row]:
 
 
 def measure_pair(
-    ours: TapWork, other: TapWork, model: Pipeline | Tokenizer, settings: BenchSettings, machine: Machine
+    ours: LayerWork, other: LayerWork, model: Pipeline | Tokenizer, settings: BenchSettings, machine: Machine
 ) -> Row:
     """Return a row of both, timed in turns; overhead is what ours takes more than a bare pass, of that pass."""
     with_hooks = other.form == "hooks"

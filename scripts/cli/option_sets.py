@@ -16,7 +16,7 @@ from vidgen.scripts.cli.options import (
     LimitOption,
     ModelFpsOption,
     ModelLengthOption,
-    SizeOption,
+    ModelSizeOption,
     check_rate,
     find_device,
     find_dtype,
@@ -114,7 +114,7 @@ class ReadingOptions:
     """Which clips of a source are read, and how many frames of each, at which size and rate."""
 
     num_frames: ModelLengthOption = None
-    size: SizeOption = None
+    size: ModelSizeOption = None
     fps: ModelFpsOption = None
     limit: LimitOption = None
 

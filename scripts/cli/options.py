@@ -45,6 +45,14 @@ SizeOption = Annotated[
         "--size", metavar="N|HxW", help="Resize frames to height x width pixels; one number is a square. Default: no."
     ),
 ]
+ModelSizeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--size",
+        metavar="N|HxW",
+        help="Resize frames to height x width pixels; one number is a square. Default: the model's size.",
+    ),
+]
 FitOption = Annotated[
     Fit, typer.Option("--fit", help="How frames get to --size: cut off the edges, add black bars, or distort.")
 ]

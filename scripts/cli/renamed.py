@@ -25,6 +25,7 @@ RENAMED = (
     Renamed("restore", ("--task", "colourising"), ("--task", "colorization")),
     Renamed("tokenizer", ("tokenizer", "fit"), ("tokenizer", "nerv")),
     Renamed("tokenizer", ("--labelled",), ("--labeled",)),
+    Renamed("bench", ("--only", "taps"), ("--only", "layers")),
 )
 
 
@@ -43,6 +44,7 @@ def with_new_names(arguments: list[str]) -> list[str]:
 
 def replace_words(words: list[str], old: tuple[str, ...], new: tuple[str, ...]) -> tuple[list[str], bool]:
     """Return the words with `new` for every run of `old`, and whether there was one; --name=value is two words."""
+    words = [normalize_option(word) for word in words]
     split = words
     if old[0].startswith("--"):
         split = [part for word in words for part in (word.split("=", 1) if word.startswith(f"{old[0]}=") else [word])]
@@ -56,3 +58,9 @@ def replace_words(words: list[str], old: tuple[str, ...], new: tuple[str, ...]) 
             replaced.append(split[position])
             position += 1
     return (replaced, True) if replaced != split else (words, False)
+
+
+def normalize_option(word: str) -> str:
+    """Return an option with dashes in its name, --a_b being --a-b, and any other word as it is."""
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value if word.startswith("--") else word

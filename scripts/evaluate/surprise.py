@@ -12,7 +12,6 @@ from vidgen.scripts.cli.options import (
     JsonOption,
     ModelLengthOption,
     ModelOption,
-    NoiseLevelsOption,
     SeedOption,
     parse_names,
     parse_numbers,
@@ -36,7 +35,9 @@ def surprise(
     violations: Annotated[
         str, typer.Option(help="Violations to test, as vanishes,teleports; all: every one, and a control without any.")
     ] = "all",
-    noise_levels: NoiseLevelsOption = "0.1,0.3,0.5,0.7",
+    noise_levels: Annotated[
+        str, typer.Option("--noise-levels", help="Noise levels at which the loss is measured, in [0, 1].")
+    ] = "0.1,0.3,0.5,0.7",
     draws: Annotated[int, typer.Option(min=1, help="Draws of noise that each loss is the mean of.")] = 4,
     in_view: Annotated[
         bool, typer.Option("--in-view", help="Let it happen in the open, rather than behind a screen that hides it.")

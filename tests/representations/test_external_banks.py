@@ -100,6 +100,13 @@ def test_what_an_encoder_has_and_has_not(encoder):
         FeatureExtractor(encoder, ["dit.blocks.0"])
 
 
+def test_dense_labels_do_not_lie_on_cropped_frames(encoder):
+    from vidgen.representations.dense import dense_rows
+
+    with pytest.raises(VidgenError, match="crops its frames, so that its cells do not lie on the labels"):
+        dense_rows(encoder, ["masks"], layers=["encoder.last"])
+
+
 def test_a_denoiser_at_noise_levels_is_an_encoder(pipeline, video):
     encoder = DenoiserEncoder(pipeline, [0.0, 0.3])
     assert isinstance(encoder, Encoder)

@@ -220,7 +220,7 @@ def _number(value: object, name: str, where: str) -> float:
 
 
 def _unique(records: Iterator[ClipRecord]) -> list[ClipRecord]:
-    """Give several windows of one file get ids name, name#2, name#3."""
+    """Return the records with ids that are unique: several windows of one file get name, name#2, name#3."""
     counts: Counter[str] = Counter()
     result = []
     for record in records:

@@ -1,5 +1,6 @@
 """Metrics of clips against clips, rates of symbols, and intervals of means."""
 
+from vidgen.deprecation import renamed_attributes
 from vidgen.metrics.clip_metrics import ClipMetrics, ClipScore
 from vidgen.metrics.entropy_coding import adaptive_bits, entropy, interpolate_rate
 from vidgen.metrics.fidelity import MS_SSIM_SMALLEST, PSNR_CEILING, SSIM_SMALLEST, ms_ssim, psnr, ssim
@@ -24,3 +25,4 @@ __all__ = [
     "psnr",
     "ssim",
 ]
+__getattr__ = renamed_attributes(__name__, {"ClipMeter": "ClipMetrics"})

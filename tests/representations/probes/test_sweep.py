@@ -23,6 +23,13 @@ def make_bank(folder, good):
     return FeatureBank.load(folder)
 
 
+def test_layers_of_one_network_are_a_family():
+    from vidgen.representations.probes.sweep import family
+
+    names = ("dit.blocks.3", "random.dit.blocks.0", "encoder.layers.5", "random.encoder.layers.0", "tokenizer.latents")
+    assert [family(name) for name in names] == ["dit", "random.dit", "encoder", "random.encoder", "tokenizer.latents"]
+
+
 def test_the_coarse_grid_is_its_corners_and_middle():
     ends = {f"dit.blocks.{i}@t={t}" for t in ("0.00", "0.50") for i in (0, 2, 4)}
     assert set(coarse_keys(KEYS)) == {"tokenizer.latents", *ends}

@@ -41,12 +41,13 @@ def test_the_table_says_what_a_row_is_about(vidgen, model: Path) -> None:
     ran = vidgen("bench", "extract", "--model", model, *WORDS, "--only", "bank,search", "--peers", "none")
     assert ran.status == 0 and "GB/s" in ran.out and "queries/s" in ran.out and "clips/s" not in ran.out
     assert (
-        "--only 'sleep' is unknown; choose of taps, search, bank" in vidgen("bench", "extract", "--only", "sleep").error
+        "--only 'sleep' is unknown; choose of layers, search, bank"
+        in vidgen("bench", "extract", "--only", "sleep").error
     )
 
 
 def test_memory_is_that_of_processes_of_their_own(model: Path) -> None:
-    work = features.TapWork(
+    work = features.LayerWork(
         model=str(model), layer="dit.blocks.0", batch=2, clip=ClipSize(frames=5, height=16, width=16), device="cpu",
         dtype="float32",
     )  # fmt: skip

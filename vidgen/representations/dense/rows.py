@@ -133,6 +133,11 @@ def dense_rows(
         raise VidgenError(f"dense task {unknown[0]!r} is unknown; choose some of {', '.join(TASKS)}")
     if classes not in CLASS_SETS:
         raise VidgenError(f"classes {classes!r} are unknown; choose one of {', '.join(CLASS_SETS)}")
+    if not isinstance(model, Pipeline | Tokenizer):
+        raise VidgenError(
+            f"{type(model).__name__} crops its frames, so that its cells do not lie on the labels; "
+            "give a pipeline or a tokenizer"
+        )
     for task in tasks:
         TASKS[task].check(model)
     window = default_window(model, num_frames, size, None)

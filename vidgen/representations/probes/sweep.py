@@ -21,8 +21,11 @@ FLAT = 0.02  # of accuracy, F1 or R2: a grid that differs by less is not worth t
 
 def family(layer: str) -> str:
     """Return a layer's family: the blocks of one network are one ("dit", "random.dit"); others are their own."""
-    head, middle, _ = layer.partition(".blocks.")
-    return head if middle else layer
+    if not layer.startswith("tokenizer.encoder."):
+        for middle in (".blocks.", ".layers."):
+            if middle in layer:
+                return layer.partition(middle)[0]
+    return layer
 
 
 def best_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
