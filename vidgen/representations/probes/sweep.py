@@ -21,7 +21,7 @@ FLAT = 0.02  # of accuracy, F1 or R2: a grid that differs by less is not worth t
 
 def family(layer: str) -> str:
     """Return a layer's family: the blocks of one network are one ("dit", "random.dit"); others are their own."""
-    if not layer.startswith("tokenizer.encoder."):
+    if "tokenizer." not in layer:
         for middle in (".blocks.", ".layers."):
             if middle in layer:
                 return layer.partition(middle)[0]
