@@ -3,8 +3,11 @@
 import dataclasses
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
+from vidgen.diffusion.loss_weighting import prediction_weight
+from vidgen.diffusion.prediction_types import FORMER_PREDICTION_TYPES
 from vidgen.errors import VidgenError
 from vidgen.train.config import IPAdapterRecipe, LoRARecipe
 from vidgen.train.config.files import load_recipe, shipped_recipes
@@ -119,9 +122,91 @@ def test_former_keys_and_tasks_are_read_with_a_warning():
     with pytest.warns(FutureWarning, match="task diffusion with part is now task ip_adapter"):
         recipe = load_recipe("diffusion_default", [*base, "part=image_prompt", "reference=0.5", "match_weight=0.3"])
     assert isinstance(recipe, IPAdapterRecipe) and (recipe.reference, recipe.match_weight) == (0.5, 0.3)
-    with pytest.warns(FutureWarning, match="task diffusion with part is now task lora"):
-        recipe = load_recipe("diffusion_default", [*base, "part=lora", "lora_rank=4", "optimizer.kind=adamw"])
+    with pytest.warns(FutureWarning, match="task diffusion with lora_rank is now task lora"):
+        recipe = load_recipe("diffusion_default", [*base, "part=all", "lora_rank=4", "optimizer.kind=adamw"])
     assert isinstance(recipe, LoRARecipe)
+
+
+def write_recipes(folder, base, child):
+    """Write a base and a recipe over it, and return the latter's path."""
+    (folder / "base.yaml").write_text(base)
+    (folder / "child.yaml").write_text(f"base: {folder / 'base.yaml'}\n{child}")
+    return str(folder / "child.yaml")
+
+
+@pytest.mark.parametrize(
+    ("base", "child", "override", "expected"),
+    [
+        ("parametrisation: v", "prediction_type: sample", [], "sample"),
+        ("prediction_type: v", "parametrisation: eps", [], "epsilon"),
+        ("parametrisation: v", "parametrisation: x0", [], "sample"),
+        ("parametrisation: v", "steps: 3", [], "v_prediction"),
+        ("parametrisation: v", "steps: 3", ["prediction_type=sample"], "sample"),
+        ("parametrisation: v", "prediction_type: sample", ["parametrisation=eps"], "epsilon"),
+    ],
+)
+def test_what_is_written_last_holds_by_either_name(tmp_path, base, child, override, expected):
+    path = write_recipes(tmp_path, f"base: diffusion_default\n{base}\n", f"{child}\n")
+    with pytest.warns(FutureWarning, match="prediction_type"):
+        assert load_recipe(path, override).prediction_type == expected
+
+
+def test_a_key_by_both_its_names_is_refused(tmp_path):
+    path = write_recipes(tmp_path, "base: diffusion_default\n", "parametrisation: v\nprediction_type: sample\n")
+    with pytest.raises(VidgenError, match="child.yaml: parametrisation is the former name of prediction_type: leave"):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize("key", ["prediction_type", "weighting"])
+def test_former_values_are_resolved_to_those_of_today(tmp_path, key):
+    for former, now in FORMER_PREDICTION_TYPES.items():
+        with pytest.warns(FutureWarning, match=f"{key} {former} is now called {now}"):
+            assert getattr(load_recipe("diffusion_default", [f"{key}={former}"]), key) == now
+    path = write_recipes(tmp_path, f"base: diffusion_default\n{key}: v\n", "")
+    with pytest.warns(FutureWarning, match=f"base.yaml: {key} v is now called v_prediction"):
+        assert getattr(load_recipe(path), key) == "v_prediction"
+
+
+def test_former_loss_weightings_are_called_so():
+    ones = torch.ones(1)
+    with pytest.warns(FutureWarning, match="loss weighting 'v' is now called 'v_prediction'"):
+        weight = prediction_weight("v", "sample", ones, ones)
+    assert torch.equal(weight, prediction_weight("v_prediction", "sample", ones, ones))
+
+
+def test_a_task_without_the_key_refuses_it_by_the_name_that_was_given(recwarn):
+    with pytest.raises(VidgenError, match="parametrisation"):
+        load_recipe("tokenizer_default", ["parametrisation=v"])
+    assert not [warning for warning in recwarn if warning.category is FutureWarning]
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "says"),
+    [
+        ("diffusion_default", ["task=lora", "match_weight=0.5"], "match_weight"),
+        ("diffusion_default", ["task=lora", "part=image_prompt"], "part"),
+        ("diffusion_default_reference", ["lora_alpha=4"], "lora_alpha"),
+        ("diffusion_default_reference", ["part=all"], "part"),
+        ("diffusion_default_reference", ["lora_rank=4"], "without pictures: set task=lora, or lora_rank=0"),
+        ("diffusion_default", ["part=lora"], "part 'lora': choose 'all' or 'image_prompt'"),
+        ("diffusion_default", ["part=[all]"], "choose 'all' or 'image_prompt'"),
+        ("diffusion_default", ["prediction_type=[v]"], "prediction_type"),
+    ],
+)
+def test_keys_that_a_task_does_not_have_are_refused_where_they_say_something(name, overrides, says):
+    with pytest.raises(VidgenError, match=says) as caught:
+        load_recipe(name, overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_keys_of_another_task_that_say_nothing_are_left_out():
+    base = ["init_from=default", "tokenizer=default"]
+    neutral = ["task=lora", "part=all", "match_weight=0.1", "optimizer.kind=adamw"]
+    assert load_recipe("diffusion_default", [*base, *neutral]).task == "lora"
+    neutral = ["part=image_prompt", "lora_rank=0", "lora_alpha=0"]
+    assert load_recipe("diffusion_default_reference", neutral) == load_recipe("diffusion_default_reference")
+    with pytest.warns(UserWarning, match="lora_alpha=4 does nothing in task diffusion: leave it out"):
+        assert load_recipe("diffusion_default", ["lora_alpha=4"]) == load_recipe("diffusion_default")
 
 
 def test_former_keys_that_say_nothing_are_left_out_without_a_warning(recwarn):
@@ -154,3 +239,15 @@ def test_runs_recorded_in_former_words_go_on(tmp_path, name, overrides, former):
     OmegaConf.save(OmegaConf.merge(old, {"parametrisation": "v"}), recorded)
     with pytest.raises(VidgenError, match="another prediction_type"):
         open_run(recipe)
+
+
+@pytest.mark.parametrize("key", ["prediction_type", "weighting"])
+def test_a_run_recorded_with_a_former_value_goes_on(tmp_path, key):
+    recipe = load_recipe("diffusion_default", [f"{key}=v_prediction", f"out={tmp_path / 'run'}"])
+    open_run(recipe)
+    recorded = tmp_path / "run" / "config.yaml"
+    OmegaConf.save(OmegaConf.merge(OmegaConf.load(recorded), {key: "v"}), recorded)
+    (tmp_path / "run" / "checkpoint-1").mkdir()
+    assert open_run(recipe) == tmp_path / "run"
+    assert open_run(dataclasses.replace(recipe, **{key: "v"})) == tmp_path / "run"
+    assert OmegaConf.load(recorded)[key] == "v_prediction"

@@ -74,7 +74,8 @@ class LoRARecipe(DiffusionRecipe):
         super().check(path)
         if self.lora_rank < 1 or self.lora_alpha < 0:
             raise VidgenError(
-                f"{path}: lora_rank={self.lora_rank}, lora_alpha={self.lora_alpha}: 0 or more, and a rank above 0"
+                f"{path}: lora_rank={self.lora_rank}, lora_alpha={self.lora_alpha}: "
+                "lora_alpha must be 0 or more, lora_rank 1 or more"
             )
         if not self.init_from:
             raise VidgenError(

@@ -15,11 +15,12 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vidgen.errors import VidgenError
-from vidgen.train.config.aliases import FORMER_DIFFUSION_KEYS, KEYS, read_former_words
+from vidgen.train.config.aliases import FORMER_DIFFUSION_KEYS, KEYS, VALUES, rename_keys, split_diffusion
 from vidgen.train.config.run import LoopConfig
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-FIRST_KEYS = {"task", *KEYS, *FORMER_DIFFUSION_KEYS}  # which a recipe's dataclass depends on
+# Read before the others: a recipe's dataclass depends on them, or they have had other names.
+FIRST_KEYS = {"task", *KEYS, *VALUES, *FORMER_DIFFUSION_KEYS}
 
 
 def find_recipe(name: str) -> Path:
@@ -37,12 +38,14 @@ def shipped_recipes() -> list[Path]:
 
 
 def read_recipe(path: Path, heirs: tuple[Path, ...] = ()) -> DictConfig:
-    """Return the YAML at `path` over the recipe that its key `base` names, if it has one."""
+    """Return the YAML at `path`, by today's keys, over the recipe that its key `base` names, if it has one."""
     if path in heirs:
         raise VidgenError(f"{path} is its own base, by way of {heirs[-1]}; take one `base` out")
     recipe = OmegaConf.load(path)
-    base = recipe.pop("base", "")
-    return apply_changes(read_recipe(find_recipe(base), (*heirs, path)), recipe, path) if base else recipe
+    name = recipe.pop("base", "")
+    base = read_recipe(find_recipe(name), (*heirs, path)) if name else OmegaConf.create()
+    recipe = rename_keys(recipe, path, task=recipe.get("task", base.get("task")))
+    return apply_changes(base, recipe, path) if name else recipe
 
 
 def apply_changes(base: DictConfig, changes: DictConfig, path: Path) -> DictConfig:
@@ -104,14 +107,15 @@ def resolve_recipe(written: DictConfig, overrides: list[str] | tuple[str, ...], 
 
     with explain_errors(path):
         changes = [parse_override(override) for override in overrides]
-        first = {key: value for key, value in changes if key in FIRST_KEYS}
-        written = read_former_words(OmegaConf.merge(written, first), path)
+        first = OmegaConf.create({key: value for key, value in changes if key in FIRST_KEYS})
+        first = rename_keys(first, path, task=first.get("task", written.get("task")))
+        written = split_diffusion(OmegaConf.merge(written, first), path)
         task = written.get("task")
         if task not in TASKS:
             raise VidgenError(f"{path}: task {task!r} is unknown; choose one of {', '.join(TASKS)}")
         checked = OmegaConf.merge(OmegaConf.structured(TASKS[task].recipe), written)
         for key, value in changes:
-            if key in first:
+            if key in FIRST_KEYS:
                 continue
             try:
                 OmegaConf.update(checked, key, value, merge=True)

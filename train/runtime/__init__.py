@@ -1,1 +1,1 @@
-"""The one training loop, its checkpoints, processes, optimizers and guards."""
+"""The one training loop, its checkpoints, processes, optimizers and what watches for divergence."""

@@ -52,6 +52,8 @@ class Trainer:
         self.utilization = Utilization(config.device, config.autocast)
         main = Role(module=task.model, loss=task.loss, optimizer=config.optimizer)
         roles = {MAIN: main, **task.roles()}
+        if roles[MAIN].loss is None:
+            raise ValueError(f"the role {MAIN!r} must be trained")
         for role in roles.values():
             role.module.to(config.device)
         self.roles = [RunningRole(name, role, config.steps) for name, role in roles.items()]

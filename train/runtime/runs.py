@@ -24,12 +24,13 @@ def open_run(config: LoopConfig) -> Path:
 
     Raises VidgenError for the folder of another recipe: no run is overwritten.
     """
-    run, text = Path(config.out), OmegaConf.to_yaml(OmegaConf.structured(config))
+    run = Path(config.out)
     recorded = run / "config.yaml"
+    written = OmegaConf.create(OmegaConf.to_yaml(OmegaConf.structured(config)))
+    now = read_former_words(written, recorded, warn=False)
     try:
         run.mkdir(parents=True, exist_ok=True)
         if recorded.exists() and checkpoint_steps(run):
-            now = OmegaConf.create(text)
             before = read_former_words(OmegaConf.load(recorded), recorded, warn=False)
             try:  # keys that the recorded recipe is too old to have stand at their defaults
                 whole = OmegaConf.merge(OmegaConf.structured(type(config)), before)
@@ -40,7 +41,7 @@ def open_run(config: LoopConfig) -> Path:
             if changed:
                 keys = ", ".join(changed)
                 raise VidgenError(f"{run} holds a run with another {keys} (see {recorded}); choose another out=FOLDER")
-        recorded.write_text(text, encoding="utf-8")
+        recorded.write_text(OmegaConf.to_yaml(now), encoding="utf-8")
     except OSError as error:
         raise VidgenError(f"cannot write the run to {run}: {error.strerror}; choose another out=FOLDER") from None
     return run

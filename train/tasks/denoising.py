@@ -15,7 +15,7 @@ from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.diffusion.loss_weighting import prediction_weight
 from vidgen.diffusion.noise import TimeDistribution, draw_normal, sample_generator
 from vidgen.diffusion.paths import PATHS, expand_level, network_input
-from vidgen.diffusion.prediction_types import find_prediction_type, read_prediction_type
+from vidgen.diffusion.prediction_types import find_prediction_type
 from vidgen.models.ip_adapter import beside_text
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.pipelines.loading import load_tokenizer
@@ -68,7 +68,6 @@ class DenoisingTask(Task):
     def __init__(self, recipe: DiffusionRecipe) -> None:
         self.recipe = recipe
         self.time = config_from_dict(TimeDistribution, recipe.time, "recipe key `time`")
-        recipe.prediction_type = read_prediction_type(recipe.prediction_type)
         self.target = find_prediction_type(recipe.prediction_type).target
         self.path = PATHS[self.time.path]()
         prediction_weight(recipe.weighting, recipe.prediction_type, torch.ones(1), torch.ones(1))  # a name it knows

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from vidgen.checkpoints.pretrained import config_from_dict
+from vidgen.diffusion.prediction_types import read_prediction_type
 from vidgen.errors import VidgenError
 from vidgen.interfaces import NoiseSchedule
 from vidgen.models.dit.config import VideoDiTConfig
@@ -32,7 +33,7 @@ class Networks:
     def check_same_prediction(self, recipe: DiffusionRecipe, path: str, learner: str) -> None:
         """Raise VidgenError where `learner` would learn something else than the model of `init_from` predicts."""
         base = {"prediction_type": self.schedule.prediction_type, "path": self.schedule.time_distribution.path}
-        for key, own in (("prediction_type", recipe.prediction_type), ("path", path)):
+        for key, own in (("prediction_type", read_prediction_type(recipe.prediction_type)), ("path", path)):
             if base[key] != own:
                 raise VidgenError(
                     f"init_from={recipe.init_from}: its {key} is {base[key]}, not {own}; {learner} needs the same"

@@ -23,7 +23,8 @@ class Follow:
     """The weights that a teacher averages: those of `source`, a module of the same shape, after each step.
 
     teacher <- decay teacher + (1 - decay) source, buffers copied (Tarvainen & Valpola 2017, eq. 2). The decay moves
-    linearly from `decay` to `final_decay` over the run; None keeps it.
+    linearly from `decay` to `final_decay` over the run; None keeps it. Nothing copies the source's weights at the
+    start: a teacher begins with its own, so make it as a copy of `source` where it is to begin as one.
     """
 
     source: nn.Module
@@ -44,8 +45,9 @@ class Role:
     clipping and the decay of the averaged weights (`ema_decay` 0: none). With `follow` its weights are an average of
     another module's. With neither it is frozen, and no checkpoint holds it.
 
-    Its turn comes at every `every`-th step of the run, after the main model's or `before_main`, with `updates`
-    optimizer steps on the batch. `loss` returns None in place of a tensor where nothing is to be learned at a step.
+    The turn of one that is trained comes at every `every`-th step of the run, after the main model's or `before_main`,
+    with `updates` optimizer steps on the batch. `loss` returns None in place of a tensor where nothing is to be learned
+    at a step. One that follows moves after every step of the run, when all turns are over.
     """
 
     module: nn.Module
@@ -63,6 +65,8 @@ class Role:
             raise ValueError("a role either follows other weights or is trained")
         if self.every < 1 or self.updates < 1:
             raise ValueError(f"a role needs every >= 1 and updates >= 1, got {self.every} and {self.updates}")
+        if self.loss is None and (self.every, self.updates, self.before_main) != (1, 1, False):
+            raise ValueError("a role that is not trained has no turns: leave every, updates and before_main out")
 
 
 class Task(Protocol):
@@ -89,7 +93,7 @@ class Task(Protocol):
     def roles(self) -> dict[str, Role]:
         """Return the models beside `model`, by name; each trained one has the metrics NAME_loss and NAME_grad_norm.
 
-        An entry "model" replaces the main role, which is `model` with `loss` and the recipe's optimizer.
+        An entry "model", trained too, replaces the main role: `model` with `loss` and the recipe's optimizer.
         """
         return {}
 

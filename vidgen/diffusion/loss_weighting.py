@@ -6,12 +6,13 @@ is `gain` times that of the prediction. So a weighting means the same whatever t
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from vidgen.diffusion.prediction_types import find_prediction_type, read_prediction_type
+from vidgen.diffusion.prediction_types import FORMER_PREDICTION_TYPES, find_prediction_type
 from vidgen.errors import VidgenError
 
 GAMMA = 5.0  # of min-SNR, as its paper recommends
@@ -41,7 +42,10 @@ def prediction_weight(weighting: str, prediction_type: str, alpha: Tensor, sigma
 
     "none" is 1 whatever is predicted; other names are of WEIGHTINGS. Raises VidgenError for a name that is unknown.
     """
-    weighting = read_prediction_type(weighting)
+    if weighting in FORMER_PREDICTION_TYPES:
+        now = FORMER_PREDICTION_TYPES[weighting]
+        warnings.warn(f"loss weighting {weighting!r} is now called {now!r}", FutureWarning, stacklevel=2)
+        weighting = now
     if weighting == "none":
         return torch.ones_like(alpha)
     if weighting not in WEIGHTINGS:

@@ -204,8 +204,19 @@ def test_a_checkpoint_without_a_role_is_refused_in_one_line(tmp_path):
         ({"loss": lambda *_: None}, "both a loss and an optimizer"),
         ({"every": 0}, "every >= 1 and updates >= 1"),
         ({"loss": lambda *_: None, "optimizer": STUDENT, "follow": Follow(source=nn.Linear(1, 1))}, "either follows"),
+        ({"every": 2}, "not trained has no turns: leave every, updates and before_main out"),
+        ({"before_main": True}, "not trained has no turns"),
+        ({"updates": 2, "follow": Follow(source=nn.Linear(1, 1))}, "not trained has no turns"),
     ],
 )
 def test_roles_that_cannot_be(settings, says):
     with pytest.raises(ValueError, match=says):
         Role(module=nn.Linear(1, 1), **settings)
+
+
+@pytest.mark.parametrize("follow", [None, Follow(source=nn.Linear(6, 6))])
+def test_the_main_role_must_be_trained(tmp_path, follow):
+    task = Distillation()
+    task.roles = lambda: {"model": Role(module=nn.Linear(6, 6), follow=follow)}
+    with pytest.raises(ValueError, match="the role 'model' must be trained"):
+        Trainer(task, config(tmp_path))
