@@ -18,11 +18,6 @@ import pytest  # noqa: E402
 SHARED_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run what forks first: torch refuses gradients in a fork of a process that has had re-entrant ones."""
-    items.sort(key=lambda item: item.get_closest_marker("forks") is None)
-
-
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real clips beside the checkout; tests that need it are skipped where it is absent."""

@@ -3,6 +3,7 @@
 import json
 import math
 import multiprocessing
+import runpy
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -21,17 +22,19 @@ from vidgen.train.runtime.loop import Trainer
 from vidgen.train.runtime.roles import RunningRole
 from vidgen.train.tasks.task import Role, Task
 
-pytestmark = pytest.mark.forks
+pytestmark = pytest.mark.slow
 WIDTH, BATCH = 6, 4
+SPAWNED = "__spawned__"
 
 
-def work(rank: int, port: int, function: Callable, arguments: tuple, results) -> None:
+def work(rank: int, port: int, name: str, arguments: tuple, results) -> None:
+    """Put what the function of that name returns into `results`, as one of two processes."""
     with pytest.MonkeyPatch.context() as patch:
         values = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        for name, value in values.items():
-            patch.setenv(name, str(value))
+        for key, value in values.items():
+            patch.setenv(key, str(value))
         with distributed.init_distributed("cpu"):
-            results.put((rank, function(*arguments)))
+            results.put((rank, globals()[name](*arguments)))
             distributed.barrier()
 
 
@@ -40,13 +43,16 @@ def in_two(function: Callable, *arguments: object) -> list:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("fork")
+    # Fresh interpreters that run this file: torch refuses gradients in a fork of a process that had re-entrant ones.
+    context = multiprocessing.get_context("spawn")
     results = context.SimpleQueue()
-    started = [context.Process(target=work, args=(rank, port, function, arguments, results)) for rank in range(2)]
+    calls = [(rank, port, function.__name__, arguments, results) for rank in range(2)]
+    settings = [{"init_globals": {"CALL": call}, "run_name": SPAWNED} for call in calls]
+    started = [context.Process(target=runpy.run_path, args=(__file__,), kwargs=one) for one in settings]
     for process in started:
         process.start()
     for process in started:
-        process.join(60)
+        process.join(180)
     assert [process.exitcode for process in started] == [0, 0]
     return [value for _, value in sorted(results.get() for _ in started)]
 
@@ -176,3 +182,7 @@ def test_processes_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(VidgenError, match="device=cuda:1 is one for all processes; give device=cuda"):
         distributed.init_distributed("cuda:1").__enter__()
+
+
+if __name__ == SPAWNED:
+    work(*CALL)  # noqa: F821 (given by `in_two`)
