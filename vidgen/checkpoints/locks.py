@@ -1,0 +1,74 @@
+"""One writer at a time: a lock of each folder or file that is written, which ends with its process."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from vidgen.errors import VidgenError
+
+LONGEST_NAME = 200  # bytes of a path's name that go into its lock's; file systems take 255
+
+
+@contextmanager
+def exclusive(path: str | os.PathLike, what: str) -> Iterator[None]:
+    """Keep every other process, and every other part of this one, from writing `path` during the block.
+
+    `path` is a folder or file, which need not exist; `what` names its kind in the message ("bank"). The lock is of the
+    operating system: it goes with the process, however that ends. Its file lies beside `path`, hidden, and is removed
+    with the lock; one that a killed process left is nobody's, and is taken over. Folders that are missing above `path`
+    are made, and removed again where nothing was written.
+
+    Raises VidgenError, at once, where another holds the lock, naming its process, and where `path` cannot be written.
+    """
+    from filelock import FileLock, Timeout  # not at the top: `vidgen --help` would wait for it
+
+    path = Path(path)
+    real = Path(os.path.realpath(path))
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(_parents(real))
+            file = _lock_file(real)
+            lock = FileLock(file, timeout=0, thread_local=False)
+            lock.acquire()
+            stack.callback(lock.release)
+            stack.callback(file.unlink, missing_ok=True)  # while it is held: whoever waits for it opens another
+            file.write_text(f"{os.getpid()} {socket.gethostname()}", encoding="utf-8")
+        except Timeout:
+            raise VidgenError(
+                f"{path}: this {what} is being written by {_holder(file)}; wait until it ends, or choose another path"
+            ) from None
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise VidgenError(f"{path}: cannot be written: {reason}; check permissions and free space") from None
+        yield
+
+
+def _lock_file(real: Path) -> Path:
+    # A folder that is mounted may be all that can be written.
+    home = real if real.is_dir() and not os.access(real.parent, os.W_OK) else real.parent
+    name = os.fsdecode(os.fsencode(real.name)[:LONGEST_NAME])
+    return home / f".{name}.lock"
+
+
+@contextmanager
+def _parents(real: Path) -> Iterator[None]:
+    missing = [folder for folder in real.parents if not folder.exists()]
+    real.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # what is in use stays
+            for folder in missing:
+                folder.rmdir()
+
+
+def _holder(file: Path) -> str:
+    try:
+        pid, host = file.read_text(encoding="utf-8").split()
+    except (OSError, ValueError):
+        return "another process"
+    return f"process {pid}" if host == socket.gethostname() else f"process {pid} on {host}"
