@@ -15,7 +15,7 @@ from vidgen.diffusion.prediction_types import convert_prediction
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Denoiser
 from vidgen.samplers.solvers.runge_kutta import path_radius
-from vidgen.samplers.solvers.stepping import Callback, Clip, Times, check_finite
+from vidgen.samplers.solvers.stepping import Callback, Clip, Times, check_finite, end_step
 
 
 def flow_scale(scheduler: Any, i: int) -> tuple[Tensor, Tensor]:
@@ -136,8 +136,7 @@ def scheduler_solver(scheduler: Any) -> Callable[..., Clip]:
             sample = scheduler.step(output, timestep, sample, return_dict=False, **noise)[0]
             alpha, sigma = scale(scheduler, i + 1)
             x = sample.to(x) * path_radius(levels[i + 1], path).to(x) / torch.hypot(alpha, sigma).to(x)
-            if callback is not None:
-                callback(i, x, x0)
+            x = end_step(callback, i, x, x0)
         return x
 
     return sample_scheduler

@@ -43,8 +43,8 @@ def open_model(name: str, device: str, dtype: Dtype) -> Pipeline | Encoder:
     from vidgen.checkpoints.hub import find_model
     from vidgen.checkpoints.pretrained import read_config
     from vidgen.models.encoders.loading import is_external, load_encoder
+    from vidgen.pipelines.components import INDEX_NAME
     from vidgen.pipelines.loading import load_pipeline, load_tokenizer
-    from vidgen.pipelines.saving import INDEX_NAME
     from vidgen.tokenizers.diffusion_decoder.model import DiffusionTokenizer
 
     where = find_device(device)

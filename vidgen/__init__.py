@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from vidgen.renamed_modules import install
 
 if TYPE_CHECKING:
+    from vidgen.data.reading import read_video as read_video
+    from vidgen.data.writing import write_video as write_video
     from vidgen.diffusion.noise import TimeDistribution as TimeDistribution
     from vidgen.diffusion.paths import CosinePath as CosinePath
     from vidgen.diffusion.paths import EDMPath as EDMPath
@@ -15,8 +17,10 @@ if TYPE_CHECKING:
     from vidgen.models.dit.video_dit import VideoDiT as VideoDiT
     from vidgen.pipelines.loading import load_pipeline as load_pipeline
     from vidgen.pipelines.loading import load_tokenizer as load_tokenizer
+    from vidgen.pipelines.rollout import rollout as rollout
     from vidgen.representations.bank import FeatureBank as FeatureBank
     from vidgen.representations.extractor import FeatureExtractor as FeatureExtractor
+    from vidgen.samplers.guidance.registry import Guidance as Guidance
     from vidgen.samplers.solvers import SAMPLERS as SAMPLERS
     from vidgen.tokenizers.bottlenecks import BOTTLENECKS as BOTTLENECKS
     from vidgen.tokenizers.model import VideoTokenizer as VideoTokenizer
@@ -42,6 +46,7 @@ _PUBLIC = {
     "FeatureBank": "vidgen.representations.bank",
     "FeatureExtractor": "vidgen.representations.extractor",
     "FlowPath": "vidgen.diffusion.paths",
+    "Guidance": "vidgen.samplers.guidance.registry",
     "SAMPLERS": "vidgen.samplers.solvers",
     "TimeDistribution": "vidgen.diffusion.noise",
     "VideoDiT": "vidgen.models.dit.video_dit",
@@ -49,6 +54,9 @@ _PUBLIC = {
     "load_lora": "vidgen.lora.loading",
     "load_pipeline": "vidgen.pipelines.loading",
     "load_tokenizer": "vidgen.pipelines.loading",
+    "read_video": "vidgen.data.reading",
+    "rollout": "vidgen.pipelines.rollout",
+    "write_video": "vidgen.data.writing",
 }
 
 
@@ -62,4 +70,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_PUBLIC})
+    return sorted(_PUBLIC)

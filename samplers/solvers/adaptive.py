@@ -136,9 +136,10 @@ def sample_rk45(
     """Sample to fifth order with error control (Dormand & Prince 1980), in the path's angle.
 
     An attempted step takes six evaluations. Of levels that all frames share only the ends count, and their number says
-    the first step; `callback` is called for each level that the slowest sample has passed. Levels per frame are gone
-    through pair by pair. Samples choose their steps each for itself, so a clip does not depend on its batch. Raises
-    SamplingError, which keeps the clips as they are, after `most_evaluations`, and where no step is short enough.
+    the first step; `callback` is called for each level that the slowest sample has passed, and cannot change x. Levels
+    per frame are gone through pair by pair. Samples choose their steps each for itself, so a clip does not depend on
+    its batch. Raises SamplingError, which keeps the clips as they are, after `most_evaluations`, and where no step is
+    short enough.
     Other arguments as those of `ode_solver`.
     """
     steps = len(times) - 1

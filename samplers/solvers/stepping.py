@@ -21,7 +21,7 @@ from vidgen.interfaces import Denoiser
 
 Clip = Float[Tensor, "b c t h w"]
 Times = Float[Tensor, " n_plus_1"] | Float[Tensor, "n_plus_1 b f"]
-Callback = Callable[[int, Tensor, Tensor], None]
+Callback = Callable[[int, Tensor, Tensor], Tensor | None]
 Evaluate = Callable[[Tensor, Tensor], Tensor]  # a denoiser whose estimates are known to be finite
 Step = Callable[[Tensor, Tensor, Tensor, Tensor, Evaluate], Tensor]
 
@@ -77,7 +77,8 @@ def check_finite(x0: Clip, x: Clip, t: Tensor, step: int, steps: int) -> Clip:
 def march(denoise: Denoiser, x: Clip, times: Times, callback: Callback | None, step: Step) -> Clip:
     """Return x after `step(x, x0, t, s, evaluate)` over each pair of neighboring levels.
 
-    x0 is the estimate at the start; `evaluate` gives further ones. `callback(step, x, x0)` sees the end of each step.
+    x0 is the estimate at the start; `evaluate` gives further ones. `callback(step, x, x0)` sees the end of each step,
+    and may change it, see `end_step`.
     """
     steps = len(times) - 1
     for i, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
@@ -86,10 +87,14 @@ def march(denoise: Denoiser, x: Clip, times: Times, callback: Callback | None, s
             return check_finite(denoise(y, level), start, level, i, steps)
 
         x0 = evaluate(x, t)
-        x = step(x, x0, t, s, evaluate)
-        if callback is not None:
-            callback(i, x, x0)
+        x = end_step(callback, i, step(x, x0, t, s, evaluate), x0)
     return x
+
+
+def end_step(callback: Callback | None, step: int, x: Clip, x0: Clip) -> Clip:
+    """Return the clips that a run goes on with after a step: those that the callback returns, or else x."""
+    changed = None if callback is None else callback(step, x, x0)
+    return changed if isinstance(changed, Tensor) else x
 
 
 def ode_solver(make_step: Callable[[ProbabilityPath], Step]) -> Callable[..., Clip]:
@@ -103,7 +108,7 @@ def ode_solver(make_step: Callable[[ProbabilityPath], Step]) -> Callable[..., Cl
         times: Noise levels, shared by all frames or one for each; frames that are clean stay as they are.
         path: That of the denoiser.
         generator: Noise of stochastic solvers; the others do without.
-        callback: Called as (step, x, x0) after each step.
+        callback: Called as (step, x, x0) after each step; clips that it returns take x's place.
     """
 
     @wraps(make_step, assigned=("__module__", "__name__", "__qualname__", "__doc__"))

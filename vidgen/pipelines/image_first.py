@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from vidgen.diffusion.noise import sample_generator
-from vidgen.pipelines.video import PipelineOutput, VideoPipeline
+from vidgen.pipelines.call_arguments import read_generators
+from vidgen.pipelines.output import PipelineOutput
+from vidgen.pipelines.video import VideoPipeline
 from vidgen.samplers.conditioning.frame_conditioning import FrameConditioning
 
 
@@ -20,7 +21,7 @@ def sample_image_first(
     num_frames: int | None = None,
     num_videos_per_prompt: int = 1,
     seed: int = 0,
-    generator: Sequence[torch.Generator] | None = None,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
     output_type: str = "np",
     **settings: Any,
 ) -> PipelineOutput:
@@ -36,13 +37,12 @@ def sample_image_first(
         num_videos_per_prompt: Clips of each prompt.
         seed: As in the pipeline's call, of both steps; `generator`, one a clip, takes its place.
         generator: See `seed`.
-        output_type: "np" for frames, "latent" to skip decoding.
+        output_type: As of the pipeline's call.
         settings: Go to the pipeline's call, both times.
     """
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     rows = [p for p in prompts for _ in range(num_videos_per_prompt)]
-    if generator is None:
-        generator = [sample_generator(seed, k) for _ in prompts for k in range(num_videos_per_prompt)]
+    generator = read_generators(generator, seed, len(prompts), num_videos_per_prompt)
     still = pipe(rows, num_frames=1, generator=generator, output_type="latent", **settings).latents
     t = pipe.latent_shape(num_frames or pipe.scheduler.num_frames, pipe.scheduler.height, pipe.scheduler.width)[1]
     settings |= {"conditioning": FrameConditioning.of_first(still, t), "output_type": output_type}

@@ -14,9 +14,9 @@ from vidgen.errors import VidgenError
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.ip_adapter import IPAdapterEncoder
 from vidgen.models.text.encoders import ByteTextEncoder, TransformersTextEncoder
+from vidgen.pipelines.components import INDEX_NAME
 from vidgen.pipelines.diffusers_folder import open_published
 from vidgen.pipelines.families import PIPELINES
-from vidgen.pipelines.saving import INDEX_NAME
 from vidgen.pipelines.scheduler_config import read_scheduler
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.pipelines.wan.transformer import WanTransformer

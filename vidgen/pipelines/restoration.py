@@ -18,8 +18,8 @@ from vidgen.data.frames import clamp_to_uint8
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Tokenizer
 from vidgen.models.placement import device_of
-from vidgen.pipelines.latents import decode_pixels
-from vidgen.pipelines.video import PipelineOutput, VideoPipeline
+from vidgen.pipelines.output import PipelineOutput, check_output_type, convert_frames, decode_pixels
+from vidgen.pipelines.video import VideoPipeline
 from vidgen.samplers.conditioning.degradations import Degradation, project
 from vidgen.samplers.conditioning.frame_conditioning import FrameConditioning
 
@@ -63,9 +63,10 @@ def restore(
         degraded: y, pixels in [-1, 1].
         degradation: A.
         strength: Below 1, starts from A^+ y at that noise level instead of from noise: closer to it, and faster.
-        output_type: "np" for frames, "latent" to skip decoding.
+        output_type: As of the pipeline's call.
         settings: Go to the pipeline's call, whose other conditioning cannot be given.
     """
+    check_output_type(output_type)
     start = degradation.invert(degraded).clamp(-1.0, 1.0)
     if start.ndim != 5 or len(start) != 1 or start.shape[1] != 3:
         raise VidgenError(f"what is degraded is {tuple(degraded.shape)}; one clip is wanted, (1, channels, t, h, w)")
@@ -82,4 +83,4 @@ def restore(
     for z in out.latents:
         pixels = decode_pixels(pipe.vae, z[None])[:, :, :num_frames]
         frames.append(clamp_to_uint8(project(pixels, degraded.to(pixels), degradation))[0])
-    return PipelineOutput(frames=frames, latents=out.latents, fps=out.fps)
+    return PipelineOutput(frames=convert_frames(frames, output_type), latents=out.latents, fps=out.fps)

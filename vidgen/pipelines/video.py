@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -15,69 +13,38 @@ from torch import Tensor
 
 from vidgen.data.frames import clamp_to_uint8, latent_frames
 from vidgen.deprecation import renamed_keywords
-from vidgen.diffusion.noise import TimeDistribution, sample_generator
+from vidgen.diffusion.noise import TimeDistribution
 from vidgen.errors import VidgenError
-from vidgen.interfaces import Denoiser, NoiseSchedule, TextEncoder, Tokenizer
-from vidgen.models.dit.video_dit import VideoDiT
-from vidgen.models.ip_adapter import IPAdapterEncoder
-from vidgen.models.placement import device_of
-from vidgen.models.text.cache import find_text_cache
-from vidgen.pipelines.latents import draw_noise, iter_decoded
-from vidgen.pipelines.saving import save_pipeline
+from vidgen.interfaces import Denoiser
+from vidgen.models.text.encoders import TextEncoding
+from vidgen.pipelines.call_arguments import draw_noise, read_callback, read_generators, read_text, repeat_prompts
+from vidgen.pipelines.components import PipelineComponents
+from vidgen.pipelines.output import PipelineOutput, check_output_type, convert_frames, iter_decoded
 from vidgen.samplers.conditioning.frame_conditioning import FrameConditioning
-from vidgen.samplers.conditioning.inpainting import hide_frames, sample_conditioned
+from vidgen.samplers.conditioning.inpainting import hide_frames, levels_from, sample_conditioned
 from vidgen.samplers.conditioning.ip_adapter import Reference, add_image_tokens, encode_reference
 from vidgen.samplers.conditioning.read_pixels import Image, Mask, Video, read_frame_conditioning
 from vidgen.samplers.guidance.batched_guidance import View
 from vidgen.samplers.guidance.guided_denoiser import GuidedDenoiser, encode_prompts
 from vidgen.samplers.guidance.registry import Guidance, read_guidance
 from vidgen.samplers.solvers import find_solver
-from vidgen.samplers.step_cache import StepCacheConfig
+from vidgen.samplers.step_cache import StepCacheConfig, take_rows
 
 LatentShape = tuple[int, int, int, int]  # channels, latent frames, height, width
 
 
-@dataclass(frozen=True, kw_only=True)
-class PipelineOutput:
-    """`frames`: one uint8 array (T, H, W, 3) a clip, or None where only latents were asked for; `latents`; `fps`."""
-
-    frames: list[UInt8[np.ndarray, "t h w 3"]] | None
-    latents: Float[Tensor, "b c t h w"]
-    fps: float
-
-
-class VideoPipeline:
-    """Text to video.
-
-    Args:
-        vae: The tokenizer.
-        transformer: The denoising network.
-        text_encoder: Prompts to tokens. `text_cache` keeps encoded prompts on disk, if the encoder is large; set
-            another, or None for none.
-        scheduler: A SchedulerConfig, or what stands in its place for a published model, a PublishedSchedule.
-        image_prompt: Pictures to tokens beside the prompt's, where the model reads reference images.
-    """
-
-    def __init__(
-        self,
-        vae: Tokenizer,
-        transformer: VideoDiT,
-        text_encoder: TextEncoder,
-        scheduler: NoiseSchedule,
-        image_prompt: IPAdapterEncoder | None = None,
-    ) -> None:
-        self.vae, self.transformer, self.text_encoder, self.scheduler = vae, transformer, text_encoder, scheduler
-        self.image_prompt = image_prompt
-        self.text_cache = find_text_cache(text_encoder)
-        self.path = scheduler.make_path()
+class VideoPipeline(PipelineComponents):
+    """Text to video."""
 
     @renamed_keywords(caching="step_cache", given="conditioning")
     @torch.inference_mode()
     def __call__(
         self,
-        prompt: str | Sequence[str],
+        prompt: str | Sequence[str] | None = None,
         *,
         negative_prompt: str = "",
+        prompt_embeds: TextEncoding | Float[Tensor, "n l d"] | None = None,
+        negative_prompt_embeds: TextEncoding | Float[Tensor, "1 l d"] | None = None,
         height: int | None = None,
         width: int | None = None,
         num_frames: int | None = None,
@@ -91,7 +58,7 @@ class VideoPipeline:
         sampler: str | Callable[..., Tensor] | None = None,
         num_videos_per_prompt: int = 1,
         seed: int = 0,
-        generator: Sequence[torch.Generator] | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
         latents: Float[Tensor, "b c t h w"] | None = None,
         reference: Reference | None = None,
         image: Image | None = None,
@@ -102,8 +69,10 @@ class VideoPipeline:
         strength: float | None = None,
         conditioning: FrameConditioning | None = None,
         output_type: str = "np",
-        callback_on_step_end: Callable[[int, Tensor, Tensor], None] | None = None,
-    ) -> PipelineOutput:
+        callback_on_step_end: Callable[..., Any] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        return_dict: bool = True,
+    ) -> PipelineOutput | tuple[Any, ...]:
         """Generate `num_videos_per_prompt` clips for each prompt; arguments left out take the checkpoint's defaults.
 
         Clip k of a prompt is a function of (seed, k) and the prompt alone, whatever else is in the batch.
@@ -113,28 +82,34 @@ class VideoPipeline:
         Args:
             prompt: One, or several.
             negative_prompt: What guidance leads away from.
+            prompt_embeds, negative_prompt_embeds: What `encode_prompt` made, in place of the prompts.
             height, width, num_frames: Of the clips, in pixels and frames.
             num_inference_steps: Steps of the sampler.
             guidance: One of GUIDANCE, or a whole `Guidance`; `guidance_scale` to `guidance_passes` replace its fields.
             step_cache: Skips passes that little has changed since, and counts them.
             sampler: One of SAMPLERS, or a function like those, such as `scheduler_solver` gives.
-            seed: Of the noise; `generator`, one a clip, takes its place.
+            seed: Of the noise; `generator`, one a clip or one for all, takes its place.
             latents: Used instead of the initial noise. Noise that stochastic samplers draw later is the
                 same as without it.
             reference: Pictures of how the subject looks; none becomes a frame. All clips share them. They are not added
                 to the negative prompt.
             image, last_image, video, frames, mask, strength: What is known of the clips' pixels, see
                 `read_frame_conditioning`; `conditioning` says it in latents.
-            output_type: "np" for frames, "latent" to skip decoding.
-            callback_on_step_end: Called as (step, x, x0); may raise to stop.
+            output_type: "np", "pt" or "pil" for frames, "latent" to skip decoding, see PipelineOutput.
+            callback_on_step_end: Called as (step, x, x0), or as (pipe, step, timestep, callback_kwargs) if it takes
+                four; may raise to stop. `callback_on_step_end_tensor_inputs` names what is in its kwargs.
+            return_dict: False gives a tuple that starts with the frames.
         """
         s = self.scheduler
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        check_output_type(output_type)
+        prompts = read_text(prompt, prompt_embeds, self.text_encoder, "prompt")
+        negative = negative_prompt
+        if negative_prompt_embeds is not None:
+            negative = read_text(negative_prompt or None, negative_prompt_embeds, self.text_encoder, "negative_prompt")
         size = (num_frames or s.num_frames, height or s.height, width or s.width)
         solver = find_solver(sampler or s.sampler)
-        if output_type not in ("np", "latent"):
-            raise VidgenError(f"output_type {output_type!r} is unknown; choose 'np' or 'latent'")
-        if not prompts or num_videos_per_prompt < 1:
+        count = len(prompts) if isinstance(prompts, list) else len(prompts.mask)
+        if not count or num_videos_per_prompt < 1:
             raise VidgenError("nothing to generate: give a prompt, and num_videos_per_prompt of 1 or more")
         guidance = read_guidance(
             guidance,
@@ -147,27 +122,33 @@ class VideoPipeline:
         image_tokens = None
         if reference is not None:
             image_tokens = encode_reference(self.image_prompt, self.vae, reference, (s.height, s.width))
-        rows = [p for p in prompts for _ in range(num_videos_per_prompt)]
-        if generator is None:
-            generator = [sample_generator(seed, k) for _ in prompts for k in range(num_videos_per_prompt)]
-        noise = draw_noise((len(rows), *shape), generator, latents).to(device_of(self.transformer))
+        rows = repeat_prompts(prompts, num_videos_per_prompt)
+        generator = read_generators(generator, seed, count, num_videos_per_prompt)
+        noise = draw_noise((count * num_videos_per_prompt, *shape), generator, latents).to(self.device)
         pixels = {"image": image, "last_image": last_image, "video": video, "frames": frames, "mask": mask}
         conditioning = read_frame_conditioning(self.vae, size, **pixels, strength=strength, conditioning=conditioning)
         steps = s.num_inference_steps if num_inference_steps is None else num_inference_steps
         times = self.time_for(shape).steps(steps)
+        levels = times if conditioning is None else levels_from(times, conditioning.strength)
+        callback = read_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs, levels)
         hide = hide_frames(conditioning, noise, times[0], self.path)
         tokens = self.tokens_of(shape) * shape[1]
-        denoise = self.denoiser(rows, negative_prompt, guidance, tokens, hide, step_cache, image_tokens)
-        streams = {"generator": generator, "callback": callback_on_step_end}
+        denoise = self.denoiser(rows, negative, guidance, tokens, hide, step_cache, image_tokens)
+        streams = {"generator": generator, "callback": callback}
         latents = sample_conditioned(solver, denoise, noise, times, self.path, conditioning, **streams)
         latents = latents[:, :, -self.latent_frames(size[0]) :]
-        clips = self.decode(latents, *size) if output_type == "np" else None
-        return PipelineOutput(frames=clips, latents=latents.cpu(), fps=s.fps)
+        clips = None if output_type == "latent" else convert_frames(self.decode(latents, *size), output_type)
+        out = PipelineOutput(frames=clips, latents=latents.cpu(), fps=s.fps)
+        return out if return_dict else out.to_tuple()
+
+    def encode_prompt(self, prompt: str | Sequence[str]) -> TextEncoding:
+        """Return the text of prompts, a row each, for a call's `prompt_embeds`. Raises VidgenError for one too long."""
+        return encode_prompts(self.text_encoder, read_text(prompt, None, self.text_encoder, "prompt"), self.text_cache)
 
     def denoiser(
         self,
-        prompts: Sequence[str],
-        negative_prompt: str,
+        prompts: Sequence[str] | TextEncoding,
+        negative_prompt: str | TextEncoding,
         guidance: Guidance,
         tokens: int,
         hide: View | None = None,
@@ -179,8 +160,8 @@ class VideoPipeline:
         Raises VidgenError for a negative prompt where guidance leads away from something else.
 
         Args:
-            prompts: One a clip.
-            negative_prompt: For all of them.
+            prompts: One a clip, or their text.
+            negative_prompt: For all of them, or its text.
             guidance: Its scale None is the checkpoint's.
             tokens: Of a clip; whether several estimates fit in one pass depends on it.
             hide: Shows known frames as noise, see `hide_frames`.
@@ -189,14 +170,19 @@ class VideoPipeline:
         """
         if negative_prompt and "uncond" not in guidance.method.others:
             raise VidgenError(f"guidance {guidance.name!r} does not lead away from a prompt; leave negative_prompt out")
+        text = self.encode_prompt(prompts) if isinstance(prompts, Sequence) else prompts
+
+        @cache
+        def negative() -> TextEncoding:
+            of_one = self.encode_prompt(negative_prompt) if isinstance(negative_prompt, str) else negative_prompt
+            return take_rows(of_one, torch.zeros(len(text.mask), dtype=torch.int64, device=of_one.mask.device))
+
         guided = GuidedDenoiser(
             network=self.transformer,
             path=self.path,
             prediction_type=self.scheduler.prediction_type,
-            text=add_image_tokens(image_tokens, encode_prompts(self.text_encoder, prompts, self.text_cache)),
-            negative=cache(
-                lambda: encode_prompts(self.text_encoder, [negative_prompt] * len(prompts), self.text_cache)
-            ),
+            text=add_image_tokens(image_tokens, text),
+            negative=negative,
             hide=hide,
             step_cache=step_cache,
         )
@@ -258,7 +244,3 @@ class VideoPipeline:
         """Yield (uint8 frames, the tokenizer's state after them), latent frame by latent frame; see `iter_decoded`."""
         for x, state in iter_decoded(self.vae, latents, state):  # noqa: B020 (the state goes on from the one before)
             yield clamp_to_uint8(x)[0], state
-
-    def save_pretrained(self, folder: str | os.PathLike, *, dtype: torch.dtype | None = None) -> None:
-        """Write the whole pipeline in diffusers' layout: model_index.json and a folder a component, all or nothing."""
-        save_pipeline(self, folder, dtype=dtype)

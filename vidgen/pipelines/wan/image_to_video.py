@@ -14,7 +14,8 @@ from torch import Tensor
 from vidgen.errors import VidgenError
 from vidgen.models.placement import device_of
 from vidgen.pipelines.image_encoder import ImageEncoder
-from vidgen.pipelines.video import PipelineOutput, VideoPipeline
+from vidgen.pipelines.output import PipelineOutput
+from vidgen.pipelines.video import VideoPipeline
 from vidgen.samplers.conditioning.read_pixels import Image, read_image
 
 
@@ -29,10 +30,15 @@ class ImageToVideoPipeline(VideoPipeline):
         super().__init__(*parts)
         self.image_encoder = image_encoder
 
+    @property
+    def components(self) -> dict[str, Any]:
+        """The parts by name, those that are there."""
+        return super().components | ({"image_encoder": self.image_encoder} if self.image_encoder is not None else {})
+
     @torch.inference_mode()
     def __call__(
         self,
-        prompt: str | Sequence[str],
+        prompt: str | Sequence[str] | None = None,
         *,
         image: Image | None = None,
         last_image: Image | None = None,
@@ -40,7 +46,7 @@ class ImageToVideoPipeline(VideoPipeline):
         height: int | None = None,
         width: int | None = None,
         **settings: Any,
-    ) -> PipelineOutput:
+    ) -> PipelineOutput | tuple[Any, ...]:
         """Return clips as `VideoPipeline` does; `last_image` is the last frame itself.
 
         Raises VidgenError without an image, and for a last one where the transformer takes one only.

@@ -1,0 +1,98 @@
+"""The parts of a pipeline: what they are, where they lie, and how they are saved."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vidgen.checkpoints.atomic import atomic_write
+from vidgen.interfaces import NoiseSchedule, TextEncoder, Tokenizer
+from vidgen.models.dit.video_dit import VideoDiT
+from vidgen.models.ip_adapter import IPAdapterEncoder
+from vidgen.models.placement import device_of, dtype_of
+from vidgen.models.text.cache import find_text_cache
+from vidgen.pipelines.scheduler_config import SchedulerConfig
+
+INDEX_NAME = "model_index.json"
+
+
+class PipelineComponents:
+    """The parts that a call runs.
+
+    Args:
+        vae: The tokenizer.
+        transformer: The denoising network.
+        text_encoder: Prompts to tokens. `text_cache` keeps encoded prompts on disk, if the encoder is large; set
+            another, or None for none.
+        scheduler: A SchedulerConfig, or what stands in its place for a published model, a PublishedSchedule.
+        image_prompt: Pictures to tokens beside the prompt's, where the model reads reference images.
+    """
+
+    def __init__(
+        self,
+        vae: Tokenizer,
+        transformer: VideoDiT,
+        text_encoder: TextEncoder,
+        scheduler: NoiseSchedule,
+        image_prompt: IPAdapterEncoder | None = None,
+    ) -> None:
+        self.vae, self.transformer, self.text_encoder, self.scheduler = vae, transformer, text_encoder, scheduler
+        self.image_prompt = image_prompt
+        self.text_cache = find_text_cache(text_encoder)
+        self.path = scheduler.make_path()
+
+    @property
+    def components(self) -> dict[str, Any]:
+        """The parts by name, those that are there."""
+        parts = {"vae": self.vae, "transformer": self.transformer, "text_encoder": self.text_encoder}
+        parts |= {"scheduler": self.scheduler, "image_prompt": self.image_prompt}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the transformer."""
+        return device_of(self.transformer)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the transformer."""
+        return dtype_of(self.transformer)
+
+    def to(self, *target: Any, **named: Any) -> PipelineComponents:
+        """Move all parts to a device or a dtype, as torch's `Module.to` does, and return the pipeline."""
+        for part in self.components.values():
+            if isinstance(part, nn.Module):
+                part.to(*target, **named)
+        return self
+
+    def __repr__(self) -> str:
+        s = self.scheduler
+        modules = {name: part for name, part in self.components.items() if isinstance(part, nn.Module)}
+        counts = {name: sum(p.numel() for p in part.parameters()) for name, part in modules.items()}
+        parts = [
+            f"  {name}: {type(part).__name__}, {counts[name]:,} parameters, {dtype_of(part)}"
+            for name, part in modules.items()
+        ]
+        clips = f"  clips: {s.num_frames} frames, {s.height}x{s.width}, {s.fps:g} fps, guidance {s.guidance_scale:g}"
+        return "\n".join([f"{type(self).__name__} on {self.device}", *parts, clips])
+
+    def save_pretrained(self, folder: str | os.PathLike, *, dtype: torch.dtype | None = None) -> None:
+        """Write the whole pipeline in diffusers' layout: model_index.json and a folder a component, all or nothing."""
+        Path(folder).parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(folder) as target:
+            target.mkdir()
+            index: dict[str, Any] = {"_class_name": type(self).__name__}
+            for name, part in self.components.items():
+                index[name] = [type(part).__module__, type(part).__name__]
+                if name != "scheduler":
+                    part.save_pretrained(target / name, dtype=dtype)
+            (target / "scheduler").mkdir()
+            text = json.dumps({"_class_name": SchedulerConfig.__name__, **asdict(self.scheduler)}, indent=2)
+            (target / "scheduler" / "scheduler_config.json").write_text(text + "\n", encoding="utf-8")
+            (target / INDEX_NAME).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
