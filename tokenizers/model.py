@@ -14,6 +14,7 @@ from vidgen.checkpoints.finite import check_output
 from vidgen.checkpoints.pretrained import Pretrained
 from vidgen.errors import VidgenError
 from vidgen.models.feature_layers import FeatureInfo
+from vidgen.models.gradient_checkpointing import GradientCheckpointing
 from vidgen.models.placement import dtype_of
 from vidgen.tokenizers.backbones.convolutional import FrontEnd
 from vidgen.tokenizers.backbones.convolutions import Stream, initialize, name_layers
@@ -22,9 +23,11 @@ from vidgen.tokenizers.config import TokenizerConfig
 from vidgen.tokenizers.encoded import Encoded, StreamState, check_video, latent_size, pad_clip, pad_space
 from vidgen.tokenizers.feature_layers import encoding_feature_info
 from vidgen.tokenizers.mixin import TokenizerMixin, per_channel
+from vidgen.tokenizers.streaming.switches import MemorySwitches
+from vidgen.tokenizers.streaming.tiling import TiledState, decode_tiled, encode_tiled
 
 
-class VideoTokenizer(TokenizerMixin, Pretrained):
+class VideoTokenizer(MemorySwitches, GradientCheckpointing, TokenizerMixin, Pretrained):
     """Causal video autoencoder on pixels (b, 3, T, H, W) in [-1, 1] and latents (b, c, t, h, w), normalized.
 
     t = 1 + ceil((T - 1) / f_t) with the temporal compression ratio f_t: the first frame has a latent of its own (it
@@ -72,13 +75,17 @@ class VideoTokenizer(TokenizerMixin, Pretrained):
         Raises VidgenError for another layout, no frames, NaN, or values outside [-1, 1].
         """
         check_video(video)
-        parts = []
-        state = None
-        chunks = video.split(chunk_frames or video.shape[2], dim=2)
-        for i, chunk in enumerate(chunks):
-            hidden, state = self.encode_hidden(chunk, state, last=i + 1 == len(chunks))
-            parts.append(hidden)
-        out = self.bottleneck(torch.cat(parts, dim=2), sample=sample_posterior, generator=generator)
+        slices = []
+        for clips in video.split(1 if self.use_slicing else len(video)):
+            parts = []
+            state = None
+            chunks = clips.split(chunk_frames or clips.shape[2], dim=2)
+            for i, chunk in enumerate(chunks):
+                hidden, state = self.encode_hidden(chunk, state, last=i + 1 == len(chunks))
+                parts.append(hidden)
+            slices.append(torch.cat(parts, dim=2))
+        hidden = torch.cat(slices) if len(slices) > 1 else slices[0]
+        out = self.bottleneck(hidden, sample=sample_posterior, generator=generator)
         return Encoded(
             latents=self.normalize(out.latents),
             num_frames=video.shape[2],
@@ -103,12 +110,21 @@ class VideoTokenizer(TokenizerMixin, Pretrained):
         return self.normalize(self.bottleneck(hidden).latents), state
 
     def encode_hidden(
-        self, video: Float[Tensor, "b 3 k H W"], state: StreamState | None = None, last: bool = False
-    ) -> tuple[Float[Tensor, "b d t h w"], StreamState]:
+        self, video: Float[Tensor, "b 3 k H W"], state: TiledState | None = None, last: bool = False
+    ) -> tuple[Float[Tensor, "b d t h w"], TiledState]:
         """Return the bottleneck's input for the latents that these frames complete, and the state for the next chunk.
 
         `state` and `last` are those of `encode_chunk`. Pixels are not checked.
         """
+        tiles = self.tiles_for(*latent_size(*video.shape[3:], self.config.spatial_compression_ratio))
+        return (
+            self.encode_frames(video, state, last) if tiles is None else encode_tiled(self, video, state, last, tiles)
+        )
+
+    def encode_frames(
+        self, video: Float[Tensor, "b 3 k H W"], state: StreamState | None, last: bool
+    ) -> tuple[Float[Tensor, "b d t h w"], StreamState]:
+        """Return as `encode_hidden`, of whole frames, or of the part of them that a tile is."""
         n = self.config.temporal_compression_ratio
         f = self.config.spatial_compression_ratio
         lead = self.config.lead
@@ -132,7 +148,8 @@ class VideoTokenizer(TokenizerMixin, Pretrained):
             return none, StreamState(cache=state.cache, pending=pending)
         stream = Stream(past=state.cache)
         x = self.front_end(frames[:, :, :ready]).contiguous(memory_format=torch.channels_last_3d)
-        hidden = self._check("encoder", x, self.encoder(x, stream), state).to(self.dtype)
+        with self.checkpointing(self.encoder.layers):
+            hidden = self._check("encoder", x, self.encoder(x, stream), state).to(self.dtype)
         return hidden, StreamState(cache=stream.next, pending=pending)
 
     # Decoding
@@ -143,23 +160,33 @@ class VideoTokenizer(TokenizerMixin, Pretrained):
         `chunk_latents` bounds the activations in memory to those of that many latent frames; the result is the same.
         """
         self.check_latents(encoded)
-        z = encoded.latents
-        frames = []
-        state = None
-        for chunk in z.split(chunk_latents or z.shape[2], dim=2):
-            x, state = self.decode_chunk(chunk, state)
-            frames.append(x[..., : encoded.height, : encoded.width])
-        return torch.cat(frames, dim=2)[:, :, : encoded.num_frames]
+        slices = []
+        for z in encoded.latents.split(1 if self.use_slicing else len(encoded.latents)):
+            frames = []
+            state = None
+            for chunk in z.split(chunk_latents or z.shape[2], dim=2):
+                x, state = self.decode_chunk(chunk, state)
+                frames.append(x[..., : encoded.height, : encoded.width])
+            slices.append(torch.cat(frames, dim=2)[:, :, : encoded.num_frames])
+        return torch.cat(slices) if len(slices) > 1 else slices[0]
 
     def decode_chunk(
-        self, latents: Float[Tensor, "b c k h w"], state: StreamState | None = None
-    ) -> tuple[Float[Tensor, "b 3 F H W"], StreamState]:
+        self, latents: Float[Tensor, "b c k h w"], state: TiledState | None = None
+    ) -> tuple[Float[Tensor, "b 3 F H W"], TiledState]:
         """Return the frames of these latents, uncropped: 1 for a clip's first latent, for each later one as many as
         the temporal compression ratio."""
+        tiles = self.tiles_for(*latents.shape[3:])
+        return self.decode_frames(latents, state) if tiles is None else decode_tiled(self, latents, state, tiles)
+
+    def decode_frames(
+        self, latents: Float[Tensor, "b c k h w"], state: StreamState | None
+    ) -> tuple[Float[Tensor, "b 3 F H W"], StreamState]:
+        """Return as `decode_chunk`, of whole frames, or of the part of them that a tile is."""
         stream = Stream(past=state.cache if state else {})
         z = self.denormalize(latents.to(self.dtype)).to(dtype_of(self.decoder))
         z = z.contiguous(memory_format=torch.channels_last_3d)
-        x = self.front_end.inverse(self._check("decoder", z, self.decoder(z, stream), state))
+        with self.checkpointing(self.decoder.layers):
+            x = self.front_end.inverse(self._check("decoder", z, self.decoder(z, stream), state))
         if state is None:
             x = x[:, :, self.config.lead :]
         return x, StreamState(cache=stream.next)

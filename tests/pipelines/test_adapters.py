@@ -81,6 +81,19 @@ def test_taps_are_the_outputs_of_the_blocks(made):
 
 
 @torch.no_grad()
+def test_forward_intermediates_are_the_features_and_the_prediction(made):
+    _, denoiser, _ = made
+    x, text = draw()
+    layers = dict(denoiser.iter_features(x, T, text))
+    out, (last,) = denoiser.forward_intermediates(x, T, text, indices=[-1])
+    assert torch.equal(out, layers["out"]) and torch.equal(last, layers[denoiser.feature_info[-1].name])
+    assert denoiser.num_parameters() == sum(p.numel() for p in denoiser.network.parameters())
+    denoiser.enable_gradient_checkpointing()
+    assert denoiser.network.is_gradient_checkpointing and denoiser.dtype == denoiser.network.dtype
+    denoiser.disable_gradient_checkpointing()
+
+
+@torch.no_grad()
 def test_nothing_runs_beyond_the_last_tap_asked_for(made):
     _, denoiser, _ = made
     x, text = draw()

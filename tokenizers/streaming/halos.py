@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import gcd, lcm
+from typing import TYPE_CHECKING
 
 from vidgen.tokenizers.backbones.attention import WindowAttention
 from vidgen.tokenizers.backbones.convolutional import Decoder, Encoder
 from vidgen.tokenizers.backbones.resampling import Downsample, Upsample
-from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.streaming.receptive_field import receptive_field
 from vidgen.tokenizers.streaming.regions import Interval, Region
+
+if TYPE_CHECKING:
+    from vidgen.tokenizers.model import VideoTokenizer
 
 
 def encoder_field(tokenizer: VideoTokenizer, cell: int = 0) -> Region:

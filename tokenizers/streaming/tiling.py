@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.tokenizers.encoded import StreamState
-from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.streaming.halos import decoder_halo, encoder_halo
 from vidgen.tokenizers.streaming.tiles import ExactTiles, Segment, TileGrid, Tiles, cut_frame, ramp
+
+if TYPE_CHECKING:
+    from vidgen.tokenizers.model import VideoTokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +150,7 @@ def encode_tiled(
     grid = cut_frame(-(-video.shape[3] // f), -(-video.shape[4] // f), tiles, encoder_halo(tokenizer))
 
     def run(rows: Segment, cols: Segment, before: StreamState | None) -> tuple[Tensor, StreamState]:
-        return tokenizer.encode_hidden(video[..., rows.computed(f), cols.computed(f)], before, last)
+        return tokenizer.encode_frames(video[..., rows.computed(f), cols.computed(f)], before, last)
 
     return _run_tiles(run, grid, state, tiles)
 
@@ -164,7 +167,7 @@ def decode_tiled(
     grid = cut_frame(*latents.shape[3:], tiles, decoder_halo(tokenizer))
 
     def run(rows: Segment, cols: Segment, before: StreamState | None) -> tuple[Tensor, StreamState]:
-        return tokenizer.decode_chunk(crop(latents, rows, cols, grid), before)
+        return tokenizer.decode_frames(crop(latents, rows, cols, grid), before)
 
     return _run_tiles(run, grid, state, tiles)
 

@@ -19,6 +19,7 @@ class DiffusionRecipe(LoopConfig):
     tokenizer's hash and the data. `time` is the TimeDistribution that the checkpoint carries to the sampler, path
     included; `weighting` is one of vidgen.diffusion.loss_weighting, "none" for the plain error of
     what is predicted. `train_text` false keeps the text encoder as it is.
+    `gradient_checkpointing` computes each block again in the backward pass: less memory, about a third more work.
 
     Shares of the clips: `drop_text` without their caption, `per_frame_noise` with a noise level of its own for each
     latent frame, `given_frames` with some latent frames clean, from which the others are made (images to video,
@@ -44,6 +45,7 @@ class DiffusionRecipe(LoopConfig):
     whole_captions: float = 0.2
     image_model: dict[str, Any] = field(default_factory=dict)
     validation_levels: int = 8
+    gradient_checkpointing: bool = False
 
     def check(self, path: Path) -> None:
         """Raise VidgenError for shares that are none, and for clips of several lengths."""

@@ -77,6 +77,8 @@ class DenoisingTask(Task):
         self.transformer = self.networks.transformer
         self.text_encoder = self.networks.text_encoder
         self.image_prompt = self.networks.image_prompt
+        if recipe.gradient_checkpointing:
+            self.transformer.enable_gradient_checkpointing()
 
     def open_clips(self) -> None:
         """Encode the clips of the recipe's data, or read them from its cache."""

@@ -27,7 +27,6 @@ from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, Mixture, collate
 from vidgen.train.losses.adversarial import Adversary
 from vidgen.train.losses.discriminators import last_layer
 from vidgen.train.losses.reconstruction import ReconstructionLoss
-from vidgen.train.runtime.activation_checkpointing import activation_checkpointing, layers_of
 from vidgen.train.tasks.task import Metrics, Role, Task, export_dtype
 
 
@@ -90,6 +89,8 @@ class TokenizerTask(Task):
         self.recipe = recipe
         self.model = build_tokenizer(recipe).requires_grad_(recipe.part == "all")
         self.model.decoder.requires_grad_(True)
+        if recipe.gradient_checkpointing:
+            self.model.enable_gradient_checkpointing()
         self.dataset = Mixture(recipe.data, recipe.seed)
         self.held_out = Mixture(recipe.data, recipe.seed + VALIDATION_SEED_OFFSET, "validation")
         self.reconstruction = ReconstructionLoss(recipe.loss, recipe.device)
@@ -119,11 +120,9 @@ class TokenizerTask(Task):
 
     def reconstruct(self, video: Tensor, generator: torch.Generator) -> tuple[Encoded, Tensor]:
         """Return the clip encoded, with a draw from the posterior, and decoded in float32."""
-        layers = layers_of(self.model.encoder, self.model.decoder) if self.recipe.gradient_checkpointing else []
-        with activation_checkpointing(layers):
-            encoded = self.model.encode(video, sample_posterior=True, generator=generator)
-            latents = self.disturb(encoded.latents, generator)
-            return encoded, self.model.decode(dataclasses.replace(encoded, latents=latents)).float()
+        encoded = self.model.encode(video, sample_posterior=True, generator=generator)
+        latents = self.disturb(encoded.latents, generator)
+        return encoded, self.model.decode(dataclasses.replace(encoded, latents=latents)).float()
 
     def disturb(self, latents: Float[Tensor, "b c t h w"], generator: torch.Generator) -> Float[Tensor, "b c t h w"]:
         """Return the latents with the recipe's `latent_noise`: a level for each clip, drawn anew."""

@@ -14,7 +14,6 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
 
 from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.checksums import check_sums
@@ -22,7 +21,7 @@ from vidgen.checkpoints.config_fields import current_fields, present_value
 from vidgen.checkpoints.empty_weights import init_empty_weights
 from vidgen.checkpoints.memory import check_weights
 from vidgen.errors import VidgenError
-from vidgen.models.placement import device_of, dtype_of
+from vidgen.models.placement import PlacedModule
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
@@ -187,7 +186,7 @@ def allocate_like(like: torch.Tensor, dtype: torch.dtype, device: str) -> torch.
     return torch.empty_strided(like.shape, like.stride(), dtype=dtype, device=device)
 
 
-class Pretrained(nn.Module):
+class Pretrained(PlacedModule):
     """A model with a frozen config dataclass, saved as config.json + safetensors and loaded strictly.
 
     Subclasses set `config_class` and take the config as their one constructor argument.
@@ -199,16 +198,6 @@ class Pretrained(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the weights."""
-        return device_of(self)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the weights."""
-        return dtype_of(self)
 
     def save_pretrained(self, folder: str | os.PathLike, *, dtype: torch.dtype | None = None) -> None:
         """Write config.json and the weights (in `dtype` if given) to `folder`, all or nothing."""

@@ -21,7 +21,8 @@ from vidgen.checkpoints.conversion import NetworkDraft
 from vidgen.checkpoints.drafts import draft_diffusers
 from vidgen.errors import VidgenError
 from vidgen.models.attention import find_attention
-from vidgen.models.feature_layers import FeatureInfo, block_feature_info
+from vidgen.models.feature_layers import FeatureInfo, FeatureMixin, block_feature_info
+from vidgen.models.placement import PlacedModule
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.models.text.prepared import PreparedText
 
@@ -98,7 +99,7 @@ class Constant(nn.Module):
         return self.value
 
 
-class PublishedDenoiser(nn.Module):
+class PublishedDenoiser(FeatureMixin, PlacedModule):
     """A transformer of diffusers as a network (x, t, text) -> prediction on latents (b, c, t, h, w).
 
     `forward` is the class's own. `iter_features` gives every block's output: it takes from the class what goes into the
@@ -218,6 +219,14 @@ class PublishedDenoiser(nn.Module):
             raise VidgenError("attention 'xformers' needs the extra: pip install 'vidgen[gpu]', or choose 'sdpa'")
         for processor in processors:
             processor._attention_backend = BACKENDS[name]
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Compute every block again in the backward pass: less memory, a third more work."""
+        self.network.enable_gradient_checkpointing()
+
+    def disable_gradient_checkpointing(self) -> None:
+        """Keep all activations for the backward pass."""
+        self.network.disable_gradient_checkpointing()
 
     def fresh(self) -> PublishedDenoiser:
         """Return the same architecture with new random weights."""

@@ -14,6 +14,7 @@ from vidgen.checkpoints.config_fields import renamed_field
 from vidgen.deprecation import renamed_fields
 from vidgen.errors import VidgenError
 from vidgen.models.feature_layers import FeatureInfo
+from vidgen.models.placement import PlacedModule
 from vidgen.tokenizers.bottlenecks import Gaussian
 from vidgen.tokenizers.encoded import Encoded, check_video, latent_size, pad_clip
 from vidgen.tokenizers.mixin import TokenizerMixin, per_channel
@@ -44,7 +45,7 @@ class PendingFrames:
     frames: Float[Tensor, "b 3 k H W"]
 
 
-class WholeClipTokenizer(TokenizerMixin, nn.Module):
+class WholeClipTokenizer(TokenizerMixin, PlacedModule):
     """An autoencoder of diffusers with the tokenizers' interface: latents are normalized, T frames are
     1 + ceil((T - 1) / temporal_compression_ratio) latent frames.
 
@@ -65,6 +66,22 @@ class WholeClipTokenizer(TokenizerMixin, nn.Module):
     def dtype(self) -> torch.dtype:
         """The precision of the network."""
         return self.network.dtype
+
+    def enable_tiling(self, **sizes: Any) -> None:
+        """Switch the class's own tiling on, blended; `sizes` are its arguments."""
+        self.network.enable_tiling(**sizes)
+
+    def disable_tiling(self) -> None:
+        """Switch the class's tiling off."""
+        self.network.disable_tiling()
+
+    def enable_slicing(self) -> None:
+        """Run a batch clip by clip."""
+        self.network.enable_slicing()
+
+    def disable_slicing(self) -> None:
+        """Run a batch as one."""
+        self.network.disable_slicing()
 
     def frames_of(self, z: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 T H W"]:
         """Return the 1 + (t - 1) temporal_compression_ratio frames of the class's own latents."""

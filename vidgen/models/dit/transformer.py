@@ -13,6 +13,7 @@ from vidgen.errors import VidgenError
 from vidgen.models.attention import find_attention
 from vidgen.models.attention_patterns import Grid
 from vidgen.models.feature_layers import FeatureInfo, FeatureMixin, block_feature_info
+from vidgen.models.gradient_checkpointing import GradientCheckpointing
 from vidgen.models.layers import Attention, modulate, settle, sinusoidal
 
 LEVEL_WAVES = 256  # sines and cosines of a noise level
@@ -39,7 +40,7 @@ def last_features(features: Iterator[tuple[str, Tensor]]) -> Tensor:
     return out
 
 
-class DiffusionTransformer(FeatureMixin, Pretrained):
+class DiffusionTransformer(GradientCheckpointing, FeatureMixin, Pretrained):
     """The parts that `VideoDiT` and published transformers of its kind share.
 
     A subclass makes `patch_in`, `level`, `blocks`, `norm_out` and `patch_out`, and writes `iter_features` with them;
@@ -83,7 +84,8 @@ class DiffusionTransformer(FeatureMixin, Pretrained):
         for i in range(len(self.blocks)):
             if sent is not None:
                 break
-            x = run(i, x)
+            with self.checkpointing([self.blocks[i]]):
+                x = run(i, x)
             sent = yield f"blocks.{i}", rearrange(x, "b t (h w) d -> b t h w d", h=h)
         return x if sent is None else rearrange(sent, "b t h w d -> b t (h w) d")
 

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import torch
 from einops import rearrange
 from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from vidgen.data.frames import to_uint8
 from vidgen.errors import VidgenError
 from vidgen.models.feature_layers import FeatureInfo, FeatureMixin
-from vidgen.models.placement import device_of, dtype_of
+from vidgen.models.placement import PlacedModule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class ExternalConfig:
     processor: dict[str, Any] = field(default_factory=dict)
 
 
-class ExternalEncoder(FeatureMixin, nn.Module):
+class ExternalEncoder(FeatureMixin, PlacedModule):
     """A pretrained image or video model as an `Encoder`; built from its config alone, it has random weights.
 
     Clips (b, 3, T, H, W) in [-1, 1] become 8-bit frames again, and go through the model's own processor, which sizes,
@@ -47,16 +47,6 @@ class ExternalEncoder(FeatureMixin, nn.Module):
     def __init__(self, config: ExternalConfig) -> None:
         super().__init__()
         self.config = config
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the weights."""
-        return device_of(self)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the weights."""
-        return dtype_of(self)
 
     def describe_layers(self, names: list[str], num_chs: int, reduction: tuple[int, int, int]) -> list[FeatureInfo]:
         """Return a layer for each name, all of one width and grid; only frames read one by one never see later ones."""

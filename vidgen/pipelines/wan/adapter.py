@@ -19,7 +19,8 @@ from vidgen.checkpoints.drafts import plain_settings
 from vidgen.checkpoints.pretrained import read_config
 from vidgen.errors import VidgenError
 from vidgen.models.dit.transformer import FeatureIterator, last_features
-from vidgen.models.feature_layers import FeatureInfo
+from vidgen.models.feature_layers import FeatureInfo, FeatureMixin
+from vidgen.models.placement import PlacedModule
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.models.text.prepared import PreparedText
 from vidgen.pipelines.published_denoiser import Clock, DenoiserConfig, PublishedDenoiser
@@ -164,7 +165,7 @@ class TextOfTwo:
         return self.prepared
 
 
-class TwoWanDenoisers(nn.Module):
+class TwoWanDenoisers(FeatureMixin, PlacedModule):
     """Wan 2.2's two transformers: `high` where the timestep is `boundary` (a share of all) or more, `low` below.
 
     Raises VidgenError for two that differ in their settings.
@@ -220,6 +221,16 @@ class TwoWanDenoisers(nn.Module):
         """Choose the attention of both; see `PublishedDenoiser.set_attention`."""
         self.high.set_attention(name)
         self.low.set_attention(name)
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Compute every block of both again in the backward pass."""
+        self.high.enable_gradient_checkpointing()
+        self.low.enable_gradient_checkpointing()
+
+    def disable_gradient_checkpointing(self) -> None:
+        """Keep all activations of both for the backward pass."""
+        self.high.disable_gradient_checkpointing()
+        self.low.disable_gradient_checkpointing()
 
     def save_pretrained(self, folder: str | os.PathLike, *, dtype: torch.dtype | None = None) -> None:
         """Raise VidgenError: a published pipeline is its folder."""
