@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json as json_format
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vidgen.checkpoints.json_lines import read_json_lines
 from vidgen.errors import VidgenError
 from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.options import JsonOption, find_device
@@ -112,11 +112,8 @@ def last_metrics(run: Path) -> dict[str, Any]:
     path = run / "metrics.jsonl"
     metrics: dict[str, Any] = {}
     if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                metrics |= json_format.loads(line)
-            except ValueError:  # a line cut short by a kill
-                continue
+        for _, row in read_json_lines(path, cut_short="any"):
+            metrics |= row
     return metrics
 
 

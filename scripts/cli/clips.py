@@ -133,14 +133,14 @@ def default_output(path: Path, suffix: str) -> Path:
 
 
 def find_records(source: Path) -> tuple[list[ClipRecord], bool]:
-    """Return the clips of a file, folder or manifest, and whether the source is more than one clip."""
+    """Return the clips of a file, tar, folder or manifest, and whether the source is more than one clip."""
     from vidgen.data.manifests import MANIFEST_SUFFIXES, find_clips
 
     if not source.exists():
         raise VideoError(f"{source}: no such file or folder; check the path")
     records = find_clips(source)
     if source.is_file() and source.suffix.lower() not in MANIFEST_SUFFIXES:
-        return records, False
+        return records, len(records) > 1  # of a tar
     return records, [record.path for record in records] != [source]
 
 

@@ -21,7 +21,11 @@ PIPE_WIDTH = 200  # columns of a table that goes to a file or a pipe
 
 def to_json(report: dict[str, Any]) -> str:
     """Return a report as JSON. Raises ValueError for NaN and infinity, which JSON has not."""
-    return json.dumps(report, ensure_ascii=False, indent=2, allow_nan=False)
+    from vidgen.data.text_files import readable
+
+    text = json.dumps(report, ensure_ascii=False, indent=2, allow_nan=False)
+    # the name of a file may be no text, which only an escape can say
+    return text if text.isascii() or readable(text) == text else json.dumps(report, indent=2)
 
 
 def print_json(report: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -120,13 +119,13 @@ def ceiling(
 
 def read_labels(path: Path) -> list[LabeledPrompt]:
     """Return the prompts of a file with their labels, a JSON object a line. VidgenError for a file of another kind."""
+    from vidgen.checkpoints.json_lines import read_json_lines
     from vidgen.data.shapes import ClipLabels
     from vidgen.pipelines.evaluation.adherence import LabeledPrompt
 
     scenes: list[LabeledPrompt] = []
     try:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json_format.loads(line)
+        for _, row in read_json_lines(path):
             scenes.append(LabeledPrompt(caption=row["caption"], labels=ClipLabels.from_dict(row["labels"])))
     except (ValueError, KeyError, TypeError) as error:
         line = f"{path}, line {len(scenes) + 1}"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.hashing import json_hash
+from vidgen.checkpoints.json_lines import json_line, read_json_lines
 from vidgen.data.manifests import ClipRecord
 from vidgen.data.webdataset import archive_of
 from vidgen.errors import VidgenError
@@ -115,18 +115,13 @@ def read_index(folder: Path) -> list[TokenRow]:
 
 
 def _line(row: TokenRow) -> str:
-    return json.dumps(dataclasses.asdict(row), ensure_ascii=False) + "\n"
+    return json_line(dataclasses.asdict(row))
 
 
 def _read_rows(file: Path) -> Iterable[TokenRow]:
-    lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line in read_json_lines(file, cut_short="last"):
         try:
-            yield TokenRow(**json.loads(line))
-        except (ValueError, TypeError) as error:
-            if number == len(lines):  # no line end: cut short
-                return
+            yield TokenRow(**line)
+        except TypeError as error:
             reason = " ".join(str(error).split())[:120]
             raise VidgenError(f"{file}, line {number}: not a row of an index ({reason}); remove the file") from None

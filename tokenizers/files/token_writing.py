@@ -18,6 +18,7 @@ from einops import rearrange
 from torch import Tensor
 
 from vidgen.checkpoints.atomic import atomic_write
+from vidgen.data.text_files import readable
 from vidgen.interfaces import Tokenizer
 from vidgen.tokenizers.evaluation.token_usage import codebook_size
 from vidgen.tokenizers.files.index_packing import bits_for, pack_indices
@@ -104,7 +105,7 @@ class TokenWriter:
         if not self.num_latents:
             raise ValueError("a token file needs at least one latent frame, got none")
         metadata = {
-            **{k: str(v) for k, v in (extra or {}).items()},
+            **{k: readable(str(v)) for k, v in (extra or {}).items()},
             "format": FORMAT,
             "tokenizer": self.author.name,
             "tokenizer_hash": self.author.hash,

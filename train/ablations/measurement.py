@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vidgen.checkpoints.json_lines import read_json_lines
 from vidgen.data.manifests import ClipRecord
 from vidgen.metrics import find_lpips
 from vidgen.metrics.intervals import mean_interval
@@ -91,11 +91,7 @@ def training_cost(recipe: LoopConfig) -> dict[str, Any]:
     seconds: dict[int, float] = {}
     rollbacks = 0
     log = Path(recipe.out) / "metrics.jsonl"
-    for line in log.read_text(encoding="utf-8").splitlines() if log.is_file() else []:
-        try:
-            row = json.loads(line)
-        except ValueError:  # a line cut short by a kill
-            continue
+    for _, row in read_json_lines(log, cut_short="any") if log.is_file() else []:
         rollbacks = max(rollbacks, row.get("rollbacks", 0))
         if "clips_per_s" in row:
             seconds[row["step"]] = recipe.batch_size / row["clips_per_s"]

@@ -9,7 +9,6 @@ first one writes.
 from __future__ import annotations
 
 import copy
-import json
 import math
 import sys
 import time
@@ -21,6 +20,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from vidgen.checkpoints.json_lines import json_line
 from vidgen.diffusion.noise import sample_generator
 from vidgen.errors import VidgenError
 from vidgen.profiling.mfu import Utilization
@@ -247,7 +247,7 @@ class Trainer:
             return
         with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as file:
             head = {"step": self.step if step is None else step, "time": round(time.time(), 1)}
-            file.write(json.dumps({**head, **row}) + "\n")
+            file.write(json_line({**head, **row}))
 
 
 def train(config: LoopConfig) -> Path:

@@ -1,24 +1,25 @@
-"""Finding clips: folders, class folders, captions beside files, CSV or JSONL manifests, and tars of WebDataset."""
+"""Finding clips: folders, class folders, captions beside files, manifests in several formats, tars of WebDataset."""
 
-import csv
 import json
+import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vidgen.data.images import IMAGE_SUFFIXES, numbered_frames
-from vidgen.data.webdataset import is_tar, list_samples, open_bytes
+from vidgen.data.folders import (
+    CLIP_SUFFIXES,
+    METADATA,
+    SPLITS,
+    FolderWalk,
+    caption_beside,
+    find_manifest,
+    is_frame_clip,
+)
+from vidgen.data.manifest_rows import MANIFEST_SUFFIXES, as_text, parse_number, read_rows, sort_cells
+from vidgen.data.text_files import read_text, readable
+from vidgen.data.webdataset import is_tar, list_samples
 from vidgen.errors import VidgenError
-
-VIDEO_SUFFIXES = {
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts"),
-    *(".y4m", ".wmv", ".flv", ".ogv", ".3gp", ".vob", ".h264", ".hevc", ".mjpeg"),
-}
-MANIFEST_SUFFIXES = {".csv", ".jsonl"}
-PATH_COLUMNS = ("path", "file_name", "video")
-CAPTION_COLUMNS = ("caption", "text", "prompt")
-_NUMBER_COLUMNS = ("fps", "start", "duration")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,105 +36,116 @@ class ClipRecord:
     duration: float | None = None
     extra: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def split(self) -> str | None:
+        """The split that it belongs to: "train", "validation", "test", or as its column names it; None for none."""
+        name = self.extra.get("split")
+        return None if name is None else SPLITS.get(name.strip().lower(), name)
+
 
 def find_clips(source: str | Path, *, frame_folders: bool = True) -> list[ClipRecord]:
     """Return all clips of `source`, in the order of their names, or of the manifest. Files are not opened.
 
-    source: one file; a manifest (.csv, .jsonl); a .tar; or a folder, searched to any depth, hidden names left out. A
-    folder with `metadata.csv` or `metadata.jsonl` holds what that lists, and one with tars what they hold. Otherwise:
-    `x.txt` beside `x.mp4` is its caption; if every clip lies exactly one folder down, those folders are its labels; a
-    folder of numbered images without captions is one clip (frame_folders False: as many images); any other image is a
-    clip of one frame.
+    source: one file; a manifest (.csv, .tsv, .jsonl, .json, .parquet, or .txt with a path a line); a .tar; or a folder,
+    searched to any depth, hidden names left out, links followed, each real file once. A folder with `metadata.csv`,
+    `.jsonl` or `.parquet`, or with `videos.txt` and `prompts.txt`, holds what that lists, at any depth, and one with
+    tars what they hold. Otherwise: `x.txt` beside `x.mp4` is its caption; if every clip lies exactly one folder down,
+    those folders are its labels; a folder of numbered images without captions is one clip (frame_folders False: as many
+    images); any other image is a clip of one frame. If all clips lie in folders named train, validation (val, valid,
+    dev) or test, these are their splits (`extra["split"]`), and labels are the folders below.
 
     A manifest has a column path, file_name or video (relative to the manifest), and may have caption, text or prompt,
-    and label, fps, start and duration; every other column is kept in `extra`. Files it names need not exist: reading
-    them says so. In a tar, `x.txt` is the caption of `x.mp4`, `x.cls` its label, and `x.json` (an object) a row of a
-    manifest. Raises VidgenError for a source that is missing, empty or malformed.
+    and label, fps, start, and duration or end; every other column is kept in `extra`. Files it names need not exist:
+    reading them says so. In a tar, `x.txt` is the caption of `x.mp4`, `x.cls` its label, and `x.json` (an object) a row
+    of a manifest. Raises VidgenError for a source that is missing, empty or malformed.
     """
     source = Path(source)
-    if not source.exists():
+    if not os.path.lexists(source):
         raise VidgenError(f"{source}: no such file or folder; check the path")
-    if source.is_file():
-        if source.suffix.lower() in MANIFEST_SUFFIXES:
-            return _unique(_read_manifest(source))
-        if is_tar(source):
-            return _filled(source, list(_read_tar(source)))
-        return [ClipRecord(path=source, id=source.name, caption=_caption_beside(source))]
-    for name in ("metadata.csv", "metadata.jsonl"):
-        if (source / name).is_file():
-            return _unique(_read_manifest(source / name))
+    if source.is_dir():
+        return _unique(_read_folder(source, frame_folders))
+    if source.suffix.lower() in MANIFEST_SUFFIXES and source.is_file():
+        return _unique(_read_manifest(source))
+    if is_tar(source):
+        return _unique(_filled(source, list(_read_tar(source))))
+    return [ClipRecord(path=source, id=readable(source.name), caption=caption_beside(source))]
+
+
+def _read_folder(source: Path, frame_folders: bool) -> Iterable[ClipRecord]:
+    if manifest := find_manifest(source):
+        return _with_splits(list(_read_manifest(manifest)), labeled=False)
     if tars := sorted(path for path in source.iterdir() if is_tar(path) and not path.name.startswith(".")):
         records = [replace(record, id=f"{tar.name}/{record.id}") for tar in tars for record in _read_tar(tar)]
         return _filled(source, records)
-    if frame_folders and _is_frame_clip(source):
-        return [ClipRecord(path=source, id=source.name, caption=_caption_beside(source))]
-    paths = list(_walk(source, frame_folders))
-    if not paths:
-        raise VidgenError(f"{source}: no clips in this folder; it needs videos, images, or a metadata.csv or .jsonl")
-    names = [path.relative_to(source) for path in paths]
-    by_class = all(len(name.parts) == 2 for name in names)
-    return [
-        ClipRecord(
-            path=path, id=name.as_posix(), caption=_caption_beside(path), label=name.parts[0] if by_class else None
-        )
-        for path, name in zip(paths, names, strict=True)
+    if frame_folders and is_frame_clip(source):
+        return [ClipRecord(path=source, id=readable(source.name), caption=caption_beside(source))]
+    walk = FolderWalk(frame_folders=frame_folders)
+    walk.search(source)
+    records = [
+        ClipRecord(path=path, id=readable(path.relative_to(source).as_posix()), caption=caption_beside(path))
+        for path in walk.clips
     ]
+    for manifest in walk.manifests:
+        below = readable(manifest.parent.relative_to(source).as_posix())
+        records += [replace(record, id=f"{below}/{record.id}") for record in _read_manifest(manifest)]
+    if not records:
+        raise VidgenError(f"{source}: no clips in this folder; it needs videos, images, or a {', '.join(METADATA)}")
+    return _with_splits(records, labeled=not walk.manifests)
 
 
-def _walk(folder: Path, frame_folders: bool) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.is_dir():
-            if frame_folders and _is_frame_clip(path):
-                yield path
-            else:
-                yield from _walk(path, frame_folders)
-        elif path.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
-            yield path
-
-
-def _is_frame_clip(folder: Path) -> bool:
-    """Return two numbered images or more, and no videos, folders or captions beside them."""
-    others = any(
-        path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES | {".txt"}
-        for path in folder.iterdir()
-        if not path.name.startswith(".")
-    )
-    return not others and len(numbered_frames(folder)) > 1
-
-
-def _caption_beside(path: Path) -> str | None:
-    text = path.with_suffix(".txt") if path.is_file() else path.with_name(f"{path.name}.txt")
-    if text == path or not text.is_file():
-        return None
-    return " ".join(text.read_text("utf-8", "replace").split()) or None
+def _with_splits(records: list[ClipRecord], *, labeled: bool) -> list[ClipRecord]:
+    """Return records with what their folders say: splits, and `labeled` also labels, where all of them agree."""
+    folders = [record.id.split("/")[:-1] for record in records]
+    if all(names and names[0].lower() in SPLITS for names in folders):
+        records = [
+            record if record.split else replace(record, extra=record.extra | {"split": SPLITS[names[0].lower()]})
+            for record, names in zip(records, folders, strict=True)
+        ]
+        folders = [names[1:] for names in folders]
+    if labeled and all(len(names) == 1 for names in folders):
+        records = [replace(record, label=names[0]) for record, names in zip(records, folders, strict=True)]
+    return records
 
 
 def _read_manifest(manifest: Path) -> Iterator[ClipRecord]:
     count = 0
-    for line, row in _rows(manifest):
+    parent = str(manifest.parent)
+    for line, parts, others in read_rows(manifest):
         count += 1
-        cells = {key: value for key, value in row.items() if key and value not in (None, "")}
-        where = f"{manifest}, line {line}"
-        name = _take(cells, PATH_COLUMNS)
-        if name is None:
-            columns = ", ".join(row) or "none"
-            raise VidgenError(f"{where}: no {', '.join(PATH_COLUMNS)} in its columns ({columns}); name the clip's file")
-        yield _record(manifest.parent / str(name), Path(str(name)).as_posix(), cells, where)
+        name = parts.pop("path")
+        path = Path(parent, name)
+        if not name.isascii() and readable(name) != name and not path.exists():
+            path = Path(parent, readable(name))  # the list was not written in UTF-8, and the file's name is
+        yield _record(path, _id_of(name), parts, others, f"{manifest}, line {line}")
     if not count:
         raise VidgenError(f"{manifest}: lists no clips; it needs a row for each, with its path")
 
 
-def _record(path: Path, id: str, cells: dict, where: str) -> ClipRecord:
-    """Return the record of a row, `cells` being its columns but for the path."""
-    numbers = {key: _number(cells.pop(key), key, where) for key in _NUMBER_COLUMNS if key in cells}
+def _id_of(name: str) -> str:
+    """Return the id of a row's path, as pathlib writes it."""
+    plain = readable(name)
+    tidy = not (plain.startswith((".", "/")) or "//" in plain or "/." in plain or plain.endswith("/"))
+    return plain if tidy else Path(plain).as_posix()
+
+
+def _record(path: Path, id: str, parts: dict, others: dict, where: str) -> ClipRecord:
+    """Return the record of a row: `parts` is what is known of it but for its path, `others` goes to `extra`."""
+    numbers = {name: parse_number(parts[name], name, where) for name in ("fps", "start", "duration") if name in parts}
+    if "end" in parts:
+        length = parse_number(parts["end"], "end", where) - numbers.get("start", 0.0)
+        if length <= 0 or abs(length - numbers.get("duration", length)) > 0.01:
+            raise VidgenError(
+                f"{where}: it ends at {as_text(parts['end'])} s, and starts at {numbers.get('start', 0.0):g} s"
+                + (f" for {numbers['duration']:g} s" if "duration" in numbers else "")
+                + "; make them agree"
+            )
+        numbers.setdefault("duration", length)
     return ClipRecord(
         path=path,
         id=id,
-        caption=_text(_take(cells, CAPTION_COLUMNS)),
-        label=_text(cells.pop("label", None)),
-        extra={key: _text(value) for key, value in cells.items()},
+        caption=as_text(parts.get("caption")),
+        label=as_text(parts.get("label")),
+        extra={readable(key): as_text(value) for key, value in others.items()},
         **numbers,
     )
 
@@ -144,28 +156,22 @@ def _read_tar(archive: Path) -> Iterator[ClipRecord]:
         labels = {suffix: name for suffix, name in files.items() if suffix in (".txt", ".cls", ".json")}
         for suffix, name in files.items():
             # no suffix stands for what a damaged archive lacks: opening it says so
-            if suffix and Path(name).suffix.lower() not in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
+            if suffix and Path(name).suffix.lower() not in CLIP_SUFFIXES:
                 continue
-            cells = {}
-            if ".json" in labels:
-                cells |= _read_object(archive / labels[".json"])
+            cells = _read_object(archive / labels[".json"]) if ".json" in labels else {}
             for key, kind in (("caption", ".txt"), ("label", ".cls")):
                 if kind in labels:
-                    cells[key] = " ".join(_read_text(archive / labels[kind]).split())
-            cells = {key: value for key, value in cells.items() if value not in (None, "")}
-            yield _record(archive / name, name, cells, str(archive / name))
-
-
-def _read_text(path: Path) -> str:
-    with open_bytes(path) as file:
-        return file.read().decode("utf-8", "replace")
+                    cells[key] = " ".join(read_text(archive / labels[kind]).split())
+            parts, others = sort_cells(cells)
+            parts.pop("path", None)
+            yield _record(archive / name, readable(name), parts, others, str(archive / name))
 
 
 def _read_object(path: Path) -> dict:
     try:
-        value = json.loads(_read_text(path))
-    except ValueError as error:
-        raise VidgenError(f"{path}: not JSON ({error}); it needs one object") from error
+        value = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise VidgenError(f"{path}: not JSON ({error}); it needs one object") from None
     if not isinstance(value, dict):
         raise VidgenError(f"{path}: {type(value).__name__}, not an object")
     return value
@@ -177,54 +183,16 @@ def _filled(source: Path, records: list[ClipRecord]) -> list[ClipRecord]:
     return records
 
 
-def _rows(manifest: Path) -> Iterator[tuple[int, dict]]:
-    """Yield (line number, row) of a CSV or JSONL file."""
-    with manifest.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        if manifest.suffix.lower() == ".csv":
-            reader = csv.DictReader(file)
-            try:
-                for row in reader:
-                    yield reader.line_num, row
-            except csv.Error as error:
-                raise VidgenError(f"{manifest}, line {reader.line_num}: {error}; save it as plain CSV") from error
-            return
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise VidgenError(f"{manifest}, line {number}: not JSON ({error}); one object a line") from error
-            if not isinstance(row, dict):
-                raise VidgenError(f"{manifest}, line {number}: {type(row).__name__}, not an object; one object a line")
-            yield number, row
-
-
-def _take(cells: dict, names: tuple[str, ...]) -> object:
-    name = next((name for name in names if name in cells), None)
-    return None if name is None else cells.pop(name)
-
-
-def _text(value: object) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _number(value: object, name: str, where: str) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = -1.0
-    if not (0 < number < 1e9 or (name == "start" and number == 0)):
-        raise VidgenError(f"{where}: {name} is {value!r}; give a positive number")
-    return number
-
-
-def _unique(records: Iterator[ClipRecord]) -> list[ClipRecord]:
+def _unique(records: Iterable[ClipRecord]) -> list[ClipRecord]:
     """Return the records with ids that are unique: several windows of one file get name, name#2, name#3."""
     counts: Counter[str] = Counter()
+    taken: set[str] = set()
     result = []
     for record in records:
-        counts[record.id] += 1
-        number = counts[record.id]
-        result.append(record if number == 1 else replace(record, id=f"{record.id}#{number}"))
+        name = record.id
+        while name in taken:
+            counts[record.id] += 1
+            name = f"{record.id}#{counts[record.id] + 1}"
+        taken.add(name)
+        result.append(record if name is record.id else replace(record, id=name))
     return result

@@ -68,11 +68,13 @@ class Source(Protocol):
 
 
 def check_readable(path: Path) -> None:
-    """Raise VideoError for what no decoder has to look at: nothing there, nothing in it, a Git LFS pointer."""
+    """Raise VideoError for what no decoder has to look at: nothing there, nothing in it, a pipe, a Git LFS pointer."""
     if not path.exists() and archive_of(path) is None:
         raise VideoError(f"{path}: no such file; check the path")
     if path.is_dir():
         raise VideoError(f"{path}: a folder, but not of numbered frames; name a file, or a folder of 0001.png, ...")
+    if path.exists() and not path.is_file():
+        raise VideoError(f"{path}: a named pipe, socket or device, not a file; save what it gives to a file first")
     try:
         with open_bytes(path) as file:
             head = file.read(len(LFS_MAGIC))

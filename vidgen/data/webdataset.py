@@ -98,7 +98,9 @@ def _index(archive: Path, size: int, changed: int) -> TarIndex:
                     continue
                 if member.offset_data + member.size > size:
                     return TarIndex(files=files, damage="it is cut short")
-                files[member.name] = (member.offset_data, member.size)
+                # as pathlib writes it below the archive: `tar cf x.tar .` begins its names with ./
+                name = PurePosixPath(member.name.lstrip("/")).as_posix()
+                files[name] = (member.offset_data, member.size)
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         return TarIndex(files=files, damage=" ".join(str(error).split()) or type(error).__name__)
     return TarIndex(files=files)

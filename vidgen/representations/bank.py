@@ -22,6 +22,7 @@ from torch import Tensor
 
 from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.hashing import json_hash
+from vidgen.checkpoints.json_lines import json_line
 from vidgen.errors import VidgenError
 from vidgen.representations.bank_files import LAYOUT, META_NAME, SHARD, BankRow, read_index, shard_stem, shorten
 from vidgen.representations.feature_keys import feature_key, parse_key
@@ -105,8 +106,8 @@ class BankWriter:
                 target.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
         stem = shard_stem(self._shards)
         with atomic_write(self.folder / f"{stem}.jsonl") as target:
-            lines = [json.dumps(dataclasses.asdict(row), ensure_ascii=False) for row in self._rows]
-            target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            lines = [json_line(dataclasses.asdict(row)) for row in self._rows]
+            target.write_text("".join(lines), encoding="utf-8")
         with atomic_write(self.folder / f"{stem}.safetensors") as target:
             save_file({key: torch.stack([part[key] for part in self._parts]) for key in self._parts[0]}, target)
         self._shards += 1

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vidgen.checkpoints.json_lines import parse_json_lines
 from vidgen.errors import VidgenError
 
 META_NAME = "bank.json"
@@ -43,8 +44,9 @@ def read_index(folder: Path) -> tuple[dict[str, Any], list[list[BankRow]]]:
         while (folder / f"{shard_stem(count)}.safetensors").exists():
             count += 1
         texts = [(folder / f"{shard_stem(i)}.jsonl").read_text(encoding="utf-8") for i in range(count)]
-        lines = [[json.loads(line) for line in text.splitlines()] for text in texts]
-        rows = [[BankRow(**{**line, "times": tuple(line["times"])}) for line in shard] for shard in lines]
+        names = [f"{folder}: the bank's index is damaged; {shard_stem(i)}.jsonl" for i in range(count)]
+        shards = map(parse_json_lines, texts, names)
+        rows = [[BankRow(**{**line, "times": tuple(line["times"])}) for _, line in shard] for shard in shards]
         return with_new_names(described["meta"]), rows
     except (FileNotFoundError, NotADirectoryError) as error:
         name = Path(error.filename).name

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vidgen.checkpoints.atomic import atomic_write
+from vidgen.checkpoints.json_lines import json_line
 from vidgen.errors import VidgenError
 from vidgen.representations.bank import BankRow, FeatureBank
 
@@ -40,8 +41,8 @@ def to_numpy(bank: FeatureBank, folder: str | os.PathLike) -> Path:
                 array[start : start + len(x)] = x
             array.flush()
             del array
-        lines = [json.dumps(dataclasses.asdict(row), ensure_ascii=False) for row in bank.rows]
-        (target / "rows.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        lines = [json_line(dataclasses.asdict(row)) for row in bank.rows]
+        (target / "rows.jsonl").write_text("".join(lines), encoding="utf-8")
         description = {"meta": bank.meta, "files": names}
         (target / "bank.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     return folder
