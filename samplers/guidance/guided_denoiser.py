@@ -115,7 +115,7 @@ class GuidedDenoiser:
             raise VidgenError(f"{type(self.network).__name__} has no blocks to perturb; choose another guidance")
         blocks = tuple(guidance.options.get("blocks") or (depth // 2,))
         if any(block not in range(depth) for block in blocks):
-            raise VidgenError(f"perturbed_attention in blocks {blocks}: this model's are 0 to {depth - 1}")
+            raise VidgenError(f"{guidance.name} in blocks {blocks}: this model's are 0 to {depth - 1}")
         return blocks
 
     def denoiser(self, branches: Sequence[Branch]) -> Denoiser:
@@ -133,16 +133,19 @@ class GuidedDenoiser:
             return denoise
         return lambda x, t: denoise(*branches[0].view(x, t))
 
-    def guided(self, guidance: Guidance, scale: float, tokens: int) -> Denoiser:
-        """Return the guided denoiser of clips of `tokens` tokens. Raises VidgenError for guidance that cannot be."""
+    def guided(self, guidance: Guidance, scale: float, tokens: int, times: Tensor | None = None) -> Denoiser:
+        """Return the guided denoiser of clips of `tokens` tokens, for a run over the levels `times` if known.
+
+        Raises VidgenError for guidance that cannot be.
+        """
         cond = make_lazily(lambda: self.denoiser([self.branch("cond", guidance)]))
         if self.hide is None and "blind" in guidance.method.others:  # no frames are known: their term is 0
             guidance = replace(guidance, name="cfg", options={})
-        if scale <= 1.0 and guidance.options.get("image_scale", 1.0) <= 1.0:
+        if not guidance.acts(scale):
             return cond
         method = guidance.method
         branches = [self.branch(name, guidance) for name in ("cond", *method.others)]
-        options = guidance.rule_options() | ({"path": self.path} if method.on_path else {})
+        options = guidance.rule_options(self.path, self.prediction_type, times)
         if self.in_one_pass(branches, guidance, tokens):
             views = [branch.view or (lambda x, t: (x, t)) for branch in branches]
             options["both"] = batched(self.denoiser(branches), len(branches), views)

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
+from torch import Tensor
+
+from vidgen.diffusion.paths import ProbabilityPath
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Denoiser
 from vidgen.samplers.guidance.batched_guidance import PASSES
-from vidgen.samplers.guidance.rules import ALWAYS, Interval, apg, cfg, cfg_zero, perturbed_cfg, text_image_cfg
+from vidgen.samplers.guidance.rules import (
+    ALWAYS,
+    Interval,
+    Rescale,
+    apg,
+    cfg,
+    cfg_zero,
+    pag,
+    perturbed_cfg,
+    text_image_cfg,
+    zero_level,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +34,8 @@ class Method:
     `others` says what it leads away from: "uncond" has the negative prompt for its text; "blind" that and no known
     frames either; "weak" is another network, "perturbed" the same with its attention weakened, both under all
     conditions. `options` are those of the rule, `choices` those of how the others are made. `on_path`: the rule has to
-    know the path, and takes it as `path`.
+    know the path, and takes it as `path`. `neutral` is the scale up to which it does nothing, and `further` has the
+    same of its other scales, which are 1 where a call does not say. `rescale` is its share of rescaling.
     """
 
     rule: Callable[..., Denoiser]
@@ -28,34 +43,48 @@ class Method:
     options: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     on_path: bool = False
+    neutral: float = 1.0
+    further: Mapping[str, float] = field(default_factory=dict)
+    rescale: float = 0.0
 
 
 GUIDANCE: dict[str, Method] = {
     "cfg": Method(rule=cfg),
-    "rescale": Method(rule=partial(cfg, rescale=0.7)),  # the share of Lin et al. 2023, section 3.4
+    "rescale": Method(rule=cfg, rescale=0.7),  # the share of Lin et al. 2023, section 3.4
     "apg": Method(rule=apg, options=("eta", "momentum", "norm_limit")),
-    "cfg_zero": Method(rule=cfg_zero, options=("zero_from",), on_path=True),
+    "cfg_zero": Method(rule=cfg_zero, options=("zero_from",), choices=("zero_init_steps",), on_path=True),
     "autoguidance": Method(rule=cfg, others=("weak",), choices=("weaker",)),
-    "perturbed_attention": Method(rule=cfg, others=("perturbed",), choices=("blocks",)),
+    "pag": Method(rule=pag, others=("perturbed",), choices=("blocks",), neutral=0.0),
     "cfg_perturbed": Method(
-        rule=perturbed_cfg, others=("uncond", "perturbed"), options=("perturbed_scale",), choices=("blocks",)
+        rule=perturbed_cfg,
+        others=("uncond", "perturbed"),
+        options=("perturbed_scale",),
+        choices=("blocks",),
+        further={"perturbed_scale": 0.0},
     ),
-    "text_image": Method(rule=text_image_cfg, others=("uncond", "blind"), options=("image_scale",)),
+    "text_image": Method(
+        rule=text_image_cfg, others=("uncond", "blind"), options=("image_scale",), further={"image_scale": 1.0}
+    ),
 }
+# "pag" before it took its paper's scale, which is less by 1. Gone in 0.3.
+FORMER = {"perturbed_attention": Method(rule=cfg, others=("perturbed",), choices=("blocks",))}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Guidance:
     """How a call is guided: one of GUIDANCE by `name`, at `scale` (None: the checkpoint's; up to 1: not at all).
 
-    It acts where a clip's noise level lies in `interval`. `rescale` is the share of the conditional estimate's standard
-    deviation that is kept (None: the kind's own). `passes`: "batched" runs all of its estimates in one pass over a
-    larger batch, "sequential" one after the other, "auto" batched where the memory is there. `options` by kind:
+    It acts where a clip's noise level lies in `interval`. `rescale` is the share of the conditional prediction's
+    standard deviation that is kept, in what the model predicts (None: the kind's own). `passes`: "batched" runs all of
+    its estimates in one pass over a larger batch, "sequential" one after the other, "auto" batched where the memory is
+    there. `options` by kind:
 
-    - "apg": `eta`, `momentum`, `norm_limit`; "cfg_zero": `zero_from`; see there;
+    - "apg": `eta`, `momentum`, `norm_limit`, see there;
+    - "cfg_zero": `zero_init_steps`, how many of the first steps do not move (1 by default); or `zero_from`, a level;
     - "autoguidance": `weaker`, a network of the same kind (a pipeline's `transformer`), smaller or trained for less;
-    - "perturbed_attention": `blocks`, numbers of the transformer's blocks (default: the one in the middle, a guess);
-    - "cfg_perturbed": `blocks`, and `perturbed_scale`, which counts beside that of the text;
+    - "pag", perturbed attention by its paper's scale, 0 being none: `blocks`, numbers of the transformer's blocks
+      (default: the one in the middle, a guess);
+    - "cfg_perturbed": `blocks`, and `perturbed_scale`, the paper's, beside that of the text;
     - "text_image": `image_scale`, that of the known frames; `scale` is the text's. "cfg" where none are.
 
     Raises VidgenError for what is not one of these.
@@ -69,8 +98,11 @@ class Guidance:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.name not in GUIDANCE:
+        if self.name not in GUIDANCE | FORMER:
             raise VidgenError(f"guidance {self.name!r} is unknown; choose one of {', '.join(GUIDANCE)}")
+        if self.name in FORMER:
+            line = "guidance 'perturbed_attention' is now 'pag', whose scale is the paper's: 1 less than here"
+            warnings.warn(line, FutureWarning, stacklevel=3)
         if self.passes not in PASSES:
             raise VidgenError(f"guidance_passes {self.passes!r} is unknown; choose one of {', '.join(PASSES)}")
         interval = tuple(self.interval)
@@ -85,16 +117,32 @@ class Guidance:
             )
         if self.name == "autoguidance" and self.options.get("weaker") is None:
             raise VidgenError("autoguidance leads away from a weaker network: give one, options={'weaker': network}")
+        steps = self.options.get("zero_init_steps", 0)
+        if not isinstance(steps, int | float) or isinstance(steps, bool) or steps < 0 or steps != int(steps):
+            raise VidgenError(f"zero_init_steps is {steps!r}; it is a number of steps, 0 or more")
+        if {"zero_init_steps", "zero_from"} <= self.options.keys():
+            raise VidgenError("zero_init_steps and zero_from say the same in two ways; give one of them")
 
     @property
     def method(self) -> Method:
         """The entry of GUIDANCE."""
-        return GUIDANCE[self.name]
+        return (GUIDANCE | FORMER)[self.name]
 
-    def rule_options(self) -> dict[str, Any]:
-        """Return what the rule takes besides denoisers, scale and interval."""
+    def acts(self, scale: float) -> bool:
+        """Return whether anything but the conditional estimate counts at this scale."""
+        further = self.method.further.items()
+        return scale > self.method.neutral or any(self.options.get(name, 1.0) > neutral for name, neutral in further)
+
+    def rule_options(self, path: ProbabilityPath, prediction_type: str, times: Tensor | None) -> dict[str, Any]:
+        """Return what the rule takes besides denoisers, scale and interval, in a run over the levels `times`."""
         options = {name: value for name, value in self.options.items() if name in self.method.options}
-        return options if self.rescale is None else options | {"rescale": self.rescale}
+        share = self.method.rescale if self.rescale is None else self.rescale
+        options["rescale"] = Rescale(share=share, path=path, prediction_type=prediction_type)
+        if self.method.on_path:
+            options["path"] = path
+        if self.name == "cfg_zero" and times is not None and "zero_from" not in options:
+            options["zero_from"] = zero_level(times, int(self.options.get("zero_init_steps", 1)))
+        return options
 
 
 def read_guidance(

@@ -23,8 +23,7 @@ class GuidanceOptions:
     guidance: Annotated[
         str,
         typer.Option(
-            help="Rule of guidance: cfg, rescale, apg, cfg_zero, autoguidance, perturbed_attention, cfg_perturbed "
-            "or text_image."
+            help="Rule of guidance: cfg, rescale, apg, cfg_zero, autoguidance, pag, cfg_perturbed or text_image."
         ),
     ] = "cfg"
     guidance_interval: Annotated[
@@ -45,8 +44,8 @@ class GuidanceOptions:
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE",
-            help="A setting of the rule, may be repeated: eta, momentum, norm_limit, zero_from, image_scale, "
-            "perturbed_scale, blocks=3,4 or weaker=MODEL.",
+            help="A setting of the rule, may be repeated: eta, momentum, norm_limit, zero_init_steps, zero_from, "
+            "image_scale, perturbed_scale, blocks=3,4 or weaker=MODEL.",
         ),
     ] = None
 

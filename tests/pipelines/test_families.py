@@ -118,7 +118,7 @@ def test_native_transformers_take_guidance_and_caching_of_ours(published):
     pipe = vidgen.load_pipeline(str(published("wan-native")[0]))
     z = draw(pipe, 1)
     settings = dict(latents=z, output_type="latent", **FAST)
-    plain, perturbed = (pipe(PROMPTS[0], guidance=name, **settings).latents for name in ("cfg", "perturbed_attention"))
+    plain, perturbed = (pipe(PROMPTS[0], guidance=name, **settings).latents for name in ("cfg", "pag"))
     assert perturbed.isfinite().all() and (perturbed - plain).abs().max() > 1e-3
     caching = StepCacheConfig(threshold=0.9)
     pipe(PROMPTS[0], step_cache=caching, **settings)

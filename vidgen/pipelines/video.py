@@ -133,7 +133,7 @@ class VideoPipeline(PipelineComponents):
         callback = read_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs, levels)
         hide = hide_frames(conditioning, noise, times[0], self.path)
         tokens = self.tokens_of(shape) * shape[1]
-        denoise = self.denoiser(rows, negative, guidance, tokens, hide, step_cache, image_tokens)
+        denoise = self.denoiser(rows, negative, guidance, tokens, hide, step_cache, image_tokens, levels)
         streams = {"generator": generator, "callback": callback}
         latents = sample_conditioned(solver, denoise, noise, times, self.path, conditioning, **streams)
         latents = latents[:, :, -self.latent_frames(size[0]) :]
@@ -154,6 +154,7 @@ class VideoPipeline(PipelineComponents):
         hide: View | None = None,
         step_cache: StepCacheConfig | None = None,
         image_tokens: Float[Tensor, "n d"] | None = None,
+        times: Float[Tensor, " n_plus_1"] | None = None,
     ) -> Denoiser:
         """Return the guided denoiser for these prompts.
 
@@ -167,6 +168,7 @@ class VideoPipeline(PipelineComponents):
             hide: Shows known frames as noise, see `hide_frames`.
             step_cache: Skips passes.
             image_tokens: What `encode_reference` made of pictures.
+            times: The levels of the run, for guidance that counts its steps.
         """
         if negative_prompt and "uncond" not in guidance.method.others:
             raise VidgenError(f"guidance {guidance.name!r} does not lead away from a prompt; leave negative_prompt out")
@@ -187,7 +189,7 @@ class VideoPipeline(PipelineComponents):
             step_cache=step_cache,
         )
         scale = self.scheduler.guidance_scale if guidance.scale is None else guidance.scale
-        return guided.guided(guidance, scale, tokens)
+        return guided.guided(guidance, scale, tokens, times)
 
     def unguided(self, prompts: Sequence[str]) -> Denoiser:
         """Return the denoiser for these prompts alone: one pass of the network."""

@@ -1,5 +1,6 @@
 """Guidance in the ordinary call: by name it is what its parts give; one pass or several, the clip is the same."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -15,7 +16,16 @@ from vidgen.models.text.cache import TextCache
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.samplers.conditioning.frame_conditioning import FrameConditioning
 from vidgen.samplers.conditioning.inpainting import hide_frames
-from vidgen.samplers.guidance import GUIDANCE, Guidance, apg, away_from, cfg, cfg_zero, perturbed_attention
+from vidgen.samplers.guidance import (
+    GUIDANCE,
+    Guidance,
+    Rescale,
+    apg,
+    away_from,
+    cfg,
+    cfg_zero,
+    perturbed_attention,
+)
 from vidgen.samplers.guidance import batched_guidance as memory
 from vidgen.samplers.guidance.guided_denoiser import encode_prompts, join_rows
 from vidgen.samplers.solvers import SAMPLERS
@@ -51,9 +61,13 @@ def sample_by_hand(pipe, make):
 
 def by_parts(pipe, weaker):
     weak = perturbed_attention(pipe.transformer, pipe.transformer, [1])
+    whole = Rescale(share=1.0, path=pipe.path, prediction_type="flow_prediction")
     return {
         "cfg": (Guidance(), lambda d, text, null: cfg(d(text), d(null), 3.0)),
-        "rescale": (Guidance(name="rescale"), lambda d, text, null: cfg(d(text), d(null), 3.0, rescale=0.7)),
+        "rescale": (
+            Guidance(name="rescale"),
+            lambda d, text, null: cfg(d(text), d(null), 3.0, rescale=replace(whole, share=0.7)),
+        ),
         "apg": (
             Guidance(name="apg", options={"norm_limit": 2.0}),
             lambda d, text, null: apg(d(text), d(null), 3.0, norm_limit=2.0),
@@ -66,9 +80,9 @@ def by_parts(pipe, weaker):
             Guidance(name="autoguidance", options={"weaker": weaker}),
             lambda d, text, null: cfg(d(text), d(text, weaker), 3.0),
         ),
-        "perturbed_attention": (
-            Guidance(name="perturbed_attention", options={"blocks": [1]}),
-            lambda d, text, null: cfg(d(text), d(text, weak), 3.0),
+        "pag": (
+            Guidance(name="pag", options={"blocks": [1]}),
+            lambda d, text, null: away_from(d(text), [(d(text, weak), 3.0)]),
         ),
         "cfg_perturbed": (
             Guidance(name="cfg_perturbed", options={"blocks": [1], "perturbed_scale": 0.5}),
@@ -157,22 +171,67 @@ def test_cached_prompts_give_the_same_clip(pipe, tmp_path):
     assert len(list(tmp_path.rglob("*.safetensors"))) == 3  # and the negative prompt
 
 
+def test_perturbed_attention_keeps_its_former_scale_and_warns(pipe):
+    settings = FAST | {"guidance_scale": 2.8}
+    with pytest.warns(FutureWarning, match="'perturbed_attention' is now 'pag', whose scale is the paper's: 1 less"):
+        former = pipe(PROMPTS, guidance="perturbed_attention", **settings).latents
+    now = pipe(PROMPTS, guidance="pag", **(settings | {"guidance_scale": 1.8})).latents
+    torch.testing.assert_close(former, now, atol=1e-5, rtol=1e-5)
+    none = pipe(PROMPTS, guidance="pag", **(settings | {"guidance_scale": 0.0})).latents
+    assert torch.equal(none, pipe(PROMPTS, **(settings | {"guidance_scale": 1.0})).latents)
+
+
+def test_perturbed_attention_counts_beside_text_guidance_that_is_off(pipe):
+    settings = FAST | {"guidance_scale": 1.0}
+    both = Guidance(name="cfg_perturbed", options={"perturbed_scale": 0.5})
+    alone = pipe(PROMPTS, guidance="pag", **(settings | {"guidance_scale": 0.5})).latents
+    torch.testing.assert_close(pipe(PROMPTS, guidance=both, **settings).latents, alone, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("options", "still"), [({}, 1), ({"zero_init_steps": 2}, 2), ({"zero_init_steps": 0}, 0)])
+@pytest.mark.parametrize("highest", [1.0, 0.999999])  # Wan's is the second
+def test_cfg_zero_counts_its_first_steps(pipe, options, still, highest):
+    time = replace(pipe.scheduler.time_distribution, highest=highest)
+    own = VideoPipeline(pipe.vae, pipe.transformer, pipe.text_encoder, replace(pipe.scheduler, time_distribution=time))
+    clips = []
+    own(
+        PROMPTS,
+        guidance=Guidance(name="cfg_zero", options=options),
+        callback_on_step_end=lambda i, x, x0: clips.append(x.clone()),
+        **FAST,
+    )
+    noise = draw_per_sample(own.latent_shape(5, 32, 16), [sample_generator(0, 0) for _ in PROMPTS]).to(clips[0])
+    moved = [not torch.allclose(x, noise, atol=1e-4) for x in clips]
+    assert moved == [False] * still + [True] * (3 - still)
+
+
 BAD = {
+    "half a step": (
+        {"guidance": "cfg_zero", "zero_init_steps": 0.5},
+        "zero_init_steps is 0.5; it is a number of steps",
+    ),
+    "two ways": (
+        {"guidance": "cfg_zero", "zero_init_steps": 1, "zero_from": 0.9},
+        "zero_init_steps and zero_from say the same",
+    ),
     "name": ({"guidance": "magic"}, "guidance 'magic' is unknown; choose one of cfg, rescale, apg"),
     "interval": ({"guidance_interval": (0.8, 0.2)}, r"guidance_interval is \(0.8, 0.2\); two noise levels"),
     "rescale": ({"guidance_rescale": 1.5}, "guidance_rescale is 1.5; it is a share"),
     "passes": ({"guidance_passes": "many"}, "guidance_passes 'many' is unknown; choose one of auto, batched"),
     "no weaker": ({"guidance": "autoguidance"}, "autoguidance leads away from a weaker network: give one"),
-    "negative": ({"guidance": "perturbed_attention", "negative_prompt": "a"}, "leave negative_prompt out"),
-    "two networks": ({"guidance": "perturbed_attention", "guidance_passes": "batched"}, "runs two networks"),
+    "negative": ({"guidance": "pag", "negative_prompt": "a"}, "leave negative_prompt out"),
+    "two networks": ({"guidance": "pag", "guidance_passes": "batched"}, "runs two networks"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_what_cannot_be_guided_is_named(pipe, case):
     said, line = BAD[case]
+    options = {name: value for name, value in said.items() if name.startswith("zero_")}
+    said = {name: value for name, value in said.items() if name not in options}
     with pytest.raises(VidgenError, match=line):
-        pipe("a star", **said, **FAST)
+        guidance = {"guidance": Guidance(name=said["guidance"], options=options)} if options else {}
+        pipe("a star", **said | guidance, **FAST)
 
 
 def test_options_that_are_none_are_named(pipe, weaker):
@@ -180,8 +239,8 @@ def test_options_that_are_none_are_named(pipe, weaker):
         Guidance(options={"eta": 1.0})
     with pytest.raises(VidgenError, match="has no option 'blocks'; it has eta, momentum, norm_limit"):
         Guidance(name="apg", options={"blocks": [1]})
-    with pytest.raises(VidgenError, match=r"perturbed_attention in blocks \(7,\): this model's are 0 to 1"):
-        pipe("a star", guidance=Guidance(name="perturbed_attention", options={"blocks": [7]}), **FAST)
+    with pytest.raises(VidgenError, match=r"pag in blocks \(7,\): this model's are 0 to 1"):
+        pipe("a star", guidance=Guidance(name="pag", options={"blocks": [7]}), **FAST)
     other = VideoDiT(VideoDiTConfig(latent_channels=3, width=16, depth=1, head_dim=16, text_width=16))
     with pytest.raises(VidgenError, match="the weaker network has latent_channels 3, and this model 4"):
         pipe("a star", guidance=Guidance(name="autoguidance", options={"weaker": other}), **FAST)

@@ -14,6 +14,7 @@ from vidgen.models.text.encoders import TextEncoding
 from vidgen.samplers.evaluation.closed_forms import GaussianData
 from vidgen.samplers.guidance import (
     GUIDANCE,
+    Rescale,
     apg,
     away_from,
     batched,
@@ -98,7 +99,8 @@ def test_rescale_keeps_the_standard_deviation(x):
     full = cfg(cond, uncond, 6.0, rescale=1.0)(x, T)
     assert torch.allclose(full.std(axes), cond(x, T).std(axes)) and not torch.allclose(full, guided)
     assert torch.allclose(rescaled(guided, cond(x, T), 0.25), 0.25 * full + 0.75 * guided)
-    assert torch.allclose(GUIDANCE["rescale"].rule(cond, uncond, 6.0)(x, T), 0.7 * full + 0.3 * guided)
+    of_x0 = Rescale(share=0.7, path=PATH, prediction_type="sample")  # a bare share is of x0
+    assert torch.allclose(cfg(cond, uncond, 6.0, rescale=of_x0)(x, T), 0.7 * full + 0.3 * guided)
     for rule in (apg, cfg_zero):
         kept = rule(cond, uncond, 6.0, rescale=1.0)(x, T)
         assert torch.allclose(kept.std(axes), cond(x, T).std(axes))

@@ -48,9 +48,9 @@ def test_the_clip_is_the_pipelines_own(vidgen, model: Path, tmp_path: Path, case
 
 
 def test_evaluation_says_how_it_was_guided(vidgen, model: Path) -> None:
-    words = ("--guidance", "perturbed_attention", "--guidance-option", "blocks=0,1", "--n", 1, "--json")
+    words = ("--guidance", "pag", "--guidance-option", "blocks=0,1", "--n", 1, "--json")
     report = json.loads(vidgen("evaluate", "generation", "--model", model, *words).out)
-    assert report["guidance"]["name"] == "perturbed_attention" and report["guidance"]["options"] == ["blocks=0,1"]
+    assert report["guidance"]["name"] == "pag" and report["guidance"]["options"] == ["blocks=0,1"]
 
 
 @pytest.mark.parametrize(
