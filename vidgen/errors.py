@@ -1,5 +1,8 @@
 """Errors that are part of the interface: one line that says what is wrong, where, and what to do."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class VidgenError(ValueError):
     """Bad input from the user. The command line prints it as one line and exits with status 2."""
@@ -7,3 +10,19 @@ class VidgenError(ValueError):
 
 class VideoError(VidgenError):
     """A file that cannot be read as video (missing, empty, truncated, not a video)."""
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Within the block, whatever another library raises over a stranger's files becomes a VidgenError that begins with
+    `what`."""
+    try:
+        yield
+    except VidgenError as error:
+        raise VidgenError(str(error) if str(error).startswith(what) else f"{what}: {error}") from None
+    except BaseException as error:
+        # A panic of the tokenizers' Rust is a BaseException without a class that could be imported.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise VidgenError(f"{what}: {reason[:160]}") from None

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from vidgen.checkpoints.drafts import draft_diffusers
 from vidgen.pipelines.loading import load_tokenizer
 from vidgen.profiling.peak_memory import measure_peaks, print_peak
 from vidgen.profiling.roofline import synchronizer
@@ -61,8 +62,8 @@ def build(work: WanWork) -> nn.Module:
         return load_tokenizer(work.folder, device=work.device, dtype=dtype)
     import diffusers
 
-    network = getattr(diffusers, TITLE).from_pretrained(work.folder, torch_dtype=dtype)
-    return in_layout(nn.Module.to(network, work.device).eval().requires_grad_(False), work.layout)
+    network = draft_diffusers(getattr(diffusers, TITLE), Path(work.folder)).fill(dtype=dtype, device=work.device)
+    return in_layout(network, work.layout)
 
 
 def prepare(work: WanWork, network: nn.Module) -> Callable[[], Tensor]:

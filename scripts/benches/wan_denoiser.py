@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vidgen.checkpoints.pretrained import find_checkpoint
+from vidgen.checkpoints.drafts import draft_diffusers
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.pipelines.wan.transformer import read_wan_transformer
 from vidgen.profiling.flops import count_gflops
@@ -66,21 +66,10 @@ class WanPass:
 
 
 def read_peer(folder: str, *, dtype: torch.dtype, device: str) -> nn.Module:
-    """Return diffusers' class, with the layers in float32 that it keeps there: as its `from_pretrained`, which for this
-    class wants a package more (accelerate)."""
+    """Return diffusers' class, with the layers in float32 that it keeps there."""
     import diffusers
 
-    kind = getattr(diffusers, TITLE)
-    with torch.device("meta"):
-        network = kind.from_config(kind.load_config(folder))
-    c = network.config
-    network.rope = type(network.rope)(c.attention_head_dim, c.patch_size, c.rope_max_seq_len)  # in no checkpoint
-    tensors = {}
-    for name, tensor in find_checkpoint(Path(folder)).read():
-        wide = not set(kind._keep_in_fp32_modules).isdisjoint(name.split("."))
-        tensors[name] = tensor.to(device, torch.promote_types(dtype, torch.float32) if wide else dtype, copy=True)
-    network.load_state_dict(tensors, strict=True, assign=True)
-    return nn.Module.to(network, device).eval().requires_grad_(False)
+    return draft_diffusers(getattr(diffusers, TITLE), Path(folder)).fill(dtype=dtype, device=device)
 
 
 # What reads a folder of diffusers' class into a network that a pipeline takes as its transformer, and the peer's own.

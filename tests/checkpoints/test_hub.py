@@ -39,5 +39,5 @@ def test_a_file_is_a_model_only_with_safetensors(tmp_path: Path):
     file.touch()
     assert find_model(file) == file
     (tmp_path / "model.bin").touch()
-    with pytest.raises(VidgenError, match="is neither a shipped model"):
+    with pytest.raises(VidgenError, match="is a pickled file, which could run code when read"):
         find_model(tmp_path / "model.bin")

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vidgen.checkpoints.atomic import atomic_write
-from vidgen.checkpoints.pretrained import read_json
+from vidgen.checkpoints.bounded_files import read_json
 from vidgen.errors import VidgenError
 from vidgen.train.runtime.roles import MAIN, RunningRole
 

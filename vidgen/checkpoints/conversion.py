@@ -61,7 +61,10 @@ def draft_network(network: nn.Module, checkpoint: Checkpoint, keys: Iterable[Key
     Raises VidgenError if a tensor that `keys` name is missing or of another shape, or one is not named.
     """
     draft = NetworkDraft(network=network, checkpoint=checkpoint, keys={key.name: key for key in keys})
-    checkpoint.check({key.name: key.shape for key in draft.keys.values()})
+    targets = network.state_dict()
+    checkpoint.check(
+        {name: torch.empty(key.shape, dtype=targets[key.ours].dtype, device="meta") for name, key in draft.keys.items()}
+    )
     return draft
 
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
+from vidgen.checkpoints.bounded_files import read_class
 from vidgen.checkpoints.conversion import NetworkDraft, draft_network, tied_names
 from vidgen.checkpoints.empty_weights import init_empty_weights
 from vidgen.checkpoints.key_maps import Key
+from vidgen.checkpoints.other_libraries import DROPPED, from_settings, read_network_config
 from vidgen.checkpoints.pretrained import CONFIG_NAME, Checkpoint, find_checkpoint, read_config
-from vidgen.errors import VidgenError
+from vidgen.errors import VidgenError, explained
 
 TRANSFORMERS_NAME = "model.safetensors"  # of weights in transformers' layout
 
@@ -48,19 +48,6 @@ def without(checkpoint: Checkpoint, kind: type, patterns: tuple[str, ...] = ()) 
     return replace(checkpoint, homes=homes)
 
 
-def plain_settings(config: Any) -> dict[str, Any]:
-    """Return the settings of a class of diffusers, without its own notes, which begin with an underscore."""
-    return {name: value for name, value in dict(config).items() if not name.startswith("_")}
-
-
-def known_settings(kind: type, config: Any, where: Path) -> dict[str, Any]:
-    """Return the settings in a config. Raises VidgenError for one that the class does not know, which would be lost."""
-    settings = plain_settings(config)
-    if unknown := sorted(set(settings) - set(inspect.signature(kind.__init__).parameters)):
-        raise VidgenError(f"{where}: the {kind.__name__} that is installed knows no {', '.join(unknown)}")
-    return settings
-
-
 def draft_diffusers(kind: type, place: Path) -> NetworkDraft:
     """Return the network of diffusers' class `kind` in a folder or a single file.
 
@@ -68,14 +55,10 @@ def draft_diffusers(kind: type, place: Path) -> NetworkDraft:
     """
     values = read_config(place)
     where = place / CONFIG_NAME if place.is_dir() else place
-    if values.get("_class_name") != kind.__name__:
-        raise VidgenError(f"{where} is of a {values.get('_class_name')}, not of a {kind.__name__}")
-    values = known_settings(kind, values, where)
-    try:
-        with init_empty_weights():
-            network = kind.from_config(values)
-    except (TypeError, ValueError, ArithmeticError, NotImplementedError, RuntimeError) as error:
-        raise VidgenError(f"{where} makes no {kind.__name__}: {str(error).splitlines()[0][:160]}") from None
+    class_name = read_class(values, where)
+    if class_name != kind.__name__:
+        raise VidgenError(f"{where} is of a {class_name}, not of a {kind.__name__}")
+    network = from_settings(kind, values, where)
     return draft_unchanged(network, without(find_checkpoint(place), kind), frozenset(kind._keep_in_fp32_modules or ()))
 
 
@@ -92,18 +75,11 @@ def draft_transformers(
     Names in the checkpoint may begin with `prefix` where the class's do not; tensors that match a pattern of
     `left_out` are ignored. Raises VidgenError for another type, a missing shard, and tensors that do not fit.
     """
-    from transformers import AutoConfig
-
-    part = folder.name.replace("_", " ")
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise VidgenError(f"{folder} holds no {part}: {str(error).splitlines()[0][:160]}") from None
-    if config.model_type not in kinds:
-        raise VidgenError(f"{folder} holds a {config.model_type} model; of its kind are read: {', '.join(kinds)}")
-    kind = kinds[config.model_type]
-    with init_empty_weights():
-        network = kind(config)
+    kind, settings = read_network_config(folder, kinds)
+    with explained(f"{folder / CONFIG_NAME} makes no {kind.__name__}"), init_empty_weights():
+        part = settings.get(kind.config_class.base_config_key)  # of a model of several networks
+        settings = {name: value for name, value in (part or settings).items() if name not in DROPPED}
+        network = kind(kind.config_class(**settings))
     checkpoint = without(find_checkpoint(folder, TRANSFORMERS_NAME), kind, left_out)
     has_prefix = any(name.startswith(prefix) for name in network.state_dict())
     if has_prefix or not all(name.startswith(prefix) for name in checkpoint.homes):

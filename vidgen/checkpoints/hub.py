@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from vidgen.checkpoints.bounded_files import check_regular
+from vidgen.checkpoints.weight_files import OTHER_SUFFIXES, describe_bytes_of
 from vidgen.errors import VidgenError
 
 SHIPPED = Path(__file__).parents[1] / "weights"
@@ -31,6 +33,11 @@ def find_model(name: str | os.PathLike, part: str | None = None) -> Path:
         return SHIPPED / name
     if Path(name).is_dir() or (Path(name).is_file() and name.endswith(".safetensors")):
         return Path(name)
+    if Path(name).exists():
+        check_regular(name)
+        what = OTHER_SUFFIXES.get(Path(name).suffix) or describe_bytes_of(Path(name))
+        if what is not None:
+            raise VidgenError(f"model {name!r} is {what}")
     shipped = ", ".join(sorted(p.name for p in SHIPPED.glob("*") if p.is_dir()))
     if name.count("/") != 1 or name.startswith((".", "/", "~")) or Path(name).exists():
         raise VidgenError(f"model {name!r} is neither a shipped model ({shipped}) nor a model folder; check the path")

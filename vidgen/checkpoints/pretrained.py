@@ -16,11 +16,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from vidgen.checkpoints.atomic import atomic_write
+from vidgen.checkpoints.bounded_files import check_regular, parse_json, read_class, read_json
 from vidgen.checkpoints.checksums import check_sums
 from vidgen.checkpoints.config_fields import current_fields, present_value
 from vidgen.checkpoints.empty_weights import init_empty_weights
 from vidgen.checkpoints.memory import check_weights
-from vidgen.errors import VidgenError
+from vidgen.checkpoints.weight_files import (
+    OTHER_SUFFIXES,
+    describe_bytes_of,
+    describe_missing,
+    describe_single_file,
+)
+from vidgen.errors import VidgenError, explained
 from vidgen.models.placement import PlacedModule
 
 CONFIG_NAME = "config.json"
@@ -29,23 +36,12 @@ INDEX_NAME = f"{WEIGHTS_NAME}.index.json"
 # By safetensors' names, for the memory that is needed; of any other type a value takes a byte at least.
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "I64": torch.int64,
+    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
 }  # fmt: skip
+FRACTIONS = ("F64", "F32", "BF16", "F16")  # what weights may be stored in
 T = TypeVar("T", bound="Pretrained")
 Config = TypeVar("Config")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object in `path`. Raises VidgenError if there is none."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise VidgenError(f"{path} is missing: not a model folder; check the path") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise VidgenError(f"{path} cannot be read as JSON ({error}); the model folder is damaged") from None
-    if not isinstance(values, dict):
-        raise VidgenError(f"{path} holds a {type(values).__name__}, not an object; the model folder is damaged")
-    return values
 
 
 def config_from_dict(config_class: type[Config], values: Mapping[str, Any], where: str) -> Config:
@@ -71,21 +67,34 @@ class Checkpoint:
     where: Path
     homes: dict[str, Path]
 
-    def check(self, expected: Mapping[str, tuple[int, ...]]) -> None:
-        """Raise VidgenError, before any tensor is read, unless names and shapes are those expected."""
+    def check(self, expected: Mapping[str, torch.Tensor]) -> None:
+        """Raise VidgenError, before any tensor is read, unless names, shapes and kinds of numbers are those expected.
+
+        Weights may be in any dtype with a fraction and 16 bits or more; whole numbers are in their own.
+        """
         missing, extra = sorted(set(expected) - set(self.homes)), sorted(set(self.homes) - set(expected))
         if missing or extra:
             problem = f"missing {missing[:3]}" if missing else f"unexpected {extra[:3]}"
             raise VidgenError(f"{self.where}: {problem} ({len(missing)} missing, {len(extra)} unexpected); wrong model")
         for path, names, file in self._files():
             for name in names:
-                shape = tuple(file.get_slice(name).get_shape())
-                if shape != tuple(expected[name]):
-                    raise VidgenError(f"{path}: {name} has shape {shape}, the config asks for {tuple(expected[name])}")
+                stored = file.get_slice(name)
+                shape = tuple(stored.get_shape())
+                if shape != tuple(expected[name].shape):
+                    wanted = tuple(expected[name].shape)
+                    raise VidgenError(f"{path}: {name} has shape {shape}, the config asks for {wanted}")
+                check_kind(path, name, stored.get_dtype(), expected[name].dtype)
 
     def check_memory(self, dtype: torch.dtype | None, device: str) -> None:
         """Raise VidgenError if the tensors, in `dtype`, are more than the memory that is free on `device`."""
         check_weights(self.where, self.sizes(), dtype, device)
+
+    def check_fractions(self) -> None:
+        """Raise VidgenError for a weight or bias that is stored as whole numbers, or in 8 bits."""
+        for path, names, file in self._files():
+            for name in names:
+                if name.endswith(("weight", "bias")):
+                    check_kind(path, name, file.get_slice(name).get_dtype(), torch.float32)
 
     def sizes(self) -> Iterator[tuple[int, torch.dtype]]:
         """Yield of every tensor its number of elements, and its dtype on disk."""
@@ -105,15 +114,34 @@ class Checkpoint:
                 yield path, sorted(name for name, home in self.homes.items() if home == path), file
 
 
+def check_kind(path: Path, name: str, stored: str, expected: torch.dtype) -> None:
+    """Raise VidgenError for a tensor that is `stored`, in safetensors' words, as another kind of numbers."""
+    if expected.is_floating_point:
+        if stored not in FRACTIONS:
+            raise VidgenError(
+                f"{path}: {name} is stored as {stored}, and weights are read of {', '.join(FRACTIONS)}; take the "
+                "model in one of these"
+            )
+    elif DTYPES.get(stored) != expected:
+        raise VidgenError(f"{path}: {name} is stored as {stored}, not as {expected}; wrong model, or damaged")
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """Open a safetensors file. Raises VidgenError if it is missing or not whole."""
     try:
+        check_regular(path)
         with safe_open(path, framework="pt") as file:
             yield file
     except FileNotFoundError:
-        raise VidgenError(f"{path} is missing; the model folder is incomplete") from None
+        reason = describe_missing(path.parent, path.name) or "the model folder is incomplete"
+        raise VidgenError(f"{path} is missing; {reason}") from None
+    except VidgenError:
+        raise
     except (SafetensorError, OSError) as error:
+        reason = describe_bytes_of(path)
+        if reason is not None:
+            raise VidgenError(f"{path} is {reason}") from None
         raise VidgenError(f"{path} is not a whole safetensors file ({error}); fetch or save it again") from None
 
 
@@ -123,9 +151,11 @@ def find_checkpoint(place: Path, name: str = WEIGHTS_NAME) -> Checkpoint:
     Raises VidgenError for a file or shard that is missing or damaged.
     """
     index = place / f"{name}.index.json"
-    if place.is_file() or (place / name).is_file() or not index.is_file():
-        file = place if place.is_file() else place / name
+    if not place.is_dir() or not index.exists():
+        file = place / name if place.is_dir() else place
         return Checkpoint(where=file, homes=_homes([file]))
+    if (place / name).exists():
+        raise VidgenError(f"{place / name} and the shards of {index.name} beside it may differ; take one of them away")
     listed = read_json(index).get("weight_map")
     if not isinstance(listed, dict) or not all(isinstance(n, str) and Path(n).name == n for n in listed.values()):
         raise VidgenError(f"{index} has no weight_map of file names; the model folder is damaged")
@@ -155,15 +185,21 @@ def read_config(place: Path) -> dict[str, Any]:
     """
     if not place.is_file():
         return read_json(place / CONFIG_NAME)
+    if place.suffix in OTHER_SUFFIXES:
+        raise VidgenError(f"{place} is {OTHER_SUFFIXES[place.suffix]}")
     with opened(place) as file:
         text = (file.metadata() or {}).get("config")
-    if text is None and not (place.parent / CONFIG_NAME).is_file():
+        names = list(file.keys())
+        dtypes = {file.get_slice(name).get_dtype() for name in names}
+    if text is None and not (place.parent / CONFIG_NAME).exists():
+        if what := describe_single_file(names, dtypes):
+            raise VidgenError(f"{place} holds {what}")
         raise VidgenError(f"{place} has no config in its header and no {CONFIG_NAME} beside it; put the model's there")
     if text is None:
         return read_json(place.parent / CONFIG_NAME)
     try:
-        values = json.loads(text)
-    except json.JSONDecodeError:
+        values = parse_json(text)
+    except ValueError:
         values = None
     if not isinstance(values, dict):
         raise VidgenError(f"{place}: the config in its header is no JSON object; the file is damaged")
@@ -227,14 +263,15 @@ class Pretrained(PlacedModule):
         """
         folder = Path(folder)
         values = read_config(folder)
-        if values.get("_class_name") not in (cls.__name__, *cls.former_names):
-            raise VidgenError(f"{folder} holds a {values.get('_class_name')}, not a {cls.__name__}")
+        class_name = read_class(values, folder)
+        if class_name not in (cls.__name__, *cls.former_names):
+            raise VidgenError(f"{folder} holds a {class_name}, not a {cls.__name__}")
         config = cls.parse_config(values, str(folder / CONFIG_NAME))
-        with init_empty_weights():
+        with explained(f"{folder / CONFIG_NAME} makes no {cls.__name__}"), init_empty_weights():
             model = cls(config)
         targets = model.state_dict()
         checkpoint = find_checkpoint(folder)
-        checkpoint.check({name: tuple(target.shape) for name, target in targets.items()})
+        checkpoint.check(targets)
         checkpoint.check_memory(dtype, device)
         tensors = {name: put(tensor, targets[name], dtype, device) for name, tensor in checkpoint.read()}
         model.load_state_dict(tensors, strict=True, assign=True)

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vidgen.checkpoints.bounded_files import read_json
 from vidgen.checkpoints.checksums import check_sums
 from vidgen.checkpoints.hub import find_model
-from vidgen.checkpoints.pretrained import opened, read_json
+from vidgen.checkpoints.pretrained import opened
 from vidgen.errors import VidgenError
 
 FILE_NAMES = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")  # peft's, diffusers'

@@ -11,7 +11,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidgen.checkpoints.drafts import draft_diffusers, plain_settings
+from vidgen.checkpoints.drafts import draft_diffusers
+from vidgen.checkpoints.other_libraries import plain_settings
 from vidgen.errors import VidgenError
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.pipelines.pipeline_kind import PipelineKind

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from vidgen.checkpoints.bounded_files import read_class
 from vidgen.checkpoints.conversion import NetworkDraft
+from vidgen.checkpoints.hub import PIPELINE_PARTS
 from vidgen.checkpoints.memory import check_weights
 from vidgen.checkpoints.pretrained import read_config
 from vidgen.errors import VidgenError
@@ -21,6 +23,8 @@ from vidgen.pipelines.video import VideoPipeline
 from vidgen.pipelines.wan.image_to_video import ImageToVideoPipeline
 
 OPTIONAL = ("transformer_2", "boundary_ratio", "image_encoder")
+PARTS = (*PIPELINE_PARTS, "scheduler", "image_processor")
+LIBRARIES = ("diffusers", "transformers")
 
 
 def open_published(
@@ -65,19 +69,42 @@ def open_published(
 def find_optional(folder: Path, index: dict[str, Any], kind: PipelineKind) -> list[str]:
     """Return the keys of OPTIONAL that an index has. Raises VidgenError for one that is not read, and for half of a
     pair."""
+    for part, entry in index.items():
+        if part in PARTS and entry not in (None, [None, None]):
+            read_entry(folder / part, entry, LIBRARIES)
     keys = [key for key in OPTIONAL if index.get(key) not in (None, [None, None])]
     if unread := [key for key in keys if key not in kind.optional]:
         raise VidgenError(f"{folder}: a {index['_class_name']} with {unread[0]} is not supported")
     if ("transformer_2" in keys) != ("boundary_ratio" in keys):
         raise VidgenError(f"{folder}: transformer_2 and boundary_ratio go together; model_index.json names one only")
+    ratio = index.get("boundary_ratio")
+    if ratio is not None and not (isinstance(ratio, int | float) and 0 <= ratio <= 1):
+        raise VidgenError(f"{folder}: boundary_ratio={str(ratio)[:60]!r} of model_index.json is no share from 0 to 1")
     return keys
+
+
+def read_entry(folder: Path, entry: object, libraries: tuple[str, ...]) -> tuple[str, str]:
+    """Return library and class that model_index.json names for the part in `folder`.
+
+    Raises VidgenError for what is no such pair, and for another library: no module that a folder names is imported.
+    """
+    if not (isinstance(entry, list) and len(entry) == 2 and all(isinstance(name, str) for name in entry)):
+        raise VidgenError(f"{folder}: {str(entry)[:60]!r} of model_index.json is no library and class; it is damaged")
+    library, name = entry
+    if library.split(".")[0] not in libraries:
+        wanted = " or ".join(libraries)
+        raise VidgenError(
+            f"{folder}: class {name[:60]!r} of model_index.json is of {library[:60]!r}, not of {wanted}; other code is "
+            "not run"
+        )
+    return library, name
 
 
 def check_classes(folder: Path, name: str, kind: PipelineKind, transformers: list[str]) -> None:
     """Raise VidgenError unless transformers and autoencoder are of the classes of the pipeline `name`."""
     classes = {**dict.fromkeys(transformers, kind.denoiser.network_class().__name__), "vae": kind.autoencoder}
     for part, expected in classes.items():
-        actual = read_config(folder / part).get("_class_name")
+        actual = read_class(read_config(folder / part), folder / part)
         if actual != expected:
             raise VidgenError(f"{folder / part} holds a {actual}; a {name} with {expected} is supported")
 

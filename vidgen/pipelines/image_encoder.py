@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from vidgen.checkpoints.conversion import NetworkDraft
 from vidgen.checkpoints.drafts import draft_transformers
+from vidgen.checkpoints.other_libraries import from_folder
 from vidgen.data.frames import float_to_levels
-from vidgen.errors import VidgenError
 from vidgen.models.placement import device_of, dtype_of
 
 if TYPE_CHECKING:
@@ -50,7 +50,4 @@ def read_processor(folder: Path) -> CLIPImageProcessor:
     none."""
     from transformers import CLIPImageProcessor
 
-    try:
-        return CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, ImportError) as error:
-        raise VidgenError(f"{folder} holds no image processor: {str(error).splitlines()[0][:160]}") from None
+    return from_folder(CLIPImageProcessor, folder, "image processor")

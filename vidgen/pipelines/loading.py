@@ -8,14 +8,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from vidgen.checkpoints.bounded_files import read_class, read_json
 from vidgen.checkpoints.hub import find_model
-from vidgen.checkpoints.pretrained import read_config, read_json
+from vidgen.checkpoints.pretrained import read_config
 from vidgen.errors import VidgenError
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.ip_adapter import IPAdapterEncoder
 from vidgen.models.text.encoders import ByteTextEncoder, TransformersTextEncoder
 from vidgen.pipelines.components import INDEX_NAME
-from vidgen.pipelines.diffusers_folder import open_published
+from vidgen.pipelines.diffusers_folder import open_published, read_entry
 from vidgen.pipelines.families import PIPELINES
 from vidgen.pipelines.scheduler_config import read_scheduler
 from vidgen.pipelines.video import VideoPipeline
@@ -42,13 +43,10 @@ READERS: dict[str, Callable[..., VideoTokenizer | WholeClipTokenizer]] = {
 
 def load_component(folder: Path, entry: object, dtype: torch.dtype | None, device: str) -> nn.Module:
     """Return one part of a pipeline, of the class that model_index.json names; only vidgen's own classes are loaded."""
-    if not (isinstance(entry, list) and len(entry) == 2 and str(entry[0]).split(".")[0] == "vidgen"):
-        raise VidgenError(f"{folder}: class {entry} of model_index.json is not one of vidgen's; not supported")
-    if entry[1] not in COMPONENTS:
-        raise VidgenError(
-            f"{folder}: class {entry[1]} is not one of {', '.join(COMPONENTS)}; saved by another version?"
-        )
-    component = COMPONENTS[entry[1]]
+    _, name = read_entry(folder, entry, ("vidgen",))
+    if name not in COMPONENTS:
+        raise VidgenError(f"{folder}: class {name} is not one of {', '.join(COMPONENTS)}; saved by another version?")
+    component = COMPONENTS[name]
     if component is VideoDiT and read_config(folder).get("final_table"):  # how version 0.1 saved Wan's transformers
         component = WanTransformer
     return component.from_pretrained(folder, dtype=dtype, device=device)
@@ -63,8 +61,11 @@ def load_pipeline(
     Raises VidgenError if it is not whole, or of a class that is not supported.
     """
     folder = find_model(name)
+    if folder.is_file():
+        read_config(folder)  # says what it is, if it is known
+        raise VidgenError(f"{folder} is one file of weights, and a pipeline is a folder with {INDEX_NAME}; name that")
     index = read_json(folder / INDEX_NAME)
-    class_name = index.get("_class_name", VideoPipeline.__name__)
+    class_name = read_class(index, folder / INDEX_NAME) or VideoPipeline.__name__
     if class_name in PIPELINES:
         return open_published(folder, index, PIPELINES[class_name], dtype=dtype, device=device)
     if class_name != VideoPipeline.__name__:
@@ -92,7 +93,7 @@ def load_tokenizer(
     if (folder / INDEX_NAME).is_file():
         read_json(folder / INDEX_NAME)
         folder = folder / "vae"
-    class_name = read_config(folder).get("_class_name")
+    class_name = read_class(read_config(folder), folder)
     if class_name not in READERS:
         published = ", ".join(name for name in READERS if name != VideoTokenizer.__name__)
         raise VidgenError(

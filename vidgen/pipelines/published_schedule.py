@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.checkpoints.drafts import known_settings, plain_settings
-from vidgen.checkpoints.pretrained import read_json
+from vidgen.checkpoints.bounded_files import read_class, read_json
+from vidgen.checkpoints.other_libraries import from_settings, plain_settings
 from vidgen.diffusion.paths import FlowPath, ProbabilityPath, TablePath
 from vidgen.diffusion.prediction_types import PREDICTION_TYPES
 from vidgen.errors import VidgenError
@@ -154,16 +154,10 @@ def read_published_schedule(
 
     file = folder / "scheduler" / "scheduler_config.json"
     values = read_json(file)
-    name = values.get("_class_name")
+    name = read_class(values, file)
     if name not in kinds:
         raise VidgenError(f"{file} is of a {name}; of this pipeline {' and '.join(kinds)} are supported")
-    cls = getattr(diffusers, name)
-    try:
-        scheduler = cls.from_config(known_settings(cls, values, file))
-    except VidgenError:
-        raise
-    except (ValueError, TypeError, NotImplementedError) as error:
-        raise VidgenError(f"{file} makes no {name}: {str(error).splitlines()[0][:160]}") from None
+    scheduler = from_settings(getattr(diffusers, name), values, file)
     c = scheduler.config
     for key, value in FIXED.items():
         if key in c and c[key] != value:

@@ -8,8 +8,9 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from vidgen.checkpoints.bounded_files import read_json
 from vidgen.checkpoints.config_fields import renamed_field
-from vidgen.checkpoints.pretrained import config_from_dict, read_json
+from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.deprecation import renamed_fields
 from vidgen.diffusion.noise import TimeDistribution
 from vidgen.diffusion.paths import PATHS, ProbabilityPath

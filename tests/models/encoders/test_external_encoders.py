@@ -177,7 +177,7 @@ def test_other_models_are_refused_in_one_line(folders, tmp_path):
     other = shutil.copytree(folders["clip"], tmp_path / "other")
     values = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(values | {"model_type": "bert"}))
-    with pytest.raises(VidgenError, match="holds a bert model; encoders are read of: vjepa2, videomae") as error:
+    with pytest.raises(VidgenError, match="holds a bert model; of its kind are read: vjepa2, videomae") as error:
         load_encoder(other)
     assert "\n" not in str(error.value) and all(kind in str(error.value) for kind in ARCHITECTURES)
 

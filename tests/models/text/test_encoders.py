@@ -85,7 +85,7 @@ def test_transformers_encoders_are_saved_as_they_are(tmp_path):
 
 
 def test_a_folder_without_an_encoder_is_refused(tmp_path):
-    with pytest.raises(VidgenError, match="no text encoder"):
+    with pytest.raises(VidgenError, match="config.json is missing: not a model folder"):
         TransformersTextEncoder.from_pretrained(tmp_path)
 
 

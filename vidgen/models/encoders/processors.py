@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidgen.errors import VidgenError
+from vidgen.checkpoints.other_libraries import from_folder
+from vidgen.errors import VidgenError, explained
 
 if TYPE_CHECKING:
     from transformers.image_processing_base import ImageProcessingMixin
+
+LARGEST_SIDE = 2**13  # pixels that a processor may bring frames to
 
 
 def read_processor(folder: Path, is_video: bool) -> dict[str, Any]:
@@ -21,16 +21,18 @@ def read_processor(folder: Path, is_video: bool) -> dict[str, Any]:
     reasons = []
     for auto in (AutoVideoProcessor, AutoImageProcessor) if is_video else (AutoImageProcessor,):
         try:
-            with quiet():
-                processor = auto.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        except (OSError, ValueError, ImportError, AttributeError, TypeError) as error:
-            reasons.append((str(error) or type(error).__name__).splitlines()[0][:160])
+            processor = from_folder(auto, folder, "processor for its model")
+            height, width = input_size(processor)
+        except VidgenError as error:
+            reasons.append(error)
             continue
+        if not (1 <= height <= LARGEST_SIDE and 1 <= width <= LARGEST_SIDE):
+            raise VidgenError(f"{folder}: a processor to {height}x{width} pixels; 1 to {LARGEST_SIDE} are read")
         values = {name: value for name, value in processor.to_dict().items() if not name.endswith("processor_type")}
         if values.get("offset") is False:  # transformers' video processor of ViViT would shift pixels all the same
             raise VidgenError(f"{folder}: a processor with offset false is not read; scale pixels to [-1, 1]")
         return {"class": type(processor).__name__, **values}
-    raise VidgenError(f"{folder} holds no processor for its model: {reasons[-1]}")
+    raise reasons[-1]
 
 
 def make_processor(values: dict[str, Any]) -> ImageProcessingMixin:
@@ -42,23 +44,7 @@ def make_processor(values: dict[str, Any]) -> ImageProcessingMixin:
 
 def input_size(processor: ImageProcessingMixin) -> tuple[int, int]:
     """Return the height and width that a processor brings square frames to, before it crops them."""
-    size = processor.size or processor.crop_size
-    edge = size.get("shortest_edge")
-    return (edge, edge) if edge else (size["height"], size["width"])
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers' loading bars and reports off the terminal: what is wrong is raised."""
-    from transformers.utils import logging as theirs
-
-    level = theirs.get_verbosity()
-    bars = theirs.is_progress_bar_enabled()
-    theirs.set_verbosity(logging.CRITICAL)
-    theirs.disable_progress_bar()
-    try:
-        yield
-    finally:
-        theirs.set_verbosity(level)
-        if bars:
-            theirs.enable_progress_bar()
+    with explained("a processor's size"):
+        size = processor.size or processor.crop_size
+        edge = size.get("shortest_edge")
+        return (int(edge), int(edge)) if edge else (int(size["height"]), int(size["width"]))

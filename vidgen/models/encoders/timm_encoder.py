@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -14,9 +15,12 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
+from vidgen.checkpoints.bounded_files import read_json
 from vidgen.checkpoints.drafts import TRANSFORMERS_NAME
-from vidgen.checkpoints.pretrained import CONFIG_NAME, find_checkpoint, read_json
-from vidgen.errors import VidgenError
+from vidgen.checkpoints.empty_weights import init_empty_weights
+from vidgen.checkpoints.other_libraries import check_numbers
+from vidgen.checkpoints.pretrained import CONFIG_NAME, find_checkpoint
+from vidgen.errors import VidgenError, explained
 from vidgen.models.encoders.external import ExternalConfig, ExternalEncoder, to_frames
 from vidgen.models.feature_layers import FeatureInfo
 
@@ -78,18 +82,36 @@ def load_timm(folder: Path, *, dtype: torch.dtype | None = None, device: str = "
     if find_spec("timm") is None:
         raise VidgenError(f"{folder} holds a model of timm, which is not installed; pip install 'vidgen[timm]'")
     values = read_json(folder / CONFIG_NAME)
-    data = values.get("pretrained_cfg", values)
-    settings = {
-        "num_classes": values.get("num_classes", data.get("num_classes", 0)),
-        "model_args": values.get("model_args", {}),
-    }
-    config = ExternalConfig(model_type=values["architecture"], settings=settings, processor=data)
-    checkpoint = find_checkpoint(folder, TRANSFORMERS_NAME)
-    checkpoint.check_memory(dtype, device)
-    encoder = TimmEncoder(config)
-    checkpoint.check({name: tuple(x.shape) for name, x in encoder.network.state_dict().items()})
+    with explained(f"{folder / CONFIG_NAME} makes no encoder of timm"):
+        check_numbers(values)
+        data = values.get("pretrained_cfg", values)
+        settings = {
+            "num_classes": values.get("num_classes", data.get("num_classes", 0)),
+            "model_args": values.get("model_args", {}),
+        }
+        config = ExternalConfig(model_type=values["architecture"], settings=settings, processor=data)
+        check_arguments(config)
+        if config.settings["model_args"]:
+            with init_empty_weights():
+                make_network(config)  # one that would take no end ends here
+        checkpoint = find_checkpoint(folder, TRANSFORMERS_NAME)
+        checkpoint.check_memory(dtype, device)
+        encoder = TimmEncoder(config)
+    checkpoint.check(encoder.network.state_dict())
     encoder.network.load_state_dict(dict(checkpoint.read()), strict=True)
     return encoder.to(device, dtype).eval().requires_grad_(False)
+
+
+def check_arguments(config: ExternalConfig) -> None:
+    """Raise VidgenError for a model that is not timm's own, and for arguments that are not the model's: those of
+    `create_model` would fetch another one, or open a file of its weights."""
+    import timm
+
+    name = config.model_type
+    if not isinstance(name, str) or not timm.is_model(name.partition(".")[0]):
+        raise VidgenError(f"architecture {str(name)[:60]!r} is not one of timm's own models")
+    if reserved := sorted(set(inspect.signature(timm.create_model).parameters) & set(config.settings["model_args"])):
+        raise VidgenError(f"model_args has {reserved[0]}, which is no setting of a network; take it out")
 
 
 def make_network(config: ExternalConfig) -> nn.Module:

@@ -13,10 +13,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.checkpoints.drafts import TRANSFORMERS_NAME
-from vidgen.checkpoints.pretrained import CONFIG_NAME, find_checkpoint, read_json
-from vidgen.errors import VidgenError
+from vidgen.checkpoints.empty_weights import init_empty_weights
+from vidgen.checkpoints.other_libraries import DROPPED, from_folder, read_network_config
+from vidgen.checkpoints.pretrained import CONFIG_NAME, find_checkpoint
+from vidgen.errors import VidgenError, explained
 from vidgen.models.encoders.external import ExternalConfig, ExternalEncoder, to_frames
-from vidgen.models.encoders.processors import input_size, make_processor, quiet, read_processor
+from vidgen.models.encoders.processors import input_size, make_processor, read_processor
 from vidgen.models.feature_layers import FeatureInfo
 
 # Of a config.json: what does not change the network.
@@ -168,21 +170,19 @@ def load_transformers(folder: Path, *, dtype: torch.dtype | None = None, device:
     Only safetensors are read, and no code from the folder is run. Raises VidgenError for a type that is not in
     `ARCHITECTURES`, and for weights that lack what features come from.
     """
-    settings = {name: value for name, value in read_json(folder / CONFIG_NAME).items() if name not in NOTES}
-    kind = settings.get("model_type")
-    if kind not in ARCHITECTURES:
-        raise VidgenError(f"{folder} holds a {kind} model; encoders are read of: {', '.join(ARCHITECTURES)}")
-    how = ARCHITECTURES[kind]
+    how, settings = read_network_config(folder, ARCHITECTURES)
+    settings = {name: value for name, value in settings.items() if name not in NOTES}
+    kind = settings["model_type"]
     config = ExternalConfig(model_type=kind, settings=settings, processor=read_processor(folder, bool(how.frames)))
-    find_checkpoint(folder, TRANSFORMERS_NAME).check_memory(dtype, device)
-    import transformers
-
-    with quiet():
-        network, report = getattr(transformers, how.network).from_pretrained(
-            folder, config=network_config(config), dtype=dtype or "auto", key_mapping=dict(how.renamed) or None,
-            use_safetensors=True, local_files_only=True, trust_remote_code=False, output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )  # fmt: skip
+    checkpoint = find_checkpoint(folder, TRANSFORMERS_NAME)
+    checkpoint.check_fractions()
+    checkpoint.check_memory(dtype, device)
+    with explained(f"{folder / CONFIG_NAME} makes no {how.network}"), init_empty_weights():
+        network_class = type(make_network(config))  # one that would take no end ends here
+    network, report = from_folder(
+        network_class, folder, f"{how.network}", config=network_config(config), dtype=dtype or "auto",
+        key_mapping=dict(how.renamed) or None, output_loading_info=True, ignore_mismatched_sizes=True,
+    )  # fmt: skip
     absent = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
     places = tuple(f"{place}." for place in how.modules.values() if place)
     if absent := [name for name in absent if name.startswith(places)]:
@@ -194,7 +194,7 @@ def network_config(config: ExternalConfig) -> Any:
     """Return transformers' config of the network; of a model with text, that of its vision part."""
     from transformers import AutoConfig
 
-    whole = AutoConfig.for_model(**config.settings)
+    whole = AutoConfig.for_model(**{name: value for name, value in config.settings.items() if name not in DROPPED})
     part = ARCHITECTURES[config.model_type].part
     return getattr(whole, part, whole) if part else whole
 

@@ -13,6 +13,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from vidgen.checkpoints.drafts import draft_transformers
 from vidgen.checkpoints.finite import check_output
 from vidgen.checkpoints.pretrained import Pretrained
 from vidgen.errors import VidgenError
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
 
 PAD, START, STOP, BYTES = 0, 1, 2, 3  # ids; byte b has id b + BYTES
 NEIGHBORS = 7  # bytes that the first layer sees at once, the length of a word
+# Tensors of transformers' files that hold more than a text encoder: T5's decoder, the rest of CLIP.
+OTHER_NETWORKS = (
+    r"^decoder\.",
+    r"^lm_head\.",
+    r"^vision_model\.",
+    r"_projection\.",
+    r"^logit_scale$",
+    r"position_ids$",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,21 +155,20 @@ class TransformersTextEncoder(nn.Module):
 
         Raises VidgenError where there is none, or one of another kind.
         """
-        from transformers import AutoConfig, CLIPTextModel, T5EncoderModel, UMT5EncoderModel
+        from transformers import CLIPTextModel, T5EncoderModel, UMT5EncoderModel
 
-        classes = {"t5": T5EncoderModel, "umt5": UMT5EncoderModel}
-        classes |= {"clip_text_model": CLIPTextModel, "clip": CLIPTextModel}
-        try:
-            kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
-            if kind not in classes:
-                raise VidgenError(f"{folder} holds a {kind} model; text encoders here are {', '.join(classes)}")
-            model = classes[kind].from_pretrained(folder, dtype=dtype or torch.float32, local_files_only=True)
-        except VidgenError:
-            raise
-        except (OSError, ValueError) as error:
-            raise VidgenError(f"{folder} holds no text encoder: {str(error).splitlines()[0][:160]}") from None
-        positions = getattr(model.config, "max_position_embeddings", None)
-        return cls(model.to(device), read_text_tokenizer(tokenizer or folder), positions or 512)
+        kinds = {
+            "t5": T5EncoderModel,
+            "umt5": UMT5EncoderModel,
+            "clip_text_model": CLIPTextModel,
+            "clip": CLIPTextModel,
+        }
+        dtype = dtype or torch.float32
+        draft = draft_transformers(Path(folder), kinds, dtype, prefix="text_model.", left_out=OTHER_NETWORKS)
+        draft.checkpoint.check_memory(dtype, device)
+        positions = getattr(draft.network.config, "max_position_embeddings", None)
+        words = read_text_tokenizer(tokenizer or folder)
+        return cls(draft.fill(dtype=dtype, device=device), words, positions or 512)
 
     def forward(self, prompts: Sequence[str]) -> TextEncoding:
         """Return the text tokens of prompts. Raises VidgenError for a prompt of over `max_length` tokens."""

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vidgen.checkpoints.other_libraries import from_folder
 from vidgen.errors import VidgenError
 
 if TYPE_CHECKING:
@@ -21,10 +22,7 @@ def read_text_tokenizer(folder: str | os.PathLike) -> PreTrainedTokenizerBase:
     lacking = [name for name in ("sentencepiece", "google.protobuf") if not is_installed(name)]
     if (folder / "spiece.model").is_file() and not (folder / "tokenizer.json").is_file() and lacking:
         raise VidgenError(f"{folder / 'spiece.model'} cannot be read without: pip install sentencepiece protobuf")
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, ImportError) as error:
-        raise VidgenError(f"{folder} holds no text tokenizer: {str(error).splitlines()[0][:160]}") from None
+    return from_folder(AutoTokenizer, folder, "text tokenizer")
 
 
 def is_installed(module: str) -> bool:

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.checkpoints.conversion import NetworkDraft
-from vidgen.checkpoints.drafts import plain_settings
+from vidgen.checkpoints.other_libraries import plain_settings
 from vidgen.checkpoints.pretrained import read_config
 from vidgen.errors import VidgenError
 from vidgen.models.dit.transformer import FeatureIterator, last_features
