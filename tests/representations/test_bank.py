@@ -60,10 +60,12 @@ def test_a_killed_run_is_continued(tmp_path):
     writer = BankWriter(tmp_path / "bank", META, shard_rows=4)
     for i in range(7):  # killed with three rows in memory, and an index whose features were never written
         writer.add(make_rows(i), make_features(i))
+    del writer
     (tmp_path / "bank" / "shard-00001.jsonl").write_text("{}\n")
     assert len(FeatureBank.load(tmp_path / "bank")) == 4
     again = BankWriter(tmp_path / "bank", META)
     assert again.done == {f"{i}.mp4" for i in range(4)}
+    del again
     write(tmp_path / "bank", [(i, i + 1) for i in range(0, 10, 2)])
     whole, bank = FeatureBank.load(tmp_path / "whole"), FeatureBank.load(tmp_path / "bank")
     assert bank.rows == whole.rows

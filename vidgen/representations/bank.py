@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -16,24 +16,32 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from vidgen.checkpoints.atomic import atomic_write
-from vidgen.checkpoints.hashing import json_hash
-from vidgen.checkpoints.json_lines import json_line
+from vidgen.checkpoints.locks import exclusive
+from vidgen.checkpoints.seals import SealedFile, open_sealed
 from vidgen.errors import VidgenError
-from vidgen.representations.bank_files import LAYOUT, META_NAME, SHARD, BankRow, read_index, shard_stem, shorten
+from vidgen.representations.bank_files import (
+    META_NAME,
+    SHARD,
+    BankRow,
+    Shard,
+    read_index,
+    shard_stem,
+    shorten,
+    write_description,
+    write_shard,
+)
 from vidgen.representations.feature_keys import feature_key, parse_key
 
 
 class BankWriter:
-    """Writes a bank shard by shard; a context manager.
+    """Writes a bank shard by shard; a context manager, and the only writer of its bank as long as it is open.
 
-    A shard counts once its features are there: they are renamed into place after its index, so a killed run loses at
-    most `shard_rows` rows. Opening a bank that exists continues it: `done` holds the ids that it has, and `add` passes
-    over them. Raises VidgenError if `folder` holds a bank of other `meta` (plain data), or something else.
+    A shard counts once bank.json lists it, after its index and its features are in place, so a killed run loses at most
+    `shard_rows` rows. Opening a bank that exists continues it: `done` holds the ids that it has, and `add` passes over
+    them. Raises VidgenError if `folder` holds a bank of other `meta` (plain data), or something else, and while another
+    writes it.
     """
 
     def __init__(self, folder: str | os.PathLike, meta: Mapping[str, Any], *, shard_rows: int = 256) -> None:
@@ -41,14 +49,17 @@ class BankWriter:
         self.shard_rows = shard_rows
         self.meta = json.loads(json.dumps(dict(meta)))  # as it will be read back
         self.done: set[str] = set()
-        self._shards = 0
+        self._shards: list[Shard] = []
         self._layout: dict[str, tuple[int, ...]] | None = None
         self._rows: list[BankRow] = []
         self._parts: list[dict[str, Tensor]] = []
-        if (self.folder / META_NAME).exists():
-            self._continue(FeatureBank.load(self.folder, empty=True))
-        elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-            raise VidgenError(f"{self.folder} exists and is not a feature bank; choose a new folder")
+        with ExitStack() as stack:
+            stack.enter_context(exclusive(self.folder, "bank"))
+            if (self.folder / META_NAME).exists():
+                self._continue(FeatureBank.load(self.folder, empty=True))
+            elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+                raise VidgenError(f"{self.folder} exists and is not a feature bank; choose a new folder")
+            self._lock = stack.pop_all()
 
     def _continue(self, bank: FeatureBank) -> None:
         for name in sorted({*bank.meta, *self.meta}):
@@ -57,17 +68,19 @@ class BankWriter:
                     f"{self.folder} holds a bank of other features: its {name} is {shorten(bank.meta.get(name))}, not "
                     f"{shorten(self.meta.get(name))}; choose another folder"
                 )
-        for scratch in self.folder.glob(f".{SHARD}-*"):  # what a killed run was writing
-            shutil.rmtree(scratch, ignore_errors=True)
+        for pattern in (f".{SHARD}-*", f".{Path(META_NAME).stem}.*"):  # what a killed run was writing
+            for scratch in self.folder.glob(pattern):
+                shutil.rmtree(scratch, ignore_errors=True)
         self.done = set(bank.ids)
-        self._shards = bank.num_shards
+        self._shards = list(bank.description)
         self._layout = bank.shapes if bank.num_shards else None
 
     def __enter__(self) -> BankWriter:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.flush()  # on errors and interrupts too: rows that were added are good
+        with self._lock:
+            self.flush()  # on errors and interrupts too: rows that were added are good
 
     def add(self, rows: Sequence[BankRow], features: Mapping[str, Float[Tensor, "n ..."]]) -> None:
         """Add one row of every feature for each of `rows`.
@@ -100,39 +113,35 @@ class BankWriter:
         if not self._rows:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not (self.folder / META_NAME).exists():
-            described = {"layout": LAYOUT, "meta": self.meta, "hash": json_hash(self.meta)}
-            with atomic_write(self.folder / META_NAME) as target:
-                target.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-        stem = shard_stem(self._shards)
-        with atomic_write(self.folder / f"{stem}.jsonl") as target:
-            lines = [json_line(dataclasses.asdict(row)) for row in self._rows]
-            target.write_text("".join(lines), encoding="utf-8")
-        with atomic_write(self.folder / f"{stem}.safetensors") as target:
-            save_file({key: torch.stack([part[key] for part in self._parts]) for key in self._parts[0]}, target)
-        self._shards += 1
+        features = {key: torch.stack([part[key] for part in self._parts]) for key in self._parts[0]}
+        self._shards.append(write_shard(self.folder, len(self._shards), self._rows, features))
+        write_description(self.folder, self.meta, self._shards)
         self._rows, self._parts = [], []
 
 
 class FeatureBank:
     """A bank on disk, read shard by shard: `X(layer, noise_level)`, `y`, `groups`, `split(name)`, `ids`, `meta`."""
 
-    def __init__(self, folder: Path, meta: dict[str, Any], rows: list[list[BankRow]]) -> None:
+    def __init__(
+        self, folder: Path, meta: dict[str, Any], rows: list[list[BankRow]], description: Sequence[Shard]
+    ) -> None:
         self.folder = folder
         self.meta = meta
         self.num_shards = len(rows)
         self.rows = [row for shard in rows for row in shard]
+        self.description = description
         self._sizes = [len(shard) for shard in rows]
+        self._checked: set[tuple[int, str]] = set()  # features of shards that are as they were written
 
     @classmethod
     def load(cls, folder: str | os.PathLike, *, empty: bool = False) -> FeatureBank:
         """Return the bank in `folder`. Raises VidgenError if there is none, if it is damaged, or if it has no rows and
         `empty` does not allow it."""
         folder = Path(folder)
-        meta, rows = read_index(folder)
+        meta, rows, description = read_index(folder)
         if not rows and not empty:
             raise VidgenError(f"{folder} holds no rows yet; extract into it first")
-        return cls(folder, meta, rows)
+        return cls(folder, meta, rows, description)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -141,7 +150,7 @@ class FeatureBank:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of one row of every feature, by key."""
         with self._open(0) as file:
-            return {key: tuple(file.get_slice(key).get_shape()[1:]) for key in file.keys()}  # noqa: SIM118
+            return {key: file.shape(key)[1:] for key in file.names}
 
     @property
     def keys(self) -> list[str]:
@@ -219,7 +228,7 @@ class FeatureBank:
         for shard, size in enumerate(self._sizes):
             if ((numbers >= start) & (numbers < start + size)).any():
                 with self._open(shard) as file:
-                    x = file.get_tensor(key)
+                    x = self._read(file, shard, key)
                 yield start, x
             start += size
 
@@ -228,7 +237,7 @@ class FeatureBank:
         start = 0
         for shard, size in enumerate(self._sizes):
             with self._open(shard) as file:
-                features = {key: file.get_tensor(key) for key in (self.keys if keys is None else keys)}
+                features = {key: self._read(file, shard, key) for key in (self.keys if keys is None else keys)}
             yield self.rows[start : start + size], features
             start += size
 
@@ -252,9 +261,33 @@ class FeatureBank:
             raise VidgenError(f"{self.folder} has no features {key!r}; it has {', '.join(self.keys)}")
         return keys[0]
 
-    def _open(self, shard: int) -> Any:
+    @contextmanager
+    def _open(self, shard: int) -> Iterator[SealedFile]:
         path = self.folder / f"{shard_stem(shard)}.safetensors"
         try:
-            return safe_open(path, framework="numpy")
-        except (SafetensorError, OSError) as error:
-            raise VidgenError(f"{path} is damaged ({error}); delete the bank and extract it again") from None
+            with open_sealed(path) as file:
+                if file.seal != self.description[shard].seal:
+                    for key in file.names:
+                        self._check_finite(file.read(key), shard, key)
+                    raise ValueError(f"it is not the file that {META_NAME} lists")
+                yield file
+        except ValueError as error:
+            raise VidgenError(f"{path} is damaged ({error}); put it back, or extract the bank again") from None
+
+    def _read(self, file: SealedFile, shard: int, key: str) -> np.ndarray:
+        """Return features of a shard, checked when they are read first. Raises ValueError where they are damaged."""
+        x = file.read(key)
+        if (shard, key) not in self._checked:
+            shape = (self._sizes[shard], *self.shapes[key])
+            if x.shape != shape or x.dtype != np.float32:
+                raise ValueError(f"features {key} are {x.dtype} {x.shape}, and float32 {shape} by its index")
+            self._check_finite(x, shard, key)
+            file.check(key, x)
+            self._checked.add((shard, key))
+        return x
+
+    def _check_finite(self, x: np.ndarray, shard: int, key: str) -> None:
+        finite = np.isfinite(x).reshape(len(x), -1).all(1)
+        if not finite.all():
+            row = self.rows[sum(self._sizes[:shard]) + int(finite.argmin())]
+            raise ValueError(f"features {key} of clip {row.id!r} are not finite")

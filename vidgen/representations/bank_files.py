@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vidgen.checkpoints.json_lines import parse_json_lines
+from torch import Tensor
+
+from vidgen.checkpoints.atomic import atomic_write
+from vidgen.checkpoints.hashing import json_hash
+from vidgen.checkpoints.json_lines import json_line, parse_json_lines
+from vidgen.checkpoints.seals import checksum, save_sealed
 from vidgen.errors import VidgenError
 
 META_NAME = "bank.json"
@@ -30,8 +36,38 @@ class BankRow:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_index(folder: Path) -> tuple[dict[str, Any], list[list[BankRow]]]:
-    """Return the meta and the rows of every shard of the bank in `folder`, which may be none yet.
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """What a bank says of one shard: its rows, the checksum of their index, and the seal of their features ("" of a
+    shard that an earlier version wrote)."""
+
+    rows: int
+    index: str
+    seal: str
+
+
+def write_shard(folder: Path, number: int, rows: Sequence[BankRow], features: Mapping[str, Tensor]) -> Shard:
+    """Write the index of a shard, and its features (n, ...) by key, and return what a bank says of it."""
+    index = "".join(json_line(asdict(row)) for row in rows).encode()
+    stem = shard_stem(number)
+    with atomic_write(folder / f"{stem}.jsonl") as target:
+        target.write_bytes(index)
+    with atomic_write(folder / f"{stem}.safetensors") as target:
+        seal = save_sealed(features, target)
+    return Shard(rows=len(rows), index=checksum(index), seal=seal)
+
+
+def write_description(folder: Path, meta: Mapping[str, Any], shards: Sequence[Shard]) -> None:
+    """Write what a bank says of itself; a shard counts from then on."""
+    described = {"layout": LAYOUT, "meta": meta, "hash": json_hash(meta), "rows": sum(shard.rows for shard in shards)}
+    with atomic_write(folder / META_NAME) as target:
+        text = json.dumps(described | {"shards": [asdict(shard) for shard in shards]}, indent=2)
+        target.write_text(text + "\n", encoding="utf-8")
+
+
+def read_index(folder: Path) -> tuple[dict[str, Any], list[list[BankRow]], list[Shard]]:
+    """Return the meta of the bank in `folder`, and of every shard, of which there may be none yet, the rows and what
+    the bank says of it.
 
     Meta keys of older banks come under the names they have now. Raises VidgenError if there is no bank, or if it is
     damaged or of another layout.
@@ -40,21 +76,62 @@ def read_index(folder: Path) -> tuple[dict[str, Any], list[list[BankRow]]]:
         described = json.loads((folder / META_NAME).read_text(encoding="utf-8"))
         if described["layout"] != LAYOUT:
             raise VidgenError(f"{folder} has bank layout {described['layout']}, this version reads {LAYOUT}")
-        count = 0
-        while (folder / f"{shard_stem(count)}.safetensors").exists():
-            count += 1
-        texts = [(folder / f"{shard_stem(i)}.jsonl").read_text(encoding="utf-8") for i in range(count)]
-        names = [f"{folder}: the bank's index is damaged; {shard_stem(i)}.jsonl" for i in range(count)]
-        shards = map(parse_json_lines, texts, names)
-        rows = [[BankRow(**{**line, "times": tuple(line["times"])}) for _, line in shard] for shard in shards]
-        return with_new_names(described["meta"]), rows
+        shards = listed_shards(described) if "shards" in described else older_shards(folder)
+        rows = [read_rows(folder / f"{shard_stem(number)}.jsonl", shard) for number, shard in enumerate(shards)]
+        ids = [row.id for shard in rows for row in shard]
+        if len(set(ids)) < len(ids):
+            raise ValueError(f"several rows are of clip {Counter(ids).most_common(1)[0][0]!r}")
+        return with_new_names(described["meta"]), rows, shards
     except (FileNotFoundError, NotADirectoryError) as error:
         name = Path(error.filename).name
+        if name != META_NAME:
+            raise VidgenError(f"{folder}: {name} is missing; put it back, or extract the bank again") from None
         raise VidgenError(f"{folder} is not a feature bank: no {name}; make one with `vidgen extract`") from None
     except VidgenError:
         raise
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise VidgenError(f"{folder}: the bank's index is damaged ({error}); extract it again") from None
+
+
+def listed_shards(described: dict[str, Any]) -> list[Shard]:
+    """Return what a bank says of its shards. Raises ValueError where what it says is not as it was written."""
+    meta = described["meta"]
+    if described["hash"] not in (json_hash(meta), json_hash(with_new_names(meta))):
+        raise ValueError(f"meta in {META_NAME} is not as it was written")
+    shards = [Shard(**shard) for shard in described["shards"]]
+    if described["rows"] != sum(shard.rows for shard in shards):
+        raise ValueError(f"shards in {META_NAME} are not as they were written")
+    return shards
+
+
+def older_shards(folder: Path) -> list[Shard]:
+    """Return the shards of a bank of an earlier version, which counts those whose features are there.
+
+    Raises ValueError where one between others is missing.
+    """
+    stems = sorted(path.stem for path in folder.glob(f"{SHARD}-*.safetensors"))
+    for number, stem in enumerate(stems):
+        if stem != shard_stem(number):
+            raise ValueError(f"{shard_stem(number)}.safetensors is missing")
+    indexes = [(folder / f"{stem}.jsonl").read_bytes() for stem in stems]
+    counts = [sum(1 for line in data.split(b"\n") if line.strip()) for data in indexes]
+    return [Shard(rows=n, index=checksum(data), seal="") for n, data in zip(counts, indexes, strict=True)]
+
+
+def read_rows(path: Path, shard: Shard) -> list[BankRow]:
+    """Return the rows in the index of a shard. Raises ValueError where it is not as it was written."""
+    data = path.read_bytes()
+    if checksum(data) != shard.index:
+        raise ValueError(f"{path.name} is not as it was written")
+    text = data.decode()
+    try:  # at once, which takes less time than line by line: JSON has no line ends within its texts
+        lines = json.loads(f"[{text.rstrip().replace(chr(10), ',')}]")
+    except (ValueError, RecursionError):
+        name = f"{path.parent}: the bank's index is damaged; {path.name}"
+        lines = [line for _, line in parse_json_lines(text, name)]
+    if len(lines) != shard.rows:
+        raise ValueError(f"{path.name} has {len(lines)} rows, not {shard.rows}")
+    return [BankRow(**{**line, "times": tuple(line["times"])}) for line in lines]
 
 
 def with_new_names(meta: dict[str, Any]) -> dict[str, Any]:
