@@ -1,18 +1,23 @@
-"""README and docs: command lines name verbs and options that are there, Python blocks compile, and links lead on."""
+"""README and docs: command lines name verbs and options that are there, Python blocks compile (those on published
+weights run), and links lead on."""
 
 import ast
 import importlib
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import typer
+from safetensors.torch import save_file
 
 from vidgen.scripts.main import app
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PUBLISHED = ROOT / "docs" / "published_weights.md"
 SHELL = ("", "bash", "sh", "console")
 
 
@@ -64,6 +69,34 @@ def test_python_blocks_compile_and_import(page: Path) -> None:
                 module = importlib.import_module(node.module)
                 for alias in node.names:
                     assert hasattr(module, alias.name), f"{page.name}: from {node.module} import {alias.name}"
+
+
+@pytest.mark.slow
+def test_python_blocks_on_published_weights_run(tmp_path, monkeypatch, published) -> None:
+    """In the page's order and one namespace, as by a reader; the model is of the published classes, and small."""
+    from diffusers import AutoencoderKLWan
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(published("wan-native")[0], "Wan2.1-T2V-1.3B-Diffusers")
+    for file, layer, width in (("style", "transformer.blocks.0.cross.to_q", 192), ("other", "layers.0.text.key", 128)):
+        factors = {"lora_A": torch.randn(4, width), "lora_B": torch.randn(192, 4)}
+        save_file({f"{layer}.{name}.weight": factor for name, factor in factors.items()}, f"{file}.safetensors")
+    small = {
+        "num_inference_steps=30": "num_inference_steps=2, num_frames=5, height=32, width=32",
+        "blocks.12": "blocks.1",
+    }
+    names: dict = {}
+    for number, text in enumerate(text for language, text in blocks(PUBLISHED) if language == "python"):
+        for published_size, size in small.items():
+            text = text.replace(published_size, size)
+        exec(compile(text, f"block {number}", "exec"), names)
+        if number == 0:  # what the second block calls by name
+            names["encoding"] = names["pipe"].text_encoder(["a cat"])
+            names["latents"] = names["out"].latents.to(torch.bfloat16)
+            names["t"] = torch.tensor([0.5])
+    assert names["velocity"].shape == names["latents"].shape and names["velocity"].isfinite().all()
+    assert AutoencoderKLWan.from_pretrained("wan_vae").config.z_dim == names["latents"].shape[1]
+    assert (tmp_path / "wan_transformer" / "config.json").is_file()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])

@@ -183,6 +183,8 @@ def test_networks_are_shown_the_schedulers_timesteps(published, kind):
     if kind == "ltx":  # which stretches its levels between two ends
         with pytest.raises(VidgenError, match="makes no schedule of num_inference_steps=1; take more"):
             schedule.time_distribution.for_size(4, 3).steps(1)
+        with pytest.raises(VidgenError, match="makes no schedule of 12000000 tokens a clip: its shift"):
+            schedule.time_distribution.for_size(4_000_000, 3).steps(2)
     for n in (2, 3, 7, 20, 50):
         times = schedule.time_distribution.for_size(4, 3)
         levels = times.steps(n)

@@ -151,7 +151,15 @@ class ClipSource:
 
 
 def source_records(source: SourceConfig, part: str) -> list[ClipRecord]:
-    """Return the files that a source of kind "clips" takes for `part`, "train" or "validation"."""
+    """Return the files that a source of kind "clips" takes for `part`, "train" or "validation".
+
+    Raises VidgenError where the folder is missing: that of a shipped recipe, which nobody else has, as a rule.
+    """
+    if not Path(source.path).exists():
+        raise VidgenError(
+            f"{source.path}: no such file or folder; say where your clips are by data.sources.N.path=FOLDER (N from "
+            "0), or by --clips of a comparison"
+        )
     records = [r for r in find_clips(source.path) if not source.include or Path(r.path).name in source.include]
     return split_records(records, source.hold_out, part)
 

@@ -110,19 +110,25 @@ class SchedulerTimes:
     def steps(self, num_inference_steps: int) -> Float[Tensor, " n_plus_1"]:
         """Return the scheduler's own levels, noisiest first, and the one that is left in the end; float64.
 
-        Raises VidgenError for a number of steps that it does not make.
+        Raises VidgenError for a number of steps, or a size of clips, that it does not make.
         """
         n = num_inference_steps
         if n < 1:
             raise VidgenError(f"num_inference_steps is {n}; it must be 1 or more")
         s = self.schedule
         scheduler = copy.copy(s.scheduler)  # setting its steps changes it
-        even = {"sigmas": np.linspace(1.0, 1.0 / n, n), "mu": shift_for(scheduler, self.tokens)} if s.by_length else {}
         try:
+            mu = shift_for(scheduler, self.tokens) if s.by_length else None
+            even = {"sigmas": np.linspace(1.0, 1.0 / n, n), "mu": mu} if s.by_length else {}
             with np.errstate(invalid="ignore"):  # of too few steps to stretch; see below
                 scheduler.set_timesteps(**even) if even else scheduler.set_timesteps(n)
         except ValueError as error:
             raise VidgenError(f"{type(scheduler).__name__}: {str(error).splitlines()[0][:160]}") from None
+        except ArithmeticError:  # a shift far too steep, or between two lengths that are one
+            raise VidgenError(
+                f"{type(scheduler).__name__} makes no schedule of {self.tokens} tokens a clip: its shift, which grows "
+                "with them by base_shift, max_shift and the lengths of both, is no number there; take a smaller clip"
+            ) from None
         if not torch.isfinite(scheduler.timesteps.float()).all():
             raise VidgenError(f"{type(scheduler).__name__} makes no schedule of num_inference_steps={n}; take more")
         return current_levels(scheduler, s.kind.scale, s.noise_path)

@@ -124,6 +124,12 @@ def test_unusable_clips_are_named(make_video, tmp_path):
         Mixture(data, seed=0)
 
 
+def test_a_missing_folder_says_how_to_name_another():
+    source = SourceConfig(kind="clips", path="nowhere")
+    with pytest.raises(VidgenError, match=r"nowhere: no such file or folder; .*data\.sources\.N\.path=FOLDER"):
+        Mixture(DataConfig(sources=[source], num_frames=5, size=(16, 16)), seed=0)
+
+
 def test_to_float_is_the_inverse_of_rounding():
     levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, -1)
     back = ((to_tensor(levels) + 1) * 127.5).round().to(torch.uint8)
