@@ -24,7 +24,7 @@ from vidgen.representations.extractor import FeatureExtractor
 from vidgen.representations.pooling import POOLS
 from vidgen.representations.probes import MAJORITY, PROBES, Probe, ProbeTask, choose_and_score, make_task
 from vidgen.train.ablations.objective_variants import OBJECTIVE_VARIANTS, Plan, Tokenizer, decode_clips
-from vidgen.train.data.sources import split_records
+from vidgen.train.data.splits import split_records
 
 WORLD_TASKS = ("colour", "shape", "motion")
 PROBED = {"knn": PROBES["knn"], "linear": PROBES["ridge"]}

@@ -106,7 +106,7 @@ def make_recipe(name: str, plan: Plan) -> LoopConfig:
     # Not as text: a path may hold what means something in YAML.
     recipe.out = str(plan.out / name)
     recipe.data.sources = [
-        SourceConfig(kind="clips", path=str(plan.clips), short_side=2 * plan.size, hold_out=plan.hold_out)
+        SourceConfig(kind="clips", path=str(plan.clips), short_side=2 * plan.size, hold_out=plan.hold_out, fps=0)
     ]
     return recipe
 

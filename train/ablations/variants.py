@@ -16,7 +16,7 @@ from vidgen.data.manifests import ClipRecord
 from vidgen.errors import VidgenError
 from vidgen.train.config import DataConfig, LoopConfig, TokenizerRecipe
 from vidgen.train.config.files import RECIPES, explain_errors, read_recipe, resolve_recipe
-from vidgen.train.data.sources import source_records
+from vidgen.train.data.splits import source_records
 from vidgen.train.runtime.runs import FREE_KEYS
 from vidgen.train.tasks.tokenizer import build_tokenizer
 
@@ -169,7 +169,7 @@ def held_out_records(data: DataConfig, path: Path) -> list[ClipRecord]:
         records = source_records(source, "validation")
         if not records or records == source_records(source, "train"):  # the latter for hold_out 0, and for one clip
             raise VidgenError(
-                f"{path}: no clips of {source.path} are held out; give two clips or more, and hold_out >= 1"
+                f"{path}: no clips of {source.path} are held out; give two clips or more, and hold_out >= 2"
             )
         held_out |= {Path(record.path).resolve(): record for record in records}
     for source in sources:

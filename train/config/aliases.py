@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from vidgen.diffusion.prediction_types import FORMER_PREDICTION_TYPES
 from vidgen.errors import VidgenError
@@ -17,6 +17,7 @@ PARTS = {"all": "diffusion", "image_prompt": "ip_adapter"}
 # Keys of the one task, with the values that say nothing; which of them a task of today still has; and its `part`.
 FORMER_DIFFUSION_KEYS = {"part": "all", "lora_rank": 0, "lora_alpha": 0.0, "match_weight": 0.1}
 OWN_KEYS = {"lora": ("lora_rank", "lora_alpha"), "ip_adapter": ("match_weight",)}
+FORMER_MAX_STRIDE = 4  # the default, and what 0 means now where frames are picked by number
 OWN_PARTS = {task: part for part, task in PARTS.items()}
 
 
@@ -26,7 +27,21 @@ def read_former_words(recipe: DictConfig, path: Path, *, warn: bool = True) -> D
     `path` is what warnings and errors name. Raises VidgenError for keys that exclude each other.
     """
     recipe = rename_keys(recipe, path, task=recipe.get("task"), warn=warn)
+    if not warn:
+        recipe = pick_by_number(recipe)
     return split_diffusion(recipe, path, warn=warn)
+
+
+def pick_by_number(record: DictConfig) -> DictConfig:
+    """Return a run's record with what its sources of files did before they had a key `fps`."""
+    record = record.copy()
+    sources = OmegaConf.select(record, "data.sources") or []
+    for source in sources:
+        if "fps" not in source:
+            source["fps"] = 0.0 if source.get("kind") == "clips" else None
+            if source.get("max_stride") == FORMER_MAX_STRIDE:
+                source["max_stride"] = 0
+    return record
 
 
 def rename_keys(recipe: DictConfig, path: Path, *, task: str | None, warn: bool = True) -> DictConfig:

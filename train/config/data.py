@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,9 +20,11 @@ class SourceConfig:
     `weights` draws colours, shapes, sizes and motions that are hard to learn more often: {star: 2} makes a clip of a
     star twice as likely as else; of several words the weights multiply (`circle` counts for the shape and the motion,
     `motion circle` for the motion alone). Validation keeps the world's own frequencies. Every `hold_out`-th file is
-    kept for validation (0: none, and validation draws other windows of the same files).
+    kept for validation (0: none, and validation draws other windows of the same files), unless the data names splits.
     `num_frames` is this source's own clip length, 1 for images (0: that of the data); every batch is of one length, by
-    the shares, and validation of the longest. Frames of files are taken up to `max_stride` apart, at random.
+    the shares, and validation of the longest. Frames of files are picked by their time, `fps` a second (None: the
+    data's), or with `fps` 0 by number, whatever their rate; windows take every k-th of them, k at random up to
+    `max_stride` (0: 1, and by number 4).
     """
 
     kind: str = "shapes"
@@ -36,7 +39,12 @@ class SourceConfig:
     hold_out: int = 6
     seed: int = 0
     num_frames: int = 0
-    max_stride: int = 4
+    fps: float | None = None
+    max_stride: int = 0
+
+    def rate(self, fps: float) -> float | None:
+        """Return the rate at which frames of files are picked, `fps` being the data's; None: by number."""
+        return (fps if self.fps is None else self.fps) or None
 
     def check(self, path: Path) -> None:
         """Raise VidgenError for a source that gives no clips."""
@@ -50,16 +58,25 @@ class SourceConfig:
                 raise VidgenError(
                     f"{path}: weights.{word}={weight}: a number above 0 for one of the words {', '.join(sorted(names))}"
                 )
-        if self.num_frames < 0 or self.max_stride < 1:
+        if self.num_frames < 0 or self.max_stride < 0:
             raise VidgenError(
-                f"{path}: a source needs num_frames >= 0 and max_stride >= 1, got {self.num_frames} and "
+                f"{path}: a source needs num_frames >= 0 and max_stride >= 0, got {self.num_frames} and "
                 f"{self.max_stride}"
+            )
+        if self.fps is not None and not 0 <= self.fps < math.inf:
+            raise VidgenError(
+                f"{path}: a source has fps={self.fps}: a rate, 0 for frames by number, or null for data.fps"
+            )
+        if self.hold_out < 0 or self.hold_out == 1:
+            raise VidgenError(
+                f"{path}: hold_out={self.hold_out} leaves no file to train on; give 2 for every second, or 0 for none"
             )
 
 
 @dataclass
 class DataConfig:
-    """Clips of `num_frames` frames of `size` (height, width); `fps` is what a generated clip plays at."""
+    """Clips of `num_frames` frames of `size` (height, width), `fps` a second: frames of files are picked so, by their
+    time, and a generated clip plays so."""
 
     sources: list[SourceConfig] = field(default_factory=lambda: [SourceConfig()])
     num_frames: int = 17

@@ -17,13 +17,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vidgen.data.datasets import ClipRecord, find_clips
 from vidgen.data.frames import to_tensor
 from vidgen.data.reading import probe_video, read_video
 from vidgen.data.shapes import WORDS, ClipLabels, ShapeWorld, ShapeWorldConfig
 from vidgen.errors import VideoError, VidgenError
 from vidgen.train.config import DataConfig, SourceConfig
+from vidgen.train.data.splits import source_records
 
+OWN_FRAMES_MAX_STRIDE = 4  # where frames are taken by number, whatever the rate, and a recipe says nothing else
 VALIDATION_SEED_OFFSET = 0x5EED  # another stream than training's, whatever its seed
 LENGTH_SLOT = 2**31  # the slot, of no clip, whose random number chooses the length of a step's clips
 
@@ -110,14 +111,17 @@ class ClipSource:
         self.data = data
         self.clips: list[np.ndarray] = []
         self.captions: list[str] = []
-        self.max_stride = source.max_stride
+        self.fps = source.rate(data.fps)
+        self.max_stride = source.max_stride or (1 if self.fps else OWN_FRAMES_MAX_STRIDE)
         self.side = max(source.short_side, *data.size)
         dropped = []
         for record in source_records(source, part):
+            part = (record.start, record.duration)
             try:
-                frames = decode_small(record.path, self.side, source.max_frames)
+                frames = decode_small(record.path, self.side, source.max_frames, part, self.fps, record.fps)
                 if len(frames) < data.num_frames:
-                    raise VideoError(f"{len(frames)} frames, {data.num_frames} needed")
+                    rate = f" at {self.fps:g} fps" if self.fps else ""
+                    raise VideoError(f"{len(frames)} frames{rate}, {data.num_frames} needed")
             except VideoError as error:
                 dropped.append(f"{Path(record.path).name} ({error})")
                 continue
@@ -150,35 +154,25 @@ class ClipSource:
         return Sample(video=video.clamp(-1.0, 1.0), caption=self.captions[number])
 
 
-def source_records(source: SourceConfig, part: str) -> list[ClipRecord]:
-    """Return the files that a source of kind "clips" takes for `part`, "train" or "validation".
-
-    Raises VidgenError where the folder is missing: that of a shipped recipe, which nobody else has, as a rule.
-    """
-    if not Path(source.path).exists():
-        raise VidgenError(
-            f"{source.path}: no such file or folder; say where your clips are by data.sources.N.path=FOLDER (N from "
-            "0), or by --clips of a comparison"
-        )
-    records = [r for r in find_clips(source.path) if not source.include or Path(r.path).name in source.include]
-    return split_records(records, source.hold_out, part)
-
-
-def split_records(records: list[ClipRecord], hold_out: int, part: str) -> list[ClipRecord]:
-    """Return the records of `part`, "train" or "validation": each `hold_out`-th is validation, or the last of few."""
-    if hold_out < 1 or len(records) < 2:
-        return records
-    held_out = set(range(hold_out - 1, len(records), hold_out)) or {len(records) - 1}
-    return [record for i, record in enumerate(records) if (i in held_out) == (part == "validation")]
-
-
 @cache
-def decode_small(path: str | Path, side: int, max_frames: int) -> np.ndarray:
-    """Return the first `max_frames` frames of a file, uint8 (T, H, W, 3), resized to a short side of `side`."""
-    info = probe_video(path)
+def decode_small(
+    path: str | Path,
+    side: int,
+    max_frames: int,
+    part: tuple[float, float | None] = (0.0, None),
+    fps: float | None = None,
+    native_fps: float | None = None,
+) -> np.ndarray:
+    """Return the first `max_frames` frames of a part of a file, uint8 (T, H, W, 3), at a short side of `side`.
+
+    part: start and duration in seconds; fps, native_fps: as of `read_video`, which picks frames by their time.
+    """
+    info = probe_video(path, native_fps or fps)
     ratio = side / min(info.height, info.width)
     size = (max(side, round(info.height * ratio)), max(side, round(info.width * ratio)))
-    clip = read_video(path, num_frames=max_frames, short="keep", size=size, fit="stretch", strict=False)
+    start, duration = part
+    window = {"start": start, "duration": duration, "fps": fps, "native_fps": native_fps, "num_frames": max_frames}
+    clip = read_video(path, **window, short="keep", size=size, fit="stretch", strict=False)
     return clip.frames
 
 

@@ -1,7 +1,5 @@
 """Training data: the same at every run, never the validation clips, bad files named."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,7 @@ from vidgen.data.frames import to_tensor
 from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig
 from vidgen.errors import VidgenError
 from vidgen.train.config import DataConfig, SourceConfig
-from vidgen.train.data.sources import Mixture, ShapeSource, Steps, collate, rng_of, split_records
+from vidgen.train.data.sources import ClipSource, Mixture, ShapeSource, Steps, collate, rng_of
 
 
 def frames_of(count: int) -> np.ndarray:
@@ -50,14 +48,6 @@ def test_batches_have_the_declared_layout():
     assert batch["video"].min() >= -1 and batch["video"].max() <= 1
 
 
-@pytest.mark.parametrize("count", [2, 5, 6, 20])
-def test_validation_files_are_never_trained_on(count):
-    records = [SimpleNamespace(id=i) for i in range(count)]
-    train, validation = (split_records(records, 6, part) for part in ("train", "validation"))
-    assert validation and {r.id for r in train} | {r.id for r in validation} == set(range(count))
-    assert not {r.id for r in train} & {r.id for r in validation}
-
-
 def test_crops_hold_the_object():
     data = DataConfig(sources=[SourceConfig(world_size=[64, 64])], num_frames=5, size=(40, 40))
     source = ShapeSource(data.sources[0], data, "train")
@@ -71,7 +61,7 @@ def test_crops_hold_the_object():
 
 
 def test_shares_are_kept(make_video, tmp_path):
-    make_video(frames_of(8), "a.mp4")
+    make_video(frames_of(8), "a.mp4", fps=8)
     sources = [SourceConfig(share=0.75), SourceConfig(kind="clips", path=str(tmp_path), share=0.25, hold_out=0)]
     mixture = Mixture(DataConfig(sources=sources, num_frames=5, size=(16, 16)), seed=0)
     from_files = sum(mixture[(0, i)].caption == "" for i in range(200))
@@ -105,15 +95,36 @@ def test_strides_are_bounded(make_video, tmp_path):
     frames = np.broadcast_to(np.arange(24, dtype=np.uint8)[:, None, None, None] * 10, (24, 32, 32, 3))
     make_video(np.ascontiguousarray(frames), "ramp.mp4")
     for most in (1, 3):
-        source = SourceConfig(kind="clips", path=str(tmp_path), max_stride=most, hold_out=0)
+        source = SourceConfig(kind="clips", path=str(tmp_path), max_stride=most, hold_out=0, fps=0)
         mixture = Mixture(DataConfig(sources=[source], num_frames=4, size=(16, 16)), seed=0)
         steps = [mixture[(0, i)].video.mean(dim=(0, 2, 3)).diff().mean().item() * 127.5 / 10 for i in range(30)]
         assert {round(step) for step in steps} == set(range(1, most + 1))
 
 
+@pytest.mark.parametrize("rate", [15, 30, 60])
+@pytest.mark.parametrize("fps, source_fps", [(8, None), (30, 8)])
+def test_windows_last_as_long_as_they_play(make_video, numbered, numbers, tmp_path, rate, fps, source_fps):
+    make_video(numbered(3 * rate), "a.mp4", fps=rate, options={"crf": "1"})
+    source = SourceConfig(kind="clips", path=str(tmp_path), hold_out=0, fps=source_fps)
+    mixture = Mixture(DataConfig(sources=[source], num_frames=9, size=(32, 32), fps=fps), seed=0)
+    drawn = ClipSource(source, mixture.groups[0][0][0].data, "train").clips[0]
+    expected = [int(k * rate / 8 + 1e-6) for k in range(len(drawn))]  # the frame that is shown at k / 8 s
+    assert numbers(drawn) == expected and len(drawn) == 24
+    assert mixture[(0, 0)].video.shape == (3, 9, 32, 32)
+
+
+def test_a_manifests_part_is_what_is_trained_on(make_video, numbered, numbers, tmp_path):
+    make_video(numbered(60), "a.mp4", fps=30, options={"crf": "1"})
+    (tmp_path / "metadata.csv").write_text("path,caption,start,duration\na.mp4,late,1,0.5\na.mp4,early,0.2,0.5\n")
+    source = SourceConfig(kind="clips", path=str(tmp_path), hold_out=0, fps=0)
+    clips = ClipSource(source, DataConfig(sources=[source], num_frames=5, size=(32, 32)), "train")
+    assert [numbers(clip) for clip in clips.clips] == [list(range(30, 45)), list(range(6, 21))]
+    assert clips.captions == ["late", "early"]
+
+
 def test_unusable_clips_are_named(make_video, tmp_path):
-    make_video(frames_of(8), "good.mp4")
-    make_video(frames_of(2), "short.mp4")
+    make_video(frames_of(8), "good.mp4", fps=8)
+    make_video(frames_of(2), "short.mp4", fps=8)
     source = SourceConfig(kind="clips", path=str(tmp_path), hold_out=0)
     data = DataConfig(sources=[source], num_frames=5, size=(16, 16))
     with pytest.warns(UserWarning, match="1 clips left out: short.mp4"):
