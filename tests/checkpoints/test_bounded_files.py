@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vidgen.checkpoints.bounded_files import CONFIG_BYTES, parse_json, read_json, read_text, replace_surrogates
+from vidgen.checkpoints.bounded_files import CONFIG_BYTES, parse_json, read_json, read_text
 from vidgen.checkpoints.pretrained import find_checkpoint
 from vidgen.errors import VidgenError
 from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder
@@ -85,8 +85,3 @@ def test_what_passes_is_what_was_written(tmp_path):
     for text in (json.dumps(values), json.dumps(values, ensure_ascii=False)):
         path.write_bytes(b"\xef\xbb\xbf" + text.encode())
         assert read_json(path) == values == parse_json(text)
-
-
-def test_halves_of_surrogate_pairs_are_replaced():
-    assert replace_surrogates("a\ud800b\udfffc") == "a�b�c"
-    assert replace_surrogates("\U0001f600 \ud83d") == "\U0001f600 �"

@@ -133,7 +133,7 @@ BAD_SETTINGS = {
     "adapters of kind LOHA are not supported": {"peft_type": "LOHA"},
     "r='four' is not what peft writes there": {"r": "four"},
     "lora_alpha=True is not what peft writes there": {"lora_alpha": True},
-    "an alpha that is no finite number": {"r": 4, "lora_alpha": float("nan")},
+    "nan is no number of JSON": {"r": 4, "lora_alpha": float("nan")},
     "an alpha that is no finite": {"r": 4, "alpha_pattern": {"to_k": "8"}},
     "a pattern that is none": {"rank_pattern": {"(": 4}},
 }

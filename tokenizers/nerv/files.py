@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from vidgen.checkpoints.atomic import atomic_write
+from vidgen.checkpoints.bounded_files import check_regular, load_json
 from vidgen.errors import VidgenError
 from vidgen.tokenizers.nerv.clip import ClipNeRV
 from vidgen.tokenizers.nerv.network import NeRVConfig, NeRVDecoder
@@ -53,10 +54,11 @@ def write_nerv(clip: ClipNeRV, path: str | os.PathLike) -> Path:
 def is_nerv(path: str | os.PathLike) -> bool:
     """Return whether a file's header says that it holds a clip as NeRV, be the rest there or not."""
     try:
+        check_regular(path)
         with open(path, "rb") as file:
             size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size)) if size <= LARGEST_HEADER else {}
-        return json.loads(header["__metadata__"][ENTRY])["format"] == FORMAT
+            header = load_json(file.read(size)) if size <= LARGEST_HEADER else {}
+        return load_json(header["__metadata__"][ENTRY])["format"] == FORMAT
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -75,7 +77,7 @@ def read_nerv(path: str | os.PathLike) -> ClipNeRV:
     except (SafetensorError, OSError) as error:
         raise _damaged(path, error) from None
     try:
-        return _parse(json.loads(settings), stored)
+        return _parse(load_json(settings), stored)
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise _damaged(path, error) from None
 

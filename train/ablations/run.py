@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from vidgen.checkpoints.atomic import atomic_write
+from vidgen.checkpoints.bounded_files import load_json, read_text
 from vidgen.data.manifests import ClipRecord
 from vidgen.errors import VidgenError
 from vidgen.metrics.intervals import METHOD
@@ -174,7 +175,7 @@ def gather_report(
 def read_plain(path: Path) -> dict[str, Any]:
     """Return the JSON object in `path`; {} where there is none, or not a whole one."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = load_json(read_text(path))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ CONFIG_BYTES = 10 * 2**20
 CAPTION_BYTES = 2**20
 TABLE_BYTES = 2**30  # of lists with a line for each clip
 DEEPEST = 64  # levels of JSON; more end in recursion somewhere behind us
+SURROGATE = re.compile("[\ud800-\udfff]")
 KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFCHR: "a device",
@@ -62,12 +64,17 @@ def check_length(where: str | os.PathLike, length: int, most: int) -> None:
 def parse_json(text: str | bytes) -> Any:
     """Return the value of a JSON text. Raises ValueError, with the reason, for one that is damaged, that names a key
     twice, that nests deeper than `DEEPEST`, or that holds numbers or text which cannot be written again."""
-    try:
-        value = json.loads(text, object_pairs_hook=_unique)
-    except RecursionError:
-        raise ValueError(f"nested over {DEEPEST} levels deep") from None
+    value = load_json(text, object_pairs_hook=_unique)
     check_plain(value)
     return value
+
+
+def load_json(text: str | bytes, **settings: Any) -> Any:
+    """Return what `json.loads` does. Raises ValueError for all that is wrong with a text, deep nesting too."""
+    try:
+        return json.loads(text, **settings)
+    except RecursionError:
+        raise ValueError(f"nested over {DEEPEST} levels deep") from None
 
 
 def check_plain(value: Any) -> None:
@@ -83,17 +90,12 @@ def check_plain(value: Any) -> None:
                 below += item
             elif isinstance(item, float) and not math.isfinite(item):
                 raise ValueError(f"{item} is no number of JSON")
-            elif isinstance(item, str) and not item.isascii() and item != replace_surrogates(item):
+            elif isinstance(item, str) and SURROGATE.search(item):
                 raise ValueError("half of a surrogate pair, which is no text")
         if not below:
             return
         level = below
     raise ValueError(f"nested over {DEEPEST} levels deep")
-
-
-def replace_surrogates(text: str) -> str:
-    """Return a text with U+FFFD for every half of a surrogate pair, which no UTF-8 file can hold."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -7,13 +7,13 @@ name of file), and in the hub's cache the name of a large file.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePath
 
+from vidgen.checkpoints.bounded_files import parse_json, read_text
 from vidgen.errors import VidgenError
 
 DIGITS = "[0-9a-fA-F]{64}"
@@ -30,7 +30,7 @@ _sums: dict[Path, tuple[int, int, str]] = {}
 def sums_of(path: Path) -> Iterator[tuple[str, str]]:
     """Yield (name of file, sum) of every line of a sums file. Raises VidgenError for a line that is none."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError):
         raise VidgenError(f"{path} cannot be read; put it right, or take it away") from None
     for line in filter(None, map(str.strip, lines)):
@@ -44,7 +44,7 @@ def sums_of(path: Path) -> Iterator[tuple[str, str]]:
 def sums_of_index(path: Path) -> Iterator[tuple[str, str]]:
     """Yield those in a checkpoint's index; a damaged index is for its reader to name."""
     try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))["metadata"]
+        metadata = parse_json(read_text(path))["metadata"]
         sums = metadata["sha256"].items()
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return

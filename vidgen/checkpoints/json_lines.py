@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from vidgen.checkpoints.bounded_files import TABLE_BYTES, load_json, read_bytes
 from vidgen.errors import VidgenError
 
 CutShort = Literal["refuse", "last", "any"]  # which lines may be damaged, as those that a killed run was writing are
@@ -37,8 +38,8 @@ def parse_json_lines(
         if not line or line.isspace():
             continue
         try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            value = load_json(line)
+        except ValueError as error:
             if cut_short == "any" or (cut_short == "last" and number == len(lines)):
                 continue
             raise VidgenError(f"{name}, line {number}: not JSON ({error}); one object a line") from None
@@ -49,5 +50,5 @@ def parse_json_lines(
 
 def read_json_lines(path: Path, *, cut_short: CutShort = "refuse") -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number, object) of a file in UTF-8; see `parse_json_lines`. Raises VidgenError, OSError."""
-    text = path.read_bytes().decode("utf-8", "replace")
+    text = read_bytes(path, TABLE_BYTES).decode("utf-8", "replace")
     yield from parse_json_lines(text, path, cut_short=cut_short)

@@ -19,6 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vidgen.checkpoints.bounded_files import load_json
+
 ENTRY = "vidgen"  # of a file's metadata
 
 
@@ -56,7 +58,7 @@ class SealedFile:
     def __init__(self, file: safe_open, entry: str) -> None:
         self._file = file
         text = (file.metadata() or {}).get(entry)
-        described = {} if text is None else json.loads(text)
+        described = {} if text is None else load_json(text)
         if not isinstance(described, dict) or ("seal" in described) != ("tensors" in described):
             raise ValueError("its header is not as it was written")
         self.seal = described.pop("seal", "")

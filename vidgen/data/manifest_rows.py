@@ -11,6 +11,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from vidgen.checkpoints.bounded_files import TABLE_BYTES, load_json, read_bytes
 from vidgen.checkpoints.json_lines import parse_json_lines
 from vidgen.data.text_files import decode_text, readable
 from vidgen.errors import VidgenError
@@ -117,7 +118,7 @@ def _short(value: object) -> str:
 
 def _read(manifest: Path) -> str:
     try:
-        return decode_text(manifest.read_bytes())
+        return decode_text(read_bytes(manifest, TABLE_BYTES))
     except OSError as error:
         raise VidgenError(f"{manifest}: cannot be read: {error.strerror}; check its permissions") from None
 
@@ -162,8 +163,10 @@ def _json_lines(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def _json_list(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the objects of one list, numbered from 1."""
     try:
-        rows = json.loads(_read(manifest))
-    except (ValueError, RecursionError) as error:
+        rows = load_json(_read(manifest))
+    except VidgenError:
+        raise
+    except ValueError as error:
         raise VidgenError(f"{manifest}: not JSON ({error}); it needs a list of objects") from None
     if not isinstance(rows, list):
         raise VidgenError(f"{manifest}: {type(rows).__name__}, not a list; it needs a list of objects, one a clip")

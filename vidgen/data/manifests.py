@@ -1,12 +1,12 @@
 """Finding clips: folders, class folders, captions beside files, manifests in several formats, tars of WebDataset."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from vidgen.checkpoints.bounded_files import load_json
 from vidgen.data.folders import (
     CLIP_SUFFIXES,
     METADATA,
@@ -169,8 +169,10 @@ def _read_tar(archive: Path) -> Iterator[ClipRecord]:
 
 def _read_object(path: Path) -> dict:
     try:
-        value = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
+        value = load_json(read_text(path))
+    except VidgenError:
+        raise
+    except ValueError as error:
         raise VidgenError(f"{path}: not JSON ({error}); it needs one object") from None
     if not isinstance(value, dict):
         raise VidgenError(f"{path}: {type(value).__name__}, not an object")

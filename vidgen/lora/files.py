@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vidgen.checkpoints.bounded_files import read_json
+from vidgen.checkpoints.bounded_files import parse_json, read_json
 from vidgen.checkpoints.checksums import check_sums
 from vidgen.checkpoints.hub import find_model
 from vidgen.checkpoints.pretrained import opened
@@ -161,8 +160,8 @@ def read_settings(path: Path, metadata: dict[str, str], part: str | None) -> Set
     if METADATA_KEY in metadata:
         where = f"{path}: {METADATA_KEY}"
         try:
-            values = json.loads(metadata[METADATA_KEY])
-        except json.JSONDecodeError:
+            values = parse_json(metadata[METADATA_KEY])
+        except ValueError:
             values = None
         if not isinstance(values, dict):
             raise VidgenError(f"{where} is no JSON object; the file is damaged")

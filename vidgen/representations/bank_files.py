@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from vidgen.checkpoints.atomic import atomic_write
+from vidgen.checkpoints.bounded_files import TABLE_BYTES, load_json, read_bytes, read_text
 from vidgen.checkpoints.hashing import json_hash
 from vidgen.checkpoints.json_lines import json_line, parse_json_lines
 from vidgen.checkpoints.seals import checksum, save_sealed
@@ -73,7 +74,7 @@ def read_index(folder: Path) -> tuple[dict[str, Any], list[list[BankRow]], list[
     damaged or of another layout.
     """
     try:
-        described = json.loads((folder / META_NAME).read_text(encoding="utf-8"))
+        described = load_json(read_text(folder / META_NAME))
         if described["layout"] != LAYOUT:
             raise VidgenError(f"{folder} has bank layout {described['layout']}, this version reads {LAYOUT}")
         shards = listed_shards(described) if "shards" in described else older_shards(folder)
@@ -113,14 +114,14 @@ def older_shards(folder: Path) -> list[Shard]:
     for number, stem in enumerate(stems):
         if stem != shard_stem(number):
             raise ValueError(f"{shard_stem(number)}.safetensors is missing")
-    indexes = [(folder / f"{stem}.jsonl").read_bytes() for stem in stems]
+    indexes = [read_bytes(folder / f"{stem}.jsonl", TABLE_BYTES) for stem in stems]
     counts = [sum(1 for line in data.split(b"\n") if line.strip()) for data in indexes]
     return [Shard(rows=n, index=checksum(data), seal="") for n, data in zip(counts, indexes, strict=True)]
 
 
 def read_rows(path: Path, shard: Shard) -> list[BankRow]:
     """Return the rows in the index of a shard. Raises ValueError where it is not as it was written."""
-    data = path.read_bytes()
+    data = read_bytes(path, TABLE_BYTES)
     if checksum(data) != shard.index:
         raise ValueError(f"{path.name} is not as it was written")
     text = data.decode()
