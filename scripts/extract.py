@@ -31,6 +31,7 @@ from vidgen.scripts.cli.options import (
     parse_numbers,
     parse_size,
 )
+from vidgen.scripts.cli.outputs import check_folder_output
 from vidgen.scripts.cli.printing import describe_memory, note, peak_memory_mb, print_json, progress
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ def extract(
     """
     check_rate(fps)
     frame = parse_size(size)
+    check_folder_output(output, parents=True)
     levels, share = parse_numbers(noise_levels, "--noise-levels"), parse_part(part)
 
     from vidgen.representations.extract import extract_source

@@ -11,7 +11,7 @@ from vidgen.errors import VidgenError
 from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.option_sets import HardwareOptions, with_option_sets
 from vidgen.scripts.cli.options import BankArgument, DrawNeighborsOption, JsonOption, ModelOption
-from vidgen.scripts.cli.outputs import check_output
+from vidgen.scripts.cli.outputs import check_folder_output, check_output, check_overwrite
 from vidgen.scripts.cli.printing import note_dropped, print_json, print_table, progress
 from vidgen.scripts.extract import open_model
 
@@ -44,6 +44,8 @@ def add(
     from vidgen.representations.bank import FeatureBank
     from vidgen.representations.search import grow_index
 
+    check_overwrite(index, bank)
+    check_folder_output(index)
     report = grow_index(index, FeatureBank.load(bank), layer)
     if json:
         print_json({"path": str(index), **report})

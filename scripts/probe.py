@@ -11,7 +11,7 @@ from vidgen.errors import VidgenError
 from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.option_sets import with_option_sets
 from vidgen.scripts.cli.options import BankArgument, BankLayersOption, JsonOption, SeedOption, parse_names
-from vidgen.scripts.cli.outputs import check_output
+from vidgen.scripts.cli.outputs import check_folder_output
 from vidgen.scripts.cli.printing import format_interval, format_level, print_json, print_table
 from vidgen.scripts.cli.probe_protocols import ProbeOptions, ProtocolOptions, probe_tables
 
@@ -50,8 +50,7 @@ def probe(
     if report is not None:
         if protocol.chosen:
             raise VidgenError(f"--report is of probes that learn from all of train; leave {protocol.chosen[0]} out")
-        if not report.is_dir():
-            check_output(report, folder=True)
+        check_folder_output(report)
     tables = probe_tables(bank, parse_names(layers) if layers else None, options, protocol, seed)
     page = None if report is None else write_page(bank, next(iter(tables.values())), options, seed, report)
     if best and protocol.fine_tune is None:

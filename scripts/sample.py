@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from vidgen.checkpoints.hub import find_model
 from vidgen.errors import VidgenError
 from vidgen.scripts.cli.conditioning import ConditioningOptions, WindowOptions
 from vidgen.scripts.cli.dispatch import run_verb
@@ -15,9 +17,17 @@ from vidgen.scripts.cli.guidance import GuidanceOptions
 from vidgen.scripts.cli.lora import LoraOption, apply_loras, describe_loras, find_loras
 from vidgen.scripts.cli.option_sets import HardwareOptions, SamplerOptions, with_option_sets
 from vidgen.scripts.cli.options import BatchOption, JsonOption, ModelOption, SeedOption, check_rate
-from vidgen.scripts.cli.outputs import check_frames, check_output, output_kind, plan_outputs
+from vidgen.scripts.cli.outputs import check_frames
 from vidgen.scripts.cli.printing import describe_memory, peak_memory_mb, print_json
-from vidgen.scripts.cli.prompts import describe_prompt_schedule, read_prompt_schedule, read_prompts
+from vidgen.scripts.cli.prompts import (
+    Prompt,
+    check_prompts,
+    check_text,
+    describe_prompt_schedule,
+    read_prompt_schedule,
+    read_prompts,
+)
+from vidgen.scripts.cli.sample_index import plan_clips, stamp
 from vidgen.scripts.cli.step_cache import StepCacheOptions, describe_passes
 from vidgen.scripts.sample_jobs import Job, Run, make_clips
 
@@ -35,7 +45,8 @@ def sample(
         typer.Option(
             "-o",
             "--output",
-            help="File to write (.mp4 .mkv .gif .webp .safetensors), or a folder for png frames. Default: ./PROMPT.mp4",
+            help="File to write (.mp4 .mkv .gif .webp .safetensors); without a suffix a folder: of png frames, or of "
+            "several clips. Default: ./PROMPT.mp4",
         ),
     ] = None,
     model: ModelOption = "default",
@@ -57,6 +68,10 @@ def sample(
     num_videos_per_prompt: Annotated[
         int, typer.Option(min=1, help="Clips of each prompt, numbered: out-0.mp4, out-1.mp4.")
     ] = 1,
+    only_copy: Annotated[
+        int | None,
+        typer.Option("--copy", min=0, help="Make only this one of the clips that a prompt can have, counted from 0."),
+    ] = None,
     prompts_file: Annotated[
         Path | None, typer.Option(help="A text file with one prompt a line, instead of PROMPT.")
     ] = None,
@@ -100,23 +115,47 @@ def sample(
     conditioning.check()
     if story is not None:
         check_story(prompt, prompts_file, conditioning)
-    prompts = [story.stem] if story is not None else read_prompts(prompt, prompts_file)  # a story is named for its file
-    kind = output_kind(output, output_type)
-    outputs = plan_outputs(prompts, num_videos_per_prompt, output, kind)
-    for path in outputs:
-        check_output(path, folder=path.suffix == "")
+    if only_copy is not None and num_videos_per_prompt > 1:
+        raise VidgenError("--copy makes one clip of a prompt; leave --num-videos-per-prompt out")
+    # a story is named for its file
+    prompts = [Prompt(text=story.stem)] if story is not None else read_prompts(prompt, prompts_file)
+    check_text(negative_prompt, "--negative-prompt")
+    copies = range(num_videos_per_prompt) if only_copy is None else (only_copy,)
     loras = find_loras(lora)
+    settings = hardware.settings()
+
+    def recipe() -> dict[str, Any]:
+        """Return all that clips depend on; how many are computed at once, and where, may differ."""
+        files = map(stamp, (*conditioning.files(), story))
+        options = map(asdict, (sampling, guidance, step_cache, windows))
+        return {
+            "model": stamp(find_model(model)),
+            "loras": [[str(lora), stamp(Path(lora.file))] for lora in loras],
+            "size": [num_frames, height, width, fps, window],
+            "options": [*options, negative_prompt, seed, attention, hardware.dtype, keep_latents],
+            "conditions": [conditioning.strength, conditioning.fit, *files],
+        }
+
+    planned = plan_clips(
+        [prompt.text for prompt in prompts],
+        copies,
+        output,
+        output_type,
+        prompts_file=prompts_file,
+        recipe=recipe,
+    )
+    outputs = planned.outputs
 
     from vidgen.pipelines.rollout import WindowConfig
 
-    settings = hardware.settings()
     guide = guidance.read(**settings)
     caching = step_cache.read()
     pipe = open_pipeline(model, settings, loras, attention=attention, text_cache=text_cache, fps=fps)
     scheduler = pipe.scheduler
     rate = fps or scheduler.fps
+    check_prompts(pipe.text_encoder, [] if story else prompts, negative_prompt)
     schedule = None if story is None else read_prompt_schedule(story, rate)
-    prompts = prompts if schedule is None else [describe_prompt_schedule(schedule)]
+    texts = [prompt.text for prompt in prompts] if schedule is None else [describe_prompt_schedule(schedule)]
     config = WindowConfig(num_frames=window or scheduler.num_frames, **vars(windows))
     length = num_frames or conditioning.length(config.num_frames, rate) + (schedule[-1][0] if schedule else 0)
     size = (length, height or scheduler.height, width or scheduler.width)
@@ -126,19 +165,22 @@ def sample(
         model=model,
         size=size,
         seed=seed,
-        kind=kind,
+        kind=planned.kind,
         keep=keep_latents,
         windows=config,
         settings={"negative_prompt": negative_prompt, "guidance": guide, "step_cache": caching, **sampling.settings()},
         conditions=conditioning.read(pipe, size, rate, config),
         schedule=schedule,
         loras=tuple(map(str, loras)),
+        index=planned.index,
     )
-    pairs = [(text, copy) for text in prompts for copy in range(num_videos_per_prompt)]
+    pairs = [(text, copy) for text in texts for copy in copies]
     jobs = [
-        Job(prompt=text, copy=copy, output=path, fps=rate) for (text, copy), path in zip(pairs, outputs, strict=True)
+        Job(prompt=text, copy=copy, output=path, fps=rate, hash=clip_hash, is_done=is_done)
+        for (text, copy), path, clip_hash, is_done in zip(pairs, outputs, planned.hashes, planned.are_done, strict=True)
     ]
-    drifts = make_clips(run, jobs, batch_size)
+    with planned.locked():
+        drifts = make_clips(run, jobs, batch_size)
     seconds = time.perf_counter() - started
     if json:
         report = {"model": model, **describe_loras(loras), "seed": seed, **describe_passes(caching)}
@@ -146,6 +188,7 @@ def sample(
         print_json({**report, "seconds": round(seconds, 3), "peak_mb": peak_memory_mb(), "clips": clips})
         return
     names = str(outputs[0]) if len(jobs) == 1 else f"{outputs[0]} ... {outputs[-1]} ({len(jobs)} clips)"
+    names += f", {sum(planned.are_done)} of them there already" if any(planned.are_done) else ""
     skipped = "" if caching is None else f", {caching.passes}"
     print(f"{names}: {length} frames of {size[1]}x{size[2]}, {seconds:.1f} s{skipped}{describe_memory()}")
 

@@ -14,6 +14,7 @@ from vidgen.errors import VidgenError
 from vidgen.scripts.cli.errors import explain
 from vidgen.scripts.cli.outputs import beside
 from vidgen.scripts.cli.printing import note, progress
+from vidgen.scripts.cli.sample_index import SampleIndex, size_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,12 +27,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One clip to make: copy number `copy` of `prompt`, written to `output`, played at `fps`."""
+    """One clip to make: copy number `copy` of `prompt`, written to `output`, played at `fps`.
+
+    `hash` stands for all that it depends on; `is_done` says that it is there already.
+    """
 
     prompt: str
     copy: int
     output: Path
     fps: float
+    hash: str = ""
+    is_done: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +46,7 @@ class Run:
 
     `size` is (frames, height, width); `settings` and `conditions` go to the pipeline's call; `schedule` holds the
     (first frame, prompt) pairs of a clip whose prompt changes; `loras` names the weights added to the model; `kind`
-    is the format of the outputs, and `keep` whether latents stay beside them.
+    is the format of the outputs, `keep` whether latents stay beside them, and `index` what is told of finished clips.
     """
 
     pipe: VideoPipeline
@@ -54,6 +60,7 @@ class Run:
     conditions: dict[str, Any] = field(default_factory=dict)
     schedule: list[tuple[int, str]] | None = None
     loras: tuple[str, ...] = ()
+    index: SampleIndex | None = None
 
     @property
     def steps(self) -> int:
@@ -70,14 +77,21 @@ class Run:
         lora = {"lora": ", ".join(self.loras)} if self.loras else {}
         return {"prompt": job.prompt, "seed": self.seed, "copy": job.copy, "model": self.model, **lora}
 
+    def record(self, job: Job, **values: Any) -> None:
+        """Tell the index, where there is one, that a clip is begun, or by `values` that it is there."""
+        if self.index is not None:
+            row = {"caption": job.prompt, "seed": self.seed, "copy": job.copy, "hash": job.hash}
+            self.index.add(job.output, row | values)
+
     def latents_path(self, job: Job) -> Path:
         """Return the file that the latents of a clip go to."""
         return job.output if self.kind == "latent" else beside(job.output, ".latents.safetensors")
 
 
 def make_clips(run: Run, jobs: list[Job], batch_size: int) -> list[dict[str, Any]]:
-    """Make the clips of all jobs, and return the drift of each where they are long.
+    """Make the clips of all jobs that are not done, and return the drift of each where they are long.
 
+    A batch of which one clip is missing is made as a whole: what is computed beside a clip changes its last bits.
     Raises VidgenError, before any work, where they do not fit in the memory that is free.
     """
     from vidgen.scripts.cli.sampling_memory import check_sampling
@@ -87,9 +101,11 @@ def make_clips(run: Run, jobs: list[Job], batch_size: int) -> list[dict[str, Any
     batch = 1 if run.is_long else min(batch_size, len(jobs))
     check_sampling(run.pipe, size, batch, is_window=run.is_long, decodes=run.kind != "latent")
     if run.is_long:
-        return [make_long(run, job) for job in jobs]
+        return [run.index.row_of(job.output).get("drift") if job.is_done else make_long(run, job) for job in jobs]
     for first in range(0, len(jobs), batch_size):
-        make_batch(run, jobs[first : first + batch_size])
+        batch = jobs[first : first + batch_size]
+        if not all(job.is_done for job in batch):
+            make_batch(run, batch)
     return []
 
 
@@ -113,7 +129,10 @@ def make_batch(run: Run, jobs: list[Job]) -> None:
             **run.conditions,
         ).latents
     for job, latents in zip(jobs, batch, strict=True):
-        write_clip(run, job, Encoded(latents=latents[None], num_frames=num_frames, height=height, width=width))
+        if not job.is_done:
+            run.record(job)
+            write_clip(run, job, Encoded(latents=latents[None], num_frames=num_frames, height=height, width=width))
+            run.record(job, bytes=size_of(job.output))
 
 
 def write_clip(run: Run, job: Job, clip: Encoded) -> None:
@@ -146,6 +165,7 @@ def make_long(run: Run, job: Job) -> dict[str, Any]:
     path = run.latents_path(job)
     written = Windows()
     failure = None
+    run.record(job)
     with writing_tokens(path, Author.of(run.pipe.vae)) as writer:
         frames = make_windows(run, job, writer, written)
         try:
@@ -168,7 +188,9 @@ def make_long(run: Run, job: Job) -> dict[str, Any]:
     for start, prompt in run.schedule or []:
         if prompt not in written.prompts:
             note(f"no window began between frame {start} and the next prompt's, so this one was not shown: {prompt}")
-    return describe_drift(written.segments)
+    drift = describe_drift(written.segments)
+    run.record(job, bytes=size_of(job.output), drift=drift)
+    return drift
 
 
 @dataclass(kw_only=True)
@@ -235,8 +257,9 @@ def names_latents(path: Path, output: Path, model: str) -> Iterator[None]:
     hint = f"the latents are safe; go on with: {command}"
     try:
         yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted; {hint}") from None
+    except KeyboardInterrupt as error:
+        error.args = (f"interrupted; {hint}",)
+        raise
     except Exception as error:
         if (line := explain(error)) is not None:
             raise VidgenError(f"{line}; {hint}") from error

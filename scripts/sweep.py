@@ -19,7 +19,7 @@ from vidgen.scripts.cli.options import (
     parse_names,
     parse_numbers,
 )
-from vidgen.scripts.cli.outputs import check_output
+from vidgen.scripts.cli.outputs import check_folder_output
 from vidgen.scripts.cli.printing import note_dropped, print_json, progress, write_report
 from vidgen.scripts.cli.probe_protocols import ProbeOptions
 from vidgen.scripts.extract import choose_layers, open_model
@@ -70,7 +70,8 @@ def sweep(
     """
     settings = reading.settings()
     levels = parse_numbers(noise_levels, "--noise-levels")
-    output.mkdir(exist_ok=True) if output.parent.is_dir() else check_output(output, folder=True)
+    check_folder_output(output)
+    output.mkdir(exist_ok=True)
 
     from vidgen.representations.probes.sweep import sweep_source
     from vidgen.scripts.plots.sweep import draw_sweep

@@ -11,7 +11,8 @@ from vidgen.checkpoints.json_lines import read_json_lines
 from vidgen.errors import VidgenError
 from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.options import JsonOption, find_device
-from vidgen.scripts.cli.printing import note, print_json, print_table
+from vidgen.scripts.cli.outputs import check_folder_output
+from vidgen.scripts.cli.printing import print_json, print_table
 
 if TYPE_CHECKING:
     from vidgen.train.config import LoopConfig
@@ -81,22 +82,19 @@ def run_recipe(config: LoopConfig, as_json: bool) -> None:
     """Train to the end and print where the model is; on Ctrl-C say which checkpoint is saved."""
     from vidgen.train.runtime.checkpoints import checkpoint_steps
     from vidgen.train.runtime.distributed import is_rank_zero
-    from vidgen.train.runtime.loop import open_run
     from vidgen.train.runtime.loop import train as train_loop
 
     run = Path(config.out)
-    if is_rank_zero() and (finished := checkpoint_steps(run)):
-        open_run(config)  # refuses a run of another recipe before this says that it goes on with it
-        note(f"{run}: resuming from step {finished[-1]} of {config.steps}")
+    check_folder_output(run, parents=True)
     try:
         final = train_loop(config)
-    except KeyboardInterrupt:
-        if saved := checkpoint_steps(run):
-            checkpoint = run / f"checkpoint-{saved[-1]}"
-            raise KeyboardInterrupt(
-                f"interrupted; {checkpoint} is saved: the same command goes on from there"
-            ) from None
-        raise KeyboardInterrupt(f"interrupted before the first checkpoint of {run}") from None
+    except KeyboardInterrupt as error:
+        saved = checkpoint_steps(run)
+        line = f"interrupted before the first checkpoint of {run}"
+        if saved:
+            line = f"interrupted; {run / f'checkpoint-{saved[-1]}'} is saved: the same command goes on from there"
+        error.args = (line,)
+        raise
     if not is_rank_zero():
         return
     metrics = last_metrics(run)

@@ -1,7 +1,10 @@
 """Errors that are part of the interface: one line that says what is wrong, where, and what to do."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+ENDING_SIGNALS = tuple(s for s in signal.Signals if s.name in ("SIGTERM", "SIGHUP"))  # ask a process to end, as Ctrl-C
 
 
 class VidgenError(ValueError):
@@ -26,3 +29,15 @@ def explained(what: str) -> Iterator[None]:
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise VidgenError(f"{what}: {reason[:160]}") from None
+
+
+class WriteError(VidgenError):
+    """A result that cannot be written: a full disk, no permission. What comes after it could not be either."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The process was asked to end by a signal, of which `number` is the number: Ctrl-C, SIGTERM or SIGHUP."""
+
+    def __init__(self, number: int, message: str = "") -> None:
+        super().__init__(message)
+        self.number = number

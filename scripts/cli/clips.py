@@ -19,7 +19,7 @@ from vidgen.scripts.cli.options import (
     check_rate,
     parse_size,
 )
-from vidgen.scripts.cli.outputs import check_output
+from vidgen.scripts.cli.outputs import check_folder_output, check_output, check_sources
 
 if TYPE_CHECKING:
     import numpy as np
@@ -148,9 +148,7 @@ def check_folder(source: Path, output: Path | None) -> None:
     """Raise VidgenError now unless the results of the many clips of `source` can go into the folder `output`."""
     if output is None:
         raise VidgenError(f"{source}: holds many clips, whose results need a folder; name it with -o")
-    if output.exists() and not output.is_dir():
-        raise VidgenError(f"{output}: is a file, and the results of a folder need a folder; name another")
-    check_output(output / "x" if output.is_dir() else output)
+    check_folder_output(output)
 
 
 def list_jobs(source: Path, output: Path | None) -> tuple[list[ClipJob], bool]:
@@ -166,6 +164,7 @@ def list_jobs(source: Path, output: Path | None) -> tuple[list[ClipJob], bool]:
         return [ClipJob(record=records[0], output=output)], False
     check_folder(source, output)
     paths = output_paths(records, output)
+    check_sources(paths, [record.path for record in records])
     return [ClipJob(record=record, output=path) for record, path in zip(records, paths, strict=True)], True
 
 

@@ -67,9 +67,13 @@ class ConditioningOptions:
     ] = None
     fit: FrameFitOption = "crop"
 
+    def files(self) -> tuple[Path | None, ...]:
+        """Return all that is read; None for what is not asked for."""
+        return (self.image, self.last_image, self.video, self.mask, *(self.reference or ()))
+
     def check(self) -> None:
         """Raise VidgenError for what is wrong without a model: a missing file, --strength, a mask without a video."""
-        for path in (self.image, self.last_image, self.video, self.mask, *(self.reference or ())):
+        for path in self.files():
             if path is not None and not path.exists():
                 raise VideoError(f"{path}: no such file or folder; check the path")
         if self.strength is not None and not 0.0 < self.strength <= 1.0:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from vidgen.scripts.cli.errors import FAILED, INTERRUPTED, explain, one_line
+from vidgen.errors import ENDING_SIGNALS, Interrupted
+from vidgen.scripts.cli.errors import FAILED, SIGNALED, explain, one_line
+from vidgen.scripts.cli.outputs import check_parameters
 from vidgen.scripts.cli.printing import note
 from vidgen.scripts.cli.renamed import with_new_names
 
@@ -77,7 +82,28 @@ class VerbApp(typer.Typer):
         """Return the command that parses arguments."""
         command = typer.main.get_command(self)
         command.commands = {name: command.commands[name] for name in self.names}
+        check_each(command)
         return command
+
+
+def check_each(command: TyperGroup) -> None:
+    """Put the check of what it reads and writes before every command of a group."""
+    for verb in command.commands.values():
+        if isinstance(verb, TyperGroup):
+            check_each(verb)
+        else:
+            verb.callback = checked(verb.callback)
+
+
+def checked(callback: Callable[..., None]) -> Callable[..., None]:
+    """Return a command's callback with the check before it."""
+
+    @wraps(callback)
+    def run(**values: Any) -> None:
+        check_parameters(values)
+        callback(**values)
+
+    return run
 
 
 def to_front(arguments: list[str]) -> list[str]:
@@ -104,8 +130,9 @@ def dispatch(app: VerbApp, arguments: list[str]) -> int:
             note(f"error: {message}; see `{command_path} --help`")
         return FAILED
     except (KeyboardInterrupt, typer.Abort) as error:
-        note(one_line(error) or "interrupted")
-        return INTERRUPTED
+        with suppress(OSError):  # the terminal may be what has gone
+            note(one_line(error) or "interrupted")
+        return SIGNALED + getattr(error, "number", signal.SIGINT)
     except BrokenPipeError:  # whoever reads our output has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -117,11 +144,31 @@ def dispatch(app: VerbApp, arguments: list[str]) -> int:
         return FAILED
 
 
+def end_on_signals() -> None:
+    """Let SIGTERM and SIGHUP end this process as Ctrl-C does: what it has half done is cleared away.
+
+    Later ones do not disturb that; a SIGHUP that is ignored, as under `nohup`, stays so.
+    """
+    owner = os.getpid()
+
+    def end(number: int, _: object) -> None:
+        if os.getpid() != owner:  # a worker, which inherits this
+            os._exit(SIGNALED + number)
+        for other in ENDING_SIGNALS:
+            signal.signal(other, signal.SIG_IGN)
+        raise Interrupted(number, f"ended by {signal.Signals(number).name}")
+
+    for number in ENDING_SIGNALS:
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, end)
+
+
 def run_app(app: VerbApp, arguments: list[str] | None = None) -> None:
     """Run `arguments` (the process's own by default) and exit.
 
-    Status 0; 2 after one line `error: ...`; 130 after Ctrl-C.
+    Status 0; 2 after one line `error: ...`; 128 + n after signal n: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
     """
+    end_on_signals()
     warnings.formatwarning = lambda message, *_, **__: f"warning: {one_line(message)}\n"
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vidgen.errors import VidgenError
 
 FAILED = 2  # exit status after one line `error: ...`
-INTERRUPTED = 130  # exit status after Ctrl-C
+SIGNALED = 128  # and the number of a signal: the exit status after it, 130 for Ctrl-C
 _NO_MEMORY = ("can't allocate memory", "out of memory", "unable to allocate")
 
 

@@ -2,26 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vidgen.errors import VidgenError
 from vidgen.scripts.cli.moments import parse_moment
 
+if TYPE_CHECKING:
+    from vidgen.interfaces import TextEncoder
+
 EXAMPLE = 'vidgen sample "a red circle moves right"'
 
 
-def read_prompts(prompt: str | None, file: Path | None) -> list[str]:
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """What a clip is to show, and where that was said: "prompts.txt: line 3: ", or "" for the command line."""
+
+    text: str
+    place: str = ""
+
+
+def read_prompts(prompt: str | None, file: Path | None) -> list[Prompt]:
     """Return the prompt, or the lines of the file. VidgenError for both, neither, or a file without text."""
     if (prompt is None) == (file is None):
         raise VidgenError(f"give a prompt, or --prompts-file FILE: {EXAMPLE}")
     if file is None:
         if not prompt.strip():
             raise VidgenError(f"the prompt is empty; say what to show: {EXAMPLE}")
-        return [prompt]
-    prompts = [line for line in read_lines(file, "one prompt a line is wanted") if line]
+        return [Prompt(text=check_text(prompt, "the prompt"))]
+    lines = enumerate(read_lines(file, "one prompt a line is wanted"), start=1)
+    prompts = [Prompt(text=line, place=f"{file}: line {number}: ") for number, line in lines if line]
     if not prompts:
         raise VidgenError(f"{file}: no prompts in it; write one a line")
     return prompts
+
+
+def check_text(text: str, what: str) -> str:
+    """Return `text`. Raises VidgenError for one with bytes that are no UTF-8."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise VidgenError(f"{what} is not text in UTF-8: {ascii(text)[:60]}; write it anew") from None
+    return text
+
+
+def check_prompts(encoder: TextEncoder, prompts: Sequence[Prompt], negative_prompt: str) -> None:
+    """Raise VidgenError, with the line's number, for a prompt that the text encoder does not take."""
+    from vidgen.models.text.encoders import ByteTextEncoder, TransformersTextEncoder
+
+    if not isinstance(encoder, ByteTextEncoder | TransformersTextEncoder):  # others cut prompts off, and say so
+        return
+    for prompt in (*prompts, Prompt(text=negative_prompt, place="--negative-prompt: ")):
+        try:
+            encoder.to_ids([prompt.text])
+        except VidgenError as error:
+            raise VidgenError(f"{prompt.place}{error}") from None
 
 
 def read_lines(file: Path, expected: str) -> list[str]:

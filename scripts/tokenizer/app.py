@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vidgen.errors import VidgenError
+from vidgen.errors import VidgenError, WriteError
 from vidgen.scripts.cli.clips import CutOptions, check_folder, default_output, find_records, list_jobs, open_frames
 from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.memory import MemoryOption, make_planner, parse_bytes
@@ -214,6 +214,8 @@ def reconstruct_clips(
     for job in jobs:
         try:
             rows.append(reconstruct_clip(tokenizer, job, cut, side_by_side, planner))
+        except WriteError:
+            raise
         except VidgenError as error:
             if not skips:
                 raise

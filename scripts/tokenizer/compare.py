@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from vidgen.scripts.cli.options import JsonOption, find_device, parse_names
-from vidgen.scripts.cli.outputs import check_output
+from vidgen.scripts.cli.outputs import check_folder_output, check_output
 from vidgen.scripts.cli.printing import note, print_json, print_table
 
 
@@ -42,6 +42,7 @@ def compare(
     The same command goes on after a stop, and leaves finished variants alone.
     Example: vidgen tokenizer compare compare_bottlenecks --out runs/bottlenecks
     """
+    check_folder_output(out, parents=True)
     if report_file is not None:
         check_output(report_file)
 

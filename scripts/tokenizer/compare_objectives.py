@@ -9,6 +9,7 @@ import typer
 
 from vidgen.errors import VidgenError
 from vidgen.scripts.cli.options import DeviceOption, JsonOption, SeedOption, check_rate, find_device, has_fast_bfloat16
+from vidgen.scripts.cli.outputs import check_folder_output
 from vidgen.scripts.cli.printing import note, print_json, print_table
 
 
@@ -48,6 +49,7 @@ def compare_objectives(
     for path in (clips, labeled):
         if path is not None and not path.exists():
             raise VidgenError(f"{path}: no such file or folder; check the path")
+    check_folder_output(output, parents=True)
     device = find_device(device)
 
     from vidgen.train.ablations.objective_report import NAME, budget_rows, decoding_rows, probe_rows

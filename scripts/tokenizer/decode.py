@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from vidgen.errors import VidgenError
+from vidgen.errors import VidgenError, WriteError
 from vidgen.scripts.cli.moments import Moment
-from vidgen.scripts.cli.outputs import check_output
 from vidgen.scripts.cli.printing import note, progress
 
 if TYPE_CHECKING:
@@ -98,7 +97,6 @@ def decode_folder(reader: Reader, folder: Path, output: Path) -> dict[str, Any]:
     rows = read_index(folder)
     failed: list[dict[str, str]] = []
     clips: list[dict[str, Any]] = []
-    check_output(output / "x" if output.is_dir() else output)
     names = [PurePosixPath(row.path).with_suffix("") for row in rows]  # a.mp4.safetensors: a.mp4
     short = [name.with_suffix("").as_posix() for name in names]
     # Without the clip's own suffix, unless two would then be one.
@@ -108,6 +106,8 @@ def decode_folder(reader: Reader, folder: Path, output: Path) -> dict[str, Any]:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             clips.append(decode_file(reader, folder / row.path, target))
+        except WriteError:
+            raise
         except VidgenError as error:
             failed.append({"path": str(folder / row.path), "reason": str(error)})
             note(f"left out: {error}")

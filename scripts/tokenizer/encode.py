@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidgen.errors import VideoError, VidgenError
+from vidgen.errors import VideoError, VidgenError, WriteError
 from vidgen.scripts.cli.clips import Cut, OpenedClip, open_frames
 from vidgen.scripts.cli.printing import note, progress
 
@@ -93,6 +93,8 @@ def encode_folder(writer: Writer, records: list[ClipRecord], folder: Path, cut: 
                     )
                 )
             names_done.append(name)
+        except WriteError:
+            raise
         except VidgenError as error:
             failed.append({"path": str(record.path), "reason": str(error)})
             note(f"left out: {error}")

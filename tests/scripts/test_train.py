@@ -66,7 +66,7 @@ BAD = {
     "type": (("RECIPE", "steps=many"), "steps"),
     "preset": (("RECIPE", "preset=huge"), "preset 'huge' is unknown"),
     "device": (("RECIPE", "device=abacus"), "device 'abacus' cannot be used here"),
-    "out": (("RECIPE", "out=FILE/run"), "cannot write the run"),
+    "out": (("RECIPE", "out=FILE/run"), "is a file, where a folder is needed"),
     "data": (("RECIPE", "data.sources=[{kind: clips, path: nowhere}]"), "nowhere: no such file or folder"),
 }
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from vidgen.data.manifests import ClipRecord
-from vidgen.errors import VidgenError
+from vidgen.errors import VidgenError, WriteError
 from vidgen.interfaces import Tokenizer
 from vidgen.metrics.clip_metrics import ClipMetrics, ClipScore
 from vidgen.metrics.intervals import METHOD, mean_interval
@@ -88,6 +88,8 @@ def measure_each(
     for index, record in enumerate(records):
         try:
             rows.append(measure(record))
+        except WriteError:
+            raise
         except VidgenError as error:
             dropped.append({"path": str(record.path), "reason": str(error).removeprefix(f"{record.path}: ")})
             say(f"left out: {error}")

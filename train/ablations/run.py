@@ -134,10 +134,11 @@ def train_variant(recipe: LoopConfig, say: Say = lambda line: None) -> Path:
     say(f"training {recipe.steps} steps" + (f", from step {steps[-1]} on" if steps else ""))
     try:
         return train(recipe)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         steps = checkpoint_steps(run)
         where = f"{run / f'checkpoint-{steps[-1]}'} is saved" if steps else f"before a checkpoint of {run.name}"
-        raise KeyboardInterrupt(f"interrupted; {where}: the same command goes on from there") from None
+        error.args = (f"interrupted; {where}: the same command goes on from there",)
+        raise
 
 
 def gather_report(

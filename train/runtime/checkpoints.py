@@ -1,5 +1,7 @@
 """Checkpoints of a run: `checkpoint-N/` holds all that step N + 1 needs; written aside, renamed, the oldest removed.
 
+Its progress.json says which files belong to it, by size and SHA-256: one that is damaged is set aside, and the run goes
+on from the one before.
 The main model's files lie in the folder itself, those of each other role in a folder below it of the role's name.
 """
 
@@ -9,17 +11,20 @@ import json
 import pickle
 import re
 import shutil
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.bounded_files import read_json
+from vidgen.checkpoints.checksums import sum_file
+from vidgen.checkpoints.hashing import json_hash
 from vidgen.errors import VidgenError
 from vidgen.train.runtime.roles import MAIN, RunningRole
 
@@ -53,7 +58,8 @@ def save_checkpoint(run: Path, roles: Sequence[RunningRole], state: RunState, ke
         if state.task:
             torch.save(state.task, target / "task.pt")
         # "guard" is what the monitor was called when the file was first written.
-        write_progress(target, {"step": state.step, "ema_steps": ema_steps, "guard": state.monitor})
+        progress = {"step": state.step, "ema_steps": ema_steps, "guard": state.monitor}
+        write_progress(target, progress | {"files": list_files(target)})
     for old in checkpoint_steps(run)[:-keep]:
         drop_checkpoint(run, old)
     return folder
@@ -84,6 +90,77 @@ def load_role(folder: Path, role: RunningRole, ema_step: int) -> None:
         role.ema.optimization_step = ema_step
     if role.optimizer is not None:
         role.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True))
+
+
+def list_files(folder: Path) -> dict[str, list]:
+    """Return [size, SHA-256] of every file in a folder, by its path there."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): [file.stat().st_size, sum_file(file)] for file in files}
+
+
+def find_damage(folder: Path) -> str:
+    """Return what is wrong with the files of a checkpoint; "" where they are as they were written.
+
+    Those of earlier versions, which have no sums, are only looked at for being cut short.
+    """
+    try:
+        progress = read_json(folder / "progress.json")
+        if progress["step"] != int(folder.name.rpartition("-")[2]):
+            return "progress.json is of another step"
+        if "hash" in progress and progress.pop("hash") != json_hash(progress):
+            return "progress.json is not as it was written"
+        present = list_files(folder) if "files" in progress else {}
+    except (VidgenError, OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "progress.json cannot be read"
+    for name, stamp in progress.get("files", {}).items():
+        if present.get(name) != stamp:
+            return f"{name} is {'not as it was written' if name in present else 'missing'}"
+    if "files" not in progress:
+        for file in folder.rglob("*"):
+            if file.suffix == ".pt" and not zipfile.is_zipfile(file):
+                return f"{file.name} is cut short"
+            if file.suffix == ".safetensors" and not is_whole(file):
+                return f"{file.name} is cut short"
+        if not (folder / "model.safetensors").is_file():
+            return "model.safetensors is missing"
+    return ""
+
+
+def is_whole(file: Path) -> bool:
+    """Return whether a safetensors file is as long as its header says."""
+    try:
+        with safe_open(file, framework="pt"):
+            return True
+    except (SafetensorError, OSError):
+        return False
+
+
+def set_damaged_aside(run: Path) -> list[str]:
+    """Rename the newest checkpoints as far as they are damaged, and return a line on each.
+
+    Raises VidgenError, and renames none, where no other is left.
+    """
+    damage: dict[int, str] = {}
+    steps = checkpoint_steps(run)
+    for step in reversed(steps):
+        problem = find_damage(run / f"checkpoint-{step}")
+        if not problem:
+            break
+        damage[step] = problem
+    if damage and len(damage) == len(steps):
+        step, problem = next(iter(damage.items()))
+        raise VidgenError(
+            f"{run}/checkpoint-{step} is damaged ({problem}), and there is no good one before it; put it back from a "
+            "copy, or choose another out=FOLDER"
+        )
+    lines: list[str] = []
+    for step, problem in damage.items():
+        folder = run / f"checkpoint-{step}"
+        aside = run / f"damaged-{folder.name}"
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+        lines.append(f"{folder} is damaged ({problem}); it is now {aside.name}, and the run goes on from one before")
+    return lines
 
 
 def drop_checkpoint(run: Path, step: int) -> None:
@@ -128,7 +205,10 @@ def misfit(folder: Path, error: Exception) -> VidgenError:
 
 
 def write_progress(folder: Path, progress: dict[str, Any]) -> None:
-    """Write `progress.json` of a checkpoint."""
+    """Write `progress.json` of a checkpoint, with a hash of what it says."""
+    progress = {key: value for key, value in progress.items() if key != "hash"}
+    progress = json.loads(json.dumps(progress))
+    progress |= {"hash": json_hash(progress)}
     with atomic_write(folder / "progress.json") as target:
         target.write_text(json.dumps(progress) + "\n", encoding="utf-8")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -21,8 +22,9 @@ import torch
 from tqdm import tqdm
 
 from vidgen.checkpoints.json_lines import json_line
+from vidgen.checkpoints.locks import exclusive
 from vidgen.diffusion.noise import sample_generator
-from vidgen.errors import VidgenError
+from vidgen.errors import Interrupted, VidgenError
 from vidgen.profiling.mfu import Utilization
 from vidgen.train.config import LoopConfig
 from vidgen.train.data.sources import batches
@@ -94,7 +96,7 @@ class Trainer:
         return state.monitor
 
     def fit(self) -> Path:
-        """Train to the last step and return `final/`. On Ctrl-C save a checkpoint first, then raise KeyboardInterrupt.
+        """Train to the last step and return `final/`. On Ctrl-C, SIGTERM or SIGHUP save, and raise Interrupted.
 
         The progress bar is the first process's. Raises VidgenError where steps diverge and no rollbacks are left.
         """
@@ -110,7 +112,7 @@ class Trainer:
                     bar.n = self.step
         return self.export()
 
-    def advance(self, end: float, stops: list[bool], bar: tqdm) -> bool:
+    def advance(self, end: float, stops: list[int], bar: tqdm) -> bool:
         """Step, log and save to the last step or the time `end`; return whether that came first."""
         config, due = self.config, False
         data = distributed.ShardedDataset(self.task.dataset, config.batch_size)
@@ -138,7 +140,7 @@ class Trainer:
                 self.save()
                 due = False
             if stopped:
-                raise KeyboardInterrupt
+                raise Interrupted(*(stops or [signal.SIGINT])[:1])
             if late:
                 return True
         return False
@@ -255,7 +257,13 @@ def train(config: LoopConfig) -> Path:
 
     Under `torchrun` this is one of its processes, and returns when all are done.
     """
-    with distributed.init_distributed(config.device):
+    with distributed.init_distributed(config.device), ExitStack() as stack:
+        if distributed.rank() == 0:
+            stack.enter_context(exclusive(config.out, "run"))
         with distributed.rank_zero_first():  # a cache is filled once
+            if checkpoint_steps(Path(config.out)):  # it may be another recipe's, and the task may take long
+                step = checkpoint_steps(open_run(config))[-1]
+                if distributed.rank() == 0:
+                    tqdm.write(f"{config.out}: resuming from step {step} of {config.steps}", file=sys.stderr)
             task = TASKS[config.task].task(config)
         return Trainer(task, config).fit()

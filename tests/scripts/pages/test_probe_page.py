@@ -148,7 +148,7 @@ def test_clips_that_are_gone_leave_the_rest(vidgen, bank, tmp_path) -> None:
 def test_what_cannot_be_reported_is_one_line(vidgen, bank, tmp_path) -> None:
     (tmp_path / "file").write_text("mine")
     words = ("probe", bank.folder, "--kind", "centroid")
-    assert "file: exists already" in vidgen(*words, "--report", tmp_path / "file").error
+    assert "file: is a file" in vidgen(*words, "--report", tmp_path / "file").error
     assert "does not exist" in vidgen(*words, "--report", tmp_path / "no" / "where").error
     with BankWriter(tmp_path / "pixels", {"keys": ["raw_pixels"]}) as writer:
         writer.add(bank.rows, {"raw_pixels": torch.from_numpy(bank.X("raw_pixels"))})

@@ -170,12 +170,20 @@ class TransformersTextEncoder(nn.Module):
         words = read_text_tokenizer(tokenizer or folder)
         return cls(draft.fill(dtype=dtype, device=device), words, positions or 512)
 
-    def forward(self, prompts: Sequence[str]) -> TextEncoding:
-        """Return the text tokens of prompts. Raises VidgenError for a prompt of over `max_length` tokens."""
+    def to_ids(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return ids (b, l), padded to the longest prompt, and the mask.
+
+        Raises VidgenError for a prompt of over `max_length` tokens.
+        """
         batch = self.tokenizer(list(prompts), padding=True, return_tensors="pt")
         ids, mask = batch["input_ids"], batch["attention_mask"]
         if ids.shape[1] > self.max_length:
             raise VidgenError(f"prompt of {ids.shape[1]} tokens is too long, {self.max_length} at most")
+        return ids, mask
+
+    def forward(self, prompts: Sequence[str]) -> TextEncoding:
+        """Return the text tokens of prompts. Raises VidgenError as `to_ids`."""
+        ids, mask = self.to_ids(prompts)
         device = device_of(self.model)
 
         def run() -> Tensor:
