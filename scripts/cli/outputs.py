@@ -175,7 +175,7 @@ def check_place(path: Path) -> None:
     is_special = path.exists() and not path.is_file() and not path.is_dir()
     if is_special or any(device in (*path.absolute().parents, *real.parents) for device in devices):
         if Path("/dev/shm") not in real.parents:
-            raise VidgenError(f"{path}: is no regular file; name one")
+            raise VidgenError(f"{path}: cannot be written to: it is a device, a pipe or of the system; name a file")
 
 
 def check_parameters(values: Mapping[str, Any]) -> None:

@@ -5,7 +5,6 @@ The same command leaves those alone that are there as they were written, and mak
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vidgen.checkpoints.json_lines import json_line, parse_json_lines
 from vidgen.errors import VidgenError, WriteError
 from vidgen.scripts.cli.outputs import (
     beside,
@@ -60,17 +60,11 @@ class SampleIndex:
     def __init__(self, file: Path) -> None:
         self.file = file
         self.rows: dict[str, dict[str, Any]] = {}
-        lines = file.read_text(encoding="utf-8", errors="replace").split("\n") if file.is_file() else [""]
-        for line in lines:
-            self._read(line)
-        self._start = "\n" if lines[-1] else ""  # ends a line that was cut short when a run was killed
-
-    def _read(self, line: str) -> None:
-        try:
-            row = json.loads(line)
-            self.rows[row["path"]] = {"hash": None, **row}
-        except (ValueError, TypeError, KeyError):  # that clip is made again
-            return
+        text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+        for _, row in parse_json_lines(text, file, cut_short="any"):
+            if isinstance(row.get("path"), str):
+                self.rows[row["path"]] = {"hash": None, **row}
+        self._start = "\n" if text and not text.endswith("\n") else ""  # ends a line that was cut short by a kill
 
     def find(self, clip_hash: str) -> Path | None:
         """Return where the clip of that hash was begun or made; None where it was not, or something else is there."""
@@ -101,7 +95,7 @@ class SampleIndex:
         self.rows[row["path"]] = row
         try:
             with self.file.open("a", encoding="utf-8") as file:
-                file.write(f"{self._start}{json.dumps(row)}\n")
+                file.write(self._start + json_line(row))
         except OSError as error:
             raise WriteError(f"{self.file}: cannot be written: {error.strerror}; check the free space") from None
         self._start = ""
