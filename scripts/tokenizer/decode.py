@@ -92,7 +92,7 @@ def decode_folder(reader: Reader, folder: Path, output: Path) -> dict[str, Any]:
     Returns {"path", "clips": rows, "failed": [{"path", "reason"}]}; files that cannot be decoded are named and left
     out. Raises VidgenError if there is no index or no file of it can be decoded.
     """
-    from vidgen.tokenizers.files.token_folders import place, read_index
+    from vidgen.tokenizers.files.token_folders import check_seal, place, read_index, unlisted
 
     rows = read_index(folder)
     failed: list[dict[str, str]] = []
@@ -104,6 +104,7 @@ def decode_folder(reader: Reader, folder: Path, output: Path) -> dict[str, Any]:
     for row, name in zip(rows, place(unique, ".mp4"), strict=True):
         target = output / name
         try:
+            check_seal(folder / row.path, row)
             target.parent.mkdir(parents=True, exist_ok=True)
             clips.append(decode_file(reader, folder / row.path, target))
         except WriteError:
@@ -111,6 +112,10 @@ def decode_folder(reader: Reader, folder: Path, output: Path) -> dict[str, Any]:
         except VidgenError as error:
             failed.append({"path": str(folder / row.path), "reason": str(error)})
             note(f"left out: {error}")
+    for path in unlisted(folder, rows):
+        reason = f"{path}: not in the index of {folder}, which has lost a line or was not finished; encode again"
+        failed.append({"path": str(path), "reason": reason})
+        note(f"left out: {reason}")
     if not clips:
         raise VidgenError(f"{folder}: none of its {len(rows)} token files can be decoded; see the lines above")
     return {"path": str(output), "clips": clips, "failed": failed}

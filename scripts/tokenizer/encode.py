@@ -52,6 +52,7 @@ def encode_clip(writer: Writer, opened: OpenedClip, target: Path) -> dict[str, A
     return {"path": str(target), "source": str(opened.path), **size, **shape} | {
         "bits": tokens.payload,
         "bytes": target.stat().st_size,
+        "seal": tokens.seal,
         "seconds": round(time.perf_counter() - started, 2),
     }
 
@@ -60,8 +61,15 @@ def encode_folder(writer: Writer, records: list[ClipRecord], folder: Path, cut: 
     """Write the tokens of every clip below `folder`, with an index; clips that are there already are left alone.
 
     Returns {"path", "index", "encoded", "kept", "failed": [{"path", "reason"}], "clips": rows of the index}. Raises
-    VidgenError if no clip can be used.
+    VidgenError if no clip can be used, and while another process writes the folder.
     """
+    from vidgen.checkpoints.locks import exclusive
+
+    with exclusive(folder, "folder of tokens"):
+        return _encode_records(writer, records, folder, cut)
+
+
+def _encode_records(writer: Writer, records: list[ClipRecord], folder: Path, cut: Cut) -> dict[str, Any]:
     from vidgen.tokenizers.files.token_folders import TokenIndex, TokenRow, hash_source, place
 
     is_new = not folder.exists()
@@ -89,7 +97,7 @@ def encode_folder(writer: Writer, records: list[ClipRecord], folder: Path, cut: 
                         frames=row["num_frames"],
                         hash=source_hash,
                         tokenizer_hash=writer.author.hash,
-                        **{key: row[key] for key in ("fps", "height", "width", "bytes", "bits")},
+                        **{key: row[key] for key in ("fps", "height", "width", "bytes", "bits", "seal")},
                     )
                 )
             names_done.append(name)

@@ -2,7 +2,8 @@
 
 A continuous tokenizer's file holds `latents` (1, c, t, h, w); a discrete one's `indices`, uint8 (t, bytes): the
 indices of each latent frame in their fewest whole bits (see `index_packing`). Either is read a range of latent
-frames at a time, from a part of the file.
+frames at a time, from a part of the file. Its metadata has the checksum of every latent frame, and the seal of all
+that the header says; files of earlier versions have neither.
 """
 
 from __future__ import annotations
@@ -15,25 +16,39 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from vidgen.checkpoints.hashing import model_hash
+from vidgen.checkpoints.seals import checksum, json_checksum
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Tokenizer
 from vidgen.tokenizers.encoded import latent_size
 from vidgen.tokenizers.files.index_packing import unpack_indices
 
 FORMAT = "vidgen tokens 1"
-NAMED = ("format", "tokenizer", "tokenizer_hash", "num_frames", "height", "width", "fps", "time_base")
+NAMED = (
+    "format",
+    "tokenizer",
+    "tokenizer_hash",
+    "num_frames",
+    "height",
+    "width",
+    "fps",
+    "time_base",
+    "checksums",
+    "seal",
+)
 NAMED_INDICES = ("bits", "codebook_size", "index_shape")  # of files with indices
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenInfo:
     """What a token file says of its clip. `tokenizer` is the name of what wrote it, fps frames a second, `extra`
-    anything else said; `shape` is that of its latents or indices, `bits` an index has, 0 in a file of latents."""
+    anything else said; `shape` is that of its latents or indices, `bits` an index has, 0 in a file of latents.
+    `checksums` are of its latent frames, `seal` of its header, "" in files of earlier versions."""
 
     num_frames: int
     height: int
@@ -44,6 +59,8 @@ class TokenInfo:
     shape: tuple[int, ...]
     bits: int = 0
     codebook_size: int = 0
+    checksums: tuple[str, ...] = ()
+    seal: str = ""
     extra: dict[str, str] = field(default_factory=dict)
 
 
@@ -60,6 +77,21 @@ class TokenFile:
     tokenizer: str
     tokenizer_hash: str
     extra: dict[str, str] = field(default_factory=dict)
+
+
+def raw_bytes(x: Tensor) -> memoryview:
+    """Return the elements of a contiguous tensor in memory order; numpy has no bfloat16, so by way of bytes."""
+    return memoryview(x.flatten().view(torch.uint8).numpy())
+
+
+def frame_checksums(rows: Tensor) -> list[str]:
+    """Return the checksum of each of rows (t, ...)."""
+    return [checksum(raw_bytes(row.contiguous())) for row in rows]
+
+
+def header_seal(name: str, dtype: str, shape: tuple[int, ...], metadata: dict[str, str]) -> str:
+    """Return the seal of what a header says of its one tensor and beside it; an earlier seal is left out."""
+    return json_checksum([name, dtype, list(shape), {k: v for k, v in metadata.items() if k != "seal"}])
 
 
 def tokenizer_hash(tokenizer: nn.Module) -> str:
@@ -87,6 +119,7 @@ class TokenReader:
             raise VidgenError(
                 f"{self.path}: holds latents that are not finite; the file is damaged, encode the clip again"
             )
+        self._check(rearrange(latents, "1 c t h w -> t c h w"), start)
         return latents
 
     def indices(self, start: int = 0, stop: int | None = None) -> Int[Tensor, "1 t h w"] | Int[Tensor, "1 t h w q"]:
@@ -102,7 +135,16 @@ class TokenReader:
                 f"{self.path}: holds index {flat.max()}, and its codebook has {self.info.codebook_size} codes; "
                 f"the file is damaged, encode the clip again"
             )
+        self._check(packed, start)
         return flat.reshape(1, len(flat), *grid)
+
+    def _check(self, rows: Tensor, start: int) -> None:
+        """Raise VidgenError where rows (t, ...), from latent frame `start` on, are not as they were written."""
+        if not self.info.checksums:
+            return
+        for number, actual in enumerate(frame_checksums(rows), start):
+            if actual != self.info.checksums[number]:
+                raise VidgenError(f"{self.path}: latent frame {number} is not as it was written; encode the clip again")
 
     def for_tokenizer(self, tokenizer: Tokenizer, start: int, stop: int) -> Float[Tensor, "1 c t h w"]:
         """Return latents to decode, of either kind of file."""
@@ -185,7 +227,13 @@ def _describe(path: Path, file: safe_open) -> TokenInfo:
     if metadata.get("format") != FORMAT:
         raise VidgenError(f"{path}: not a token file of vidgen; make one with `vidgen tokenizer encode`")
     try:
-        return _parse(metadata, {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()})
+        slices = {name: file.get_slice(name) for name in file.keys()}
+        shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+        if "seal" in metadata or "checksums" in metadata:
+            seals = [header_seal(name, part.get_dtype(), shapes[name], metadata) for name, part in slices.items()]
+            if [metadata.get("seal")] != seals:
+                raise ValueError("its header is not as it was written")
+        return _parse(metadata, shapes)
     except (KeyError, ValueError, SafetensorError) as error:
         raise _damaged(path, error) from None
 
@@ -210,6 +258,8 @@ def _parse(metadata: dict[str, str], shapes: dict[str, tuple[int, ...]]) -> Toke
         shape=shape,
         bits=bits,
         codebook_size=int(metadata["codebook_size"]) if bits else 0,
+        checksums=tuple(metadata.get("checksums", "").split()),
+        seal=metadata.get("seal", ""),
         extra={k: v for k, v in metadata.items() if k not in NAMED + (NAMED_INDICES if bits else ())},
     )
     sound = min(info.num_frames, info.height, info.width) >= 1 and 0 < info.fps <= 1e6

@@ -10,17 +10,21 @@ from pathlib import Path, PurePosixPath
 from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.hashing import json_hash
 from vidgen.checkpoints.json_lines import json_line, read_json_lines
+from vidgen.checkpoints.seals import json_checksum
 from vidgen.data.manifests import ClipRecord
 from vidgen.data.webdataset import archive_of
 from vidgen.errors import VidgenError
+from vidgen.tokenizers.files.token_files import open_tokens
 
 INDEX_NAME = "index.jsonl"
+SUM = "checksum"  # in a line: of all else in it
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenRow:
     """One line of an index. path is relative to its folder; source is the clip's own; bytes the file's size, bits
-    those of the tokens in it alone; hash says what they were made from and how (`hash_source`)."""
+    those of the tokens in it alone; hash says what they were made from and how (`hash_source`); seal is the file's, ""
+    in an index of an earlier version."""
 
     path: str
     source: str
@@ -32,6 +36,7 @@ class TokenRow:
     bits: int
     hash: str
     tokenizer_hash: str
+    seal: str = ""
 
 
 def place(names: Sequence[str], suffix: str) -> list[str]:
@@ -85,7 +90,13 @@ class TokenIndex:
         """Return whether the file at `path` is there as it was written, from the same source in the same way."""
         row = self.rows.get(path)
         file = self.folder / path
-        return row is not None and row.hash == source_hash and file.is_file() and file.stat().st_size == row.bytes
+        if row is None or row.hash != source_hash or not file.is_file() or file.stat().st_size != row.bytes:
+            return False
+        try:
+            check_seal(file, row)
+        except VidgenError:
+            return False
+        return True
 
     def add(self, row: TokenRow) -> None:
         """Add a row, in place of one of the same path."""
@@ -114,12 +125,35 @@ def read_index(folder: Path) -> list[TokenRow]:
     return rows
 
 
+def check_seal(file: Path, row: TokenRow) -> None:
+    """Raise VidgenError unless `file` is the token file that a row of an index is of."""
+    if not row.seal:
+        return
+    with open_tokens(file) as tokens:
+        if tokens.info.seal != row.seal:
+            raise VidgenError(f"{file}: not the file that {INDEX_NAME} lists under its name; encode the clips again")
+
+
+def unlisted(folder: Path, rows: Iterable[TokenRow]) -> list[Path]:
+    """Return the token files in a folder that its index does not list, as where a line of it is gone."""
+    listed = {row.path for row in rows}
+    files = [(file, file.relative_to(folder)) for file in sorted(folder.rglob("*.safetensors"))]
+    hidden = [any(part.startswith(".") for part in name.parts) for _, name in files]
+    return [
+        file for (file, name), skip in zip(files, hidden, strict=True) if not skip and name.as_posix() not in listed
+    ]
+
+
 def _line(row: TokenRow) -> str:
-    return json_line(dataclasses.asdict(row))
+    values = dataclasses.asdict(row)
+    return json_line(values | {SUM: json_checksum(values)} if row.seal else values)
 
 
 def _read_rows(file: Path) -> Iterable[TokenRow]:
     for number, line in read_json_lines(file, cut_short="last"):
+        written = line.pop(SUM, "")
+        if bool(line.get("seal")) != bool(written) or (written and written != json_checksum(line)):
+            raise VidgenError(f"{file}, line {number}: not as it was written; remove the file, and encode again")
         try:
             yield TokenRow(**line)
         except TypeError as error:

@@ -22,7 +22,7 @@ from vidgen.data.text_files import readable
 from vidgen.interfaces import Tokenizer
 from vidgen.tokenizers.evaluation.token_usage import codebook_size
 from vidgen.tokenizers.files.index_packing import bits_for, pack_indices
-from vidgen.tokenizers.files.token_files import FORMAT, tokenizer_hash
+from vidgen.tokenizers.files.token_files import FORMAT, frame_checksums, header_seal, raw_bytes, tokenizer_hash
 from vidgen.tokenizers.streaming.chunks import Tokens
 
 COPIED_AT_ONCE = 2**22  # bytes
@@ -72,7 +72,9 @@ class TokenWriter:
         self._file = self._spool.open("wb")
         self._grid: tuple[int, ...] = ()
         self._dtype = torch.uint8
+        self._checksums: list[str] = []
         self.num_latents = 0
+        self.seal = ""  # of the file, once it is written
 
     def add(self, tokens: Tokens) -> None:
         """Add the next latent frames of the clip."""
@@ -87,6 +89,7 @@ class TokenWriter:
             self._grid = tuple(rows.shape[1:])
             self._dtype = rows.dtype
             self.payload += 8 * rows.numel() * rows.element_size()
+        self._checksums += frame_checksums(rows)
         self._file.write(raw_bytes(rows))
 
     @property
@@ -118,15 +121,17 @@ class TokenWriter:
         if self.bits:
             metadata |= {"bits": str(self.bits), "codebook_size": str(self.author.codebook_size)}
             metadata |= {"index_shape": " ".join(map(str, self._grid))}
+        metadata["checksums"] = " ".join(self._checksums)
         size = self._spool.stat().st_size
+        name = "indices" if self.bits else "latents"
+        shape = (self.num_latents, size // self.num_latents) if self.bits else (1, *self.shape)
+        self.seal = metadata["seal"] = header_seal(name, DTYPE_NAMES[self._dtype], shape, metadata)
         with self._spool.open("rb") as spool, self._target.open("wb") as file:
+            file.write(safetensors_header(name, shape, self._dtype, metadata))
             if self.bits:
-                shape = (self.num_latents, size // self.num_latents)
-                file.write(safetensors_header("indices", shape, self._dtype, metadata))
                 shutil.copyfileobj(spool, file)
             else:
-                c, t, h, w = self.shape
-                file.write(safetensors_header("latents", (1, c, t, h, w), self._dtype, metadata))
+                _, c, t, _, _ = shape
                 sort_by_channel(spool, file, frames=t, channels=c, plane=size // (t * c))
         self._spool.unlink()
 
@@ -144,11 +149,6 @@ def sort_by_channel(spool: BinaryIO, file: BinaryIO, *, frames: int, channels: i
             file.seek(start + (channel * frames + done) * plane)
             file.write(part.tobytes())
         done += planes.shape[1]
-
-
-def raw_bytes(x: Tensor) -> memoryview:
-    """Return the elements of a contiguous tensor in memory order; numpy has no bfloat16, so by way of bytes."""
-    return memoryview(x.flatten().view(torch.uint8).numpy())
 
 
 def safetensors_header(name: str, shape: tuple[int, ...], dtype: torch.dtype, metadata: dict[str, str]) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import warnings
 from math import prod
@@ -12,11 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.bounded_files import check_regular, load_json
+from vidgen.checkpoints.seals import open_sealed, save_sealed
 from vidgen.errors import VidgenError
 from vidgen.tokenizers.nerv.clip import ClipNeRV
 from vidgen.tokenizers.nerv.network import NeRVConfig, NeRVDecoder
@@ -46,8 +44,7 @@ def write_nerv(clip: ClipNeRV, path: str | os.PathLike) -> Path:
         "source": clip.source,
     }
     with atomic_write(path) as aside:
-        # One entry: safetensors writes several in an order of chance, and the same fit should be the same file.
-        save_file(stored, aside, {ENTRY: json.dumps(settings, separators=(",", ":"))})
+        save_sealed(stored, aside, settings, entry=ENTRY)
     return Path(path)
 
 
@@ -69,15 +66,15 @@ def read_nerv(path: str | os.PathLike) -> ClipNeRV:
     if not path.is_file():
         raise VidgenError(f"{path}: no such file; `vidgen tokenizer nerv` makes files of fitted clips")
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_sealed(path, entry=ENTRY) as file:
             if not is_nerv(path):
                 raise VidgenError(f"{path}: not a fitted clip; make one with `vidgen tokenizer nerv`")
-            settings = (file.metadata() or {})[ENTRY]
-            stored = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise _damaged(path, error) from None
-    try:
-        return _parse(load_json(settings), stored)
+            stored = {name: file.read(name) for name in file.names}
+            for name, x in stored.items():
+                file.check(name, x)
+            return _parse(file.about, {name: torch.from_numpy(x) for name, x in stored.items()})
+    except VidgenError:
+        raise
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise _damaged(path, error) from None
 

@@ -17,14 +17,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.hashing import model_hash
+from vidgen.checkpoints.locks import exclusive
+from vidgen.checkpoints.seals import checksum, open_sealed, save_sealed
 from vidgen.data.frames import to_tensor
 from vidgen.data.shapes import ClipLabels, ShapeWorldConfig, describe, describe_unnamed, portray
 from vidgen.errors import VidgenError
@@ -35,6 +35,7 @@ from vidgen.train.data.sources import Mixture, Sample, collate, rng_of
 
 ENCODE_BATCH = 16
 PICTURE_BATCH = 64
+CAPTIONS = "captions.jsonl"
 PICTURE_SLOT = 2**31 + 1  # the slot, of no clip, whose random numbers draw pictures
 
 
@@ -134,25 +135,20 @@ class LatentCache(Dataset):
             return
         folder = Path(cache) / f"latents-{cache_key(tokenizer, data, part, seed, count)}"
         if not folder.is_dir():
-            latents, rows = encode_clips(tokenizer, Mixture(data, seed, part), count)
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(folder) as target:
+            with exclusive(folder, "cache of latents"), atomic_write(folder) as target:
+                latents, rows = encode_clips(tokenizer, Mixture(data, seed, part), count)
                 target.mkdir()
-                save_file({"latents": latents}, target / "latents.safetensors")
-                (target / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
-        self.latents = read_tensor(folder, "latents")
-        try:
-            lines = (folder / "captions.jsonl").read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise damaged(folder, error) from None
-        self.rows = [json.loads(line) for line in lines]
+                captions = ("\n".join(map(json.dumps, rows)) + "\n").encode()
+                (target / CAPTIONS).write_bytes(captions)
+                save_sealed({"latents": latents}, target / "latents.safetensors", describe_cache(folder, captions))
+        self.latents, self.rows, about = read_tensor(folder, "latents")
         if pictures:
             file = folder / "pictures.safetensors"
             if not file.exists():
-                encoded = encode_pictures(tokenizer, Mixture(data, seed, part), self.rows, size)
-                with atomic_write(file) as target:
-                    save_file({"pictures": encoded}, target)
-            self.pictures = read_tensor(folder, "pictures")
+                with exclusive(folder, "cache of latents"), atomic_write(file) as target:
+                    encoded = encode_pictures(tokenizer, Mixture(data, seed, part), self.rows, size)
+                    save_sealed({"pictures": encoded}, target, about)
+            self.pictures = read_tensor(folder, "pictures")[0]
 
     def __getitem__(self, key: tuple[int, int]) -> CachedClip:
         rng = rng_of(self.seed, *key)
@@ -182,12 +178,30 @@ class LatentCache(Dataset):
         return " and ".join(f"{item['colour']} {item['shape']}" for item in row["labels"]["objects"])
 
 
-def read_tensor(folder: Path, name: str) -> Tensor:
-    """Return the tensor of this name in the file of this name. Raises VidgenError where it is damaged."""
+def describe_cache(folder: Path, captions: bytes) -> dict[str, str]:
+    """Return what files of tensors say of the cache that they are of, and of its captions."""
+    return {"cache": folder.name, "captions": checksum(captions)}
+
+
+def read_tensor(folder: Path, name: str) -> tuple[Tensor, list[dict], dict[str, str]]:
+    """Return the tensor of this name in the file of this name, what the captions of its clips are made from, and what a
+    file of the cache says of it.
+
+    Raises VidgenError where they are damaged, or do not belong together.
+    """
     try:
-        with safe_open(folder / f"{name}.safetensors", framework="pt") as file:
-            return file.get_tensor(name)
-    except (OSError, SafetensorError) as error:
+        captions = (folder / CAPTIONS).read_bytes()
+        about = describe_cache(folder, captions)
+        rows = [json.loads(line) for line in captions.decode().splitlines()]
+        with open_sealed(folder / f"{name}.safetensors") as file:
+            x = file.read(name)
+            file.check(name, x)
+            if len(x) != len(rows) or (file.seal and file.about != about):
+                raise ValueError(f"{name}.safetensors and {CAPTIONS} are not of one cache")
+        if not np.isfinite(x).all():
+            raise ValueError(f"{name}.safetensors holds numbers that are not finite")
+        return torch.from_numpy(x), rows, about
+    except (OSError, ValueError) as error:
         raise damaged(folder, error) from None
 
 

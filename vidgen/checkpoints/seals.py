@@ -21,6 +21,7 @@ from torch import Tensor
 
 from vidgen.checkpoints.bounded_files import load_json
 
+BLOCK = 2**22  # bytes
 ENTRY = "vidgen"  # of a file's metadata
 
 
@@ -36,6 +37,15 @@ def json_checksum(value: Any) -> str:
     return checksum(json.dumps(value, sort_keys=True).encode())
 
 
+def file_checksum(path: Path) -> str:
+    """Return the CRC-32 of a file. Raises OSError where it cannot be read."""
+    total = 0
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            total = zlib.crc32(block, total)
+    return f"{total:08x}"
+
+
 def save_sealed(
     tensors: Mapping[str, Tensor],
     path: str | os.PathLike,
@@ -47,7 +57,11 @@ def save_sealed(
     described = {**(about or {}), "tensors": {name: _describe(x.detach().cpu().numpy()) for name, x in tensors.items()}}
     described["seal"] = json_checksum(described)
     # One entry: safetensors writes several in an order of chance, and the same tensors should be the same file.
-    save_file({name: x.contiguous() for name, x in tensors.items()}, path, {entry: json.dumps(described)})
+    save_file(
+        {name: x.contiguous() for name, x in tensors.items()},
+        path,
+        {entry: json.dumps(described, separators=(",", ":"))},
+    )
     return described["seal"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from vidgen.checkpoints.seals import json_checksum
 from vidgen.deprecation import renamed_fields
 from vidgen.errors import VidgenError
 from vidgen.representations.bank import BankWriter, FeatureBank, shorten
@@ -113,7 +114,10 @@ class StoredIndex:
             raise VidgenError(f"queries are {queries.shape[1]} wide, and the index {self.bank.folder} is {width}")
         if choose_backend(backend, len(self)) == "exact":
             return search_exactly(self.blocks, self.scaler, queries, k)
-        index = open_faiss(self.bank.folder / f"rows-{len(self)}.faiss", self.blocks, self.scaler, len(self))
+        path = self.bank.folder / f"rows-{len(self)}.faiss"
+        index = open_faiss(
+            path, self.blocks, self.scaler, len(self), json_checksum([*map(asdict, self.bank.description)])
+        )
         return search_faiss(index, self.scaler, queries, k)
 
     def neighbors(self, bank: FeatureBank, k: int = 10, backend: Backend = "auto") -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 
 from vidgen.checkpoints.atomic import atomic_write
+from vidgen.checkpoints.seals import file_checksum
 from vidgen.errors import VidgenError
 from vidgen.representations.probes.standardization import Blocks, Standardizer
 from vidgen.representations.search.retrieval import DIGITS, unit
@@ -92,16 +94,27 @@ def load_faiss() -> Any:
     return faiss
 
 
-def open_faiss(path: Path, blocks: Blocks, scaler: Standardizer, count: int) -> Any:
+def open_faiss(path: Path, blocks: Blocks, scaler: Standardizer, count: int, origin: str = "") -> Any:
     """Return an inverted file (Jegou et al. 2011) over all rows, stored at `path`; others beside it, of fewer rows, are
-    removed."""
+    removed.
+
+    origin: the checksum of the rows. A file of others, or one that is not as it was written, is made again.
+    """
     faiss = load_faiss()
-    if not path.exists():
+    note = path.with_suffix(".json")
+    try:
+        described = json.loads(note.read_text(encoding="utf-8"))
+        current = described == {"origin": origin, "checksum": file_checksum(path)}
+    except (OSError, ValueError):
+        current = False
+    if not current:
         index = build_faiss(blocks, scaler, count)
         with atomic_write(path) as target:
             faiss.write_index(index, str(target))
-        for old in path.parent.glob("rows-*.faiss"):
-            if old != path:
+        with atomic_write(note) as target:
+            target.write_text(json.dumps({"origin": origin, "checksum": file_checksum(path)}) + "\n", encoding="utf-8")
+        for old in path.parent.glob("rows-*"):
+            if old not in (path, note):
                 old.unlink()
     return faiss.read_index(str(path))
 

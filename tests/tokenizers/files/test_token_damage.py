@@ -1,0 +1,156 @@
+"""Whatever happens to token files and their index, clips come back as they were or a line says what is wrong."""
+
+import dataclasses
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import safe_open, save_file
+
+from vidgen.checkpoints.seals import json_checksum
+from vidgen.errors import VidgenError
+from vidgen.tokenizers.files.token_files import open_tokens, read_tokens
+from vidgen.tokenizers.files.token_folders import TokenIndex, TokenRow, check_seal, read_index, unlisted
+from vidgen.tokenizers.files.token_writing import Author, writing_tokens
+from vidgen.tokenizers.streaming.chunks import Tokens
+
+NAMES = [f"{name}.mp4.safetensors" for name in "abc"]
+
+
+def write_tokens(folder: Path, seed: int, codebook: int) -> Path:
+    """A folder of token files, of latents or, with a codebook, of indices, and its index."""
+    folder.mkdir()
+    index = TokenIndex(folder)
+    rng = torch.Generator().manual_seed(seed)
+    for name in NAMES:
+        with writing_tokens(folder / name, Author(name="tiny", hash="t", codebook_size=codebook)) as writer:
+            for _ in range(2):
+                latents = torch.randn(1, 2, 2, 3, 4, generator=rng)
+                codes = torch.randint(codebook, (1, 2, 3, 4), generator=rng) if codebook else None
+                writer.add(Tokens(latents=latents, indices=codes))
+            writer.finish(num_frames=13, height=24, width=32, fps=8.0, extra={"source": "a.mp4"})
+        size = (folder / name).stat().st_size
+        index.add(
+            TokenRow(
+                path=name, source=name, frames=13, fps=8.0, height=24, width=32, bytes=size, bits=writer.payload,
+                hash="h", tokenizer_hash="t", seal=writer.seal,
+            )
+        )  # fmt: skip
+    index.save()
+    return folder
+
+
+def contents(folder: Path) -> list:
+    """All that a folder gives back; raises VidgenError as decoding does, where a clip would be left out too."""
+    rows = read_index(folder)
+    clips = []
+    for row in rows:
+        check_seal(folder / row.path, row)
+        tokens = read_tokens(folder / row.path)
+        tensor = tokens.indices if tokens.latents is None else tokens.latents
+        clips.append(dataclasses.asdict(tokens) | {"latents": tensor.tolist(), "indices": None, "extra": tokens.extra})
+    for path in unlisted(folder, rows):
+        raise VidgenError(f"{path}: not in the index")
+    return sorted(zip((dataclasses.astuple(row) for row in rows), clips, strict=True), key=lambda pair: pair[0])
+
+
+def mutate(folder: Path, other: Path, rng: random.Random) -> str:
+    """Do one thing to one file of a folder, and say what."""
+    index = folder / "index.jsonl"
+    file = rng.choice([folder / name for name in NAMES])
+    lines = index.read_text().splitlines()
+    i, j = rng.sample(range(len(lines)), 2)
+    kind = rng.choice(
+        [
+            "delete line",
+            "swap lines",
+            "duplicate line",
+            "edit line",
+            "truncate",
+            "flip",
+            "drop",
+            "swap",
+            "other",
+            "dtype",
+        ]
+    )
+    if kind == "delete line":
+        lines.pop(i)
+    elif kind == "swap lines":
+        lines[i], lines[j] = lines[j], lines[i]
+    elif kind == "duplicate line":
+        lines.insert(j, lines[i])
+    elif kind == "edit line":
+        key = rng.choice(["path", "source", "hash", "bytes", "seal"])
+        lines[i] = json.dumps(json.loads(lines[i]) | {key: json.loads(lines[j])[key]})
+    elif kind in ("truncate", "flip"):
+        file = rng.choice([file, index])
+        data = bytearray(file.read_bytes())
+        place = rng.randrange(len(data))
+        data[place] ^= rng.randrange(1, 256)
+        file.write_bytes(data if kind == "flip" else data[:place])
+    elif kind == "drop":
+        file.unlink()
+    elif kind == "swap":
+        second = rng.choice([folder / name for name in NAMES if name != file.name])
+        data = file.read_bytes()
+        file.write_bytes(second.read_bytes())
+        second.write_bytes(data)
+    elif kind == "other":
+        shutil.copy(other / file.name, file)
+    elif kind == "dtype":
+        file.write_bytes(file.read_bytes().replace(b'"F32"', b'"I32"').replace(b'"U8"', b'"I8"'))
+    if "line" in kind:
+        index.write_text("\n".join(lines) + "\n")
+    return kind
+
+
+@pytest.mark.parametrize("codebook", [0, 1000])
+def test_no_change_passes_for_content(tmp_path: Path, codebook: int) -> None:
+    folder, other = write_tokens(tmp_path / "tokens", 0, codebook), write_tokens(tmp_path / "other", 1, codebook)
+    truth = contents(folder)
+    for seed in range(40):
+        copy = shutil.copytree(folder, tmp_path / "copy")
+        kind = mutate(copy, other, random.Random(seed))
+        try:
+            assert contents(copy) == truth, kind
+        except VidgenError as error:
+            assert "\n" not in str(error) and str(copy) in str(error), kind
+        shutil.rmtree(copy)
+
+
+def test_a_range_of_frames_is_checked_by_itself(tmp_path: Path) -> None:
+    file = write_tokens(tmp_path / "tokens", 0, 0) / NAMES[0]
+    whole = read_tokens(file).latents
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1  # of the last latent frame, of four
+    file.write_bytes(data)
+    with open_tokens(file) as tokens:
+        assert torch.equal(tokens.latents(1, 3), whole[:, :, 1:3])
+        with pytest.raises(VidgenError, match="latent frame 3 is not as it was written"):
+            tokens.latents(2)
+
+
+def test_files_and_lines_of_an_earlier_version_are_read(tmp_path: Path) -> None:
+    folder = write_tokens(tmp_path / "tokens", 0, 0)
+    truth = contents(folder)
+    for name in NAMES:
+        with safe_open(folder / name, framework="pt") as file:
+            metadata = {k: v for k, v in file.metadata().items() if k not in ("seal", "checksums")}
+            latents = file.get_tensor("latents")
+        save_file({"latents": latents}, folder / name, metadata)
+    lines = [json.loads(line) for line in (folder / "index.jsonl").read_text().splitlines()]
+    older = [{k: v for k, v in line.items() if k not in ("seal", "checksum")} for line in lines]
+    (folder / "index.jsonl").write_text("".join(json.dumps(line) + "\n" for line in older))
+    assert [clip for _, clip in contents(folder)] == [clip for _, clip in truth]
+    assert all(json_checksum({k: v for k, v in line.items() if k != "checksum"}) == line["checksum"] for line in lines)
+
+
+def test_a_clip_whose_file_is_anothers_is_encoded_again(tmp_path: Path) -> None:
+    folder = write_tokens(tmp_path / "tokens", 0, 0)
+    assert all(TokenIndex(folder).holds(name, "h") for name in NAMES)
+    shutil.copy(folder / NAMES[1], folder / NAMES[0])
+    assert [TokenIndex(folder).holds(name, "h") for name in NAMES] == [False, True, True]
