@@ -101,6 +101,16 @@ def test_faiss_finds_what_exact_search_finds(tmp_path):
     assert stored.ntotal == 2000 and new.exists() and not old.exists()
     again = open_faiss(new, lambda: pytest.fail("built twice"), scaler, len(X))
     np.testing.assert_array_equal(search_faiss(again, scaler, queries, 5).rows, every.rows)
+    built = new.read_bytes()
+    new.write_bytes(built[:-4] + b"\0\0\0\0")  # damaged: made again, as for other rows
+    open_faiss(new, blocks, scaler, len(X))
+    assert new.read_bytes() == built
+    with pytest.raises(RuntimeError, match="other rows"):
+        open_faiss(new, raise_other_rows, scaler, len(X), origin="other")
+
+
+def raise_other_rows():
+    raise RuntimeError("other rows")
 
 
 def test_rows_may_lie_in_a_file(tmp_path):
