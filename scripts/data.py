@@ -12,6 +12,7 @@ import typer
 from vidgen.errors import VidgenError
 from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.options import (
+    AllowDamagedOption,
     FpsOption,
     JsonOption,
     MaxObjectsOption,
@@ -45,6 +46,7 @@ def inspect(
         bool,
         typer.Option("--full/--first", help="Decode every frame, or only the first: quick, and misses late damage."),
     ] = True,
+    allow_damaged: AllowDamagedOption = False,
     json: JsonOption = False,
 ) -> None:
     """Show which clips of a data set can be used, and which are dropped and why.
@@ -57,7 +59,12 @@ def inspect(
 
     with progress(source.name, None) as advance:
         report = validate_source(
-            source, num_frames=num_frames, fps=fps, decode="full" if full else "first", progress=advance
+            source,
+            num_frames=num_frames,
+            fps=fps,
+            decode="full" if full else "first",
+            allow_damaged=allow_damaged,
+            progress=advance,
         )
     print_json(report) if json else print_inspection(source, report)
 

@@ -12,6 +12,7 @@ from vidgen.errors import VidgenError
 from vidgen.interfaces import Encoder, Pipeline
 from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.options import (
+    AllowDamagedOption,
     BatchOption,
     DeviceOption,
     Dtype,
@@ -125,6 +126,7 @@ def extract(
     part: Annotated[
         str, typer.Option(metavar="I/N", help="Every N-th clip from the I-th on, for `vidgen bank join`.")
     ] = "1/1",
+    allow_damaged: AllowDamagedOption = False,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "float32",
@@ -164,6 +166,7 @@ def extract(
             views=views,
             limit=limit,
             part=share,
+            allow_damaged=allow_damaged,
             progress=moved,
         )
     if json:

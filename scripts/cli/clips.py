@@ -24,6 +24,7 @@ from vidgen.scripts.cli.outputs import check_folder_output, check_output, check_
 if TYPE_CHECKING:
     import numpy as np
 
+    from vidgen.data.damage import Damage
     from vidgen.data.manifests import ClipRecord
 
 MAX_FPS = 1000.0  # the most that a written file can have
@@ -38,7 +39,7 @@ class Cut:
     num_frames: int | None = None
     fps: float | None = None
     max_seconds: float | None = None
-    lenient: bool = False
+    allow_damaged: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +52,13 @@ class CutOptions:
     fps: FpsOption = None
     max_seconds: SecondsOption = None
 
-    def read(self, *, lenient: bool = False) -> Cut:
+    def read(self, *, allow_damaged: bool = False) -> Cut:
         """Return the part of a clip. Raises VidgenError for one that holds nothing, and for what is no size or rate."""
         check_rate(self.fps)
         size = parse_size(self.size)
         if self.max_seconds is not None and not self.max_seconds > 0:
             raise VidgenError(f"--max-seconds {self.max_seconds:g} leaves nothing; give more than 0")
-        return Cut(**asdict(self) | {"size": size}, lenient=lenient)
+        return Cut(**asdict(self) | {"size": size}, allow_damaged=allow_damaged)
 
 
 @dataclass(kw_only=True)
@@ -70,47 +71,52 @@ class OpenedClip:
     path: Path
     fps: float
     expected: int | None
-    lenient: bool
     frames: Iterator[np.ndarray]
+    damage: Damage
     count: int = 0
     size: tuple[int, int] = (0, 0)
     problems: list[str] = field(default_factory=list)
 
     def counted(self, advance: Callable[[int], None] = lambda done: None) -> Iterator[np.ndarray]:
-        """Yield the frames, and call `advance` with their count. VideoError where they break off, unless lenient and
-        there are some."""
-        try:
-            for frame in self.frames:
-                self.count += 1
-                self.size = frame.shape[:2]
-                advance(self.count)
-                yield frame
-        except VideoError as error:
-            line = str(error).replace("strict=False", "--lenient")
-            if not self.lenient or not self.count:
-                raise VideoError(line) from error
-            self.problems.append(f"{self.path}: only {self.count} frames: {line.removeprefix(f'{self.path}: ')}")
+        """Yield the frames, and call `advance` with their count. VideoError where they break off."""
+        for frame in self.frames:
+            self.count += 1
+            self.size = frame.shape[:2]
+            advance(self.count)
+            yield frame
+        if self.damage:
+            self.problems.append(f"{self.path}: damaged: {self.count} frames read: {self.damage}")
 
 
 def open_frames(path: Path, cut: Cut, record: ClipRecord | None = None) -> OpenedClip:
     """Open a clip, or the part of it that a manifest's record names. Raises VideoError if it is none."""
+    from vidgen.data.damage import Damage
     from vidgen.data.reading import iter_frames, probe_video
 
     start = record.start if record else 0.0
     duration = record.duration if record else None
     native = record.fps if record else None
-    info = probe_video(path, native or cut.fps)
+    info = probe_video(path, native or cut.fps, allow_damaged=cut.allow_damaged)
     if cut.max_seconds is not None:
         duration = cut.max_seconds if duration is None else min(duration, cut.max_seconds)
+    damage = Damage()
     timed = iter_frames(
-        path, start=start, duration=duration, fps=cut.fps, size=cut.size, fit=cut.fit, native_fps=native
+        path,
+        start=start,
+        duration=duration,
+        fps=cut.fps,
+        size=cut.size,
+        fit=cut.fit,
+        native_fps=native,
+        allow_damaged=cut.allow_damaged,
+        damage=damage,
     )
     fps = min(cut.fps or info.fps, MAX_FPS)
     expected = round((duration if duration is not None else info.duration) * fps) or None
     if cut.num_frames is not None:
         expected = cut.num_frames if expected is None else min(expected, cut.num_frames)
     frames = (frame for _, frame in islice(timed, cut.num_frames))
-    return OpenedClip(path=path, fps=fps, expected=expected, lenient=cut.lenient, frames=frames)
+    return OpenedClip(path=path, fps=fps, expected=expected, frames=frames, damage=damage)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,9 @@ DtypeOption = Annotated[
     ),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of all random numbers: the same gives the same result.")]
+AllowDamagedOption = Annotated[
+    bool, typer.Option("--allow-damaged", help="Of a damaged clip, take what there is, and say what is wrong.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of text.")]
 ReportOption = Annotated[
     Path | None,

@@ -20,6 +20,7 @@ RENAMED = (
     Renamed(None, ("--tap",), ("--layer",)),
     Renamed(None, ("--goal",), ("--target-type",)),
     Renamed(None, ("--skip-unlabelled",), ("--skip-unlabeled",)),
+    Renamed(None, ("--lenient",), ("--allow-damaged",)),
     Renamed("steer", ("--neighbours",), ("--neighbors",)),
     Renamed("steer", ("--by", "neighbours"), ("--by", "neighbors")),
     Renamed("restore", ("--task", "colourising"), ("--task", "colorization")),

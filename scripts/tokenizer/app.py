@@ -16,7 +16,7 @@ from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.memory import MemoryOption, make_planner, parse_bytes
 from vidgen.scripts.cli.moments import parse_moment
 from vidgen.scripts.cli.option_sets import FastHardwareOptions, with_option_sets
-from vidgen.scripts.cli.options import ClipsArgument, JsonOption, JsonToFile, ModelOption
+from vidgen.scripts.cli.options import AllowDamagedOption, ClipsArgument, JsonOption, JsonToFile, ModelOption
 from vidgen.scripts.cli.outputs import check_output
 from vidgen.scripts.cli.printing import describe_memory, note, peak_memory_mb, print_json, print_table
 from vidgen.scripts.tokenizer.compare import compare
@@ -34,10 +34,6 @@ if TYPE_CHECKING:
     from vidgen.tokenizers.streaming.chunks import Planner
 
 app = typer.Typer(no_args_is_help=True, help="Clips to latents and back: encode, decode, reconstruct, evaluate.")
-
-LenientOption = Annotated[
-    bool, typer.Option("--lenient", help="Of a damaged clip, take the frames before the damage, and say so.")
-]
 
 
 def open_tokenizer(model: str, hardware: FastHardwareOptions) -> VideoTokenizer:
@@ -58,7 +54,7 @@ def encode(
     ] = None,
     model: ModelOption = "default",
     cutting: CutOptions,
-    lenient: LenientOption = False,
+    allow_damaged: AllowDamagedOption = False,
     max_memory: MemoryOption = None,
     hardware: FastHardwareOptions,
     json: JsonOption = False,
@@ -69,7 +65,7 @@ def encode(
     Example: vidgen tokenizer encode clip.mp4 --max-memory 4GB
     """
     limit = parse_bytes(max_memory)
-    cut = cutting.read(lenient=lenient)
+    cut = cutting.read(allow_damaged=allow_damaged)
     records, is_folder = find_records(clip)
     target = output or default_output(clip, ".safetensors")
     if is_folder:
@@ -169,7 +165,7 @@ def reconstruct(
     side_by_side: Annotated[
         bool, typer.Option("--side-by-side", help="Write the original on the left and the reconstruction on the right.")
     ] = False,
-    lenient: LenientOption = False,
+    allow_damaged: AllowDamagedOption = False,
     max_memory: MemoryOption = None,
     hardware: FastHardwareOptions,
     json: JsonOption = False,
@@ -179,7 +175,7 @@ def reconstruct(
     Of a folder, clips that cannot be read are named and left out. Example: vidgen tokenizer reconstruct clips -o out
     """
     limit = parse_bytes(max_memory)
-    cut = cutting.read(lenient=lenient)
+    cut = cutting.read(allow_damaged=allow_damaged)
     jobs, many = list_jobs(source, output)
     tokenizer = open_tokenizer(model, hardware)
     planner = make_planner(tokenizer, limit, "reconstruct")

@@ -49,12 +49,15 @@ def test_windows_too_long_are_dropped_with_both_numbers(
         assert report["dropped"][0]["reason"] == f"{counted} frames{rate}, {num_frames} needed"
 
 
-def test_full_decoding_finds_damage_that_the_first_frame_hides(tmp_path, make_video, waves):
+def test_a_cut_file_is_dropped_or_its_damage_is_counted(tmp_path, make_video, waves):
     path = make_video(waves(40, 96, 128), options={"crf": "10"}, faststart=True)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
-    report = validate_source(path)
-    assert report["kept"] == 0 and "frames decoded" in report["dropped"][0]["reason"]
-    assert validate_source(path, decode="first")["kept"] == 1
+    for decode in ("full", "first"):
+        report = validate_source(path, decode=decode)
+        assert report["kept"] == 0 and "cut short" in report["dropped"][0]["reason"]
+        report = validate_source(path, decode=decode, allow_damaged=True)
+        assert report["kept"] == 1 and report["clips"][0]["frames"] < 40
+        assert "frames are missing" in report["clips"][0]["damage"]
 
 
 def test_parts_of_a_file(make_video, numbered):

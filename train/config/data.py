@@ -24,7 +24,8 @@ class SourceConfig:
     `num_frames` is this source's own clip length, 1 for images (0: that of the data); every batch is of one length, by
     the shares, and validation of the longest. Frames of files are picked by their time, `fps` a second (None: the
     data's), or with `fps` 0 by number, whatever their rate; windows take every k-th of them, k at random up to
-    `max_stride` (0: 1, and by number 4).
+    `max_stride` (0: 1, and by number 4). Damaged files are left out and named, unless `allow_damaged` takes what there
+    is of them.
     """
 
     kind: str = "shapes"
@@ -41,6 +42,7 @@ class SourceConfig:
     num_frames: int = 0
     fps: float | None = None
     max_stride: int = 0
+    allow_damaged: bool = False
 
     def rate(self, fps: float) -> float | None:
         """Return the rate at which frames of files are picked, `fps` being the data's; None: by number."""

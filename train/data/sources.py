@@ -118,7 +118,8 @@ class ClipSource:
         for record in source_records(source, part):
             part = (record.start, record.duration)
             try:
-                frames = decode_small(record.path, self.side, source.max_frames, part, self.fps, record.fps)
+                rates = (self.fps, record.fps)
+                frames = decode_small(record.path, self.side, source.max_frames, part, *rates, source.allow_damaged)
                 if len(frames) < data.num_frames:
                     rate = f" at {self.fps:g} fps" if self.fps else ""
                     raise VideoError(f"{len(frames)} frames{rate}, {data.num_frames} needed")
@@ -162,17 +163,22 @@ def decode_small(
     part: tuple[float, float | None] = (0.0, None),
     fps: float | None = None,
     native_fps: float | None = None,
+    allow_damaged: bool = False,
 ) -> np.ndarray:
     """Return the first `max_frames` frames of a part of a file, uint8 (T, H, W, 3), at a short side of `side`.
 
     part: start and duration in seconds; fps, native_fps: as of `read_video`, which picks frames by their time.
+    VideoError for a file that is damaged there, unless that is allowed, which warns.
     """
-    info = probe_video(path, native_fps or fps)
+    info = probe_video(path, native_fps or fps, allow_damaged=allow_damaged)
     ratio = side / min(info.height, info.width)
     size = (max(side, round(info.height * ratio)), max(side, round(info.width * ratio)))
     start, duration = part
     window = {"start": start, "duration": duration, "fps": fps, "native_fps": native_fps, "num_frames": max_frames}
-    clip = read_video(path, **window, short="keep", size=size, fit="stretch", strict=False)
+    reading = {"short": "keep", "size": size, "fit": "stretch", "allow_damaged": allow_damaged}
+    clip = read_video(path, **window, **reading)
+    if clip.damage:
+        warnings.warn(clip.error, stacklevel=2)
     return clip.frames
 
 

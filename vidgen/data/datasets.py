@@ -41,6 +41,7 @@ class VideoDataset(Dataset):
     windows: where it lies: at the "head", in the "centre", or "random", a function of (seed, epoch, index) alone.
     short: clips with too few frames are left out ("drop"), or hold their last frame ("repeat").
     decode: what is checked now: "first" opens every file and counts its frames, "full" decodes them all.
+    allow_damaged: use what there is of damaged files, of which one warning tells.
 
     Files that cannot be read are left out, never replaced: `dropped` lists them, one warning names them, `records`
     are the rest. Raises VidgenError if nothing is left, VideoError from an item whose file turns out damaged later.
@@ -57,6 +58,7 @@ class VideoDataset(Dataset):
         windows: WindowPlacement = "head",
         short: Literal["drop", "repeat"] = "drop",
         decode: Decode = "first",
+        allow_damaged: bool = False,
         seed: int = 0,
     ):
         if num_frames < 1:
@@ -72,6 +74,7 @@ class VideoDataset(Dataset):
         self.windows = windows
         self.short = short
         self.seed = seed
+        self.allow_damaged = allow_damaged
         # in shared memory, so that the loader's workers see set_epoch
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         records = find_clips(source) if isinstance(source, str | Path) else list(source)
@@ -82,6 +85,9 @@ class VideoDataset(Dataset):
         if self.dropped:
             names = "; ".join(f"{drop.path}: {drop.reason}" for drop in self.dropped)
             warnings.warn(f"{len(self.dropped)} of {len(records)} clips left out: {names}", stacklevel=2)
+        checked = zip(self.records, self._measurements, strict=True)
+        if damaged := [f"{record.path}: {clip.damage}" for record, clip in checked if clip.damage]:
+            warnings.warn(f"{len(damaged)} of {len(records)} clips are damaged: {'; '.join(damaged)}", stacklevel=2)
 
     @property
     def classes(self) -> list[str]:
@@ -108,6 +114,7 @@ class VideoDataset(Dataset):
             fit=self.fit,
             native_fps=record.fps,
             short="repeat" if self.short == "repeat" else "error",
+            allow_damaged=self.allow_damaged,
         )
         return {
             "video": to_tensor(clip.frames),
@@ -137,7 +144,7 @@ class VideoDataset(Dataset):
     ) -> tuple[list[ClipRecord], list[ClipMeasurement], list[DroppedClip]]:
         def check(record: ClipRecord) -> ClipMeasurement | DroppedClip:
             try:
-                measurement = measure_clip(record, decode, self.fps)
+                measurement = measure_clip(record, decode, self.fps, allow_damaged=self.allow_damaged)
                 if self.short == "drop":
                     check_length(record, measurement, self.num_frames, self.fps)
             except VideoError as error:

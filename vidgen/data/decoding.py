@@ -1,30 +1,27 @@
 """Video files through PyAV (FFmpeg): seek, decode in presentation order, apply rotation, name what is wrong."""
 
 import os
-import re
+import warnings
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
 import av
 import numpy as np
-from av.stream import Disposition
-from av.video.reformatter import Interpolation, VideoReformatter
 
-from vidgen.data.frames import composite_on_black
-from vidgen.data.sources import FrameRef, Timeline, VideoInfo, explain_refusal
-from vidgen.data.webdataset import archive_of, open_bytes
+from vidgen.data.containers.file_ends import find_cut
+from vidgen.data.containers.frame_pixels import HDR, FramePixels
+from vidgen.data.containers.opening import DECODER_ERRORS, FALLBACK_FPS, HEAD, Container, PacketTimes, describe_error
+from vidgen.data.damage import Damage, EvenSteps, damage_error
+from vidgen.data.sources import FrameRef, Timeline, VideoInfo
 from vidgen.errors import VideoError
 
-# What FFmpeg's bindings raise on damaged input: their own errors, and Python's for numbers that make no sense.
-DECODER_ERRORS = (av.FFmpegError, OSError, ValueError, ArithmeticError, LookupError, MemoryError, RuntimeError)
-FALLBACK_FPS = 25.0  # what FFmpeg itself assumes where a file names no rate
-# FFmpeg's quick path repeats chroma samples; interpolating them is worth 5 to 12 dB on smooth colour (measured).
-TO_RGB = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
 THREADS = min(4, os.cpu_count() or 1)  # more delays the first frame, and loaders run many readers at once
-SIZE_TAG = re.compile(r"vidgen:size=(\d+)x(\d+)")
+CHECKS = "crccheck+bitstream+buffer"
+CONCEALING = ("h264", "mpeg1video", "mpeg2video", "mpeg4")  # FFmpeg flags the frames of these that it patches up
 
 
 class _Decoded(NamedTuple):
@@ -36,21 +33,25 @@ class _Decoded(NamedTuple):
 class VideoFile:
     """The first video stream of a file; see `sources.Source`. A context manager; opening decodes one frame.
 
-    Pixels are the stored ones: no tone mapping, no stretching of non-square pixels, no deinterlacing. Opacity is
-    composited on black where FFmpeg decodes it (its own VP8 and VP9 decoders do not). Raises VideoError.
+    Pixels are the stored ones: no tone mapping (a file in HDR warns), no stretching of non-square pixels, no
+    deinterlacing. A file that does not name its matrix is BT.709 from 720 lines on, else BT.601. Opacity is
+    composited on black where FFmpeg decodes it (its own VP8 and VP9 decoders do not).
+
+    allow_damaged: go on behind what is damaged, and count it in `damage`. Raises VideoError.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, allow_damaged: bool = False):
         self._path = path
-        self._container = None
-        self._file = None
+        self._allow_damaged = allow_damaged
         self._origin = 0.0
-        self._reformatter = VideoReformatter()
+        self._measured_fps: float | None = None
+        self._container: Container | None = None
         try:
             self._decoded = self._open()
             self._first = next(self._decoded, None)
             if self._first is None:
-                raise VideoError(f"{path}: no frames (a header without pictures); copy or download it again")
+                reason = str(self.damage) or "a header without pictures"
+                raise VideoError(f"{path}: no frames ({reason}); copy or download it again")
             self._origin = self._first.time
             self.info = self._read_info()
         except BaseException:
@@ -65,182 +66,217 @@ class VideoFile:
 
     def close(self) -> None:
         """Close the file and let go of the decoder at once: its threads must not live on into a fork."""
-        self._close_container()
-        self._container = self._file = self._stream = self._decoded = self._first = None
+        if self._container is not None:
+            self._container.close()
+        self._container = self._decoded = self._first = None
 
     def frames(self, start: float = 0.0) -> Iterator[FrameRef]:
         """See `sources.Source.frames`; a later start seeks to the key frame before it and decodes on from there."""
         first, self._first = self._first, None
         assert first is not None, "frames() was called before: open the file again"
         for time, length, frame in chain([first], self._decoded) if start <= first.length else self._seek(start):
-            yield FrameRef(time - self._origin, length, partial(self._pixels, frame), frame.is_corrupt)
+            yield FrameRef(time - self._origin, length, partial(self._pixels.read, frame))
 
     def timeline(self) -> Timeline:
         """See `sources.Source.timeline`: read off the packets, so the file is read but not decoded."""
         self._open()
-        stamps, lengths = [], []
-        try:
-            for packet in self._container.demux(self._stream):
-                if packet.size and not packet.is_discard:
-                    stamps.append(None if packet.pts is None else float(packet.pts * packet.time_base))
-                    lengths.append(float((packet.duration or 0) * packet.time_base) or 1 / self._fps)
-        except DECODER_ERRORS as error:
-            raise self._interrupted(len(stamps), self._origin, describe_error(error)) from error
-        if None in stamps:  # no presentation times in the file: evenly spaced, as in `_decode`
-            return Timeline(times=np.arange(len(stamps)) / self._fps, end=len(stamps) / self._fps)
-        order = np.argsort(stamps, kind="stable")
-        times = np.array(stamps)[order] - self._origin
+        packets = self._container.read_times()
+        if not len(packets.times):
+            raise damage_error(self._path, 0, 0.0, packets.problem or "it has no packets")
+        steps = EvenSteps(self._fps, self._container.tick)
+        for time, end in zip(packets.times, packets.ends, strict=True):
+            steps.add(time, end)
+        reach = len(packets.times), float(packets.ends.max())
+        self._check_end(reach[0], packets.count, reach[1], steps)
+        if packets.problem is not None:
+            self._note(*reach, packets.problem)
+        if packets.corrupt:
+            self._note(*reach, f"{packets.corrupt} packets are flagged as damaged")
+        times = packets.times - self._origin
         # nothing is shown before the first frame that decodes
-        return Timeline(times=times[times > -1e-9].clip(min=0.0), end=times[-1] + lengths[order[-1]])
+        return Timeline(times=times[times > -1e-9].clip(min=0.0), end=reach[1] - self._origin)
 
     def _open(self) -> Iterator[_Decoded]:
         """(Re)open the file at its beginning and return its frames, in the file's own clock."""
-        self._close_container()
-        try:
-            self._file = open_bytes(self._path) if archive_of(self._path) else None
-            # the prefix keeps a colon in a name from being read as a protocol
-            self._container = av.open(self._file or f"file:{self._path}", metadata_errors="replace")
-        except DECODER_ERRORS as error:
-            raise explain_refusal(self._path, describe_error(error)) from error
-        streams = [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
-        if not streams:
-            raise VideoError(f"{self._path}: no video stream (audio or data only); give a file with pictures")
-        self._stream = streams[0]
-        if self._stream.codec_context is None:
-            raise VideoError(f"{self._path}: FFmpeg has no decoder for its video stream; encode it again, as H.264")
-        self._stream.codec_context.thread_type = "AUTO"
-        self._stream.codec_context.thread_count = THREADS
-        rate = self._stream.average_rate or self._stream.guessed_rate
-        self._fps = float(rate) if rate and 0 < rate < 90_000 else FALLBACK_FPS
-        tag = SIZE_TAG.search(self._container.metadata.get("comment", ""))
-        self._true_size = (int(tag[2]), int(tag[1])) if tag else None  # of an odd size, padded by `write_video`
-        return self._decode()
+        if self._container is not None:
+            self._container.close()
+        self.damage = Damage()
+        self._container = Container(self._path)
+        context = self._container.stream.codec_context
+        context.thread_type = "AUTO"
+        context.thread_count = THREADS
+        explode = not (self._allow_damaged and context.codec.canonical_name in CONCEALING)
+        context.options = {"err_detect": CHECKS + "+explode" * explode}
+        self._fps = self._measured_fps or self._container.rate or FALLBACK_FPS
+        self._pixels = FramePixels(self._container.metadata.get("comment", ""))
+        return self._decode(from_start=True)
 
-    def _close_container(self) -> None:
-        for opened in (self._container, self._file):
-            if opened is not None:
-                opened.close()
+    def _decode(self, from_start: bool) -> Iterator[_Decoded]:
+        """Yield frames from the decoder's position on, in the order shown; after a seek, from a key frame on.
 
-    def _decode(self) -> Iterator[_Decoded]:
-        """Yield frames from the decoder's position on, in the order shown. Raises VideoError where it breaks."""
+        Raises VideoError where it breaks, unless damage is allowed. What precedes the first key frame of a stream that
+        was cut out of a longer one cannot be decoded, and is no damage.
+        """
+        container = self._container
+        has_damaged_slice = container.slice_check
+        steps = EvenSteps(self._fps, container.tick)
+        suspects: set[int | None] = set()
         count = 0
-        time = -np.inf
-        length = 1 / self._fps
+        packets = 0
+        time = end = -np.inf
         size = None
+        in_step = from_start
         try:
-            for frame in self._container.decode(self._stream):
-                if size not in (None, (frame.width, frame.height)):
-                    change = f"the frame size changes from {size[0]}x{size[1]} to {frame.width}x{frame.height}"
-                    raise self._interrupted(count, time, change)
-                stamp = float(frame.pts * frame.time_base) if frame.pts is not None else count / self._fps
-                time = max(time, stamp)  # a stamp that runs backwards is damage: frames come in the order shown
-                length = float(frame.duration * frame.time_base) if frame.duration else 1 / self._fps
-                size = (frame.width, frame.height)
-                count += 1
-                yield _Decoded(time, length, frame)
+            for packet in self._look_ahead(container.packets()) if from_start else container.packets():
+                in_step = in_step and not (packets == 0 and packet.size and not packet.is_keyframe)
+                packets += packet.size > 0 or packet.pts is not None
+                if packet.is_corrupt or has_damaged_slice(packet):
+                    suspects.add(packet.pts)
+                try:
+                    pictures = packet.decode()
+                except DECODER_ERRORS as error:
+                    if in_step:
+                        self._note(count, time, self._explain(error), frame=True)
+                    continue
+                for frame in pictures:
+                    if not in_step and not frame.key_frame and (not from_start or frame.is_corrupt):
+                        continue
+                    in_step = True
+                    if size not in (None, (frame.width, frame.height)):
+                        change = f"the frame size changes from {size[0]}x{size[1]} to {frame.width}x{frame.height}"
+                        return self._note(count, time, change)
+                    size = (frame.width, frame.height)
+                    stamp, length = self._times_of(frame, count)
+                    if frame.is_corrupt or frame.pts in suspects:
+                        self._note(count, max(time, stamp), "a frame that is flagged as damaged", frame=True)
+                    suspects.discard(frame.pts)
+                    time = max(time, stamp)  # a stamp that runs backwards is damage: frames come in the order shown
+                    end = max(end, time + length)
+                    steps.add(time, end)
+                    count += 1
+                    yield _Decoded(time, length, frame)
         except VideoError:
             raise
         except DECODER_ERRORS as error:
-            raise self._interrupted(count, time, describe_error(error)) from error
-        promised = self._promised_seconds()
-        if count and promised > time - self._origin + length + max(2 / self._fps, 0.02 * promised):
-            raise self._interrupted(count, time, f"the data ends before the {promised:.2f} s that its index promises")
+            self._note(count, time, self._explain(error))
+        if suspects and in_step:
+            self._note(count, time, "a packet that is flagged as damaged", frame=True)
+        if count:
+            self._check_end(count, packets if from_start else None, end, steps)
+
+    def _look_ahead(self, packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
+        """Yield all packets, after the times of the first ones were held against the declared rate."""
+        head: list[av.Packet] = []
+        problem = None
+        try:
+            head.extend(islice(packets, HEAD))
+        except DECODER_ERRORS as error:
+            problem = error
+        self._is_doubtful = self._container.is_rate_doubtful(head)
+        yield from head
+        if problem is not None:
+            raise problem
+        yield from packets
+
+    def _times_of(self, frame: av.VideoFrame, count: int) -> tuple[float, float]:
+        """Return when a frame, after `count` others, is due in the file's own clock, and how long it lasts."""
+        if frame.pts is None or not self._container.is_timed:
+            return count / self._fps, 1 / self._fps
+        length = float(frame.duration * frame.time_base) if frame.duration else 1 / self._fps
+        return float(frame.pts * frame.time_base), length
+
+    def _note(self, count: int, time: float, reason: str, *, frame: bool = False) -> None:
+        """Count what is wrong at `time` after `count` frames, a frame or more, or raise VideoError with it."""
+        seconds = max(float(time) - self._origin, 0.0)
+        if not self._allow_damaged:
+            raise damage_error(self._path, count, seconds, reason)
+        if frame:
+            self.damage.add_frame(seconds)
+        else:
+            self.damage.remarks.append(f"{reason} (after {seconds:.2f} s)")
+
+    def _explain(self, error: Exception) -> str:
+        """Return why decoding broke: a file that is cut short says so better than the decoder does."""
+        return find_cut(self._path, checksums=False) or describe_error(error)
+
+    def _check_end(self, count: int, packets: int | None, end: float, steps: EvenSteps) -> None:
+        """Hold `count` frames up to `end` against what the container promises, and its end against what it must be.
+
+        packets: how many there were, from the file's beginning on; None after a seek.
+        """
+        cut = find_cut(self._path, checksums=packets is not None)
+        if cut is not None:
+            self._note(count, end, cut)
+        promised = self._container.promised_frames
+        seconds = self._container.promised_seconds
+        lacking = max(promised - packets if packets is not None and promised else 0, steps.missing)
+        if lacking > 0 and not self._allow_damaged:
+            self._note(count, end, f"{lacking} frames are missing that its index or its times promise")
+        self.damage.missing += max(lacking, 0)
+        if seconds and not lacking and seconds > max(end, end - self._origin) + max(2 / self._fps, 0.02 * seconds):
+            self._note(count, end, f"the data ends before the {seconds:.2f} s that the file promises")
 
     def _seek(self, start: float) -> Iterator[_Decoded]:
         """Decode from a key frame at or before `start`: from an earlier one if that fails, else from the beginning.
 
         Frames between the place of a seek and its key frame are dropped: they refer to pictures never decoded. Where
-        the index points past the target (open groups of pictures, transport streams), an earlier seek is right.
+        the index points past the target (open groups of pictures, transport streams), an earlier seek is right. What
+        does not decode from there may do so from the beginning, which says whether it is damage.
         """
-        for margin in (0.0, 2.0, 10.0):
+        last = -np.inf
+        for margin in (0.0, 2.0, 10.0) if self._container.can_seek else ():
             target = self._origin + max(start - margin, 0.0)
             try:
-                self._container.seek(int(target / self._stream.time_base), stream=self._stream)
-                decoded = self._decode()
-                key = next((frame for frame in decoded if frame.frame.key_frame), None)
-            except DECODER_ERRORS:
-                continue  # this file cannot seek, or is damaged here: reading it in order says which
-            if key is not None and key.time <= self._origin + start + 1e-9:
-                return chain([key], decoded)
-        return self._open()
-
-    def _pixels(self, frame: av.VideoFrame) -> np.ndarray:
-        """Return upright RGB (h, w, 3) uint8; opacity is composited on black. FFmpeg heeds the frame's matrix and
-        range."""
-        if any(component.is_alpha for component in frame.format.components):
-            rgb = composite_on_black(self._reformat(frame, "rgba"))
-        else:
-            rgb = self._reformat(frame, "rgb24")
-        if self._true_size and tuple(n + n % 2 for n in self._true_size) == rgb.shape[:2]:
-            rgb = rgb[: self._true_size[0], : self._true_size[1]]
-        return np.ascontiguousarray(apply_display_matrix(rgb, _display_matrix(frame)))
-
-    def _reformat(self, frame: av.VideoFrame, pix_fmt: str) -> np.ndarray:
-        return self._reformatter.reformat(frame, format=pix_fmt, interpolation=TO_RGB, threads=1).to_ndarray()
-
-    def _promised_seconds(self) -> float:
-        """Return how long the index of an MP4 says the stream is; 0 for formats without such an index."""
-        if "mp4" not in self._container.format.name or not self._stream.frames or not self._stream.duration:
-            return 0.0
-        return float(self._stream.duration * self._stream.time_base)
-
-    def _interrupted(self, count: int, time: float, reason: str) -> VideoError:
-        if count == 0:
-            return VideoError(f"{self._path}: no frame decodes: {reason}; copy or encode the file again")
-        seconds = max(time - self._origin, 0.0)
-        return VideoError(
-            f"{self._path}: damaged: {count} frame{'s' * (count > 1)} decoded (to {seconds:.2f} s), then {reason}; "
-            "copy or encode it again, or keep those frames with strict=False"
-        )
+                self._container.seek(target)
+                decoded = self._decode(from_start=False)
+                key = next(decoded, None)
+                if key is None or key.time > self._origin + start + 1e-9:
+                    continue
+                for frame in chain([key], decoded):
+                    yield frame
+                    last = frame.time
+                return
+            except (*DECODER_ERRORS, VideoError):
+                if last > -np.inf:
+                    break
+        yield from (frame for frame in self._open() if frame.time > last)
 
     def _read_info(self) -> VideoInfo:
-        stream = self._stream
-        context = self._stream.codec_context
+        stream = self._container.stream
         frame = self._first.frame
-        height, width = self._pixels(frame).shape[:2]
-        if stream.duration:
-            duration = float(stream.duration * stream.time_base)
-        elif self._container.duration:
-            duration = self._container.duration / av.time_base
-        else:
-            duration = self._first.length
-        turned = frame.rotation if frame.rotation in (-180, -90, 90, 180) else 0
+        height, width = self._pixels.read(frame).shape[:2]
+        duration = self._container.promised_seconds
+        count = None
+        if self._is_doubtful:
+            packets = self._measure()
+            if packets is not None:
+                self._fps = self._measured_fps = packets.measure_rate(self._fps)
+                duration = float(packets.ends.max() - packets.times[0])
+                count = len(packets.times)
+        duration = duration or self._first.length
+        hdr = HDR.get(frame.color_trc, "")
+        if hdr:
+            warnings.warn(
+                f"{self._path}: HDR ({hdr}) is read without tone mapping: pale; make it SDR first", stacklevel=1
+            )
         return VideoInfo(
             path=self._path,
             width=width,
             height=height,
             fps=self._fps,
             duration=duration,
-            num_frames=max(round(duration * self._fps), 1),
-            codec=context.codec.canonical_name,
+            num_frames=count or max(round(duration * self._fps), 1),
+            codec=stream.codec_context.codec.canonical_name,
             pix_fmt=frame.format.name,
-            rotation=turned,
+            rotation=frame.rotation if frame.rotation in (-180, -90, 90, 180) else 0,
             pixel_aspect=float(stream.sample_aspect_ratio or 1),
             start_time=self._origin,
+            tick=self._container.tick,
+            hdr=hdr,
         )
 
-
-def apply_display_matrix(frame: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
-    """Turn and mirror (h, w, 3) pixels as the 3x3 display matrix says (ISO 14496-12, 6.2.2), in quarter turns.
-
-    The matrix maps a stored point (p, q) to the shown one (a p + c q, b p + d q). One that is no multiple of a
-    quarter turn, or makes no sense, leaves the frame as it is.
-    """
-    if matrix is None:
-        return frame
-    (a, b), (c, d) = np.sign(matrix[:2, :2])
-    if a and d and not (b or c):
-        return frame[:: int(d), :: int(a)]
-    if b and c and not (a or d):
-        return frame.swapaxes(0, 1)[:: int(b), :: int(c)]
-    return frame
-
-
-def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
-    data = frame.side_data.get("DISPLAYMATRIX")
-    return None if data is None else np.frombuffer(data, np.int32).reshape(3, 3)
-
-
-def describe_error(error: Exception) -> str:
-    """Return the first line of an error of FFmpeg's bindings, or its class where it has no words."""
-    return str(getattr(error, "strerror", None) or error or type(error).__name__).splitlines()[0].rstrip(".: ")
+    def _measure(self) -> PacketTimes | None:
+        """Return the times of the whole file's packets; None where there are none."""
+        with closing(Container(self._path)) as container:
+            packets = container.read_times()
+        return packets if len(packets.times) else None

@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, ImageSequence
 
+from vidgen.data.containers.file_ends import find_cut
+from vidgen.data.damage import Damage, damage_error
 from vidgen.data.frames import composite_on_black
 from vidgen.data.sources import FrameRef, Timeline, VideoInfo, check_readable, explain_refusal
 from vidgen.data.webdataset import open_bytes
 from vidgen.errors import VideoError
 
 IMAGE_SUFFIXES = {".png", ".apng", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"}
+ANIMATED = ("PNG", "WEBP", "GIF", "AVIF")
 FOLDER_FPS = 25.0
 _NUMBERED = re.compile(r"(.*?)(\d+)$")
 _IMAGE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, LookupError, ArithmeticError)
@@ -41,11 +44,16 @@ def numbered_frames(folder: Path) -> list[Path]:
 
 
 class ImageFile:
-    """A still (one frame that lasts no time) or an animated image; see `sources.Source`. Raises VideoError."""
+    """A still (one frame that lasts no time) or an animated image; see `sources.Source`. Raises VideoError.
 
-    def __init__(self, path: Path):
+    allow_damaged: of an animated one, take the frames before the damage, and say in `damage` what it is.
+    """
+
+    def __init__(self, path: Path, allow_damaged: bool = False):
         check_readable(path)
         self._path = path
+        self._allow_damaged = allow_damaged
+        self.damage = Damage()
         first: np.ndarray | None = None
         lengths: list[float] = []
         for length, frame in self._walk(load_all=False):
@@ -77,7 +85,7 @@ class ImageFile:
         if self._still is not None:
             yield FrameRef(0.0, 0.0, partial(np.asarray, self._still))
             return
-        for time, (length, frame) in zip(self._starts, self._walk(), strict=True):
+        for time, (length, frame) in zip(self._starts, self._walk(), strict=not self.damage):
             yield FrameRef(float(time), length, partial(np.asarray, frame))
 
     def timeline(self) -> Timeline:
@@ -87,27 +95,45 @@ class ImageFile:
     def _walk(self, load_all: bool = True) -> Iterator[tuple[float, np.ndarray | None]]:
         """(seconds, pixels) of every frame; pixels of the first alone unless `load_all`."""
         count = 0
+        seconds = 0.0
+        promised = 0
+        problem = find_cut(self._path)
         try:
             with open_bytes(self._path) as file, Image.open(file) as image:
+                promised = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
                 self._format = (image.format or "image").lower()
                 self._mode = image.mode
-                for count, frame in enumerate(ImageSequence.Iterator(image)):  # noqa: B007
+                for frame in ImageSequence.Iterator(image):
                     pixels = _to_rgb(frame) if load_all or count == 0 else frame.load() and None
+                    count += 1
                     # browsers show a frame without a length for 100 ms
-                    yield (frame.info.get("duration") or 100) / 1000, pixels
-                    if image.format not in ("PNG", "WEBP", "GIF", "AVIF"):
+                    length = (frame.info.get("duration") or 100) / 1000
+                    seconds += length
+                    yield length, pixels
+                    if image.format not in ANIMATED:
                         return  # pages and thumbnails (TIFF, MPO) are no frames
         except _IMAGE_ERRORS as error:
             reason = (str(error) or type(error).__name__).splitlines()[0].replace(f" {str(self._path)!r}", "")
             if count == 0:
-                raise explain_refusal(self._path, reason) from error
-            raise VideoError(f"{self._path}: damaged after {count} frames: {reason}; copy it again") from error
+                raise explain_refusal(self._path, problem or reason) from error
+            problem = problem or reason
+        if problem is None and count < promised:
+            problem = f"{promised - count} of {promised} frames are missing"
+        if problem is not None and not self._allow_damaged:
+            raise damage_error(self._path, count, seconds, problem)
+        if problem is not None:
+            self.damage.remarks = [problem]
 
 
 class FrameFolder:
-    """A folder of numbered frames as one clip at `fps` (25 unless given); see `sources.Source`."""
+    """A folder of numbered frames as one clip at `fps` (25 unless given); see `sources.Source`.
 
-    def __init__(self, folder: Path, fps: float | None = None):
+    allow_damaged: leave out images that cannot be read, and count them in `damage`.
+    """
+
+    def __init__(self, folder: Path, fps: float | None = None, allow_damaged: bool = False):
+        self._allow_damaged = allow_damaged
+        self.damage = Damage()
         self._paths = numbered_frames(folder)
         self._fps = fps or FOLDER_FPS
         if not self._paths:
@@ -135,7 +161,14 @@ class FrameFolder:
     def frames(self, start: float = 0.0) -> Iterator[FrameRef]:
         """See `sources.Source.frames`; images are opened as they are loaded."""
         for index, path in enumerate(self._paths):
-            yield FrameRef(index / self._fps, 1 / self._fps, partial(self._load, path))
+            load = partial(self._load, path)
+            if self._allow_damaged:
+                try:
+                    load = partial(np.asarray, load())
+                except VideoError:
+                    self.damage.add_frame(index / self._fps)
+                    continue
+            yield FrameRef(index / self._fps, 1 / self._fps, load)
 
     def timeline(self) -> Timeline:
         """See `sources.Source.timeline`."""

@@ -9,18 +9,17 @@ would not be causal.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import av
 import numpy as np
 from av.video.frame import PictureType
 from jaxtyping import Bool, Float32, Float64, Int
 from scipy.ndimage import distance_transform_edt, map_coordinates
 
-from vidgen.data.decoding import DECODER_ERRORS, FALLBACK_FPS, describe_error
-from vidgen.data.sources import check_readable, explain_refusal
+from vidgen.data.containers.opening import DECODER_ERRORS, FALLBACK_FPS, Container, describe_error
 from vidgen.errors import VideoError
 
 CELL = 16  # pixels: a macroblock; no partition of these codecs reaches out of one
@@ -55,12 +54,7 @@ def read_motion_vectors(path: str | Path, *, num_frames: int | None = None) -> M
     a codec whose vectors FFmpeg does not export, and fewer frames than asked for.
     """
     path = Path(path)
-    check_readable(path)
-    try:
-        container = av.open(f"file:{path}", metadata_errors="replace")
-    except DECODER_ERRORS as error:
-        raise explain_refusal(path, describe_error(error)) from error
-    with container:
+    with closing(Container(path)) as container:
         frames = list(islice(_read(path, container), num_frames))
     if len(frames) < (num_frames or 1):
         raise VideoError(f"{path}: {len(frames)} frames, {num_frames or 1} needed; ask for fewer")
@@ -77,22 +71,18 @@ def read_motion_vectors(path: str | Path, *, num_frames: int | None = None) -> M
     )
 
 
-def _read(
-    path: Path, container: av.container.InputContainer
-) -> Iterator[tuple[float, str, np.ndarray | None, tuple[int, int]]]:
+def _read(path: Path, container: Container) -> Iterator[tuple[float, str, np.ndarray | None, tuple[int, int]]]:
     """Yield (time, picture type, table of vectors, size) of every frame."""
-    if not container.streams.video or container.streams.video[0].codec_context is None:
-        raise VideoError(f"{path}: no video stream that can be decoded; give a file with pictures")
-    stream = container.streams.video[0]
+    stream = container.stream
     codec = stream.codec_context.codec.canonical_name
     if codec not in EXPORTING:
         raise VideoError(f"{path}: FFmpeg exports no vectors of {codec}, only of {', '.join(EXPORTING[:4])}, ...")
     stream.codec_context.options = {"flags2": "+export_mvs"}
-    rate = float(stream.average_rate or FALLBACK_FPS)
+    rate = container.rate or FALLBACK_FPS
     count = 0
     size = None
     try:
-        for frame in container.decode(stream):
+        for frame in (frame for packet in container.packets() for frame in packet.decode()):
             if frame.rotation:
                 raise VideoError(f"{path}: shown turned by {frame.rotation} degrees; encode it upright to have vectors")
             if size not in (None, (frame.height, frame.width)):

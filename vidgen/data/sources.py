@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Float64
 
+from vidgen.data.damage import Damage
 from vidgen.data.webdataset import archive_of, open_bytes
 from vidgen.errors import VideoError
 
@@ -21,7 +22,6 @@ class FrameRef(NamedTuple):
     time: float
     length: float
     load: Callable[[], np.ndarray]  # (h, w, 3) uint8, upright
-    damaged: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,8 @@ class VideoInfo:
     width and height are pixels as read: after rotation, never stretched for `pixel_aspect` (width over height of one
     pixel). fps is the average rate, duration is in seconds, and both and num_frames are the file's own word: exact for
     sound files, while a damaged file may hold less (`inspect_source` counts). start_time is the first presentation
-    time in the file's own clock, in seconds. rotation counts degrees counter-clockwise.
+    time in the file's own clock, in seconds. rotation counts degrees counter-clockwise. tick is what times are rounded
+    to, in seconds, at most. hdr is PQ or HLG, or empty.
     """
 
     path: Path
@@ -53,12 +54,18 @@ class VideoInfo:
     rotation: int = 0
     pixel_aspect: float = 1.0
     start_time: float = 0.0
+    tick: float = 1e-3
+    hdr: str = ""
 
 
 class Source(Protocol):
-    """An opened clip. `frames` may be called once: a decoder has one position."""
+    """An opened clip. `frames` may be called once: a decoder has one position.
+
+    Damage is a VideoError where it is met, or, if the source was opened to allow it, is counted in `damage`.
+    """
 
     info: VideoInfo
+    damage: Damage
 
     def frames(self, start: float = 0.0) -> Iterator[FrameRef]:
         """Yield frames in the order they are shown, from the last one at or before `start` seconds, or from earlier."""

@@ -1,13 +1,14 @@
 """Validation of a data set before it is used: what is kept, what is dropped and why, and what is unusual."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from vidgen.data.damage import Damage
 from vidgen.data.manifests import ClipRecord, find_clips
 from vidgen.data.reading import clock_slack, open_source
 from vidgen.data.sources import Source, Timeline, VideoInfo
@@ -18,11 +19,11 @@ Decode = Literal["full", "first"]
 
 @dataclass(frozen=True, kw_only=True)
 class ClipMeasurement:
-    """What one clip holds: facts, the times of its frames within the record's window, and how many look damaged."""
+    """What one clip holds: facts, the times of its frames within the record's window, and what is wrong with it."""
 
     info: VideoInfo
     timeline: Timeline
-    damaged: int = 0
+    damage: Damage = field(default_factory=Damage)
 
     def starts(self, num_frames: int, fps: float | None) -> int:
         """Return how many of the frames can start a window of `num_frames` frames at `fps` (None: the file's own
@@ -45,24 +46,27 @@ class ClipMeasurement:
         return count + bool(self.starts(count + 1, fps))
 
 
-def measure_clip(record: ClipRecord, decode: Decode = "full", fps: float | None = None) -> ClipMeasurement:
+def measure_clip(
+    record: ClipRecord, decode: Decode = "full", fps: float | None = None, *, allow_damaged: bool = False
+) -> ClipMeasurement:
     """Open a clip, and find out what its window holds.
 
     decode "full" decodes every frame, so damage anywhere is found; "first" decodes one frame and reads the times off
-    the packets: quick, exact for sound files. fps: what a folder of frames without a rate of its own runs at.
+    the packets: quick, exact for sound files, and finds files that are cut. fps: what a folder of frames without a rate
+    of its own runs at. allow_damaged: count damage rather than refuse the clip.
     Raises VideoError with the reason if the clip cannot be used.
     """
     if decode not in ("full", "first"):
         raise ValueError(f"decode must be full or first, got {decode!r}")
     end = inf if record.duration is None else record.start + record.duration
-    with open_source(record.path, record.fps or fps) as source:
+    with open_source(record.path, record.fps or fps, allow_damaged=allow_damaged) as source:
         slack = clock_slack(source.info)
-        timeline, damaged = _decode_all(source, record.start, end) if decode == "full" else (source.timeline(), 0)
+        timeline = _decode_all(source, record.start, end) if decode == "full" else source.timeline()
     inside = (timeline.times >= record.start - slack) & (timeline.times < end - slack)
     if not inside.any():
         raise VideoError(f"{record.path}: no frame from {record.start:g} s on; it ends at {timeline.end:.2f} s")
     window = Timeline(times=timeline.times[inside], end=min(timeline.end, end))
-    return ClipMeasurement(info=source.info, timeline=window, damaged=damaged)
+    return ClipMeasurement(info=source.info, timeline=window, damage=source.damage)
 
 
 def validate_source(
@@ -71,13 +75,15 @@ def validate_source(
     num_frames: int | None = None,
     fps: float | None = None,
     decode: Decode = "full",
+    allow_damaged: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict:
     """Return what a data set at `source` (see `find_clips`) would keep for windows of `num_frames` frames at `fps`.
 
     Returns plain data for JSON: "kept" (a count), "dropped" [{"path", "reason"}], "frames" and "hours" (of what is
     kept), and "clips", a row for each: path, id, caption, label, width, height, fps (measured), frames, seconds, codec,
-    pix_fmt, rotation, vfr, warnings. progress(done, total) is called after every clip. decode: see `measure_clip`.
+    pix_fmt, rotation, vfr, damage (empty, or what is wrong), warnings. progress(done, total) is called after each clip.
+    decode, allow_damaged: see `measure_clip`; damaged clips are dropped unless they are allowed.
     Raises VidgenError if there is nothing at `source`.
     """
     records = find_clips(source)
@@ -85,7 +91,7 @@ def validate_source(
     dropped = []
     for index, record in enumerate(records):
         try:
-            measurement = measure_clip(record, decode, fps)
+            measurement = measure_clip(record, decode, fps, allow_damaged=allow_damaged)
             check_length(record, measurement, num_frames, fps)
             rows.append(_row(record, measurement))
         except VideoError as error:
@@ -114,17 +120,16 @@ def reason_of(error: VideoError, record: ClipRecord) -> str:
     return str(error).removeprefix(f"{record.path}: ")
 
 
-def _decode_all(source: Source, start: float, end: float) -> tuple[Timeline, int]:
-    """Return the times of all frames up to `end`, every one decoded, and how many the decoder flagged as damaged."""
+def _decode_all(source: Source, start: float, end: float) -> Timeline:
+    """Return the times of all frames up to `end`, every one decoded."""
     times: list[float] = []
-    stop, damaged = 0.0, 0
+    stop = 0.0
     for frame in source.frames(start):
         if frame.time >= end:
             break
         times.append(frame.time)
         stop = frame.time + frame.length
-        damaged += frame.damaged
-    return Timeline(times=np.array(times, np.float64), end=stop), damaged
+    return Timeline(times=np.array(times, np.float64), end=stop)
 
 
 def _row(record: ClipRecord, measurement: ClipMeasurement) -> dict:
@@ -148,6 +153,7 @@ def _row(record: ClipRecord, measurement: ClipMeasurement) -> dict:
         "pix_fmt": info.pix_fmt,
         "rotation": info.rotation,
         "vfr": vfr,
+        "damage": str(measurement.damage),
         "warnings": _warnings(measurement, vfr),
     }
 
@@ -155,7 +161,8 @@ def _row(record: ClipRecord, measurement: ClipMeasurement) -> dict:
 def _warnings(measurement: ClipMeasurement, vfr: bool) -> list[str]:
     info = measurement.info
     notes = {
-        f"{measurement.damaged} frames are flagged damaged by the decoder": measurement.damaged > 0,
+        f"damaged: {measurement.damage}": bool(measurement.damage),
+        f"HDR ({info.hdr}): read without tone mapping": bool(info.hdr),
         "variable frame rate: frames are picked by time": vfr,
         f"turned {info.rotation % 360} degrees counter-clockwise on reading": info.rotation != 0,
         f"pixels are {info.pixel_aspect:.3g} times as wide as high; read without stretching": not (

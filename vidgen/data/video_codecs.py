@@ -11,7 +11,8 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from jaxtyping import UInt8
 
-from vidgen.data.decoding import DECODER_ERRORS, TO_RGB, describe_error
+from vidgen.data.containers.frame_pixels import TO_RGB
+from vidgen.data.containers.opening import DECODER_ERRORS, describe_error
 from vidgen.data.writing import BT709, TO_YUV
 from vidgen.errors import VidgenError
 

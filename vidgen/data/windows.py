@@ -51,7 +51,14 @@ def sliding_windows(
 
 
 def clip_windows(
-    record: ClipRecord, *, num_frames: int, stride: int, size: tuple[int, int], fps: float | None, fit: Fit = "crop"
+    record: ClipRecord,
+    *,
+    num_frames: int,
+    stride: int,
+    size: tuple[int, int],
+    fps: float | None,
+    fit: Fit = "crop",
+    allow_damaged: bool = False,
 ) -> Iterator[Window]:
     """Yield the windows of a clip, or of the part that its record names; see `sliding_windows` and `iter_frames`.
 
@@ -62,6 +69,7 @@ def clip_windows(
         size: height and width of the frames.
         fps: the rate to sample at; None: the file's own frames.
         fit: how to get to that size; see `fit_frame`.
+        allow_damaged: take what there is of a damaged file, and warn.
 
     Raises VideoError, after the windows before it, where the file is damaged, and for a clip shorter than a window.
     """
@@ -73,6 +81,7 @@ def clip_windows(
         size=size,
         fit=fit,
         native_fps=record.fps,
+        allow_damaged=allow_damaged,
     )
     count = 0
 

@@ -37,13 +37,18 @@ class ClipWindow:
 
 
 def single_windows(
-    records: Sequence[ClipRecord], window: dict[str, Any], seed: int, done: Collection[str], dropped: Dropped
+    records: Sequence[ClipRecord],
+    window: dict[str, Any],
+    seed: int,
+    done: Collection[str],
+    dropped: Dropped,
+    allow_damaged: bool = False,
 ) -> tuple[int, Iterator[ClipWindow]]:
     """Return how many records are left to do, and one window of each (`window`: num_frames, size, fps, windows).
 
     Clips that cannot be read go to `dropped`, and so do those that turn out damaged later. VidgenError if none is left.
     """
-    dataset = open_clips(records, **window, seed=seed)
+    dataset = open_clips(records, **window, seed=seed, allow_damaged=allow_damaged)
     dropped += [{"path": str(drop.path), "reason": drop.reason} for drop in dataset.dropped]
     todo = [i for i, record in enumerate(dataset.records) if record.id not in done]
 
@@ -64,12 +69,17 @@ def single_windows(
 def open_clips(records: Sequence[ClipRecord], **window: Any) -> VideoDataset:
     """Return the clips as a data set, without its warning: what it drops is for the report."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
+        warnings.filterwarnings("ignore", r".* clips left out", UserWarning)
         return VideoDataset(records, **window)
 
 
 def sliding_windows(
-    records: Sequence[ClipRecord], window: dict[str, Any], stride: int, done: Collection[str], dropped: Dropped
+    records: Sequence[ClipRecord],
+    window: dict[str, Any],
+    stride: int,
+    done: Collection[str],
+    dropped: Dropped,
+    allow_damaged: bool = False,
 ) -> tuple[int, Iterator[ClipWindow]]:
     """Return how many records are left to do, and every window of each: a row "id@first frame", of the clip's group.
 
@@ -86,7 +96,12 @@ def sliding_windows(
         for position, record in enumerate(todo):
             try:
                 for part in clip_windows(
-                    record, num_frames=window["num_frames"], stride=stride, size=size, fps=window["fps"]
+                    record,
+                    num_frames=window["num_frames"],
+                    stride=stride,
+                    size=size,
+                    fps=window["fps"],
+                    allow_damaged=allow_damaged,
                 ):
                     name = f"{record.id}@{part.first}"
                     if name in done:

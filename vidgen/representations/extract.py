@@ -46,6 +46,7 @@ def extract_source(
     views: bool = False,
     limit: int | None = None,
     part: tuple[int, int] = (1, 1),
+    allow_damaged: bool = False,
     progress: Callable[[int, int], None] | None = None,
     taps: Sequence[str] | None = None,
 ) -> dict[str, Any]:
@@ -66,6 +67,7 @@ def extract_source(
         limit: the first so many clips.
         part: (i, n) takes every n-th clip from the i-th on, for n runs side by side into banks that `join_rows` makes
             one of.
+        allow_damaged: take what there is of damaged clips, and warn, rather than drop them.
         progress: progress(done, total) counts clips, and is called after every batch.
         taps: the former name of `layers`.
 
@@ -90,9 +92,9 @@ def extract_source(
     with BankWriter(out, meta | describe_model(model) | describe_window(window), shard_rows=shard_rows) as writer:
         rows_before = len(writer.done)
         if windows == "sliding":
-            total, clips = sliding_windows(records, window, window["stride"], writer.done, dropped)
+            total, clips = sliding_windows(records, window, window["stride"], writer.done, dropped, allow_damaged)
         else:
-            total, clips = single_windows(records, window, seed, writer.done, dropped)
+            total, clips = single_windows(records, window, seed, writer.done, dropped, allow_damaged)
         for batch in batches(clips, batch_size):
             video = torch.stack([clip.video for clip in batch])
             times = torch.stack([clip.times for clip in batch])

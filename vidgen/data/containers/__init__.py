@@ -1,0 +1,1 @@
+"""Containers of video: opening them, whether they are whole, and the pixels of their frames."""
