@@ -14,7 +14,7 @@ from typing import Literal
 from vidgen.errors import VidgenError
 from vidgen.profiling.roofline import matmul_rate
 from vidgen.scripts.cli.dispatch import run_verb
-from vidgen.scripts.cli.options import JsonOption, has_fast_bfloat16
+from vidgen.scripts.cli.options import JsonOption
 from vidgen.scripts.cli.printing import print_json
 
 Status = Literal["ok", "warn"]
@@ -57,10 +57,16 @@ def look_at_python() -> Iterator[Finding]:
 
 def look_at_speed() -> Iterator[Finding]:
     """Yield the rate of matrix products in float32 and bfloat16."""
+    from vidgen.models.placement import has_fast_bfloat16
+
     plain = matmul_rate("float32")
     half = matmul_rate("bfloat16")
     fast = half > 1.2 * plain
-    advice = "" if fast else "bfloat16 brings no speed on this CPU: use --dtype float32"
+    advice = (
+        ""
+        if fast
+        else "bfloat16 brings no speed on this CPU: use --dtype float32, and autocast=float32 in `vidgen train`"
+    )
     text = f"float32 {plain:.0f}, bfloat16 {half:.0f} GFLOP/s"
     native = "native bfloat16" if has_fast_bfloat16("cpu") else "bfloat16 emulated"
     yield Finding(name="matmul", status="ok" if fast else "warn", found=f"{text} ({native})", advice=advice)

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from vidgen.errors import VidgenError
+from vidgen.scripts.cli.printing import note
 
 if TYPE_CHECKING:
     import torch
@@ -172,20 +173,13 @@ def find_device(name: str) -> str:
     return name
 
 
-def has_fast_bfloat16(device: str) -> bool:
-    """Return whether the device multiplies in bfloat16 rather than emulating it."""
-    import torch
-
-    if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return device == "cpu" and any(getattr(torch.cpu, test, lambda: False)() for test in tests)
-
-
 def find_dtype(name: Dtype, device: str) -> torch.dtype:
-    """Return the torch dtype of that name, "auto" being the fastest one on `device`."""
+    """Return the torch dtype of that name, "auto" being the fastest one on `device`, which a remark names."""
     import torch
+
+    from vidgen.models.placement import has_fast_bfloat16
 
     if name == "auto":
-        return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
+        name = "bfloat16" if has_fast_bfloat16(device) else "float32"
+        note(f"computing in {name} on {device}")
     return getattr(torch, name)

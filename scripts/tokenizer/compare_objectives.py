@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vidgen.errors import VidgenError
-from vidgen.scripts.cli.options import DeviceOption, JsonOption, SeedOption, check_rate, find_device, has_fast_bfloat16
+from vidgen.scripts.cli.options import DeviceOption, JsonOption, SeedOption, check_rate, find_device
 from vidgen.scripts.cli.outputs import check_folder_output
 from vidgen.scripts.cli.printing import note, print_json, print_table
 
@@ -52,6 +52,7 @@ def compare_objectives(
     check_folder_output(output, parents=True)
     device = find_device(device)
 
+    from vidgen.models.placement import has_fast_bfloat16
     from vidgen.train.ablations.objective_report import NAME, budget_rows, decoding_rows, probe_rows
     from vidgen.train.ablations.objective_report import compare_objectives as compare
     from vidgen.train.ablations.objective_variants import Plan

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vidgen.errors import VidgenError
+from vidgen.models import placement
 from vidgen.pipelines.loading import READERS, load_tokenizer, load_trainable
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
@@ -30,7 +31,7 @@ def vae(tmp_path_factory) -> Path:
 def test_wan_in_every_form_is_the_same(vae, tmp_path):
     from diffusers import AutoencoderKLWan
 
-    wanted = load_tokenizer(str(vae)).state_dict()
+    wanted = load_tokenizer(str(vae), dtype=None).state_dict()
     assert {value.dtype for name, value in wanted.items() if name != "front_end.basis"} == {torch.bfloat16}
     shutil.copytree(vae, tmp_path / "pipe" / "vae")
     (tmp_path / "pipe" / "model_index.json").write_text('{"_class_name": "WanPipeline"}')
@@ -41,7 +42,7 @@ def test_wan_in_every_form_is_the_same(vae, tmp_path):
     )
     assert not (tmp_path / "cut" / NAME).exists()
     for place in (tmp_path / "pipe", single, vae / NAME, tmp_path / "cut"):
-        found = load_tokenizer(str(place)).state_dict()
+        found = load_tokenizer(str(place), dtype=None).state_dict()
         assert found.keys() == wanted.keys()
         assert all(torch.equal(found[k], wanted[k]) and found[k].stride() == wanted[k].stride() for k in wanted)
 
@@ -49,7 +50,7 @@ def test_wan_in_every_form_is_the_same(vae, tmp_path):
 def test_our_own_in_a_single_file(tmp_path):
     made = VideoTokenizer(PRESETS["tiny"])
     made.save_pretrained(tmp_path / "tok")
-    found = load_tokenizer(str(tmp_path / "tok" / NAME))
+    found = load_tokenizer(str(tmp_path / "tok" / NAME), dtype=None)
     assert all(torch.equal(v, found.state_dict()[k]) for k, v in made.state_dict().items())
 
 
@@ -70,3 +71,13 @@ def test_classes_of_diffusers_are_not_trained(published):
     assert load_tokenizer(folder).config.name == "ltx_4x16x16_4ch"
     with pytest.raises(VidgenError, match="holds ltx_4x16x16_4ch of diffusers' class, which is not trained"):
         load_trainable(folder)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_auto_is_the_dtype_of_the_file_unless_the_processor_would_emulate_it(fast, tmp_path, monkeypatch):
+    VideoTokenizer(PRESETS["tiny"]).save_pretrained(tmp_path / "tok", dtype=torch.bfloat16)
+    monkeypatch.setattr(placement, "has_fast_bfloat16", lambda device: fast)
+    assert load_tokenizer(str(tmp_path / "tok")).dtype == (torch.bfloat16 if fast else torch.float32)
+    assert load_tokenizer(str(tmp_path / "tok"), dtype=None).dtype == torch.bfloat16
+    with pytest.raises(VidgenError, match="dtype 'half' is none"):
+        load_tokenizer(str(tmp_path / "tok"), dtype="half")

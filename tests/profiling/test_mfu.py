@@ -77,3 +77,22 @@ def test_every_shape_is_counted_once_until_forgotten(meter: Utilization) -> None
 
 def test_the_peak_is_measured_once() -> None:
     assert peak_gflops("cpu", "float32") == peak_gflops("cpu", "float32") > 0
+
+
+def test_a_share_above_one_is_no_share(meter: Utilization) -> None:
+    batch = {"x": torch.ones(4, 8)}
+    with meter.counted(batch):
+        torch.nn.functional.linear(batch["x"], torch.ones(8, 8))
+    flops = 2 * 4 * 8 * 8
+    assert meter.of(batch, 2e-9 * flops) == pytest.approx(0.5) and meter.of(batch, 0.5e-9 * flops) is None
+
+
+def test_where_bfloat16_is_emulated_the_peak_is_that_of_float32_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = {"bfloat16": 10.0, "float32": 90.0}
+    monkeypatch.setattr(mfu, "matmul_rate", lambda name, **_: rates[name])
+    monkeypatch.setattr(mfu, "convolution_rate", lambda name, **_: 1.2 * rates[name])
+    for emulated, peak in ((True, 108.0), (False, 12.0)):
+        monkeypatch.setattr(mfu, "has_fast_bfloat16", lambda device, fast=not emulated: fast)
+        peak_gflops.cache_clear()
+        assert peak_gflops("cpu", "bfloat16") == pytest.approx(peak)
+    peak_gflops.cache_clear()

@@ -129,7 +129,8 @@ class Trainer:
             late, stopped = distributed.any_of(time.monotonic() > end, bool(stops))
             last = self.step == config.steps
             if self.step % config.log_every == 0:
-                rates = {"clips_per_s": config.batch_size / seconds, "mfu": self.utilization.of(batch, seconds)}
+                share = self.utilization.of(batch, seconds)
+                rates = {"clips_per_s": config.batch_size / seconds} | ({} if share is None else {"mfu": share})
                 self.log({**metrics, "lr": self.rate(self.step - 1), **rates, "data_s": wait})
                 bar.set_postfix({name: f"{metrics[name]:.4f}" for name in ("loss",) if name in metrics})
             if self.step % config.validate_every == 0 or last or late:

@@ -6,8 +6,10 @@ import math
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
+from vidgen.models.placement import has_fast_bfloat16
 from vidgen.train.config import OptimizerConfig
 
 
@@ -21,6 +23,44 @@ def decay_groups(parameters: list[nn.Parameter], weight_decay: float) -> list[di
     """Return parameter groups: weight decay for matrices and kernels, none for biases and norms."""
     decayed, plain = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+
+
+def orthogonalize(
+    matrix: Float[Tensor, "n m"], coefficients: tuple[float, float, float], steps: int, eps: float
+) -> Float[Tensor, "n m"]:
+    """Return about the orthogonal factor of a matrix, in its own precision: singular values near 1, vectors kept.
+
+    Newton-Schulz iterations of fifth order, X <- a X + (b G + c G^2) X with G = X X^T (Jordan et al. 2024, Muon).
+    """
+    a, b, c = coefficients
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    x = wide / wide.norm().clamp(min=eps)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x if wide is matrix else x.T
+
+
+class WideMuon(torch.optim.Muon):
+    """torch's Muon with `orthogonalize` in float32: torch's own is in bfloat16, which some processors only emulate.
+
+    Of its options, those of `MuonAndAdamW`.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Make a step."""
+        for group in self.param_groups:
+            parameters: list[Tensor] = []
+            gradients: list[Tensor] = []
+            momenta: list[Tensor] = []
+            self._init_group(group, parameters, gradients, momenta)
+            for p, gradient, momentum in zip(parameters, gradients, momenta, strict=True):
+                momentum.lerp_(gradient, 1.0 - group["momentum"])
+                update = gradient.lerp(momentum, group["momentum"]).float()  # Nesterov's
+                update = orthogonalize(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
+                p.mul_(1.0 - group["lr"] * group["weight_decay"])
+                p.add_(update.to(p), alpha=-0.2 * group["lr"] * math.sqrt(max(p.shape)))
 
 
 class MuonAndAdamW:
@@ -37,9 +77,9 @@ class MuonAndAdamW:
         named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
         hidden = [p for n, p in named if n in names]
         rest = decay_groups([p for n, p in named if n not in names], config.weight_decay)
-        self.muon = torch.optim.Muon(
-            hidden, lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
-        )
+        device = hidden[0].device.type if hidden else "cpu"
+        muon = torch.optim.Muon if has_fast_bfloat16(device) else WideMuon
+        self.muon = muon(hidden, lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")
         self.adamw = torch.optim.AdamW(rest, lr=config.lr, betas=tuple(config.betas), fused=True)
 
     @property

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from vidgen.errors import VidgenError
+
 
 def device_of(module: nn.Module) -> torch.device:
     """Return the device of a module's first parameter. Raises StopIteration for a module without any."""
@@ -14,6 +16,27 @@ def device_of(module: nn.Module) -> torch.device:
 def dtype_of(module: nn.Module) -> torch.dtype:
     """Return the dtype of a module's first parameter. Raises StopIteration for a module without any."""
     return next(module.parameters()).dtype
+
+
+def has_fast_bfloat16(device: str) -> bool:
+    """Return whether the device multiplies in bfloat16 rather than emulating it, which takes several times as long."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return device == "cpu" and any(getattr(torch.cpu, test, lambda: False)() for test in tests)
+
+
+def loading_dtype(dtype: torch.dtype | str | None, device: str) -> torch.dtype | None:
+    """Return the dtype to load weights in, None being that of their file.
+
+    "auto" is that of the file where the device computes in bfloat16, and float32 where it would emulate it. Raises
+    VidgenError for another name.
+    """
+    if dtype is None or isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype != "auto":
+        raise VidgenError(f"dtype {dtype!r} is none; give one of torch's, None for that of the file, or 'auto'")
+    return None if has_fast_bfloat16(device) else torch.float32
 
 
 class PlacedModule(nn.Module):

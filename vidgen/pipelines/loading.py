@@ -14,6 +14,7 @@ from vidgen.checkpoints.pretrained import read_config
 from vidgen.errors import VidgenError
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.ip_adapter import IPAdapterEncoder
+from vidgen.models.placement import loading_dtype
 from vidgen.models.text.encoders import ByteTextEncoder, TransformersTextEncoder
 from vidgen.pipelines.components import INDEX_NAME
 from vidgen.pipelines.diffusers_folder import open_published, read_entry
@@ -53,13 +54,15 @@ def load_component(folder: Path, entry: object, dtype: torch.dtype | None, devic
 
 
 def load_pipeline(
-    name: str = "default", *, device: str = "cpu", dtype: torch.dtype | None = torch.float32
+    name: str = "default", *, device: str = "cpu", dtype: torch.dtype | str | None = torch.float32
 ) -> VideoPipeline:
     """Return the pipeline `name`: "default", a folder with model_index.json (ours, or diffusers' of PIPELINES), or a
     hub id.
 
+    `dtype` None is that of the files, and "auto" is it too unless `device` would emulate bfloat16, see `loading_dtype`.
     Raises VidgenError if it is not whole, or of a class that is not supported.
     """
+    dtype = loading_dtype(dtype, device)
     folder = find_model(name)
     if folder.is_file():
         read_config(folder)  # says what it is, if it is known
@@ -81,14 +84,15 @@ def load_pipeline(
 
 
 def load_tokenizer(
-    name: str = "default", *, device: str = "cpu", dtype: torch.dtype | None = None
+    name: str = "default", *, device: str = "cpu", dtype: torch.dtype | str | None = "auto"
 ) -> VideoTokenizer | WholeClipTokenizer:
     """Return the tokenizer `name`: "default", a folder of a tokenizer or of a whole pipeline, one safetensors file, or
     a hub id.
 
-    A WholeClipTokenizer has a VideoTokenizer's interface but does not stream. Raises VidgenError if there is none, if
-    it is of a class that is not supported, or if its weights do not fit its config.
+    A WholeClipTokenizer has a VideoTokenizer's interface but does not stream. `dtype`: as of `load_pipeline`. Raises
+    VidgenError if there is none, if it is of a class that is not supported, or if its weights do not fit its config.
     """
+    dtype = loading_dtype(dtype, device)
     folder = find_model(name, part="vae")
     if (folder / INDEX_NAME).is_file():
         read_json(folder / INDEX_NAME)

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from vidgen.profiling.roofline import matmul_rate
+from vidgen.models.placement import has_fast_bfloat16
+from vidgen.profiling.roofline import convolution_rate, matmul_rate
 
 SLICES = 3  # the peak is the best of so many short measurements
 
@@ -94,14 +95,14 @@ class Utilization:
             yield
         parts[part] = counter.total
 
-    def of(self, batch: Any, seconds: float) -> float:
-        """Return the share of peak FLOP/s that the step of `batch`, in all its parts, reached in `seconds`."""
-        return (
-            sum(self._flops.get(shapes_of(batch), {}).values())
-            / 1e9
-            / seconds
-            / peak_gflops(self.device, self.precision)
-        )
+    def of(self, batch: Any, seconds: float) -> float | None:
+        """Return the share of peak FLOP/s that the step of `batch`, in all its parts, reached in `seconds`.
+
+        None for more than 1: the peak was then measured while the machine was busy, and says nothing.
+        """
+        flops = sum(self._flops.get(shapes_of(batch), {}).values())
+        share = flops / 1e9 / seconds / peak_gflops(self.device, self.precision)
+        return share if share <= 1.0 else None
 
 
 def shapes_of(batch: Any) -> tuple[tuple[int, ...], ...]:
@@ -111,6 +112,14 @@ def shapes_of(batch: Any) -> tuple[tuple[int, ...], ...]:
 
 @cache
 def peak_gflops(device: str, precision: str) -> float:
-    """Return the peak GFLOP/s of large matrix products here, measured once for a process, in a moment."""
+    """Return the peak GFLOP/s of large matrix products and convolutions here, measured once for a process.
+
+    Where `precision` is only emulated, kernels may compute in float32, so that its peak counts too.
+    """
     side = 4096 if device.startswith("cuda") else 1024
-    return max(matmul_rate(precision, device=device, side=side, seconds=0.05) for _ in range(SLICES))
+    emulated = precision == "bfloat16" and not has_fast_bfloat16(device)
+    rates = []
+    for name in (precision, "float32") if emulated else (precision,):
+        rates += [matmul_rate(name, device=device, side=side, seconds=0.05) for _ in range(SLICES)]
+        rates.append(convolution_rate(name, device=device, seconds=0.05))
+    return max(rates)

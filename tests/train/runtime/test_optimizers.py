@@ -8,7 +8,7 @@ from torch import nn
 
 from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.train.config import OptimizerConfig
-from vidgen.train.runtime.optimizers import MuonAndAdamW, build_optimizer, hidden_matrices
+from vidgen.train.runtime.optimizers import MuonAndAdamW, WideMuon, build_optimizer, hidden_matrices, orthogonalize
 
 CONFIG = OptimizerConfig(kind="muon", lr=0.01, weight_decay=0.0)
 
@@ -58,3 +58,31 @@ def test_state_goes_on(model):
     resumed.step()
     for a, b in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("shape", [(6, 12), (12, 6), (5, 5)])
+def test_orthogonalizing_is_torchs_in_another_precision(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    options = ((3.4445, -4.775, 2.0315), 5, 1e-7)
+    theirs = torch.optim._muon._zeropower_via_newtonschulz(matrix, *options).float()
+    ours = orthogonalize(matrix, *options)
+    assert torch.allclose(ours, theirs, atol=0.05)
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    turned = left.T @ ours @ right.T  # diagonal: only the singular values have changed
+    assert torch.allclose(turned, torch.diag(turned.diagonal()), atol=1e-4)
+    assert ((torch.linalg.svdvals(ours) - 1).abs() < 0.4).all()
+
+
+def test_muon_in_float32_steps_as_torchs():
+    weight = torch.randn(6, 12, generator=torch.Generator().manual_seed(0))
+    gradients = torch.randn(3, 6, 12, generator=torch.Generator().manual_seed(1))
+    ends = []
+    for kind in (torch.optim.Muon, WideMuon):
+        parameter = nn.Parameter(weight.clone())
+        optimizer = kind([parameter], lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+        for gradient in gradients:
+            parameter.grad = gradient.clone()
+            optimizer.step()
+        ends.append((parameter.detach(), optimizer.state_dict()["state"][0]["momentum_buffer"]))
+    assert torch.allclose(ends[0][0], ends[1][0], atol=5e-4) and torch.equal(ends[0][1], ends[1][1])
+    assert (ends[0][0] - weight).abs().max() > 0.01
