@@ -20,6 +20,7 @@ from vidgen.scripts.cli.errors import FAILED, SIGNALED, explain, one_line
 from vidgen.scripts.cli.outputs import check_parameters
 from vidgen.scripts.cli.printing import note
 from vidgen.scripts.cli.renamed import with_new_names
+from vidgen.scripts.cli.suggestions import suggest_option
 
 OFFLINE = "--offline"
 SCRIPTS = Path(__file__).resolve().parents[1]
@@ -127,6 +128,8 @@ def dispatch(app: VerbApp, arguments: list[str]) -> int:
         context = getattr(error, "ctx", None)
         command_path = context.command_path if context is not None else "vidgen"
         if message := one_line(error.format_message()).rstrip("."):  # none: the help was printed, as for no verb
+            options = [name for p in context.command.params for name in p.opts] if context is not None else []
+            message = suggest_option(message, options)
             note(f"error: {message}; see `{command_path} --help`")
         return FAILED
     except (KeyboardInterrupt, typer.Abort) as error:
