@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from vidgen.checkpoints import checksums
+from vidgen.checkpoints.checkpoint import WEIGHTS_NAME
 from vidgen.checkpoints.checksums import check_sums, published_sums, sum_file
-from vidgen.checkpoints.pretrained import WEIGHTS_NAME
 from vidgen.errors import VidgenError
 from vidgen.lora.files import read_lora
 from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig

@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from vidgen.checkpoints.checkpoint import find_checkpoint
 from vidgen.checkpoints.memory import check_weights, describe_bytes, weight_bytes
-from vidgen.checkpoints.pretrained import find_checkpoint
 from vidgen.errors import VidgenError
 from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
 

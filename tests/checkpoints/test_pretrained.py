@@ -1,17 +1,23 @@
 """Checkpoints whole and in shards: the same model, straight to its place; and one line for whatever is wrong."""
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from diffusers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFETENSORS_WEIGHTS_NAME, _add_variant
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from vidgen.checkpoints.pretrained import INDEX_NAME, WEIGHTS_NAME, Pretrained, put
+from vidgen.checkpoints.checkpoint import WEIGHTS_NAME, index_name
+from vidgen.checkpoints.pretrained import Pretrained, put
 from vidgen.errors import VidgenError
 from vidgen.profiling.live_memory import LiveBytes, tensor_bytes
+from vidgen.tokenizers.model import VideoTokenizer
+
+INDEX_NAME = index_name(WEIGHTS_NAME, None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,3 +132,47 @@ def test_what_is_wrong_is_said_in_one_line_before_a_tensor_is_read(folder, says,
     with pytest.raises(VidgenError) as caught:
         Box.from_pretrained(folder)
     assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("variant", [None, "fp16"])
+@pytest.mark.parametrize("max_shard_size", ["10GB", 400])
+def test_shards_and_variants_are_named_as_diffusers_names_them(variant, max_shard_size, folder, tmp_path):
+    model = Box.from_pretrained(folder)
+    model.save_pretrained(tmp_path / "out", variant=variant, max_shard_size=max_shard_size)
+    names = {path.name for path in (tmp_path / "out").iterdir()} - {"config.json"}
+    if max_shard_size == 400:
+        index = _add_variant(SAFE_WEIGHTS_INDEX_NAME, variant)
+        shards = set(json.loads((tmp_path / "out" / index).read_text())["weight_map"].values())
+        stem = _add_variant(SAFETENSORS_WEIGHTS_NAME, variant).removesuffix(".safetensors")
+        assert shards == {f"{stem}-{k:05}-of-{len(shards):05}.safetensors" for k in range(1, len(shards) + 1)}
+        assert len(shards) > 1 and names == shards | {index}
+    else:
+        assert names == {_add_variant(SAFETENSORS_WEIGHTS_NAME, variant)}
+    again = Box.from_pretrained(tmp_path, subfolder="out", variant=variant, torch_dtype=torch.float64)
+    assert again.dtype == torch.float64 and again.num_parameters() == model.num_parameters()
+    assert all(
+        torch.equal(value.double(), again.state_dict()[name].double()) for name, value in model.state_dict().items()
+    )
+    if variant:
+        with pytest.raises(VidgenError, match="is missing"):
+            Box.from_pretrained(tmp_path / "out")
+
+
+def test_models_by_shipped_names_and_from_configs():
+    tokenizer = VideoTokenizer.from_pretrained("default", subfolder="vae")
+    fresh = VideoTokenizer.from_config(dataclasses.asdict(tokenizer.config) | {"_class_name": "VideoTokenizer"})
+    assert fresh.config == tokenizer.config and fresh.num_parameters() == tokenizer.num_parameters()
+    assert tokenizer.num_parameters(only_trainable=True) == 0 < fresh.num_parameters(only_trainable=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"variant": "../x"}, "variant '../x' is no word"),
+        ({"max_shard_size": "many"}, "max_shard_size 'many' is no size"),
+    ],
+)
+def test_names_and_sizes_that_are_none_are_refused_and_nothing_is_left(settings, says, tmp_path):
+    with pytest.raises(VidgenError, match=says):
+        Box(BoxConfig()).save_pretrained(tmp_path / "out", **settings)
+    assert not list(tmp_path.iterdir())

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 import vidgen
-from vidgen.checkpoints.pretrained import find_checkpoint
+from vidgen.checkpoints.checkpoint import find_checkpoint
 from vidgen.errors import VidgenError
 from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder
 

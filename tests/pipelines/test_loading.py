@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import vidgen
+from vidgen.checkpoints.checkpoint import Checkpoint
 from vidgen.checkpoints.hashing import model_hash
-from vidgen.checkpoints.pretrained import Checkpoint
 from vidgen.errors import VidgenError
 from vidgen.models.text.tokenizers import read_text_tokenizer
 from vidgen.pipelines.families import PIPELINES

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vidgen.checkpoints.pretrained import WEIGHTS_NAME
+from vidgen.checkpoints.checkpoint import WEIGHTS_NAME
 from vidgen.pipelines.loading import load_pipeline
 from vidgen.tokenizers.files.token_files import read_tokens
 

@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vidgen.checkpoints.atomic import atomic_write
+from vidgen.checkpoints.checkpoint import WEIGHTS_NAME, Checkpoint
 from vidgen.checkpoints.key_maps import Key
-from vidgen.checkpoints.pretrained import CONFIG_NAME, WEIGHTS_NAME, Checkpoint, allocate_like, put
+from vidgen.checkpoints.pretrained import CONFIG_NAME, allocate_like, put
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from vidgen.checkpoints.bounded_files import parse_json, read_json
+from vidgen.checkpoints.checkpoint import opened
 from vidgen.checkpoints.checksums import check_sums
 from vidgen.checkpoints.hub import find_model
-from vidgen.checkpoints.pretrained import opened
 from vidgen.errors import VidgenError
 
 FILE_NAMES = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")  # peft's, diffusers'

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vidgen.checkpoints.pretrained import WEIGHTS_NAME
+from vidgen.checkpoints.checkpoint import WEIGHTS_NAME
 from vidgen.errors import VidgenError
 from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.models.layers import Attention

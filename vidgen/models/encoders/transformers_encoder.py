@@ -12,10 +12,11 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vidgen.checkpoints.checkpoint import find_checkpoint
 from vidgen.checkpoints.drafts import TRANSFORMERS_NAME
 from vidgen.checkpoints.empty_weights import init_empty_weights
 from vidgen.checkpoints.other_libraries import DROPPED, from_folder, read_network_config
-from vidgen.checkpoints.pretrained import CONFIG_NAME, find_checkpoint
+from vidgen.checkpoints.pretrained import CONFIG_NAME
 from vidgen.errors import VidgenError, explained
 from vidgen.models.encoders.external import ExternalConfig, ExternalEncoder, to_frames
 from vidgen.models.encoders.processors import input_size, make_processor, read_processor

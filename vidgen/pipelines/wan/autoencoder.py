@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch
 
+from vidgen.checkpoints.checkpoint import find_checkpoint
 from vidgen.checkpoints.conversion import draft_network, write_checkpoint
 from vidgen.checkpoints.empty_weights import init_empty_weights
-from vidgen.checkpoints.pretrained import config_from_dict, find_checkpoint, read_config
+from vidgen.checkpoints.pretrained import config_from_dict, read_config
 from vidgen.errors import VidgenError
 from vidgen.pipelines.wan.autoencoder_keys import match_autoencoder_keys
 from vidgen.tokenizers.backbones.convolutional import FrontEnd

@@ -19,10 +19,11 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vidgen.checkpoints.checkpoint import find_checkpoint
 from vidgen.checkpoints.conversion import NetworkDraft, draft_network, write_checkpoint
 from vidgen.checkpoints.empty_weights import init_empty_weights
 from vidgen.checkpoints.key_maps import Key
-from vidgen.checkpoints.pretrained import CONFIG_NAME, config_from_dict, find_checkpoint, read_config
+from vidgen.checkpoints.pretrained import CONFIG_NAME, config_from_dict, read_config
 from vidgen.errors import VidgenError
 from vidgen.models.dit.blocks import Block, text_heads
 from vidgen.models.dit.transformer import (
