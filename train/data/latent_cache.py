@@ -1,4 +1,7 @@
-"""A cache of latents that are encoded once, keyed by the tokenizer's hash and the data, refused for any other.
+"""A cache of latents that are encoded once, keyed by the tokenizer's hash and the recipe's data.
+
+It is filled part by part, so that a run that was stopped goes on from its last one; and it says which files and
+captions it was made from: where one of them has changed, it is made anew.
 
 Beside the clips there may be a picture for each, of what it shows: a frame of another clip where the synthetic world
 can make one, else any frame of its own. They are added to a cache that lacks them.
@@ -10,7 +13,9 @@ import copy
 import dataclasses
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,18 +29,19 @@ from tqdm import tqdm
 from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.hashing import model_hash
 from vidgen.checkpoints.locks import exclusive
-from vidgen.checkpoints.seals import checksum, open_sealed, save_sealed
+from vidgen.checkpoints.seals import save_sealed
 from vidgen.data.frames import to_tensor
 from vidgen.data.shapes import ClipLabels, ShapeWorldConfig, describe, describe_unnamed, portray
-from vidgen.errors import VidgenError
 from vidgen.models.placement import device_of, dtype_of
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.train.config import DataConfig
+from vidgen.train.config.aliases import FORMER_MAX_STRIDE
+from vidgen.train.data.cache_files import fill_cache, is_fresh, list_sources, read_tensor
 from vidgen.train.data.sources import Mixture, Sample, collate, rng_of
 
 ENCODE_BATCH = 16
 PICTURE_BATCH = 64
-CAPTIONS = "captions.jsonl"
+NEW_SOURCE_KEYS = {"fps": None, "max_stride": 0, "allow_damaged": False}  # which caches of earlier versions lack
 PICTURE_SLOT = 2**31 + 1  # the slot, of no clip, whose random numbers draw pictures
 
 
@@ -51,7 +57,7 @@ class CachedClip(NamedTuple):
 
 
 def cache_key(tokenizer: VideoTokenizer, data: DataConfig, part: str, seed: int, count: int) -> str:
-    """Return a hash of all that the cached latents depend on."""
+    """Return a hash of all that the cached latents depend on, but for what is in the files."""
     recipe = {
         **dataclasses.asdict(data),
         "workers": 0,
@@ -60,17 +66,22 @@ def cache_key(tokenizer: VideoTokenizer, data: DataConfig, part: str, seed: int,
         "seed": seed,
         "count": count,
     }
+    for source in recipe["sources"]:  # as before these keys were there
+        for name in [name for name, value in NEW_SOURCE_KEYS.items() if name in source and source[name] == value]:
+            del source[name]
+        if source["kind"] == "shapes":
+            source["max_stride"] = FORMER_MAX_STRIDE  # says nothing there
     return hashlib.sha256((model_hash(tokenizer) + json.dumps(recipe, sort_keys=True)).encode()).hexdigest()[:16]
 
 
 def encode_clips(
-    tokenizer: VideoTokenizer, mixture: Mixture, count: int
+    tokenizer: VideoTokenizer, mixture: Mixture, stop: int, start: int = 0
 ) -> tuple[Float[Tensor, "n c t h w"], list[dict]]:
-    """Return latents (float16) of clips 0 .. count - 1 of a mixture, with what each one's captions are made from."""
+    """Return latents (float16) of clips start .. stop - 1 of a mixture, with what their captions are made from."""
     latents, rows = [], []
     with torch.inference_mode():
-        for first in tqdm(range(0, count, ENCODE_BATCH), desc="encoding clips", unit="batch", disable=None):
-            samples = [mixture[(0, i)] for i in range(first, min(first + ENCODE_BATCH, count))]
+        for first in tqdm(range(start, stop, ENCODE_BATCH), desc="encoding clips", unit="batch", disable=None):
+            samples = [mixture[(0, i)] for i in range(first, min(first + ENCODE_BATCH, stop))]
             video = collate(samples)["video"].to(device_of(tokenizer), dtype_of(tokenizer))
             latents.append(tokenizer.encode(video).latents.to("cpu", torch.float16))
             rows += [caption_row(sample) for sample in samples]
@@ -134,13 +145,13 @@ class LatentCache(Dataset):
                 self.pictures = encode_pictures(tokenizer, mixture, self.rows, size)
             return
         folder = Path(cache) / f"latents-{cache_key(tokenizer, data, part, seed, count)}"
-        if not folder.is_dir():
-            with exclusive(folder, "cache of latents"), atomic_write(folder) as target:
-                latents, rows = encode_clips(tokenizer, Mixture(data, seed, part), count)
-                target.mkdir()
-                captions = ("\n".join(map(json.dumps, rows)) + "\n").encode()
-                (target / CAPTIONS).write_bytes(captions)
-                save_sealed({"latents": latents}, target / "latents.safetensors", describe_cache(folder, captions))
+        sources = list_sources(data, part)
+        if not folder.is_dir() or not is_fresh(folder, sources):
+            if folder.is_dir():
+                warnings.warn(f"{folder}: clips or captions have changed since: they are encoded anew", stacklevel=2)
+            mixture = lru_cache(lambda: Mixture(data, seed, part))  # decodes the files, once they are needed
+            with exclusive(folder, "cache of latents"):
+                fill_cache(folder, sources, count, lambda start, stop: encode_clips(tokenizer, mixture(), stop, start))
         self.latents, self.rows, about = read_tensor(folder, "latents")
         if pictures:
             file = folder / "pictures.safetensors"
@@ -176,35 +187,3 @@ class LatentCache(Dataset):
         if "labels" not in row:
             return row["caption"]
         return " and ".join(f"{item['colour']} {item['shape']}" for item in row["labels"]["objects"])
-
-
-def describe_cache(folder: Path, captions: bytes) -> dict[str, str]:
-    """Return what files of tensors say of the cache that they are of, and of its captions."""
-    return {"cache": folder.name, "captions": checksum(captions)}
-
-
-def read_tensor(folder: Path, name: str) -> tuple[Tensor, list[dict], dict[str, str]]:
-    """Return the tensor of this name in the file of this name, what the captions of its clips are made from, and what a
-    file of the cache says of it.
-
-    Raises VidgenError where they are damaged, or do not belong together.
-    """
-    try:
-        captions = (folder / CAPTIONS).read_bytes()
-        about = describe_cache(folder, captions)
-        rows = [json.loads(line) for line in captions.decode().splitlines()]
-        with open_sealed(folder / f"{name}.safetensors") as file:
-            x = file.read(name)
-            file.check(name, x)
-            if len(x) != len(rows) or (file.seal and file.about != about):
-                raise ValueError(f"{name}.safetensors and {CAPTIONS} are not of one cache")
-        if not np.isfinite(x).all():
-            raise ValueError(f"{name}.safetensors holds numbers that are not finite")
-        return torch.from_numpy(x), rows, about
-    except (OSError, ValueError) as error:
-        raise damaged(folder, error) from None
-
-
-def damaged(folder: Path, error: Exception) -> VidgenError:
-    """Return what to tell the user of a damaged cache."""
-    return VidgenError(f"{folder} is damaged ({error}); remove it, and it is made again")

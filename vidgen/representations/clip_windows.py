@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from vidgen.data.validation import reason_of
 from vidgen.data.windows import clip_windows
 from vidgen.errors import VideoError
 from vidgen.representations.bank import BankRow
+from vidgen.representations.bank_sources import SourceLog
 
 NO_LABELS = ("split", "subject", "group")  # columns of a manifest with another meaning
 Dropped = list[dict[str, str]]  # {"path", "reason"} of clips that cannot be used
@@ -42,11 +44,13 @@ def single_windows(
     seed: int,
     done: Collection[str],
     dropped: Dropped,
+    log: SourceLog,
     allow_damaged: bool = False,
 ) -> tuple[int, Iterator[ClipWindow]]:
     """Return how many records are left to do, and one window of each (`window`: num_frames, size, fps, windows).
 
-    Clips that cannot be read go to `dropped`, and so do those that turn out damaged later. VidgenError if none is left.
+    Clips that cannot be read go to `dropped`, and so do those that turn out damaged later. What is read is noted in
+    `log`. VidgenError if none is left.
     """
     dataset = open_clips(records, **window, seed=seed, allow_damaged=allow_damaged)
     dropped += [{"path": str(drop.path), "reason": drop.reason} for drop in dataset.dropped]
@@ -55,6 +59,7 @@ def single_windows(
     def read() -> Iterator[ClipWindow]:
         for position, index in enumerate(todo):
             record = dataset.records[index]
+            log.note(record)
             try:
                 item = dataset[index]
             except VideoError as error:
@@ -79,21 +84,22 @@ def sliding_windows(
     stride: int,
     done: Collection[str],
     dropped: Dropped,
+    log: SourceLog,
     allow_damaged: bool = False,
 ) -> tuple[int, Iterator[ClipWindow]]:
     """Return how many records are left to do, and every window of each: a row "id@first frame", of the clip's group.
 
     One window is in memory at a time, whatever the length of the clips. Damage ends a clip and goes to `dropped`; the
-    windows before it count. Rows come in the order of records, so that all clips of `done` but the last are whole.
+    windows before it count. Clips that `log` knows to be whole are passed over.
     """
-    names = {name.rpartition("@")[0] for name in done}
-    started = [i for i, record in enumerate(records) if record.id in names]
-    complete = set(started[:-1])
-    todo = [record for i, record in enumerate(records) if i not in complete]
+    whole = log.whole(done)
+    todo = [record for record in records if record.id not in whole]
     size = check_size(tuple(window["size"]))
 
     def read() -> Iterator[ClipWindow]:
         for position, record in enumerate(todo):
+            log.note(record)
+            count = 0
             try:
                 for part in clip_windows(
                     record,
@@ -104,12 +110,14 @@ def sliding_windows(
                     allow_damaged=allow_damaged,
                 ):
                     name = f"{record.id}@{part.first}"
+                    count += 1
                     if name in done:
                         continue
                     times = torch.from_numpy(part.times)
                     row = describe_row(record, times)
                     row = dataclasses.replace(row, id=name, group=record.id if row.group is None else row.group)
                     yield ClipWindow(row=row, video=to_tensor(part.frames), times=times, position=position)
+                log.finish(record, count)
             except VideoError as error:
                 dropped.append({"path": str(record.path), "reason": reason_of(error, record)})
 
@@ -124,12 +132,15 @@ def batches(windows: Iterable[ClipWindow], size: int) -> Iterator[list[ClipWindo
 
 
 def describe_row(record: ClipRecord, times: Float[Tensor, " T"]) -> BankRow:
-    """Return the row of a record whose frames were read at these times."""
+    """Return the row of a record whose frames were read at these times. Parts of one file are a group."""
+    group = record.extra.get("subject", record.extra.get("group"))
+    if group is None and (record.start or record.duration is not None):
+        group = re.sub(r"#\d+$", "", record.id)
     return BankRow(
         id=record.id,
         label=record.label,
         split=record.extra.get("split"),
-        group=record.extra.get("subject", record.extra.get("group")),
+        group=group,
         times=tuple(round(t, 6) for t in times.tolist()),
         # an object, such as all that is known of a synthetic clip, is no label
         labels={k: v for k, v in record.extra.items() if k not in NO_LABELS and not v.startswith("{")},

@@ -15,6 +15,7 @@ from vidgen.data.manifests import ClipRecord, find_clips
 from vidgen.errors import VidgenError
 from vidgen.interfaces import ClipFormat, Encoder, Pipeline
 from vidgen.representations.bank import BankWriter
+from vidgen.representations.bank_sources import SourceLog, drop_stale_rows, sort_rows
 from vidgen.representations.clip_windows import batches, single_windows, sliding_windows
 from vidgen.representations.feature_sets import FeatureSets
 from vidgen.representations.model_layers import default_layers, renamed_layers
@@ -51,6 +52,8 @@ def extract_source(
     taps: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Write the features of every clip of `source` (see `find_clips`) to the bank `out`, or continue that bank.
+
+    Rows of clips whose file, part or labels have changed since are made anew.
 
     Labels are the source's; a manifest's columns `split`, and `subject` or `group`, are kept, and its other columns are
     labels by their names.
@@ -89,20 +92,26 @@ def extract_source(
     records = take_part(find_clips(source)[:limit], part)
     meta = {"source": str(Path(source).resolve()), "keys": keys, **settings, **describe_noise(noise, ensemble)}
     dropped: list[dict[str, str]] = []
-    with BankWriter(out, meta | describe_model(model) | describe_window(window), shard_rows=shard_rows) as writer:
+    meta |= describe_model(model) | describe_window(window)
+    sliding = windows == "sliding"
+    has_stale_rows = drop_stale_rows(out, meta, records, sliding=sliding)
+    with SourceLog(out) as log, BankWriter(out, meta, shard_rows=shard_rows) as writer:
         rows_before = len(writer.done)
-        if windows == "sliding":
-            total, clips = sliding_windows(records, window, window["stride"], writer.done, dropped, allow_damaged)
+        if sliding:
+            total, clips = sliding_windows(records, window, window["stride"], writer.done, dropped, log, allow_damaged)
         else:
-            total, clips = single_windows(records, window, seed, writer.done, dropped, allow_damaged)
+            total, clips = single_windows(records, window, seed, writer.done, dropped, log, allow_damaged)
         for batch in batches(clips, batch_size):
             video = torch.stack([clip.video for clip in batch])
             times = torch.stack([clip.times for clip in batch])
             rows = [clip.row for clip in batch]
             writer.add(rows, features(video, [row.id for row in rows], times))
+            log.save()
             if progress is not None:
                 progress(batch[-1].position + 1, total)
     count = len(writer.done)
+    if has_stale_rows and count:
+        sort_rows(out, records, sliding=sliding)
     if not count:
         reasons = "; ".join(f"{drop['path']}: {drop['reason']}" for drop in dropped[:3])
         raise VidgenError(f"none of {len(records)} clips can be used ({reasons}); see `vidgen data inspect`")

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from vidgen.checkpoints.seals import save_sealed
 from vidgen.errors import VidgenError
-from vidgen.train.data.latent_cache import CAPTIONS, describe_cache, read_tensor
+from vidgen.train.data.cache_files import CAPTIONS, describe_cache, read_tensor
 
 LATENTS = torch.arange(24, dtype=torch.float16).reshape(3, 2, 1, 2, 2)
 

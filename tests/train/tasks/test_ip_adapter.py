@@ -165,7 +165,7 @@ def test_pictures_are_added_to_a_cache_that_has_none(words, tmp_path):
     tokenizer = IPAdapterTask(recipe).tokenizer
     old = LatentCache(tokenizer, recipe.data, **{**said, "seed": 7})
     folder = max((tmp_path / "cache").iterdir(), key=lambda f: f.stat().st_mtime)
-    assert sorted(f.name for f in folder.iterdir()) == ["captions.jsonl", "latents.safetensors"]
+    assert sorted(f.name for f in folder.iterdir()) == ["captions.jsonl", "latents.safetensors", "sources.jsonl"]
     bytes_before = (folder / "latents.safetensors").read_bytes()
     new = LatentCache(tokenizer, recipe.data, **{**said, "seed": 7}, pictures=True)
     assert (folder / "latents.safetensors").read_bytes() == bytes_before and (folder / "pictures.safetensors").exists()
