@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vidgen.checkpoints.bounded_files import TABLE_BYTES, load_json, read_bytes
 from vidgen.checkpoints.json_lines import parse_json_lines
@@ -30,6 +30,17 @@ PROMPT_LISTS = ("prompts.txt", "prompt.txt", "captions.txt")  # beside a list of
 CLIP_LIST = "videos.txt"
 MAX_SECONDS = 1e9
 
+
+class Line(NamedTuple):
+    """Where a row stands, which is put into words for errors alone."""
+
+    file: Path
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.file}, line {self.number}"
+
+
 Row = tuple[int, dict[str, Any], dict[str, Any]]  # its line, what is known by `PARTS`, other columns by their names
 
 
@@ -40,7 +51,7 @@ def read_rows(manifest: Path) -> Iterator[Row]:
     """
     reader = READERS.get(manifest.suffix.lower(), _json_lines)
     for line, row in reader(manifest):
-        where = f"{manifest}, line {line}"
+        where = Line(manifest, line)
         parts, others = sort_cells(row)
         if "path" not in parts:
             known = [name for part, names in _columns(tuple(row)) if part == "path" for name in names]
@@ -78,7 +89,7 @@ def _columns(names: tuple[str, ...]) -> tuple[tuple[str | None, tuple[str, ...]]
     return (*((part, tuple(names)) for part, names in known.items() if names), (None, others))
 
 
-def _check_path(value: object, where: str) -> None:
+def _check_path(value: object, where: object) -> None:
     if not isinstance(value, str):
         raise VidgenError(f"{where}: its path is a {type(value).__name__}, not text; name the clip's file")
     if "\0" in value or (
@@ -89,19 +100,23 @@ def _check_path(value: object, where: str) -> None:
         )
 
 
-def parse_number(value: object, name: str, where: str) -> float:
+def parse_number(value: object, name: str, where: object) -> float:
     """Return a rate, or seconds, which may be a time code (1:02.5). Raises VidgenError for what is no such number."""
-    number = math.nan
     try:
-        parts = [float(part) for part in value.split(":")] if isinstance(value, str) else [float(value)]
-        if len(parts) == 1 or (len(parts) <= 3 and name != "fps" and all(0 <= part < 60 for part in parts[1:])):
-            number = sum(part * 60**power for power, part in enumerate(reversed(parts)))
+        number = _seconds(value) if name != "fps" and isinstance(value, str) and ":" in value else float(value)
     except (TypeError, ValueError, OverflowError):
-        pass
+        number = math.nan
     least = number >= 0 if name == "start" else number > 0
     if isinstance(value, bool) or not (least and number < MAX_SECONDS):
         raise VidgenError(f"{where}: {name} is {_short(value)}; give a positive number")
     return number
+
+
+def _seconds(code: str) -> float:
+    """Return the seconds of a time code; NaN for more than hours, minutes and seconds, or 60 of them."""
+    parts = [float(part) for part in code.split(":")]
+    whole = len(parts) <= 3 and all(0 <= part < 60 for part in parts[1:])
+    return sum(part * 60**power for power, part in enumerate(reversed(parts))) if whole else math.nan
 
 
 def as_text(value: object) -> str | None:

@@ -2,8 +2,9 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 from vidgen.checkpoints.bounded_files import load_json
@@ -16,13 +17,13 @@ from vidgen.data.folders import (
     find_manifest,
     is_frame_clip,
 )
-from vidgen.data.manifest_rows import MANIFEST_SUFFIXES, as_text, parse_number, read_rows, sort_cells
+from vidgen.data.manifest_rows import MANIFEST_SUFFIXES, Line, as_text, parse_number, read_rows, sort_cells
 from vidgen.data.text_files import read_text, readable
 from vidgen.data.webdataset import is_tar, list_samples
 from vidgen.errors import VidgenError
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ClipRecord:
     """One clip of a data set. id is unique in its source: the path below it. start and duration, in seconds, are the
     part of the file that counts (None: to its end); fps is the rate of a folder of frames, which cannot say it."""
@@ -62,32 +63,52 @@ def find_clips(source: str | Path, *, frame_folders: bool = True) -> list[ClipRe
     source = Path(source)
     if not os.path.lexists(source):
         raise VidgenError(f"{source}: no such file or folder; check the path")
+    names = UniqueNames()
     if source.is_dir():
-        return _unique(_read_folder(source, frame_folders))
+        return _read_folder(source, frame_folders, names)
     if source.suffix.lower() in MANIFEST_SUFFIXES and source.is_file():
-        return _unique(_read_manifest(source))
+        return list(_read_manifest(source, names))
     if is_tar(source):
-        return _unique(_filled(source, list(_read_tar(source))))
+        return _filled(source, list(_read_tar(source, names)))
     return [ClipRecord(path=source, id=readable(source.name), caption=caption_beside(source))]
 
 
-def _read_folder(source: Path, frame_folders: bool) -> Iterable[ClipRecord]:
+class UniqueNames:
+    """Ids as they are given out, none twice: several windows of one file get name, name#2, name#3."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._taken: set[str] = set()
+
+    def take(self, name: str) -> str:
+        """Return the name, or the next one with a number behind it that is free."""
+        free = name
+        while free in self._taken:
+            self._counts[name] += 1
+            free = f"{name}#{self._counts[name] + 1}"
+        self._taken.add(free)
+        return free
+
+
+def _read_folder(source: Path, frame_folders: bool, names: UniqueNames) -> list[ClipRecord]:
     if manifest := find_manifest(source):
-        return _with_splits(list(_read_manifest(manifest)), labeled=False)
+        return _with_splits(list(_read_manifest(manifest, names)), labeled=False)
     if tars := sorted(path for path in source.iterdir() if is_tar(path) and not path.name.startswith(".")):
-        records = [replace(record, id=f"{tar.name}/{record.id}") for tar in tars for record in _read_tar(tar)]
+        records = [record for tar in tars for record in _read_tar(tar, names, f"{readable(tar.name)}/")]
         return _filled(source, records)
     if frame_folders and is_frame_clip(source):
         return [ClipRecord(path=source, id=readable(source.name), caption=caption_beside(source))]
     walk = FolderWalk(frame_folders=frame_folders)
     walk.search(source)
     records = [
-        ClipRecord(path=path, id=readable(path.relative_to(source).as_posix()), caption=caption_beside(path))
+        ClipRecord(
+            path=path, id=names.take(readable(path.relative_to(source).as_posix())), caption=caption_beside(path)
+        )
         for path in walk.clips
     ]
     for manifest in walk.manifests:
         below = readable(manifest.parent.relative_to(source).as_posix())
-        records += [replace(record, id=f"{below}/{record.id}") for record in _read_manifest(manifest)]
+        records += _read_manifest(manifest, names, f"{below}/")
     if not records:
         raise VidgenError(f"{source}: no clips in this folder; it needs videos, images, or a {', '.join(METADATA)}")
     return _with_splits(records, labeled=not walk.manifests)
@@ -107,16 +128,16 @@ def _with_splits(records: list[ClipRecord], *, labeled: bool) -> list[ClipRecord
     return records
 
 
-def _read_manifest(manifest: Path) -> Iterator[ClipRecord]:
+def _read_manifest(manifest: Path, names: UniqueNames, below: str = "") -> Iterator[ClipRecord]:
     count = 0
-    parent = str(manifest.parent)
+    place = lru_cache(maxsize=4096)(manifest.parent.joinpath)  # many rows may be of one file
     for line, parts, others in read_rows(manifest):
         count += 1
         name = parts.pop("path")
-        path = Path(parent, name)
+        path = place(name)
         if not name.isascii() and readable(name) != name and not path.exists():
-            path = Path(parent, readable(name))  # the list was not written in UTF-8, and the file's name is
-        yield _record(path, _id_of(name), parts, others, f"{manifest}, line {line}")
+            path = place(readable(name))  # the list was not written in UTF-8, and the file's name is
+        yield _record(path, names.take(below + _id_of(name)), parts, others, Line(manifest, line))
     if not count:
         raise VidgenError(f"{manifest}: lists no clips; it needs a row for each, with its path")
 
@@ -124,11 +145,11 @@ def _read_manifest(manifest: Path) -> Iterator[ClipRecord]:
 def _id_of(name: str) -> str:
     """Return the id of a row's path, as pathlib writes it."""
     plain = readable(name)
-    tidy = not (plain.startswith((".", "/")) or "//" in plain or "/." in plain or plain.endswith("/"))
+    tidy = "." not in plain[:1] and plain[0] != "/" and "//" not in plain and "/." not in plain and plain[-1] != "/"
     return plain if tidy else Path(plain).as_posix()
 
 
-def _record(path: Path, id: str, parts: dict, others: dict, where: str) -> ClipRecord:
+def _record(path: Path, id: str, parts: dict, others: dict, where: object) -> ClipRecord:
     """Return the record of a row: `parts` is what is known of it but for its path, `others` goes to `extra`."""
     numbers = {name: parse_number(parts[name], name, where) for name in ("fps", "start", "duration") if name in parts}
     if "end" in parts:
@@ -150,7 +171,7 @@ def _record(path: Path, id: str, parts: dict, others: dict, where: str) -> ClipR
     )
 
 
-def _read_tar(archive: Path) -> Iterator[ClipRecord]:
+def _read_tar(archive: Path, names: UniqueNames, below: str = "") -> Iterator[ClipRecord]:
     """Yield the clips of an archive, each with what the other files of its sample say; see `list_samples`."""
     for _, files in list_samples(archive):
         labels = {suffix: name for suffix, name in files.items() if suffix in (".txt", ".cls", ".json")}
@@ -164,7 +185,7 @@ def _read_tar(archive: Path) -> Iterator[ClipRecord]:
                     cells[key] = " ".join(read_text(archive / labels[kind]).split())
             parts, others = sort_cells(cells)
             parts.pop("path", None)
-            yield _record(archive / name, readable(name), parts, others, str(archive / name))
+            yield _record(archive / name, names.take(below + readable(name)), parts, others, archive / name)
 
 
 def _read_object(path: Path) -> dict:
@@ -183,18 +204,3 @@ def _filled(source: Path, records: list[ClipRecord]) -> list[ClipRecord]:
     if not records:
         raise VidgenError(f"{source}: no clips in its tars; they need videos or images, such as 00001.mp4")
     return records
-
-
-def _unique(records: Iterable[ClipRecord]) -> list[ClipRecord]:
-    """Return the records with ids that are unique: several windows of one file get name, name#2, name#3."""
-    counts: Counter[str] = Counter()
-    taken: set[str] = set()
-    result = []
-    for record in records:
-        name = record.id
-        while name in taken:
-            counts[record.id] += 1
-            name = f"{record.id}#{counts[record.id] + 1}"
-        taken.add(name)
-        result.append(record if name is record.id else replace(record, id=name))
-    return result
