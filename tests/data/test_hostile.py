@@ -55,7 +55,7 @@ def test_each_row_does_what_it_says(shared_data, row):
             read_video(path, size=32)
         assert one_line(error, path)
     clip = read_video(path, size=32, allow_damaged=damaged)
-    assert clip.frames.shape[0] >= expected if damaged else clip.frames.shape == (expected, 32, 32, 3)
+    assert len(clip.frames) > expected // 2 if damaged else clip.frames.shape == (expected, 32, 32, 3)
     assert bool(clip.damage) == (clip.error is not None) == damaged
     assert clip.times[0] == 0 and (np.diff(clip.times) >= 0).all()
     first = read_video(path, num_frames=1, allow_damaged=damaged)
@@ -140,21 +140,44 @@ def test_truncated_file_says_how_much_there_is(make_video, waves):
     assert len(read_video(path, num_frames=4).frames) == 4  # damage behind the window does not matter
 
 
+def mutate(sound: bytes, rng: np.random.Generator) -> bytes:
+    """Return the bytes with some flipped, cut off, inserted or swapped."""
+    places = sorted(rng.integers(len(sound), size=2))
+    first, second = (int(place) for place in places)
+    match rng.integers(4):
+        case 0:
+            return sound[:first] + bytes([sound[first] ^ int(rng.integers(1, 256))]) + sound[first + 1 :]
+        case 1:
+            return sound[: first + 1]
+        case 2:
+            return sound[:first] + rng.bytes(int(rng.integers(1, 40))) + sound[first:]
+    return sound[:first] + sound[second : second + 50] + sound[first:second] + sound[second + 50 :]
+
+
 @pytest.mark.parametrize(
-    "name, codec", [("x.mp4", "libx264"), ("x.mkv", "ffv1"), ("x.avi", "mjpeg"), ("x.ts", "libx264")]
+    "name, codec",
+    [
+        *(("x.mp4", "libx264"), ("x.mkv", "ffv1"), ("x.avi", "mjpeg"), ("x.ts", "libx264"), ("x.webm", "libvpx")),
+        *(("x.flv", "libx264"), ("x.mpg", "mpeg2video"), ("x.wmv", "wmv2"), ("x.y4m", "rawvideo"), ("x.gif", "gif")),
+    ],
 )
-def test_flipped_bytes_never_crash(make_video, numbered, name, codec):
-    pix_fmt = {"ffv1": "bgr0", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
+def test_changed_bytes_end_in_frames_or_one_line(make_video, numbered, name, codec):
+    pix_fmt = {"ffv1": "bgr0", "mjpeg": "yuvj420p", "gif": "rgb8"}.get(codec, "yuv420p")
     path = make_video(numbered(8), name, codec=codec, pix_fmt=pix_fmt)
     sound, rng = path.read_bytes(), np.random.default_rng(0)
-    for _ in range(25):
-        damaged = np.frombuffer(sound, np.uint8).copy()
-        places = rng.integers(len(damaged), size=12)
-        damaged[places] = rng.integers(256, size=12)
-        path.write_bytes(damaged.tobytes())
+    for _ in range(20):
+        path.write_bytes(mutate(sound, rng))
+        refused = None
+        try:
+            read_video(path)
+        except VideoError as error:
+            refused = str(error)
+            assert "\n" not in refused and str(path) in refused
         try:
             clip = read_video(path, allow_damaged=True, size=32)
             assert clip.frames.shape == (len(clip.times), 32, 32, 3)
+            assert bool(clip.damage) == (refused is not None) or codec not in ("libx264", "ffv1")
         except VideoError as error:
-            assert "\n" not in str(error)
+            assert refused is not None and "\n" not in str(error)
         validate_source(path)
+        validate_source(path, decode="first")

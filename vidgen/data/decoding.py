@@ -20,8 +20,7 @@ from vidgen.data.sources import FrameRef, Timeline, VideoInfo
 from vidgen.errors import VideoError
 
 THREADS = min(4, os.cpu_count() or 1)  # more delays the first frame, and loaders run many readers at once
-CHECKS = "crccheck+bitstream+buffer"
-CONCEALING = ("h264", "mpeg1video", "mpeg2video", "mpeg4")  # FFmpeg flags the frames of these that it patches up
+CHECKS = "crccheck+bitstream+buffer+explode"  # decoders refuse what they would patch up without a word
 
 
 class _Decoded(NamedTuple):
@@ -105,8 +104,7 @@ class VideoFile:
         context = self._container.stream.codec_context
         context.thread_type = "AUTO"
         context.thread_count = THREADS
-        explode = not (self._allow_damaged and context.codec.canonical_name in CONCEALING)
-        context.options = {"err_detect": CHECKS + "+explode" * explode}
+        context.options = {"err_detect": CHECKS}
         self._fps = self._measured_fps or self._container.rate or FALLBACK_FPS
         self._pixels = FramePixels(self._container.metadata.get("comment", ""))
         return self._decode(from_start=True)

@@ -89,7 +89,7 @@ def iter_frames(
         size: (height, width), or one number for a square.
         fit: how to get to that size; see `fit_frame`.
         native_fps: the rate of a folder of numbered frames (`fps`, or 25, where it is None); files know theirs.
-        allow_damaged: take what there is of a damaged file, frames that the decoder patched up included, and warn.
+        allow_damaged: take what there is of a damaged file, frames that the decoder flags included, and warn.
         damage: filled in with what is wrong, in place of the warning.
 
     A still image is one frame. Raises VideoError, with what and where, when the file cannot be opened, is damaged or
