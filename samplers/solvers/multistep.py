@@ -5,18 +5,21 @@ step (Lu et al. 2022, DPM-Solver++, proposition 4.1), with density proportional 
 polynomial for x0, and of its mean; what `transfer` is given in place of x0.
 
 At the path's ends lambda is infinite: a step from alpha = 0 or onto sigma = 0 is of first order, and near them the
-steps in lambda do not shrink with their number. So these methods have their order where lambda is finite.
+steps in lambda do not shrink with their number. So these methods have their order where lambda is finite; that of
+`sample_dpmpp_3m` is in the path's angle, which is finite everywhere.
 """
 
 from __future__ import annotations
 
 from collections import deque
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.diffusion.paths import ProbabilityPath, expand_level
+from vidgen.samplers.solvers.runge_kutta import path_angle
 from vidgen.samplers.solvers.stepping import (
     Clip,
     Evaluate,
@@ -26,6 +29,11 @@ from vidgen.samplers.solvers.stepping import (
     ode_solver,
     transfer,
 )
+
+QUADRATURE = np.polynomial.legendre.leggauss(16)
+# Lengths of steps in ln(alpha / sigma) between which `sample_dpmpp_3m` gives up its parabola, and its line.
+BEND = (2.0, 3.0)
+SLOPE = (2.5, 3.5)
 
 Weights = Float[Tensor, ""] | Float[Tensor, " b"] | Float[Tensor, "b f"]  # a number for each level
 
@@ -64,35 +72,59 @@ def sample_dpmpp_2m(path: ProbabilityPath) -> Step:
     return step
 
 
+def angle_moments(start: Weights, end: Weights) -> tuple[Weights, Weights]:
+    """Return the means of u and u^2 over a step between two angles, u being the share of the angle that is done.
+
+    The exact mean of x0 is even in alpha / sigma, the cotangent of the angle. Undefined where a step ends at data.
+    """
+    first, last = start.cos() / start.sin(), end.cos() / end.sin()
+    nodes, shares = (torch.from_numpy(values).to(first) for values in QUADRATURE)
+    cotangent = first[..., None] + (last - first)[..., None] * 0.5 * (1.0 + nodes)
+    u = (torch.atan2(torch.ones_like(cotangent), cotangent) - start[..., None]) / (end - start)[..., None]
+    return (u * 0.5 * shares).sum(-1), (u**2 * 0.5 * shares).sum(-1)
+
+
+def trust(h: Weights, bounds: tuple[float, float]) -> Weights:
+    """Return 1 for steps of a length in ln(alpha / sigma) up to the first bound, 0 from the second on."""
+    low, high = bounds
+    return ((high - h.abs()) / (high - low)).clamp(0.0, 1.0)
+
+
 @ode_solver
 def sample_dpmpp_3m(path: ProbabilityPath) -> Step:
-    """Sample to third order: the exact mean of a parabola through the last three x0 (Lu et al. 2022, section 4).
+    """Sample to third order: the exact mean of a parabola through the last three x0, one evaluation a step.
 
-    It takes one evaluation a step. Common implementations of "DPM-Solver++(3M)" weigh the second difference by half of
-    that, and start with a step of first order; they measure as of second order. Here the first step is gone through
-    again by the trapezoid rule once x0 at its end is known, which costs no evaluation.
+    It is multistep DPM-Solver++ of order 3 (Lu et al. 2022, section 4.2) with the parabola in the path's angle in place
+    of lambda: near both ends, where steps in lambda are long and unequal, x0 is smooth in the angle and not in lambda.
+    Steps across which too much changes (`BEND` and `SLOPE`, in lambda) hold what they can
+    trust: the line, then x0 alone, as the last step onto data does. The first step is gone through again once x0 at its
+    end is known, which costs no evaluation. Common implementations weigh the second difference by half of the
+    parabola's and start with a step of first order; they measure as of second order.
     """
-    history: deque[tuple[Weights, Clip]] = deque(maxlen=2)
+    history: deque[tuple[Weights, Clip]] = deque(maxlen=2)  # angles and x0
     begun: list[tuple[Tensor, Clip]] = []  # level and x of the start, until the first step is corrected
 
     def step(x: Clip, x0: Clip, t: Tensor, s: Tensor, evaluate: Evaluate) -> Clip:
-        now, h = log_ratio(t, path), log_ratio(s, path) - log_ratio(t, path)
+        now, end = path_angle(t.double(), path), path_angle(s.double(), path)
         if not history:
             begun.append((t, x))
         elif begun:
             level, x_past = begun.pop()
-            x = transfer(x_past, 0.5 * (history[0][1] + x0), level, t, path)
-        first, second = step_moments(h)
+            first, _ = angle_moments(history[0][0], now)
+            x = transfer(x_past, history[0][1] + scaled(first, x0 - history[0][1]), level, t, path)
         mean = x0
         if history:
-            # Newton's form in u = (lambda - now) / h, whose nodes are 0, -r0 and -(r0 + r1)
-            r0, before = (now - history[0][0]) / h, history[0][1]
+            # Newton's form in u = (angle - now) / (end - now), whose nodes are 0, -r0 and -(r0 + r1)
+            first, second = angle_moments(now, end)
+            h = log_ratio(s, path) - log_ratio(t, path)
+            r0, before = (now - history[0][0]) / (end - now), history[0][1]
             slope = scaled(1.0 / r0, x0 - before)
-            mean = x0 + scaled(first, slope)
+            mean = x0 + scaled(trust(h, SLOPE) * first, slope)
             if len(history) == 2:
-                r1 = (history[0][0] - history[1][0]) / h
-                bend = scaled(1.0 / (r0 + r1), slope - scaled(1.0 / r1, before - history[1][1]))
-                mean = mean + scaled(second + r0 * first, bend)
+                r1 = (history[0][0] - history[1][0]) / (end - now)
+                share = torch.where(r1 == 0, 0.0, 1.0 / (r0 + r1))  # of frames that waited, two are one
+                bend = scaled(share, slope - scaled(1.0 / r1, before - history[1][1]))
+                mean = mean + scaled(trust(h, BEND) * (second + r0 * first), bend)
         history.appendleft((now, x0))
         return transfer(x, mean, t, s, path)
 

@@ -103,7 +103,11 @@ def test_a_part_of_a_pipeline_is_named_where_there_are_several(ours, draw, write
 
 A, B = f"transformer.{Q}.lora_A.weight", f"transformer.{Q}.lora_B.weight"
 SPOILED = {
-    f"key 'transformer.{Q}.dora_scale' is not supported": lambda t: t | {f"transformer.{Q}.dora_scale": torch.ones(3)},
+    f"'transformer.{Q}.dora_scale' (3,) is no magnitude": lambda t: t | {f"transformer.{Q}.dora_scale": torch.ones(3)},
+    "'transformer.q.dora_scale' stands without its lora_B": lambda t: t | {"transformer.q.dora_scale": torch.ones(32)},
+    f"key 'transformer.{Q}.hada_w1_a' is of a LoHa": lambda t: t | {f"transformer.{Q}.hada_w1_a": torch.ones(3)},
+    "key 'lora_unet_q.lokr_w1' is of a LoKr": lambda t: t | {"lora_unet_q.lokr_w1": torch.ones(3)},
+    "lora_up.weight_scale' (5,) is no scale of": lambda t: t | {f"transformer.{Q}.lora_up.weight_scale": torch.ones(5)},
     "key 'step' is not supported": lambda t: t | {"step": torch.ones(1)},
     f"{A!r} stands without its lora_B": lambda t: {A: t[A]},
     f"{B!r} stands without its lora_A": lambda t: {B: t[B]},
@@ -111,7 +115,8 @@ SPOILED = {
     f"{A!r} (3, 32) and {B!r} (32, 2) differ in rank": lambda t: t | {B: torch.ones(32, 2)},
     f"'transformer.{Q}.alpha' is not one number": lambda t: t | {f"transformer.{Q}.alpha": torch.ones(2)},
     f"{B!r} holds what are no finite numbers": lambda t: t | {B: t[B] / 0},
-    f"{A!r} holds what are no finite numbers": lambda t: t | {A: torch.ones(3, 32, dtype=torch.int8)},
+    f"{A!r} is of int8, not of floating-point numbers": lambda t: t | {A: torch.ones(3, 32, dtype=torch.int8)},
+    f"{A!r} holds what are no finite numbers": lambda t: t | {A: torch.ones(3, 32, dtype=torch.complex64)},
     "say the same; keep one of them": lambda t: t | {f"transformer.{Q}.lora_A.other.weight": t[A].clone()},
     "has no LoRA weights; another file is meant": lambda t: {},
 }  # fmt: skip
@@ -129,8 +134,11 @@ def test_what_is_wrong_with_a_file_is_one_line(ours, draw, tmp_path, says):
 BAD_SETTINGS = {
     f"'base_model.model.{K}.lora_A.weight' has rank 4, ": {"r": 4, "rank_pattern": {"to_k": 8}},
     "says r=16": {"r": 16},
-    "adapters of kind DoRA are not supported": {"r": 4, "use_dora": True},
-    "adapters of kind LOHA are not supported": {"peft_type": "LOHA"},
+    f"says DoRA, and 'base_model.model.{Q}.lora_B.weight' has no magnitude": {
+        "r": 4,
+        "use_dora": True,
+    },
+    "what it describes is of a LOHA, which is not read; merge it": {"peft_type": "LOHA"},
     "r='four' is not what peft writes there": {"r": "four"},
     "lora_alpha=True is not what peft writes there": {"lora_alpha": True},
     "nan is no number of JSON": {"r": 4, "lora_alpha": float("nan")},

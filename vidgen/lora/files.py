@@ -18,44 +18,19 @@ from vidgen.checkpoints.checkpoint import opened
 from vidgen.checkpoints.checksums import check_sums
 from vidgen.checkpoints.hub import find_model
 from vidgen.errors import VidgenError
+from vidgen.lora.file_keys import WORDS, parse_key, refuse_kind
 
 FILE_NAMES = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")  # peft's, diffusers'
 CONFIG_NAME = "adapter_config.json"
 METADATA_KEY = "lora_adapter_metadata"  # of diffusers: the same settings in the file's header
-
-# How the end of a key says what it holds; `lora_A.default.weight` has the name of an adapter in it.
-KINDS = {
-    "down": r"lora_A(\.\w+)?\.weight|lora_down\.weight|lora\.down\.weight",
-    "up": r"lora_B(\.\w+)?\.weight|lora_up\.weight|lora\.up\.weight",
-    "up_bias": r"lora_B(\.\w+)?\.bias|lora_up\.bias",
-    "alpha": r"alpha",
-    "weight": r"diff",
-    "bias": r"diff_b",
-}
-WORDS = {"down": "lora_A (lora_down)", "up": "lora_B (lora_up)"}
-ENDINGS = {kind: re.compile(rf"(?P<layer>.+?)\.(?:{ending})") for kind, ending in KINDS.items()}
-# How the start of a key says which part of a pipeline it is about; longer ones first where one begins another.
-PREFIXES = {
-    "model.diffusion_model.": "transformer",
-    "diffusion_model.": "transformer",
-    "transformer.": "transformer",
-    "transformer_2.": "transformer_2",
-    "text_encoder.": "text_encoder",
-    "text_encoder_2.": "text_encoder_2",
-    "lora_unet_": "transformer",
-    "lora_transformer_": "transformer",
-    "lora_te_": "text_encoder",
-    "lora_te1_": "text_encoder",
-    "lora_te2_": "text_encoder_2",
-}
-WRAPPER = "base_model.model."  # peft's own, around any network
 
 
 @dataclass(frozen=True, kw_only=True)
 class Delta:
     """A change of the weight or bias that a file calls `name`: `factor` times up down, or times `up` alone.
 
-    `factor` is alpha / r. `key` is one of the file's keys, for errors.
+    `factor` is alpha / r. With a `magnitude` the changed weight has that norm over its inputs, a number for each output
+    (Liu et al. 2024, DoRA, eq. 5), or over its outputs, a row of numbers. `key` is one of the file's keys, for errors.
     """
 
     key: str
@@ -63,6 +38,7 @@ class Delta:
     up: Tensor
     down: Tensor | None = None
     factor: float = 1.0
+    magnitude: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -73,7 +49,7 @@ class Delta:
         return without_ones((self.up.shape[0], *self.down.shape[1:]))
 
     def value(self, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-        """Return the change itself (Hu et al. 2022, LoRA, eq. 3: alpha / r B A), as a tensor of `shape`."""
+        """Return the low-rank change itself (Hu et al. 2022, LoRA, eq. 3: alpha / r B A), as a tensor of `shape`."""
         up = self.up.to(device, dtype)
         if self.down is not None:
             up = up.flatten(1) @ self.down.to(device, dtype).flatten(1)
@@ -95,6 +71,7 @@ class Settings:
     r: int | None = None
     lora_alpha: float | None = None
     use_rslora: bool = False
+    use_dora: bool = False
     rank_pattern: dict[str, int] = field(default_factory=dict)
     alpha_pattern: dict[str, float] = field(default_factory=dict)
 
@@ -119,11 +96,17 @@ class Settings:
 
         Raises VidgenError for values of other types, and for kinds of adapters that are not low-rank changes.
         """
-        if values.get("use_dora") or values.get("peft_type", "LORA") != "LORA":
-            kind = "DoRA" if values.get("use_dora") else values["peft_type"]
-            raise VidgenError(f"{where}: adapters of kind {kind} are not supported, only LoRA")
+        if values.get("peft_type", "LORA") != "LORA":
+            raise refuse_kind(where, values["peft_type"], "what it describes")
         settings = {key: values[key] for key in Settings.__dataclass_fields__ if values.get(key) is not None}
-        types = {"r": int, "lora_alpha": (int, float), "use_rslora": bool, "rank_pattern": dict, "alpha_pattern": dict}
+        types = {
+            "r": int,
+            "lora_alpha": (int, float),
+            "use_rslora": bool,
+            "use_dora": bool,
+            "rank_pattern": dict,
+            "alpha_pattern": dict,
+        }
         for key, kinds in types.items():
             value = settings.get(key)
             if key in settings and (not isinstance(value, kinds) or isinstance(value, bool) != (kinds is bool)):
@@ -172,28 +155,10 @@ def read_settings(path: Path, metadata: dict[str, str], part: str | None) -> Set
     return Settings.parse(read_json(config), str(config)) if config.is_file() else Settings(where=str(path))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Key:
-    """A key of a file in its parts: the part of a pipeline, the layer, and the kind of tensor (of `KINDS`)."""
-
-    name: str
-    part: str | None
-    layer: str
-    kind: str
-
-
-def parse_key(path: Path, name: str) -> Key:
-    """Return a key in its parts. Raises VidgenError for one of no known kind."""
-    rest = name.removeprefix(WRAPPER)
-    prefix = next((prefix for prefix in PREFIXES if rest.startswith(prefix)), "")
-    rest = rest.removeprefix(prefix)
-    part = PREFIXES.get(prefix)
-    for kind, ending in ENDINGS.items():
-        if match := ending.fullmatch(rest):
-            return Key(name=name, part=part, layer=match["layer"], kind=kind)
-    raise VidgenError(
-        f"{path}: key {name!r} is not supported; read are lora_A and lora_B, lora_down and lora_up, alpha, diff, diff_b"
-    )
+def parts_of(path: Path) -> set[str]:
+    """Return the parts of a pipeline that a file's keys name. Raises VidgenError for keys of no known kind."""
+    with opened(path) as file:
+        return {part for part in (parse_key(path, name).part for name in file.keys()) if part is not None}
 
 
 def read_lora(path: Path, part: str | None = None) -> list[Delta]:
@@ -223,27 +188,47 @@ def read_lora(path: Path, part: str | None = None) -> list[Delta]:
             group[key.kind] = key.name
         deltas = []
         for layer, group in groups.items():
-            # Cloned: a tensor of a mapped file would keep in memory all that was read of it.
-            tensors = {kind: (name, file.get_tensor(name).clone()) for kind, name in group.items()}
-            for name, tensor in tensors.values():
-                if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
-                    raise VidgenError(f"{path}: {name!r} holds what are no finite numbers; the file is damaged")
+            tensors = {kind: (name, read_numbers(path, file, name)) for kind, name in group.items()}
             deltas += layer_deltas(path, layer, tensors, settings)
     return deltas
 
 
+def read_numbers(path: Path, file: Any, name: str) -> Tensor:
+    """Return a tensor of a file: of floating-point numbers, those of less than 16 bits as float32, whole ones as they
+    are. Raises VidgenError for numbers that are not finite."""
+    try:
+        # Cloned: a tensor of a mapped file would keep in memory all that was read of it.
+        tensor = file.get_tensor(name).clone()
+        if tensor.is_floating_point() and tensor.element_size() < 2:
+            tensor = tensor.float()
+        finite = not tensor.is_complex() and bool(tensor.isfinite().all())
+    except (RuntimeError, NotImplementedError, TypeError, AttributeError, KeyError) as error:
+        line = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise VidgenError(f"{path}: {name!r} is of a type that is not read ({line}); convert it to bfloat16") from None
+    if not finite:
+        raise VidgenError(f"{path}: {name!r} holds what are no finite numbers; the file is damaged")
+    return tensor
+
+
 def layer_deltas(path: Path, layer: str, tensors: dict[str, tuple[str, Tensor]], settings: Settings) -> Iterator[Delta]:
     """Yield the changes of one layer. Raises VidgenError where its tensors do not belong together."""
-    for kind in ("weight", "bias"):
+    for key, value in (pair for kind, pair in tensors.items() if kind != "alpha"):
+        if not value.is_floating_point():
+            raise VidgenError(
+                f"{path}: {key!r} is of {str(value.dtype).removeprefix('torch.')}, not of floating-point numbers; "
+                "a quantized file is not read: take it in bfloat16"
+            )
+    for kind, name in (("weight", "weight"), ("bias", "bias"), ("modulation", "modulation.weight")):
         if kind in tensors:
             key, value = tensors[kind]
-            yield Delta(key=key, name=f"{layer}.{kind}", up=value)
-    for kind, other in (("down", "up"), ("up", "down"), ("alpha", "up"), ("up_bias", "up")):
+            yield Delta(key=key, name=f"{layer}.{name}", up=value)
+    pairs = {"down": "up", "up": "down", "alpha": "up", "up_bias": "up", "magnitude": "up"}
+    for kind, other in (pairs | {"down_scale": "down", "up_scale": "up"}).items():
         if kind in tensors and other not in tensors:
             raise VidgenError(f"{path}: {tensors[kind][0]!r} stands without its {WORDS[other]}; the file is cut")
     if "up" not in tensors:
         return
-    (key, up), (down_key, down) = tensors["up"], tensors["down"]
+    (key, up), (down_key, down) = (dequantized(path, tensors, kind) for kind in ("up", "down"))
     rank = down.shape[0]
     set_rank, alpha = settings.of(layer)
     if min(up.ndim, down.ndim) < 2 or rank < 1 or up.shape[1] != rank or math.prod(up.shape[2:]) != 1:
@@ -253,10 +238,38 @@ def layer_deltas(path: Path, layer: str, tensors: dict[str, tuple[str, Tensor]],
     if "alpha" in tensors:
         if tensors["alpha"][1].numel() != 1:
             raise VidgenError(f"{path}: {tensors['alpha'][0]!r} is not one number; the file is damaged")
-        alpha = tensors["alpha"][1].item()
+        alpha = float(tensors["alpha"][1])
     # With rsLoRA alpha / sqrt(r) (Kalajdzievski 2023, eq. 4). Files that say no alpha mean alpha = r.
     factor = (rank if alpha is None else alpha) / (math.sqrt(rank) if settings.use_rslora else rank)
-    yield Delta(key=key, name=f"{layer}.weight", up=up, down=down, factor=factor)
+    magnitude = read_magnitude(path, tensors)
+    if settings.use_dora and magnitude is None:
+        raise VidgenError(
+            f"{path}: {settings.where} says DoRA, and {key!r} has no magnitude beside it; the file is cut"
+        )
+    yield Delta(key=key, name=f"{layer}.weight", up=up, down=down, factor=factor, magnitude=magnitude)
     if "up_bias" in tensors:
         bias_key, bias = tensors["up_bias"]
         yield Delta(key=bias_key, name=f"{layer}.bias", up=bias, factor=factor)
+
+
+def dequantized(path: Path, tensors: dict[str, tuple[str, Tensor]], kind: str) -> tuple[str, Tensor]:
+    """Return a factor with its key, times the scale beside it, if there is one: of all of it, or of each row."""
+    key, value = tensors[kind]
+    if f"{kind}_scale" not in tensors:
+        return key, value
+    scale_key, scale = tensors[f"{kind}_scale"]
+    if scale.numel() not in (1, len(value)):
+        raise VidgenError(f"{path}: {scale_key!r} {tuple(scale.shape)} is no scale of {key!r} {tuple(value.shape)}")
+    return key, value.float() * scale.float().reshape(-1, *[1] * (value.ndim - 1))
+
+
+def read_magnitude(path: Path, tensors: dict[str, tuple[str, Tensor]]) -> Tensor | None:
+    """Return the magnitude of a DoRA as (out, 1) or (1, in), None without one. Raises VidgenError for other shapes."""
+    if "magnitude" not in tensors:
+        return None
+    key, value = tensors["magnitude"]
+    outs, ins = len(tensors["up"][1]), math.prod(tensors["down"][1].shape[1:])
+    matrix = value.reshape(1, -1) if value.ndim > 1 and len(value) == 1 else value.reshape(-1, 1)
+    if tuple(matrix.shape) not in ((outs, 1), (1, ins)):
+        raise VidgenError(f"{path}: {key!r} {tuple(value.shape)} is no magnitude of a layer of {ins} to {outs}")
+    return matrix

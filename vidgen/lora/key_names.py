@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, runtime_checkable
@@ -74,6 +74,8 @@ WAN: Renames = (
     (r"^condition_embedder\.image_embedder\.ff\.net\.2$", "img_emb.proj.3"),
     (r"^condition_embedder\.image_embedder\.norm2$", "img_emb.proj.4"),
     (r"^proj_out$", "head.head"),
+    (r"^(blocks\.\d+)\.scale_shift_table$", r"\1.modulation"),
+    (r"^scale_shift_table$", "head.modulation"),
 )
 LTX: Renames = (
     (r"^proj_in$", "patchify_proj"),
@@ -91,13 +93,16 @@ def rename(name: str, renames: Renames) -> str:
     return name
 
 
+def layer_name(parameter: str) -> str:
+    """Return the name of a parameter as one of a layer: those that are neither weight nor bias are a layer's weight."""
+    return parameter if parameter.rpartition(".")[2] in ("weight", "bias") else f"{parameter}.weight"
+
+
 def own_places(network: nn.Module) -> Iterator[tuple[str, Place]]:
-    """Yield the network's own names of its weights and biases, and those of the parts of its fused layers."""
+    """Yield the network's own names of its parameters (see `layer_name`), and of the parts of its fused layers."""
     for name, parameter in network.named_parameters(remove_duplicate=False):
+        yield layer_name(name), Place(parameter=name)
         layer, _, kind = name.rpartition(".")
-        if kind not in ("weight", "bias"):
-            continue
-        yield name, Place(parameter=name)
         above, dot, last = layer.rpartition(".")
         parts = FUSED.get(last, ())
         for k, alone in enumerate(parts):
@@ -114,7 +119,7 @@ def places_of_keys(keys: Iterable[CheckpointKey], network: nn.Module) -> dict[st
             whole = parameters[key.ours]
             ours = tuple((whole if key.rows is None else whole[key.rows]).shape)
             fit = partial(key.to_ours, shape=ours)
-            table[key.name] = Place(parameter=key.ours, rows=key.rows, shape=tuple(key.shape), fit=fit)
+            table[layer_name(key.name)] = Place(parameter=key.ours, rows=key.rows, shape=tuple(key.shape), fit=fit)
     return table
 
 
@@ -138,10 +143,24 @@ def published_places(network: nn.Module) -> dict[str, Place]:
     return with_aliases(places_of_keys(network.published_keys(), network), network.published_class)
 
 
+def find_place(table: Mapping[str, Place | None], name: str) -> Place | None:
+    """Return the place of a name, which some trainers write with dots and underscores mixed. KeyError if unknown."""
+    if name in table:
+        return table[name]
+    layer, _, kind = name.rpartition(".")
+    return table[f"{layer.replace('.', '_')}.{kind}"]
+
+
+def has_place(table: Mapping[str, Place | None], name: str) -> bool:
+    """Return whether `find_place` finds a name."""
+    layer, _, kind = name.rpartition(".")
+    return name in table or f"{layer.replace('.', '_')}.{kind}" in table
+
+
 def find_places(network: nn.Module, names: Collection[str]) -> tuple[nn.Module, dict[str, Place]]:
     """Return the network that `names` are of, and its table: `network`, or a part of it that has more of them."""
     tables = [
         (module, published_places(module) | with_aliases(dict(own_places(module)), type(module).__name__))
         for module in (network, *network.children())
     ]
-    return max(tables, key=lambda pair: sum(name in pair[1] for name in names))
+    return max(tables, key=lambda pair: sum(has_place(pair[1], name) for name in names))

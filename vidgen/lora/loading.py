@@ -5,32 +5,68 @@ from __future__ import annotations
 import math
 import os
 import weakref
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from vidgen.errors import VidgenError
-from vidgen.lora.files import Delta, find_lora, read_lora, without_ones
-from vidgen.lora.key_names import Place, find_places
+from vidgen.lora.files import Delta, find_lora, parts_of, read_lora, without_ones
+from vidgen.lora.key_names import Place, find_place, find_places, has_place
+
+MAIN = "transformer"  # diffusers' name of a pipeline's denoiser, or of the first of two
+
+
+@runtime_checkable
+class SeveralNetworks(Protocol):
+    """A denoiser of several networks, each of which LoRAs are made for by itself."""
+
+    def lora_networks(self) -> Mapping[str, nn.Module]:
+        """Return the networks by diffusers' names of them."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Change:
-    """A delta and its target; `owner` is the parameter, which the network alone keeps alive."""
+    """A delta and its target; `owner` is the parameter, which the network alone keeps alive.
+
+    `share` is the scale of the network that it is on, beside that of the LoRA.
+    """
 
     owner: weakref.ref[nn.Parameter]
     delta: Delta
     place: Place
+    share: float = 1.0
 
-    def add_to(self, total: Tensor, scale: float) -> None:
-        """Add `scale` times the change to a parameter's values, in place."""
+    def add_to(self, total: Tensor, original: Tensor, scale: float) -> None:
+        """Add `scale` times the change of a parameter's own values to `total`, in place."""
         rows = total if self.place.rows is None else total[self.place.rows]
-        value = self.delta.value(self.place.shape or tuple(rows.shape), total.device, total.dtype)
-        rows.add_(value if self.place.fit is None else self.place.fit(value), alpha=scale)
+        value = self._fit(self.delta.value(self._shape(rows), total.device, total.dtype))
+        if self.delta.magnitude is not None:
+            own = (original if self.place.rows is None else original[self.place.rows]).to(value)
+            value = self._normed(own + value) - own
+        rows.add_(value, alpha=scale * self.share)
+
+    def _shape(self, rows: Tensor) -> tuple[int, ...]:
+        return self.place.shape or tuple(rows.shape)
+
+    def _fit(self, value: Tensor) -> Tensor:
+        return value if self.place.fit is None else self.place.fit(value)
+
+    def _normed(self, weight: Tensor) -> Tensor:
+        """Return a weight with the delta's magnitude for its norm over inputs, or over outputs."""
+        magnitude = self.delta.magnitude.to(weight)
+        if magnitude.shape[0] == 1 != weight.shape[0]:
+            norm = weight.norm(dim=0, keepdim=True)
+            return weight / norm * magnitude.reshape(norm.shape)
+        shape = self._shape(weight)
+        magnitude = self._fit(magnitude.reshape(-1, *[1] * (len(shape) - 1)).expand(shape))
+        axes = tuple(range(1, weight.ndim))
+        return weight / weight.norm(dim=axes, keepdim=True) * magnitude
 
 
 @dataclass(kw_only=True, eq=False)
@@ -56,7 +92,7 @@ def rewrite(parameter: nn.Parameter) -> None:
     wide = torch.promote_types(parameter.dtype, torch.float32)
     total = stack.original.to(parameter.device, wide, copy=True)
     for scale, change in terms:
-        change.add_to(total, scale)
+        change.add_to(total, stack.original, scale)
     parameter.copy_(total)
 
 
@@ -149,9 +185,10 @@ class LoRA:
 def load_lora(
     network: nn.Module,
     file: str | os.PathLike,
-    scale: float = 1.0,
+    scale: float | Mapping[str, float] = 1.0,
     *,
     part: str | None = None,
+    onto: str | Sequence[str] | None = None,
     names: Mapping[str, Place | str | None] | None = None,
 ) -> LoRA:
     """Add `scale` times the changes of a LoRA file to the weights of `network`, of ours or of diffusers.
@@ -164,21 +201,62 @@ def load_lora(
     Args:
         network: the network that the LoRA was made for, or one that has it as a part.
         file: a safetensors file, a folder with one (peft's adapter_config.json beside it is read), or a hub id.
-        scale: how many times the changes are added.
+        scale: how many times the changes are added; of a model of two transformers also one for each, by name.
         part: the part of a pipeline to read, of a file that changes several.
+        onto: of a model of two transformers (Wan 2.2) the one to change, by diffusers' name: "transformer" (high
+            noise), "transformer_2" (low noise), or both. None: those that the file's keys or `scale` name.
         names: more names of weights and biases in the file, without their prefix, and for each the parameter, a
             `Place`, or None to leave it out.
 
     Returns:
         the changes, to scale or to unload.
     """
-    if not math.isfinite(scale):
-        raise VidgenError(f"the scale of a LoRA is a finite number, not {scale}")
     path = find_lora(file)
-    deltas = read_lora(path, part)
-    lora = LoRA(str(path), match_changes(network, path, deltas, names or {}))
-    lora.load(scale)
+    targets = find_targets(network, path, scale, part, onto)
+    shares = dict(scale) if isinstance(scale, Mapping) else {}
+    for value in shares.values() if shares else [scale]:
+        if not math.isfinite(value):
+            raise VidgenError(f"the scale of a LoRA is a finite number, not {value}")
+    changes = []
+    for name, (target, read) in targets.items():
+        changes += [
+            replace(change, share=float(shares.get(name, 1.0)))
+            for change in match_changes(target, path, read_lora(path, read), names or {})
+        ]
+    lora = LoRA(str(path), changes)
+    lora.load(1.0 if shares else scale)
     return lora
+
+
+def find_targets(
+    network: nn.Module,
+    path: Path,
+    scale: float | Mapping[str, float],
+    part: str | None,
+    onto: str | Sequence[str] | None,
+) -> dict[str, tuple[nn.Module, str | None]]:
+    """Return the networks to change by name, each with the part of the file that it takes.
+
+    Raises VidgenError for names that the model has not, and where nothing says which of two.
+    """
+    networks = network.lora_networks() if isinstance(network, SeveralNetworks) else {MAIN: network}
+    parts = parts_of(path) & networks.keys()
+    wanted = [onto] if isinstance(onto, str) else list(onto or (scale if isinstance(scale, Mapping) else ()))
+    if unknown := [name for name in wanted if name not in networks]:
+        raise VidgenError(f"this model has no {unknown[0]!r} to put a LoRA onto; it has {', '.join(networks)}")
+    if part is not None and not wanted and part in networks:
+        wanted = [part]
+    if not wanted and len(networks) > 1:
+        # A file about one network is about "transformer" by its keys, whichever of the two it was made for.
+        wanted = sorted(parts) if len(parts) > 1 or parts - {MAIN} else []
+        if not wanted:
+            raise VidgenError(
+                f"{path}: this model has two transformers, {' (high noise) and '.join(networks)} (low noise); say by "
+                "`onto` (--lora FILE@NAME) which the file is for, or name both"
+            )
+    if len(networks) == 1:
+        return {MAIN: (network, part)}
+    return {name: (networks[name], name if len(parts) > 1 else part) for name in wanted}
 
 
 def match_changes(
@@ -187,13 +265,13 @@ def match_changes(
     """Return each delta with the parameter that it changes. Raises VidgenError for unknown names and other shapes."""
     holder, table = find_places(network, {delta.name for delta in deltas})
     table |= {name: Place(parameter=place) if isinstance(place, str) else place for name, place in names.items()}
-    if absent := [delta for delta in deltas if delta.name not in table]:
+    if absent := [delta for delta in deltas if not has_place(table, delta.name)]:
         raise VidgenError(
             f"{path}: key {absent[0].key!r} speaks of {absent[0].name}, which {type(holder).__name__} has not "
             f"({len(absent)} of {len(deltas)} are not there); a LoRA of another model, or give `names`"
         )
     parameters = dict(holder.named_parameters(remove_duplicate=False))
-    pairs = ((delta, table[delta.name]) for delta in deltas)
+    pairs = ((delta, find_place(table, delta.name)) for delta in deltas)
     return [make_change(parameters, path, delta, place) for delta, place in pairs if place is not None]
 
 

@@ -217,6 +217,10 @@ class TwoWanDenoisers(FeatureMixin, PlacedModule):
         high, low = (part.with_image(latents, tokens) for part in (self.high, self.low))
         return TwoWanDenoisers(high, low, self.boundary)
 
+    def lora_networks(self) -> dict[str, nn.Module]:
+        """Return both by diffusers' names, for LoRAs, which are made for one of them."""
+        return {"transformer": self.high, "transformer_2": self.low}
+
     def set_attention(self, name: str) -> None:
         """Choose the attention of both; see `PublishedDenoiser.set_attention`."""
         self.high.set_attention(name)
