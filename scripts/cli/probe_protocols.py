@@ -14,7 +14,7 @@ from vidgen.scripts.cli.options import parse_counts
 if TYPE_CHECKING:
     from vidgen.representations.bank import FeatureBank
 
-Kind = Literal["knn", "linear", "ridge", "centroid", "mlp", "attentive", "lstm"]
+Kind = Literal["knn", "weighted_knn", "linear", "ridge", "centroid", "mlp", "attentive", "lstm"]
 TargetType = Literal["class", "multilabel", "regression"]
 Tables = dict[str, list[dict[str, Any]]]  # rows by the title of their table
 SkipOption = Annotated[

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from itertools import product, starmap
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
 
 from vidgen.representations.probes.selection import Estimator
 
@@ -19,7 +24,6 @@ def standardized(estimator: Estimator, *, wide: bool = False) -> Estimator:
 
     wide: on float64 features, for normal equations, which square the condition number. float32 does not bear that.
     """
-    import numpy as np
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
@@ -33,6 +37,37 @@ def make_knn(k: int, target_type: str, seed: int) -> Estimator:
 
     kind = KNeighborsRegressor if target_type == "regression" else KNeighborsClassifier
     return standardized(kind(n_neighbors=k, metric="cosine"))
+
+
+class WeightedNeighbors(NamedTuple):
+    """Setting of `make_weighted_knn`: neighbors, temperature, and whether features are standardized first."""
+
+    k: int
+    temperature: float
+    standardized: bool
+
+
+# The first fits any number of clips.
+WEIGHTED_NEIGHBORS = tuple(
+    starmap(WeightedNeighbors, product((1, 10, 20, 50, 100, 200), (0.07, 0.02, 0.2), (False, True)))
+)
+
+
+def similarity_weights(distances: Float[np.ndarray, "n k"], temperature: float) -> Float[np.ndarray, "n k"]:
+    """Return exp(similarity / temperature) of cosine distances, over the largest of each row."""
+    return np.exp((distances.min(axis=1, keepdims=True) - distances.astype(np.float64)) / temperature)
+
+
+def make_weighted_knn(setting: WeightedNeighbors, target_type: str, seed: int) -> Estimator:
+    """Return k nearest neighbors by cosine that weigh exp(similarity / temperature) (Wu et al. 2018, section 3.4; DINO is
+    evaluated so, at 0.07): the vote, or the weighted mean of their numbers."""
+    from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+    from sklearn.pipeline import make_pipeline
+
+    kind = KNeighborsRegressor if target_type == "regression" else KNeighborsClassifier
+    weights = partial(similarity_weights, temperature=setting.temperature)
+    estimator = kind(n_neighbors=setting.k, metric="cosine", weights=weights)
+    return standardized(estimator) if setting.standardized else make_pipeline(estimator)
 
 
 def make_linear(c: float, target_type: str, seed: int) -> Estimator:

@@ -27,6 +27,9 @@ def estimator_probe(
 
 PROBES: dict[str, Probe] = {
     "knn": estimator_probe(estimators.make_knn, estimators.NEIGHBORS, fits=lambda k, n: k <= n),
+    "weighted_knn": estimator_probe(
+        estimators.make_weighted_knn, estimators.WEIGHTED_NEIGHBORS, fits=lambda setting, n: setting.k <= n
+    ),
     "linear": estimator_probe(estimators.make_linear, estimators.INVERSE_PENALTIES),
     "ridge": estimator_probe(estimators.make_ridge, estimators.PENALTIES),
     "centroid": estimator_probe(estimators.make_centroid, (None,), target_types=("class",)),
