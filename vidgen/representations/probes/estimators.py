@@ -59,8 +59,10 @@ def similarity_weights(distances: Float[np.ndarray, "n k"], temperature: float) 
 
 
 def make_weighted_knn(setting: WeightedNeighbors, target_type: str, seed: int) -> Estimator:
-    """Return k nearest neighbors by cosine that weigh exp(similarity / temperature) (Wu et al. 2018, section 3.4; DINO is
-    evaluated so, at 0.07): the vote, or the weighted mean of their numbers."""
+    """Return k nearest neighbors by cosine that weigh exp(similarity / temperature): their vote, or mean of numbers.
+
+    From Wu et al. 2018, section 3.4; DINO is evaluated so, at 0.07.
+    """
     from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
     from sklearn.pipeline import make_pipeline
 
