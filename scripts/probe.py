@@ -12,7 +12,7 @@ from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.option_sets import with_option_sets
 from vidgen.scripts.cli.options import BankArgument, BankLayersOption, JsonOption, SeedOption, parse_names
 from vidgen.scripts.cli.outputs import check_folder_output
-from vidgen.scripts.cli.printing import format_interval, format_level, print_json, print_table
+from vidgen.scripts.cli.printing import format_interval, format_level, note_one_group, print_json, print_table
 from vidgen.scripts.cli.probe_protocols import ProbeOptions, ProtocolOptions, probe_tables
 
 # Of some rows only: the head of their column, and how they are written.
@@ -100,6 +100,7 @@ def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
             )
         )
     print_table(title, columns, cells)
+    note_one_group(rows)
     if rows:
         first = rows[0]
         clips = f"{first['train_clips']} clips to learn from, {first['test_clips']} to report on"

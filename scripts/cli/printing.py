@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +95,12 @@ def note_dropped(dropped: list[dict[str, Any]]) -> None:
 def format_level(level: float | None) -> str:
     """Return a noise level as a cell of a table; "" for a layer without one."""
     return "" if level is None else f"{level:.2f}"
+
+
+def note_one_group(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Say why rows have no interval, where they have none."""
+    if any(row["ci"] is None for row in rows):
+        note("no interval: all clips that are reported on are of one group; give clips of several")
 
 
 def format_interval(interval: Sequence[float] | None, digits: int = 3) -> str:

@@ -45,7 +45,7 @@ def draw_scores(rows: Sequence[dict[str, Any]]) -> str:
     axes = figure.add_subplot()
     positions = np.arange(len(rows))
     scores = np.array([row["test"] for row in rows])
-    spread = np.abs(np.array([row["ci"] for row in rows]) - scores[:, None]).T
+    spread = np.abs(np.array([row["ci"] or (row["test"], row["test"]) for row in rows]) - scores[:, None]).T
     colours = [SOFT if row["baseline"] else ACCENT for row in rows]
     axes.barh(positions, scores, color=colours, height=0.62, zorder=2)
     axes.errorbar(scores, positions, xerr=spread, fmt="none", ecolor=INK, elinewidth=1, capsize=2, zorder=3)

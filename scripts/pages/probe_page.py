@@ -103,25 +103,27 @@ def summarize(report: ProbeReport) -> str:
     ]
     if baselines:
         other = best_row(baselines, baseline=True)
-        apart = best["ci"][0] > other["ci"][1] or best["ci"][1] < other["ci"][0]
-        sentences.append(
-            f"The best baseline, {figures.short_name(other)}, has {other['test']:.3f} ({interval(other)}): the two "
-            f"intervals {'do not overlap' if apart else 'overlap'}."
-        )
+        line = f"The best baseline, {figures.short_name(other)}, has {other['test']:.3f} ({interval(other)})"
+        if best["ci"] is not None and other["ci"] is not None:
+            apart = best["ci"][0] > other["ci"][1] or best["ci"][1] < other["ci"][0]
+            line += f": the two intervals {'do not overlap' if apart else 'overlap'}"
+        sentences.append(f"{line}.")
     if "temporal_gain" in best:
         gain = best["temporal_gain"]
-        low, high = best["temporal_gain_ci"]
+        spread = interval(best, "temporal_gain_ci", "+.3f")
         sentences.append(
             f"With the frames of every clip in random order the same features have {best['test'] - gain:.3f}: "
-            f"a temporal gain of {gain:+.3f} ({low:+.3f} to {high:+.3f})."
+            f"a temporal gain of {gain:+.3f} ({spread})."
         )
     return " ".join(sentences)
 
 
-def interval(row: dict[str, Any]) -> str:
+def interval(row: dict[str, Any], name: str = "ci", digits: str = ".3f") -> str:
     """Return the confidence interval of a row as text."""
-    low, high = row["ci"]
-    return f"{low:.3f} to {high:.3f}"
+    if row[name] is None:
+        return "of one group, which has none"
+    low, high = row[name]
+    return f"{low:{digits}} to {high:{digits}}"
 
 
 def score_table(report: ProbeReport, rows: Sequence[dict[str, Any]]) -> Table:

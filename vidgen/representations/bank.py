@@ -195,8 +195,14 @@ class FeatureBank:
         return np.array([row.id if row.group is None else row.group for row in self.rows], dtype=object)
 
     def split(self, name: str) -> Int[np.ndarray, " k"]:
-        """Return the row numbers of a split. Raises VidgenError if no row belongs to it."""
-        numbers = [i for i, row in enumerate(self.rows) if row.split == name]
+        """Return the row numbers of a split; where no row has one, of that which probes draw ("train" and "test").
+        Raises VidgenError if no row belongs to it."""
+        sides = [row.split for row in self.rows]
+        if name in ("train", "test") and not any(sides) and "label" in self.columns:
+            from vidgen.representations.probes.task import draw_sides  # not at the top: it imports scikit-learn
+
+            sides = draw_sides(self)
+        numbers = [i for i, side in enumerate(sides) if side == name]
         if not numbers:
             splits = sorted({str(row.split) for row in self.rows if row.split is not None})
             raise VidgenError(f"{self.folder} has no split {name!r}; it has {', '.join(splits) or 'none'}")

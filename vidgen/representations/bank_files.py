@@ -21,6 +21,7 @@ from vidgen.errors import VidgenError
 META_NAME = "bank.json"
 SHARD = "shard"
 LAYOUT = 1
+NO_LABELS = ("split", "subject", "group")  # columns of a manifest with another meaning than labels
 FORMER_META = {"taps": "layers"}  # keys of the meta of older banks
 
 

@@ -21,9 +21,9 @@ from vidgen.data.validation import reason_of
 from vidgen.data.windows import clip_windows
 from vidgen.errors import VideoError
 from vidgen.representations.bank import BankRow
+from vidgen.representations.bank_files import NO_LABELS
 from vidgen.representations.bank_sources import SourceLog
 
-NO_LABELS = ("split", "subject", "group")  # columns of a manifest with another meaning
 Dropped = list[dict[str, str]]  # {"path", "reason"} of clips that cannot be used
 
 

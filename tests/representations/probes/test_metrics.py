@@ -78,3 +78,10 @@ def test_a_gain_is_of_the_same_clips():
     low, high = difference_interval(ACCURACY, counts_of(better), counts_of(right), groups)
     assert 0.05 < low < 0.1 < high < 0.15
     assert difference_interval(ACCURACY, counts_of(right), counts_of(right), groups) == (0.0, 0.0)
+
+
+def test_one_group_has_no_interval():
+    counts = counts_of(np.arange(20) < 12)
+    assert bootstrap_interval(ACCURACY, counts, np.zeros(20)) is None
+    assert difference_interval(ACCURACY, counts, counts, np.zeros(20)) is None
+    assert bootstrap_interval(ACCURACY, counts, np.arange(20) // 10) is not None

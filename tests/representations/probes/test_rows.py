@@ -95,3 +95,14 @@ def test_probes_of_tokens_take_what_is_not_pooled(tmp_path):
         assert features_for(bank, "raw_pixels", PROBES[kind]).shape == (3, 6, 12)
         assert features_for(bank, "single_frame", PROBES[kind]).shape == (3, 1, 12)
     assert features_for(bank, "tokenizer.latents", PROBES["linear"]).shape == (3, 80)
+
+
+def test_a_report_on_one_group_has_no_interval(tmp_path):
+    with BankWriter(tmp_path / "bank", {"pool": "mean"}) as writer:
+        rows = [
+            BankRow(id=f"{i}", label="ab"[i % 2], split=("train", "test")[i > 11], group=f"g{i // 4 if i < 12 else 9}")
+            for i in range(20)
+        ]
+        writer.add(rows, {"x": torch.arange(20, dtype=torch.float32)[:, None] % 2})
+    table = probe_rows(FeatureBank.load(tmp_path / "bank"))
+    assert [row["ci"] for row in table] == [None] * len(table)

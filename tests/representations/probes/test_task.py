@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
 from vidgen.errors import VidgenError
+from vidgen.representations.bank import BankRow, BankWriter, FeatureBank
 from vidgen.representations.probes.selection import validation_folds
-from vidgen.representations.probes.task import make_task, read_column
+from vidgen.representations.probes.task import check_column, make_task, read_column, task_of
 
 
 def test_folds_keep_groups_whole_and_cover_train(blobs):
@@ -98,3 +100,31 @@ def test_what_is_no_task(change, words):
     with pytest.raises(VidgenError, match=words) as error:
         make_task(**task)
     assert "\n" not in str(error.value)
+
+
+def write_bank(folder, splits):
+    with BankWriter(folder, {"pool": "mean"}) as writer:
+        rows = [
+            BankRow(id=f"{i}", label="ab"[i % 2], split=split, group=f"g{i // 2}") for i, split in enumerate(splits)
+        ]
+        writer.add(rows, {"x": torch.arange(len(rows), dtype=torch.float32)[:, None]})
+    return FeatureBank.load(folder)
+
+
+def test_a_bank_without_splits_has_the_ones_that_probes_draw(tmp_path):
+    bank = write_bank(tmp_path / "bank", [None] * 24)
+    task = task_of(bank, 0)
+    assert bank.split("train").tolist() == task.train.tolist()
+    assert bank.split("test").tolist() == task.test.tolist()
+    with pytest.raises(VidgenError, match="no split 'val'; it has none"):
+        bank.split("val")
+
+
+def test_a_bank_of_one_split_and_a_column_of_groups_say_how_to_go_on(tmp_path):
+    bank = write_bank(tmp_path / "bank", ["train"] * 24)
+    with pytest.raises(
+        VidgenError, match=r"there is train\. Report on another bank \(--test-bank\), or drop the column"
+    ):
+        task_of(bank, 0)
+    with pytest.raises(VidgenError, match="column 'subject' was taken for the group of a clip.*Labels are label"):
+        check_column(bank, "subject")

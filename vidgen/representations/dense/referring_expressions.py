@@ -245,5 +245,5 @@ def row_of(
     measures = {"wrong_iou": WRONG_IOU(counts[WRONG_IOU]), "picked": PICKED(counts[PICKED])}
     return counted_row(
         "expressions", key, grid, IOU, counts[IOU], seed, kind=kind, validation=validation, choice=choice,
-        baseline=name == "none", told=name, picked_ci=list(picked_ci), **measures,
+        baseline=name == "none", told=name, picked_ci=picked_ci and list(picked_ci), **measures,
     )  # fmt: skip

@@ -90,12 +90,16 @@ def sum_groups(counts: Float[np.ndarray, "n s"], groups: np.ndarray) -> Float[np
 
 def bootstrap_interval(
     metric: Metric, counts: Float[np.ndarray, "n s"], groups: np.ndarray, seed: int = 0
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     """Return a 95% interval: the percentile bootstrap (Efron & Tibshirani 1993, section 13.3) over groups, not clips.
+
+    One group has none: nothing says how groups differ.
 
     An accuracy's is widened where need be to Wilson's score interval over clips (Wilson 1927), as the bootstrap of a
     handful of groups, or of no errors, can be of no width.
     """
+    if len(set(groups)) < 2:
+        return None
     low, high = np.percentile(metric.value(draw_groups(groups, seed) @ sum_groups(counts, groups)), [2.5, 97.5])
     if metric.name == "accuracy":
         wilson = wilson_interval(metric(counts), len(counts))
@@ -109,8 +113,13 @@ def difference_interval(
     others: Float[np.ndarray, "n s"],
     groups: np.ndarray,
     seed: int = 0,
-) -> tuple[float, float]:
-    """Return the 95% interval of metric(counts) - metric(others) on the same clips: groups are drawn once for both."""
+) -> tuple[float, float] | None:
+    """Return the 95% interval of metric(counts) - metric(others) on the same clips: groups are drawn once for both.
+
+    One group has none.
+    """
+    if len(set(groups)) < 2:
+        return None
     drawn = draw_groups(groups, seed)
     gains = [metric.value(drawn @ sum_groups(c, groups)) for c in (counts, others)]
     low, high = np.percentile(gains[0] - gains[1], [2.5, 97.5])

@@ -27,7 +27,7 @@ def result_row(
     task: str,
     metric: str,
     test: float,
-    ci: tuple[float, float],
+    ci: tuple[float, float] | None,
     baseline: bool,
     **others: Any,
 ) -> dict[str, Any]:
@@ -41,12 +41,12 @@ def result_row(
         task: the name of what was asked.
         metric: the name of what `test` measures.
         test: the score that is reported.
-        ci: its 95% interval.
+        ci: its 95% interval, if it has one.
         baseline: whether the row is there for others to be compared with.
         others: further entries of the row.
     """
     head = {"layer": layer, "tap": layer, "noise_level": noise_level, "pool": pool, "kind": kind, "task": task}
-    return head | {"metric": metric, "test": test, "ci": list(ci), "baseline": baseline} | others
+    return head | {"metric": metric, "test": test, "ci": ci and list(ci), "baseline": baseline} | others
 
 
 def is_model(layer: str) -> bool:

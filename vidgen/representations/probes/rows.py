@@ -66,7 +66,8 @@ def probe_rows(
         if (twin := scores.get(twin_of(key, SHUFFLED))) is not None:
             metric, groups = METRICS[labels.target_type], labels.groups[labels.test]
             row["temporal_gain"] = score.test - twin.test
-            row["temporal_gain_ci"] = list(difference_interval(metric, score.counts, twin.counts, groups, seed))
+            ci = difference_interval(metric, score.counts, twin.counts, groups, seed)
+            row["temporal_gain_ci"] = ci and list(ci)
         rows.append(row)
     return [*rows, majority_row(bank, kind, labels, seed)]
 

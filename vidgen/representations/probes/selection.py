@@ -51,7 +51,7 @@ class ProbeScore:
     choice: Any
     validation: float
     test: float
-    ci: tuple[float, float]
+    ci: tuple[float, float] | None
     predictions: np.ndarray = field(repr=False, compare=False, default_factory=lambda: np.empty(0))
     counts: Float[np.ndarray, "m s"] = field(repr=False, compare=False, default_factory=lambda: np.empty((0, 2)))
 

@@ -14,6 +14,7 @@ from jaxtyping import Int
 
 from vidgen.deprecation import renamed_fields, renamed_keywords
 from vidgen.errors import VidgenError
+from vidgen.representations.bank_files import NO_LABELS
 
 if TYPE_CHECKING:
     from vidgen.representations.bank import FeatureBank
@@ -85,6 +86,12 @@ def task_of(
 
 def check_column(bank: FeatureBank, name: str) -> None:
     """Raise VidgenError for a bank that has no labels `name`."""
+    if name in NO_LABELS and name not in bank.columns:
+        meaning = "its split" if name == "split" else "the group of a clip, which stays on one side of a split"
+        raise VidgenError(
+            f"{bank.folder}: the column {name!r} was taken for {meaning}, and not as labels; to probe it, give the "
+            f"manifest a copy of it under another name. Labels are {', '.join(bank.columns) or 'none'}"
+        )
     if name not in bank.columns:
         raise VidgenError(f"{bank.folder} has no labels {name!r}; it has {', '.join(bank.columns) or 'none'}")
 
@@ -182,7 +189,10 @@ def make_task(
     names = [part for part in TEST_NAMES if (side == part).any()][:2]
     if not names or not (side == "train").any():
         present = ", ".join(sorted({str(part) for part in side if part is not None})) or "none"
-        raise VidgenError(f"a probe needs a split 'train' and one of {', '.join(TEST_NAMES)}; there is {present}")
+        raise VidgenError(
+            f"a probe needs a split 'train' and one of {', '.join(TEST_NAMES)}; there is {present}. Report on another "
+            "bank (--test-bank), or drop the column of splits, and one is drawn by group"
+        )
     parts = {part: np.flatnonzero(side == part) for part in ("train", *names)}
     check_parts(parts, missing, groups, ids)
     y, words = encode(labels, target_type, parts["train"], name)
@@ -193,6 +203,15 @@ def make_task(
         name=name, target_type=target_type, y=y, words=words, ids=ids, groups=groups, train=parts["train"],
         validation=validation, test=parts[names[0]], has_split=has_split, unlabelled=int((~used).sum()),
     )  # fmt: skip
+
+
+def draw_sides(bank: FeatureBank) -> list[str | None]:
+    """Return the split that probes draw for the labels of a bank without one; None for a clip without a label."""
+    labels, target_type = read_column(bank.column("label"))
+    used = np.array([label is not None for label in labels])
+    sides = np.full(len(used), None, dtype=object)
+    sides[used] = draw_split(labels, bank.groups, used, target_type, seed=0)
+    return sides.tolist()
 
 
 def draw_split(labels: Sequence[Any], groups: np.ndarray, used: np.ndarray, target_type: str, seed: int) -> np.ndarray:

@@ -147,12 +147,13 @@ def row_of(key: LossKey, losses: Float[np.ndarray, "q 4"], n: int, seed: int) ->
     scores = np.where(np.abs(excess) <= TIE, 0.5, (excess > 0).astype(np.float64))
     metric, counts = METRICS["class"], count_mean(scores)
     groups = np.arange(len(counts)) % n  # quartets of one number share their stage, whatever is violated
+    ci = bootstrap_interval(metric, counts, groups, seed)
     return {
         "violation": name,
         "scorer": scorer,
         "noise_level": level,
         "accuracy": metric(counts),
-        "ci": list(bootstrap_interval(metric, counts, groups, seed)),
+        "ci": ci and list(ci),
         "excess": float(excess.mean()),
         "quartets": len(counts),
         "ties": int((scores == 0.5).sum()),
