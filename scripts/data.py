@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from vidgen.data.shapes import ShapeWorld
     from vidgen.data.shapes.scenes import SceneWorld
 
+MAX_LINES = 1000  # of a table, which takes a millisecond for each
 Scene = Literal["reversal", "order", "occlusion", "collision", "rate"]
 
 app = typer.Typer(no_args_is_help=True, help="Data sets: inspect one, or synthesize one.")
@@ -72,15 +73,17 @@ def inspect(
 def print_inspection(source: Path, report: dict[str, Any]) -> None:
     """Print a line for every clip, and the totals."""
     rows = []
-    for clip in report["clips"]:
+    for clip in report["clips"][:MAX_LINES]:
         size = f"{clip['width']}x{clip['height']}"
         length = f"{clip['seconds']:.2f}"
         remark = "; ".join(clip["warnings"]) or clip["caption"] or clip["label"] or ""
         rows.append((clip["id"], "kept", clip["frames"], size, f"{clip['fps']:g}", length, clip["codec"], remark))
-    for drop in report["dropped"]:
+    for drop in report["dropped"][:MAX_LINES]:
         rows.append((Path(drop["path"]).name, "dropped", "", "", "", "", "", drop["reason"]))
     columns = ("clip", "", ">frames", ">size", ">fps", ">seconds", "codec", "remarks")
     print_table(str(source), columns, rows)
+    if len(rows) < len(report["clips"]) + len(report["dropped"]):
+        print(f"the first {MAX_LINES} clips of each kind; --json has all")
     summary = f"{report['kept']} kept ({report['frames']} frames, {report['hours'] * 60:.2f} minutes)"
     print(f"{summary}, {len(report['dropped'])} dropped")
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+LONG_LIST = 10_000
 PIPE_WIDTH = 200  # columns of a table that goes to a file or a pipe
 
 
@@ -23,9 +24,11 @@ def to_json(report: dict[str, Any]) -> str:
     """Return a report as JSON. Raises ValueError for NaN and infinity, which JSON has not."""
     from vidgen.data.text_files import readable
 
-    text = json.dumps(report, ensure_ascii=False, indent=2, allow_nan=False)
+    # long lists are written without line breaks, which take ten times as long
+    indent = None if any(isinstance(part, list) and len(part) > LONG_LIST for part in report.values()) else 2
+    text = json.dumps(report, ensure_ascii=False, indent=indent, allow_nan=False)
     # the name of a file may be no text, which only an escape can say
-    return text if text.isascii() or readable(text) == text else json.dumps(report, indent=2)
+    return text if text.isascii() or readable(text) == text else json.dumps(report, indent=indent)
 
 
 def print_json(report: dict[str, Any]) -> None:

@@ -108,6 +108,8 @@ def mutated(draw: st.DrawFn) -> bytes:
 @example(data=b"path,caption\na\0.mp4,x\n", form="csv")
 @example(data=b'path,caption\na.mp4,"never ends\nb.mp4,x\n', form="csv")
 @example(data=b'{"path": "\\ud800.mp4"}', form="jsonl")
+@example(data=b"x" * 300 + b".mp4\n", form="txt")
+@example(data=b"x/" * 3000 + b".mp4\n", form="txt")
 @example(data=b'{"path": ' + b"[" * 100_000, form="jsonl")
 @example(data=b'{"path": "a.mp4", "start": ' + b"9" * 5000 + b"}", form="jsonl")
 def test_damaged_manifests_give_rows_or_one_line(tmp_path, data, form):

@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from vidgen import data
-from vidgen.data import ClipRecord, validate_source, write_video
+from vidgen.data import ClipRecord, validate_source, validation, write_video
+from vidgen.data.reading import open_source
 from vidgen.data.validation import measure_clip
-from vidgen.errors import VidgenError
+from vidgen.errors import VideoError, VidgenError
 
 
 def test_report_counts_what_is_there(tmp_path, make_video, numbered, waves):
@@ -77,3 +79,18 @@ def test_old_names_warn() -> None:
     for old, new in (("inspect_source", "validate_source"), ("Dropped", "DroppedClip")):
         with pytest.warns(FutureWarning, match=f"{old} is now called {new}"):
             assert getattr(data, old) is getattr(data, new)
+
+
+def test_parts_of_one_file_are_measured_at_once(make_video, numbered, tmp_path, monkeypatch):
+    make_video(numbered(30), "a.mp4", fps=10)
+    records = [ClipRecord(path=tmp_path / "a.mp4", id=str(i), start=i / 10, duration=0.5) for i in range(40)]
+    files = validation.SharedFiles(records, "full", None, False)
+    opened = []
+    monkeypatch.setattr(validation, "open_source", lambda *args, **more: opened.append(1) or open_source(*args, **more))
+    for record in records[:30]:
+        shared, alone = files.measure(record), measure_clip(record)
+        np.testing.assert_array_equal(shared.timeline.times, alone.timeline.times)
+        assert shared.timeline.end == pytest.approx(alone.timeline.end)
+    assert len(opened) == 1 + 30
+    with pytest.raises(VideoError, match="no frame from 3 s on"):
+        files.measure(records[30])

@@ -29,6 +29,8 @@ PARTS = {
 PROMPT_LISTS = ("prompts.txt", "prompt.txt", "captions.txt")  # beside a list of clips, a line each
 CLIP_LIST = "videos.txt"
 MAX_SECONDS = 1e9
+LONGEST_NAME = 255  # bytes of a file's name, and letters of a path below its manifest, as file systems have them
+LONGEST_PATH = 3000
 
 
 class Line(NamedTuple):
@@ -92,6 +94,12 @@ def _columns(names: tuple[str, ...]) -> tuple[tuple[str | None, tuple[str, ...]]
 def _check_path(value: object, where: object) -> None:
     if not isinstance(value, str):
         raise VidgenError(f"{where}: its path is a {type(value).__name__}, not text; name the clip's file")
+    if len(value) > LONGEST_NAME // 4 and any(  # of up to four bytes a letter
+        len(part.encode("utf-8", "surrogatepass")) > LONGEST_NAME for part in value.split("/")
+    ):
+        raise VidgenError(f"{where}: its path {readable(value)[:60]!r}... is longer than a file's can be; shorten it")
+    if len(value) > LONGEST_PATH:
+        raise VidgenError(f"{where}: its path has {len(value)} letters, more than a file's can have; shorten it")
     if "\0" in value or (
         not value.isascii() and any(0xD800 <= ord(c) < 0xDC80 or 0xDCFF < ord(c) < 0xE000 for c in value)
     ):

@@ -1,7 +1,8 @@
 """Validation of a data set before it is used: what is kept, what is dropped and why, and what is unusual."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ from vidgen.data.sources import Source, Timeline, VideoInfo
 from vidgen.errors import VideoError
 
 Decode = Literal["full", "first"]
+SHOWN_EACH = 1000  # clips, after as many; to show a step takes longer than to look at a clip that others share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,15 +60,46 @@ def measure_clip(
     """
     if decode not in ("full", "first"):
         raise ValueError(f"decode must be full or first, got {decode!r}")
-    end = inf if record.duration is None else record.start + record.duration
     with open_source(record.path, record.fps or fps, allow_damaged=allow_damaged) as source:
-        slack = clock_slack(source.info)
-        timeline = _decode_all(source, record.start, end) if decode == "full" else source.timeline()
-    inside = (timeline.times >= record.start - slack) & (timeline.times < end - slack)
-    if not inside.any():
-        raise VideoError(f"{record.path}: no frame from {record.start:g} s on; it ends at {timeline.end:.2f} s")
-    window = Timeline(times=timeline.times[inside], end=min(timeline.end, end))
-    return ClipMeasurement(info=source.info, timeline=window, damage=source.damage)
+        timeline = _decode_all(source, record.start, _end(record)) if decode == "full" else source.timeline()
+    return _cut(record, ClipMeasurement(info=source.info, timeline=timeline, damage=source.damage))
+
+
+def _cut(record: ClipRecord, whole: ClipMeasurement) -> ClipMeasurement:
+    """Return what the part of a file that a record names holds, of what more of it does."""
+    slack = clock_slack(whole.info)
+    times, end = whole.timeline.times, _end(record)
+    first, stop = np.searchsorted(times, [record.start - slack, end - slack])
+    if first >= stop:
+        raise VideoError(f"{record.path}: no frame from {record.start:g} s on; it ends at {whole.timeline.end:.2f} s")
+    window = Timeline(times=times[first:stop], end=min(whole.timeline.end, end))
+    return ClipMeasurement(info=whole.info, timeline=window, damage=whole.damage)
+
+
+def _end(record: ClipRecord) -> float:
+    return inf if record.duration is None else record.start + record.duration
+
+
+class SharedFiles:
+    """Measures clips; a file that several records are parts of is opened once, if all of it is sound."""
+
+    def __init__(self, records: Sequence[ClipRecord], decode: Decode, fps: float | None, allow_damaged: bool) -> None:
+        counts = Counter((record.path, record.fps) for record in records)
+        self._shared = {key for key, count in counts.items() if count > 1}
+        self._whole: dict[tuple[Path, float | None], ClipMeasurement | None] = {}
+        self._settings = {"decode": decode, "fps": fps, "allow_damaged": allow_damaged}
+
+    def measure(self, record: ClipRecord) -> ClipMeasurement:
+        """Return what `measure_clip` does, and raise as it does."""
+        key = (record.path, record.fps)
+        if key in self._shared and key not in self._whole:
+            try:
+                whole = measure_clip(replace(record, start=0.0, duration=None), **self._settings)
+                self._whole[key] = None if whole.damage else whole
+            except VideoError:
+                self._whole[key] = None  # another part of it may be sound
+        whole = self._whole.get(key)
+        return measure_clip(record, **self._settings) if whole is None else _cut(record, whole)
 
 
 def validate_source(
@@ -82,21 +115,22 @@ def validate_source(
 
     Returns plain data for JSON: "kept" (a count), "dropped" [{"path", "reason"}], "frames" and "hours" (of what is
     kept), and "clips", a row for each: path, id, caption, label, width, height, fps (measured), frames, seconds, codec,
-    pix_fmt, rotation, vfr, damage (empty, or what is wrong), warnings. progress(done, total) is called after each clip.
+    pix_fmt, rotation, vfr, damage (empty, or what is wrong), warnings. progress(done, total) is called after a clip.
     decode, allow_damaged: see `measure_clip`; damaged clips are dropped unless they are allowed.
     Raises VidgenError if there is nothing at `source`.
     """
     records = find_clips(source)
+    files = SharedFiles(records, decode, fps, allow_damaged)
     rows = []
     dropped = []
     for index, record in enumerate(records):
         try:
-            measurement = measure_clip(record, decode, fps, allow_damaged=allow_damaged)
+            measurement = files.measure(record)
             check_length(record, measurement, num_frames, fps)
             rows.append(_row(record, measurement))
         except VideoError as error:
             dropped.append({"path": str(record.path), "reason": reason_of(error, record)})
-        if progress is not None:
+        if progress is not None and (index < SHOWN_EACH or (index + 1) % SHOWN_EACH == 0):
             progress(index + 1, len(records))
     return {
         "source": str(source),
@@ -137,7 +171,8 @@ def _row(record: ClipRecord, measurement: ClipMeasurement) -> dict:
     times = measurement.timeline.times
     seconds = measurement.timeline.end - times[0]
     gaps = np.diff(times)
-    vfr = bool(len(gaps) and np.abs(gaps - np.median(gaps)).max() > max(2.2e-3, 0.1 * np.median(gaps)))
+    usual = np.sort(gaps)[len(gaps) // 2] if len(gaps) else 0.0
+    vfr = bool(len(gaps) and np.abs(gaps - usual).max() > max(2.2e-3, 0.1 * usual))
     span = float(times[-1] - times[0])
     return {
         "path": str(record.path),
