@@ -59,8 +59,9 @@ def draft_diffusers(kind: type, place: Path) -> NetworkDraft:
     class_name = read_class(values, where)
     if class_name != kind.__name__:
         raise VidgenError(f"{where} is of a {class_name}, not of a {kind.__name__}")
-    network = from_settings(kind, values, where)
-    return draft_unchanged(network, without(find_checkpoint(place), kind), frozenset(kind._keep_in_fp32_modules or ()))
+    checkpoint = without(find_checkpoint(place), kind)
+    network = from_settings(kind, values, where, len(checkpoint.homes))
+    return draft_unchanged(network, checkpoint, frozenset(kind._keep_in_fp32_modules or ()))
 
 
 def draft_transformers(
@@ -77,11 +78,12 @@ def draft_transformers(
     `left_out` are ignored. Raises VidgenError for another type, a missing shard, and tensors that do not fit.
     """
     kind, settings = read_network_config(folder, kinds)
-    with explained(f"{folder / CONFIG_NAME} makes no {kind.__name__}"), init_empty_weights():
+    checkpoint = without(find_checkpoint(folder, TRANSFORMERS_NAME), kind, left_out)
+    stored = len(checkpoint.homes)
+    with explained(f"{folder / CONFIG_NAME} makes no {kind.__name__}"), init_empty_weights(stored):
         part = settings.get(kind.config_class.base_config_key)  # of a model of several networks
         settings = {name: value for name, value in (part or settings).items() if name not in DROPPED}
         network = kind(kind.config_class(**settings))
-    checkpoint = without(find_checkpoint(folder, TRANSFORMERS_NAME), kind, left_out)
     has_prefix = any(name.startswith(prefix) for name in network.state_dict())
     if has_prefix or not all(name.startswith(prefix) for name in checkpoint.homes):
         prefix = ""

@@ -20,21 +20,23 @@ FACTORIES = (torch.arange, torch.full, torch.linspace, torch.ones, torch.rand, t
 
 
 @contextmanager
-def init_empty_weights() -> Iterator[None]:
+def init_empty_weights(stored: int | None = None) -> Iterator[None]:
     """Make the weights of layers that are created within it take no memory, and leave out their initialization.
 
     Empty tensors (`torch.empty`) come out on the device `meta`; what is computed at once, such as tables of positions
-    that no checkpoint holds, is there. Raises VidgenError for more of either than any model has.
+    that no checkpoint holds, is there. Raises VidgenError for more of either than any model has,
+    or than fit the number of `stored` tensors that are to fill it.
     """
-    with _EmptyWeights():
+    with _EmptyWeights(MOST_TENSORS if stored is None else min(MOST_TENSORS, 4 * stored + 256)):
         yield
 
 
 class _EmptyWeights(TorchFunctionMode):
     # Not `torch.device("meta")`, on which tables would be lost, and on which arithmetic and random numbers import all
     # of torch's compiler: a second, and 140 MiB.
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
         super().__init__()
+        self.most = most
         self.count = 0
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
@@ -43,8 +45,8 @@ class _EmptyWeights(TorchFunctionMode):
             return kwargs["tensor"] if "tensor" in kwargs else args[0]
         if func is torch.empty:
             self.count += 1
-            if self.count > MOST_TENSORS:
-                raise VidgenError(f"it asks for more than {MOST_TENSORS} tensors, more than any model has")
+            if self.count > self.most:
+                raise VidgenError(f"it asks for more than {self.most} tensors, which its weights do not have")
             return func(*args, **{**kwargs, "device": "meta"})
         if func in FACTORIES:
             numbers = int | float if func is torch.arange else int

@@ -98,8 +98,9 @@ def plain_settings(config: Any) -> dict[str, Any]:
     return {name: value for name, value in dict(config).items() if not name.startswith("_")}
 
 
-def from_settings(kind: Any, values: Mapping[str, Any], where: Path) -> Any:
-    """Return diffusers' class `kind` with the settings in a config; a network's weights take no memory.
+def from_settings(kind: Any, values: Mapping[str, Any], where: Path, stored: int | None = None) -> Any:
+    """Return diffusers' class `kind` with the settings in a config; a network's weights, of which `stored` are to be
+    read, take no memory.
 
     Raises VidgenError for a setting that the class does not know, which would be lost, for a value of another type than
     its own, and for what it does not take.
@@ -114,7 +115,7 @@ def from_settings(kind: Any, values: Mapping[str, Any], where: Path) -> Any:
             check_type(name, value, parameters[name])
         if not issubclass(kind, nn.Module):
             return kind.from_config(settings)
-        with init_empty_weights():
+        with init_empty_weights(stored):
             return kind.from_config(settings)
 
 

@@ -160,10 +160,11 @@ class Pretrained(PlacedModule):
         if class_name not in (cls.__name__, *cls.former_names):
             raise VidgenError(f"{folder} holds a {class_name}, not a {cls.__name__}")
         config = cls.parse_config(values, str(folder / CONFIG_NAME))
-        with explained(f"{folder / CONFIG_NAME} makes no {cls.__name__}"), init_empty_weights():
+        checkpoint = find_checkpoint(folder, variant=variant)
+        stored = len(checkpoint.homes)
+        with explained(f"{folder / CONFIG_NAME} makes no {cls.__name__}"), init_empty_weights(stored):
             model = cls(config)
         targets = model.state_dict()
-        checkpoint = find_checkpoint(folder, variant=variant)
         checkpoint.check(targets)
         checkpoint.check_memory(dtype, device)
         tensors = {name: put(tensor, targets[name], dtype, device) for name, tensor in checkpoint.read()}
