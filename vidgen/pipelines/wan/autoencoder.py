@@ -13,7 +13,7 @@ from vidgen.checkpoints.checkpoint import find_checkpoint
 from vidgen.checkpoints.conversion import draft_network, write_checkpoint
 from vidgen.checkpoints.empty_weights import init_empty_weights
 from vidgen.checkpoints.pretrained import config_from_dict, read_config
-from vidgen.errors import VidgenError
+from vidgen.errors import VidgenError, explained
 from vidgen.pipelines.wan.autoencoder_keys import match_autoencoder_keys
 from vidgen.tokenizers.backbones.convolutional import FrontEnd
 from vidgen.tokenizers.config import TokenizerConfig, is_count
@@ -128,12 +128,10 @@ def read_wan(folder: str | os.PathLike, *, dtype: torch.dtype | None = None, dev
     folder = Path(folder)
     config = config_from_dict(WanAutoencoderConfig, read_config(folder), str(folder))
     config.check(str(folder))
-    try:
-        with init_empty_weights():
-            model = VideoTokenizer(config.to_ours())
-    except VidgenError as error:
-        raise VidgenError(f"{folder}: {error}") from None
-    draft = draft_network(model, find_checkpoint(folder), match_autoencoder_keys(model))
+    checkpoint = find_checkpoint(folder)
+    with explained(str(folder)), init_empty_weights(len(checkpoint.homes)):
+        model = VideoTokenizer(config.to_ours())
+    draft = draft_network(model, checkpoint, match_autoencoder_keys(model))
     draft.checkpoint.check_memory(dtype, device)
     tensors = draft.read(dtype=dtype, device=device)
     precision = dtype or tensors["encoder.conv_in.weight"].dtype

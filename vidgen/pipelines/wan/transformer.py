@@ -24,7 +24,7 @@ from vidgen.checkpoints.conversion import NetworkDraft, draft_network, write_che
 from vidgen.checkpoints.empty_weights import init_empty_weights
 from vidgen.checkpoints.key_maps import Key
 from vidgen.checkpoints.pretrained import CONFIG_NAME, config_from_dict, read_config
-from vidgen.errors import VidgenError
+from vidgen.errors import VidgenError, explained
 from vidgen.models.dit.blocks import Block, text_heads
 from vidgen.models.dit.transformer import (
     DiffusionTransformer,
@@ -154,9 +154,10 @@ def draft_wan_transformer(folder: Path) -> NetworkDraft:
         raise VidgenError(f"{folder} holds a {values['_class_name']}, not a {CLASS_NAME}")
     config = config_from_dict(WanTransformerConfig, values, str(folder))
     config.check(str(folder))
-    with init_empty_weights():
+    checkpoint = find_checkpoint(folder)
+    with explained(str(folder)), init_empty_weights(len(checkpoint.homes)):
         network = WanTransformer(config)
-    return draft_network(network, find_checkpoint(folder), match_transformer_keys(network))
+    return draft_network(network, checkpoint, match_transformer_keys(network))
 
 
 def read_wan_transformer(
