@@ -16,13 +16,14 @@ import dataclasses
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from einops import reduce
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from vidgen.bounds import Choice, Range, check_fields
 from vidgen.errors import VidgenError
 
 KINDS = ("first_block", "step")
@@ -48,17 +49,12 @@ class StepCacheConfig:
     Raises VidgenError for what is no threshold or kind.
     """
 
-    threshold: float
-    kind: str = "first_block"
+    threshold: Annotated[float, Range(0.0, 1.0, below=True)]
+    kind: Annotated[str, Choice(KINDS)] = "first_block"
     passes: PassCounts = field(default_factory=PassCounts, compare=False)
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise VidgenError(f"step cache {self.kind!r} is unknown; choose one of {', '.join(KINDS)}")
-        if not 0.0 <= self.threshold < 1.0:
-            raise VidgenError(
-                f"the threshold of the step cache is {self.threshold}; it is a relative change: 0 or more, below 1"
-            )
+        check_fields(self, "step cache: ")
 
 
 def Caching(*, bound: float, **settings: Any) -> StepCacheConfig:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import nn
 
+from vidgen.bounds import Choice, Length, Range, Width, check_fields
 from vidgen.deprecation import renamed_fields
 from vidgen.errors import VidgenError
 from vidgen.tokenizers.backbones.convolutional import FRONT_ENDS
 from vidgen.tokenizers.backbones.convolutions import CONVOLUTIONS
 from vidgen.tokenizers.backbones.registry import BACKBONES, NetworkShape
 from vidgen.tokenizers.bottlenecks import BOTTLENECKS, build_bottleneck, describe_size
+
+Blocks = Annotated[int, Range(1, 256)]
+Patch = Annotated[int, Range(1, 256)]
+Codes = Annotated[int, Range(0, 2**24)]
+Levels = Annotated[tuple[Annotated[int, Range(2, 2**16)], ...], Length(0, 64)]
+Quantizers = Annotated[int, Range(0, 256)]
+LARGEST_PATCH = 4096  # cells: the table of a front end has the square of it
 
 
 @renamed_fields(ratio="spatial_compression_ratio", ratio_t="temporal_compression_ratio")
@@ -34,51 +42,34 @@ class TokenizerConfig:
     patches of one: `shortcuts`, whether one without weights runs beside every stage (Wan 2.2).
     """
 
-    latent_channels: int = 16
-    bottleneck: str = "kl"
-    front_end: str = "haar"
-    patch_t: int = 4
-    patch: int = 4
-    widths: tuple[int, ...] = (96, 144)
-    temporal: tuple[bool, ...] = (False,)
-    encoder_blocks: int = 2
-    decoder_blocks: int = 3
-    convolution: str = "factorised"
-    codebook_size: int = 0
-    levels: tuple[int, ...] = ()
-    quantizers: int = 0
-    backbone: str = "convolutional"
+    latent_channels: Width = 16
+    bottleneck: Annotated[str, Choice(BOTTLENECKS)] = "kl"
+    front_end: Annotated[str, Choice(FRONT_ENDS)] = "haar"
+    patch_t: Patch = 4
+    patch: Patch = 4
+    widths: Annotated[tuple[Width, ...], Length(1, 8)] = (96, 144)
+    temporal: Annotated[tuple[bool, ...], Length(0, 7)] = (False,)
+    encoder_blocks: Blocks = 2
+    decoder_blocks: Blocks = 3
+    convolution: Annotated[str, Choice(CONVOLUTIONS)] = "factorised"
+    codebook_size: Codes = 0
+    levels: Levels = ()
+    quantizers: Quantizers = 0
+    backbone: Annotated[str, Choice(BACKBONES)] = "convolutional"
     attention: bool = False
-    head_dim: int = 64
-    window: int = 8
-    time_window: int = 4
+    head_dim: Width = 64
+    window: Width = 8
+    time_window: Width = 4
     plain_logvar: bool = False
-    decoder_widths: tuple[int, ...] = ()
+    decoder_widths: Annotated[tuple[Width, ...], Length(0, 8)] = ()
     shortcuts: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         hidden_channels = self._bottleneck_on_meta().channels_in
-        choices = {"backbone": tuple(BACKBONES), "front_end": FRONT_ENDS, "convolution": CONVOLUTIONS}
-        for name, options in choices.items():
-            if getattr(self, name) not in options:
-                kind = f"{name} kind" if name == "convolution" else name
-                raise VidgenError(f"{kind} {getattr(self, name)!r} is unknown; choose one of {', '.join(options)}")
-        self._check_counts()
         self._check_ratios()
         self._check_settings()
         BACKBONES[self.backbone].check(self._shape(hidden_channels), **self._settings)
-
-    def _check_counts(self) -> None:
-        for name in ("patch_t", "patch", "encoder_blocks", "decoder_blocks", "head_dim", "window", "time_window"):
-            if not is_count(getattr(self, name)):
-                raise VidgenError(f"{name}={getattr(self, name)!r} is not a whole number from 1; give one")
-        if not self.widths or not all(is_count(width) for width in self.widths):
-            raise VidgenError(f"widths={self.widths!r}: give a whole number from 1 for each stage, e.g. (96, 144)")
-        widths = self.decoder_widths
-        if widths and (len(widths) != len(self.widths) or not all(is_count(width) for width in widths)):
-            raise VidgenError(
-                f"decoder_widths={widths!r}: give a whole number from 1 for each of {len(self.widths)} stages, or none"
-            )
 
     def _check_ratios(self) -> None:
         """Raise VidgenError for steps in time that do not match the stages, and for patches that have no wavelets."""
@@ -86,6 +77,14 @@ class TokenizerConfig:
             raise VidgenError(
                 f"temporal={self.temporal}: {len(self.widths)} widths halve height and width "
                 f"{len(self.widths) - 1} times; say for each whether time is halved too"
+            )
+        if self.decoder_widths and len(self.decoder_widths) != len(self.widths):
+            raise VidgenError(
+                f"decoder_widths={self.decoder_widths}: one for each of {len(self.widths)} stages, or none"
+            )
+        if (cells := self.patch_t * self.patch**2) > LARGEST_PATCH:
+            raise VidgenError(
+                f"patch_t={self.patch_t} and patch={self.patch} make {cells} cells, {LARGEST_PATCH} at most"
             )
         for name in ("patch_t", "patch"):
             size = getattr(self, name)
@@ -156,8 +155,3 @@ class TokenizerConfig:
         """Return the bottleneck without weights, which checks its settings and knows its size."""
         with torch.device("meta"):
             return self.build_bottleneck()
-
-
-def is_count(value: object) -> bool:
-    """Return whether `value` is a whole number from 1."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

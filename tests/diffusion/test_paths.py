@@ -126,10 +126,10 @@ def test_gain_is_the_derivative_of_x0(kind):
 
 
 def test_impossible_paths_are_refused():
-    with pytest.raises(VidgenError, match="0 < sigma_min < sigma_max"):
+    with pytest.raises(VidgenError, match="sigma_min must be below sigma_max"):
         dataclasses.replace(EDMPath(), sigma_min=100.0)
     for alphas in ((), (0.5, 0.5), (1.0, 0.5), (0.5, -0.1)):
-        with pytest.raises(VidgenError, match="alphas is no path"):
+        with pytest.raises(VidgenError, match=r"alphas( is no path|=\(\) is not|.1=-0.1 is not)"):
             TablePath(alphas=alphas)
 
 

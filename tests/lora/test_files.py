@@ -139,10 +139,10 @@ BAD_SETTINGS = {
         "use_dora": True,
     },
     "what it describes is of a LOHA, which is not read; merge it": {"peft_type": "LOHA"},
-    "r='four' is not what peft writes there": {"r": "four"},
-    "lora_alpha=True is not what peft writes there": {"lora_alpha": True},
+    "r='four' is not a whole number from 1": {"r": "four"},
+    "lora_alpha=True is not a number": {"lora_alpha": True},
     "nan is no number of JSON": {"r": 4, "lora_alpha": float("nan")},
-    "an alpha that is no finite": {"r": 4, "alpha_pattern": {"to_k": "8"}},
+    "alpha_pattern.to_k='8' is not a number": {"r": 4, "alpha_pattern": {"to_k": "8"}},
     "a pattern that is none": {"rank_pattern": {"(": 4}},
 }
 

@@ -91,6 +91,9 @@ def test_what_is_no_picture_and_no_shape_is_named(encoder):
     for wrong in (torch.zeros(1, 4, 2, 4, 4), torch.zeros(1, 3, 1, 4, 4), torch.zeros(1, 4, 4, 4)):
         with pytest.raises(ValueError, match=r"are not those of single images, \(b, 4, 1, h, w\)"):
             encoder(wrong)
-    for said, line in (({"tokens": 0}, "tokens 0"), ({"head_dim": 12, "width": 24}, "a multiple of head_dim 12")):
+    for said, line in (
+        ({"tokens": 0}, "tokens=0 is not a whole number from 1"),
+        ({"head_dim": 12, "width": 24}, "a multiple of head_dim 12"),
+    ):
         with pytest.raises(VidgenError, match=line):
             IPAdapterConfig(**said)

@@ -94,11 +94,15 @@ BAD = {
         "4 latent frames cannot overlap by 4; choose 1 to 3",
     ),
     "one latent": ({"windows": WindowConfig(num_frames=1)}, "1 latent frames cannot overlap by 1; make them longer"),
-    "context": ({"windows": WindowConfig(num_frames=13, context_noise=2.0)}, "context_noise is 2.0"),
     "frames": ({"num_frames": 0}, "num_frames is 0"),
     "story": ({"prompt": [(3, "a star")]}, r"hold from frames \[3\]: the first must hold from 0"),
     "order": ({"prompt": [(0, "a"), (9, "b"), (9, "c")]}, r"\[0, 9, 9\].*each next from a later one"),
 }
+
+
+def test_windows_of_pure_noise_are_refused() -> None:
+    with pytest.raises(VidgenError, match="context_noise=2.0 is not a number from 0 and below 1"):
+        WindowConfig(num_frames=13, context_noise=2.0)
 
 
 @pytest.mark.parametrize("case", BAD)

@@ -44,9 +44,9 @@ def test_former_arguments_warn_with_the_new_name():
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"prediction_type": "noise"}, "prediction type 'noise': choose one of sample, epsilon"),
+        ({"prediction_type": "noise"}, "prediction_type='noise' is unknown; choose one of sample, epsilon"),
         ({"time_distribution": 3}, "time_distribution is 3; it must be an object of"),
-        ({"path": "straight"}, "path 'straight' of a time distribution"),
+        ({"path": "straight"}, "path='straight' is unknown; choose one of flow, cosine, edm"),
         ({"magic": 1}, "unknown keys magic"),
     ],
 )

@@ -168,9 +168,9 @@ def test_conditions_of_some_rows():
 @pytest.mark.parametrize(
     ("said", "line"),
     [
-        ({"threshold": 1.5}, "the threshold of the step cache is 1.5; it is a relative change"),
-        ({"threshold": -0.1}, "the threshold of the step cache is -0.1"),
-        ({"threshold": 0.1, "kind": "magic"}, "step cache 'magic' is unknown; choose one of first_block, step"),
+        ({"threshold": 1.5}, "step cache: threshold=1.5 is not a number from 0 and below 1"),
+        ({"threshold": -0.1}, "step cache: threshold=-0.1"),
+        ({"threshold": 0.1, "kind": "magic"}, "step cache: kind='magic' is unknown; choose one of first_block, step"),
     ],
 )
 def test_what_is_no_caching_is_named(said, line):

@@ -50,9 +50,9 @@ class Codebook(nn.Module):
     def __init__(self, size: int, width: int) -> None:
         super().__init__()
         self.size = check_codebook_size(size)
-        self.register_buffer("vectors", torch.randn(size, width))
+        self.register_buffer("vectors", nn.init.normal_(torch.empty(size, width)))
         self.register_buffer("counts", torch.zeros(size))
-        self.register_buffer("sums", torch.zeros(size, width))
+        self.register_buffer("sums", nn.init.zeros_(torch.empty(size, width)))
         self.register_buffer("initialised", torch.tensor(False))
         self.register_buffer("updates", torch.tensor(0))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
+from vidgen.bounds import Choice, Depth, InferenceSteps, Range, Width, check_fields
 from vidgen.checkpoints.config_fields import renamed_field
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.deprecation import renamed_fields
@@ -32,22 +34,26 @@ class DiffusionTokenizerConfig:
     """
 
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
-    patch_t: int = 4
-    patch: int = 8
-    width: int = 192
-    depth: int = 6
-    head_dim: int = 48
-    window: int = 5
-    hold_first: float = 0.2
-    prediction_type: str = renamed_field("parametrisation", former_values=FORMER_PREDICTION_TYPES, default="sample")
+    patch_t: Width = 4
+    patch: Width = 8
+    width: Width = 192
+    depth: Depth = 6
+    head_dim: Width = 48
+    window: Annotated[int, Range(2, 2**16)] = 5
+    hold_first: Annotated[float, Range(0.0, 1.0, below=True)] = 0.2
+    prediction_type: Annotated[str, Choice(PREDICTED)] = renamed_field(
+        "parametrisation", former_values=FORMER_PREDICTION_TYPES, default="sample"
+    )
     # Uniform: a logit-normal density vanishes at pure noise, where sampling starts and features alone say anything.
     time: TimeDistribution = field(default_factory=lambda: TimeDistribution(shift=3.0))
-    num_inference_steps: int = 8
+    num_inference_steps: InferenceSteps = 8
 
     def __post_init__(self) -> None:
         for name, kind in (("tokenizer", TokenizerConfig), ("time", TimeDistribution)):
             if isinstance(value := getattr(self, name), dict):  # as JSON and recipes have them
                 object.__setattr__(self, name, config_from_dict(kind, value, f"key `{name}` of a diffusion tokenizer"))
+        object.__setattr__(self, "prediction_type", read_prediction_type(self.prediction_type))
+        check_fields(self)
         inner = self.tokenizer
         if inner.bottleneck not in CONTINUOUS:
             raise VidgenError(
@@ -55,21 +61,13 @@ class DiffusionTokenizerConfig:
                 f"{', '.join(CONTINUOUS)}"
             )
         frames, pixels = inner.temporal_compression_ratio, inner.spatial_compression_ratio
-        if min(self.patch_t, self.patch) < 1 or frames % self.patch_t or pixels % self.patch:
+        if frames % self.patch_t or pixels % self.patch:
             raise VidgenError(
                 f"patches of {self.patch_t} frames and {self.patch} pixels do not divide the cell of a feature, "
                 f"{frames} frames and {pixels} pixels: set patch_t and patch to divisors"
             )
-        object.__setattr__(self, "prediction_type", read_prediction_type(self.prediction_type))
-        if self.prediction_type not in PREDICTED:
-            raise VidgenError(f"prediction_type {self.prediction_type!r}: choose one of {', '.join(PREDICTED)}")
         if self.time.path != "flow":
             raise VidgenError(f"path {self.time.path!r} of key `time`: a diffusion tokenizer has the flow path only")
-        if self.window < 2 or not 0.0 <= self.hold_first < 1.0 or self.num_inference_steps < 1:
-            raise VidgenError(
-                f"window={self.window}, hold_first={self.hold_first}, num_inference_steps={self.num_inference_steps}: "
-                f"window needs 2 or more, hold_first a share in [0, 1), num_inference_steps 1 or more"
-            )
         self.denoiser  # noqa: B018 (its own checks)
 
     @property

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import nn
 
+from vidgen.bounds import Choice, Range, Width, check_fields
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.errors import VidgenError
-from vidgen.tokenizers.bottlenecks import build_bottleneck, describe_size
-from vidgen.tokenizers.config import TokenizerConfig
+from vidgen.tokenizers.bottlenecks import BOTTLENECKS, build_bottleneck, describe_size
+from vidgen.tokenizers.config import Blocks, Codes, Levels, Quantizers, TokenizerConfig
 
 PATCH = 4  # pixels: the side of the patches that frames are synthesized in
 
@@ -25,23 +27,22 @@ class KeyframeConfig:
     """
 
     key: TokenizerConfig = TokenizerConfig()
-    gop: int = 8
-    block: int = 16
-    bottleneck: str = "fsq"
-    motion_channels: int = 4
-    codebook_size: int = 0
-    levels: tuple[int, ...] = (8, 8, 5, 5)
-    quantizers: int = 0
-    width: int = 64
-    motion_blocks: int = 2
-    frame_blocks: int = 2
+    gop: Annotated[int, Range(2, 2**16)] = 8
+    block: Annotated[int, Range(PATCH, 4096)] = 16
+    bottleneck: Annotated[str, Choice(BOTTLENECKS)] = "fsq"
+    motion_channels: Width = 4
+    codebook_size: Codes = 0
+    levels: Levels = (8, 8, 5, 5)
+    quantizers: Quantizers = 0
+    width: Width = 64
+    motion_blocks: Blocks = 2
+    frame_blocks: Blocks = 2
 
     def __post_init__(self) -> None:
         if isinstance(self.key, dict):  # as JSON has it
             object.__setattr__(self, "key", config_from_dict(TokenizerConfig, self.key, "key"))
-        if self.gop < 2:
-            raise VidgenError(f"gop={self.gop}: a group has a key frame and one frame more at least; choose 2 or more")
-        if self.block < PATCH or self.block % PATCH:
+        check_fields(self)
+        if self.block % PATCH:
             raise VidgenError(f"block={self.block}: choose a multiple of {PATCH}, e.g. 16 as codecs have it")
         self._bottleneck_on_meta()
 

@@ -7,11 +7,12 @@ import os
 import warnings
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 
+from vidgen.bounds import Frames, Range, check_value
 from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.bounded_files import check_regular, load_json
 from vidgen.checkpoints.seals import open_sealed, save_sealed
@@ -87,9 +88,9 @@ def _damaged(path: Path, reason: object) -> VidgenError:
 def _parse(settings: dict[str, Any], stored: dict[str, Any]) -> ClipNeRV:
     """Raises KeyError, TypeError or ValueError for what is missing or makes no sense."""
     config = NeRVConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings["config"].items()})
-    num_frames, fps, bits = int(settings["num_frames"]), float(settings["fps"]), check_bits(int(settings["bits"]))
-    if num_frames < 1 or not 0 < fps <= 1e6:
-        raise ValueError(f"{num_frames} frames at {fps} fps")
+    for name, hint in (("num_frames", Frames), ("fps", Annotated[float, Range(0.0, 1e6, above=True)]), ("bits", int)):
+        check_value(settings[name], hint, name)
+    num_frames, fps, bits = settings["num_frames"], float(settings["fps"]), check_bits(settings["bits"])
     with torch.device("meta"):
         shapes = {name: tuple(value.shape) for name, value in NeRVDecoder(config).state_dict().items()}
     grid = (num_frames, config.embedding, *config.grid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vidgen.bounds import Length, Range, Side, Width, check_fields
 from vidgen.errors import VidgenError
 from vidgen.tokenizers.encoded import latent_size
 
@@ -26,21 +28,21 @@ class NeRVConfig:
     less; kernels grow from `kernel_first` by 2 a stage to `kernel_last`.
     """
 
-    height: int
-    width: int
-    strides: tuple[int, ...]
-    embedding: int = 16
-    width_first: int = 32
-    width_least: int = 8
-    reduction: float = 1.2
-    kernel_first: int = 1
-    kernel_last: int = 5
+    height: Side
+    width: Side
+    strides: Annotated[tuple[Annotated[int, Range(1, 64)], ...], Length(0, 8)]
+    embedding: Width = 16
+    width_first: Width = 32
+    width_least: Width = 8
+    reduction: Annotated[float, Range(1.0, 1e3)] = 1.2
+    kernel_first: Annotated[int, Range(1, 63)] = 1
+    kernel_last: Annotated[int, Range(1, 63)] = 5
 
     def __post_init__(self) -> None:
-        sizes = (self.height, self.width, self.embedding, self.width_first, self.width_least, *self.strides)
-        kernels = (self.kernel_first, self.kernel_last)
-        if min(sizes) < 1 or self.reduction < 1 or any(k < 1 or k % 2 == 0 for k in kernels):
-            raise ValueError(f"sizes {sizes} must be 1 or more, kernels {kernels} odd, reduction {self.reduction} >= 1")
+        check_fields(self)
+        for name in ("kernel_first", "kernel_last"):
+            if getattr(self, name) % 2 == 0:
+                raise VidgenError(f"{name}={getattr(self, name)} is even; a kernel has a cell in its middle")
 
     @property
     def spatial_compression_ratio(self) -> int:

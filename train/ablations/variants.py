@@ -8,10 +8,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from vidgen.bounds import Frames, Length, Positive, Side, check_fields
 from vidgen.data.manifests import ClipRecord
 from vidgen.errors import VidgenError
 from vidgen.train.config import DataConfig, LoopConfig, TokenizerRecipe
@@ -32,10 +33,10 @@ class EvaluationConfig:
     `step` is the one of them whose bits and PSNR stand in the table beside those of discrete variants.
     """
 
-    num_frames: int = 17
-    size: tuple[int, int] = (128, 128)
-    steps: list[float] = field(default_factory=lambda: [2.0, 1.0, 0.5, 0.25])
-    step: float = 0.5
+    num_frames: Frames = 17
+    size: tuple[Side, Side] = (128, 128)
+    steps: Annotated[list[Positive], Length(1, 1000)] = field(default_factory=lambda: [2.0, 1.0, 0.5, 0.25])
+    step: Positive = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,10 +122,8 @@ def with_clips(data: DataConfig, clips: str | Path, path: Path) -> DataConfig:
 
 def check_evaluation(evaluation: EvaluationConfig, path: Path) -> None:
     """Raise VidgenError for settings that measure nothing."""
-    if evaluation.num_frames < 1 or min(evaluation.size) < 1:
-        size = "x".join(map(str, evaluation.size))
-        raise VidgenError(f"{path}: evaluation of {evaluation.num_frames} frames of {size}; give 1 or more of each")
-    if min(evaluation.steps, default=0) <= 0 or evaluation.step not in evaluation.steps:
+    check_fields(evaluation, f"{path}: evaluation.")
+    if evaluation.step not in evaluation.steps:
         raise VidgenError(
             f"{path}: evaluation.steps {list(evaluation.steps)} must be above 0 and hold evaluation.step, "
             f"{evaluation.step:g}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
+from vidgen.bounds import FPS, Choice, Count, Fps, Frames, Length, NoOrCount, Positive, Range, Seed, Side, Weight
 from vidgen.data.shapes import WORDS
+from vidgen.data.shapes.labels import ShapeSide
 from vidgen.errors import VidgenError
 
 
@@ -28,20 +30,20 @@ class SourceConfig:
     is of them.
     """
 
-    kind: str = "shapes"
-    share: float = 1.0
+    kind: Annotated[str, Choice(("shapes", "clips"))] = "shapes"
+    share: Weight = 1.0
     path: str = ""
     include: list[str] = field(default_factory=list)
-    short_side: int = 128
-    max_frames: int = 150
-    max_objects: int = 1
-    world_size: list[int] = field(default_factory=list)
-    weights: dict[str, float] = field(default_factory=dict)
-    hold_out: int = 6
-    seed: int = 0
-    num_frames: int = 0
-    fps: float | None = None
-    max_stride: int = 0
+    short_side: Side = 128
+    max_frames: Frames = 150
+    max_objects: Annotated[int, Range(1, 2)] = 1
+    world_size: Annotated[list[ShapeSide], Length(0, 2)] = field(default_factory=list)
+    weights: dict[str, Positive] = field(default_factory=dict)
+    hold_out: NoOrCount = 6
+    seed: Seed = 0
+    num_frames: Annotated[int, Range(0, 10**7)] = 0
+    fps: Annotated[float, Range(0.0, FPS.high)] | None = None
+    max_stride: NoOrCount = 0
     allow_damaged: bool = False
 
     def rate(self, fps: float) -> float | None:
@@ -50,26 +52,17 @@ class SourceConfig:
 
     def check(self, path: Path) -> None:
         """Raise VidgenError for a source that gives no clips."""
-        if self.kind not in ("shapes", "clips"):
-            raise VidgenError(f"{path}: source kind {self.kind!r}: choose 'shapes' or 'clips'")
         if self.kind == "clips" and not self.path:
             raise VidgenError(f"{path}: a source of kind 'clips' needs path=FOLDER, e.g. data.sources.0.path=my_clips")
         names = {name for kind, words in WORDS.items() for word in words for name in (word, f"{kind} {word}")}
         for word, weight in self.weights.items():
-            if word not in names or not weight > 0:
+            if word not in names:
                 raise VidgenError(
                     f"{path}: weights.{word}={weight}: a number above 0 for one of the words {', '.join(sorted(names))}"
                 )
-        if self.num_frames < 0 or self.max_stride < 0:
-            raise VidgenError(
-                f"{path}: a source needs num_frames >= 0 and max_stride >= 0, got {self.num_frames} and "
-                f"{self.max_stride}"
-            )
-        if self.fps is not None and not 0 <= self.fps < math.inf:
-            raise VidgenError(
-                f"{path}: a source has fps={self.fps}: a rate, 0 for frames by number, or null for data.fps"
-            )
-        if self.hold_out < 0 or self.hold_out == 1:
+        if len(self.world_size) == 1:
+            raise VidgenError(f"{path}: world_size={self.world_size}: give height and width, or nothing")
+        if self.hold_out == 1:
             raise VidgenError(
                 f"{path}: hold_out={self.hold_out} leaves no file to train on; give 2 for every second, or 0 for none"
             )
@@ -80,16 +73,16 @@ class DataConfig:
     """Clips of `num_frames` frames of `size` (height, width), `fps` a second: frames of files are picked so, by their
     time, and a generated clip plays so."""
 
-    sources: list[SourceConfig] = field(default_factory=lambda: [SourceConfig()])
-    num_frames: int = 17
-    size: tuple[int, int] = (64, 64)
-    fps: float = 8.0
-    workers: int = 0
-    validation_clips: int = 64
+    sources: Annotated[list[SourceConfig], Length(1, 1000)] = field(default_factory=lambda: [SourceConfig()])
+    num_frames: Frames = 17
+    size: tuple[Side, Side] = (64, 64)
+    fps: Fps = 8.0
+    workers: Annotated[int, Range(0, 1024)] = 0
+    validation_clips: Count = 64
 
     def check(self, path: Path) -> None:
         """Raise VidgenError for data without clips."""
-        if not self.sources or sum(source.share for source in self.sources) <= 0:
+        if sum(source.share for source in self.sources) <= 0:
             raise VidgenError(f"{path}: data.sources needs at least one source with a share above 0")
         for source in self.sources:
             source.check(path)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from vidgen.bounds import Choice, Count, Share, Weight, Width
+from vidgen.diffusion.loss_weighting import WEIGHTINGS
+from vidgen.diffusion.prediction_types import PREDICTION_TYPES
 from vidgen.errors import VidgenError
 from vidgen.train.config.run import LoopConfig
 
@@ -30,21 +33,21 @@ class DiffusionRecipe(LoopConfig):
 
     tokenizer: str = "default"
     cache: str = ""
-    cached_clips: int = 20000
+    cached_clips: Count = 20000
     preset: str = ""
     model: dict[str, Any] = field(default_factory=dict)
     text_model: dict[str, Any] = field(default_factory=dict)
-    prediction_type: str = "flow_prediction"
-    weighting: str = "none"
+    prediction_type: Annotated[str, Choice(PREDICTION_TYPES)] = "flow_prediction"
+    weighting: Annotated[str, Choice(("none", *WEIGHTINGS))] = "none"
     time: dict[str, Any] = field(default_factory=dict)
     train_text: bool = True
-    drop_text: float = 0.1
-    per_frame_noise: float = 0.0
-    given_frames: float = 0.0
-    reference: float = 0.0
-    whole_captions: float = 0.2
+    drop_text: Share = 0.1
+    per_frame_noise: Share = 0.0
+    given_frames: Share = 0.0
+    reference: Share = 0.0
+    whole_captions: Share = 0.2
     image_model: dict[str, Any] = field(default_factory=dict)
-    validation_levels: int = 8
+    validation_levels: Count = 8
     gradient_checkpointing: bool = False
 
     def check(self, path: Path) -> None:
@@ -55,10 +58,6 @@ class DiffusionRecipe(LoopConfig):
                 raise VidgenError(
                     f"{path}: task {self.task} takes clips of one length: leave num_frames of its sources at 0"
                 )
-        for name in ("reference", "whole_captions"):
-            share = getattr(self, name)
-            if not 0.0 <= share <= 1.0:
-                raise VidgenError(f"{path}: {name}={share:g} is a share of the clips: 0 to 1")
 
 
 @dataclass
@@ -68,17 +67,12 @@ class LoRARecipe(DiffusionRecipe):
     `final` is its file, for `vidgen sample --lora`. `lora_alpha` scales it by alpha / rank; 0 is the rank.
     """
 
-    lora_rank: int = 8
-    lora_alpha: float = 0.0
+    lora_rank: Width = 8
+    lora_alpha: Weight = 0.0
 
     def check(self, path: Path) -> None:
         """Raise VidgenError for a LoRA on nothing, or by an optimizer that is for whole matrices."""
         super().check(path)
-        if self.lora_rank < 1 or self.lora_alpha < 0:
-            raise VidgenError(
-                f"{path}: lora_rank={self.lora_rank}, lora_alpha={self.lora_alpha}: "
-                "lora_alpha must be 0 or more, lora_rank 1 or more"
-            )
         if not self.init_from:
             raise VidgenError(
                 f"{path}: lora_rank={self.lora_rank} needs a trained model: set init_from, e.g. to default"
@@ -97,14 +91,12 @@ class IPAdapterRecipe(DiffusionRecipe):
     `match_weight` weighs beside that how well pictures are told apart by what they show in words.
     """
 
-    reference: float = 1.0
-    match_weight: float = 0.1
+    reference: Share = 1.0
+    match_weight: Weight = 0.1
 
     def check(self, path: Path) -> None:
         """Raise VidgenError for an image prompt encoder with nothing to learn from."""
         super().check(path)
-        if self.match_weight < 0:
-            raise VidgenError(f"{path}: match_weight={self.match_weight:g} must be 0 or more")
         if not (self.init_from and self.reference):
             raise VidgenError(
                 f"{path}: task ip_adapter needs a trained model and clips with a picture: set init_from, e.g. to "

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from vidgen.bounds import Choice, Weight
 from vidgen.errors import VidgenError
 from vidgen.train.config.run import LoopConfig
 from vidgen.train.config.tokenizer import TokenizerLossConfig
@@ -16,8 +17,8 @@ class KeyframeLossConfig:
     """Weights: `field`, mean absolute error of decoded vectors in blocks; `warped`, that of key frames moved by them
     before anything is added, so that motion carries what it can."""
 
-    field: float = 1.0
-    warped: float = 0.5
+    field: Weight = 1.0
+    warped: Weight = 0.5
 
 
 @dataclass
@@ -29,7 +30,7 @@ class KeyframeRecipe(LoopConfig):
     """
 
     key: str = "default"
-    part: str = "motion"
+    part: Annotated[str, Choice(("motion", "all"))] = "motion"
     model: dict[str, Any] = field(default_factory=dict)
     loss: TokenizerLossConfig = field(default_factory=TokenizerLossConfig)
     motion_loss: KeyframeLossConfig = field(default_factory=KeyframeLossConfig)
@@ -37,8 +38,6 @@ class KeyframeRecipe(LoopConfig):
     def check(self, path: Path) -> None:
         """Raise VidgenError for values that no training of key frames and motion can use."""
         super().check(path)
-        if self.part not in ("motion", "all"):
-            raise VidgenError(f"{path}: part {self.part!r}: choose 'motion' or 'all'")
         if self.part == "motion" and not (self.key or self.init_from):
             raise VidgenError(
                 f"{path}: part=motion needs a trained tokenizer for key frames: set key=NAME, or part=all"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from omegaconf import MISSING
 
-from vidgen.errors import VidgenError
+from vidgen.bounds import Choice, Count, NoOrCount, Positive, Range, Rate, Seed, Share, Weight, check_fields
 from vidgen.train.config.data import DataConfig
+
+PRECISIONS = ("bfloat16", "float32")
+Decay = Annotated[float, Range(0.0, 1.0, below=True)]
 
 
 @dataclass
@@ -19,19 +23,14 @@ class OptimizerConfig:
     The weights' exponential moving average decays by `ema_decay` a step.
     """
 
-    kind: str = "adamw"
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 0.01
-    warmup: int = 200
-    final_lr: float = 0.05
-    grad_clip: float = 1.0
-    ema_decay: float = 0.999
-
-    def check(self, path: Path) -> None:
-        """Raise VidgenError for an optimizer that is not there."""
-        if self.kind not in ("adamw", "muon"):
-            raise VidgenError(f"{path}: optimizer.kind {self.kind!r}: choose 'adamw' or 'muon'")
+    kind: Annotated[str, Choice(("adamw", "muon"))] = "adamw"
+    lr: Rate = 1e-3
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
+    weight_decay: Weight = 0.01
+    warmup: NoOrCount = 200
+    final_lr: Share = 0.05
+    grad_clip: Positive = 1.0
+    ema_decay: Decay = 0.999
 
 
 @dataclass
@@ -44,21 +43,12 @@ class GuardConfig:
     `rollbacks` of them the next one ends the run.
     """
 
-    rollbacks: int = 3
-    lr_factor: float = 0.5
-    patience: int = 3
-    jump: float = 10.0
-    window: int = 100
-    min_usage: float = 0.01
-
-    def check(self, path: Path) -> None:
-        """Raise VidgenError for values by which no run, or every run, would go back."""
-        if self.rollbacks < 0 or self.patience < 1 or self.window < 1 or not 0 < self.lr_factor <= 1:
-            raise VidgenError(
-                f"{path}: guard needs rollbacks >= 0, patience >= 1, window >= 1 and lr_factor in (0, 1], got "
-                f"rollbacks={self.rollbacks}, patience={self.patience}, window={self.window}, "
-                f"lr_factor={self.lr_factor}"
-            )
+    rollbacks: NoOrCount = 3
+    lr_factor: Annotated[float, Range(0.0, 1.0, above=True)] = 0.5
+    patience: Count = 3
+    jump: Weight = 10.0
+    window: Count = 100
+    min_usage: Share = 0.01
 
 
 @dataclass
@@ -67,27 +57,22 @@ class LoopConfig:
 
     task: str = MISSING
     out: str = MISSING
-    seed: int = 0
-    steps: int = 1000
-    batch_size: int = 8
-    autocast: str = "bfloat16"
+    seed: Seed = 0
+    steps: Count = 1000
+    batch_size: Count = 8
+    autocast: Annotated[str, Choice(PRECISIONS)] = "bfloat16"
     device: str = "cpu"
-    log_every: int = 10
-    validate_every: int = 250
-    checkpoint_every: int = 250
-    keep_checkpoints: int = 2
+    log_every: Count = 10
+    validate_every: Count = 250
+    checkpoint_every: Count = 250
+    keep_checkpoints: Count = 2
     init_from: str = ""
-    max_minutes: float = 0.0
+    max_minutes: Weight = 0.0
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)
     data: DataConfig = field(default_factory=DataConfig)
 
     def check(self, path: Path) -> None:
         """Raise VidgenError for values that no run can use, though their types are right; `path` is what it names."""
-        if self.steps < 1 or self.batch_size < 1:
-            raise VidgenError(f"{path}: steps={self.steps} and batch_size={self.batch_size} must be 1 or more")
-        if self.autocast not in ("bfloat16", "float32"):
-            raise VidgenError(f"{path}: autocast {self.autocast!r}: choose bfloat16, or float32 for none")
-        self.optimizer.check(path)
-        self.guard.check(path)
+        check_fields(self, f"{path}: ")
         self.data.check(path)

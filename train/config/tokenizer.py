@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from vidgen.bounds import Choice, Count, Length, NoOrCount, Positive, Range, Share, Weight, Width
 from vidgen.errors import VidgenError
-from vidgen.train.config.run import LoopConfig
+from vidgen.train.config.run import Decay, LoopConfig
 
 # Bottleneck -> weights of its losses where a recipe does not say. Commitment is that of van den Oord et al. 2017
 # (section 3.2); the papers of fsq and bsq do without what is 0 here; the entropy's 0.1 is what public recipes have.
@@ -30,16 +31,16 @@ class TokenizerLossConfig:
     bottleneck_parts={commitment: 1.0}.
     """
 
-    l1: float = 1.0
-    l2: float = 0.0
-    gradient: float = 0.5
-    lpips: float = 0.0
-    bottleneck: float = 3e-4
-    charbonnier: float = 0.0
-    ms_ssim: float = 0.0
-    wavelet: float = 0.0
+    l1: Weight = 1.0
+    l2: Weight = 0.0
+    gradient: Weight = 0.5
+    lpips: Weight = 0.0
+    bottleneck: Weight = 3e-4
+    charbonnier: Weight = 0.0
+    ms_ssim: Weight = 0.0
+    wavelet: Weight = 0.0
     lpips_weights: str = ""
-    bottleneck_parts: dict[str, float] = field(default_factory=dict)
+    bottleneck_parts: dict[str, Weight] = field(default_factory=dict)
 
 
 @dataclass
@@ -55,38 +56,32 @@ class AdversarialConfig:
     `init_from` is a `discriminators.safetensors` of an earlier stage, which lies beside the tokenizer in its `final/`.
     """
 
-    weight: float = 0.0
-    kinds: list[str] = field(default_factory=lambda: ["3d"])
-    width: int = 64
-    depth: int = 3
-    start_step: int = -1
-    settle_steps: int = 500
-    settle_gain: float = 0.02
-    ramp: int = 1000
+    weight: Weight = 0.0
+    kinds: Annotated[list[Annotated[str, Choice(("2d", "3d"))]], Length(1, 2)] = field(default_factory=lambda: ["3d"])
+    width: Width = 64
+    depth: Annotated[int, Range(1, 16)] = 3
+    start_step: Annotated[int, Range(-1, 10**9)] = -1
+    settle_steps: Count = 500
+    settle_gain: Share = 0.02
+    ramp: NoOrCount = 1000
     adaptive: bool = True
-    lecam: float = 0.0
-    lecam_decay: float = 0.99
-    r1: float = 0.0
-    r1_every: int = 16
-    lr_ratio: float = 1.0
-    betas: tuple[float, float] = (0.5, 0.9)
+    lecam: Weight = 0.0
+    lecam_decay: Share = 0.99
+    r1: Weight = 0.0
+    r1_every: Count = 16
+    lr_ratio: Positive = 1.0
+    betas: tuple[Decay, Decay] = (0.5, 0.9)
     init_from: str = ""
 
     def check(self, path: Path, side: int) -> None:
         """Raise VidgenError for discriminators that cannot be built for frames whose shorter side is `side` pixels."""
         if self.weight <= 0:
             return
-        if not self.kinds or set(self.kinds) - {"2d", "3d"} or len(set(self.kinds)) < len(self.kinds):
-            raise VidgenError(f"{path}: adversarial.kinds {self.kinds}: choose of '2d' and '3d'")
-        if self.width < 1 or self.depth < 1 or side < 2**self.depth:
+        if len(set(self.kinds)) < len(self.kinds):
+            raise VidgenError(f"{path}: adversarial.kinds {self.kinds}: name each once")
+        if side < 2**self.depth:
             raise VidgenError(
-                f"{path}: adversarial.depth={self.depth} halves frames of {side} pixels too often, or "
-                f"adversarial.width={self.width} is under 1; lower the depth"
-            )
-        if self.settle_steps < 1 or self.r1_every < 1 or self.lr_ratio <= 0:
-            raise VidgenError(
-                f"{path}: adversarial needs settle_steps >= 1, r1_every >= 1 and lr_ratio > 0, got "
-                f"{self.settle_steps}, {self.r1_every} and {self.lr_ratio}"
+                f"{path}: adversarial.depth={self.depth} halves frames of {side} pixels too often; lower the depth"
             )
 
 
@@ -102,8 +97,8 @@ class TokenizerRecipe(LoopConfig):
     """
 
     preset: str = "kl_causal_4x8x8_16ch"
-    part: str = "all"
-    latent_noise: float = 0.0
+    part: Annotated[str, Choice(("all", "decoder"))] = "all"
+    latent_noise: Weight = 0.0
     model: dict[str, Any] = field(default_factory=dict)
     gradient_checkpointing: bool = False
     loss: TokenizerLossConfig = field(default_factory=TokenizerLossConfig)
@@ -112,12 +107,8 @@ class TokenizerRecipe(LoopConfig):
     def check(self, path: Path) -> None:
         """Raise VidgenError for values that no training of a tokenizer can use."""
         super().check(path)
-        if self.part not in ("all", "decoder"):
-            raise VidgenError(f"{path}: part {self.part!r}: choose 'all' or 'decoder'")
         if self.part == "decoder" and not self.init_from:
             raise VidgenError(f"{path}: part=decoder needs a trained encoder: set init_from=FOLDER")
-        if self.latent_noise < 0:
-            raise VidgenError(f"{path}: latent_noise is a standard deviation, not {self.latent_noise}; 0 is without")
         side = min(self.data.size)
         if self.loss.ms_ssim > 0 and side < 11:
             raise VidgenError(f"{path}: loss.ms_ssim needs frames of at least 11x11; data.size is {self.data.size}")
@@ -136,6 +127,6 @@ class DiffusionTokenizerRecipe(LoopConfig):
     preset: str = "kl_causal_4x8x8_16ch"
     tokenizer: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
-    objective: str = "denoising"
-    bottleneck: float = 1e-4
-    validation_levels: int = 8
+    objective: Annotated[str, Choice(("denoising", "regression"))] = "denoising"
+    bottleneck: Weight = 1e-4
+    validation_levels: Count = 8

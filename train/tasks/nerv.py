@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -13,11 +14,13 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from vidgen.bounds import Choice, Count, Rate, Seed, check_fields
 from vidgen.data.frames import to_tensor
 from vidgen.diffusion.noise import sample_generator
 from vidgen.errors import VidgenError
 from vidgen.metrics.fidelity import decibels
 from vidgen.tokenizers.nerv.network import NeRVConfig, NeRVDecoder, NeRVEncoder, initialize
+from vidgen.train.config.run import PRECISIONS
 from vidgen.train.runtime.optimizers import warmup_cosine
 from vidgen.train.tasks.task import autocast
 
@@ -29,12 +32,15 @@ GRADIENT_CLIP = 1.0
 class FittingConfig:
     """`steps` of Adam on `batch_frames` frames each, at the rate `lr`, warmed up and then down to 0 by a cosine."""
 
-    steps: int = 2000
-    batch_frames: int = 4
-    lr: float = 3e-3
-    seed: int = 0
+    steps: Count = 2000
+    batch_frames: Count = 4
+    lr: Rate = 3e-3
+    seed: Seed = 0
     device: str = "cpu"
-    autocast: str = "float32"
+    autocast: Annotated[str, Choice(PRECISIONS)] = "float32"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +64,8 @@ def fit_clip(
     Weights and the order of frames are functions of the seed. Raises ValueError for frames of another size than
     `shape` has, VidgenError where the loss is not finite.
     """
-    if frames.shape[1:] != (shape.height, shape.width, 3) or fitting.steps < 1 or fitting.batch_frames < 1:
-        raise ValueError(f"frames {frames.shape} for {shape.height}x{shape.width}, {fitting.steps} steps")
+    if frames.shape[1:] != (shape.height, shape.width, 3):
+        raise ValueError(f"frames {frames.shape} for {shape.height}x{shape.width}")
     encoder, decoder = build(shape, fitting)
     parameters = [*encoder.parameters(), *decoder.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=fitting.lr)

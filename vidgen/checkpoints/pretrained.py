@@ -38,6 +38,8 @@ def config_from_dict(config_class: type[Config], values: Mapping[str, Any], wher
     try:
         values = {k: tuple(v) if isinstance(v, list) else present_value(fields[k], v) for k, v in values.items()}
         return config_class(**values)
+    except VidgenError as error:
+        raise VidgenError(f"{where}: {error}") from None
     except TypeError as error:
         raise VidgenError(f"{where}: a value of the wrong type ({error}); see {config_class.__name__}") from None
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vidgen.bounds import Choice, Positive, Range, check_fields
 from vidgen.diffusion.paths import PATHS
 from vidgen.errors import VidgenError
 
@@ -78,29 +80,19 @@ class TimeDistribution:
     a network that predicts eps needs to be below 1. `path` is that of training and sampling.
     """
 
-    density: str = "uniform"
-    mean: float = 0.0
-    std: float = 1.0
-    shift: float = 1.0
-    mode_scale: float = 1.29
-    path: str = "flow"
-    base_tokens: int = 256
-    shift_per_token: float = 0.0
-    frames_power: float = 0.0
-    highest: float = 1.0
+    density: Annotated[str, Choice(DENSITIES)] = "uniform"
+    mean: Annotated[float, Range(-1e3, 1e3)] = 0.0
+    std: Positive = 1.0
+    shift: Positive = 1.0
+    mode_scale: Annotated[float, Range(*MODE_RANGE)] = 1.29
+    path: Annotated[str, Choice(PATHS)] = "flow"
+    base_tokens: Annotated[int, Range(0, 10**9)] = 256
+    shift_per_token: Annotated[float, Range(-1e3, 1e3)] = 0.0
+    frames_power: Annotated[float, Range(-16.0, 16.0)] = 0.0
+    highest: Annotated[float, Range(0.0, 1.0, above=True)] = 1.0
 
     def __post_init__(self) -> None:
-        if self.density not in DENSITIES:
-            raise VidgenError(f"time density {self.density!r}: choose one of {', '.join(DENSITIES)}")
-        if self.path not in PATHS:
-            raise VidgenError(f"path {self.path!r} of a time distribution: choose one of {', '.join(PATHS)}")
-        if self.shift <= 0 or self.std <= 0:
-            raise VidgenError(f"time distribution needs shift > 0 and std > 0, got shift={self.shift} std={self.std}")
-        if not MODE_RANGE[0] <= self.mode_scale <= MODE_RANGE[1]:
-            low, high = MODE_RANGE
-            raise VidgenError(f"mode_scale is {self.mode_scale}; it must lie in [{low:g}, {high:.4g}]")
-        if not 0.0 < self.highest <= 1.0:
-            raise VidgenError(f"the highest noise level is {self.highest}; it must lie in (0, 1]")
+        check_fields(self)
 
     def for_size(self, tokens: int, frames: int) -> TimeDistribution:
         """Return the distribution for clips of `frames` latent frames of `tokens` tokens each, its shift fixed."""

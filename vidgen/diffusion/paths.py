@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vidgen.bounds import Length, Positive, Share, check_fields
 from vidgen.errors import VidgenError
 
 
@@ -89,13 +90,14 @@ class EDMPath:
     that sigma(1) is sigma_max. The network's input is scaled by c_in (table 1, for data of unit variance).
     """
 
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
-    rho: float = 7.0
+    sigma_min: Positive = 0.002
+    sigma_max: Positive = 80.0
+    rho: Positive = 7.0
 
     def __post_init__(self) -> None:
-        if not (0.0 < self.sigma_min < self.sigma_max and self.rho > 0.0):
-            raise VidgenError(f"{self}: needs 0 < sigma_min < sigma_max and rho > 0")
+        check_fields(self)
+        if self.sigma_min >= self.sigma_max:
+            raise VidgenError(f"{self}: sigma_min must be below sigma_max")
 
     @property
     def _growth(self) -> tuple[float, float]:
@@ -130,11 +132,11 @@ class TablePath:
     atan2(sigma, alpha) is linear in t. Raises VidgenError unless alpha falls from below 1 to 0 or more.
     """
 
-    alphas: tuple[float, ...]
+    alphas: Annotated[tuple[Share, ...], Length(1, 10**6)]
 
     def __post_init__(self) -> None:
-        falls = all(a > b for a, b in zip((1.0, *self.alphas), self.alphas, strict=False))
-        if not self.alphas or not falls or self.alphas[-1] < 0.0:
+        check_fields(self)
+        if not all(a > b for a, b in zip((1.0, *self.alphas), self.alphas, strict=False)):
             raise VidgenError(
                 f"a table of {len(self.alphas)} alphas is no path: they must fall from below 1 to 0 or more"
             )

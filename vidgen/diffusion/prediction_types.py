@@ -57,7 +57,7 @@ FORMER_PREDICTION_TYPES = {"x0": "sample", "eps": "epsilon", "v": "v_prediction"
 
 def read_prediction_type(name: str) -> str:
     """Return the name of a prediction type today, with a warning where it is a former one."""
-    if name not in FORMER_PREDICTION_TYPES:
+    if name not in tuple(FORMER_PREDICTION_TYPES):  # which a list is not, nor can be looked up by
         return name
     now = FORMER_PREDICTION_TYPES[name]
     warnings.warn(f"prediction type {name!r} is now called {now!r}", FutureWarning, stacklevel=3)

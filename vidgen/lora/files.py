@@ -8,11 +8,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
+from vidgen.bounds import Range, Width, check_fields
 from vidgen.checkpoints.bounded_files import parse_json, read_json
 from vidgen.checkpoints.checkpoint import opened
 from vidgen.checkpoints.checksums import check_sums
@@ -23,6 +24,8 @@ from vidgen.lora.file_keys import WORDS, parse_key, refuse_kind
 FILE_NAMES = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")  # peft's, diffusers'
 CONFIG_NAME = "adapter_config.json"
 METADATA_KEY = "lora_adapter_metadata"  # of diffusers: the same settings in the file's header
+
+Alpha = Annotated[float, Range(-1e9, 1e9)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +71,12 @@ class Settings:
     """The settings that go with a file's tensors, in peft's words; `where` is how errors call their source."""
 
     where: str
-    r: int | None = None
-    lora_alpha: float | None = None
+    r: Width | None = None
+    lora_alpha: Alpha | None = None
     use_rslora: bool = False
     use_dora: bool = False
-    rank_pattern: dict[str, int] = field(default_factory=dict)
-    alpha_pattern: dict[str, float] = field(default_factory=dict)
+    rank_pattern: dict[str, Width] = field(default_factory=dict)
+    alpha_pattern: dict[str, Alpha] = field(default_factory=dict)
 
     def of(self, layer: str) -> tuple[int | None, float | None]:
         """Return rank and alpha of a layer, None where the file has none; patterns match whole names, or their ends.
@@ -99,22 +102,9 @@ class Settings:
         if values.get("peft_type", "LORA") != "LORA":
             raise refuse_kind(where, values["peft_type"], "what it describes")
         settings = {key: values[key] for key in Settings.__dataclass_fields__ if values.get(key) is not None}
-        types = {
-            "r": int,
-            "lora_alpha": (int, float),
-            "use_rslora": bool,
-            "use_dora": bool,
-            "rank_pattern": dict,
-            "alpha_pattern": dict,
-        }
-        for key, kinds in types.items():
-            value = settings.get(key)
-            if key in settings and (not isinstance(value, kinds) or isinstance(value, bool) != (kinds is bool)):
-                raise VidgenError(f"{where}: {key}={value!r} is not what peft writes there; the file is damaged")
-        numbers = [settings.get("lora_alpha", 0), *settings.get("alpha_pattern", {}).values()]
-        if not all(isinstance(value, int | float) and math.isfinite(value) for value in numbers):
-            raise VidgenError(f"{where}: an alpha that is no finite number; the file is damaged")
-        return Settings(**{**settings, "where": where})
+        parsed = Settings(**{**settings, "where": where})
+        check_fields(parsed, f"{where}: ")
+        return parsed
 
 
 def find_lora(name: str | os.PathLike) -> Path:

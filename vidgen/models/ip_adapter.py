@@ -11,6 +11,7 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from vidgen.bounds import Depth, Width, check_fields
 from vidgen.checkpoints.pretrained import Pretrained
 from vidgen.errors import VidgenError
 from vidgen.models.rope import rotary_table
@@ -21,19 +22,15 @@ from vidgen.models.text.encoders import TextBlock, TextEncoding
 class IPAdapterConfig:
     """Shape of an IPAdapterEncoder: `tokens` an image, each `text_width` wide, as those of the text encoder."""
 
-    latent_channels: int = 16
-    text_width: int = 128
-    tokens: int = 8
-    width: int = 128
-    depth: int = 1
-    head_dim: int = 32
+    latent_channels: Width = 16
+    text_width: Width = 128
+    tokens: Width = 8
+    width: Width = 128
+    depth: Depth = 1
+    head_dim: Width = 32
 
     def __post_init__(self) -> None:
-        if min(self.latent_channels, self.text_width, self.tokens, self.depth) < 1:
-            raise VidgenError(
-                f"latent_channels {self.latent_channels}, text_width {self.text_width}, tokens {self.tokens} and depth "
-                f"{self.depth} must be 1 or more"
-            )
+        check_fields(self)
         if self.width % self.head_dim or self.head_dim % 8:
             raise VidgenError(f"width {self.width} must be a multiple of head_dim {self.head_dim}, and that of 8")
 

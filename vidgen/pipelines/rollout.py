@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from vidgen.bounds import Count, Frames, Range, check_fields
 from vidgen.data.frames import Fit, fit_frame, to_tensor
 from vidgen.diffusion.noise import sample_generator
 from vidgen.errors import VidgenError
@@ -38,9 +39,12 @@ class WindowConfig:
     """How a long clip is cut. `num_frames` of a window, None: the model's own. `overlap`: latent frames that it shares
     with the window before, 1 or more; None: half of them. `context_noise`: see `FrameConditioning`."""
 
-    num_frames: int | None = None
-    overlap: int | None = None
-    context_noise: float = 0.0
+    num_frames: Frames | None = None
+    overlap: Count | None = None
+    context_noise: Annotated[float, Range(0.0, 1.0, below=True)] = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def overlap_of(self, latent_frames: int) -> int:
         """Return the overlap of windows of so many latent frames. Raises VidgenError where they could not go on."""

@@ -6,16 +6,18 @@ import warnings
 from dataclasses import dataclass, field, fields, replace
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from vidgen.bounds import Choice, Fps, Frames, GuidanceScale, InferenceSteps, Side, check_fields
 from vidgen.checkpoints.bounded_files import read_json
 from vidgen.checkpoints.config_fields import renamed_field
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.deprecation import renamed_fields
 from vidgen.diffusion.noise import TimeDistribution
 from vidgen.diffusion.paths import PATHS, ProbabilityPath
-from vidgen.diffusion.prediction_types import FORMER_PREDICTION_TYPES, find_prediction_type, read_prediction_type
+from vidgen.diffusion.prediction_types import FORMER_PREDICTION_TYPES, PREDICTION_TYPES, read_prediction_type
 from vidgen.errors import VidgenError
+from vidgen.samplers.solvers.registry import SAMPLERS
 
 TIME_FIELDS = frozenset(f.name for f in fields(TimeDistribution))
 
@@ -29,21 +31,21 @@ class SchedulerConfig:
     constructor (with a warning). Raises VidgenError for a prediction type that is unknown.
     """
 
-    prediction_type: str = renamed_field(
+    prediction_type: Annotated[str, Choice(PREDICTION_TYPES)] = renamed_field(
         "parametrisation", former_values=FORMER_PREDICTION_TYPES, default="flow_prediction"
     )
     time_distribution: TimeDistribution = field(default_factory=TimeDistribution)
-    sampler: str = "euler"
-    num_inference_steps: int = 30
-    guidance_scale: float = 4.0
-    num_frames: int = 17
-    height: int = 64
-    width: int = 64
-    fps: float = 8.0
+    sampler: Annotated[str, Choice(SAMPLERS)] = "euler"
+    num_inference_steps: InferenceSteps = 30
+    guidance_scale: GuidanceScale = 4.0
+    num_frames: Frames = 17
+    height: Side = 64
+    width: Side = 64
+    fps: Fps = 8.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prediction_type", read_prediction_type(self.prediction_type))
-        find_prediction_type(self.prediction_type)
+        check_fields(self)
 
     def __getattr__(self, name: str) -> Any:
         """Return a field of the time distribution."""

@@ -219,7 +219,7 @@ def test_another_tokenizer_cannot_be_written_as_wan(tmp_path):
         (dict(in_channels=4), "in_channels=4 is not supported, only 3"),
         (dict(dim_mult=[2, 4]), r"dim_mult=\[2, 4\] is not supported"),
         (dict(latents_std=[1.0]), "latents_std is not 4 numbers"),
-        (dict(latents_mean=["a"] * 4), "latents_mean is not 4 numbers"),
+        (dict(latents_mean=["a"] * 4), "latents_mean.0='a' is not a number"),
         (dict(temperal_downsample=[True]), r"temporal=\(True,\): 4 widths halve height and width 3 times"),
         (dict(magic=1), "unknown keys magic"),
         (dict(base_dim="four"), "base_dim='four' is not a whole number"),

@@ -114,15 +114,15 @@ def test_new_settings_leave_old_hashes_alone():
 
 WAN = dict(backbone="wan", front_end="patch", patch_t=1, temporal=(False,))
 REFUSED = {
-    "backbone 'mamba' is unknown; choose one of convolutional, transformer, wan": dict(backbone="mamba"),
-    "front_end 'dct' is unknown; choose one of patch, haar": dict(front_end="dct"),
-    "convolution kind 'wavelet' is unknown; choose one of full, factorised": dict(convolution="wavelet"),
+    "backbone='mamba' is unknown; choose one of convolutional, transformer, wan": dict(backbone="mamba"),
+    "front_end='dct' is unknown; choose one of patch, haar": dict(front_end="dct"),
+    "convolution='wavelet' is unknown; choose one of full, factorised": dict(convolution="wavelet"),
     "patch_t=3: front_end 'haar' needs a power of two": dict(patch_t=3),
     "patch=6: front_end 'haar' needs a power of two": dict(patch=6),
     "patch_t=0 is not a whole number from 1": dict(patch_t=0),
     "time_window=0 is not a whole number from 1": dict(backbone="transformer", widths=(64, 64), time_window=0),
     "decoder_blocks=2.0 is not a whole number from 1": dict(decoder_blocks=2.0),
-    r"widths=\(\): give a whole number": dict(widths=(), temporal=()),
+    r"widths=\(\) is not a list of 1 to 8 items": dict(widths=(), temporal=()),
     r"temporal=\(True, True\): 2 widths halve height and width 1 times": dict(temporal=(True, True)),
     "backbone 'transformer' has no attention": dict(backbone="transformer", widths=(64, 64), attention=True),
     "backbone 'transformer' has no convolution": dict(backbone="transformer", widths=(64, 64), convolution="full"),
@@ -134,7 +134,7 @@ REFUSED = {
     "decoder widths 20 and 4: a shortcut cannot fill": dict(
         WAN, widths=(4, 4, 4), decoder_widths=(4, 4, 20), temporal=(False,) * 2, shortcuts=True
     ),
-    r"decoder_widths=\(8,\): give a whole number from 1 for each of 2 stages": dict(decoder_widths=(8,)),
+    r"decoder_widths=\(8,\): one for each of 2 stages": dict(decoder_widths=(8,)),
     r"widths=\(96, 144\) with head_dim=64": dict(backbone="transformer"),
     r"widths=\(96, 144\) with head_dim=6": dict(backbone="transformer", head_dim=6),
 }

@@ -172,7 +172,7 @@ def test_latents_of_another_size_are_refused():
     ("change", "says"),
     [
         ({"patch": 3}, "patches of 2 frames and 3 pixels do not divide"),
-        ({"patch_t": 0}, "patches of 0 frames"),
+        ({"patch_t": 0}, "patch_t=0 is not a whole number from 1"),
         ({"prediction_type": "epsilon"}, "choose one of sample, flow_prediction, v_prediction"),
         ({"window": 1}, "window=1"),
         ({"hold_first": 1.0}, "hold_first=1.0"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
+
+from vidgen.bounds import Choice, Frames, Length, Range, Seed, check_fields
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 
@@ -46,6 +48,8 @@ BACKGROUNDS = ("plain", "gradient", "texture")
 TONES: dict[str, tuple[float, float]] = {"dark": (24.0, 72.0), "grey": (92.0, 148.0), "light": (176.0, 232.0)}
 SPLITS = ("train", "held_out")
 
+ShapeSide = Annotated[int, Range(16, 2**16)]
+
 # Rotating these shows nothing.
 ROUND_SHAPES = frozenset({"circle", "ring"})
 
@@ -58,14 +62,14 @@ class ShapeWorldConfig:
     Raises ValueError for values that no clip can be made from.
     """
 
-    height: int = 64
-    width: int = 64
-    num_frames: int = 17
-    fps: int = 8
-    max_objects: int = 1
-    backgrounds: tuple[str, ...] = BACKGROUNDS
-    seed: int = 0
-    split: str = "train"
+    height: ShapeSide = 64
+    width: ShapeSide = 64
+    num_frames: Frames = 17
+    fps: Annotated[int, Range(1, 1000)] = 8
+    max_objects: Annotated[int, Range(1, 2)] = 1
+    backgrounds: Annotated[tuple[Annotated[str, Choice(BACKGROUNDS)], ...], Length(1, 100)] = BACKGROUNDS
+    seed: Seed = 0
+    split: Annotated[str, Choice(SPLITS)] = "train"
 
     @property
     def unit(self) -> int:
@@ -75,18 +79,7 @@ class ShapeWorldConfig:
     def __post_init__(self) -> None:
         # A list is what YAML gives; a tuple keeps the config hashable.
         object.__setattr__(self, "backgrounds", tuple(self.backgrounds))
-        if self.unit < 16:
-            raise ValueError(f"height and width must be at least 16, got {self.height}x{self.width}")
-        if self.num_frames < 1 or self.fps <= 0:
-            raise ValueError(f"num_frames and fps must be positive, got {self.num_frames} and {self.fps}")
-        if self.max_objects not in (1, 2):
-            raise ValueError(f"max_objects must be 1 or 2, got {self.max_objects}")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}")
-        if self.split not in SPLITS:
-            raise ValueError(f"split must be one of {SPLITS}, got {self.split!r}")
-        if not self.backgrounds or not set(self.backgrounds) <= set(BACKGROUNDS):
-            raise ValueError(f"backgrounds must be some of {BACKGROUNDS}, got {self.backgrounds}")
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
+from vidgen.bounds import Choice, Depth, Expansion, NoOrCount, NoOrWidth, Range, Width, check_fields
 from vidgen.errors import VidgenError
 
-# What a field of names may be.
-CHOICES = {
-    "attention": ("full", "factorised", "divided", "swapped"),
-    "text_attention": ("cross", "joint"),
-}
+ATTENTION = ("full", "factorised", "divided", "swapped")
+TEXT_ATTENTION = ("cross", "joint")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +22,12 @@ class BlockConfig:
     `fused_qkv` queries, keys and values of self-attention come from one product, and their weights lie as one.
     """
 
-    width: int
-    head_dim: int
-    mlp_ratio: float = 4
-    text_width: int = 0
+    width: Width
+    head_dim: Width
+    mlp_ratio: Expansion = 4
+    text_width: NoOrWidth = 0
     qk_norm: str = "layer_norm"
-    norm_eps: float = 1e-5
+    norm_eps: Annotated[float, Range(0.0, 1.0)] = 1e-5
     fused_qkv: bool = False
 
 
@@ -59,40 +57,34 @@ class VideoDiTConfig:
         "final_table": False,
     }
 
-    latent_channels: int = 16
-    patch: tuple[int, int, int] = (1, 2, 2)
-    width: int = 256
-    depth: int = 8
-    head_dim: int = 64
-    mlp_ratio: float = 4
-    text_width: int = 192
-    feature_channels: int = 0
-    classes: int = 0
-    tasks: int = 0
+    latent_channels: Width = 16
+    patch: tuple[Width, Width, Width] = (1, 2, 2)
+    width: Width = 256
+    depth: Depth = 8
+    head_dim: Width = 64
+    mlp_ratio: Expansion = 4
+    text_width: NoOrWidth = 192
+    feature_channels: NoOrWidth = 0
+    classes: NoOrCount = 0
+    tasks: NoOrCount = 0
     frame_rate: bool = False
     frame_size: bool = False
-    attention: str = "full"
-    window: tuple[int, int, int] = (0, 0, 0)
-    text_attention: str = "cross"
+    attention: Annotated[str, Choice(ATTENTION)] = "full"
+    window: tuple[NoOrWidth, NoOrWidth, NoOrWidth] = (0, 0, 0)
+    text_attention: Annotated[str, Choice(TEXT_ATTENTION)] = "cross"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.width % self.head_dim or self.head_dim % 8:
             raise VidgenError(f"width {self.width} must be a multiple of head_dim {self.head_dim}, and that of 8")
         if self.patch[0] != 1:
             raise VidgenError(f"patch {self.patch}: a noise level per latent frame needs patches of one frame")
-        for name, choices in CHOICES.items():
-            if (value := getattr(self, name)) not in choices:
-                raise VidgenError(f"{name} {value!r} is unknown; choose one of {', '.join(choices)}")
-        if len(self.window) != 3 or min(self.window) < 0:
-            raise VidgenError(f"window {self.window} is not three sizes (t, h, w) in patches, 0 for a whole axis")
         if any(self.window) and self.attention not in ("full", "swapped"):
             raise VidgenError(f"window {self.window} is for full and swapped attention, not for {self.attention}")
         if self.text_attention == "joint" and (self.attention != "full" or any(self.window)):
             raise VidgenError("joint text needs full attention without windows: text belongs to no frame and no place")
         if not self.text_width and self.text_attention == "joint":
             raise VidgenError("joint text_attention says how text is read, and text_width 0 is no text")
-        if min(self.classes, self.tasks) < 0:
-            raise VidgenError(f"classes {self.classes}, tasks {self.tasks}: 0 or more, 0 for none")
 
     @property
     def block(self) -> BlockConfig:

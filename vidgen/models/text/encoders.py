@@ -13,6 +13,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from vidgen.bounds import Count, Depth, Width, check_fields
 from vidgen.checkpoints.drafts import draft_transformers
 from vidgen.checkpoints.finite import check_output
 from vidgen.checkpoints.pretrained import Pretrained
@@ -54,11 +55,14 @@ class TextEncoding:
 class ByteTextConfig:
     """Shape of a ByteTextEncoder; `max_bytes` bounds a prompt's UTF-8 length."""
 
-    width: int = 192
-    depth: int = 4
-    head_dim: int = 64
-    max_bytes: int = 254
+    width: Width = 192
+    depth: Depth = 4
+    head_dim: Width = 64
+    max_bytes: Count = 254
     lowercase: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class TextBlock(nn.Module):

@@ -6,9 +6,11 @@ import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
 
+from vidgen.bounds import Length, Range, Share, Width, check_fields
 from vidgen.checkpoints.checkpoint import find_checkpoint
 from vidgen.checkpoints.conversion import draft_network, write_checkpoint
 from vidgen.checkpoints.empty_weights import init_empty_weights
@@ -16,10 +18,11 @@ from vidgen.checkpoints.pretrained import config_from_dict, read_config
 from vidgen.errors import VidgenError, explained
 from vidgen.pipelines.wan.autoencoder_keys import match_autoencoder_keys
 from vidgen.tokenizers.backbones.convolutional import FrontEnd
-from vidgen.tokenizers.config import TokenizerConfig, is_count
+from vidgen.tokenizers.config import Blocks, TokenizerConfig
 from vidgen.tokenizers.model import VideoTokenizer
 
 CLASS_NAME = "AutoencoderKLWan"
+Statistic = Annotated[float, Range(-1e6, 1e6)]
 # Per channel, of the latents of Wan 2.1: older checkpoints leave them out.
 MEAN_21 = (-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
            0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921)  # fmt: skip
@@ -34,29 +37,26 @@ class WanAutoencoderConfig:
     Its scale factors are not read: they follow from the layers.
     """
 
-    base_dim: int = 96
-    decoder_base_dim: int | None = None
-    z_dim: int = 16
-    dim_mult: tuple[int, ...] = (1, 2, 4, 4)
-    num_res_blocks: int = 2
-    attn_scales: tuple[float, ...] = ()
-    temperal_downsample: tuple[bool, ...] = (False, True, True)
-    dropout: float = 0.0
-    latents_mean: tuple[float, ...] = MEAN_21
-    latents_std: tuple[float, ...] = STD_21
+    base_dim: Width = 96
+    decoder_base_dim: Width | None = None
+    z_dim: Width = 16
+    dim_mult: Annotated[tuple[Width, ...], Length(1, 8)] = (1, 2, 4, 4)
+    num_res_blocks: Blocks = 2
+    attn_scales: Annotated[tuple[Share, ...], Length(0, 8)] = ()
+    temperal_downsample: Annotated[tuple[bool, ...], Length(0, 7)] = (False, True, True)
+    dropout: Share = 0.0
+    latents_mean: tuple[Statistic, ...] = MEAN_21
+    latents_std: tuple[Statistic, ...] = STD_21
     is_residual: bool = False
-    in_channels: int = 3
-    out_channels: int = 3
-    patch_size: int | None = None
-    scale_factor_temporal: int | None = 4
-    scale_factor_spatial: int | None = 8
+    in_channels: Width = 3
+    out_channels: Width = 3
+    patch_size: Width | None = None
+    scale_factor_temporal: Width | None = 4
+    scale_factor_spatial: Width | None = 8
 
     def check(self, where: str) -> None:
         """Raise VidgenError, naming `where`, for settings that no published model has, and that are not built here."""
-        for name in ("base_dim", "decoder_base_dim", "z_dim", "num_res_blocks", "patch_size"):
-            value = getattr(self, name)
-            if not is_count(value) and not (value is None and name in ("decoder_base_dim", "patch_size")):
-                raise VidgenError(f"{where}: {name}={value!r} is not a whole number from 1; the config is damaged")
+        check_fields(self, f"{where}: ")
         channels = 3 * (self.patch_size or 1) ** 2
         for name, value in (
             ("in_channels", channels),
@@ -66,11 +66,10 @@ class WanAutoencoderConfig:
         ):
             if getattr(self, name) != value:
                 raise VidgenError(f"{where}: {name}={getattr(self, name)!r} is not supported, only {value!r}")
-        if not self.dim_mult or self.dim_mult[0] != 1:
+        if self.dim_mult[0] != 1:
             raise VidgenError(f"{where}: dim_mult={list(self.dim_mult)} is not supported: it starts with 1")
         for name in ("latents_mean", "latents_std"):
-            values = getattr(self, name)
-            if len(values) != self.z_dim or not all(isinstance(value, int | float) for value in values):
+            if len(getattr(self, name)) != self.z_dim:
                 raise VidgenError(f"{where}: {name} is not {self.z_dim} numbers, one for each of z_dim={self.z_dim}")
 
     def to_ours(self) -> TokenizerConfig:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from vidgen.bounds import Count, Depth, Range, Width, annotations_of, check_fields, check_value
 from vidgen.errors import VidgenError
-from vidgen.models.dit.config import BlockConfig
+from vidgen.models.dit.config import BlockConfig, VideoDiTConfig
 
 CLASS_NAME = "WanTransformer3DModel"
 TEXT_LENGTH = 512  # tokens that its pipelines fill prompts up to; the config does not say it
@@ -22,7 +23,6 @@ FIXED = {
     "added_kv_proj_dim": None,
     "pos_embed_seq_len": None,
 }
-COUNTS = ("num_attention_heads", "attention_head_dim", "in_channels", "text_dim", "ffn_dim", "num_layers")
 # Earlier versions had this network as a VideoDiT with these settings.
 FORMERLY = {
     "qk_norm": "rms_norm_across_heads",
@@ -43,42 +43,37 @@ class WanTransformerConfig:
     `rope_max_seq_len` is not read: positions are made for any length. The properties are the same in our words.
     """
 
-    patch_size: tuple[int, int, int] = (1, 2, 2)
-    num_attention_heads: int = 40
-    attention_head_dim: int = 128
-    in_channels: int = 16
-    out_channels: int | None = 16
-    text_dim: int = 4096
-    freq_dim: int = 256
-    ffn_dim: int = 13824
-    num_layers: int = 40
+    patch_size: tuple[Width, Width, Width] = (1, 2, 2)
+    num_attention_heads: Width = 40
+    attention_head_dim: Width = 128
+    in_channels: Width = 16
+    out_channels: Width | None = 16
+    text_dim: Width = 4096
+    freq_dim: Width = 256
+    ffn_dim: Annotated[int, Range(1, 2**20)] = 13824
+    num_layers: Depth = 40
     cross_attn_norm: bool = True
     qk_norm: str | None = "rms_norm_across_heads"
-    eps: float = 1e-6
-    image_dim: int | None = None
-    added_kv_proj_dim: int | None = None
-    rope_max_seq_len: int = 1024
-    pos_embed_seq_len: int | None = None
+    eps: Annotated[float, Range(0.0, 1.0, above=True)] = 1e-6
+    image_dim: Width | None = None
+    added_kv_proj_dim: Width | None = None
+    rope_max_seq_len: Count = 1024
+    pos_embed_seq_len: Count | None = None
 
     def check(self, where: str) -> None:
         """Raise VidgenError, naming `where`, for settings that no text-to-video model has, and that are not built
         here."""
+        check_fields(self, f"{where}: ")
         for name, value in FIXED.items():
             if getattr(self, name) != value:
                 raise VidgenError(
                     f"{where}: {name}={getattr(self, name)!r} is not supported, only {value!r}; of Wan's transformers "
                     "those that make video from text are read"
                 )
-        for name in COUNTS:
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise VidgenError(f"{where}: {name}={value!r} is not a whole number from 1; the config is damaged")
         if self.attention_head_dim % 8:
             raise VidgenError(
                 f"{where}: width {self.width} must be a multiple of head_dim {self.attention_head_dim}, and that of 8"
             )
-        if not isinstance(self.eps, float) or self.eps <= 0.0:
-            raise VidgenError(f"{where}: eps={self.eps!r} is not a number above 0; the config is damaged")
         if (self.out_channels or self.in_channels) != self.in_channels:
             raise VidgenError(
                 f"{where}: in_channels={self.in_channels} with out_channels={self.out_channels} is not supported, only "
@@ -138,6 +133,8 @@ def former_settings(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return the settings of a network that an earlier version saved as a VideoDiT. Raises VidgenError for another."""
     if any(values.get(name) != value for name, value in FORMERLY.items()):
         raise VidgenError(f"{where} is of a VideoDiT, not of a WanTransformer; load it as the former")
+    for name in ("width", "head_dim", "latent_channels", "text_width", "mlp_ratio", "depth"):
+        check_value(values.get(name), annotations_of(VideoDiTConfig)[name], name, f"{where}: ")
     return {
         "num_attention_heads": values["width"] // values["head_dim"],
         "attention_head_dim": values["head_dim"],
@@ -146,5 +143,5 @@ def former_settings(values: Mapping[str, Any], where: str) -> dict[str, Any]:
         "text_dim": values["text_width"],
         "ffn_dim": round(values["mlp_ratio"] * values["width"]),
         "num_layers": values["depth"],
-        "eps": values["norm_eps"],
+        "eps": values.get("norm_eps"),
     }

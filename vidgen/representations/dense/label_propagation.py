@@ -9,6 +9,7 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from vidgen.bounds import Count, NoOrCount, Positive, check_fields
 from vidgen.representations.probes.standardization import Standardizer
 
 DISTANCE_PENALTY = 1e-5  # of cosine a cell away: among equal matches the nearer one counts
@@ -23,14 +24,13 @@ class PropagationSettings:
     first frame, whose labels are exact, may be looked at anywhere. Raises ValueError for settings out of range.
     """
 
-    top_k: int = 5
-    temperature: float = 0.1
-    context: int = 3
-    radius: int | None = None
+    top_k: Count = 5
+    temperature: Positive = 0.1
+    context: Count = 3
+    radius: NoOrCount | None = None
 
     def __post_init__(self) -> None:
-        if self.top_k < 1 or self.context < 1 or not self.temperature > 0 or (self.radius or 0) < 0:
-            raise ValueError(f"top_k and context must be at least 1, temperature above 0, radius 0 or more; got {self}")
+        check_fields(self)
 
 
 def propagate_labels(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from einops import einsum, rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from vidgen.bounds import Count, Range, Width, check_fields
 from vidgen.diffusion.noise import draw_normal, sample_generator
 
 EPS = 1e-8
@@ -26,19 +28,16 @@ class SlotSettings:
     out of range.
     """
 
-    count: int = 4
-    width: int = 64
-    iterations: int = 3
-    steps: int = 500
-    batch: int = 16
-    rate: float = 2e-3
-    starts: int = 2
+    count: Width = 4
+    width: Width = 64
+    iterations: Count = 3
+    steps: Count = 500
+    batch: Count = 16
+    rate: Annotated[float, Range(0.0, 1e3, above=True)] = 2e-3
+    starts: Count = 2
 
     def __post_init__(self) -> None:
-        if min(self.count, self.width, self.iterations, self.steps, self.batch, self.starts) < 1 or not self.rate > 0:
-            raise ValueError(
-                f"slots need a count, width, iterations, steps, batch, starts and rate above 0, got {self}"
-            )
+        check_fields(self)
 
 
 class SlotAttention(nn.Module):

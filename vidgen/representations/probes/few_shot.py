@@ -5,11 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from vidgen.bounds import Count, Range, check_fields
 from vidgen.deprecation import renamed_keywords
 from vidgen.errors import VidgenError
 from vidgen.metrics import mean_interval
@@ -40,14 +41,13 @@ class Setting:
     """Episodes of `ways` classes with `shots` clips to learn each from and `queries` clips of each to be told apart;
     a quarter as many as `episodes` are used to choose a probe's settings."""
 
-    ways: int | None = None
-    shots: int = 1
-    queries: int = 10
-    episodes: int = 200
+    ways: Annotated[int, Range(2, 10**9)] | None = None
+    shots: Count = 1
+    queries: Count = 10
+    episodes: Count = 200
 
     def __post_init__(self) -> None:
-        if min(self.shots, self.queries, self.episodes) < 1 or (self.ways is not None and self.ways < 2):
-            raise VidgenError(f"{self}: an episode needs 2 ways or more, and shots, queries and episodes of 1 or more")
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from vidgen.bounds import Count, Length, Share, check_fields
 from vidgen.checkpoints.hashing import model_hash
 from vidgen.data.manifests import find_clips
 from vidgen.deprecation import renamed_keywords
@@ -39,12 +40,11 @@ CLOSE = 1e-2  # relative: how far features that are read again may be from those
 class Schedule:
     """Learning rates of the backbone to choose from, and the most passes over train; the best pass is chosen too."""
 
-    rates: tuple[float, ...] = (1e-4, 1e-3)
-    epochs: int = 10
+    rates: Annotated[tuple[Share, ...], Length(1, 1000)] = (1e-4, 1e-3)
+    epochs: Count = 10
 
     def __post_init__(self) -> None:
-        if not self.rates or min(self.rates) < 0 or self.epochs < 1:
-            raise VidgenError(f"{self}: fine-tuning needs rates of 0 or more, and an epoch or more")
+        check_fields(self)
 
 
 def train_epochs(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from vidgen.bounds import Count, Length, Range, Seed, check_fields
 from vidgen.data.frames import levels_to_float
 from vidgen.data.shapes import ShapeWorldConfig
 from vidgen.data.shapes.scenes import VIOLATIONS, draw_quartet
@@ -25,6 +26,7 @@ from vidgen.representations.baselines import RANDOM, random_like
 from vidgen.representations.model_layers import evaluating
 from vidgen.representations.probes.metrics import METRICS, bootstrap_interval, count_mean
 
+Level = Annotated[float, Range(0.0, 1.0, above=True, below=True)]
 LEVELS = (0.1, 0.3, 0.5, 0.7)
 DIFFERENCES = "frame_differences"
 LossKey = tuple[str, float | None, str]  # scorer, noise level, violation
@@ -35,15 +37,12 @@ TIE = 1e-6  # relative: losses that differ by less are equal but for rounding
 class Noise:
     """The noise levels that a loss is measured at, and how many draws of noise it is the mean of."""
 
-    levels: tuple[float, ...] = LEVELS
-    draws: int = 4
-    seed: int = 0
+    levels: Annotated[tuple[Level, ...], Length(1, 1000)] = LEVELS
+    draws: Count = 4
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        if not self.levels or not all(0.0 < level < 1.0 for level in self.levels):
-            raise VidgenError(f"noise levels {self.levels} have no loss to compare; give some between 0 and 1")
-        if self.draws < 1:
-            raise ValueError(f"draws must be at least 1, got {self.draws}")
+        check_fields(self)
 
 
 def measure_surprise(
