@@ -55,7 +55,7 @@ def load_benches() -> dict[str, ModuleType]:
 def bench(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to measure: tokenizer, dit or extract.")],
     model: ModelOption = "default",
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Times that each is run, in turns.")] = 5,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, max=10**6, help="Times that each is run, in turns.")] = 5,
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes, to see whether everything runs.")] = False,
     only: Annotated[str | None, typer.Option("--only", metavar="CASES", help="As encode,train; default: all.")] = None,
     peers: Annotated[
@@ -64,14 +64,20 @@ def bench(
     ] = None,
     peer_seconds: Annotated[
         float,
-        typer.Option("--peer-seconds", help="A peer that takes longer for a clip gets a shorter one; a note says so."),
+        typer.Option(
+            "--peer-seconds",
+            min=0.0,
+            max=1e6,
+            help="A peer that takes longer for a clip gets a shorter one; a note says so.",
+        ),
     ] = 600.0,
     bank_gb: Annotated[
         float | None,
-        typer.Option("--bank-gb", min=0.001, help="Of extract: size of the bank; default: 10."),
+        typer.Option("--bank-gb", min=0.001, max=1e6, help="Of extract: size of the bank; default: 10."),
     ] = None,
     knn_rows: Annotated[
-        int | None, typer.Option("--knn-rows", min=100, help="Of extract: rows that are searched; default: a million.")
+        int | None,
+        typer.Option("--knn-rows", min=100, max=10**8, help="Of extract: rows that are searched; default: a million."),
     ] = None,
     memory: Annotated[
         bool, typer.Option("--memory/--no-memory", help="Measure peak memory, each in a fresh process.")

@@ -26,7 +26,9 @@ def concepts(
     ] = None,
     sets: Annotated[
         int,
-        typer.Option(min=3, help="Number of random concepts for the t-test, and of random negative sets per concept."),
+        typer.Option(
+            min=3, max=10**6, help="Number of random concepts for the t-test, and of random negative sets per concept."
+        ),
     ] = 30,
     seed: SeedOption = 0,
     json: JsonOption = False,

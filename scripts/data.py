@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from vidgen.bounds import FRAMES
 from vidgen.errors import VidgenError
 from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.options import (
@@ -17,7 +18,6 @@ from vidgen.scripts.cli.options import (
     JsonOption,
     MaxObjectsOption,
     SeedOption,
-    check_rate,
     parse_size,
 )
 from vidgen.scripts.cli.outputs import check_output
@@ -40,7 +40,9 @@ def inspect(
     source: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of clips, a manifest, or one clip.")],
     num_frames: Annotated[
         int | None,
-        typer.Option(min=1, help="Drop clips with fewer frames than this. Default: drop none for its length."),
+        typer.Option(
+            **FRAMES.limits, help="Drop clips with fewer frames than this. Default: drop none for its length."
+        ),
     ] = None,
     fps: FpsOption = None,
     full: Annotated[
@@ -54,7 +56,6 @@ def inspect(
 
     Example: vidgen data inspect clips --num-frames 17 --fps 8
     """
-    check_rate(fps)
 
     from vidgen.data.validation import validate_source
 
@@ -99,8 +100,8 @@ def synthesize(
             help="A new or empty folder for the clips, or one video file for all of them.",
         ),
     ],
-    count: Annotated[int, typer.Option(min=1, help="How many clips to make.")],
-    num_frames: Annotated[int, typer.Option(min=1, help="Frames of each clip.")] = 17,
+    count: Annotated[int, typer.Option(min=1, max=10**6, help="How many clips to make.")],
+    num_frames: Annotated[int, typer.Option(**FRAMES.limits, help="Frames of each clip.")] = 17,
     size: Annotated[
         str, typer.Option(metavar="N|HxW", help="Height and width of the frames in pixels, as 64 or 64x96.")
     ] = "64",

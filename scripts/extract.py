@@ -25,7 +25,6 @@ from vidgen.scripts.cli.options import (
     ModelSizeOption,
     NoiseLevelsOption,
     SeedOption,
-    check_rate,
     find_device,
     find_dtype,
     parse_names,
@@ -103,7 +102,9 @@ def extract(
     noise: Annotated[
         str, typer.Option(help="random, predicted (by the denoiser) or inverted (by its flow, from the clip).")
     ] = "random",
-    ensemble: Annotated[int, typer.Option(min=1, help="Mean features over so many draws of random noise.")] = 1,
+    ensemble: Annotated[
+        int, typer.Option(min=1, max=10**6, help="Mean features over so many draws of random noise.")
+    ] = 1,
     num_frames: ModelLengthOption = None,
     size: ModelSizeOption = None,
     fps: ModelFpsOption = None,
@@ -111,7 +112,8 @@ def extract(
         Literal["head", "centre", "random", "sliding"], typer.Option(help="Which frames of a clip; sliding: all.")
     ] = "head",
     stride: Annotated[
-        int | None, typer.Option(min=1, help="Frames from one sliding window to the next. Default: its length.")
+        int | None,
+        typer.Option(min=1, max=10**6, help="Frames from one sliding window to the next. Default: its length."),
     ] = None,
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Add random weights, shuffled and single frames, pixels, for probes.")
@@ -136,7 +138,6 @@ def extract(
 
     Example: vidgen extract default clips -o bank --layers tokenizer.latents,dit.blocks.3 --noise-levels 0,0.1
     """
-    check_rate(fps)
     frame = parse_size(size)
     check_folder_output(output, parents=True)
     levels, share = parse_numbers(noise_levels, "--noise-levels"), parse_part(part)

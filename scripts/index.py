@@ -63,7 +63,7 @@ def search(
         typer.Argument(metavar="QUERY", help="What to search for: a clip, a folder of clips, a manifest, or a bank."),
     ],
     model: ModelOption = "default",
-    k: Annotated[int, typer.Option(min=1, help="How many nearest clips to show for each.")] = 5,
+    k: Annotated[int, typer.Option(min=1, max=10**6, help="How many nearest clips to show for each.")] = 5,
     backend: Annotated[
         Literal["auto", "exact", "faiss"],
         typer.Option(help="Search exactly, or approximately with faiss; auto: exactly up to 200,000 clips."),

@@ -58,10 +58,14 @@ def probe_dense(
     classes: Annotated[
         Literal["object", "shape", "colour"], typer.Option(help="The classes that segmentation tells apart.")
     ] = "colour",
-    clips: Annotated[int, typer.Option(min=2, help="Held-out clips to report on, and as many others to fit on.")] = 50,
+    clips: Annotated[
+        int, typer.Option(min=2, max=10**6, help="Held-out clips to report on, and as many others to fit on.")
+    ] = 50,
     max_objects: MaxObjectsOption = 2,
-    slots: Annotated[int, typer.Option(min=2, help="Slots in a frame, and clusters of the k-means beside them.")] = 4,
-    slot_steps: Annotated[int, typer.Option(min=1, help="Training steps of the slots.")] = 500,
+    slots: Annotated[
+        int, typer.Option(min=2, max=10**6, help="Slots in a frame, and clusters of the k-means beside them.")
+    ] = 4,
+    slot_steps: Annotated[int, typer.Option(min=1, max=10**6, help="Training steps of the slots.")] = 500,
     num_frames: ModelLengthOption = None,
     size: ModelSizeOption = None,
     top_k: Annotated[

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from vidgen.bounds import SIDE
 from vidgen.errors import VideoError, VidgenError
 from vidgen.scripts.cli.conditioning import MASKED_FROM, FrameFitOption, read_frames
 from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.option_sets import HardwareOptions, SamplerOptions, with_option_sets
-from vidgen.scripts.cli.options import Fit, JsonOption, ModelFpsOption, ModelOption, SeedOption, check_rate
+from vidgen.scripts.cli.options import Fit, JsonOption, ModelFpsOption, ModelOption, SeedOption
 from vidgen.scripts.cli.outputs import check_frames, check_output, output_kind
 from vidgen.scripts.cli.printing import describe_memory, note, peak_memory_mb, print_json, progress
 
@@ -30,8 +31,10 @@ class LossOptions:
     """What a clip has lost, and how."""
 
     task: Annotated[Task, typer.Option(help="What to bring back: resolution, sharpness, colour, or parts of frames.")]
-    scale: Annotated[int, typer.Option(min=1, help="super_resolution: how many times larger, each way.")] = 4
-    sigma: Annotated[float, typer.Option(help="deblurring: standard deviation of the Gaussian blur, in pixels.")] = 1.5
+    scale: Annotated[int, typer.Option(min=1, max=10**6, help="super_resolution: how many times larger, each way.")] = 4
+    sigma: Annotated[
+        float, typer.Option(min=0.0, max=1000.0, help="deblurring: standard deviation of the Gaussian blur, in pixels.")
+    ] = 1.5
     mask: Annotated[
         Path | None, typer.Option(metavar="FILE", help="inpainting: image or video, white where pixels are lost.")
     ] = None
@@ -55,15 +58,18 @@ def restore(
     ] = Path("restored.mp4"),
     model: ModelOption = "default",
     height: Annotated[
-        int | None, typer.Option(min=1, help="Height of the result in pixels. Default: the model's.")
+        int | None, typer.Option(**SIDE.limits, help="Height of the result in pixels. Default: the model's.")
     ] = None,
     width: Annotated[
-        int | None, typer.Option(min=1, help="Width of the result in pixels. Default: the model's.")
+        int | None, typer.Option(**SIDE.limits, help="Width of the result in pixels. Default: the model's.")
     ] = None,
     fps: ModelFpsOption = None,
     fit: FrameFitOption = "crop",
     strength: Annotated[
-        float, typer.Option(help="Noise level to start from: 1 starts from noise alone, less from the clip itself.")
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="Noise level to start from: 1 starts from noise alone, less from the clip itself."
+        ),
     ] = 1.0,
     sampling: SamplerOptions,
     seed: SeedOption = 0,
@@ -76,7 +82,6 @@ def restore(
     the rest. Example: vidgen restore small.mp4 --task super_resolution --prompt "a red circle moves right"
     """
     started = time.perf_counter()
-    check_rate(fps)
     if output_kind(output, None) == "latent":
         raise VidgenError(f"{output}: restored clips are pixels; name a video, or a folder for png frames")
     loss.check()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from vidgen.bounds import FPS, FRAMES, SIDE
 from vidgen.checkpoints.hub import find_model
 from vidgen.errors import VidgenError
 from vidgen.scripts.cli.conditioning import ConditioningOptions, WindowOptions
@@ -16,7 +17,7 @@ from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.guidance import GuidanceOptions
 from vidgen.scripts.cli.lora import LoraOption, apply_loras, describe_loras, find_loras
 from vidgen.scripts.cli.option_sets import HardwareOptions, SamplerOptions, with_option_sets
-from vidgen.scripts.cli.options import BatchOption, JsonOption, ModelOption, SeedOption, check_rate
+from vidgen.scripts.cli.options import BatchOption, JsonOption, ModelOption, SeedOption
 from vidgen.scripts.cli.outputs import check_frames
 from vidgen.scripts.cli.printing import describe_memory, peak_memory_mb, print_json
 from vidgen.scripts.cli.prompts import (
@@ -53,12 +54,14 @@ def sample(
     lora: LoraOption = None,
     num_frames: Annotated[
         int | None,
-        typer.Option(min=1, help="Frames of the clip; beyond --window it is made in pieces. Default: the model's."),
+        typer.Option(
+            **FRAMES.limits, help="Frames of the clip; beyond --window it is made in pieces. Default: the model's."
+        ),
     ] = None,
-    height: Annotated[int | None, typer.Option(min=1, help="Height in pixels. Default: the model's.")] = None,
-    width: Annotated[int | None, typer.Option(min=1, help="Width in pixels. Default: the model's.")] = None,
+    height: Annotated[int | None, typer.Option(**SIDE.limits, help="Height in pixels. Default: the model's.")] = None,
+    width: Annotated[int | None, typer.Option(**SIDE.limits, help="Width in pixels. Default: the model's.")] = None,
     fps: Annotated[
-        float | None, typer.Option(help="Frames a second that the file plays at. Default: the model's.")
+        float | None, typer.Option(**FPS.limits, help="Frames a second that the file plays at. Default: the model's.")
     ] = None,
     sampling: SamplerOptions,
     guidance: GuidanceOptions,
@@ -66,11 +69,13 @@ def sample(
     negative_prompt: Annotated[str, typer.Option(help="What guidance leads away from, in words.")] = "",
     seed: SeedOption = 0,
     num_videos_per_prompt: Annotated[
-        int, typer.Option(min=1, help="Clips of each prompt, numbered: out-0.mp4, out-1.mp4.")
+        int, typer.Option(min=1, max=10**6, help="Clips of each prompt, numbered: out-0.mp4, out-1.mp4.")
     ] = 1,
     only_copy: Annotated[
         int | None,
-        typer.Option("--copy", min=0, help="Make only this one of the clips that a prompt can have, counted from 0."),
+        typer.Option(
+            "--copy", min=0, max=10**6, help="Make only this one of the clips that a prompt can have, counted from 0."
+        ),
     ] = None,
     prompts_file: Annotated[
         Path | None, typer.Option(help="A text file with one prompt a line, instead of PROMPT.")
@@ -85,7 +90,9 @@ def sample(
     ] = None,
     window: Annotated[
         int | None,
-        typer.Option(min=1, help="Frames made at once; a longer clip goes on in windows. Default: the model's length."),
+        typer.Option(
+            min=1, max=10**6, help="Frames made at once; a longer clip goes on in windows. Default: the model's length."
+        ),
     ] = None,
     windows: WindowOptions,
     output_type: Annotated[
@@ -111,7 +118,6 @@ def sample(
     Example: vidgen sample "a red circle moves right" -o circle.mp4 --seed 3
     """
     started = time.perf_counter()
-    check_rate(fps)
     conditioning.check()
     if story is not None:
         check_story(prompt, prompts_file, conditioning)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vidgen.bounds import FRAMES, INFERENCE_STEPS, SIDE
 from vidgen.errors import VidgenError
 from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.options import JsonOption, PlotOption
@@ -34,13 +35,14 @@ def schedule() -> None:
 def show(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A shipped name, a folder or a hub id.")] = "default",
     num_inference_steps: Annotated[
-        int | None, typer.Option(min=1, help="Denoising steps. Default: the model's.")
+        int | None, typer.Option(**INFERENCE_STEPS.limits, help="Denoising steps. Default: the model's.")
     ] = None,
     num_frames: Annotated[
-        int | None, typer.Option(min=1, help="Frames of a clip; levels may depend on the size. Default: the model's.")
+        int | None,
+        typer.Option(**FRAMES.limits, help="Frames of a clip; levels may depend on the size. Default: the model's."),
     ] = None,
-    height: Annotated[int | None, typer.Option(min=1, help="Height in pixels. Default: the model's.")] = None,
-    width: Annotated[int | None, typer.Option(min=1, help="Width in pixels. Default: the model's.")] = None,
+    height: Annotated[int | None, typer.Option(**SIDE.limits, help="Height in pixels. Default: the model's.")] = None,
+    width: Annotated[int | None, typer.Option(**SIDE.limits, help="Width in pixels. Default: the model's.")] = None,
     plot: PlotOption = None,
     json: JsonOption = False,
 ) -> None:

@@ -48,7 +48,7 @@ def describe_order(row: dict[str, Any]) -> str:
 
 @app.command()
 def matrix(
-    steps: Annotated[int, typer.Option(min=1, help="Steps that every solver takes.")] = 32,
+    steps: Annotated[int, typer.Option(min=1, max=10**6, help="Steps that every solver takes.")] = 32,
     only: OnlyOption = None,
     json: JsonOption = False,
 ) -> None:

@@ -51,7 +51,10 @@ def steer(
         ),
     ] = "mean",
     neighbors: Annotated[
-        int, typer.Option(min=1, help="How many nearest clips to move to; with --value, of those with that label.")
+        int,
+        typer.Option(
+            min=1, max=10**6, help="How many nearest clips to move to; with --value, of those with that label."
+        ),
     ] = 5,
     strengths: Annotated[
         str,

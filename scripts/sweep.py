@@ -53,6 +53,7 @@ def sweep(
         float,
         typer.Option(
             min=0,
+            max=1e6,
             help="First, middle and last layer are scored first, at the lowest and highest level. If these scores "
             "differ by at most this, the others are skipped.",
         ),

@@ -16,7 +16,6 @@ from vidgen.scripts.cli.options import (
     LengthOption,
     SecondsOption,
     SizeOption,
-    check_rate,
     parse_size,
 )
 from vidgen.scripts.cli.outputs import check_folder_output, check_output, check_sources
@@ -54,7 +53,6 @@ class CutOptions:
 
     def read(self, *, allow_damaged: bool = False) -> Cut:
         """Return the part of a clip. Raises VidgenError for one that holds nothing, and for what is no size or rate."""
-        check_rate(self.fps)
         size = parse_size(self.size)
         if self.max_seconds is not None and not self.max_seconds > 0:
             raise VidgenError(f"--max-seconds {self.max_seconds:g} leaves nothing; give more than 0")

@@ -34,10 +34,15 @@ class WindowOptions:
 
     overlap: Annotated[
         int | None,
-        typer.Option(min=1, help="Latent frames that a window shares with the one before. Default: half of it."),
+        typer.Option(
+            min=1, max=10**6, help="Latent frames that a window shares with the one before. Default: half of it."
+        ),
     ] = None
     context_noise: Annotated[
-        float, typer.Option(help="Noise level put on the shared frames: a little keeps small errors from growing.")
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="Noise level put on the shared frames: a little keeps small errors from growing."
+        ),
     ] = 0.0
 
 
@@ -53,7 +58,10 @@ class ConditioningOptions:
         Path | None, typer.Option(metavar="FILE", help="A video to continue; with --strength or --mask, one to change.")
     ] = None
     strength: Annotated[
-        float | None, typer.Option(help="How much of --video changes: near 0 keeps it as it is, 1 keeps nothing of it.")
+        float | None,
+        typer.Option(
+            min=0.0, max=1.0, help="How much of --video changes: near 0 keeps it as it is, 1 keeps nothing of it."
+        ),
     ] = None
     mask: Annotated[
         Path | None,

@@ -32,7 +32,11 @@ class GuidanceOptions:
     ] = None
     guidance_rescale: Annotated[
         float | None,
-        typer.Option(help="How far guided contrast is brought back to the unguided one, 0 to 1. Default: the rule's."),
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="How far guided contrast is brought back to the unguided one, 0 to 1. Default: the rule's.",
+        ),
     ] = None
     guidance_passes: Annotated[
         str,

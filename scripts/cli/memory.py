@@ -38,10 +38,10 @@ def parse_bytes(text: str | None, option: str = "--max-memory") -> int | None:
         return None
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?(?:[eE]\+?\d+)?)\s*([KMGT]?I?)B?\s*", text, re.IGNORECASE)
     unit = _UNITS.get(match[2].upper()) if match else None
-    count = int(float(match[1]) * unit) if unit else 0
-    if not 0 < count < 2**60:
+    count = float(match[1]) * unit if unit else 0
+    if not 1 <= count < 2**60:
         raise VidgenError(f"{option} {text!r} is not an amount of memory; give some such as 4GB or 800MB")
-    return count
+    return int(count)
 
 
 def make_planner(tokenizer: VideoTokenizer, limit: int | None, task: Task) -> Planner:

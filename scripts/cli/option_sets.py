@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from vidgen.bounds import GUIDANCE_SCALE, INFERENCE_STEPS
 from vidgen.scripts.cli.options import (
     DeviceOption,
     DtypeOption,
@@ -17,7 +18,6 @@ from vidgen.scripts.cli.options import (
     ModelFpsOption,
     ModelLengthOption,
     ModelSizeOption,
-    check_rate,
     find_device,
     find_dtype,
     parse_size,
@@ -89,11 +89,16 @@ class SamplerOptions:
 
     num_inference_steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Denoising steps of a clip: more are slower and finer. Default: the model's."),
+        typer.Option(
+            **INFERENCE_STEPS.limits, help="Denoising steps of a clip: more are slower and finer. Default: the model's."
+        ),
     ] = None
     guidance_scale: Annotated[
         float | None,
-        typer.Option(help="How strictly to follow the prompt; 1 is without guidance. Default: the model's."),
+        typer.Option(
+            **GUIDANCE_SCALE.limits,
+            help="How strictly to follow the prompt; 1 is without guidance. Default: the model's.",
+        ),
     ] = None
     sampler: Annotated[
         str | None,
@@ -119,6 +124,5 @@ class ReadingOptions:
     limit: LimitOption = None
 
     def settings(self) -> dict[str, Any]:
-        """Return them by name, `size` as (height, width). Raises VidgenError for what is no size or rate."""
-        check_rate(self.fps)
+        """Return them by name, `size` as (height, width). Raises VidgenError for what is no size."""
         return {"num_frames": self.num_frames, "size": parse_size(self.size), "fps": self.fps, "limit": self.limit}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
+from vidgen.bounds import COUNT, FPS, FRAMES, SECONDS, SEED, SIDE, Range, check_value
 from vidgen.errors import VidgenError
 from vidgen.scripts.cli.printing import note
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Fit = Literal["crop", "pad", "stretch"]
+
+NUMBERS = Range(-1e9, 1e9)  # of lists, whose own limits are checked where they are used
 
 ModelOption = Annotated[
     str, typer.Option("--model", metavar="NAME|DIR", help="The model: a shipped name, a folder or a hub id.")
@@ -33,7 +36,9 @@ DtypeOption = Annotated[
         "--dtype", help="Precision of the networks; auto is bfloat16 where the hardware computes in it, else float32."
     ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed of all random numbers: the same gives the same result.")]
+SeedOption = Annotated[
+    int, typer.Option("--seed", **SEED.limits, help="Seed of all random numbers: the same gives the same result.")
+]
 AllowDamagedOption = Annotated[
     bool, typer.Option("--allow-damaged", help="Of a damaged clip, take what there is, and say what is wrong.")
 ]
@@ -61,17 +66,23 @@ FitOption = Annotated[
     Fit, typer.Option("--fit", help="How frames get to --size: cut off the edges, add black bars, or distort.")
 ]
 FpsOption = Annotated[
-    float | None, typer.Option("--fps", help="Take frames at this rate, a second. Default: every frame of the clip.")
+    float | None,
+    typer.Option("--fps", **FPS.limits, help="Take frames at this rate, a second. Default: every frame of the clip."),
 ]
 LengthOption = Annotated[
-    int | None, typer.Option("--num-frames", min=1, help="Take only the first N frames. Default: all of them.")
+    int | None,
+    typer.Option("--num-frames", **FRAMES.limits, help="Take only the first N frames. Default: all of them."),
 ]
 SecondsOption = Annotated[
-    float | None, typer.Option("--max-seconds", help="Take only the first so many seconds. Default: all of them.")
+    float | None,
+    typer.Option("--max-seconds", **SECONDS.limits, help="Take only the first so many seconds. Default: all of them."),
 ]
-CountOption = Annotated[int, typer.Option("--n", min=1, help="How many clips to measure on.")]
+CountOption = Annotated[int, typer.Option("--n", min=1, max=10**6, help="How many clips to measure on.")]
 BatchOption = Annotated[
-    int, typer.Option("--batch-size", min=1, help="Clips computed at once: more are faster and take more memory.")
+    int,
+    typer.Option(
+        "--batch-size", min=1, max=10**6, help="Clips computed at once: more are faster and take more memory."
+    ),
 ]
 MaxObjectsOption = Annotated[int, typer.Option(min=1, max=2, help="The most moving shapes in a clip.")]
 # Of the verbs that read features.
@@ -93,12 +104,16 @@ NoiseLevelsOption = Annotated[
     ),
 ]
 ModelLengthOption = Annotated[
-    int | None, typer.Option("--num-frames", min=1, help="Frames of each clip. Default: as many as the model makes.")
+    int | None,
+    typer.Option("--num-frames", **FRAMES.limits, help="Frames of each clip. Default: as many as the model makes."),
 ]
 ModelFpsOption = Annotated[
-    float | None, typer.Option("--fps", help="Take frames at this rate, a second. Default: the model's rate.")
+    float | None,
+    typer.Option("--fps", **FPS.limits, help="Take frames at this rate, a second. Default: the model's rate."),
 ]
-LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Use only the first N clips. Default: all.")]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", min=1, max=10**6, help="Use only the first N clips. Default: all.")
+]
 DrawNeighborsOption = Annotated[
     Path | None,
     typer.Option(
@@ -123,10 +138,12 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     """Return "64" or "64x96" as (height, width). Raises VidgenError for anything else."""
     if text is None:
         return None
-    match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", text.strip())
+    match = re.fullmatch(r"(\d{1,9})(?:[xX](\d{1,9}))?", text.strip())
     size = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if min(size) < 1:
-        raise VidgenError(f"--size {text!r} is not a size; give one number, or HEIGHTxWIDTH such as 64x96")
+    if not all(side in SIDE for side in size):
+        raise VidgenError(
+            f"--size {text[:40]!r} is not a size; give one number, or HEIGHTxWIDTH such as 64x96, each {SIDE}"
+        )
     return size
 
 
@@ -138,23 +155,20 @@ def parse_names(text: str) -> list[str]:
 def parse_numbers(text: str, option: str) -> list[float]:
     """Return "0, 0.1" as [0.0, 0.1]. Raises VidgenError for what is no list of numbers."""
     try:
-        return [float(part) for part in parse_names(text)]
+        numbers = [float(part) for part in parse_names(text)]
     except ValueError:
         raise VidgenError(f"{option} {text!r} is not a list of numbers; give some such as 0.0,0.1") from None
+    for number in numbers:
+        check_value(number, Annotated[float, NUMBERS], option)
+    return numbers
 
 
 def parse_counts(text: str, option: str) -> list[int]:
     """Return "1, 5" as [1, 5]. Raises VidgenError for what is no list of whole numbers above 0."""
     numbers = parse_numbers(text, option)
-    if not numbers or any(number < 1 or number != int(number) for number in numbers):
+    if not numbers or any(number not in COUNT or number != int(number) for number in numbers):
         raise VidgenError(f"{option} {text!r} is no list of whole numbers above 0; give some such as 1,5,10")
     return [int(number) for number in numbers]
-
-
-def check_rate(fps: float | None) -> None:
-    """Raise VidgenError unless `fps` is None or a rate that a file can have."""
-    if fps is not None and not 0 < fps <= 1000:
-        raise VidgenError(f"--fps {fps:g} is not a frame rate; give a number above 0, at most 1000")
 
 
 def find_device(name: str) -> str:

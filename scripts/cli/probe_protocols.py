@@ -48,13 +48,18 @@ class ProtocolOptions:
         str | None, typer.Option(help="Few-shot: learn from so many clips of each class, as 1,5, in many episodes.")
     ] = None
     ways: Annotated[
-        int | None, typer.Option(min=2, help="Classes of a few-shot episode. Default: all, but 5 at most.")
+        int | None, typer.Option(min=2, max=10**6, help="Classes of a few-shot episode. Default: all, but 5 at most.")
     ] = None
-    episodes: Annotated[int, typer.Option(min=1, help="How many few-shot episodes to take the mean of.")] = 200
+    episodes: Annotated[int, typer.Option(min=1, max=10**6, help="How many few-shot episodes to take the mean of.")] = (
+        200
+    )
     labels_per_class: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Use only N labels per class; the remaining train clips are used without labels."
+            min=1,
+            max=10**6,
+            metavar="N",
+            help="Use only N labels per class; the remaining train clips are used without labels.",
         ),
     ] = None
     test_bank: Annotated[

@@ -18,7 +18,9 @@ class StepCacheOptions:
     cache_bound: Annotated[
         float | None,
         typer.Option(
-            help="Reuse the last pass until the relative change since then exceeds this, e.g. 0.05. Default: never."
+            min=0.0,
+            max=1.0,
+            help="Reuse the last pass until the relative change since then exceeds this, e.g. 0.05. Default: never.",
         ),
     ] = None
     cache_by: Annotated[

@@ -26,12 +26,12 @@ from vidgen.scripts.cli.printing import (
 def conditions(
     *,
     model: ModelOption = "default",
-    n: Annotated[int, typer.Option(min=1, help="How many clips to measure on, of each condition.")] = 24,
+    n: Annotated[int, typer.Option(min=1, max=10**6, help="How many clips to measure on, of each condition.")] = 24,
     only: Annotated[
         str | None, typer.Option(help="Only these conditions, as image,inpainting. Default: all that the model serves.")
     ] = None,
     strength: Annotated[
-        float, typer.Option(help="video_to_video: noise level to start the video from, in (0, 1].")
+        float, typer.Option(min=0.0, max=1.0, help="video_to_video: noise level to start the video from, in (0, 1].")
     ] = 0.7,
     sampling: SamplerOptions,
     seed: SeedOption = 0,

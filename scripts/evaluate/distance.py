@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 def distance(
     *,
     model: ModelOption = "default",
-    n: Annotated[int, typer.Option(min=3, help="How many clips to generate, for twice as many real ones.")] = 64,
+    n: Annotated[
+        int, typer.Option(min=3, max=10**6, help="How many clips to generate, for twice as many real ones.")
+    ] = 64,
     real: Annotated[
         Path | None, typer.Option(metavar="BANK", help="Features of real clips, a bank of `vidgen extract`.")
     ] = None,

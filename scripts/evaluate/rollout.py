@@ -24,10 +24,10 @@ from vidgen.scripts.cli.printing import (
 def rollouts(
     *,
     model: ModelOption = "default",
-    n: Annotated[int, typer.Option(min=1, help="How many long clips to measure on.")] = 8,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Seconds of each clip.")] = 30.0,
+    n: Annotated[int, typer.Option(min=1, max=10**6, help="How many long clips to measure on.")] = 8,
+    seconds: Annotated[float, typer.Option(min=0.1, max=86400.0, help="Seconds of each clip.")] = 30.0,
     prompts: Annotated[
-        int, typer.Option(min=1, help="Prompts of each clip, one after the other, about one object.")
+        int, typer.Option(min=1, max=10**6, help="Prompts of each clip, one after the other, about one object.")
     ] = 3,
     windows: WindowOptions,
     sampling: SamplerOptions,

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vidgen.bounds import GUIDANCE_SCALE
 from vidgen.scripts.cli.option_sets import HardwareOptions, with_option_sets
 from vidgen.scripts.cli.options import (
     BatchOption,
@@ -33,7 +34,7 @@ from vidgen.scripts.cli.printing import (
 def steps(
     *,
     model: ModelOption = "default",
-    n: Annotated[int, typer.Option(min=1, help="How many clips to measure on, of each row.")] = 16,
+    n: Annotated[int, typer.Option(min=1, max=10**6, help="How many clips to measure on, of each row.")] = 16,
     only: Annotated[str | None, typer.Option(help="Only these solvers, as euler,unipc. Default: all.")] = None,
     evaluations: Annotated[
         str, typer.Option(help="How many evaluations of the denoiser a clip may take; several make a row each.")
@@ -43,7 +44,10 @@ def steps(
     ] = "0.1,0.03",
     guidance_scale: Annotated[
         float | None,
-        typer.Option(help="How strictly to follow the prompt; 1 is without guidance. Default: the model's."),
+        typer.Option(
+            **GUIDANCE_SCALE.limits,
+            help="How strictly to follow the prompt; 1 is without guidance. Default: the model's.",
+        ),
     ] = None,
     seed: SeedOption = 0,
     batch_size: BatchOption = 8,

@@ -31,14 +31,16 @@ from vidgen.scripts.cli.printing import (
 def surprise(
     *,
     model: ModelOption = "default",
-    n: Annotated[int, typer.Option(min=1, help="How many quartets of clips to measure on, of each violation.")] = 50,
+    n: Annotated[
+        int, typer.Option(min=1, max=10**6, help="How many quartets of clips to measure on, of each violation.")
+    ] = 50,
     violations: Annotated[
         str, typer.Option(help="Violations to test, as vanishes,teleports; all: every one, and a control without any.")
     ] = "all",
     noise_levels: Annotated[
         str, typer.Option("--noise-levels", help="Noise levels at which the loss is measured, in [0, 1].")
     ] = "0.1,0.3,0.5,0.7",
-    draws: Annotated[int, typer.Option(min=1, help="Draws of noise that each loss is the mean of.")] = 4,
+    draws: Annotated[int, typer.Option(min=1, max=10**6, help="Draws of noise that each loss is the mean of.")] = 4,
     in_view: Annotated[
         bool, typer.Option("--in-view", help="Let it happen in the open, rather than behind a screen that hides it.")
     ] = False,

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from vidgen.bounds import FPS
 from vidgen.errors import VidgenError
-from vidgen.scripts.cli.options import DeviceOption, JsonOption, SeedOption, check_rate, find_device
+from vidgen.scripts.cli.options import DeviceOption, JsonOption, SeedOption, find_device
 from vidgen.scripts.cli.outputs import check_folder_output
 from vidgen.scripts.cli.printing import note, print_json, print_table
 
@@ -24,19 +25,21 @@ def compare_objectives(
             help="Clips with labels to probe features on, a manifest or folder. Default: synthetic ones only."
         ),
     ] = None,
-    fps: Annotated[float, typer.Option(help="Take frames of labeled clips at this rate, a second.")] = 12.5,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps of every variant.")] = 600,
-    batch_size: Annotated[int, typer.Option(min=1, help="Clips of a training step.")] = 8,
+    fps: Annotated[
+        float, typer.Option(**FPS.limits, help="Take frames of labeled clips at this rate, a second.")
+    ] = 12.5,
+    steps: Annotated[int, typer.Option(min=1, max=10**6, help="Training steps of every variant.")] = 600,
+    batch_size: Annotated[int, typer.Option(min=1, max=10**6, help="Clips of a training step.")] = 8,
     preset: Annotated[str, typer.Option(help="The preset of the tokenizer whose encoder is trained.")] = (
         "kl_causal_4x8x8_16ch"
     ),
-    width: Annotated[int, typer.Option(min=8, help="Width of the denoiser.")] = 192,
-    depth: Annotated[int, typer.Option(min=1, help="Blocks of the denoiser.")] = 6,
-    head_dim: Annotated[int, typer.Option(min=8, help="Width of the denoiser's attention heads.")] = 48,
-    num_frames: Annotated[int, typer.Option(min=2, help="Frames of a clip.")] = 17,
-    size: Annotated[int, typer.Option(min=16, help="Height and width of clips in pixels.")] = 64,
-    hold_out: Annotated[int, typer.Option(min=2, help="Every N-th file is kept for decoding.")] = 4,
-    shapes: Annotated[int, typer.Option(min=50, help="Synthetic clips that probes learn from.")] = 300,
+    width: Annotated[int, typer.Option(min=8, max=65536, help="Width of the denoiser.")] = 192,
+    depth: Annotated[int, typer.Option(min=1, max=1024, help="Blocks of the denoiser.")] = 6,
+    head_dim: Annotated[int, typer.Option(min=8, max=10**6, help="Width of the denoiser's attention heads.")] = 48,
+    num_frames: Annotated[int, typer.Option(min=2, max=10**6, help="Frames of a clip.")] = 17,
+    size: Annotated[int, typer.Option(min=16, max=10**6, help="Height and width of clips in pixels.")] = 64,
+    hold_out: Annotated[int, typer.Option(min=2, max=10**6, help="Every N-th file is kept for decoding.")] = 4,
+    shapes: Annotated[int, typer.Option(min=50, max=10**6, help="Synthetic clips that probes learn from.")] = 300,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     json: JsonOption = False,
@@ -45,7 +48,6 @@ def compare_objectives(
 
     Example: vidgen tokenizer compare-objectives clips --labeled actions.csv -o runs/objectives
     """
-    check_rate(fps)
     for path in (clips, labeled):
         if path is not None and not path.exists():
             raise VidgenError(f"{path}: no such file or folder; check the path")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vidgen.bounds import FRAMES
 from vidgen.errors import VidgenError
 from vidgen.scripts.cli.option_sets import FastHardwareOptions, with_option_sets
 from vidgen.scripts.cli.options import (
@@ -19,7 +20,6 @@ from vidgen.scripts.cli.options import (
     ReportOption,
     SecondsOption,
     SizeOption,
-    check_rate,
     parse_names,
     parse_numbers,
     parse_size,
@@ -59,7 +59,9 @@ def evaluate(
     fit: FitOption = "crop",
     num_frames: Annotated[
         int | None,
-        typer.Option(min=1, help="Take the first N frames, and leave shorter clips out. Default: all frames."),
+        typer.Option(
+            **FRAMES.limits, help="Take the first N frames, and leave shorter clips out. Default: all frames."
+        ),
     ] = None,
     fps: FpsOption = None,
     max_seconds: SecondsOption = None,
@@ -79,7 +81,6 @@ def evaluate(
 
     Clips that cannot be read are named and left out. Example: vidgen tokenizer evaluate clips --protocol davis --json
     """
-    check_rate(fps)
     clip_options = {
         "size": parse_size(size),
         "fit": fit,

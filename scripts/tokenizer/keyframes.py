@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vidgen.bounds import FRAMES
 from vidgen.errors import VidgenError
 from vidgen.scripts.cli.option_sets import FastHardwareOptions, with_option_sets
 from vidgen.scripts.cli.options import (
@@ -15,7 +16,6 @@ from vidgen.scripts.cli.options import (
     FpsOption,
     JsonOption,
     SizeOption,
-    check_rate,
     parse_size,
 )
 from vidgen.scripts.cli.printing import format_interval, note, print_json, print_table, progress
@@ -37,13 +37,20 @@ def keyframes(
         ),
     ] = "matched",
     step: Annotated[
-        float, typer.Option(help="Step that continuous latents of key frames are rounded to, in standard deviations.")
+        float,
+        typer.Option(
+            min=0.0,
+            max=100.0,
+            help="Step that continuous latents of key frames are rounded to, in standard deviations.",
+        ),
     ] = 0.5,
     size: SizeOption = None,
     fit: FitOption = "crop",
     num_frames: Annotated[
         int | None,
-        typer.Option(min=1, help="Take the first N frames, and leave shorter clips out. Default: all frames."),
+        typer.Option(
+            **FRAMES.limits, help="Take the first N frames, and leave shorter clips out. Default: all frames."
+        ),
     ] = None,
     fps: FpsOption = None,
     hardware: FastHardwareOptions,
@@ -53,7 +60,6 @@ def keyframes(
 
     Example: vidgen tokenizer keyframes clips --model runs/keyframe_motion/final --size 128 --num-frames 33
     """
-    check_rate(fps)
     if motion not in MOTIONS:
         raise VidgenError(f"--motion {motion!r}: choose one of {', '.join(MOTIONS)}")
     if not step > 0:

@@ -33,14 +33,15 @@ def nerv(
         Path | None, typer.Option("-o", "--output", help="File to write. Default: NAME.safetensors here.")
     ] = None,
     bpp: Annotated[
-        float | None, typer.Option(help=f"The most bits a pixel that the file may take. Default: {DEFAULT_BPP}.")
+        float | None,
+        typer.Option(min=0.0, max=64.0, help=f"The most bits a pixel that the file may take. Default: {DEFAULT_BPP}."),
     ] = None,
     budget: Annotated[
         str | None, typer.Option("--bytes", metavar="80KB", help="The most bytes that it may take, instead of --bpp.")
     ] = None,
-    bits: Annotated[int, typer.Option(help="Bits of every stored number, 2 to 8.")] = 8,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps: more are slower and better.")] = 2000,
-    lr: Annotated[float, typer.Option(help="The highest learning rate of the training.")] = 3e-3,
+    bits: Annotated[int, typer.Option(min=2, max=8, help="Bits of every stored number, 2 to 8.")] = 8,
+    steps: Annotated[int, typer.Option(min=1, max=10**6, help="Training steps: more are slower and better.")] = 2000,
+    lr: Annotated[float, typer.Option(min=0.0, max=100.0, help="The highest learning rate of the training.")] = 3e-3,
     cutting: CutOptions,
     seed: SeedOption = 0,
     hardware: FastHardwareOptions,

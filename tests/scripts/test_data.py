@@ -71,7 +71,7 @@ def test_a_film_is_the_clips_one_after_the_other(vidgen, tmp_path: Path) -> None
     ("words", "line"),
     [
         (("inspect", "nowhere"), "nowhere: no such file or folder"),
-        (("inspect", "full", "--fps", -1), "--fps -1 is not a frame rate"),
+        (("inspect", "full", "--fps", -1), "--fps"),
         (("inspect", "full"), "no clips in this folder"),
         (("synthesize", "-o", "full", "--count", 1), "exists already"),
         (("synthesize", "-o", "no/where", "--count", 1), "does not exist"),

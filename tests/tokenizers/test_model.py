@@ -119,7 +119,7 @@ def test_walk_names_what_feature_info_lists():
 def test_unknown_settings_are_refused():
     with pytest.raises(VidgenError, match="bottleneck='magic' is unknown"):
         TokenizerConfig(bottleneck="magic")
-    with pytest.raises(VidgenError, match="convolution kind"):
+    with pytest.raises(VidgenError, match="convolution='wavelet' is unknown"):
         VideoTokenizer(dataclasses.replace(PRESETS["tiny"], convolution="wavelet"))
 
 

@@ -70,6 +70,7 @@ class DenoisingTask(Task):
         self.time = config_from_dict(TimeDistribution, recipe.time, "recipe key `time`")
         self.target = find_prediction_type(recipe.prediction_type).target
         self.path = PATHS[self.time.path]()
+        prediction_weight(recipe.weighting, recipe.prediction_type, torch.ones(1), torch.ones(1))  # a name it knows
         dtype = torch.bfloat16 if recipe.autocast == "bfloat16" else torch.float32
         self.tokenizer = load_tokenizer(recipe.tokenizer, dtype=dtype, device=recipe.device)
         self.networks = build_networks(recipe, self.tokenizer.config.latent_channels)

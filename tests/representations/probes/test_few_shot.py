@@ -113,7 +113,7 @@ def test_what_cannot_be_drawn_is_one_line(make_bank, planted):
     ):
         with pytest.raises(VidgenError, match=line):
             few_shot_rows(bank, **words)
-    with pytest.raises(VidgenError, match="an episode needs 2 ways"):
+    with pytest.raises(VidgenError, match="ways=1 is not a whole number from 2"):
         Setting(ways=1)
     X[5, 1] = np.nan
     with pytest.raises(VidgenError, match="clip 'c5' are not finite"):

@@ -89,7 +89,7 @@ def test_recipes_say_size_and_attention(recipe, settings):
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        ({"attention": "all"}, "attention 'all' is unknown"),
+        ({"attention": "all"}, "attention='all' is unknown"),
         ({"attentoin": "full"}, "recipe key `model`: unknown keys attentoin"),
         ({"classes": 10}, "clips of task diffusion have no class_id; leave classes, tasks"),
     ],

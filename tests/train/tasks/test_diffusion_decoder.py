@@ -122,7 +122,7 @@ def test_the_encoder_starts_as_that_of_the_reconstruction_task(make_task, tmp_pa
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ("objective=magic", "objective 'magic': choose one of denoising, regression"),
+        ("objective=magic", "objective='magic' is unknown; choose one of denoising, regression"),
         ("preset=magic", "preset 'magic' is unknown"),
         ("tokenizer.colour=3", "tokenizer.colour is not a tokenizer setting"),
         ("model.colour=3", "recipe key `model`: unknown keys colour"),

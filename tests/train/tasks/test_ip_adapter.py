@@ -203,9 +203,9 @@ def test_of_files_the_picture_is_one_of_the_clips_frames(words, tmp_path, waves)
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ("reference=1.5", "reference=1.5 is a share of the clips"),
-        ("whole_captions=-1", "whole_captions=-1 is a share"),
-        ("match_weight=-1", "match_weight=-1 must be 0 or more"),
+        ("reference=1.5", "reference=1.5 is not a number from 0 to 1"),
+        ("whole_captions=-1", "whole_captions=-1.0 is not a number"),
+        ("match_weight=-1", "match_weight=-1.0 is not a number from 0"),
         ("part=decoder", "part 'decoder': choose 'all' or 'image_prompt'"),
         ("reference=0", "task ip_adapter needs a trained model and clips with a picture"),
         ("init_from=''", "task ip_adapter needs a trained model"),

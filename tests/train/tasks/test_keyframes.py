@@ -76,7 +76,7 @@ def test_motion_is_learned(overrides):
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("part=decoder", "choose 'motion' or 'all'"),
+        ("part=decoder", "choose one of motion, all"),
         ("key=''", "needs a trained tokenizer for key frames"),
         ("model.key={patch: 4}", "two tokenizers for key frames"),
         ("data.num_frames=1", "motion needs 2 frames"),

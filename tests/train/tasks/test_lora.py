@@ -78,7 +78,7 @@ def test_a_run_goes_on_where_it_stood(words, tmp_path):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ("lora_rank=-1", "lora_rank=-1, lora_alpha=6.0: lora_alpha must be 0 or more, lora_rank 1 or more"),
+        ("lora_rank=-1", "lora_rank=-1 is not a whole number from 1"),
         ("init_from=''", "lora_rank=3 needs a trained model: set init_from"),
         ("optimizer.kind=muon", "a LoRA is trained with optimizer.kind=adamw, not muon"),
     ],
