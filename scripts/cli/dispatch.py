@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from vidgen.bounds import Range
 from vidgen.errors import ENDING_SIGNALS, Interrupted
 from vidgen.scripts.cli.errors import FAILED, SIGNALED, explain, one_line
 from vidgen.scripts.cli.outputs import check_parameters
@@ -130,6 +131,9 @@ def dispatch(app: VerbApp, arguments: list[str]) -> int:
         if message := one_line(error.format_message()).rstrip("."):  # none: the help was printed, as for no verb
             options = [name for p in context.command.params for name in p.opts] if context is not None else []
             message = suggest_option(message, options)
+            option = getattr(error, "param", None)
+            if getattr(option, "max", None) is not None:
+                message += f" (a number {Range(option.min, option.max)} is wanted)"
             note(f"error: {message}; see `{command_path} --help`")
         return FAILED
     except (KeyboardInterrupt, typer.Abort) as error:

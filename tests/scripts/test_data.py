@@ -76,7 +76,7 @@ def test_a_film_is_the_clips_one_after_the_other(vidgen, tmp_path: Path) -> None
         (("synthesize", "-o", "full", "--count", 1), "exists already"),
         (("synthesize", "-o", "no/where", "--count", 1), "does not exist"),
         (("synthesize", "-o", "no/where.mp4", "--count", 1), "does not exist"),
-        (("synthesize", "-o", "x", "--count", 1, "--size", 8), "at least 16"),
+        (("synthesize", "-o", "x", "--count", 1, "--size", 8), "height=8 is not a whole number from 16"),
         (("synthesize", "-o", "x", "--count", 1, "--scene", "order", "--num-frames", 5), "needs 12 frames, got 5"),
         (("synthesize", "-o", "x", "--count", 1, "--scene", "rate", "--max-objects", 2), "--max-objects is of clips"),
         (("synthesize", "-o", "x", "--count", 0), "greater than or equal to 1"),

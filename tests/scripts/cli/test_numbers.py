@@ -55,7 +55,7 @@ def test_numbers_outside_of_the_range_are_refused(words: tuple[str, ...]) -> Non
 def test_the_line_names_the_option_and_what_it_may_be(value: str, capsys: pytest.CaptureFixture) -> None:
     assert dispatch(["sample", "a red circle", f"--guidance-scale={value}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error:") and "--guidance-scale" in line
+    assert line.startswith("error:") and "--guidance-scale" in line and "from 0 to 1000" in line
 
 
 def test_help_states_the_range(capsys) -> None:
