@@ -209,3 +209,56 @@ def test_encoded_prompts_are_kept_where_asked(vidgen, model: Path, tmp_path: Pat
         assert vidgen(*words, "--text-cache", "on").status == 0
         torch.testing.assert_close(read_tokens(tmp_path / "x.safetensors").latents, want, atol=1e-5, rtol=1e-5)
     assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 2
+
+
+def test_several_clips_go_into_a_folder_and_the_same_command_goes_on(vidgen, model: Path, tmp_path: Path) -> None:
+    """What is there stays as it is; what is missing, or was made of another prompt, is made to the bit as before."""
+    prompts = tmp_path / "p.txt"
+    prompts.write_text("a red circle\na star\na red circle\n", encoding="utf-8")
+    out = tmp_path / "out"
+    words = ("sample", "--prompts-file", prompts, "-o", out, "--model", model, "--batch-size", 3)
+    assert vidgen(*words).status == 0
+    names = ["a-red-circle.mp4", "a-star.mp4", "a-red-circle_2.mp4"]
+    assert {p.name for p in out.iterdir()} == {*names, "clips.jsonl"}
+    before = {name: ((out / name).read_bytes(), (out / name).stat().st_mtime_ns) for name in names}
+    (out / names[1]).unlink()
+    ran = vidgen(*words)
+    assert ran.status == 0 and "2 of them there already" in ran.out
+    assert {name: (out / name).read_bytes() for name in names} == {
+        name: content for name, (content, _) in before.items()
+    }
+    assert [(out / name).stat().st_mtime_ns == before[name][1] for name in names] == [True, False, True]
+    prompts.write_text("a red circle\na small star\na red circle\n", encoding="utf-8")
+    assert "2 of them there already" in vidgen(*words).out and (out / "a-small-star.mp4").is_file()
+    assert "there already" not in vidgen(*words, "--seed", 1).out
+    (out / "a-new-one.mp4").write_text("mine")
+    prompts.write_text("a new one\na star\n", encoding="utf-8")
+    assert "from elsewhere" in vidgen(*words).error and (out / "a-new-one.mp4").read_text() == "mine"
+
+
+def test_folders_of_frames_go_on(vidgen, model: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "p.txt"
+    prompts.write_text("a red circle\na star\n", encoding="utf-8")
+    words = ("sample", "--prompts-file", prompts, "-o", tmp_path / "out", "--model", model, "--output-type", "png")
+    assert vidgen(*words).status == 0
+    shutil.rmtree(tmp_path / "out-1")
+    assert "1 of them there already" in vidgen(*words).out
+    assert len(list((tmp_path / "out-1").iterdir())) == 5
+
+
+def test_a_prompt_that_is_too_long_is_named_by_its_line_before_the_first_clip(vidgen, model, tmp_path: Path) -> None:
+    prompts = tmp_path / "p.txt"
+    prompts.write_text(f"a red circle\n\n{'circle ' * 20}\n", encoding="utf-8")
+    words = ("sample", "--prompts-file", prompts, "-o", tmp_path / "out", "--model", model, "--batch-size", 1)
+    assert "p.txt: line 3: prompt of" in vidgen(*words).error
+    assert not (tmp_path / "out").exists()
+    assert "--negative-prompt: prompt of" in vidgen("sample", "a", "--negative-prompt", "x" * 70, *words[3:]).error
+    assert "not text in UTF-8" in vidgen("sample", "a red \udcff circle", *words[3:]).error
+
+
+def test_one_copy_alone_is_that_of_the_whole(vidgen, model: Path, tmp_path: Path) -> None:
+    words = ("sample", PROMPT, "--model", model, "-o")
+    assert vidgen(*words, tmp_path / "all.mkv", "--num-videos-per-prompt", 3, "--batch-size", 1).status == 0
+    assert vidgen(*words, tmp_path / "one.mkv", "--copy", 2).status == 0
+    np.testing.assert_array_equal(*(read_video(tmp_path / n).frames for n in ("all-2.mkv", "one.mkv")))
+    assert "--copy makes one" in vidgen(*words, tmp_path / "x.mkv", "--copy", 2, "--num-videos-per-prompt", 2).error

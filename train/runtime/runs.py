@@ -83,9 +83,9 @@ def list_changes(before: DictConfig, now: DictConfig) -> list[str]:
 
 def flatten(value: Any, name: str = "") -> dict[str, Any]:
     """Return the plain values of nested mappings and lists by their dotted names, as recipes are overridden by."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    if not items:
+    if not isinstance(value, dict | list) or not value:
         return {name: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value)
     return {k: v for key, item in items for k, v in flatten(item, f"{name}.{key}" if name else str(key)).items()}
 
 
