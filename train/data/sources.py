@@ -120,6 +120,9 @@ class ClipSource:
             try:
                 rates = (self.fps, record.fps)
                 frames = decode_small(record.path, self.side, source.max_frames, part, *rates, source.allow_damaged)
+                if self.fps and len(frames) == data.num_frames - 1 > 0:
+                    # nine frames, eight a second, span a second: where a clip lasts no longer, its last one is held
+                    frames = np.concatenate([frames, frames[-1:]])
                 if len(frames) < data.num_frames:
                     rate = f" at {self.fps:g} fps" if self.fps else ""
                     raise VideoError(f"{len(frames)} frames{rate}, {data.num_frames} needed")

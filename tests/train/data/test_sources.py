@@ -122,6 +122,17 @@ def test_a_manifests_part_is_what_is_trained_on(make_video, numbered, numbers, t
     assert clips.captions == ["late", "early"]
 
 
+def test_a_part_may_end_with_its_window(make_video, numbered, numbers, tmp_path):
+    make_video(numbered(60), "a.mp4", fps=30, options={"crf": "1"})
+    (tmp_path / "metadata.csv").write_text("path,start,duration\na.mp4,1,1\n")
+    source = SourceConfig(kind="clips", path=str(tmp_path), hold_out=0)
+    data = DataConfig(sources=[source], num_frames=9, size=(32, 32), fps=8)
+    assert numbers(ClipSource(source, data, "train").clips[0]) == [30, 33, 37, 41, 45, 48, 52, 56, 56]
+    data.num_frames = 10
+    with pytest.warns(UserWarning, match="8 frames at 8 fps, 10 needed"), pytest.raises(VidgenError):
+        ClipSource(source, data, "train")
+
+
 def test_unusable_clips_are_named(make_video, tmp_path):
     make_video(frames_of(8), "good.mp4", fps=8)
     make_video(frames_of(2), "short.mp4", fps=8)
