@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,14 @@ from vidgen.scripts.cli.printing import describe_memory, note, peak_memory_mb, p
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from vidgen.pipelines.video import VideoPipeline
     from vidgen.samplers.conditioning.degradations import Degradation
 
+MOST_TIMES = 4  # the model's usual pixels; the default one at 16 times as many is behind bicubic interpolation
+SIDE_HELP = (
+    "{} of the result in pixels. Default: the model's, or for super_resolution --scale times the clip's, where that is "
+    f"at most {MOST_TIMES} times as many pixels as the model's."
+)
 Task = Literal["super_resolution", "deblurring", "colorization", "inpainting"]
 
 
@@ -57,12 +64,8 @@ def restore(
         Path, typer.Option("-o", "--output", help="File to write (.mp4 .mkv .gif .webp), or a folder for png frames.")
     ] = Path("restored.mp4"),
     model: ModelOption = "default",
-    height: Annotated[
-        int | None, typer.Option(**SIDE.limits, help="Height of the result in pixels. Default: the model's.")
-    ] = None,
-    width: Annotated[
-        int | None, typer.Option(**SIDE.limits, help="Width of the result in pixels. Default: the model's.")
-    ] = None,
+    height: Annotated[int | None, typer.Option(**SIDE.limits, help=SIDE_HELP.format("Height"))] = None,
+    width: Annotated[int | None, typer.Option(**SIDE.limits, help=SIDE_HELP.format("Width"))] = None,
     fps: ModelFpsOption = None,
     fit: FrameFitOption = "crop",
     strength: Annotated[
@@ -94,15 +97,17 @@ def restore(
     from vidgen.pipelines.loading import load_pipeline
     from vidgen.pipelines.restoration import restore as restore_clip
     from vidgen.samplers.conditioning.frame_conditioning import check_strength
+    from vidgen.scripts.cli.sampling_memory import check_sampling
 
     check_strength(strength)
     pipe = load_pipeline(model, **hardware.settings())
     scheduler = pipe.scheduler
-    size = (height or scheduler.height, width or scheduler.width)
     rate = fps or scheduler.fps
+    size = choose_size(pipe, source, loss, (height, width), rate)
     pipe.latent_shape(1, *size)
     degraded, degradation = read_degraded(source, loss, size, rate, scheduler.num_frames, fit)
     check_frames(output, degraded.shape[2])
+    check_sampling(pipe, (degraded.shape[2], *size), 1, is_window=False, decodes=True)
     with progress(output.name, sampling.used(scheduler)["num_inference_steps"]) as advance:
         result = restore_clip(
             pipe,
@@ -123,6 +128,31 @@ def restore(
         print_json(report)
         return
     print(f"{output}: {len(frames)} frames of {size[0]}x{size[1]}, {seconds:.1f} s{describe_memory()}")
+
+
+def choose_size(
+    pipe: VideoPipeline, source: Path, loss: LossOptions, asked: tuple[int | None, int | None], fps: float
+) -> tuple[int, int]:
+    """Return height and width of the restored clip: what is asked for, else the model's own, or for super_resolution
+    the clip's times the scale, as near as the model takes it, where that is at most `MOST_TIMES` the model's pixels.
+
+    A line on stderr says where the clip is made smaller for that, and what to ask for instead.
+    """
+    is_enlarged = loss.task == "super_resolution"
+    scale = loss.scale if is_enlarged else 1
+    frame = next(read_frames(source, fps, None, "stretch", 1)).shape[:2]
+    unit = math.lcm(pipe.size_multiple, scale)
+    whole = [max(1, round(side * scale / unit)) * unit for side in frame]
+    usual = [pipe.scheduler.height, pipe.scheduler.width]
+    if is_enlarged and math.prod(whole) <= MOST_TIMES * math.prod(usual):
+        usual = whole
+    height, width = (value or default for value, default in zip(asked, usual, strict=True))
+    if height < frame[0] * scale or width < frame[1] * scale:
+        first = f"resized to {height // scale}x{width // scale} first, and restored to {height}x{width}"
+        times = math.prod(whole) / (height * width)
+        advice = f"; to keep all of it add --height {whole[0]} --width {whole[1]}, {times:.3g} times the pixels"
+        note(f"{source}: frames of {frame[0]}x{frame[1]} are {first}{advice * ([height, width] != whole)}")
+    return height, width
 
 
 def read_degraded(

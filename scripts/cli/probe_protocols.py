@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -42,7 +43,7 @@ class ProbeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ProtocolOptions:
-    """How the probe learns: at most one of shots, labels_per_class, test_bank and fine_tune."""
+    """How the probe learns: at most one of shots, labels_per_class, test_bank and fine_tune; or shots and test_bank."""
 
     shots: Annotated[
         str | None, typer.Option(help="Few-shot: learn from so many clips of each class, as 1,5, in many episodes.")
@@ -80,7 +81,7 @@ class ProtocolOptions:
 
     def check(self) -> None:
         """Raise VidgenError for options that exclude each other."""
-        if len(self.chosen) > 1:
+        if len(self.chosen) > 1 and self.chosen != ["--shots", "--test-bank"]:  # episodes may span two banks
             raise VidgenError(f"{' and '.join(self.chosen)} are different ways to learn; choose one")
         if self.ways is not None and self.shots is None:
             raise VidgenError("--ways is of few-shot episodes; give --shots too")
@@ -114,13 +115,20 @@ def few_shot_tables(
     bank: FeatureBank, layers: list[str] | None, kind: str, protocol: ProtocolOptions, settings: dict[str, Any]
 ) -> Tables:
     """Return a table for each number of shots."""
+    from vidgen.representations.bank import FeatureBank
+    from vidgen.representations.probes.cross_domain import cross_domain_rows
     from vidgen.representations.probes.few_shot import Setting, few_shot_rows
 
+    rows_of = partial(few_shot_rows, bank)
+    source = str(bank.folder)
+    if protocol.test_bank is not None:
+        rows_of = partial(cross_domain_rows, bank, FeatureBank.load(protocol.test_bank))
+        source += f", reported on {protocol.test_bank}"
     tables = {}
     for shots in parse_counts(protocol.shots, "--shots"):
         setting = Setting(ways=protocol.ways, shots=shots, episodes=protocol.episodes)
-        rows = few_shot_rows(bank, kind, layers, setting=setting, **settings)
-        title = f"{kind} on {bank.folder}: {rows[0]['ways']}-way {shots}-shot, {protocol.episodes} episodes"
+        rows = rows_of(kind, layers, setting=setting, **settings)
+        title = f"{kind} on {source}: {rows[0]['ways']}-way {shots}-shot, {protocol.episodes} episodes"
         tables[title] = rows
     return tables
 

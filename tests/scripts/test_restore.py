@@ -48,6 +48,26 @@ def test_the_clip_is_the_functions_own(vidgen, model: Path, files: np.ndarray, t
     assert np.array_equal(read_video("out.mkv").frames, want)
 
 
+@pytest.mark.slow
+def test_a_result_is_larger_than_its_clip_or_a_line_says_that_it_is_not(vidgen, model: Path, files: np.ndarray) -> None:
+    write_video(np.ascontiguousarray(files[:5, ::2, ::2]), "half.mkv", fps=8)
+    common = ("--task", "super_resolution", "--model", model, "-o", "out.mkv", "--num-inference-steps", 1)
+    ran = vidgen("restore", "half.mkv", *common)
+    assert ran.status == 0 and "32x32" in ran.out and "first" not in ran.err
+    means = read_video("out.mkv").frames.reshape(5, 8, 4, 8, 4, 3).mean((2, 4))
+    assert np.abs(means - read_video("half.mkv").frames).max() <= 1.0  # the clip is whole in the result, up to rounding
+    line = "v.mkv: frames of 16x16 are resized to 4x4 first, and restored to 16x16"
+    ran = vidgen("restore", "v.mkv", *common)
+    assert ran.status == 0 and "16x16" in ran.out
+    assert f"{line}; to keep all of it add --height 64 --width 64, 16 times the pixels" in ran.err
+    assert line in vidgen("restore", "v.mkv", *common, "--height", 16).err
+    ran = vidgen("restore", "v.mkv", *common, "--height", 64, "--width", 64)
+    assert ran.status == 0 and "64x64" in ran.out and "resized" not in ran.err
+    other = ("restore", "v.mkv", "--task", "deblurring", "--model", model, "-o", "out.mkv", "--num-inference-steps", 1)
+    assert "v.mkv: frames of 16x16 are resized to 8x8 first" in vidgen(*other, "--height", 8, "--width", 8).err
+    assert "resized" not in vidgen(*other).err
+
+
 BAD = {
     "no clip": (("gone.mkv", "--task", "deblurring"), "gone.mkv: no such file or folder"),
     "no mask": (("v.mkv", "--task", "inpainting"), "--mask says what inpainting is to fill"),

@@ -195,17 +195,23 @@ class VideoPipeline(PipelineComponents):
         """Return the denoiser for these prompts alone: one pass of the network."""
         return self.denoiser(prompts, "", Guidance(scale=1.0), tokens=0)
 
+    @property
+    def size_multiple(self) -> int:
+        """The pixels that height and width of a clip are multiples of."""
+        return self.vae.config.spatial_compression_ratio * self.transformer.config.patch[1]
+
     def latent_shape(self, num_frames: int, height: int, width: int) -> LatentShape:
         """Return the shape (c, t, h, w) of one clip's latents as they are sampled.
 
         Where a patch holds several latent frames, some more stand before them to fill the first one, and are dropped in
         the end. Raises VidgenError for a size that tokenizer and patch cannot make.
         """
-        config, (patch_t, patch, _) = self.vae.config, self.transformer.config.patch
+        config = self.vae.config
+        patch_t = self.transformer.config.patch[0]
         f = config.spatial_compression_ratio
         if num_frames < 1:
             raise VidgenError(f"num_frames is {num_frames}; it must be 1 or more")
-        multiple = f * patch
+        multiple = self.size_multiple
         for axis, value in (("height", height), ("width", width)):
             if value < multiple or value % multiple:
                 near = max(multiple, round(value / multiple) * multiple)

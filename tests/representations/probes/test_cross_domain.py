@@ -5,7 +5,7 @@ import pytest
 
 from vidgen.errors import VidgenError
 from vidgen.representations.probes import probe_rows
-from vidgen.representations.probes.cross_domain import Domains, cross_domain_rows
+from vidgen.representations.probes.cross_domain import cross_domain_rows
 from vidgen.representations.probes.few_shot import Setting, few_shot_rows
 
 
@@ -25,8 +25,13 @@ def test_two_banks_are_one_with_their_splits(make_bank, planted):
             assert row["test"] == same["test"] and row["validation"] == same["validation"], row["layer"]
             assert row["choice"] == same["choice"] and row["test_clips"] == other.sum()
             assert row["domains"] == {"learned": str(both[0].folder), "reported": str(both[1].folder)}
-    rows = few_shot_rows(Domains(*both), setting=Setting(shots=2, queries=4, episodes=10))
-    assert rows[0]["layer"] == "dit.blocks.1" and rows[0]["episodes"] == 10
+    setting = Setting(shots=2, queries=4, episodes=10)
+    there = few_shot_rows(whole, setting=setting)
+    rows = cross_domain_rows(*both, "centroid", setting=setting)
+    assert [row["layer"] for row in rows] == [row["layer"] for row in there]
+    for row, same in zip(rows, there, strict=True):
+        assert all(row[name] == same[name] for name in ("test", "ci", "validation", "shots", "ways", "episodes"))
+        assert row["domains"]["reported"] == str(both[1].folder)
 
 
 def test_a_shift_costs_and_is_seen(make_bank, planted):
@@ -38,6 +43,9 @@ def test_a_shift_costs_and_is_seen(make_bank, planted):
     fine, bad = (cross_domain_rows(learned, bank, "centroid")[0] for bank in (same, turned))
     assert fine["test"] == fine["own_domain"] == bad["own_domain"] == 1.0 and bad["test"] < 0.5
     assert fine["train_clips"] == 80 and fine["test_clips"] == 60 and fine["split"] == "given"
+    setting = Setting(shots=2, queries=4, episodes=10)
+    fine, bad = (cross_domain_rows(learned, bank, "centroid", setting=setting)[0] for bank in (same, turned))
+    assert fine["test"] > 0.97 and fine["own_domain"] == bad["own_domain"] > 0.97 and bad["test"] < 0.5
     # without splits, all of the first bank is learned from, and there is no score of its own
     everything = make_bank({"tokenizer.latents": X}, y, name="everything")
     row = cross_domain_rows(everything, same, "centroid")[0]

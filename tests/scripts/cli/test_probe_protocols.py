@@ -50,12 +50,15 @@ def test_every_way_to_learn_gives_rows_of_one_form(vidgen, model: Path, scenes: 
     assert semi[0]["labelled"] == 4 and semi[0]["others"] == 4 and len(semi) == 2 + 3 + 1
     across = rows_of("--test-bank", scenes["two"])
     assert across[0]["test_clips"] == 12 and len(across) == 2 and across[0]["domains"]["reported"] == str(scenes["two"])
+    few = rows_of("--test-bank", scenes["two"], "--shots", "1,2", "--episodes", 2)
+    assert [row["shots"] for row in few] == [1, 1, 2, 2] and all(row["domains"] for row in few)
     tuned = rows_of("--fine-tune", model, "--layers", "dit.blocks.1@t=0.10")
     assert [row["kind"] for row in tuned[:3]] == ["fine-tuned", "fine-tuned", "linear"]
     for more, line in (
         (("--shots", 1, "--episodes", 2), "2-way 1-shot, 2 episodes"),
         (("--labels-per-class", 2, "--best", "--layers", "raw_pixels"), "labels alone"),
         (("--test-bank", scenes["two"]), "reported on"),
+        (("--test-bank", scenes["two"], "--shots", 1, "--episodes", 2), "2-way 1-shot, 2 episodes"),
     ):
         assert line in " ".join(vidgen(*words, *more).out.split())  # titles wrap
     for more, line in (
@@ -65,6 +68,7 @@ def test_every_way_to_learn_gives_rows_of_one_form(vidgen, model: Path, scenes: 
         (("--shots", "1", "--ways", 3), "3-way episodes need as many classes"),
         (("--ways", 3), "--ways is of few-shot episodes; give --shots too"),
         (("--shots", "1", "--labels-per-class", 1), "--shots and --labels-per-class are different ways to learn"),
+        (("--test-bank", scenes["two"], "--labels-per-class", 1), "are different ways to learn"),
         (("--shots", "1", "--kind", "mlp"), "'mlp' does not learn from few shots"),
         (("--labels-per-class", 1, "--target-type", "regression"), "--target-type regression cannot be learned so"),
         (("--fine-tune", model), "--fine-tune is up to one layer; name it"),

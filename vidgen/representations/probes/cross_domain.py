@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from jaxtyping import Float
 from vidgen.deprecation import renamed_keywords
 from vidgen.errors import VidgenError
 from vidgen.representations.bank import BankRow, FeatureBank, shorten
+from vidgen.representations.probes.few_shot import Setting, few_shot_rows
 from vidgen.representations.probes.rows import probe_rows
 from vidgen.representations.probes.task import TEST_NAMES, check_column, task_of
 
@@ -34,7 +36,7 @@ class Domains(FeatureBank):
             [rename(row, name, side) for row, side in zip(bank.rows, parts, strict=True)]
             for name, (bank, parts) in sides.items()
         ]
-        super().__init__(reported.folder, learned.meta, rows)
+        super().__init__(reported.folder, learned.meta, rows, [*learned.description, *reported.description])
         self.parts = (learned, reported)
         self.shapes = {key: shape for key, shape in learned.shapes.items() if reported.shapes.get(key) == shape}
         if not self.shapes:
@@ -101,6 +103,7 @@ def cross_domain_rows(
     kind: str = "knn",
     layers: Sequence[str] | None = None,
     *,
+    setting: Setting | None = None,
     task: str = "label",
     target_type: str | None = None,
     skip_unlabelled: bool = False,
@@ -108,22 +111,28 @@ def cross_domain_rows(
 ) -> list[dict[str, Any]]:
     """Return rows as `probe_rows` does, fitted on one bank and reported on the other; with `domains`, their folders,
     and where the first has a test split `own_domain`, the score there of a probe that is fitted on the same clips.
+    With a `setting` of episodes rows are as `few_shot_rows` has them: support of the one bank, queries of the other.
 
     Raises VidgenError for banks that do not fit together, and for classes to report on that are not fitted on.
 
     Args:
         learned: the bank to fit and choose on.
         reported: the bank to report on.
+        setting: of few-shot episodes, which are of classes.
         kind, layers, task, target_type, skip_unlabelled, seed: as in `probe_rows`.
     """
     both = Domains(learned, reported)
-    options = {"target_type": target_type, "skip_unlabelled": skip_unlabelled, "seed": seed}
-    check_labels(both, task, **options)
-    rows = probe_rows(both, kind, layers, task=task, **options)
+    options = {"skip_unlabelled": skip_unlabelled, "seed": seed}
+    rows_of = partial(probe_rows, target_type=target_type)
+    if setting is not None:
+        target_type = "class"
+        rows_of = partial(few_shot_rows, setting=setting)
+    check_labels(both, task, target_type=target_type, **options)
+    rows = rows_of(both, kind, layers, task=task, **options)
     splits = {row.split for row in learned.rows}
     own = {}
     if splits & set(TEST_NAMES) and "train" in splits:
-        own_rows = probe_rows(learned, kind, layers, task=task, **options)
+        own_rows = rows_of(learned, kind, layers, task=task, **options)
         own = {(row["layer"], row["noise_level"]): row["test"] for row in own_rows}
     names = {"learned": str(learned.folder), "reported": str(reported.folder)}
     for row in rows:
