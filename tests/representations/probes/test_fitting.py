@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from vidgen.representations.probes import fitting
-from vidgen.representations.probes.attentive import AttentiveGrid
-from vidgen.representations.probes.fitting import by_grid
+from vidgen.representations.probes.attentive import PARTS, AttentiveGrid, other_decays
+from vidgen.representations.probes.attentive import SETTINGS as RATES
+from vidgen.representations.probes.fitting import StackedAdamW, by_grid
 from vidgen.representations.probes.recurrent import RecurrentGrid
 
 SETTINGS = ((5e-3, 0.01), (1e-3, 0.8), (1e-4, 0.1))
@@ -41,7 +43,7 @@ def test_attention_is_its_formula():
         part.data += 0.1 * torch.randn(part.shape, generator=g, dtype=part.dtype)
     x = torch.randn(4, 5, 32, generator=g, dtype=torch.float64)
     for k, outputs in enumerate(grid(x)):
-        query, key, place, value, out, bias = grid.member(k)
+        query, key, place, value, out, bias = (getattr(grid, name)[k] for name in PARTS)
         heads = []
         for n in range(4):
             scores = (x @ key[:, n]) @ query[n] / 8**0.5 + place[n]
@@ -64,3 +66,25 @@ def test_place_and_order_are_seen():
     words = np.where(up, "up", "down")
     (predictions,) = by_grid(RecurrentGrid)([(1e-2, 0.01)], X[:80], words[:80], X[80:], "class", 0)
     assert (predictions == words[80:]).all()
+
+
+def test_stacked_adamw_is_torchs_for_each_member():
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    stacked = nn.Parameter(start.expand(3, 4, 3).clone())
+    alone = [nn.Parameter(start.clone()) for _ in SETTINGS]
+    optimizer = StackedAdamW([stacked], SETTINGS)
+    others = [torch.optim.AdamW([p], lr=lr, weight_decay=wd) for p, (lr, wd) in zip(alone, SETTINGS, strict=True)]
+    for _ in range(5):
+        gradient = torch.randn(3, 4, 3, generator=generator, dtype=torch.float64)
+        stacked.grad = gradient
+        optimizer.step()
+        for p, g, other in zip(alone, gradient, others, strict=True):
+            p.grad = g
+            other.step()
+    torch.testing.assert_close(stacked.detach(), torch.stack([p.detach() for p in alone]), rtol=1e-12, atol=1e-14)
+
+
+def test_rate_then_decay_is_a_path_through_the_grid():
+    grid = {setting for rate in RATES for setting in (rate, *other_decays(rate))}
+    assert len(grid) == 24 and len(RATES) + len(other_decays(RATES[0])) == 9

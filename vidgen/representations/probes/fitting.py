@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -21,13 +21,44 @@ RateAndDecay = tuple[float, float]  # learning rate and weight decay
 
 
 class ProbeGrid(Protocol):
-    """g probes in one module: x (b, l, c) to (g, b, outputs), and the parameters of each."""
+    """g probes in one module: x (b, l, c) to (g, b, outputs), and AdamW at a rate and a decay for each."""
 
     def __call__(self, x: Float[Tensor, "b l c"]) -> Float[Tensor, "g b o"]: ...
 
-    def member(self, g: int) -> list[nn.Parameter]:
-        """Return the parameters of probe g."""
-        ...
+    def optimizer(self, choices: Sequence[RateAndDecay]) -> torch.optim.Optimizer: ...
+
+
+class StackedAdamW(torch.optim.Optimizer):
+    """AdamW (Loshchilov & Hutter 2019, algorithm 2) for parameters (g, ...) of g members, each at its own rate and
+    decay; "lr" of its group, 1 at first, scales all rates."""
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        choices: Sequence[RateAndDecay],
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(parameters, {"lr": 1.0, "betas": betas, "eps": eps})
+        self.rates, self.decays = torch.tensor(choices, dtype=torch.float64).unbind(1)
+        self.count = 0
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Make a step of all members."""
+        self.count += 1
+        for group in self.param_groups:
+            b1, b2 = group["betas"]
+            for p in group["params"]:
+                rate = (group["lr"] * self.rates).reshape(-1, *[1] * (p.ndim - 1))
+                kept = (1.0 - rate * self.decays.reshape(rate.shape)).to(p.dtype)
+                state = self.state[p]
+                if not state:
+                    state |= {"mean": torch.zeros_like(p), "square": torch.zeros_like(p)}
+                mean = state["mean"].lerp_(p.grad, 1.0 - b1)
+                square = state["square"].mul_(b2).addcmul_(p.grad, p.grad, value=1.0 - b2)
+                size = square.sqrt().div_(math.sqrt(1.0 - b2**self.count)).add_(group["eps"])
+                p.mul_(kept).sub_((rate / (1.0 - b1**self.count)).to(p.dtype) * mean / size)
 
 
 def by_grid(make: Callable[..., ProbeGrid]) -> Callable[..., list[np.ndarray]]:
@@ -76,8 +107,7 @@ def train_members(
         target_type: one of `TARGET_TYPES`.
         seed: of the order of batches.
     """
-    groups = [{"params": grid.member(g), "lr": lr, "weight_decay": wd} for g, (lr, wd) in enumerate(choices)]
-    optimizer = torch.optim.AdamW(groups, foreach=True)
+    optimizer = grid.optimizer(choices)
     per_epoch = -(-len(x) // BATCH)
     steps = max(EPOCHS * per_epoch, LEAST_STEPS)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))

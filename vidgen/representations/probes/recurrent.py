@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from vidgen.representations.probes.fitting import RateAndDecay
 
 SETTINGS = tuple((rate, decay) for rate in (1e-2, 3e-3, 1e-3) for decay in (0.01, 0.4))
 HIDDEN = 64
@@ -24,9 +28,14 @@ class RecurrentGrid(nn.Module):
                 self.cells.append(nn.LSTM(width, HIDDEN, batch_first=True, dtype=dtype))
                 self.outs.append(nn.Linear(HIDDEN, outputs, dtype=dtype))
 
-    def member(self, g: int) -> list[nn.Parameter]:
-        """Return the parameters of probe g."""
-        return [*self.cells[g].parameters(), *self.outs[g].parameters()]
+    def optimizer(self, choices: Sequence[RateAndDecay]) -> torch.optim.Optimizer:
+        """Return AdamW with a group for each member."""
+        members = zip(choices, self.cells, self.outs, strict=True)
+        groups = [
+            {"params": [*cell.parameters(), *out.parameters()], "lr": lr, "weight_decay": wd}
+            for (lr, wd), cell, out in members
+        ]
+        return torch.optim.AdamW(groups, foreach=True)
 
     def forward(self, x: Float[Tensor, "b t c"]) -> Float[Tensor, "g b o"]:
         """Return the outputs of every probe."""

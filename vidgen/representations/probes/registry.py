@@ -34,7 +34,12 @@ PROBES: dict[str, Probe] = {
     "ridge": estimator_probe(estimators.make_ridge, estimators.PENALTIES),
     "centroid": estimator_probe(estimators.make_centroid, (None,), target_types=("class",)),
     "mlp": estimator_probe(estimators.make_mlp, estimators.DECAYS, few_shot=False),
-    "attentive": Probe(choices=attentive.SETTINGS, predict=by_grid(attentive.AttentiveGrid), takes="tokens"),
+    "attentive": Probe(
+        choices=attentive.SETTINGS,
+        predict=by_grid(attentive.AttentiveGrid),
+        takes="tokens",
+        refine=attentive.other_decays,
+    ),
     "lstm": Probe(choices=recurrent.SETTINGS, predict=by_grid(recurrent.RecurrentGrid), takes="frames"),
 }
 MAJORITY = Probe(choices=(None,), predict=by_estimator(estimators.make_majority))

@@ -30,6 +30,7 @@ class Probe:
     target_types: the types of labels that it takes.
     takes: "vectors" X (n, c), "tokens" (n, l, c), or "frames", which are tokens in order of time.
     fits(choice, n): whether a choice is possible with n clips to fit on.
+    refine(choice): further choices, near the best of `choices`; None where all are among these.
     few_shot: `predict` on features as they are, for few-shot episodes: a handful of clips cannot standardize features.
         None for a probe that a handful of clips cannot teach.
     """
@@ -39,6 +40,7 @@ class Probe:
     target_types: tuple[str, ...] = TARGET_TYPES
     takes: Literal["vectors", "tokens", "frames"] = "vectors"
     fits: Callable[[Any, int], bool] = lambda choice, n: True
+    refine: Callable[[Any], Sequence[Any]] | None = None
     few_shot: Predict | None = None
 
 
@@ -104,16 +106,24 @@ def choose_and_score(
     check_finite(X, task.ids)
     folds, metric = validation_folds(task), METRICS[task.target_type]
     fewest = min(len(fit) for fit, _ in folds)
-    choices = possible_choices(probe, fewest, choices)
-    counts: list[list[np.ndarray]] = [[] for _ in choices]
-    for fit, held_out in folds:
-        predictions = predict_rows(probe, choices, X, task, fit, held_out, seed)
-        for per_choice, labels in zip(counts, predictions, strict=True):
-            per_choice.append(metric.count(task.y[held_out], labels))
-    scores = [metric(np.concatenate(per_choice)) for per_choice in counts]
+    possible = possible_choices(probe, fewest, choices)
+
+    def validate(candidates: Sequence[Any]) -> list[float]:
+        """Return the score of each on the folds' held-out clips."""
+        counts: list[list[np.ndarray]] = [[] for _ in candidates]
+        for fit, held_out in folds:
+            predictions = predict_rows(probe, candidates, X, task, fit, held_out, seed)
+            for per_choice, labels in zip(counts, predictions, strict=True):
+                per_choice.append(metric.count(task.y[held_out], labels))
+        return [metric(np.concatenate(per_choice)) for per_choice in counts]
+
+    scores = validate(possible)
+    if probe.refine is not None and choices is None:
+        more = probe.refine(possible[int(np.argmax(scores))])
+        possible, scores = [*possible, *more], [*scores, *validate(more)]
     best = int(np.argmax(scores))
-    (predictions,) = predict_rows(probe, [choices[best]], X, task, task.train, task.test, seed)
-    return score_predictions(task, predictions, choice=choices[best], validation=scores[best], seed=seed)
+    (predictions,) = predict_rows(probe, [possible[best]], X, task, task.train, task.test, seed)
+    return score_predictions(task, predictions, choice=possible[best], validation=scores[best], seed=seed)
 
 
 def possible_choices(probe: Probe, count: int, choices: Sequence[Any] | None = None) -> list[Any]:
