@@ -14,7 +14,8 @@ from vidgen.errors import VidgenError
 
 @dataclass
 class SourceConfig:
-    """Where clips come from: `kind` "shapes" (the synthetic world) or "clips" (files under `path`, see the data docs).
+    """Where clips come from: `kind` "shapes" (the synthetic world) or "clips" (files under `path`, see the data docs;
+    a source without a path is left out, if there are others).
 
     `share` is this source's part of every batch. `include` names files to take (empty: all). Clips from files
     are held in memory at `short_side` pixels, at most `max_frames` each. `world_size` (height, width) renders shapes
@@ -52,8 +53,6 @@ class SourceConfig:
 
     def check(self, path: Path) -> None:
         """Raise VidgenError for a source that gives no clips."""
-        if self.kind == "clips" and not self.path:
-            raise VidgenError(f"{path}: a source of kind 'clips' needs path=FOLDER, e.g. data.sources.0.path=my_clips")
         names = {name for kind, words in WORDS.items() for word in words for name in (word, f"{kind} {word}")}
         for word, weight in self.weights.items():
             if word not in names:

@@ -18,9 +18,9 @@ class DiffusionRecipe(LoopConfig):
     """Task `diffusion`: a VideoDiT and, where `text_model` is set, a text encoder trained with it.
 
     `preset` names a size of VideoDiT (vidgen.models.dit.presets; empty: the defaults), `model` overrides fields
-    of its config. Latents of `cached_clips` clips are encoded once by `tokenizer` and kept in `cache`, keyed by the
-    tokenizer's hash and the data. `time` is the TimeDistribution that the checkpoint carries to the sampler, path
-    included; `weighting` is one of vidgen.diffusion.loss_weighting, "none" for the plain error of
+    of its config. Latents of `cached_clips` clips (0: 16 crops of each file) are encoded once by `tokenizer` and kept
+    in `cache`, keyed by the tokenizer's hash and the data. `time` is the TimeDistribution that the checkpoint carries
+    to the sampler, path included; `weighting` is one of vidgen.diffusion.loss_weighting, "none" for the plain error of
     what is predicted. `train_text` false keeps the text encoder as it is.
     `gradient_checkpointing` computes each block again in the backward pass: less memory, about a third more work.
 

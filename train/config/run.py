@@ -53,14 +53,17 @@ class GuardConfig:
 
 @dataclass
 class LoopConfig:
-    """One training run: every random number in it is a function of `seed` and the step."""
+    """One training run: every random number in it is a function of `seed` and the step.
+
+    `autocast` "auto" is bfloat16 where the device multiplies in it, and float32 where it would emulate it.
+    """
 
     task: str = MISSING
     out: str = MISSING
     seed: Seed = 0
     steps: Count = 1000
     batch_size: Count = 8
-    autocast: Annotated[str, Choice(PRECISIONS)] = "bfloat16"
+    autocast: Annotated[str, Choice(("auto", *PRECISIONS))] = "auto"
     device: str = "cpu"
     log_every: Count = 10
     validate_every: Count = 250

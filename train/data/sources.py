@@ -196,9 +196,8 @@ class Mixture(Dataset):
         kinds = {"shapes": ShapeSource, "clips": ClipSource}
         self.seed = seed
         groups: dict[int, list[SourceConfig]] = {}
-        for source in data.sources:
-            if source.share > 0:
-                groups.setdefault(source.num_frames or data.num_frames, []).append(source)
+        for source in named_sources(data, part):
+            groups.setdefault(source.num_frames or data.num_frames, []).append(source)
         if part == "validation":
             groups = {longest: groups[longest] for longest in [max(groups)]}
         self.groups, shares = [], []
@@ -215,6 +214,23 @@ class Mixture(Dataset):
         sources, edges = self.groups[group]
         rng = rng_of(self.seed, *key)
         return sources[pick(edges, rng)].sample(rng)
+
+
+def named_sources(data: DataConfig, part: str) -> list[SourceConfig]:
+    """Return the sources with a share, without those of files that name no folder if there are others.
+
+    What is left out is said once, for `part` "train".
+    """
+    sources = [source for source in data.sources if source.share > 0]
+    named = [source for source in sources if source.kind != "clips" or source.path]
+    if part == "train" and named and len(named) < len(sources):
+        number = next(i for i, source in enumerate(data.sources) if source in sources and source not in named)
+        warnings.warn(
+            f"data.sources.{number} names no folder of clips and is left out; "
+            f"data.sources.{number}.path=FOLDER adds it",
+            stacklevel=2,
+        )
+    return named or sources
 
 
 def edges_of(shares: np.ndarray) -> np.ndarray:

@@ -13,8 +13,13 @@ from vidgen.train.config import SourceConfig
 def source_records(source: SourceConfig, part: str) -> list[ClipRecord]:
     """Return the clips that a source of kind "clips" takes for `part`, "train" or "validation".
 
-    Raises VidgenError where the folder is missing: that of a shipped recipe, which nobody else has, as a rule.
+    Raises VidgenError where no folder is named, and where it is missing.
     """
+    if not source.path:
+        raise VidgenError(
+            "this recipe is for clips of your own: data.sources.N.path=FOLDER (N from 0) says where they are, or "
+            "--clips of a comparison"
+        )
     if not os.path.exists(source.path):
         raise VidgenError(
             f"{source.path}: no such file or folder; say where your clips are by data.sources.N.path=FOLDER (N from "

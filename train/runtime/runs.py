@@ -6,7 +6,7 @@ import re
 import signal
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vidgen.checkpoints.atomic import atomic_write, sweep
 from vidgen.errors import ENDING_SIGNALS, Interrupted, VidgenError
+from vidgen.models.placement import has_fast_bfloat16
 from vidgen.train.config import LoopConfig
 from vidgen.train.config.aliases import read_former_words
 from vidgen.train.runtime.checkpoints import checkpoint_steps, set_damaged_aside
@@ -71,6 +72,16 @@ def open_run(config: LoopConfig) -> Path:
     except OSError as error:
         raise VidgenError(f"cannot write the run to {run}: {error.strerror}; choose another out=FOLDER") from None
     return run
+
+
+def settle_autocast(config: LoopConfig) -> None:
+    """Replace `autocast` "auto" by what the run in the folder began with, or else by what the device is fast in."""
+    if config.autocast != "auto":
+        return
+    with suppress(Exception):  # a new run has no record, and a damaged one is named later
+        config.autocast = OmegaConf.load(Path(config.out) / "config.yaml").autocast
+        return
+    config.autocast = "bfloat16" if has_fast_bfloat16(config.device) else "float32"
 
 
 def list_changes(before: DictConfig, now: DictConfig) -> list[str]:

@@ -1,5 +1,7 @@
 """Training data: the same at every run, never the validation clips, bad files named."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from vidgen.data.frames import to_tensor
 from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig
 from vidgen.errors import VidgenError
 from vidgen.train.config import DataConfig, SourceConfig
-from vidgen.train.data.sources import ClipSource, Mixture, ShapeSource, Steps, collate, rng_of
+from vidgen.train.data.sources import ClipSource, Mixture, ShapeSource, Steps, collate, named_sources, rng_of
 
 
 def frames_of(count: int) -> np.ndarray:
@@ -156,3 +158,14 @@ def test_to_float_is_the_inverse_of_rounding():
     levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, -1)
     back = ((to_tensor(levels) + 1) * 127.5).round().to(torch.uint8)
     assert torch.equal(back[0, 0].flatten(), torch.arange(256, dtype=torch.uint8))
+
+
+def test_a_source_without_a_folder_is_left_out_beside_others_and_asked_for_alone():
+    shapes, clips = SourceConfig(), SourceConfig(kind="clips")
+    with pytest.warns(UserWarning, match="data.sources.1 names no folder of clips and is left out"):
+        assert named_sources(DataConfig(sources=[shapes, clips]), "train") == [shapes]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert named_sources(DataConfig(sources=[shapes, clips]), "validation") == [shapes]
+    with pytest.raises(VidgenError, match="this recipe is for clips of your own: data.sources.N.path=FOLDER"):
+        Mixture(DataConfig(sources=[clips]), 0)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from vidgen.errors import VidgenError
 from vidgen.pipelines.loading import load_tokenizer
 from vidgen.train.config.files import load_recipe
+from vidgen.train.runtime import runs
 from vidgen.train.runtime.checkpoints import checkpoint_steps
 from vidgen.train.runtime.divergence import TrainingDiverged
 from vidgen.train.runtime.loop import Trainer, train
@@ -154,3 +155,17 @@ def test_learning_rate_warms_up_and_ends_at_its_floor(tokenizer_recipe):
     assert learning_rate(9, recipe.optimizer, 100) == pytest.approx(peak)
     assert learning_rate(55, recipe.optimizer, 100) == pytest.approx(peak * (0.1 + 0.9 * 0.5))
     assert learning_rate(100, recipe.optimizer, 100) == pytest.approx(peak * 0.1)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_precision_of_a_run_is_the_processors_and_then_its_own(fast, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "has_fast_bfloat16", lambda device: fast)
+    recipe = load_recipe("tokenizer_default", [f"out={tmp_path}"])
+    assert recipe.autocast == "auto"
+    runs.settle_autocast(recipe)
+    assert recipe.autocast == ("bfloat16" if fast else "float32")
+    other = "float32" if fast else "bfloat16"
+    (tmp_path / "config.yaml").write_text(f"autocast: {other}\n")
+    begun = load_recipe("tokenizer_default", [f"out={tmp_path}"])
+    runs.settle_autocast(begun)
+    assert begun.autocast == other
