@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,13 +50,24 @@ SAMPLERS: dict[str, Solver] = {
     "dpmpp_2m_sde": Solver(sample=sample_dpmpp_2m_sde, order=2, evaluations=1, stochastic=True),
 }
 
+# What others call them, in letters and digits alone; schedules ("karras") are the time distribution's business here.
+OTHER_NAMES = {
+    "ddim": "euler", "flowmatcheuler": "euler", "flowmatcheulerdiscrete": "euler", "eulerdiscrete": "euler",
+    "eulera": "euler_ancestral", "eulerancestraldiscrete": "euler_ancestral", "ddpm": "euler_ancestral",
+    "dpmsolver": "dpmpp_2m", "dpmsolvermultistep": "dpmpp_2m", "dpm2m": "dpmpp_2m", "dpmpp": "dpmpp_2m",
+    "dpm3m": "dpmpp_3m", "dpm2msde": "dpmpp_2m_sde", "dpmppsde": "dpmpp_2m_sde", "unipcmultistep": "unipc",
+    "unipcbh2": "unipc", "heundiscrete": "heun", "dopri5": "rk45", "rungekutta4": "rk4",
+}  # fmt: skip
+
 
 def find_solver(sampler: str | Callable[..., Clip]) -> Callable[..., Clip]:
     """Return the solver of that name, or the solver itself. Raises VidgenError for a name that is unknown."""
     if callable(sampler):
         return sampler
     if sampler not in SAMPLERS:
-        raise VidgenError(f"sampler {sampler!r} is unknown; choose one of {', '.join(SAMPLERS)}")
+        here = OTHER_NAMES.get(re.sub(r"[^a-z0-9]", "", sampler.lower()))
+        means = f"here it is called {here}" if here else f"choose one of {', '.join(SAMPLERS)}"
+        raise VidgenError(f"sampler {sampler!r} is unknown; {means}")
     return SAMPLERS[sampler]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from vidgen.bounds import Choice, Count, Share, Weight, Width
+from vidgen.bounds import Choice, Count, NoOrCount, Share, Weight, Width
 from vidgen.diffusion.loss_weighting import WEIGHTINGS
 from vidgen.diffusion.prediction_types import PREDICTION_TYPES
 from vidgen.errors import VidgenError
@@ -33,7 +33,7 @@ class DiffusionRecipe(LoopConfig):
 
     tokenizer: str = "default"
     cache: str = ""
-    cached_clips: Count = 20000
+    cached_clips: NoOrCount = 20000
     preset: str = ""
     model: dict[str, Any] = field(default_factory=dict)
     text_model: dict[str, Any] = field(default_factory=dict)

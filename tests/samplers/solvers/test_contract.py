@@ -5,8 +5,10 @@ import torch
 
 from vidgen.diffusion.noise import TimeDistribution, sample_generator
 from vidgen.diffusion.paths import PATHS, FlowPath
+from vidgen.errors import VidgenError
 from vidgen.samplers.evaluation.closed_forms import GaussianData
-from vidgen.samplers.solvers import SAMPLERS, SamplingError
+from vidgen.samplers.solvers import SAMPLERS, SamplingError, find_solver
+from vidgen.samplers.solvers.registry import OTHER_NAMES
 
 schedule = TimeDistribution().steps
 
@@ -93,3 +95,12 @@ def test_schedule_and_training_share_the_shift():
     time = TimeDistribution(shift=3.0)
     assert torch.equal(time.steps(10), TimeDistribution(shift=3.0).steps(10))
     assert torch.allclose(time.quantile(torch.linspace(1, 0, 11, dtype=torch.float64)), time.steps(10))
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"), [("ddim", "euler"), ("Euler a", "euler_ancestral"), ("DPM++ 2M", "dpmpp_2m")]
+)
+def test_names_of_others_are_answered_with_ours(name, ours):
+    assert set(OTHER_NAMES.values()) <= set(SAMPLERS) and not set(OTHER_NAMES) & set(SAMPLERS)
+    with pytest.raises(VidgenError, match=f"is unknown; here it is called {ours}$"):
+        find_solver(name)
