@@ -105,6 +105,33 @@ def current_levels(
     return levels
 
 
+def steps_of(scheduler: Any, count: int) -> int:
+    """Return the number of steps that a scheduler is set to for `count` calls of its network: Heun's calls it twice in
+    all steps but the last."""
+    return (count + 1) // 2 if "Heun" in type(scheduler).__name__ else count
+
+
+def driven_solver(scheduler: Any) -> Callable[..., Clip]:
+    """Return `scheduler_solver` for `times` that are all of the scheduler's own levels, as `current_levels` gives them.
+
+    Raises VidgenError for other levels: its steps start at its noisiest one, and are the same for all frames.
+    """
+    solve = scheduler_solver(scheduler)
+
+    def sample_driven(denoise: Denoiser, x: Clip, times: Times, path: ProbabilityPath, **settings: Any) -> Clip:
+        name = type(scheduler).__name__
+        steps = steps_of(scheduler, len(times) - 1)
+        levels = scheduler_levels(scheduler, steps, path)
+        if times.ndim > 1 or times.shape != levels.shape or not torch.allclose(times.to(levels), levels, atol=1e-6):
+            raise VidgenError(
+                f"this model's {name} runs all of its own steps, for whole clips: with known frames or a strength "
+                "below 1 choose a sampler, such as euler"
+            )
+        return solve(denoise, x, torch.linspace(1.0, 0.0, steps + 1), path, **settings)
+
+    return sample_driven
+
+
 def scheduler_solver(scheduler: Any) -> Callable[..., Clip]:
     """Return a solver (denoise, x, times, path) out of a diffusers scheduler, one of SCALES, of any prediction type.
 

@@ -88,7 +88,7 @@ def describe_schedule(pipe: VideoPipeline, size: tuple[int, int, int], steps: in
         "path": scheduler.path,
         "prediction_type": scheduler.prediction_type,
         "parametrisation": FORMER_WORDS[scheduler.prediction_type],  # the key and its values before
-        "sampler": scheduler.sampler,
+        "sampler": str(scheduler.sampler),
         "num_frames": size[0],
         "height": size[1],
         "width": size[2],

@@ -26,7 +26,7 @@ from vidgen.models.placement import PlacedModule
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.models.text.prepared import PreparedText
 
-SLACK = 1e-3  # of a timestep: levels in float32 miss a whole one by a tenth of that
+SLACK = 1e-3  # of a timestep of 1,000: levels in float32 miss a whole one by a tenth of that
 # Our names of attention -> diffusers' names of what does the same; None is its default.
 BACKENDS = {"auto": None, "plain": "_native_math", "sdpa": "native", "xformers": "xformers"}
 
@@ -36,7 +36,7 @@ class Clock:
     """The timestep of noise level t as a network takes it: steps * t + offset, 0 at least.
 
     `rounding`: "none"; "near": timesteps within 0.001 of a whole number are rounded to it; "down": all are rounded
-    down, as by a scheduler that counts in whole timesteps (0.001 is added first, against errors of float32).
+    down, as by a scheduler that counts in whole timesteps (0.001 of 1,000 is added first, against errors of float32).
     """
 
     steps: int = 1000
@@ -47,7 +47,7 @@ class Clock:
         """Return the timesteps of noise levels."""
         k = (self.steps * t + self.offset).clamp(min=0.0)
         if self.rounding == "down":
-            return (k + SLACK).floor()
+            return (k + SLACK * self.steps / 1000).floor()
         whole = k.round()
         return torch.where((k - whole).abs() < SLACK, whole, k) if self.rounding == "near" else k
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path as Folder
 from typing import Any
 
@@ -19,7 +19,7 @@ from vidgen.diffusion.paths import FlowPath, ProbabilityPath, TablePath
 from vidgen.diffusion.prediction_types import PREDICTION_TYPES
 from vidgen.errors import VidgenError
 from vidgen.pipelines.published_denoiser import Clock
-from vidgen.samplers.diffusers_schedulers import current_levels, discrete_scale, flow_scale
+from vidgen.samplers.diffusers_schedulers import current_levels, discrete_scale, driven_solver, flow_scale
 
 Scale = Callable[[Any, int], tuple[Tensor, Tensor]]
 
@@ -28,26 +28,76 @@ Scale = Callable[[Any, int], tuple[Tensor, Tensor]]
 class SchedulerKind:
     """What a class of diffusers' schedulers is here.
 
-    `sampler`: the solver of ours that does the same steps. `scale`: the function that gives (alpha, sigma) of each of
-    its steps. `rounding`: how its timesteps are rounded (see `Clock`).
+    `sampler`: the solver of ours that does the same steps where the class's settings are those of `same`, or "". With
+    others diffusers' own scheduler makes the steps. `fixed`: settings with which the class makes other
+    schedules than the kind's. `scale`: the function that gives (alpha, sigma) of each of its steps. `rounding`: how its
+    timesteps are rounded (see `Clock`).
     """
 
     sampler: str
     scale: Scale
     rounding: str
+    same: Mapping[str, Any] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+    def find_sampler(self, scheduler: Any) -> str | DrivenScheduler:
+        """Return the name of ours for a scheduler, or what runs the scheduler itself."""
+        differs = any(scheduler.config.get(name, value) != value for name, value in self.same.items())
+        return DrivenScheduler(scheduler=scheduler) if differs or not self.sampler else self.sampler
 
 
+@dataclass(frozen=True, kw_only=True)
+class DrivenScheduler:
+    """A solver that is diffusers' own scheduler: see `driven_solver`."""
+
+    scheduler: Any
+
+    def __str__(self) -> str:
+        return type(self.scheduler).__name__
+
+    def __call__(self, *inputs: Any, **settings: Any) -> Tensor:
+        """Return the clips that its steps make, as one of SAMPLERS does."""
+        return driven_solver(copy.deepcopy(self.scheduler))(*inputs, **settings)
+
+
+# With these a multistep scheduler leaves the levels of a flow.
+FLOW_LEVELS = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
 FLOW = {
     "FlowMatchEulerDiscreteScheduler": SchedulerKind(sampler="euler", scale=flow_scale, rounding="none"),
-    "UniPCMultistepScheduler": SchedulerKind(sampler="unipc", scale=flow_scale, rounding="down"),
+    "UniPCMultistepScheduler": SchedulerKind(
+        sampler="unipc",
+        scale=flow_scale,
+        rounding="down",
+        same={
+            "solver_order": 2,
+            "solver_type": "bh2",
+            "lower_order_final": True,
+            "disable_corrector": [],
+            "final_sigmas_type": "zero",
+        },
+        fixed=FLOW_LEVELS | {"predict_x0": True},
+    ),
+    "FlowMatchHeunDiscreteScheduler": SchedulerKind(sampler="", scale=flow_scale, rounding="none"),
+    "DPMSolverMultistepScheduler": SchedulerKind(
+        sampler="", scale=flow_scale, rounding="down", fixed=FLOW_LEVELS | {"use_lu_lambdas": False}
+    ),
+    "DEISMultistepScheduler": SchedulerKind(sampler="", scale=flow_scale, rounding="down", fixed=FLOW_LEVELS),
 }
 TABLE = {
     "CogVideoXDDIMScheduler": SchedulerKind(sampler="euler", scale=discrete_scale, rounding="near"),
     "CogVideoXDPMScheduler": SchedulerKind(sampler="dpmpp_2m_sde", scale=discrete_scale, rounding="near"),
 }
 KINDS = {**FLOW, **TABLE}
-# Settings that would make another schedule of a class: their values here are the only ones.
-FIXED = {"invert_sigmas": False, "stochastic_sampling": False, "use_flow_sigmas": True, "thresholding": False}
+# Settings that would make another schedule of any class, or another output of its network: only these values are read.
+# All others are honored: levels are the scheduler's own, and so are its steps where none of ours are the same.
+FIXED = {
+    "invert_sigmas": False,
+    "stochastic_sampling": False,
+    "use_flow_sigmas": True,
+    "thresholding": False,
+    "variance_type": None,
+    "solver_p": None,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +132,9 @@ class PublishedSchedule(CallDefaults):
         return "table" if isinstance(self.noise_path, TablePath) else "flow"
 
     @property
-    def sampler(self) -> str:
-        """Return the solver of ours that does the same steps."""
-        return self.kind.sampler
+    def sampler(self) -> str | DrivenScheduler:
+        """Return the solver of ours that does the same steps, or the scheduler itself as one."""
+        return self.kind.find_sampler(self.scheduler)
 
     def make_path(self) -> ProbabilityPath:
         """Return the path of training and sampling."""
@@ -165,7 +215,7 @@ def read_published_schedule(
         raise VidgenError(f"{file} is of a {name}; of this pipeline {' and '.join(kinds)} are supported")
     scheduler = from_settings(getattr(diffusers, name), values, file)
     c = scheduler.config
-    for key, value in FIXED.items():
+    for key, value in (FIXED | kinds[name].fixed).items():
         if key in c and c[key] != value:
             raise VidgenError(f"{file}: {key}={c[key]} is not supported, only {value}")
     prediction = c.get("prediction_type", "flow_prediction")
