@@ -212,7 +212,7 @@ def read_published_schedule(
     values = read_json(file)
     name = read_class(values, file)
     if name not in kinds:
-        raise VidgenError(f"{file} is of a {name}; of this pipeline {' and '.join(kinds)} are supported")
+        raise VidgenError(f"{file} is of a {name}; of this pipeline are supported: {', '.join(kinds)}")
     scheduler = from_settings(getattr(diffusers, name), values, file)
     c = scheduler.config
     for key, value in (FIXED | kinds[name].fixed).items():
