@@ -57,7 +57,7 @@ class BankWriter:
             stack.enter_context(exclusive(self.folder, "bank"))
             if (self.folder / META_NAME).exists():
                 self._continue(FeatureBank.load(self.folder, empty=True))
-            elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.glob("[!.]*"))):
                 raise VidgenError(f"{self.folder} exists and is not a feature bank; choose a new folder")
             self._lock = stack.pop_all()
 
@@ -68,9 +68,8 @@ class BankWriter:
                     f"{self.folder} holds a bank of other features: its {name} is {shorten(bank.meta.get(name))}, not "
                     f"{shorten(self.meta.get(name))}; choose another folder"
                 )
-        for pattern in (f".{SHARD}-*", f".{Path(META_NAME).stem}.*"):  # what a killed run was writing
-            for scratch in self.folder.glob(pattern):
-                shutil.rmtree(scratch, ignore_errors=True)
+        for scratch in self.folder.glob(f".{SHARD}-*"):  # what a killed run of an earlier version was writing
+            shutil.rmtree(scratch, ignore_errors=True)
         self.done = set(bank.ids)
         self._shards = list(bank.description)
         self._layout = bank.shapes if bank.num_shards else None
@@ -113,6 +112,8 @@ class BankWriter:
         if not self._rows:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
+        if not self._shards:  # first, so that a killed run's folder is known for a bank
+            write_description(self.folder, self.meta, [])
         features = {key: torch.stack([part[key] for part in self._parts]) for key in self._parts[0]}
         self._shards.append(write_shard(self.folder, len(self._shards), self._rows, features))
         write_description(self.folder, self.meta, self._shards)

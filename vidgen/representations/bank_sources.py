@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections import Counter
@@ -32,8 +33,9 @@ class SourceLog:
 
     def __init__(self, folder: str | os.PathLike) -> None:
         self.file = Path(folder) / LOG_NAME
-        self.is_new = not self.file.is_file()
-        lines = [] if self.is_new else [line for _, line in read_json_lines(self.file, cut_short="any")]
+        self._is_whole = False  # whether its last line has an end
+        exists = self.file.is_file()
+        lines = [line for _, line in read_json_lines(self.file, cut_short="any")] if exists else []
         self._sources = {line.get("id"): line for line in lines if "row" in line}
         self._windows = {line.get("id"): line.get("windows") for line in lines if "windows" in line}
         self._waiting: list[dict[str, Any]] = []
@@ -46,26 +48,37 @@ class SourceLog:
 
     def note(self, record: ClipRecord) -> None:
         """Keep what a clip is now; before it is read, so that a change meanwhile counts as one."""
-        self._waiting.append({"id": record.id, **describe_source(record, _labels(record))})
+        line = json.loads(json_line({"id": record.id, **describe_source(record, _labels(record))}))
+        if self._sources.get(record.id) != line:  # a killed run may have kept it already
+            self._sources[record.id] = line
+            self._waiting.append(line)
 
     def finish(self, record: ClipRecord, windows: int) -> None:
         """Keep that the clip has so many windows."""
-        self._waiting.append({"id": record.id, "windows": windows})
+        if self._windows.get(record.id) != windows:
+            self._windows[record.id] = windows
+            self._waiting.append({"id": record.id, "windows": windows})
 
     def save(self) -> None:
         """Append the lines that wait, once there is a bank to append them to."""
         if self._waiting and self.file.with_name(META_NAME).is_file():
-            text = "".join(map(json_line, self._waiting))
-            if not self.is_new and not self.file.read_bytes().endswith(b"\n"):
-                text = "\n" + text  # ends a line that was cut short
+            if not self._is_whole and self.file.is_file():
+                with self.file.open("r+b") as file:
+                    file.truncate(file.read().rfind(b"\n") + 1)  # a line that was cut short
+            self._is_whole = True
             with self.file.open("a", encoding="utf-8") as file:
-                file.write(text)
-            self.is_new = False
+                file.write("".join(map(json_line, self._waiting)))
             self._waiting = []
 
     def is_stale(self, record: ClipRecord) -> bool:
-        """Return whether the clip, its part or its labels are not what they were when the bank was written."""
-        return not is_current(self._sources.get(record.id, {}), record, _labels(record))
+        """Return whether the clip, its part or its labels are not what they were when the bank was written.
+
+        A clip without a line, of an earlier version or a run that was killed before it, counts as current from now on.
+        """
+        if record.id not in self._sources:
+            self.note(record)
+            return False
+        return not is_current(self._sources[record.id], record, _labels(record))
 
     def whole(self, ids: Iterable[str]) -> set[str]:
         """Return the clips all of whose sliding windows are among the rows of a bank."""
@@ -93,11 +106,6 @@ def drop_stale_rows(
     names = [_clip_of(row, sliding) for row in bank.rows]
     present = set(names)
     with SourceLog(folder) as log:
-        if log.is_new:
-            for record in records:
-                if record.id in present:
-                    log.note(record)
-            return False
         stale = {record.id for record in records if record.id in present and log.is_stale(record)}
     if stale:
         rewrite_rows(bank, [row.id for row, name in zip(bank.rows, names, strict=True) if name not in stale])
