@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from vidgen.bounds import Choice, Length, Range, Width, check_fields
+from vidgen.checkpoints.config_fields import ConfigMapping
 from vidgen.deprecation import renamed_fields
 from vidgen.errors import VidgenError
 from vidgen.tokenizers.backbones.convolutional import FRONT_ENDS
@@ -26,7 +27,7 @@ LARGEST_PATCH = 4096  # cells: the table of a front end has the square of it
 
 @renamed_fields(ratio="spatial_compression_ratio", ratio_t="temporal_compression_ratio")
 @dataclass(frozen=True, kw_only=True)
-class TokenizerConfig:
+class TokenizerConfig(ConfigMapping):
     """Shape of a tokenizer. Compression ratios follow from it: patch_t * 2^sum(temporal) in time, and in space
     patch * 2^(len(widths) - 1).
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from vidgen.bounds import Choice, Depth, InferenceSteps, Range, Width, check_fields
-from vidgen.checkpoints.config_fields import renamed_field
+from vidgen.checkpoints.config_fields import ConfigMapping, renamed_field
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.deprecation import renamed_fields
 from vidgen.diffusion.noise import TimeDistribution
@@ -22,7 +22,7 @@ PREDICTED = ("sample", "flow_prediction", "v_prediction")
 
 @renamed_fields(ratio="spatial_compression_ratio", ratio_t="temporal_compression_ratio")
 @dataclass(frozen=True, kw_only=True)
-class DiffusionTokenizerConfig:
+class DiffusionTokenizerConfig(ConfigMapping):
     """Shape of a DiffusionTokenizer.
 
     `tokenizer` gives encoder and bottleneck; what it says of a decoder is not used. The denoiser, a VideoDiT of

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from vidgen.bounds import Choice, Range, Width, check_fields
+from vidgen.checkpoints.config_fields import ConfigMapping
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.errors import VidgenError
 from vidgen.tokenizers.bottlenecks import BOTTLENECKS, build_bottleneck, describe_size
@@ -18,7 +19,7 @@ PATCH = 4  # pixels: the side of the patches that frames are synthesized in
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeyframeConfig:
+class KeyframeConfig(ConfigMapping):
     """Groups of `gop` frames: the first by the tokenizer `key` as a clip of one frame, the others as motion.
 
     A field has one vector for `block` x `block` pixels and one token of `bottleneck` for each vector; `codebook_size`,

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.bounds import Length, Range, Side, Width, check_fields
+from vidgen.checkpoints.config_fields import ConfigMapping
 from vidgen.errors import VidgenError
 from vidgen.tokenizers.encoded import latent_size
 
@@ -22,7 +23,7 @@ EMBEDDING_SIDE = 2  # cells that the shorter side of an embedding has at least
 
 
 @dataclass(frozen=True, kw_only=True)
-class NeRVConfig:
+class NeRVConfig(ConfigMapping):
     """A decoder for frames of `height` x `width`: `width_first` channels, divided by `reduction` (the paper's 1.2, for
     an even spread of weights) at each of `strides`, and `width_least` at the least, or `width_first` where that is
     less; kernels grow from `kernel_first` by 2 a stage to `kernel_last`.

@@ -1,15 +1,32 @@
-"""Fields of configurations that were renamed, revalued or retired: saved configs load, and hashes stay."""
+"""Fields of configurations, read as a mapping; renamed, revalued or retired, while saved ones load and hashes stay."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vidgen.errors import VidgenError
 
 FORMERLY = "formerly"
 FORMER_VALUES = "former_values"
+
+
+class ConfigMapping(Mapping[str, Any]):
+    """Base of a frozen config dataclass that is also read as a mapping of its fields, as diffusers' configs are:
+    `config["width"]`, `config.get`, `dict(config)`, `**config`."""
+
+    def __getitem__(self, key: str) -> Any:
+        """Return a field by name. Raises KeyError for a name that is none, that of a property included."""
+        if key in list(self):
+            return getattr(self, key)
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return (field.name for field in dataclasses.fields(self))
+
+    def __len__(self) -> int:
+        return len(dataclasses.fields(self))
 
 
 def renamed_field(former: str, *, former_values: Mapping[str, Any] | None = None, **settings: Any) -> Any:

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vidgen.bounds import Depth, Width, check_fields
+from vidgen.checkpoints.config_fields import ConfigMapping
 from vidgen.checkpoints.pretrained import Pretrained
 from vidgen.errors import VidgenError
 from vidgen.models.rope import rotary_table
@@ -19,7 +20,7 @@ from vidgen.models.text.encoders import TextBlock, TextEncoding
 
 
 @dataclass(frozen=True, kw_only=True)
-class IPAdapterConfig:
+class IPAdapterConfig(ConfigMapping):
     """Shape of an IPAdapterEncoder: `tokens` an image, each `text_width` wide, as those of the text encoder."""
 
     latent_channels: Width = 16

@@ -17,6 +17,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vidgen.checkpoints.config_fields import ConfigMapping
 from vidgen.checkpoints.conversion import NetworkDraft
 from vidgen.checkpoints.drafts import draft_diffusers
 from vidgen.errors import VidgenError
@@ -53,7 +54,7 @@ class Clock:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DenoiserConfig:
+class DenoiserConfig(ConfigMapping):
     """What others may know of a denoiser: `patch` is (t, h, w) in latent cells, `depth` the number of blocks.
 
     `frame_levels`: whether each frame may have a noise level of its own, as frame conditioning needs it.

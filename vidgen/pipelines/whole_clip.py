@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidgen.checkpoints.config_fields import renamed_field
+from vidgen.checkpoints.config_fields import ConfigMapping, renamed_field
 from vidgen.deprecation import renamed_fields
 from vidgen.errors import VidgenError
 from vidgen.models.feature_layers import FeatureInfo
@@ -22,7 +22,7 @@ from vidgen.tokenizers.mixin import TokenizerMixin, per_channel
 
 @renamed_fields(ratio="spatial_compression_ratio", ratio_t="temporal_compression_ratio")
 @dataclass(frozen=True, kw_only=True)
-class WholeClipConfig:
+class WholeClipConfig(ConfigMapping):
     """What others may know of a tokenizer; `settings` are those of the published class."""
 
     name: str

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from vidgen.bounds import Choice, Depth, Expansion, NoOrCount, NoOrWidth, Range, Width, check_fields
+from vidgen.checkpoints.config_fields import ConfigMapping
 from vidgen.errors import VidgenError
 
 ATTENTION = ("full", "factorised", "divided", "swapped")
@@ -32,7 +33,7 @@ class BlockConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoDiTConfig:
+class VideoDiTConfig(ConfigMapping):
     """Shape of a VideoDiT; `patch` is (t, h, w) in latent cells, the feed-forward's width `mlp_ratio` times `width`.
 
     Conditions, 0 or false for none: `text_width` is the width of text tokens, `feature_channels` that of one vector a

@@ -11,6 +11,7 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from vidgen.checkpoints.config_fields import ConfigMapping
 from vidgen.data.frames import to_uint8
 from vidgen.errors import VidgenError
 from vidgen.models.feature_layers import FeatureInfo, FeatureMixin
@@ -18,7 +19,7 @@ from vidgen.models.placement import PlacedModule
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExternalConfig:
+class ExternalConfig(ConfigMapping):
     """A model of another library: its type, its own settings, and those of its processor, as its files have them."""
 
     model_type: str

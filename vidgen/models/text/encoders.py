@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vidgen.bounds import Count, Depth, Width, check_fields
+from vidgen.checkpoints.config_fields import ConfigMapping
 from vidgen.checkpoints.drafts import draft_transformers
 from vidgen.checkpoints.finite import check_output
 from vidgen.checkpoints.pretrained import Pretrained
@@ -52,7 +53,7 @@ class TextEncoding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ByteTextConfig:
+class ByteTextConfig(ConfigMapping):
     """Shape of a ByteTextEncoder; `max_bytes` bounds a prompt's UTF-8 length."""
 
     width: Width = 192

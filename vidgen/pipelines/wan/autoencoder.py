@@ -12,6 +12,7 @@ import torch
 
 from vidgen.bounds import Length, Range, Share, Width, check_fields
 from vidgen.checkpoints.checkpoint import find_checkpoint
+from vidgen.checkpoints.config_fields import ConfigMapping
 from vidgen.checkpoints.conversion import draft_network, write_checkpoint
 from vidgen.checkpoints.empty_weights import init_empty_weights
 from vidgen.checkpoints.pretrained import config_from_dict, read_config
@@ -31,7 +32,7 @@ STD_21 = (2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
 
 
 @dataclass(frozen=True, kw_only=True)
-class WanAutoencoderConfig:
+class WanAutoencoderConfig(ConfigMapping):
     """config.json of an AutoencoderKLWan, with the class's own names and defaults, which are those of Wan 2.1.
 
     Its scale factors are not read: they follow from the layers.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from vidgen.bounds import Count, Depth, Range, Width, annotations_of, check_fields, check_value
+from vidgen.checkpoints.config_fields import ConfigMapping
 from vidgen.errors import VidgenError
 from vidgen.models.dit.config import BlockConfig, VideoDiTConfig
 
@@ -37,7 +38,7 @@ FORMERLY = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class WanTransformerConfig:
+class WanTransformerConfig(ConfigMapping):
     """config.json of a WanTransformer3DModel, with the class's own names and defaults, which are Wan 2.1's 14B.
 
     `rope_max_seq_len` is not read: positions are made for any length. The properties are the same in our words.
