@@ -144,7 +144,7 @@ def check_value(value: Any, hint: Any, key: str, where: str = "") -> None:
         names, inner = get_args(kind) or (Any, Any)
         for name, item in value.items():
             check_value(name, names, f"a name in {key}", where)
-            check_value(item, inner, f"{key}.{name}", where)
+            check_value(item, inner, f"{key}.{one_line(str(name))}", where)
 
 
 def kinds_of(hint: Any) -> tuple[Any, ...]:
@@ -187,6 +187,11 @@ def describe(hint: Any) -> str:
 def describe_number(number: float) -> str:
     """Return a number as a person writes it."""
     return str(number) if isinstance(number, int) else f"{number:g}"
+
+
+def one_line(name: str) -> str:
+    """Return a name as it is, or, where it would not print in a line, its `repr`."""
+    return name if name.isprintable() else repr(name)
 
 
 def shorten(value: Any) -> str:

@@ -74,12 +74,12 @@ def explain_errors(path: Path) -> Iterator[None]:
     """Within the block, what omegaconf, YAML and the file system say of `path` becomes a VidgenError of one line."""
     try:
         yield
-    except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None) or ""
-        first = str(error).splitlines()[0]
-        raise VidgenError(
-            f"{path}: {first} (key {key}); `vidgen train --help` says where the keys are listed"
-        ) from None
+    except VidgenError:
+        raise
+    except (OmegaConfBaseException, TypeError, ValueError, AttributeError, RecursionError) as error:
+        key = f" (key {error.full_key})" if getattr(error, "full_key", None) else ""
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise VidgenError(f"{path}: {first}{key}; `vidgen train --help` says where the keys are listed") from None
     except OSError as error:
         raise VidgenError(f"{path} cannot be read: {error.strerror}") from None
     except Exception as error:
@@ -111,7 +111,7 @@ def resolve_recipe(written: DictConfig, overrides: list[str] | tuple[str, ...], 
         first = rename_keys(first, path, task=first.get("task", written.get("task")))
         written = split_diffusion(OmegaConf.merge(written, first), path)
         task = written.get("task")
-        if task not in TASKS:
+        if task not in tuple(TASKS):  # it may be a list, which no dictionary looks up
             raise VidgenError(f"{path}: task {task!r} is unknown; choose one of {', '.join(TASKS)}")
         checked = OmegaConf.merge(OmegaConf.structured(TASKS[task].recipe), written)
         for key, value in changes:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 
+from vidgen.bounds import one_line
 from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.bounded_files import parse_json, read_class, read_json
 from vidgen.checkpoints.checkpoint import LARGEST_SHARD, WEIGHTS_NAME, find_checkpoint, opened, save_shards
@@ -34,7 +35,8 @@ def config_from_dict(config_class: type[Config], values: Mapping[str, Any], wher
     fields = {f.name: f for f in dataclasses.fields(config_class)}
     values = current_fields(config_class, {k: v for k, v in values.items() if not k.startswith("_")}, where)
     if unknown := sorted(set(values) - set(fields)):
-        raise VidgenError(f"{where}: unknown keys {', '.join(unknown)}; {config_class.__name__} knows {sorted(fields)}")
+        named = ", ".join(map(one_line, unknown[:20]))
+        raise VidgenError(f"{where}: unknown keys {named}; {config_class.__name__} knows {sorted(fields)}")
     try:
         values = {k: tuple(v) if isinstance(v, list) else present_value(fields[k], v) for k, v in values.items()}
         return config_class(**values)
