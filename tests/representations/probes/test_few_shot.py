@@ -109,7 +109,7 @@ def test_what_cannot_be_drawn_is_one_line(make_bank, planted):
     for words, line in (
         ({"setting": Setting(shots=50)}, "0 classes have 50 clips to learn from"),
         ({"setting": Setting(ways=9)}, "4 classes have 1 clips to learn from and some to be asked about; 9-way"),
-        ({"setting": FEW, "kind": "mlp"}, "'mlp' does not learn from few shots; choose one of knn, linear"),
+        ({"setting": FEW, "kind": "mlp"}, "'mlp' does not learn from few shots; choose one of knn, weighted_knn"),
     ):
         with pytest.raises(VidgenError, match=line):
             few_shot_rows(bank, **words)
