@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from vidgen.profiling.peak_memory import peak_memory_mb
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LONG_LIST = 10_000
+PATH_START = r"(?<![^\s('\"])"
+ABSOLUTE_PATH = re.compile(rf"{PATH_START}/[^\s/]+/[^\s,;:'\")]*[^\s/,;:'\")]")
 PIPE_WIDTH = 200  # columns of a table that goes to a file or a pipe
 
 
@@ -56,16 +61,34 @@ def open_console() -> Console:
     return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
+def shorten_paths(texts: Sequence[str]) -> list[str]:
+    """Return texts with the absolute paths in them cut: to what follows the working folder where they lie in it, and
+    else to what follows the folder that all of them have in common."""
+
+    def cut(lines: Sequence[str], folder: str) -> list[str]:
+        if folder == os.sep:
+            return list(lines)
+        prefix = re.compile(rf"{PATH_START}{re.escape(folder + os.sep)}(?=[^\s{os.sep}])")
+        return [prefix.sub("", line) for line in lines]
+
+    texts = cut(texts, os.getcwd())
+    parents = {os.path.dirname(path) for text in texts for path in ABSOLUTE_PATH.findall(text)}
+    parents = {folder for folder in parents if os.path.isdir(folder)}  # a label may look like a path
+    return cut(texts, os.path.commonpath(parents) if parents else os.sep)
+
+
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table; columns whose name starts with ">" are numbers, set flush right."""
     from rich.table import Table
 
+    title, *cells = shorten_paths([title, *(str(cell) for row in rows for cell in row)])
     table = Table(title=title, title_justify="left", title_style="bold")
     for name in columns:
         right = name.startswith(">")
         table.add_column(name.lstrip(">"), justify="right" if right else "left", no_wrap=right, overflow="fold")
+    remaining = iter(cells)
     for row in rows:
-        table.add_row(*map(str, row))
+        table.add_row(*islice(remaining, len(row)))
     open_console().print(table)
 
 

@@ -17,6 +17,7 @@ from vidgen.representations.probes.rows import features_for, is_model
 from vidgen.representations.probes.sweep import best_rows
 from vidgen.representations.probes.task import read_cell
 from vidgen.representations.search.retrieval import similarities
+from vidgen.scripts.cli.printing import shorten_paths
 from vidgen.scripts.pages import figures
 from vidgen.scripts.pages.clip_shelf import ClipShelf
 from vidgen.scripts.pages.rendering import render_page
@@ -155,13 +156,14 @@ def compare_answers(report: ProbeReport, shelf: ClipShelf) -> dict[str, Any]:
     triples = zip(task.test, truth, predictions, strict=True)
     mistakes = [(row, label, answer) for row, label, answer in triples if label != answer]
     bank = report.bank
+    names = shorten_paths(bank.ids)
     return {
         "svg": figures.draw_confusion(counts, classes),
         "caption": "Clips of the test split: truth down, the probe's answer across.",
         "mistake_count": f"{len(mistakes)} of {len(truth)} clips",
         "mistakes": [
             PageClip(
-                source=shelf.draw(bank.rows[row]), title=f"{answer}?", note=f"is {label}; {bank.ids[row]}", kind="bad"
+                source=shelf.draw(bank.rows[row]), title=f"{answer}?", note=f"is {label}; {names[row]}", kind="bad"
             )
             for row, label, answer in mistakes[:MISTAKES]
         ],
@@ -186,12 +188,13 @@ def list_neighbors(report: ProbeReport, shelf: ClipShelf) -> dict[str, Any]:
     labels = np.array(bank.column(task.name), dtype=object)
     queries = one_of_each(task.test, labels)[:QUERIES]
     is_class = task.target_type != "regression"
+    names = shorten_paths(bank.ids)
 
     def tile(row: int, kind: str, score: str = "") -> PageClip:
         return PageClip(
             source=shelf.draw(bank.rows[row]),
             title=spell(read_cell(labels[row])),
-            note=score + bank.ids[row],
+            note=score + names[row],
             kind=kind,
         )
 
@@ -209,7 +212,7 @@ def list_neighbors(report: ProbeReport, shelf: ClipShelf) -> dict[str, Any]:
         "rows": rows,
         "absent": ""
         if shelf.records
-        else f"The clips themselves are not at {', '.join(shelf.sources) or 'their source'} any more.",
+        else f"The clips themselves are not at {', '.join(shorten_paths(shelf.sources)) or 'their source'} any more.",
     }
 
 
@@ -231,10 +234,10 @@ def one_of_each(rows: Sequence[int], labels: np.ndarray) -> list[int]:
     return [int(row) for _, row in sorted(zip(ranks, rows, strict=True), key=lambda pair: pair[0])]
 
 
-def list_facts(report: ProbeReport) -> list[tuple[str, object]]:
+def list_facts(report: ProbeReport) -> list[tuple[str, str]]:
     """Return how the page was made: names and what they are."""
     best, meta = report.best, report.bank.meta
-    return [
+    facts = [
         ("probe", f"{best['kind']}, setting {spell(best['choice'])}"),
         ("chosen on", "validation, in the table; the test split was not looked at for it"),
         ("split", best["split"]),
@@ -244,3 +247,4 @@ def list_facts(report: ProbeReport) -> list[tuple[str, object]]:
         *((name.replace("_", " "), spell(value)) for name, value in meta.items() if name not in HIDDEN),
         *((f"frames: {name.replace('_', ' ')}", spell(value)) for name, value in meta.get("preprocessing", {}).items()),
     ]
+    return list(zip((name for name, _ in facts), shorten_paths([value for _, value in facts]), strict=True))

@@ -55,7 +55,7 @@ def test_bad_words_are_one_line(vidgen, model: Path, clips: Path, tmp_path: Path
         (("bank", "join", f"a={bank}", bank, "-o", new), "give a name to every bank"),
         (("bank", "join", f"a/b={bank}", bank, "-o", new), "a bank's name is a word"),
         (("bank", "join", bank, f"{bank}/", "-o", new), "is in"),
-        (("bank", "export", bank, "-o", bank, "--format", "numpy"), "is a folder"),
+        (("bank", "export", bank, "-o", bank, "--format", "numpy"), "and would be lost"),
         (("extract", model, clips, "-o", new, "--part", "3"), "--part '3' is not I/N"),
         (("extract", model, clips, "-o", new, "--stride", 4), "a stride of 4 is for sliding windows"),
         (("extract", model, clips, "-o", new, "--noise", "pink"), "noise 'pink' is unknown"),

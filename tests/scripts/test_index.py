@@ -80,7 +80,7 @@ def test_provenance(vidgen, model: Path, clips: Path, tmp_path: Path) -> None:
         (("index", "search", "INDEX", "CLIPS", "--sheet", "nowhere/x.png"), "nowhere does not exist"),
         (("provenance", "MODEL", "nowhere"), "nowhere: no such file or folder"),
         (("provenance", "MODEL", "CLIPS", "--edits", "upside-down"), "edit 'upside-down' is unknown"),
-        (("provenance", "MODEL", "CLIPS", "--write", "CLIPS"), "give a new or empty folder"),
+        (("provenance", "MODEL", "CLIPS", "--write", "CLIPS"), "and would be lost"),
         (("provenance", "MODEL", "CLIPS", "--pool", "whirl"), "pool 'whirl' is unknown"),
     ],
 )

@@ -41,6 +41,14 @@ READERS: dict[str, Callable[..., VideoTokenizer | WholeClipTokenizer]] = {
     **{kind.autoencoder: kind.read_autoencoder for kind in PIPELINES.values()},
 }
 
+# What tasks of training make that has no VideoTokenizer's interface, and the commands that read it.
+READ_ELSEWHERE = {
+    "KeyframeTokenizer": "its codes are key frames and motion; `vidgen tokenizer keyframes CLIPS --model {folder}` "
+    "measures it, and KeyframeTokenizer.from_pretrained reads it in Python",
+    "DiffusionTokenizer": "its decoder takes many passes; `vidgen extract {folder} CLIPS` reads its features, and "
+    "DiffusionTokenizer.from_pretrained decodes in Python",
+}
+
 
 def load_component(folder: Path, entry: object, dtype: torch.dtype | None, device: str) -> nn.Module:
     """Return one part of a pipeline, of the class that model_index.json names; only vidgen's own classes are loaded."""
@@ -98,6 +106,8 @@ def load_tokenizer(
         read_json(folder / INDEX_NAME)
         folder = folder / "vae"
     class_name = read_class(read_config(folder), folder)
+    if class_name in READ_ELSEWHERE:
+        raise VidgenError(f"{folder} holds a {class_name}: {READ_ELSEWHERE[class_name].format(folder=folder)}")
     if class_name not in READERS:
         published = ", ".join(name for name in READERS if name != VideoTokenizer.__name__)
         raise VidgenError(

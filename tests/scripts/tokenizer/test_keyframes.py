@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from vidgen.pipelines.loading import READ_ELSEWHERE
+from vidgen.tokenizers.diffusion_decoder.model import DiffusionTokenizer
 from vidgen.tokenizers.keyframes.config import KeyframeConfig
 from vidgen.tokenizers.keyframes.model import KeyframeTokenizer
 from vidgen.tokenizers.presets import PRESETS
@@ -35,3 +37,15 @@ def test_mistakes_are_one_line(vidgen, keyframe_model, model, clip) -> None:
     assert "leave size and frame rate" in vidgen(*words, "--motion", "file", "--size", 16).error
     other = vidgen("tokenizer", "keyframes", clip, "--model", model / "vae").error
     assert "holds a VideoTokenizer, not a KeyframeTokenizer" in other
+
+
+def test_verbs_that_do_not_read_it_name_the_one_that_does(vidgen, keyframe_model, clip, tmp_path) -> None:
+    encode = ("tokenizer", "encode", clip, "-o", tmp_path / "x.safetensors", "--model", keyframe_model)
+    for words in (encode, ("extract", keyframe_model, clip, "-o", tmp_path / "bank")):
+        ran = vidgen(*words)
+        error = ran.err.splitlines()[-1]
+        assert ran.status == 2
+        assert "holds a KeyframeTokenizer" in error
+        assert f"`vidgen tokenizer keyframes CLIPS --model {keyframe_model}`" in error
+    assert not (tmp_path / "x.safetensors").exists() and not (tmp_path / "bank").exists()
+    assert {KeyframeTokenizer.__name__, DiffusionTokenizer.__name__} == set(READ_ELSEWHERE)
