@@ -66,7 +66,8 @@ def open_run(config: LoopConfig) -> Path:
                 warnings.warn(line, stacklevel=2)
         done = max(checkpoint_steps(run), default=0)
         if config.steps < done:
-            raise VidgenError(f"{run} has made {done} steps already, more than steps={config.steps}; give more")
+            warnings.warn(f"{run} has made {done} steps already, and steps={config.steps}: none is left", stacklevel=2)
+            return run
         with atomic_write(recorded) as target:
             target.write_text(OmegaConf.to_yaml(now), encoding="utf-8")
     except OSError as error:
