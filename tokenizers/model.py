@@ -195,8 +195,8 @@ class VideoTokenizer(MemorySwitches, GradientCheckpointing, TokenizerMixin, Pret
         """Return `out`, which a half of the network made of `x`. Raises NotFinite, naming the layer, if it is not."""
         network = getattr(self, half)
         past = state.cache if state else {}
-        what = f"the {half} of {self.config.name}"
-        return check_output(out, network, lambda: network(x, Stream(past=past)), what=what, given=x)
+        name = lambda: f"the {half} of {self.config.name}"  # noqa: E731 (for errors alone: it takes a millisecond)
+        return check_output(out, network, lambda: network(x, Stream(past=past)), what=name, given=x)
 
     def latents_from_indices(
         self, indices: Int[Tensor, "b t h w"] | Int[Tensor, "b t h w q"]

@@ -53,7 +53,9 @@ def first_broken(network: nn.Module, run: Callable[[], Any]) -> tuple[str, nn.Mo
     return broken[0] if broken else None
 
 
-def check_output(out: Tensor, network: nn.Module, run: Callable[[], Any], *, what: str, given: Tensor) -> Tensor:
+def check_output(
+    out: Tensor, network: nn.Module, run: Callable[[], Any], *, what: Callable[[], str], given: Tensor
+) -> Tensor:
     """Return `out`, which `network` made of `given` in `run`. Raises NotFinite, with layer and precision, if it is not
     finite.
 
@@ -65,9 +67,9 @@ def check_output(out: Tensor, network: nn.Module, run: Callable[[], Any], *, wha
         return out
     precision = str(out.dtype).removeprefix("torch.")
     if not is_finite(given):
-        raise NotFinite(f"{what}: what it was given holds NaN or infinity; the fault is before it")
+        raise NotFinite(f"{what()}: what it was given holds NaN or infinity; the fault is before it")
     broken = first_broken(network, run)
     where = "after its last layer" if broken is None else f"first in {broken[0]} ({type(broken[1]).__name__})"
     others = "float32" if out.dtype is torch.bfloat16 else "float32 or bfloat16"
     advice = "its weights are damaged" if precision in ("float32", "float64") else f"run it in {others}"
-    raise NotFinite(f"{what} gave NaN or infinity in {precision}, {where}; {advice}")
+    raise NotFinite(f"{what()} gave NaN or infinity in {precision}, {where}; {advice}")

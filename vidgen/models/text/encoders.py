@@ -195,5 +195,5 @@ class TransformersTextEncoder(nn.Module):
             return self.model(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
 
         what = f"the text encoder {type(self.model).__name__}"
-        out = check_output(run(), self.model, run, what=what, given=ids)
+        out = check_output(run(), self.model, run, what=lambda: what, given=ids)
         return TextEncoding(tokens=out, mask=mask.to(device).bool())
