@@ -1,4 +1,4 @@
-"""Kill -9 while a folder of features or tokens is written: the bytes of a run that was not killed, nothing beside them."""
+"""Kill -9 while a folder of features or tokens is written: the bytes of a run that was not killed, and no others."""
 
 import signal
 import subprocess
