@@ -70,6 +70,7 @@ def encode_folder(writer: Writer, records: list[ClipRecord], folder: Path, cut: 
 
 
 def _encode_records(writer: Writer, records: list[ClipRecord], folder: Path, cut: Cut) -> dict[str, Any]:
+    from vidgen.checkpoints.atomic import sweep
     from vidgen.tokenizers.files.token_folders import TokenIndex, TokenRow, hash_source, place
 
     is_new = not folder.exists()
@@ -82,6 +83,7 @@ def _encode_records(writer: Writer, records: list[ClipRecord], folder: Path, cut
     names = place([record.id for record in records], ".safetensors")
     for record, name in zip(records, names, strict=True):
         target = folder / name
+        sweep(target.parent)
         try:
             source_hash = hash_source(record, writer.author.hash, settings)
             if index.holds(name, source_hash):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from vidgen.checkpoints.atomic import SCRATCH
 from vidgen.errors import VidgenError
 from vidgen.representations.bank import BankRow, BankWriter, FeatureBank
 
@@ -201,10 +202,10 @@ def test_a_shard_that_is_not_listed_yet_does_not_count_and_is_written_again(
 ) -> None:
     """As a kill leaves it between the shard and bank.json."""
     whole = banks[0]
-    copy = write_bank(tmp_path / "bank", last=2 * ROWS)
+    copy = shutil.copytree(write_bank(tmp_path / "part", last=2 * ROWS), tmp_path / "bank")  # not swept yet
     for file in whole.glob("shard-00002.*"):
         shutil.copy(file, copy / file.name)
-    (copy / ".shard-00002.x").mkdir()
+    (copy / f"{SCRATCH}x").mkdir()
     assert len(FeatureBank.load(copy)) == 2 * ROWS
     write_bank(copy)
     assert {file.name: file.read_bytes() for file in copy.iterdir()} == {

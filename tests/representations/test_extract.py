@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from vidgen.checkpoints.atomic import SCRATCH
 from vidgen.data.frames import to_tensor
 from vidgen.data.reading import read_video
 from vidgen.data.writing import write_video
@@ -222,20 +223,21 @@ def test_a_tar_gives_the_bank_of_the_folder(pipeline, film, tmp_path):
 
 KILLED = """
 import os, signal, sys
-import vidgen.representations.bank as bank
+import vidgen.representations.bank_files as bank_files
 from vidgen.representations.extract import extract_source
 from vidgen.tokenizers.model import VideoTokenizer
 
-left, save = int(sys.argv[4]), bank.save_file
+left, save = int(sys.argv[4]), bank_files.save_sealed
 
 def save_or_die(tensors, path):
     global left
-    save(tensors, path)  # written, but not yet under its name
+    seal = save(tensors, path)  # written, but not yet under its name
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     left -= 1
+    return seal
 
-bank.save_file = save_or_die
+bank_files.save_sealed = save_or_die
 model = VideoTokenizer.from_pretrained(sys.argv[1])
 extract_source(model, sys.argv[2], sys.argv[3], num_frames=5, size=32, fps=8, batch_size=2, shard_rows=4)
 """
@@ -248,7 +250,7 @@ def test_a_run_that_is_killed_and_continued_is_the_run(pipeline, actions, tmp_pa
     ran = subprocess.run([sys.executable, "-c", KILLED, *map(str, words)], capture_output=True, text=True)
     assert ran.returncode == -signal.SIGKILL, ran.stderr
     assert len(FeatureBank.load(tmp_path / "bank")) == 8
-    assert [path for path in (tmp_path / "bank").iterdir() if path.name.startswith(".shard-")]
+    assert [path for path in (tmp_path / "bank").iterdir() if path.name.startswith(SCRATCH)]
     setting = {"num_frames": 5, "size": 32, "fps": 8, "batch_size": 2, "shard_rows": 4}
     reports = [extract_source(pipeline.vae, actions, tmp_path / name, **setting) for name in ("bank", "whole")]
     assert [(report["added"], len(report["dropped"])) for report in reports] == [(4, 1), (12, 1)]

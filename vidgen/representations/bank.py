@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,12 +17,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vidgen.checkpoints.atomic import sweep
 from vidgen.checkpoints.locks import exclusive
 from vidgen.checkpoints.seals import SealedFile, open_sealed
 from vidgen.errors import VidgenError
 from vidgen.representations.bank_files import (
     META_NAME,
-    SHARD,
     BankRow,
     Shard,
     read_index,
@@ -68,8 +67,7 @@ class BankWriter:
                     f"{self.folder} holds a bank of other features: its {name} is {shorten(bank.meta.get(name))}, not "
                     f"{shorten(self.meta.get(name))}; choose another folder"
                 )
-        for scratch in self.folder.glob(f".{SHARD}-*"):  # what a killed run of an earlier version was writing
-            shutil.rmtree(scratch, ignore_errors=True)
+        sweep(self.folder)  # here, since a run that was killed at its end has nothing more to write
         self.done = set(bank.ids)
         self._shards = list(bank.description)
         self._layout = bank.shapes if bank.num_shards else None
