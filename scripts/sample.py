@@ -69,7 +69,7 @@ def sample(
     negative_prompt: Annotated[str, typer.Option(help="What guidance leads away from, in words.")] = "",
     seed: SeedOption = 0,
     num_videos_per_prompt: Annotated[
-        int, typer.Option(min=1, max=10**6, help="Clips of each prompt, numbered: out-0.mp4, out-1.mp4.")
+        int, typer.Option(min=1, max=10**4, help="Clips of each prompt, numbered: out-0.mp4, out-1.mp4.")
     ] = 1,
     only_copy: Annotated[
         int | None,

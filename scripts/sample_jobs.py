@@ -94,8 +94,9 @@ def make_clips(run: Run, jobs: list[Job], batch_size: int) -> list[dict[str, Any
     A batch of which one clip is missing is made as a whole: what is computed beside a clip changes its last bits.
     Raises VidgenError, before any work, where they do not fit in the memory that is free.
     """
-    from vidgen.scripts.cli.sampling_memory import check_sampling
+    from vidgen.scripts.cli.sampling_memory import check_latents, check_sampling
 
+    check_latents(run.pipe, run.size)
     num_frames, *frame = run.size
     size = (min(num_frames, run.windows.num_frames), *frame)
     batch = 1 if run.is_long else min(batch_size, len(jobs))

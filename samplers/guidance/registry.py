@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from vidgen.bounds import GuidanceScale, check_value
 from vidgen.diffusion.paths import ProbabilityPath
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Denoiser
@@ -105,6 +106,7 @@ class Guidance:
             warnings.warn(line, FutureWarning, stacklevel=3)
         if self.passes not in PASSES:
             raise VidgenError(f"guidance_passes {self.passes!r} is unknown; choose one of {', '.join(PASSES)}")
+        check_value(self.scale, GuidanceScale | None, "guidance_scale")
         interval = tuple(self.interval)
         if len(interval) != 2 or not 0.0 <= interval[0] <= interval[1] <= 1.0:
             raise VidgenError(f"guidance_interval is {interval}; two noise levels are wanted, 0 <= low <= high <= 1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -80,6 +81,17 @@ def check_sampling(
     check_passes(pipe, size, batch, free, "--window" if is_window else "--num-frames")
     if decodes and isinstance(pipe.vae, VideoTokenizer):
         check_decoding(pipe.vae, size, free)
+
+
+def check_latents(pipe: VideoPipeline, size: tuple[int, int, int]) -> None:
+    """Raise VidgenError where the latents of a whole clip, which are held until it is written, are too many."""
+    needed = 4 * math.prod(pipe.latent_shape(*size))
+    free = free_bytes(str(device_of(pipe.transformer)))
+    if free is not None and needed > free:
+        raise VidgenError(
+            f"the latents of a clip of {'x'.join(map(str, size))} take {describe_bytes(needed)}, and "
+            f"{describe_bytes(free)} are free; lower --num-frames"
+        )
 
 
 def check_passes(pipe: VideoPipeline, size: tuple[int, int, int], batch: int, free: int, length: str) -> None:

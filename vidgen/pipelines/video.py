@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from vidgen.bounds import Count, Frames, GuidanceScale, InferenceSteps, Side, check_value
 from vidgen.data.frames import clamp_to_uint8, latent_frames
 from vidgen.deprecation import renamed_keywords
 from vidgen.diffusion.noise import TimeDistribution
@@ -102,6 +103,15 @@ class VideoPipeline(PipelineComponents):
         """
         s = self.scheduler
         check_output_type(output_type)
+        for name, value, hint in (
+            ("num_frames", num_frames, Frames),
+            ("height", height, Side),
+            ("width", width, Side),
+            ("num_inference_steps", num_inference_steps, InferenceSteps),
+            ("guidance_scale", guidance_scale, GuidanceScale),
+            ("num_videos_per_prompt", num_videos_per_prompt, Count),
+        ):
+            check_value(value, hint | None, name)
         prompts = read_text(prompt, prompt_embeds, self.text_encoder, "prompt")
         negative = negative_prompt
         if negative_prompt_embeds is not None:
@@ -109,8 +119,8 @@ class VideoPipeline(PipelineComponents):
         size = (num_frames or s.num_frames, height or s.height, width or s.width)
         solver = find_solver(sampler or s.sampler)
         count = len(prompts) if isinstance(prompts, list) else len(prompts.mask)
-        if not count or num_videos_per_prompt < 1:
-            raise VidgenError("nothing to generate: give a prompt, and num_videos_per_prompt of 1 or more")
+        if not count:
+            raise VidgenError("nothing to generate: give a prompt")
         guidance = read_guidance(
             guidance,
             scale=guidance_scale,

@@ -86,3 +86,12 @@ def test_networks_that_need_numbers_are_not_judged(vidgen, model: Path, free, tm
     monkeypatch.setattr(sampling_memory, "pass_bytes", fail)
     free(1000)
     assert vidgen("sample", PROMPT, "--model", model, "-o", tmp_path / "x.safetensors").status == 0
+
+
+def test_a_clip_whose_latents_do_not_fit_is_refused_before_its_first_window(
+    vidgen, model: Path, free, tmp_path: Path
+) -> None:
+    free(10**8)
+    line = vidgen("sample", PROMPT, "--model", model, "-o", tmp_path / "x.mp4", "--num-frames", 10**7).error
+    assert "the latents of a clip of 10000000x" in line and "are free; lower --num-frames" in line
+    assert not list(tmp_path.iterdir())
