@@ -19,7 +19,7 @@ from vidgen.bounds import Range
 from vidgen.errors import ENDING_SIGNALS, Interrupted
 from vidgen.scripts.cli.errors import FAILED, SIGNALED, explain, one_line
 from vidgen.scripts.cli.outputs import check_parameters
-from vidgen.scripts.cli.printing import note
+from vidgen.scripts.cli.printing import LAST_NOTES, note, print_last_notes
 from vidgen.scripts.cli.renamed import with_new_names
 from vidgen.scripts.cli.suggestions import suggest_option
 
@@ -117,11 +117,13 @@ def to_front(arguments: list[str]) -> list[str]:
 
 def dispatch(app: VerbApp, arguments: list[str]) -> int:
     """Run one command line and return its exit status; a bug comes through as the exception it is."""
+    LAST_NOTES.clear()
     try:
         command = app.to_command()
         with command.make_context("vidgen", to_front(with_new_names(arguments))) as context:
             command.invoke(context)
         sys.stdout.flush()
+        print_last_notes()
         return 0
     except typer.Exit as stop:
         return stop.exit_code

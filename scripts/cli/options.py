@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 
 from vidgen.bounds import COUNT, FPS, FRAMES, SECONDS, SEED, SIDE, Range, check_value
 from vidgen.errors import VidgenError
-from vidgen.scripts.cli.printing import note
+from vidgen.scripts.cli.printing import note_at_end
 
 if TYPE_CHECKING:
     import torch
@@ -195,5 +195,5 @@ def find_dtype(name: Dtype, device: str) -> torch.dtype:
 
     if name == "auto":
         name = "bfloat16" if has_fast_bfloat16(device) else "float32"
-        note(f"computing in {name} on {device}")
+        note_at_end(f"computed in {name} on {device}")
     return getattr(torch, name)

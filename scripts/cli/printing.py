@@ -54,6 +54,21 @@ def note(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+LAST_NOTES: list[str] = []  # remarks that wait for the end of a command that goes well: an error is one line
+
+
+def note_at_end(line: str) -> None:
+    """Print a remark once the command has done its work; an error leaves it out."""
+    LAST_NOTES.append(line)
+
+
+def print_last_notes() -> None:
+    """Print the remarks that waited, each once."""
+    for line in dict.fromkeys(LAST_NOTES):
+        note(line)
+    LAST_NOTES.clear()
+
+
 def open_console() -> Console:
     """Return a console for tables, as wide as the terminal, or as PIPE_WIDTH."""
     from rich.console import Console
