@@ -97,14 +97,16 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     from rich.table import Table
 
     title, *cells = shorten_paths([title, *(str(cell) for row in rows for cell in row)])
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table()
     for name in columns:
         right = name.startswith(">")
         table.add_column(name.lstrip(">"), justify="right" if right else "left", no_wrap=right, overflow="fold")
     remaining = iter(cells)
     for row in rows:
         table.add_row(*islice(remaining, len(row)))
-    open_console().print(table)
+    console = open_console()
+    console.print(title, style="bold", soft_wrap=True)  # as the table's own title it would be cut to the table's width
+    console.print(table)
 
 
 @contextmanager
