@@ -71,7 +71,7 @@ SPOILT = {
     ),
     "unknown scheduler": (
         lambda f: change(f / "scheduler" / "scheduler_config.json", _class_name="DDIMScheduler"),
-        "is of a DDIMScheduler; of this pipeline are supported: FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler",
+        "is of a DDIMScheduler; of this pipeline are supported: FlowMatchEulerDiscreteScheduler, UniPCMultistep",
     ),
     "unknown setting": (
         lambda f: change(f / "transformer" / "config.json", magic=1),

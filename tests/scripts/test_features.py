@@ -89,7 +89,7 @@ def test_a_model_of_transformers_is_extracted_by_its_folder(vidgen, labelled: Pa
     assert rows["encoder.last"]["test"] == 1.0 and not rows["encoder.last"]["baseline"]
     values = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(values | {"model_type": "llama"}))
-    assert "holds a llama model; encoders are read of: vjepa2" in vidgen("extract", folder, labelled, "-o", bank).error
+    assert "holds a llama model; of its kind" in vidgen("extract", folder, labelled, "-o", bank).error
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     assert "pytorch_model.bin could run code" in vidgen("extract", folder, labelled, "-o", bank).error
 

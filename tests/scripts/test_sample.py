@@ -97,7 +97,7 @@ BAD = {
     "no prompts file": (("--prompts-file", "gone.txt"), "gone.txt: No such file"),
     "device": ((PROMPT, "--device", "abacus"), "device 'abacus' cannot be used here"),
     "rate": ((PROMPT, "--fps", 0), "--fps"),
-    "steps": ((PROMPT, "--num-inference-steps", 0), "greater than or equal to 1; see `vidgen sample --help`"),
+    "steps": ((PROMPT, "--num-inference-steps", 0), "a number from 1 to 10000 is wanted"),
     "option": ((PROMPT, "--xyzzy", "red"), "No such option: --xyzzy; see `vidgen sample --help`"),
 }
 
@@ -187,7 +187,7 @@ def transfer(*inputs):
 solvers.transfer = transfer
 main(sys.argv[1:])
 """
-    words = ["sample", PROMPT, "-o", str(out / "x.mp4"), "--model", str(model), "--num-inference-steps", "1000000"]
+    words = ["sample", PROMPT, "-o", str(out / "x.mp4"), "--model", str(model), "--num-inference-steps", "10000"]
     process = subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     for _ in range(6000):  # a busy machine takes its time to import
         if started.exists() or process.poll() is not None:

@@ -92,12 +92,12 @@ def test_loading_is_strict(tmp_path):
 
 
 def test_failed_save_leaves_the_old_model(tmp_path, monkeypatch):
-    import vidgen.checkpoints.pretrained as pretrained
+    import vidgen.checkpoints.checkpoint as checkpoint
 
     tokenizer = VideoTokenizer(PRESETS["tiny"])
     tokenizer.save_pretrained(tmp_path / "tok")
     before = (tmp_path / "tok" / "diffusion_pytorch_model.safetensors").read_bytes()
-    monkeypatch.setattr(pretrained, "save_file", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr(checkpoint, "save_file", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
     with pytest.raises(VidgenError, match="No space left"):
         tokenizer.save_pretrained(tmp_path / "tok")
     assert (tmp_path / "tok" / "diffusion_pytorch_model.safetensors").read_bytes() == before

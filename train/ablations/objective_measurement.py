@@ -182,7 +182,7 @@ def probe(X: np.ndarray, labelled: Labelled, seed: int, probes: dict[str, Probe]
                 "metric": "accuracy",
                 "validation": score.validation,
                 "test": score.test,
-                "ci": list(score.ci),
+                "ci": None if score.ci is None else list(score.ci),
                 "choice": score.choice,
                 "classes": len(set(task.y[task.train])),
                 "train_clips": len(task.train),

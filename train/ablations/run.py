@@ -28,7 +28,7 @@ from vidgen.train.ablations.variants import (
 from vidgen.train.config import LoopConfig
 from vidgen.train.runtime.checkpoints import checkpoint_steps
 from vidgen.train.runtime.loop import train
-from vidgen.train.runtime.runs import open_run, settle_autocast
+from vidgen.train.runtime.runs import open_run
 
 CLAIM, RESULTS, TABLE, ROW = "comparison.json", "results.json", "table.md", "result.json"
 
@@ -46,8 +46,6 @@ def compare(
     records = held_out_records(comparison.recipe.data, comparison.path)
     for name in chosen:
         check_model(name, comparison.variants[name], comparison.path)
-    for recipe in (comparison.recipe, *comparison.variants.values()):
-        settle_autocast(recipe)
     claim_folder(comparison, out)
     failed: list[dict[str, str]] = []
     for number, name in enumerate(chosen):

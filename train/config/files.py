@@ -103,6 +103,7 @@ def load_recipe(name: str, overrides: list[str] | tuple[str, ...] = ()) -> LoopC
 
 def resolve_recipe(written: DictConfig, overrides: list[str] | tuple[str, ...], path: Path) -> LoopConfig:
     """Return what `load_recipe` does, of a recipe that was read already; `path` is what errors name."""
+    from vidgen.train.runtime.runs import settle_autocast
     from vidgen.train.tasks.registry import TASKS
 
     with explain_errors(path):
@@ -126,4 +127,5 @@ def resolve_recipe(written: DictConfig, overrides: list[str] | tuple[str, ...], 
                 ) from None
         recipe = OmegaConf.to_object(checked)
     recipe.check(path)
+    settle_autocast(recipe)
     return recipe

@@ -40,7 +40,7 @@ from vidgen.train.runtime.checkpoints import (
 )
 from vidgen.train.runtime.divergence import DivergenceMonitor, TrainingDiverged
 from vidgen.train.runtime.roles import MAIN, RunningRole, only_trained
-from vidgen.train.runtime.runs import interruptible, open_run, settle_autocast
+from vidgen.train.runtime.runs import interruptible, open_run
 from vidgen.train.tasks.registry import TASKS
 from vidgen.train.tasks.task import Metrics, Role, Task, autocast
 
@@ -262,7 +262,6 @@ def train(config: LoopConfig) -> Path:
         if distributed.rank() == 0:
             stack.enter_context(exclusive(config.out, "run"))
         with distributed.rank_zero_first():  # a cache is filled once
-            settle_autocast(config)
             if checkpoint_steps(Path(config.out)):  # it may be another recipe's, and the task may take long
                 step = checkpoint_steps(open_run(config))[-1]
                 if distributed.rank() == 0:

@@ -21,7 +21,7 @@ def dtype_of(module: nn.Module) -> torch.dtype:
 def has_fast_bfloat16(device: str) -> bool:
     """Return whether the device multiplies in bfloat16 rather than emulating it, which takes several times as long."""
     if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return device == "cpu" and any(getattr(torch.cpu, test, lambda: False)() for test in tests)
 

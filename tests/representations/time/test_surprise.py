@@ -143,5 +143,5 @@ def test_what_cannot_be_measured_is_one_line(pipeline):
     with pytest.raises(VidgenError, match="VideoTokenizer has no denoiser"):
         measure_surprise(pipeline.vae, ["vanishes"], 1)
     for levels in ((0.0,), (1.0,), ()):
-        with pytest.raises(VidgenError, match="is not a number above 0 and below 1"):
+        with pytest.raises(VidgenError, match="a number above 0 and below 1"):
             Noise(levels=levels)

@@ -172,7 +172,7 @@ BAD = {
     "not an image": (("--image", "file.txt"), "file.txt"),
     "no reference": (("--reference", "gone.png"), "gone.png: no such file or folder"),
     "not a reference": (("--reference", "file.txt"), "file.txt"),
-    "strength": (("--video", "v.mkv", "--strength", 1.5), "--strength 1.5 must lie in (0, 1]"),
+    "strength": (("--video", "v.mkv", "--strength", 1.5), "a number from 0 to 1 is wanted"),
     "strength alone": (("--strength", 0.5), "--strength says what becomes of a video; name it with --video"),
     "mask alone": (("--mask", "m.png"), "--mask says what becomes of a video; name it with --video"),
     "long": (("--video", "v.mkv", "--mask", "m.png", "--num-frames", 9), "in one go, and 9 frames are longer"),

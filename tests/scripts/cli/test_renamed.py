@@ -41,7 +41,7 @@ def test_old_names_on_the_command_line(vidgen, clip: Path, model: Path, tmp_path
     assert ran.status == 0 and ran.err == "warning: --taps is now called --layers\n"
     assert json.loads(ran.out)["keys"] == ["tokenizer.latents"]
     ran = vidgen("tokenizer", "fit", clip, "-o", tmp_path / "x.safetensors", "--bpp", 6, "--steps", 1)
-    assert ran.status == 0 and ran.err == "warning: tokenizer fit is now called tokenizer nerv\n"
+    assert ran.status == 0 and ran.err.startswith("warning: tokenizer fit is now called tokenizer nerv\n")
     ran = vidgen("probe", bank, "--goal", "class")
     assert ran.status == 2 and ran.err.startswith("warning: --goal is now called --target-type\nerror: ")
     ran = vidgen("restore", clip, "--task", "colourising", "-o", tmp_path / "y.mp4", "--model", model)

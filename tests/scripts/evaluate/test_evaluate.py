@@ -45,7 +45,7 @@ def test_surprise_reports_every_violation_beside_its_baselines(vidgen, model: Pa
     for bad, line in (
         ((), "a violation needs 9 frames, got 5"),
         (("--violations", "melts"), "violation 'melts' is unknown; choose some of vanishes"),
-        (("--noise-levels", "0,0.5"), "have no loss to compare"),
+        (("--noise-levels", "0,0.5"), "levels.0=0.0 is not a number above 0 and below 1"),
     ):
         assert line in vidgen(*words, *bad).error
 

@@ -80,7 +80,7 @@ def test_a_protocol_by_name(vidgen, model: Path, folder: Path) -> None:
         (("--steps", "1,0", "--rate-distortion"), "--steps '1,0': give step sizes above 0"),
         (("--codecs", "vp9", "--rate-distortion"), "--codecs 'vp9' is unknown; choose of x264, x265, av1"),
         (("--plot", "rates.txt"), "rates.txt: no picture format; use one of .png, .svg, .pdf"),
-        (("--max-seconds", 0), "--max-seconds 0 leaves nothing"),
+        (("--max-seconds", 0), "a number from 0.001 to 1e+08 is wanted"),
         (("--num-frames", 100), "none of 4 clips can be used"),
     ],
 )

@@ -38,9 +38,9 @@ BAD = {
     "no rate": (("--bpp", 0), "--bpp 0 is no rate"),
     "too few": (("--bytes", "100"), "100 bytes are too few for 9 frames of 24x32"),
     "no amount": (("--bytes", "much"), "--bytes 'much'"),
-    "bits": (("--bits", 9, "--bpp", 9), "9 bits a value cannot be stored; choose 2 to 8"),
+    "bits": (("--bits", 9, "--bpp", 9), "a number from 2 to 8 is wanted"),
     "learning rate": (("--lr", 0), "--lr 0 is no learning rate"),
-    "seconds": (("--max-seconds", 0), "--max-seconds 0 leaves nothing"),
+    "seconds": (("--max-seconds", 0), "a number from 0.001 to 1e+08 is wanted"),
     "folder": (("-o", "none/x.safetensors"), "the folder none does not exist"),
     "small": (("--size", "3x9"), "3x9 are too small"),
 }

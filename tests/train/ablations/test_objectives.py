@@ -147,6 +147,6 @@ def test_the_command_writes_tables_and_goes_on(plan, capsys):
     finals = [train_variant(make_recipe(name, same_plan)) for name in OBJECTIVE_VARIANTS]
     assert finals == [plan.out / name / "final" for name in OBJECTIVE_VARIANTS]
     assert len(before) == 3 and all(p.stat().st_mtime_ns == time for p, time in before.items())  # not trained again
-    assert dispatch([*words, "--steps", "3"]) == 2 and "with another" in capsys.readouterr().err
+    assert dispatch([*words, "--batch-size", "3"]) == 2 and "with another" in capsys.readouterr().err
     assert dispatch([*words[:2], str(plan.clips / "none")]) == 2
     assert "no such file or folder" in capsys.readouterr().err

@@ -48,8 +48,8 @@ def test_splits_of_the_data_are_kept(tmp_path, hold_out):
 
 def test_holding_every_clip_out_is_refused(tmp_path):
     (tmp_path / "a.mp4").touch()
+    with pytest.raises(VidgenError, match="leaves no file to train on"):
+        SourceConfig(kind="clips", path=str(tmp_path), hold_out=1).check(tmp_path)
     for refused in (1, -1):
-        with pytest.raises(VidgenError, match="leaves no file to train on"):
-            SourceConfig(kind="clips", path=str(tmp_path), hold_out=refused).check(tmp_path)
         with pytest.raises(VidgenError, match=f"{tmp_path}: hold_out={refused} leaves no file"):
             source_records(SourceConfig(kind="clips", path=str(tmp_path), hold_out=refused), "train")

@@ -117,7 +117,7 @@ def test_checkpoint_of_another_model_is_refused(tokenizer_recipe):
         train(load_recipe(name, [*overrides, "steps=2", "model.latent_channels=6"]))
     run = Path(load_recipe(name, overrides).out)
     (run / "checkpoint-2" / "model.safetensors").write_bytes(b"nonsense")
-    with pytest.raises(VidgenError, match="checkpoint-2 does not fit"):
+    with pytest.raises(VidgenError, match="checkpoint-2 is damaged"):
         train(load_recipe(name, [*overrides, "steps=2"]))
 
 
@@ -161,11 +161,8 @@ def test_learning_rate_warms_up_and_ends_at_its_floor(tokenizer_recipe):
 def test_the_precision_of_a_run_is_the_processors_and_then_its_own(fast, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "has_fast_bfloat16", lambda device: fast)
     recipe = load_recipe("tokenizer_default", [f"out={tmp_path}"])
-    assert recipe.autocast == "auto"
-    runs.settle_autocast(recipe)
     assert recipe.autocast == ("bfloat16" if fast else "float32")
     other = "float32" if fast else "bfloat16"
     (tmp_path / "config.yaml").write_text(f"autocast: {other}\n")
     begun = load_recipe("tokenizer_default", [f"out={tmp_path}"])
-    runs.settle_autocast(begun)
     assert begun.autocast == other

@@ -69,6 +69,6 @@ def test_the_rate_warms_up_and_falls_to_nothing() -> None:
 
 def test_what_breaks_down_is_said(frames: np.ndarray) -> None:
     with pytest.raises(VidgenError, match="broke down at step .* lower --lr"):
-        fitted(frames, FittingConfig(steps=20, lr=1e30))
+        fitted(frames, FittingConfig(steps=20, lr=100.0))
     with pytest.raises(ValueError, match="for 32x48"):
         fit_clip(frames[:, :30], choose_config(32, 48, 8, bits=8, budget=60_000), FITTING)
