@@ -160,10 +160,10 @@ def synthesize(
 
 def write_clips(world: ShapeWorld | SceneWorld, count: int, output: Path) -> None:
     """Write the first `count` clips of a world as a folder of clips, captions and labels."""
-    from vidgen.checkpoints.atomic import atomic_write
     from vidgen.data.shapes import label_tasks
     from vidgen.data.shapes.scenes import SceneClip
     from vidgen.data.writing import write_video
+    from vidgen.files.atomic import atomic_write
 
     digits = max(5, len(str(count - 1)))
     with atomic_write(output) as folder, progress(str(output), count) as advance:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vidgen.checkpoints.json_lines import read_json_lines
 from vidgen.errors import VidgenError
+from vidgen.files.json_lines import read_json_lines
 from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.options import JsonOption, find_device
 from vidgen.scripts.cli.outputs import check_folder_output

@@ -78,7 +78,9 @@ MODULES: dict[str, tuple[str, dict[str, str]]] = {
 
 # Modules that moved, with the names in them that stayed.
 MOVED = {
-    "checksums": "checkpoints.checksums",
+    "checkpoints.atomic": "files.atomic",
+    "checkpoints.checksums": "files.checksums",
+    "checksums": "files.checksums",
     "data.edits": "data.transforms",
     "data.sliding": "data.windows",
     "data.tars": "data.webdataset",

@@ -120,7 +120,7 @@ def check_output(path: Path, *, folder: bool = False) -> None:
 
     So it does for a path that the running verb reads. folder: `path` is to be made, and must be new or empty.
     """
-    from vidgen.checkpoints.atomic import sweep
+    from vidgen.files.atomic import sweep
 
     check_place(path)
     for source in _inputs:

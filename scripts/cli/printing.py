@@ -43,7 +43,7 @@ def print_json(report: dict[str, Any]) -> None:
 
 def write_report(report: dict[str, Any], path: Path) -> None:
     """Write a report to a JSON file, all or nothing."""
-    from vidgen.checkpoints.atomic import atomic_write
+    from vidgen.files.atomic import atomic_write
 
     with atomic_write(path) as temporary:
         temporary.write_text(to_json(report) + "\n", "utf-8")

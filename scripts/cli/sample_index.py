@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vidgen.checkpoints.json_lines import json_line, parse_json_lines
 from vidgen.errors import VidgenError, WriteError
+from vidgen.files.json_lines import json_line, parse_json_lines
 from vidgen.scripts.cli.outputs import (
     beside,
     check_folder_output,
@@ -119,7 +119,7 @@ class PlannedClips:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep others from writing the same clips; the folder that they go to is made, if need be."""
-        from vidgen.checkpoints.locks import exclusive
+        from vidgen.files.locks import exclusive
 
         path = self.outputs[0] if self.index is None else self.index.file
         if self.folder is not None:

@@ -119,8 +119,8 @@ def ceiling(
 
 def read_labels(path: Path) -> list[LabeledPrompt]:
     """Return the prompts of a file with their labels, a JSON object a line. VidgenError for a file of another kind."""
-    from vidgen.checkpoints.json_lines import read_json_lines
     from vidgen.data.shapes import ClipLabels
+    from vidgen.files.json_lines import read_json_lines
     from vidgen.pipelines.evaluation.adherence import LabeledPrompt
 
     scenes: list[LabeledPrompt] = []

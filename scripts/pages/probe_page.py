@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vidgen.checkpoints.atomic import atomic_write
 from vidgen.errors import VidgenError
+from vidgen.files.atomic import atomic_write
 from vidgen.representations.extractor import feature_key
 from vidgen.representations.probes import PROBES, ProbeTask, choose_and_score
 from vidgen.representations.probes.rows import features_for, is_model

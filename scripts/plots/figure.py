@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vidgen.checkpoints.atomic import atomic_write
+from vidgen.files.atomic import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

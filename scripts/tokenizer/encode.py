@@ -63,14 +63,14 @@ def encode_folder(writer: Writer, records: list[ClipRecord], folder: Path, cut: 
     Returns {"path", "index", "encoded", "kept", "failed": [{"path", "reason"}], "clips": rows of the index}. Raises
     VidgenError if no clip can be used, and while another process writes the folder.
     """
-    from vidgen.checkpoints.locks import exclusive
+    from vidgen.files.locks import exclusive
 
     with exclusive(folder, "folder of tokens"):
         return _encode_records(writer, records, folder, cut)
 
 
 def _encode_records(writer: Writer, records: list[ClipRecord], folder: Path, cut: Cut) -> dict[str, Any]:
-    from vidgen.checkpoints.atomic import sweep
+    from vidgen.files.atomic import sweep
     from vidgen.tokenizers.files.token_folders import TokenIndex, TokenRow, hash_source, place
 
     is_new = not folder.exists()

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from vidgen.checkpoints.json_lines import json_line
 from vidgen.data.manifests import ClipRecord, find_clips
 from vidgen.data.reading import open_source
 from vidgen.data.text_files import decode_text, readable
 from vidgen.errors import VideoError, VidgenError
+from vidgen.files.json_lines import json_line
 
 ODD = "a\u2028b\x85c\x0bd\x1ce, \"f\" 'g';\n#日本"
 # as many as you like: HYPOTHESIS_EXAMPLES=100000

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vidgen.checkpoints.atomic import SCRATCH
 from vidgen.errors import VidgenError
+from vidgen.files.atomic import SCRATCH
 from vidgen.representations.bank import BankRow, BankWriter, FeatureBank
 
 SHARDS, ROWS = 3, 4

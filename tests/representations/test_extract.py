@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from vidgen.checkpoints.atomic import SCRATCH
 from vidgen.data.frames import to_tensor
 from vidgen.data.reading import read_video
 from vidgen.data.writing import write_video
 from vidgen.errors import VidgenError
+from vidgen.files.atomic import SCRATCH
 from vidgen.representations.bank import FeatureBank
 from vidgen.representations.baselines import frame_differences, random_like, raw_pixels, shuffle_frames, single_frame
 from vidgen.representations.extract import extract_source

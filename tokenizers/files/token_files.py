@@ -22,8 +22,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from vidgen.checkpoints.hashing import model_hash
-from vidgen.checkpoints.seals import checksum, json_checksum
 from vidgen.errors import VidgenError
+from vidgen.files.seals import checksum, json_checksum
 from vidgen.interfaces import Tokenizer
 from vidgen.tokenizers.encoded import latent_size
 from vidgen.tokenizers.files.index_packing import unpack_indices

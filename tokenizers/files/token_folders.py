@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.hashing import json_hash
-from vidgen.checkpoints.json_lines import json_line, read_json_lines
-from vidgen.checkpoints.seals import json_checksum
 from vidgen.data.manifests import ClipRecord
 from vidgen.data.webdataset import archive_of
 from vidgen.errors import VidgenError
+from vidgen.files.atomic import atomic_write
+from vidgen.files.json_lines import json_line, read_json_lines
+from vidgen.files.seals import json_checksum
 from vidgen.tokenizers.files.token_files import open_tokens
 
 INDEX_NAME = "index.jsonl"

@@ -17,8 +17,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from vidgen.checkpoints.atomic import atomic_write
 from vidgen.data.text_files import readable
+from vidgen.files.atomic import atomic_write
 from vidgen.interfaces import Tokenizer
 from vidgen.tokenizers.evaluation.token_usage import codebook_size
 from vidgen.tokenizers.files.index_packing import bits_for, pack_indices

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from vidgen.bounds import Frames, Range, check_value
-from vidgen.checkpoints.atomic import atomic_write
-from vidgen.checkpoints.bounded_files import check_regular, load_json
-from vidgen.checkpoints.seals import open_sealed, save_sealed
 from vidgen.errors import VidgenError
+from vidgen.files.atomic import atomic_write
+from vidgen.files.bounded_files import check_regular, load_json
+from vidgen.files.seals import open_sealed, save_sealed
 from vidgen.tokenizers.nerv.clip import ClipNeRV
 from vidgen.tokenizers.nerv.network import NeRVConfig, NeRVDecoder
 from vidgen.tokenizers.nerv.quantization import QuantizedTensor, check_bits, code_symbols, decode_symbols

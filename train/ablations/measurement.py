@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from vidgen.checkpoints.json_lines import read_json_lines
 from vidgen.data.manifests import ClipRecord
+from vidgen.files.json_lines import read_json_lines
 from vidgen.metrics import find_lpips
 from vidgen.metrics.intervals import mean_interval
 from vidgen.pipelines.loading import load_tokenizer

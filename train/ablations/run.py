@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from vidgen.checkpoints.atomic import atomic_write
-from vidgen.checkpoints.bounded_files import load_json, read_text
 from vidgen.data.manifests import ClipRecord
 from vidgen.errors import VidgenError
+from vidgen.files.atomic import atomic_write
+from vidgen.files.bounded_files import load_json, read_text
 from vidgen.metrics.intervals import METHOD
 from vidgen.tokenizers.evaluation.rate_distortion import RATES
 from vidgen.train.ablations.measurement import Say, measure_variant

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidgen.checkpoints.atomic import atomic_write
-from vidgen.checkpoints.json_lines import json_line, parse_json_lines, read_json_lines
-from vidgen.checkpoints.seals import checksum, open_sealed, save_sealed
 from vidgen.data.fingerprints import describe_source, is_current
 from vidgen.data.manifests import ClipRecord
 from vidgen.errors import VidgenError
+from vidgen.files.atomic import atomic_write
+from vidgen.files.json_lines import json_line, parse_json_lines, read_json_lines
+from vidgen.files.seals import checksum, open_sealed, save_sealed
 from vidgen.train.config import DataConfig
 from vidgen.train.data.splits import source_records
 

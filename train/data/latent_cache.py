@@ -26,12 +26,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.hashing import model_hash
-from vidgen.checkpoints.locks import exclusive
-from vidgen.checkpoints.seals import save_sealed
 from vidgen.data.frames import to_tensor
 from vidgen.data.shapes import ClipLabels, ShapeWorldConfig, describe, describe_unnamed, portray
+from vidgen.files.atomic import atomic_write
+from vidgen.files.locks import exclusive
+from vidgen.files.seals import save_sealed
 from vidgen.models.placement import device_of, dtype_of
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.train.config import DataConfig

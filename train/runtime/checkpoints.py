@@ -21,11 +21,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from vidgen.checkpoints.atomic import atomic_write
-from vidgen.checkpoints.bounded_files import read_json
-from vidgen.checkpoints.checksums import sum_file
 from vidgen.checkpoints.hashing import json_hash
 from vidgen.errors import VidgenError
+from vidgen.files.atomic import atomic_write
+from vidgen.files.bounded_files import read_json
+from vidgen.files.checksums import sum_file
 from vidgen.train.runtime.roles import MAIN, RunningRole
 
 

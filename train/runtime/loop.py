@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from vidgen.checkpoints.json_lines import json_line
-from vidgen.checkpoints.locks import exclusive
 from vidgen.diffusion.noise import sample_generator
 from vidgen.errors import Interrupted, VidgenError
+from vidgen.files.json_lines import json_line
+from vidgen.files.locks import exclusive
 from vidgen.profiling.mfu import Utilization
 from vidgen.train.config import LoopConfig
 from vidgen.train.data.sources import batches

@@ -13,8 +13,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vidgen.checkpoints.atomic import atomic_write, sweep
 from vidgen.errors import ENDING_SIGNALS, Interrupted, VidgenError
+from vidgen.files.atomic import atomic_write, sweep
 from vidgen.models.placement import has_fast_bfloat16
 from vidgen.train.config import LoopConfig
 from vidgen.train.config.aliases import read_former_words

@@ -1,1 +1,1 @@
-"""Models on disk: saving, loading, hub names, atomic writes, hashes, and checks before memory is taken."""
+"""Models on disk: saving, loading, hub names, hashes, and checks before memory is taken."""

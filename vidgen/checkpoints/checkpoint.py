@@ -15,11 +15,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from vidgen.checkpoints.bounded_files import check_regular, read_json
-from vidgen.checkpoints.checksums import check_sums
 from vidgen.checkpoints.memory import check_weights
 from vidgen.checkpoints.weight_files import describe_bytes_of, describe_missing
 from vidgen.errors import VidgenError
+from vidgen.files.bounded_files import check_regular, read_json
+from vidgen.files.checksums import check_sums
 
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 LARGEST_SHARD = "10GB"  # as diffusers writes them

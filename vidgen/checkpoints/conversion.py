@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.checkpoint import WEIGHTS_NAME, Checkpoint
 from vidgen.checkpoints.key_maps import Key
 from vidgen.checkpoints.pretrained import CONFIG_NAME, allocate_like, put
+from vidgen.files.atomic import atomic_write
 
 
 @dataclass(frozen=True, kw_only=True)

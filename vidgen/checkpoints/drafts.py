@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vidgen.checkpoints.bounded_files import read_class
 from vidgen.checkpoints.checkpoint import Checkpoint, find_checkpoint
 from vidgen.checkpoints.conversion import NetworkDraft, draft_network, tied_names
 from vidgen.checkpoints.empty_weights import init_empty_weights
@@ -18,6 +17,7 @@ from vidgen.checkpoints.key_maps import Key
 from vidgen.checkpoints.other_libraries import DROPPED, from_settings, read_network_config
 from vidgen.checkpoints.pretrained import CONFIG_NAME, read_config
 from vidgen.errors import VidgenError, explained
+from vidgen.files.bounded_files import read_class
 
 TRANSFORMERS_NAME = "model.safetensors"  # of weights in transformers' layout
 

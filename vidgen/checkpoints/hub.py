@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from vidgen.checkpoints.bounded_files import check_regular
 from vidgen.checkpoints.weight_files import OTHER_SUFFIXES, describe_bytes_of
 from vidgen.errors import VidgenError
+from vidgen.files.bounded_files import check_regular
 
 SHIPPED = Path(__file__).parents[1] / "weights"
 # Folders of a pipeline in diffusers' layout: to fetch one part takes no gigabytes of another.

@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from vidgen.checkpoints.bounded_files import CONFIG_BYTES, check_length, check_regular, read_json
 from vidgen.checkpoints.empty_weights import init_empty_weights
 from vidgen.checkpoints.weight_files import POINTER, SIGNATURES
 from vidgen.errors import VidgenError, explained
+from vidgen.files.bounded_files import CONFIG_BYTES, check_length, check_regular, read_json
 
 T = TypeVar("T")
 CONFIG_NAME = "config.json"

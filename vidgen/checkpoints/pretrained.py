@@ -12,14 +12,14 @@ from typing import Any, ClassVar, TypeVar
 import torch
 
 from vidgen.bounds import one_line
-from vidgen.checkpoints.atomic import atomic_write
-from vidgen.checkpoints.bounded_files import parse_json, read_class, read_json
 from vidgen.checkpoints.checkpoint import LARGEST_SHARD, WEIGHTS_NAME, find_checkpoint, opened, save_shards
 from vidgen.checkpoints.config_fields import current_fields, present_value
 from vidgen.checkpoints.empty_weights import init_empty_weights
 from vidgen.checkpoints.hub import find_model
 from vidgen.checkpoints.weight_files import OTHER_SUFFIXES, describe_single_file
 from vidgen.errors import VidgenError, explained
+from vidgen.files.atomic import atomic_write
+from vidgen.files.bounded_files import parse_json, read_class, read_json
 from vidgen.models.placement import PlacedModule, loading_dtype
 
 CONFIG_NAME = "config.json"

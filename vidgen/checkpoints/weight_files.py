@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from vidgen.checkpoints.bounded_files import check_regular, parse_json
+from vidgen.files.bounded_files import check_regular, parse_json
 
 PICKLED = "a pickled file, which could run code when read; take the model as safetensors, in diffusers' layout"
 POINTER = "a git-LFS pointer, not the file itself; fetch that with `git lfs pull`"

@@ -11,10 +11,10 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vidgen.checkpoints.bounded_files import TABLE_BYTES, load_json, read_bytes
-from vidgen.checkpoints.json_lines import parse_json_lines
 from vidgen.data.text_files import decode_text, readable
 from vidgen.errors import VidgenError
+from vidgen.files.bounded_files import TABLE_BYTES, load_json, read_bytes
+from vidgen.files.json_lines import parse_json_lines
 
 MANIFEST_SUFFIXES = {".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt"}
 PATH_COLUMNS = ("path", "file_name", "video", "video_path", "media_path", "file")

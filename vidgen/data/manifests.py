@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
-from vidgen.checkpoints.bounded_files import load_json
 from vidgen.data.folders import (
     CLIP_SUFFIXES,
     METADATA,
@@ -21,6 +20,7 @@ from vidgen.data.manifest_rows import MANIFEST_SUFFIXES, Line, as_text, parse_nu
 from vidgen.data.text_files import read_text, readable
 from vidgen.data.webdataset import is_tar, list_samples
 from vidgen.errors import VidgenError
+from vidgen.files.bounded_files import load_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

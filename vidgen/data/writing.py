@@ -14,9 +14,9 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from vidgen.checkpoints.atomic import atomic_write, scratch_beside
 from vidgen.data.frames import to_uint8
 from vidgen.errors import VidgenError
+from vidgen.files.atomic import atomic_write, scratch_beside
 
 H264_SUFFIXES = (".mp4", ".m4v", ".mov")
 LOSSLESS_SUFFIXES = (".mkv",)

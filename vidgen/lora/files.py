@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from vidgen.bounds import Range, Width, check_fields
-from vidgen.checkpoints.bounded_files import parse_json, read_json
 from vidgen.checkpoints.checkpoint import opened
-from vidgen.checkpoints.checksums import check_sums
 from vidgen.checkpoints.hub import find_model
 from vidgen.errors import VidgenError
+from vidgen.files.bounded_files import parse_json, read_json
+from vidgen.files.checksums import check_sums
 from vidgen.lora.file_keys import WORDS, parse_key, refuse_kind
 
 FILE_NAMES = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")  # peft's, diffusers'

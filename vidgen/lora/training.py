@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from vidgen.checkpoints.atomic import atomic_write
 from vidgen.errors import VidgenError
+from vidgen.files.atomic import atomic_write
 from vidgen.lora.files import FILE_NAMES, METADATA_KEY
 
 PART = "transformer"  # of a pipeline, as keys of a file name it

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vidgen.checkpoints.atomic import atomic_write
+from vidgen.files.atomic import atomic_write
 from vidgen.interfaces import NoiseSchedule, TextEncoder, Tokenizer
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.ip_adapter import IPAdapterEncoder

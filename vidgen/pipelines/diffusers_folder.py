@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from vidgen.checkpoints.bounded_files import read_class
 from vidgen.checkpoints.conversion import NetworkDraft
 from vidgen.checkpoints.hub import PIPELINE_PARTS
 from vidgen.checkpoints.memory import check_weights
 from vidgen.checkpoints.pretrained import read_config
 from vidgen.errors import VidgenError
+from vidgen.files.bounded_files import read_class
 from vidgen.models.text.tokenizers import read_text_tokenizer
 from vidgen.pipelines.image_encoder import ImageEncoder, draft_image_encoder, read_processor
 from vidgen.pipelines.pipeline_kind import PipelineKind

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vidgen.checkpoints.bounded_files import read_class, read_json
 from vidgen.checkpoints.hub import find_model
 from vidgen.checkpoints.pretrained import read_config
 from vidgen.errors import VidgenError
+from vidgen.files.bounded_files import read_class, read_json
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.ip_adapter import IPAdapterEncoder
 from vidgen.models.placement import loading_dtype

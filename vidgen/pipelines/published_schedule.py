@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.checkpoints.bounded_files import read_class, read_json
 from vidgen.checkpoints.other_libraries import from_settings, plain_settings
 from vidgen.diffusion.paths import FlowPath, ProbabilityPath, TablePath
 from vidgen.diffusion.prediction_types import PREDICTION_TYPES
 from vidgen.errors import VidgenError
+from vidgen.files.bounded_files import read_class, read_json
 from vidgen.pipelines.published_denoiser import Clock
 from vidgen.samplers.diffusers_schedulers import current_levels, discrete_scale, driven_solver, flow_scale
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from vidgen.bounds import Choice, Fps, Frames, GuidanceScale, InferenceSteps, Side, check_fields
-from vidgen.checkpoints.bounded_files import read_json
 from vidgen.checkpoints.config_fields import renamed_field
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.deprecation import renamed_fields
@@ -17,6 +16,7 @@ from vidgen.diffusion.noise import TimeDistribution
 from vidgen.diffusion.paths import PATHS, ProbabilityPath
 from vidgen.diffusion.prediction_types import FORMER_PREDICTION_TYPES, PREDICTION_TYPES, read_prediction_type
 from vidgen.errors import VidgenError
+from vidgen.files.bounded_files import read_json
 from vidgen.samplers.solvers.registry import SAMPLERS
 
 TIME_FIELDS = frozenset(f.name for f in fields(TimeDistribution))

@@ -17,10 +17,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vidgen.checkpoints.atomic import sweep
-from vidgen.checkpoints.locks import exclusive
-from vidgen.checkpoints.seals import SealedFile, open_sealed
 from vidgen.errors import VidgenError
+from vidgen.files.atomic import sweep
+from vidgen.files.locks import exclusive
+from vidgen.files.seals import SealedFile, open_sealed
 from vidgen.representations.bank_files import (
     META_NAME,
     BankRow,

@@ -11,12 +11,12 @@ from typing import Any
 
 from torch import Tensor
 
-from vidgen.checkpoints.atomic import atomic_write
-from vidgen.checkpoints.bounded_files import TABLE_BYTES, load_json, read_bytes, read_text
 from vidgen.checkpoints.hashing import json_hash
-from vidgen.checkpoints.json_lines import json_line, parse_json_lines
-from vidgen.checkpoints.seals import checksum, save_sealed
 from vidgen.errors import VidgenError
+from vidgen.files.atomic import atomic_write
+from vidgen.files.bounded_files import TABLE_BYTES, load_json, read_bytes, read_text
+from vidgen.files.json_lines import json_line, parse_json_lines
+from vidgen.files.seals import checksum, save_sealed
 
 META_NAME = "bank.json"
 SHARD = "shard"

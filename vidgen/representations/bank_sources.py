@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from vidgen.checkpoints.atomic import atomic_write
-from vidgen.checkpoints.json_lines import json_line, read_json_lines
-from vidgen.checkpoints.locks import exclusive
 from vidgen.data.fingerprints import describe_source, is_current
 from vidgen.data.manifests import ClipRecord
+from vidgen.files.atomic import atomic_write
+from vidgen.files.json_lines import json_line, read_json_lines
+from vidgen.files.locks import exclusive
 from vidgen.representations.bank import BankRow, BankWriter, FeatureBank
 from vidgen.representations.bank_files import META_NAME, write_description
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vidgen.checkpoints.atomic import atomic_write
-from vidgen.checkpoints.json_lines import json_line
 from vidgen.errors import VidgenError
+from vidgen.files.atomic import atomic_write
+from vidgen.files.json_lines import json_line
 from vidgen.representations.bank import BankRow, FeatureBank
 
 if TYPE_CHECKING:

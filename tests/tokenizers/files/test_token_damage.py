@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import safe_open, save_file
 
-from vidgen.checkpoints.seals import json_checksum
 from vidgen.errors import VidgenError
+from vidgen.files.seals import json_checksum
 from vidgen.tokenizers.files.token_files import open_tokens, read_tokens
 from vidgen.tokenizers.files.token_folders import TokenIndex, TokenRow, check_seal, read_index, unlisted
 from vidgen.tokenizers.files.token_writing import Author, writing_tokens

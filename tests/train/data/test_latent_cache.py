@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vidgen.checkpoints.seals import save_sealed
 from vidgen.errors import VidgenError
+from vidgen.files.seals import save_sealed
 from vidgen.train.data.cache_files import CAPTIONS, describe_cache, read_tensor
 
 LATENTS = torch.arange(24, dtype=torch.float16).reshape(3, 2, 1, 2, 2)

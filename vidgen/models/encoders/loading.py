@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from vidgen.checkpoints.bounded_files import read_json
 from vidgen.checkpoints.drafts import TRANSFORMERS_NAME
 from vidgen.checkpoints.hub import find_model
 from vidgen.checkpoints.pretrained import CONFIG_NAME
 from vidgen.errors import VidgenError
+from vidgen.files.bounded_files import read_json
 from vidgen.models.encoders.external import ExternalEncoder
 
 

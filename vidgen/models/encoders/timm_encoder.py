@@ -15,13 +15,13 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from vidgen.checkpoints.bounded_files import read_json
 from vidgen.checkpoints.checkpoint import find_checkpoint
 from vidgen.checkpoints.drafts import TRANSFORMERS_NAME
 from vidgen.checkpoints.empty_weights import init_empty_weights
 from vidgen.checkpoints.other_libraries import check_numbers
 from vidgen.checkpoints.pretrained import CONFIG_NAME
 from vidgen.errors import VidgenError, explained
+from vidgen.files.bounded_files import read_json
 from vidgen.models.encoders.external import ExternalConfig, ExternalEncoder, to_frames
 from vidgen.models.feature_layers import FeatureInfo
 

@@ -18,9 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vidgen.checkpoints.atomic import atomic_write
 from vidgen.checkpoints.hashing import json_hash, model_hash
 from vidgen.errors import VidgenError
+from vidgen.files.atomic import atomic_write
 from vidgen.interfaces import TextEncoder
 from vidgen.models.placement import device_of
 from vidgen.models.text.encoders import TextEncoding

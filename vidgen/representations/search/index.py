@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from vidgen.checkpoints.seals import json_checksum
 from vidgen.deprecation import renamed_fields
 from vidgen.errors import VidgenError
+from vidgen.files.seals import json_checksum
 from vidgen.representations.bank import BankWriter, FeatureBank, shorten
 from vidgen.representations.extractor import parse_key
 from vidgen.representations.probes.standardization import Standardizer

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from vidgen.checkpoints.atomic import atomic_write
-from vidgen.checkpoints.seals import file_checksum
 from vidgen.errors import VidgenError
+from vidgen.files.atomic import atomic_write
+from vidgen.files.seals import file_checksum
 from vidgen.representations.probes.standardization import Blocks, Standardizer
 from vidgen.representations.search.retrieval import DIGITS, unit
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from vidgen.checkpoints.bounded_files import TABLE_BYTES, load_json, read_bytes
 from vidgen.errors import VidgenError
+from vidgen.files.bounded_files import TABLE_BYTES, load_json, read_bytes
 
 CutShort = Literal["refuse", "last", "any"]  # which lines may be damaged, as those that a killed run was writing are
 

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vidgen.checkpoints.bounded_files import load_json
+from vidgen.files.bounded_files import load_json
 
 BLOCK = 2**22  # bytes
 ENTRY = "vidgen"  # of a file's metadata

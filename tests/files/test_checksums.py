@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vidgen.checkpoints import checksums
 from vidgen.checkpoints.checkpoint import WEIGHTS_NAME
-from vidgen.checkpoints.checksums import check_sums, published_sums, sum_file
 from vidgen.errors import VidgenError
+from vidgen.files import checksums
+from vidgen.files.checksums import check_sums, published_sums, sum_file
 from vidgen.lora.files import read_lora
 from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from vidgen.checkpoints.bounded_files import CONFIG_BYTES, parse_json, read_json, read_text
 from vidgen.checkpoints.checkpoint import find_checkpoint
 from vidgen.errors import VidgenError
+from vidgen.files.bounded_files import CONFIG_BYTES, parse_json, read_json, read_text
 from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from vidgen.checkpoints.locks import exclusive
 from vidgen.errors import VidgenError
+from vidgen.files.locks import exclusive
 
 HOLD = """
 import sys, os, time
-from vidgen.checkpoints.locks import exclusive
+from vidgen.files.locks import exclusive
 with exclusive(sys.argv[1], "bank"):
     if sys.argv[2] == "fork" and os.fork() == 0:
         time.sleep(60)

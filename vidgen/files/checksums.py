@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePath
 
-from vidgen.checkpoints.bounded_files import parse_json, read_text
 from vidgen.errors import VidgenError
+from vidgen.files.bounded_files import parse_json, read_text
 
 DIGITS = "[0-9a-fA-F]{64}"
 # As `sha256sum` writes it, `name` left out where the sums file is called for it; and as BSD's and OpenSSL's tools do.

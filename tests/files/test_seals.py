@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vidgen.checkpoints.seals import checksum, file_checksum, open_sealed, save_sealed
+from vidgen.files.seals import checksum, file_checksum, open_sealed, save_sealed
 
 TENSORS = {"a": torch.arange(6, dtype=torch.float32).reshape(2, 3), "b": torch.tensor([7], dtype=torch.uint8)}
 ABOUT = {"rows": 2, "names": ["ü", "\u2028"]}

@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vidgen.checkpoints import atomic
-from vidgen.checkpoints.atomic import atomic_write, sweep
 from vidgen.errors import VidgenError, WriteError
+from vidgen.files import atomic
+from vidgen.files.atomic import atomic_write, sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,7 +57,7 @@ def test_no_folder_and_a_full_disk_are_one_line(tmp_path):
 
 KILLED = """
 import os, signal, sys
-from vidgen.checkpoints.atomic import atomic_write
+from vidgen.files.atomic import atomic_write
 die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 with atomic_write(sys.argv[1]) as aside:
     if len(sys.argv) > 2:
@@ -142,7 +142,7 @@ def test_signals_clear_away_and_end_in_128_and_their_number(tmp_path, number):
 import pathlib, sys, time
 from vidgen.scripts import doctor, main
 def look():
-    from vidgen.checkpoints.atomic import atomic_write
+    from vidgen.files.atomic import atomic_write
     with atomic_write(sys.argv[2]) as aside:
         aside.write_text("half")
         print("ready", flush=True)

@@ -1,0 +1,1 @@
+"""Files: read within bounds, written all or nothing, locked while they are written, sealed by checksums."""
