@@ -114,7 +114,12 @@ def test_a_recipe_on_itself_is_refused(tmp_path):
             "data.sources=[{kind: shapes, num_frames: -1}]",
             "sources.0.num_frames=-1 is not a whole number from 0",
         ),
-        ("diffusion_default", "data.sources=[{kind: shapes, num_frames: 1}]", "clips of one length"),
+        ("diffusion_default", "data.sources=[{kind: shapes, num_frames: 1}]", "no source has it: give one of 1$"),
+        (
+            "diffusion_default",
+            "data.sources=[{kind: shapes}, {kind: shapes, num_frames: 8}]",
+            "clips of 8 frames end within a latent frame, which holds 4 after the first: give num_frames 5 or 9",
+        ),
         ("tokenizer_default", "data.sources=[{kind: radio}]", "radio"),
     ],
 )

@@ -79,6 +79,10 @@ class DataConfig:
     workers: Annotated[int, Range(0, 1024)] = 0
     validation_clips: Count = 64
 
+    def lengths(self) -> list[int]:
+        """Return the lengths of clips that sources have, rising."""
+        return sorted({source.num_frames or self.num_frames for source in self.sources if source.share > 0})
+
     def check(self, path: Path) -> None:
         """Raise VidgenError for data without clips."""
         if sum(source.share for source in self.sources) <= 0:

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from vidgen.bounds import Choice, Count, NoOrCount, Share, Weight, Width
+from vidgen.checkpoints.hub import SHIPPED
+from vidgen.checkpoints.pretrained import config_from_dict, read_config
 from vidgen.diffusion.loss_weighting import WEIGHTINGS
 from vidgen.diffusion.prediction_types import PREDICTION_TYPES
 from vidgen.errors import VidgenError
+from vidgen.tokenizers.config import TokenizerConfig
 from vidgen.train.config.run import LoopConfig
 
 
@@ -51,13 +54,40 @@ class DiffusionRecipe(LoopConfig):
     gradient_checkpointing: bool = False
 
     def check(self, path: Path) -> None:
-        """Raise VidgenError for shares that are none, and for clips of several lengths."""
+        """Raise VidgenError for lengths of clips that the model is not for, or that the tokenizer cuts short."""
         super().check(path)
-        for source in self.data.sources:
-            if source.num_frames not in (0, self.data.num_frames):
-                raise VidgenError(
-                    f"{path}: task {self.task} takes clips of one length: leave num_frames of its sources at 0"
-                )
+        lengths = self.data.lengths()
+        if self.data.num_frames not in lengths:
+            raise VidgenError(
+                f"{path}: data.num_frames={self.data.num_frames} is what the model makes, and no source has it: give "
+                f"one of {', '.join(map(str, lengths))}"
+            )
+        if ratio := read_temporal_ratio(self.tokenizer):
+            check_lengths(lengths, ratio, str(path))
+
+
+def read_temporal_ratio(tokenizer: str) -> int | None:
+    """Return how many frames a latent frame of this tokenizer holds after the first; None where it is not here yet, or
+    of a published class: those say so when they are loaded."""
+    try:
+        folder = SHIPPED / tokenizer if (SHIPPED / tokenizer / "vae").is_dir() else Path(tokenizer)
+        values = read_config(folder / "vae" if (folder / "vae").is_dir() else folder)
+        if values.get("_class_name") != "VideoTokenizer":
+            return None
+        return config_from_dict(TokenizerConfig, values, tokenizer).temporal_compression_ratio
+    except VidgenError:
+        return None
+
+
+def check_lengths(lengths: list[int], temporal_ratio: int, where: str) -> None:
+    """Raise VidgenError for lengths that are mixed, of which one ends within a latent frame of `temporal_ratio`."""
+    for frames in lengths if len(lengths) > 1 else ():
+        if rest := (frames - 1) % temporal_ratio:
+            near = [frames - rest, frames - rest + temporal_ratio]
+            raise VidgenError(
+                f"{where}: clips of {frames} frames end within a latent frame, which holds {temporal_ratio} after the "
+                f"first: give num_frames {near[0]} or {near[1]}"
+            )
 
 
 @dataclass

@@ -17,6 +17,7 @@ from vidgen.files.atomic import atomic_write
 from vidgen.files.json_lines import json_line, parse_json_lines, read_json_lines
 from vidgen.files.seals import checksum, open_sealed, save_sealed
 from vidgen.train.config import DataConfig
+from vidgen.train.data.sources import named_sources
 from vidgen.train.data.splits import source_records
 
 CAPTIONS = "captions.jsonl"
@@ -27,7 +28,7 @@ Source = tuple[ClipRecord, list]  # a clip of a file, and what counts of it besi
 
 def list_sources(data: DataConfig, part: str) -> list[Source]:
     """Return the clips of files that a part of the data draws from, each with its id and caption."""
-    sources = [source for source in data.sources if source.kind == "clips" and source.share > 0]
+    sources = [source for source in named_sources(data, "validation") if source.kind == "clips"]
     return [(record, [record.id, record.caption]) for source in sources for record in source_records(source, part)]
 
 

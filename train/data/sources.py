@@ -195,23 +195,15 @@ class Mixture(Dataset):
     def __init__(self, data: DataConfig, seed: int, part: str = "train") -> None:
         kinds = {"shapes": ShapeSource, "clips": ClipSource}
         self.seed = seed
-        groups: dict[int, list[SourceConfig]] = {}
-        for source in named_sources(data, part):
-            groups.setdefault(source.num_frames or data.num_frames, []).append(source)
-        if part == "validation":
-            groups = {longest: groups[longest] for longest in [max(groups)]}
         self.groups, shares = [], []
-        for frames, sources in groups.items():
-            own = dataclasses.replace(data, num_frames=frames)
-            weights = np.array([s.share for s in sources], dtype=np.float64)
-            self.groups.append(([kinds[s.kind](s, own, part) for s in sources], edges_of(weights)))
-            shares.append(weights.sum())
+        for own, share in split_lengths(data, part):
+            weights = np.array([s.share for s in own.sources], dtype=np.float64)
+            self.groups.append(([kinds[s.kind](s, own, part) for s in own.sources], edges_of(weights)))
+            shares.append(share)
         self.edges = edges_of(np.array(shares))
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
-        step, _ = key
-        group = pick(self.edges, rng_of(self.seed, step, LENGTH_SLOT)) if len(self.groups) > 1 else 0
-        sources, edges = self.groups[group]
+        sources, edges = self.groups[pick_length(self.edges, self.seed, key[0])]
         rng = rng_of(self.seed, *key)
         return sources[pick(edges, rng)].sample(rng)
 
@@ -231,6 +223,24 @@ def named_sources(data: DataConfig, part: str) -> list[SourceConfig]:
             stacklevel=2,
         )
     return named or sources
+
+
+def split_lengths(data: DataConfig, part: str) -> list[tuple[DataConfig, float]]:
+    """Return the data of each clip length that sources have, with its share of the steps; of "validation" the longest."""
+    groups: dict[int, list[SourceConfig]] = {}
+    for source in named_sources(data, part):
+        groups.setdefault(source.num_frames or data.num_frames, []).append(source)
+    if part == "validation":
+        groups = {longest: groups[longest] for longest in [max(groups)]}
+    return [
+        (dataclasses.replace(data, num_frames=frames, sources=sources), sum(source.share for source in sources))
+        for frames, sources in groups.items()
+    ]
+
+
+def pick_length(edges: np.ndarray, seed: int, step: int) -> int:
+    """Draw the number of the length that all clips of a step have, by the shares behind `edges`."""
+    return pick(edges, rng_of(seed, step, LENGTH_SLOT)) if len(edges) > 1 else 0
 
 
 def edges_of(shares: np.ndarray) -> np.ndarray:

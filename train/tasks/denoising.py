@@ -16,20 +16,18 @@ from vidgen.diffusion.loss_weighting import prediction_weight
 from vidgen.diffusion.noise import TimeDistribution, draw_normal, sample_generator
 from vidgen.diffusion.paths import PATHS, expand_level, network_input
 from vidgen.diffusion.prediction_types import find_prediction_type
-from vidgen.errors import VidgenError
 from vidgen.models.ip_adapter import beside_text
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.pipelines.loading import load_tokenizer
 from vidgen.pipelines.scheduler_config import SchedulerConfig
 from vidgen.pipelines.video import VideoPipeline
-from vidgen.train.config import DataConfig, DiffusionRecipe
-from vidgen.train.data.latent_cache import CachedClip, LatentCache
+from vidgen.train.config import DiffusionRecipe
+from vidgen.train.config.diffusion import check_lengths
+from vidgen.train.data.latent_cache import CachedClip
+from vidgen.train.data.mixed_lengths import open_held_out, open_latents
 from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, rng_of
-from vidgen.train.data.splits import source_records
 from vidgen.train.tasks.denoising_networks import build_networks
 from vidgen.train.tasks.task import Metrics, Task, export_dtype
-
-CROPS = 16  # of each file, where a recipe does not say how many clips to cache
 
 
 def draw_clean_frames(b: int, frames: int, share: float, generator: torch.Generator) -> Bool[Tensor, "b t"]:
@@ -63,13 +61,6 @@ class Condition:
     tokens: Float[Tensor, "b n d"] | None = None
 
 
-def count_files(data: DataConfig) -> int:
-    """Return how many clips of files train. Raises VidgenError for sources that have no number of them."""
-    if any(source.kind != "clips" and source.share > 0 for source in data.sources):
-        raise VidgenError("cached_clips=0 counts the clips of files, and the synthetic world has no end: give a number")
-    return sum(len(source_records(source, "train")) for source in data.sources if source.share > 0)
-
-
 class DenoisingTask(Task):
     """A base for tasks on w(t) |prediction - target|^2, at levels drawn from the recipe's TimeDistribution.
 
@@ -84,6 +75,7 @@ class DenoisingTask(Task):
         prediction_weight(recipe.weighting, recipe.prediction_type, torch.ones(1), torch.ones(1))  # a name it knows
         dtype = torch.bfloat16 if recipe.autocast == "bfloat16" else torch.float32
         self.tokenizer = load_tokenizer(recipe.tokenizer, dtype=dtype, device=recipe.device)
+        check_lengths(recipe.data.lengths(), self.tokenizer.config.temporal_compression_ratio, recipe.out)
         self.networks = build_networks(recipe, self.tokenizer.config.latent_channels)
         self.transformer = self.networks.transformer
         self.text_encoder = self.networks.text_encoder
@@ -95,16 +87,10 @@ class DenoisingTask(Task):
         """Encode the clips of the recipe's data, or read them from its cache."""
         recipe = self.recipe
         settings = {"cache": recipe.cache, "pictures": recipe.reference > 0}
-        count = recipe.cached_clips or CROPS * count_files(recipe.data)
-        self.dataset = LatentCache(self.tokenizer, recipe.data, seed=recipe.seed, count=count, **settings)
-        self.held_out = LatentCache(
-            self.tokenizer,
-            recipe.data,
-            seed=recipe.seed + VALIDATION_SEED_OFFSET,
-            count=recipe.data.validation_clips,
-            part="validation",
-            **settings,
-        )
+        clips = (self.tokenizer, recipe.data)
+        self.dataset = open_latents(*clips, seed=recipe.seed, count=recipe.cached_clips, **settings)
+        own = {"seed": recipe.seed + VALIDATION_SEED_OFFSET, "count": recipe.data.validation_clips}
+        self.held_out = open_held_out(*clips, **own, **settings)
 
     def gather(self, samples: list[CachedClip]) -> dict[str, Any]:
         """Return latents and captions, and with pictures these and what to say beside them."""
