@@ -18,7 +18,7 @@ from vidgen.scripts.cli.options import (
     SizeOption,
     parse_size,
 )
-from vidgen.scripts.cli.outputs import check_folder_output, check_output, check_sources
+from vidgen.scripts.cli.outputs import check_folder_output, check_output, check_sources, lock_output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -126,13 +126,14 @@ class ClipJob:
 
 
 def default_output(path: Path, suffix: str) -> Path:
-    """Return NAME + `suffix` in the current folder, or NAME_2 + `suffix` if that is taken."""
+    """Return NAME + `suffix` in the current folder, or NAME_2 + `suffix` if that is taken, locked for the verb."""
     stem = path.stem.removesuffix(".latents")
     tries = 1
     target = Path(stem + suffix)
     while target.exists():
         tries += 1
         target = Path(f"{stem}_{tries}{suffix}")
+    lock_output(target)
     return target
 
 

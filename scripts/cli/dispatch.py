@@ -18,7 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 from vidgen.bounds import Range
 from vidgen.errors import ENDING_SIGNALS, Interrupted
 from vidgen.scripts.cli.errors import FAILED, SIGNALED, explain, one_line
-from vidgen.scripts.cli.outputs import check_parameters
+from vidgen.scripts.cli.outputs import checked_parameters
 from vidgen.scripts.cli.printing import LAST_NOTES, note, print_last_notes
 from vidgen.scripts.cli.renamed import with_new_names
 from vidgen.scripts.cli.suggestions import suggest_option
@@ -89,7 +89,7 @@ class VerbApp(typer.Typer):
 
 
 def check_each(command: TyperGroup) -> None:
-    """Put the check of what it reads and writes before every command of a group."""
+    """Put the check of what it reads and writes around every command of a group."""
     for verb in command.commands.values():
         if isinstance(verb, TyperGroup):
             check_each(verb)
@@ -98,12 +98,12 @@ def check_each(command: TyperGroup) -> None:
 
 
 def checked(callback: Callable[..., None]) -> Callable[..., None]:
-    """Return a command's callback with the check before it."""
+    """Return a command's callback with the check around it."""
 
     @wraps(callback)
     def run(**values: Any) -> None:
-        check_parameters(values)
-        callback(**values)
+        with checked_parameters(values):
+            callback(**values)
 
     return run
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 REPORT_SUFFIXES = (*PLOT_SUFFIXES, ".json", ".html")
 LONGEST_NAME = 255  # bytes, where the system does not say
 _inputs: list[Path] = []  # what the running verb reads
+_locks = ExitStack()  # of what it writes
 
 
 def slug(text: str) -> str:
@@ -149,6 +151,8 @@ def check_folder_output(path: Path, *, parents: bool = False) -> None:
     while parents and not home.parent.exists():
         home = home.parent
     check_output(path / "x" if path.is_dir() else home)
+    if parents:  # before, there may have been no place for its lock
+        lock_output(path)
 
 
 def check_writable(path: Path, folder: Path) -> None:
@@ -178,8 +182,12 @@ def check_place(path: Path) -> None:
             raise VidgenError(f"{path}: cannot be written to: it is a device, a pipe or of the system; name a file")
 
 
-def check_parameters(values: Mapping[str, Any]) -> None:
-    """Take note of what a verb reads. Raises VidgenError for an output that is no place for one, or is read by it."""
+@contextmanager
+def checked_parameters(values: Mapping[str, Any]) -> Iterator[None]:
+    """Take note of what a verb reads, and keep other processes from what it writes until the end of the block.
+
+    Raises VidgenError for an output that is no place for one, is read by it, or is being written.
+    """
     _inputs.clear()
     for name in INPUTS:
         value = values.get(name)
@@ -188,11 +196,26 @@ def check_parameters(values: Mapping[str, Any]) -> None:
                 file, colon, _ = str(item).rpartition(":")  # x.safetensors:0.5
                 path = Path(file if colon and file and not os.path.lexists(item) else item)
                 _inputs.append(SHIPPED / path if name == "model" and (SHIPPED / path).is_dir() else path)
+    outputs: list[str | Path] = []
     for name in OUTPUTS:
         if isinstance(path := values.get(name), str | Path):
             check_place(path)
             for source in _inputs:
                 check_overwrite(Path(path), source)
+            if Path(path).parent.is_dir():  # else the verb says that there is no such folder, or makes it
+                outputs.append(path)
+    with _locks:
+        for path in outputs:
+            lock_output(path)
+        yield
+
+
+def lock_output(path: Path) -> None:
+    """Keep other processes from writing `path` as long as the running verb takes. VidgenError where one does."""
+    from vidgen.files.locks import reserve
+
+    if os.environ.get("RANK", "0") == "0":  # of the processes of one training, one writes
+        _locks.enter_context(reserve(path, "output"))
 
 
 def check_overwrite(path: Path, source: Path) -> None:

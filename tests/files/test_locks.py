@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vidgen.errors import VidgenError
-from vidgen.files.locks import exclusive
+from vidgen.files.locks import exclusive, reserve
 
 HOLD = """
 import sys, os, time
@@ -42,6 +42,23 @@ def test_the_second_writer_is_refused_and_the_first_one_named(tmp_path: Path) ->
             pass
     assert not list(tmp_path.iterdir())
     with exclusive(tmp_path / "bank", "bank"):
+        pass
+
+
+def test_what_is_reserved_is_lent_to_one_writer_at_a_time(tmp_path: Path) -> None:
+    bank = tmp_path / "bank"
+    with reserve(bank, "output"), reserve(bank, "output"):
+        for _ in range(2):
+            with exclusive(bank, "bank"), pytest.raises(VidgenError, match="being written"):
+                with exclusive(bank, "bank"):
+                    pass
+        with pytest.raises(ZeroDivisionError), exclusive(bank, "bank"):
+            raise ZeroDivisionError
+        assert [path.name for path in tmp_path.iterdir()] == [".bank.lock"]
+        other = subprocess.run([sys.executable, "-c", HOLD, str(bank), "alone"], capture_output=True, text=True)
+        assert f"being written by process {os.getpid()};" in other.stderr
+    assert not list(tmp_path.iterdir())
+    with exclusive(bank, "bank"), pytest.raises(VidgenError, match="being written"), reserve(bank, "output"):
         pass
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from vidgen.errors import VidgenError
 
 LONGEST_NAME = 200  # bytes of a path's name that go into its lock's; file systems take 255
+_lent: set[Path] = set()  # paths that `reserve` holds and nothing inside it has taken over
 
 
 @contextmanager
@@ -29,6 +30,11 @@ def exclusive(path: str | os.PathLike, what: str) -> Iterator[None]:
     path = Path(path)
     real = Path(os.path.realpath(path))
     with ExitStack() as stack:
+        if real in _lent:
+            _lent.remove(real)
+            stack.callback(_lent.add, real)
+            yield
+            return
         try:
             stack.enter_context(_parents(real))
             file = _lock_file(real)
@@ -45,6 +51,24 @@ def exclusive(path: str | os.PathLike, what: str) -> Iterator[None]:
             reason = error.strerror or str(error)
             raise VidgenError(f"{path}: cannot be written: {reason}; check permissions and free space") from None
         yield
+
+
+@contextmanager
+def reserve(path: str | os.PathLike, what: str) -> Iterator[None]:
+    """Keep every other process from writing `path` as `exclusive` does, and lend the lock to `exclusive` in the block.
+
+    So a command holds for all its time what its parts lock for some of it. What is reserved already stays so.
+    """
+    real = Path(os.path.realpath(path))
+    if real in _lent:
+        yield
+        return
+    with exclusive(path, what):
+        _lent.add(real)
+        try:
+            yield
+        finally:
+            _lent.discard(real)
 
 
 def _lock_file(real: Path) -> Path:

@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from vidgen.data.writing import write_video
 from vidgen.errors import VidgenError
+from vidgen.files.locks import exclusive
 from vidgen.scripts.cli.outputs import INPUTS, OUTPUTS, slug
 from vidgen.scripts.main import PANELS, app
 
@@ -94,6 +95,37 @@ def test_no_verb_writes_over_what_it_reads(tmp_path: Path) -> None:
         with pytest.raises(VidgenError, match="in.mp4: is the file that is read"):
             run(words_of(words, {name: source, output: source}))
     assert source.read_bytes() == b"mine" and [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
+
+
+WRITTEN = [
+    (words, output) for words, verb in VERBS.items() for output in OUTPUTS if "Path" in hints(verb).get(output, "")
+]
+
+
+def test_no_verb_writes_what_another_process_is_writing(tmp_path: Path) -> None:
+    """Whatever it is called: the second one is refused before it reads anything, and the first one is named."""
+    target = tmp_path / "out.mp4"
+    target.write_bytes(b"of the first")
+    assert len(WRITTEN) > 25
+    for words, output in WRITTEN:
+        with exclusive(target, "output"):
+            with pytest.raises(VidgenError, match=f"out.mp4: this output is being written by process {os.getpid()};"):
+                run(words_of(words, {output: target}))
+    assert target.read_bytes() == b"of the first" and [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_an_output_that_nobody_named_is_locked_too(vidgen, tmp_path: Path, clip: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = sorted(tmp_path.iterdir())
+    tokens = f"{clip.stem}.safetensors"
+    verbs = {"encode": (clip, tokens), "nerv": (clip, tokens), "decode": ("of/film.safetensors", "film.mp4")}
+    for verb, (source, name) in verbs.items():
+        with exclusive(name, "output"):
+            assert f"{name}: this output is being written" in vidgen("tokenizer", verb, source).error
+    with exclusive("a/b/table", "output"):
+        line = vidgen("tokenizer", "compare", "compare_bottlenecks", "--out", "a/b/table").error
+    assert "a/b/table: this output is being written" in line
+    assert sorted(tmp_path.iterdir()) == files
 
 
 def test_a_source_is_the_same_by_every_name(tmp_path: Path, monkeypatch) -> None:
@@ -206,7 +238,7 @@ def test_a_full_disk_ends_a_folder_in_one_line(vidgen, model: Path, tmp_path: Pa
     )
     if verb != "extract":
         words = ("tokenizer", verb, clips, "--model", model)
-    command = [sys.executable, "-c", FULL.format(limit=20_000 if verb != "extract" else 3_000)]
+    command = [sys.executable, "-B", "-c", FULL.format(limit=20_000 if verb != "extract" else 3_000)]
     ran = subprocess.run(
         [*command, *map(str, words), "-o", str(out)], cwd=ROOT, capture_output=True, text=True, check=False
     )
