@@ -176,7 +176,7 @@ def test_the_published_sizes_have_its_tensors(name):
     from diffusers import WanTransformer3DModel
 
     config = SIZES[name]
-    settings = {k: v for k, v in vars(config).items() if v is not None}
+    settings = {k: v for k, v in config.published().items() if v is not None}
     with torch.device("meta"):
         peer = WanTransformer3DModel(**{**settings, "num_layers": 2})
         model = WanTransformer(replace(config, num_layers=2))

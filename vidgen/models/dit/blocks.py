@@ -84,9 +84,10 @@ class Block(nn.Module):
         text: TextTokens | TextHeads | None,
         rotary: Rotary,
         grid: Grid,
+        causal: AttentionPattern | None = None,
     ) -> Float[Tensor, "b t s d"]:
         """Return the block's output for patches `x` of `grid`; `cond` has one row for a clip (f = 1) or for each frame
-        (f = t)."""
+        (f = t). A `causal` pattern, which rotates queries and keys itself, takes the place of the block's own."""
         t = x.shape[1]
         if self.kind == "divided":  # over time first (Bertasius et al. 2021, TimeSformer, section 3)
             y = rearrange(self.norm_time(x), "b t s d -> b (t s) d")
@@ -95,7 +96,9 @@ class Block(nn.Module):
         # Each of the six is (b, f, 1, d), f being 1 or t: it holds for all positions of a frame.
         shift1, scale1, gate1, shift2, scale2, gate2 = (cond + self.table)[:, :, :, None].unbind(2)
         y = rearrange(modulate(self.norm1, x, shift1, scale1), "b t s d -> b (t s) d")
-        if self.kind == "swapped":
+        if causal is not None:
+            y = self.attention(y, pattern=causal)
+        elif self.kind == "swapped":
             y = self.attention(y, rotary, grid)
         else:
             y = self.attention(y, rotary=rotary, pattern=self.pattern(grid))

@@ -14,6 +14,12 @@ ATTENTION = ("full", "factorised", "divided", "swapped")
 TEXT_ATTENTION = ("cross", "joint")
 
 
+def check_chunks(chunks: tuple[int, int]) -> None:
+    """Raise VidgenError unless both sizes of causal chunks are there, or neither."""
+    if (chunks[0] > 0) != (chunks[1] > 0):
+        raise VidgenError(f"causal_chunks {chunks}: give the frames of the first chunk and of the others, or (0, 0)")
+
+
 @dataclass(frozen=True, kw_only=True)
 class BlockConfig:
     """Shape of a transformer's block; the feed-forward's hidden width is `mlp_ratio` times `width`.
@@ -43,6 +49,8 @@ class VideoDiTConfig(ConfigMapping):
     over frames in every block; "swapped" within windows between the two, see `SwappedAttention`.
     window: cells (t, h, w) of windows of full and swapped attention, 0 being the whole axis.
     text_attention: "cross", or "joint" with the patches, where text tokens have weights of their own (MM-DiT).
+    causal_chunks: latent frames of the first chunk and of each after it, where frames see none of later chunks; (0, 0):
+    all frames see each other. See `vidgen.models.causal_attention`.
     """
 
     # Settings that were fields once and that only published networks changed: saved configs may name these values.
@@ -73,6 +81,7 @@ class VideoDiTConfig(ConfigMapping):
     attention: Annotated[str, Choice(ATTENTION)] = "full"
     window: tuple[NoOrWidth, NoOrWidth, NoOrWidth] = (0, 0, 0)
     text_attention: Annotated[str, Choice(TEXT_ATTENTION)] = "cross"
+    causal_chunks: tuple[NoOrCount, NoOrCount] = (0, 0)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -86,6 +95,9 @@ class VideoDiTConfig(ConfigMapping):
             raise VidgenError("joint text needs full attention without windows: text belongs to no frame and no place")
         if not self.text_width and self.text_attention == "joint":
             raise VidgenError("joint text_attention says how text is read, and text_width 0 is no text")
+        check_chunks(self.causal_chunks)
+        if any(self.causal_chunks) and (self.attention != "full" or any(self.window) or self.text_attention == "joint"):
+            raise VidgenError(f"causal_chunks {self.causal_chunks} needs full attention, no window, and text by cross")
 
     @property
     def block(self) -> BlockConfig:

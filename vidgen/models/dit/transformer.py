@@ -12,9 +12,11 @@ from vidgen.checkpoints.pretrained import Pretrained
 from vidgen.errors import VidgenError
 from vidgen.models.attention import find_attention
 from vidgen.models.attention_patterns import Grid
+from vidgen.models.causal_attention import FrameLayout, causal_layout
 from vidgen.models.feature_layers import FeatureInfo, FeatureMixin, block_feature_info
 from vidgen.models.gradient_checkpointing import GradientCheckpointing
 from vidgen.models.layers import Attention, modulate, settle, sinusoidal
+from vidgen.models.rope import Rotary, rotary_table
 
 LEVEL_WAVES = 256  # sines and cosines of a noise level
 # What a denoiser's `iter_features` is: it yields layers, and takes what stands for the last block's output.
@@ -70,6 +72,16 @@ class DiffusionTransformer(GradientCheckpointing, FeatureMixin, Pretrained):
         """Return the embedded noise levels, one row a clip for levels (b,), or one a frame for levels (b, t)."""
         angles = sinusoidal(t if t.ndim == 2 else t[:, None], LEVEL_WAVES)
         return settle(self.level(angles.to(self.level[0].weight.dtype)), self.patch_in.weight)
+
+    def layout_of(self, grid: Grid, layout: FrameLayout | None) -> FrameLayout | None:
+        """Return which frames of a pass see which: `layout`, else that of the config's `causal_chunks`; None: all."""
+        chunks = self.config.causal_chunks
+        return causal_layout(grid[0], chunks) if layout is None and any(chunks) else layout
+
+    def rotary_of(self, grid: Grid, layout: FrameLayout | None, theta: float, like: Tensor) -> Rotary:
+        """Return the rotary table of all positions of a pass, in the device and precision of `like`."""
+        frames = grid[0] if layout is None else layout.span
+        return rotary_table((frames, *grid[1:]), self.config.block.head_dim // 2, theta, like.device, like.dtype)
 
     def iter_blocks(
         self, run: Callable[[int, Tensor], Tensor], x: Float[Tensor, "b t s d"], grid: Grid

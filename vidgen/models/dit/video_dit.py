@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.models.attention_patterns import Grid
+from vidgen.models.causal_attention import FrameLayout
 from vidgen.models.dit.blocks import Block, text_heads
 from vidgen.models.dit.config import VideoDiTConfig
 from vidgen.models.dit.label_embedding import LabelConditioning, LabelEmbedding
@@ -21,7 +22,6 @@ from vidgen.models.dit.transformer import (
     make_level_embedding,
     start_as_zero,
 )
-from vidgen.models.rope import rotary_table
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.models.text.prepared import PreparedText, TextHeads, TextTokens
 
@@ -80,9 +80,10 @@ class VideoDiT(DiffusionTransformer):
         text: TextEncoding | PreparedText | None = None,
         features: Float[Tensor, "b e t i j"] | None = None,
         labels: LabelConditioning | None = None,
+        layout: FrameLayout | None = None,
     ) -> Float[Tensor, "b c t h w"]:
         """Return the prediction. Raises as `iter_features`."""
-        return last_features(self.iter_features(x, t, text, features, labels))
+        return last_features(self.iter_features(x, t, text, features, labels, layout))
 
     def iter_features(
         self,
@@ -91,11 +92,13 @@ class VideoDiT(DiffusionTransformer):
         text: TextEncoding | PreparedText | None = None,
         features: Float[Tensor, "b e t i j"] | None = None,
         labels: LabelConditioning | None = None,
+        layout: FrameLayout | None = None,
     ) -> FeatureIterator:
         """Yield "patches", the embedded patches, every block's output (b, t, h, w, d) by its layer's name, lazily, and
         last "out", the prediction.
 
         What is sent in answer to one of them stands for the last block's output, and the blocks between are left out.
+        `layout` says which frames see which, where it is not the config's `causal_chunks` that do.
         Raises VidgenError for latents that do not cut into patches, and ValueError for a condition that the model does
         not take or that it lacks.
         """
@@ -106,14 +109,16 @@ class VideoDiT(DiffusionTransformer):
             x = x + self.features_in(rearrange(features.to(x.dtype), "b e t i j -> b t (i j) e"))
         cond = F.silu(self.condition(t, text, labels))  # b f d
         modulation = rearrange(self.modulation(cond), "b f (k d) -> b f k d", k=6)
-        rotary = rotary_table(grid, self.config.head_dim // 2, 0.0, x.device, x.dtype)
-        positions = self.position_in(torch.cat(rotary, dim=-1))  # (t s) d
-        x = x + rearrange(positions, "(t s) d -> t s d", t=grid[0])
+        layout = self.layout_of(grid, layout)
+        rotary = self.rotary_of(grid, layout, 0.0, x)
+        positions = rearrange(self.position_in(torch.cat(rotary, dim=-1)), "(t s) d -> t s d", s=x.shape[2])
+        x = x + (positions if layout is None else positions[layout.positions])
         words = list(self.text_of_blocks(text))
 
         def run(i: int, x: Tensor) -> Tensor:
             if not self.joint:
-                return self.blocks[i](x, modulation, words[i], rotary, grid)
+                causal = None if layout is None else layout.pattern(i, grid, rotary)
+                return self.blocks[i](x, modulation, words[i], rotary, grid, causal)
             x, words[0] = self.blocks[i](x, modulation, words[0], rotary)  # these blocks change the text
             return x
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +111,7 @@ class NativeWanDenoiser(PublishedDenoiser):
     blocks_name = "blocks"
 
     def __init__(self, network: WanTransformer, clock: Clock, *, frame_levels: bool = False) -> None:
-        config = wan_denoiser_config(network.config, asdict(network.config), frame_levels)
+        config = wan_denoiser_config(network.config, network.config.published(), frame_levels)
         super().__init__(network, config, clock)
 
     @property

@@ -7,7 +7,6 @@ diffusers counts in thousandths. Latents are those of the autoencoder of the sam
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from vidgen.checkpoints.empty_weights import init_empty_weights
 from vidgen.checkpoints.key_maps import Key
 from vidgen.checkpoints.pretrained import CONFIG_NAME, config_from_dict, read_config
 from vidgen.errors import VidgenError, explained
+from vidgen.models.causal_attention import FrameLayout
 from vidgen.models.dit.blocks import Block, text_heads
 from vidgen.models.dit.transformer import (
     DiffusionTransformer,
@@ -33,7 +33,6 @@ from vidgen.models.dit.transformer import (
     make_level_embedding,
     start_as_zero,
 )
-from vidgen.models.rope import rotary_table
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.models.text.prepared import PreparedText, TextHeads, TextTokens, fill, fill_once
 from vidgen.pipelines.wan.transformer_config import (
@@ -76,13 +75,21 @@ class WanTransformer(DiffusionTransformer):
         start_as_zero([self.modulation, self.patch_out, *ungated])
 
     def forward(
-        self, x: Float[Tensor, "b c t h w"], t: Float[Tensor, b * f], text: TextEncoding | PreparedText
+        self,
+        x: Float[Tensor, "b c t h w"],
+        t: Float[Tensor, b * f],
+        text: TextEncoding | PreparedText,
+        layout: FrameLayout | None = None,
     ) -> Float[Tensor, "b c t h w"]:
         """Return the prediction for noisy latents at noise levels (b,), or (b, t) of frames."""
-        return last_features(self.iter_features(x, t, text))
+        return last_features(self.iter_features(x, t, text, layout))
 
     def iter_features(
-        self, x: Float[Tensor, "b c t h w"], t: Float[Tensor, b * f], text: TextEncoding | PreparedText
+        self,
+        x: Float[Tensor, "b c t h w"],
+        t: Float[Tensor, b * f],
+        text: TextEncoding | PreparedText,
+        layout: FrameLayout | None = None,
     ) -> FeatureIterator:
         """Yield the layers, and last the prediction, as `VideoDiT.iter_features`.
 
@@ -93,10 +100,17 @@ class WanTransformer(DiffusionTransformer):
         level = self.embed_level(t)  # b f d
         modulation = rearrange(self.modulation(F.silu(level)), "b f (k d) -> b f k d", k=6)
         # Long wavelengths are told apart by small differences, which half precision would lose.
-        precision = torch.promote_types(x.dtype, torch.float32)
-        rotary = rotary_table(grid, self.config.attention_head_dim // 2, ROPE_THETA, x.device, precision)
+        layout = self.layout_of(grid, layout)
+        rotary = self.rotary_of(
+            grid, layout, ROPE_THETA, x.new_empty(0, dtype=torch.promote_types(x.dtype, torch.float32))
+        )
         words = self.text_of_blocks(text)
-        x = yield from self.iter_blocks(lambda i, x: self.blocks[i](x, modulation, words[i], rotary, grid), x, grid)
+
+        def run(i: int, x: Tensor) -> Tensor:
+            causal = None if layout is None else layout.pattern(i, grid, rotary)
+            return self.blocks[i](x, modulation, words[i], rotary, grid, causal)
+
+        x = yield from self.iter_blocks(run, x, grid)
         shift, scale = (level[:, :, None] + self.table_out)[:, :, :, None].unbind(2)
         yield "out", self.predict(x, shift, scale, grid[1])
 
@@ -182,5 +196,5 @@ def write_wan_transformer(
     """
     if not isinstance(model, WanTransformer):
         raise VidgenError(f"a {type(model).__name__} cannot be written as {CLASS_NAME}, only a WanTransformer")
-    config = dataclasses.asdict(model.config)
+    config = model.config.published()
     write_checkpoint(model, match_transformer_keys(model), folder, class_name=CLASS_NAME, config=config, dtype=dtype)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from vidgen.bounds import Count, Depth, Range, Width, annotations_of, check_fields, check_value
+from vidgen.bounds import Count, Depth, NoOrCount, Range, Width, annotations_of, check_fields, check_value
 from vidgen.checkpoints.config_fields import ConfigMapping
 from vidgen.errors import VidgenError
-from vidgen.models.dit.config import BlockConfig, VideoDiTConfig
+from vidgen.models.dit.config import BlockConfig, VideoDiTConfig, check_chunks
 
 CLASS_NAME = "WanTransformer3DModel"
 TEXT_LENGTH = 512  # tokens that its pipelines fill prompts up to; the config does not say it
@@ -41,7 +41,8 @@ FORMERLY = {
 class WanTransformerConfig(ConfigMapping):
     """config.json of a WanTransformer3DModel, with the class's own names and defaults, which are Wan 2.1's 14B.
 
-    `rope_max_seq_len` is not read: positions are made for any length. The properties are the same in our words.
+    `rope_max_seq_len` is not read: positions are made for any length. `causal_chunks`, as of a `VideoDiTConfig`, is not
+    one of the class's: causal models made of Wan's have its tensors. The properties are the same in our words.
     """
 
     patch_size: tuple[Width, Width, Width] = (1, 2, 2)
@@ -60,6 +61,7 @@ class WanTransformerConfig(ConfigMapping):
     added_kv_proj_dim: Width | None = None
     rope_max_seq_len: Count = 1024
     pos_embed_seq_len: Count | None = None
+    causal_chunks: tuple[NoOrCount, NoOrCount] = (0, 0)
 
     def check(self, where: str) -> None:
         """Raise VidgenError, naming `where`, for settings that no text-to-video model has, and that are not built
@@ -71,6 +73,7 @@ class WanTransformerConfig(ConfigMapping):
                     f"{where}: {name}={getattr(self, name)!r} is not supported, only {value!r}; of Wan's transformers "
                     "those that make video from text are read"
                 )
+        check_chunks(self.causal_chunks)
         if self.attention_head_dim % 8:
             raise VidgenError(
                 f"{where}: width {self.width} must be a multiple of head_dim {self.attention_head_dim}, and that of 8"
@@ -80,6 +83,13 @@ class WanTransformerConfig(ConfigMapping):
                 f"{where}: in_channels={self.in_channels} with out_channels={self.out_channels} is not supported, only "
                 "equal ones: more channels in are an image's"
             )
+
+    def published(self) -> dict[str, Any]:
+        """Return the settings as the class has them: without `causal_chunks`, unless frames are causal."""
+        settings = dict(self)
+        if not any(self.causal_chunks):
+            del settings["causal_chunks"]
+        return settings
 
     @property
     def patch(self) -> tuple[int, int, int]:
