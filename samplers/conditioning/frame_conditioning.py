@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -45,6 +46,22 @@ class FrameConditioning:
     def frames(self) -> Bool[Tensor, " t"]:
         """The frames that are known whole."""
         return self.known.flatten(1).all(1)
+
+    def part(self, start: int, stop: int) -> FrameConditioning | None:
+        """Return the conditioning of latent frames `start` to `stop` alone; None where there is none of them.
+
+        Raises VidgenError for knowledge of the whole clip that no part of it has.
+        """
+        if self.correct is not None:
+            raise VidgenError("this conditioning is of the whole clip, and a causal model makes it chunk by chunk")
+        known = self.known[start:stop]
+        if len(known) < stop - start:  # later frames are not known
+            known = torch.cat([known, known.new_zeros(stop - start - len(known), *known.shape[1:])])
+        if self.strength == 1.0 and not bool(known.any()):
+            return None
+        latents = self.latents[:, :, start:stop]
+        missing = stop - start - latents.shape[2]
+        return replace(self, latents=F.pad(latents, (0, 0, 0, 0, 0, missing)), known=known)
 
     @classmethod
     def of_first(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -17,21 +17,10 @@ from vidgen.diffusion.noise import sample_generator
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Tokenizer
 from vidgen.models.placement import device_of
+from vidgen.pipelines.streaming.chunks import Chunk, PromptSchedule, prompt_at, read_prompts
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.samplers.conditioning.frame_conditioning import FrameConditioning, check_strength
 from vidgen.samplers.conditioning.read_pixels import Image, Video, read_frame_conditioning
-
-PromptSchedule = Sequence[tuple[int, str]]  # (the frame from which it holds, prompt), in order
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chunk:
-    """The next latents of a clip and the frames that they decode to; `start` is the number of the first of these."""
-
-    latents: Float[Tensor, "1 c k h w"]
-    frames: UInt8[np.ndarray, "n H W 3"]
-    start: int
-    prompt: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,22 +73,6 @@ class Draft:
             return FrameConditioning.of_start(latents, self.strength)
         z = torch.where(conditioning.known.to(latents.device), conditioning.latents.to(latents), latents)
         return replace(conditioning, latents=z, strength=self.strength)
-
-
-def read_prompts(prompt: str | PromptSchedule) -> list[tuple[int, str]]:
-    """Return a schedule of prompts. Raises VidgenError unless it starts at frame 0 and goes on from there."""
-    schedule = [(0, prompt)] if isinstance(prompt, str) else list(prompt)
-    starts = [start for start, _ in schedule]
-    if not schedule or starts[0] != 0 or any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
-        raise VidgenError(
-            f"prompts that hold from frames {starts}: the first must hold from 0, each next from a later one"
-        )
-    return schedule
-
-
-def prompt_at(schedule: PromptSchedule, frame: int) -> str:
-    """Return the prompt that holds at a frame."""
-    return [prompt for start, prompt in schedule if start <= frame][-1]
 
 
 def reencode_context(

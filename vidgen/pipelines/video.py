@@ -21,12 +21,15 @@ from vidgen.models.text.encoders import TextEncoding
 from vidgen.pipelines.call_arguments import draw_noise, read_callback, read_generators, read_text, repeat_prompts
 from vidgen.pipelines.components import PipelineComponents
 from vidgen.pipelines.output import PipelineOutput, check_output_type, convert_frames, iter_decoded
+from vidgen.pipelines.streaming.chunk_sampler import ContextConfig, is_causal, make_chunk_sampler
+from vidgen.pipelines.streaming.chunks import PromptSchedule
+from vidgen.pipelines.streaming.stream import Stream, stream
 from vidgen.samplers.conditioning.frame_conditioning import FrameConditioning
 from vidgen.samplers.conditioning.inpainting import hide_frames, levels_from, sample_conditioned
 from vidgen.samplers.conditioning.ip_adapter import Reference, add_image_tokens, encode_reference
 from vidgen.samplers.conditioning.read_pixels import Image, Mask, Video, read_frame_conditioning
 from vidgen.samplers.guidance.batched_guidance import View
-from vidgen.samplers.guidance.guided_denoiser import GuidedDenoiser, encode_prompts
+from vidgen.samplers.guidance.guided_denoiser import GuidedDenoiser, Network, encode_prompts
 from vidgen.samplers.guidance.registry import Guidance, read_guidance
 from vidgen.samplers.solvers import find_solver
 from vidgen.samplers.step_cache import StepCacheConfig, take_rows
@@ -134,22 +137,35 @@ class VideoPipeline(PipelineComponents):
             image_tokens = encode_reference(self.image_prompt, self.vae, reference, (s.height, s.width))
         rows = repeat_prompts(prompts, num_videos_per_prompt)
         generator = read_generators(generator, seed, count, num_videos_per_prompt)
-        noise = draw_noise((count * num_videos_per_prompt, *shape), generator, latents).to(self.device)
         pixels = {"image": image, "last_image": last_image, "video": video, "frames": frames, "mask": mask}
         conditioning = read_frame_conditioning(self.vae, size, **pixels, strength=strength, conditioning=conditioning)
         steps = s.num_inference_steps if num_inference_steps is None else num_inference_steps
-        times = self.time_for(shape).steps(steps)
+        times = self.times_for(shape, steps)
         levels = times if conditioning is None else levels_from(times, conditioning.strength)
         callback = read_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs, levels)
-        hide = hide_frames(conditioning, noise, times[0], self.path)
-        tokens = self.tokens_of(shape) * shape[1]
-        denoise = self.denoiser(rows, negative, guidance, tokens, hide, step_cache, image_tokens, levels)
-        streams = {"generator": generator, "callback": callback}
-        latents = sample_conditioned(solver, denoise, noise, times, self.path, conditioning, **streams)
+        if is_causal(self.transformer):
+            run = {"solver": solver, "times": times, "shape": shape, "generators": generator, "latents": latents}
+            chunks = make_chunk_sampler(self, ContextConfig(), **run, conditioning=conditioning, callback=callback)
+            denoise = self.denoiser(
+                rows, negative, guidance, chunks.tokens, None, step_cache, image_tokens, levels, chunks.network
+            )
+            latents = torch.cat(list(chunks.iter_latents(denoise, shape[1])), dim=2)
+        else:
+            noise = draw_noise((count * num_videos_per_prompt, *shape), generator, latents).to(self.device)
+            hide = hide_frames(conditioning, noise, times[0], self.path)
+            tokens = self.tokens_of(shape) * shape[1]
+            denoise = self.denoiser(rows, negative, guidance, tokens, hide, step_cache, image_tokens, levels)
+            streams = {"generator": generator, "callback": callback}
+            latents = sample_conditioned(solver, denoise, noise, times, self.path, conditioning, **streams)
         latents = latents[:, :, -self.latent_frames(size[0]) :]
         clips = None if output_type == "latent" else convert_frames(self.decode(latents, *size), output_type)
         out = PipelineOutput(frames=clips, latents=latents.cpu(), fps=s.fps)
         return out if return_dict else out.to_tuple()
+
+    def stream(self, prompt: str | PromptSchedule, num_frames: int | None = None, **settings: Any) -> Stream:
+        """Yield one clip of a causal model chunk by chunk, without end for `num_frames` None: see
+        `vidgen.pipelines.streaming.stream`."""
+        return stream(self, prompt, num_frames, **settings)
 
     def encode_prompt(self, prompt: str | Sequence[str]) -> TextEncoding:
         """Return the text of prompts, a row each, for a call's `prompt_embeds`. Raises VidgenError for one too long."""
@@ -165,6 +181,7 @@ class VideoPipeline(PipelineComponents):
         step_cache: StepCacheConfig | None = None,
         image_tokens: Float[Tensor, "n d"] | None = None,
         times: Float[Tensor, " n_plus_1"] | None = None,
+        network: Network | None = None,
     ) -> Denoiser:
         """Return the guided denoiser for these prompts.
 
@@ -179,6 +196,7 @@ class VideoPipeline(PipelineComponents):
             step_cache: Skips passes.
             image_tokens: What `encode_reference` made of pictures.
             times: The levels of the run, for guidance that counts its steps.
+            network: Stands in place of the transformer, for a causal one that knows the frames before.
         """
         if negative_prompt and "uncond" not in guidance.method.others:
             raise VidgenError(f"guidance {guidance.name!r} does not lead away from a prompt; leave negative_prompt out")
@@ -190,7 +208,7 @@ class VideoPipeline(PipelineComponents):
             return take_rows(of_one, torch.zeros(len(text.mask), dtype=torch.int64, device=of_one.mask.device))
 
         guided = GuidedDenoiser(
-            network=self.transformer,
+            network=network or self.transformer,
             path=self.path,
             prediction_type=self.scheduler.prediction_type,
             text=add_image_tokens(image_tokens, text),
@@ -241,6 +259,11 @@ class VideoPipeline(PipelineComponents):
     def time_for(self, shape: LatentShape) -> TimeDistribution:
         """Return the time distribution for latents (c, t, h, w), with which its shift may grow."""
         return self.scheduler.time_distribution.for_size(self.tokens_of(shape), shape[1])
+
+    def times_for(self, shape: LatentShape, steps: int) -> Float[Tensor, " n_plus_1"]:
+        """Return the noise levels of a run; of a causal model they do not depend on how long the clip gets."""
+        frames = self.latent_frames(self.scheduler.num_frames) if is_causal(self.transformer) else shape[1]
+        return self.time_for((shape[0], frames, *shape[2:])).steps(steps)
 
     @torch.inference_mode()
     def decode(self, latents: Float[Tensor, "b c t h w"], num_frames: int, height: int, width: int) -> list[np.ndarray]:
