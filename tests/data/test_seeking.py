@@ -70,6 +70,17 @@ def test_the_rate_of_a_recording_without_one_is_that_of_its_times(make_video, nu
     assert numbers(clip.frames) == list(range(30)) and clip.fps == pytest.approx(29 / seconds, rel=0.06)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
+def test_uneven_frames_are_counted_before_they_are_decoded(make_video, numbered, numbers, suffix):
+    """A second at 10 frames a second and one at 50: the index says how many, whatever the rate on average."""
+    stamps = [100 * i for i in range(10)] + [1000 + 20 * i for i in range(50)]
+    codec = "libvpx" if suffix == ".webm" else "libx264"
+    path = make_video(numbered(60), f"x{suffix}", fps=1000, codec=codec, stamps=stamps)
+    info = probe_video(path)
+    assert info.num_frames == 60 and info.fps == pytest.approx(60 / 1.98, rel=0.01)
+    assert numbers(read_video(path).frames) == list(range(60))
+
+
 @pytest.mark.parametrize("name, codec", [("x.h264", "libx264"), ("x.hevc", "libx265")])
 @pytest.mark.parametrize("fps", [30, 12])
 def test_a_raw_stream_has_its_rate_in_its_headers(make_video, numbered, name, codec, fps):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from vidgen.data.fingerprints import describe_source, is_current
 from vidgen.data.manifests import ClipRecord
 from vidgen.errors import VidgenError
 from vidgen.files.atomic import atomic_write
-from vidgen.files.json_lines import json_line, parse_json_lines, read_json_lines
+from vidgen.files.json_lines import json_line, parse_json_lines, read_json_lines, write_json_lines
 from vidgen.files.seals import checksum, open_sealed, save_sealed
 from vidgen.train.config import DataConfig
 from vidgen.train.data.sources import named_sources
@@ -56,7 +56,7 @@ def fill_cache(
         shutil.rmtree(draft)
     draft.mkdir(parents=True, exist_ok=True)
     if not (draft / SOURCES).is_file():
-        write_lines(draft / SOURCES, (describe_source(*source) for source in sources))
+        write_json_lines(draft / SOURCES, (describe_source(*source) for source in sources))
     pieces = {first: draft / f"{first:08d}" for first in range(0, count, PART)}
     for first, piece in pieces.items():
         if not piece.is_dir():
@@ -68,13 +68,6 @@ def fill_cache(
         write_clips(target, torch.cat([part[0] for part in parts]), [row for part in parts for row in part[1]])
         shutil.copyfile(draft / SOURCES, target / SOURCES)
     shutil.rmtree(draft)
-
-
-def write_lines(file: Path, rows: Iterable[dict]) -> None:
-    """Write a line of JSON for each of `rows`, all or nothing."""
-    text = "".join(map(json_line, rows))
-    with atomic_write(file) as target:
-        target.write_text(text, encoding="utf-8")
 
 
 def write_clips(folder: Path, latents: Tensor, rows: Sequence[dict]) -> None:

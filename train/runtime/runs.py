@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vidgen.errors import ENDING_SIGNALS, Interrupted, VidgenError
 from vidgen.files.atomic import atomic_write, sweep
+from vidgen.files.json_lines import read_json_lines, write_json_lines
 from vidgen.models.placement import has_fast_bfloat16
 from vidgen.train.config import LoopConfig
 from vidgen.train.config.aliases import read_former_words
@@ -39,7 +40,8 @@ FREE_DATA = re.compile(r"data\.(workers|sources\.\d+\.path)")
 def open_run(config: LoopConfig) -> Path:
     """Return the run's folder with its resolved recipe in it.
 
-    Checkpoints that are damaged are set aside, with a warning each. Raises VidgenError for the folder of another
+    Checkpoints that are damaged are set aside, with a warning each, and the log ends where the newest of the others
+    does. Raises VidgenError for the folder of another
     recipe: no run is overwritten.
     """
     run = Path(config.out)
@@ -65,6 +67,8 @@ def open_run(config: LoopConfig) -> Path:
             for line in set_damaged_aside(run):
                 warnings.warn(line, stacklevel=2)
         done = max(checkpoint_steps(run), default=0)
+        if is_rank_zero():
+            cut_log(run, done)
         if config.steps < done:
             warnings.warn(f"{run} has made {done} steps already, and steps={config.steps}: none is left", stacklevel=2)
             return run
@@ -73,6 +77,20 @@ def open_run(config: LoopConfig) -> Path:
     except OSError as error:
         raise VidgenError(f"cannot write the run to {run}: {error.strerror}; choose another out=FOLDER") from None
     return run
+
+
+def cut_log(run: Path, step: int) -> None:
+    """Take off the end of metrics.jsonl what lies behind the checkpoint of `step`: a run that goes on makes it again.
+
+    What a rollback left behind is the run's history, and stays.
+    """
+    log = run / "metrics.jsonl"
+    rows = [row for _, row in read_json_lines(log, cut_short="any")] if log.is_file() else []
+    count = len(rows)
+    while rows and rows[-1].get("step") not in range(step + 1) and not (step and "event" in rows[-1]):
+        rows.pop()
+    if log.is_file() and (len(rows) < count or not log.read_bytes().endswith(b"\n")):
+        write_json_lines(log, rows)
 
 
 def settle_autocast(config: LoopConfig) -> None:

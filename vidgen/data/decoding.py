@@ -244,7 +244,10 @@ class VideoFile:
         frame = self._first.frame
         height, width = self._pixels.read(frame).shape[:2]
         duration = self._container.promised_seconds
-        count = None
+        count = self._container.shown_frames
+        if duration and count > 1 and abs(count - duration * self._fps) > 1:
+            # of uneven files FFmpeg divides by a time that includes the decoder's delay
+            self._fps = self._measured_fps = count / duration
         if self._is_doubtful:
             packets = self._measure()
             if packets is not None:

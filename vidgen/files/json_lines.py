@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from vidgen.errors import VidgenError
+from vidgen.files.atomic import atomic_write
 from vidgen.files.bounded_files import TABLE_BYTES, load_json, read_bytes
 
 CutShort = Literal["refuse", "last", "any"]  # which lines may be damaged, as those that a killed run was writing are
@@ -52,3 +53,10 @@ def read_json_lines(path: Path, *, cut_short: CutShort = "refuse") -> Iterator[t
     """Yield (line number, object) of a file in UTF-8; see `parse_json_lines`. Raises VidgenError, OSError."""
     text = read_bytes(path, TABLE_BYTES).decode("utf-8", "replace")
     yield from parse_json_lines(text, path, cut_short=cut_short)
+
+
+def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a line of JSON for each of `rows`, all or nothing. Raises WriteError."""
+    text = "".join(map(json_line, rows))
+    with atomic_write(path) as target:
+        target.write_text(text, encoding="utf-8")

@@ -8,10 +8,11 @@ import pytest
 from safetensors.torch import load_file
 
 from vidgen.errors import VidgenError
+from vidgen.files.json_lines import json_line, read_json_lines
 from vidgen.train.config.files import load_recipe
 from vidgen.train.runtime.checkpoints import checkpoint_steps, find_damage
 from vidgen.train.runtime.loop import train
-from vidgen.train.runtime.runs import flatten, open_run
+from vidgen.train.runtime.runs import cut_log, flatten, open_run
 
 
 def cut(folder: Path) -> None:
@@ -82,6 +83,35 @@ def test_what_may_change_changes_and_what_may_not_is_named_with_both_values(toke
         again = load_file(next(train(load_recipe(name, overrides)).glob("*.safetensors")))
     assert all(final[key].equal(again[key]) for key in final)
     assert checkpoint_steps(tmp_path / "run")[-1] == 8
+
+
+@pytest.mark.slow
+def test_the_log_has_every_step_once_after_a_kill_behind_a_checkpoint(tokenizer_recipe, tmp_path):
+    name, overrides = tokenizer_recipe[0], [*tokenizer_recipe[1], "autocast=float32", "log_every=1"]
+    train(load_recipe(name, overrides))
+    log = tmp_path / "run" / "metrics.jsonl"
+    whole = [json.loads(line) for line in log.read_text().splitlines()]
+    shutil.rmtree(tmp_path / "run" / "checkpoint-6")
+    log.write_text(log.read_text() + '{"step": 7, "lo')
+    train(load_recipe(name, overrides))
+    again = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(row["step"], row.get("loss")) for row in again] == [(row["step"], row.get("loss")) for row in whole]
+
+
+def test_rollbacks_stay_in_the_log(tmp_path):
+    def rows(*steps):
+        return [{"step": step} for step in steps]
+
+    rollback = {"step": 8, "event": "rollback", "to_step": 4}
+    for before, step, after in (
+        (rows(2, 4, 6, 8), 4, rows(2, 4)),
+        ([*rows(2, 4, 6), rollback, *rows(6, 8)], 4, [*rows(2, 4, 6), rollback]),
+        ([*rows(2, 4, 6), rollback, *rows(6, 8)], 6, [*rows(2, 4, 6), rollback, *rows(6)]),
+        ([*rows(2), rollback, *rows(2)], 0, []),
+    ):
+        (tmp_path / "metrics.jsonl").write_text("".join(map(json_line, before)))
+        cut_log(tmp_path, step)
+        assert [row for _, row in read_json_lines(tmp_path / "metrics.jsonl")] == after
 
 
 def test_nested_values_have_their_dotted_names():

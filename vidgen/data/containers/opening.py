@@ -137,6 +137,11 @@ class Container:
             return len(self.stream.index_entries)
         return self.stream.frames if self.format == "avi" else 0
 
+    @property
+    def shown_frames(self) -> int:
+        """Return how many pictures the file's index has, without those that its edit list cuts off; 0 for none."""
+        return sum(not entry.is_discard for entry in self.stream.index_entries) if self.is_indexed else 0
+
     def _declared_rate(self) -> float | None:
         stream = self.stream
         rates = (stream.average_rate, stream.guessed_rate)
