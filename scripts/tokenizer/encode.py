@@ -70,6 +70,7 @@ def encode_folder(writer: Writer, records: list[ClipRecord], folder: Path, cut: 
 
 
 def _encode_records(writer: Writer, records: list[ClipRecord], folder: Path, cut: Cut) -> dict[str, Any]:
+    from vidgen.data.fingerprints import describe_source, is_current
     from vidgen.files.atomic import sweep
     from vidgen.tokenizers.files.token_folders import TokenIndex, TokenRow, hash_source, place
 
@@ -86,9 +87,11 @@ def _encode_records(writer: Writer, records: list[ClipRecord], folder: Path, cut
         sweep(target.parent)
         try:
             source_hash = hash_source(record, writer.author.hash, settings)
-            if index.holds(name, source_hash):
+            facts = (writer.author.hash, settings)
+            if index.holds(name, source_hash, lambda before, r=record, f=facts: is_current(before, r, *f)):
                 unchanged += 1
             else:
+                made_from = describe_source(record, *facts)  # before it is read: a change meanwhile counts as one
                 opened = open_frames(record.path, cut, record)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 row = encode_clip(writer, opened, target)
@@ -99,6 +102,7 @@ def _encode_records(writer: Writer, records: list[ClipRecord], folder: Path, cut
                         frames=row["num_frames"],
                         hash=source_hash,
                         tokenizer_hash=writer.author.hash,
+                        made_from=made_from,
                         **{key: row[key] for key in ("fps", "height", "width", "bytes", "bits", "seal")},
                     )
                 )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from vidgen.checkpoints.hashing import json_hash
 from vidgen.data.manifests import ClipRecord
@@ -23,8 +24,9 @@ SUM = "checksum"  # in a line: of all else in it
 @dataclass(frozen=True, kw_only=True)
 class TokenRow:
     """One line of an index. path is relative to its folder; source is the clip's own; bytes the file's size, bits
-    those of the tokens in it alone; hash says what they were made from and how (`hash_source`); seal is the file's, ""
-    in an index of an earlier version."""
+    those of the tokens in it alone; hash says what they were made from and how (`hash_source`), and so does made_from
+    (`describe_source`), by contents too; seal is the file's. An index of an earlier version has "" and {} for the last
+    two."""
 
     path: str
     source: str
@@ -37,6 +39,7 @@ class TokenRow:
     hash: str
     tokenizer_hash: str
     seal: str = ""
+    made_from: dict[str, Any] = field(default_factory=dict)
 
 
 def place(names: Sequence[str], suffix: str) -> list[str]:
@@ -86,11 +89,17 @@ class TokenIndex:
         self.file = folder / INDEX_NAME
         self.rows = {row.path: row for row in _read_rows(self.file)} if self.file.is_file() else {}
 
-    def holds(self, path: str, source_hash: str) -> bool:
-        """Return whether the file at `path` is there as it was written, from the same source in the same way."""
+    def holds(self, path: str, source_hash: str, is_same: Callable[[dict[str, Any]], bool] | None = None) -> bool:
+        """Return whether the file at `path` is there as it was written, from the same source in the same way.
+
+        `is_same` says so of a row's `made_from`; by it a source that was only touched is the same. A row without it is
+        of the same source where its hash is `source_hash`.
+        """
         row = self.rows.get(path)
         file = self.folder / path
-        if row is None or row.hash != source_hash or not file.is_file() or file.stat().st_size != row.bytes:
+        if row is None or not file.is_file() or file.stat().st_size != row.bytes:
+            return False
+        if not (is_same(row.made_from) if is_same and row.made_from else row.hash == source_hash):
             return False
         try:
             check_seal(file, row)

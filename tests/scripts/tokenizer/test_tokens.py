@@ -1,16 +1,19 @@
 """Token files from the command line: parts, folders, budgets."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from vidgen.data.reading import read_video
 from vidgen.data.writing import write_video
 from vidgen.errors import VidgenError
+from vidgen.files.seals import json_checksum
 from vidgen.scripts.cli.memory import parse_bytes
 from vidgen.scripts.cli.moments import parse_moment
 from vidgen.tokenizers.model import TokenizerConfig, VideoTokenizer
@@ -65,6 +68,46 @@ def test_a_folder_is_continued(vidgen, model: Path, folder: Path, tmp_path: Path
     again = {p.name: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}
     assert [name for name in stamps if again[name] != stamps[name]] == ["a.mp4.safetensors"]
     assert "4 clips encoded, 0 there already" in vidgen(*words, "--num-frames", 2).out  # made in another way
+
+
+def test_clips_are_encoded_again_when_their_contents_change(vidgen, model: Path, tmp_path: Path) -> None:
+    """Not when they were touched; but always when they change, though their size and time stay."""
+    folder, out, manifest = tmp_path / "clips", tmp_path / "tokens", tmp_path / "list.csv"
+    folder.mkdir()
+    names = [f"{i}.bmp" for i in range(2)]
+    manifest.write_text("path\nclips/0.bmp\nclips/1.bmp\n")
+    for i, name in enumerate(names):
+        Image.new("RGB", (16, 16), (90 * i, 0, 0)).save(folder / name)
+    words = ("tokenizer", "encode", manifest, "-o", out, "--model", model, *F32)
+    assert vidgen(*words).status == 0
+    (tokens,) = out.rglob("0.bmp.safetensors")
+    before = tokens.read_bytes()
+    stat = (folder / names[0]).stat()
+    for name in names:
+        os.utime(folder / name, (1, 1))
+    assert "0 clips encoded, 2 there already" in vidgen(*words).out
+    os.utime(folder / names[0], ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    Image.new("RGB", (16, 16), (0, 255, 0)).save(folder / names[0])
+    os.utime(folder / names[0], ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    again = (folder / names[0]).stat()
+    assert (again.st_size, again.st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
+    assert "1 clips encoded, 1 there already" in vidgen(*words).out
+    assert tokens.read_bytes() != before
+
+
+def test_a_folder_of_an_earlier_version_is_continued(vidgen, model: Path, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tokens"
+    words = ("tokenizer", "encode", folder, "-o", out, "--model", model, *F32)
+    assert vidgen(*words).status == 0
+    index = out / "index.jsonl"
+    rows = [json.loads(line) for line in index.read_text(encoding="utf-8").splitlines()]
+    for added in (("made_from", "checksum", "seal"), ("made_from",)):
+        lines = [{key: row[key] for key in row if key not in added} for row in rows]
+        for line in lines:
+            if "seal" in line:
+                line["checksum"] = json_checksum({key: value for key, value in line.items() if key != "checksum"})
+        index.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        assert "0 clips encoded, 3 there already" in vidgen(*words).out
 
 
 def test_a_damaged_token_file_of_a_folder_is_named(vidgen, model: Path, folder: Path, tmp_path: Path) -> None:
