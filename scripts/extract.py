@@ -47,6 +47,7 @@ def open_model(name: str, device: str, dtype: Dtype) -> Pipeline | Encoder:
     from vidgen.pipelines.components import INDEX_NAME
     from vidgen.pipelines.loading import load_pipeline, load_tokenizer
     from vidgen.tokenizers.diffusion_decoder.model import DiffusionTokenizer
+    from vidgen.tokenizers.keyframes.model import KeyframeTokenizer
 
     where = find_device(device)
     settings = {"device": where, "dtype": find_dtype(dtype, where)}
@@ -56,8 +57,9 @@ def open_model(name: str, device: str, dtype: Dtype) -> Pipeline | Encoder:
     config = read_config(folder)
     if is_external(config):
         return load_encoder(name, **settings)
-    if config.get("_class_name") == DiffusionTokenizer.__name__:
-        return DiffusionTokenizer.from_pretrained(folder, **settings)
+    for kind in (DiffusionTokenizer, KeyframeTokenizer):
+        if config.get("_class_name") == kind.__name__:
+            return kind.from_pretrained(folder, **settings)
     return load_tokenizer(name, **settings)
 
 

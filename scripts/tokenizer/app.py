@@ -13,12 +13,13 @@ import typer
 from vidgen.errors import VidgenError, WriteError
 from vidgen.scripts.cli.clips import CutOptions, check_folder, default_output, find_records, list_jobs, open_frames
 from vidgen.scripts.cli.dispatch import run_verb
-from vidgen.scripts.cli.memory import MemoryOption, make_planner, parse_bytes
+from vidgen.scripts.cli.memory import MemoryOption, parse_bytes
 from vidgen.scripts.cli.moments import parse_moment
 from vidgen.scripts.cli.option_sets import FastHardwareOptions, with_option_sets
 from vidgen.scripts.cli.options import AllowDamagedOption, ClipsArgument, JsonOption, JsonToFile, ModelOption
 from vidgen.scripts.cli.outputs import check_output
 from vidgen.scripts.cli.printing import describe_memory, note, peak_memory_mb, print_json, print_table
+from vidgen.scripts.tokenizer.clip_codecs import Codec, open_codec
 from vidgen.scripts.tokenizer.compare import compare
 from vidgen.scripts.tokenizer.compare_objectives import compare_objectives
 from vidgen.scripts.tokenizer.decode import Part, Reader, decode_file, decode_folder
@@ -30,17 +31,9 @@ from vidgen.scripts.tokenizer.reconstruct import reconstruct_clip
 
 if TYPE_CHECKING:
     from vidgen.scripts.cli.clips import ClipJob, Cut
-    from vidgen.tokenizers.model import VideoTokenizer
-    from vidgen.tokenizers.streaming.chunks import Planner
 
+SHAPES = ("latents", "indices", "key_latents", "key_indices", "motion_latents", "motion_indices")  # in a report
 app = typer.Typer(no_args_is_help=True, help="Clips to latents and back: encode, decode, reconstruct, evaluate.")
-
-
-def open_tokenizer(model: str, hardware: FastHardwareOptions) -> VideoTokenizer:
-    """Return the tokenizer of that name. Raises VidgenError if there is none."""
-    from vidgen.pipelines.loading import load_tokenizer
-
-    return load_tokenizer(model, **hardware.settings())
 
 
 @app.command()
@@ -74,11 +67,7 @@ def encode(
         check_output(target)
         opened = open_frames(records[0].path, cut, records[0])  # before the weights: quick to fail
 
-    from vidgen.tokenizers.files.token_writing import Author
-
-    tokenizer = open_tokenizer(model, hardware)
-    planner = make_planner(tokenizer, limit, "encode")
-    writer = Writer(tokenizer=tokenizer, author=Author.of(tokenizer), model=model, planner=planner)
+    writer = Writer(codec=open_codec(model, hardware, limit, "encode"), model=model)
     report = encode_folder(writer, records, target, cut) if is_folder else encode_clip(writer, opened, target)
     if json:
         print_json(report | {"peak_mb": peak_memory_mb()})
@@ -86,10 +75,10 @@ def encode(
         clips = f"{report['encoded']} clips encoded, {report['kept']} there already{describe_failed(report)}"
         print(f"{report['index']}: {clips}{describe_memory()}")
     else:
-        kind = "latents" if "latents" in report else "indices"
+        kinds = " and ".join(f"{kind} {tuple(report[kind])}" for kind in SHAPES if kind in report).replace("_", " ")
         frames = f"{report['num_frames']} frames of {report['height']}x{report['width']}"
         cost = f"{report['bytes'] / 2**20:.2f} MiB, {report['seconds']:.1f} s"
-        print(f"{target}: {frames} as {kind} {tuple(report[kind])}, {cost}{describe_memory()}")
+        print(f"{target}: {frames} as {kinds}, {cost}{describe_memory()}")
 
 
 @app.command()
@@ -127,7 +116,8 @@ def decode(
     is_folder = tokens.is_dir()
     target = output or default_output(tokens, ".mp4")
 
-    from vidgen.tokenizers.files.token_files import open_tokens, tokenizer_hash
+    from vidgen.tokenizers.files.token_files import open_tokens
+    from vidgen.tokenizers.keyframes.files import holds_key_frames
 
     if is_folder:
         check_folder(tokens, output)
@@ -136,11 +126,10 @@ def decode(
         if holds_nerv(tokens):
             decode_nerv(tokens, target, part, hardware.settings()["device"], json)
             return
-        with open_tokens(tokens) as file:  # before the weights: quick to fail
-            part.frames(tokens, file.info)
-    tokenizer = open_tokenizer(model, hardware)
-    planner = make_planner(tokenizer, limit, "decode")
-    reader = Reader(tokenizer=tokenizer, hash=tokenizer_hash(tokenizer), planner=planner, part=part)
+        if not holds_key_frames(tokens):
+            with open_tokens(tokens) as file:  # before the weights: quick to fail
+                part.frames(tokens, file.info)
+    reader = Reader(codec=open_codec(model, hardware, limit, "decode"), part=part)
     report = decode_folder(reader, tokens, target) if is_folder else decode_file(reader, tokens, target)
     if json:
         print_json(report | {"peak_mb": peak_memory_mb()})
@@ -177,9 +166,8 @@ def reconstruct(
     limit = parse_bytes(max_memory)
     cut = cutting.read(allow_damaged=allow_damaged)
     jobs, many = list_jobs(source, output)
-    tokenizer = open_tokenizer(model, hardware)
-    planner = make_planner(tokenizer, limit, "reconstruct")
-    rows, failed = reconstruct_clips(tokenizer, jobs, cut, side_by_side, planner, skips=many)
+    codec = open_codec(model, hardware, limit, "reconstruct")
+    rows, failed = reconstruct_clips(codec, jobs, cut, side_by_side, skips=many)
     if not rows:
         raise VidgenError(f"{source}: none of {len(jobs)} clips can be used; see `vidgen data inspect`")
     report = {
@@ -189,27 +177,26 @@ def reconstruct(
         "failed": failed,
         "peak_mb": peak_memory_mb(),
     }
-    print_json(report) if json else print_report(report, tokenizer.config.name)
+    print_json(report) if json else print_report(report, codec.tokenizer.config.name)
 
 
 def reconstruct_clips(
-    tokenizer: VideoTokenizer, jobs: list[ClipJob], cut: Cut, side_by_side: bool, planner: Planner, *, skips: bool
+    codec: Codec, jobs: list[ClipJob], cut: Cut, side_by_side: bool, *, skips: bool
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """Return the rows of the clips, and {"path", "reason"} of those that were left out.
 
     Args:
-        tokenizer: what the clips go through.
+        codec: what the clips go through.
         jobs: the clips, and the files that the results go to.
         cut: which part of a clip is read.
         side_by_side: whether originals are written beside their reconstructions.
-        planner: the chunks and tiles of a clip.
         skips: whether clips that cannot be read are left out, rather than an error.
     """
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     for job in jobs:
         try:
-            rows.append(reconstruct_clip(tokenizer, job, cut, side_by_side, planner))
+            rows.append(reconstruct_clip(codec, job, cut, side_by_side))
         except WriteError:
             raise
         except VidgenError as error:

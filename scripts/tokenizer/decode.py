@@ -15,9 +15,9 @@ from vidgen.scripts.cli.printing import note, progress
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from vidgen.scripts.tokenizer.clip_codecs import Codec
     from vidgen.tokenizers.files.token_files import TokenInfo
-    from vidgen.tokenizers.model import VideoTokenizer
-    from vidgen.tokenizers.streaming.chunks import Planner
+    from vidgen.tokenizers.keyframes.files import KeyframeFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Part:
     start: Moment | None = None
     end: Moment | None = None
 
-    def frames(self, path: Path, info: TokenInfo) -> tuple[int, int]:
+    def frames(self, path: Path, info: TokenInfo | KeyframeFile) -> tuple[int, int]:
         """Return its first frame and the one after its last. Raises VidgenError for a part that has none."""
         first = self.start.at(info.fps) if self.start else 0
         stop = min(self.end.at(info.fps), info.num_frames) if self.end else info.num_frames
@@ -41,11 +41,9 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Reader:
-    """What every token file of a run is decoded with; `hash` is the tokenizer's."""
+    """What every token file of a run is decoded with."""
 
-    tokenizer: VideoTokenizer
-    hash: str
-    planner: Planner
+    codec: Codec
     part: Part
 
 
@@ -55,27 +53,15 @@ def decode_file(reader: Reader, path: Path, target: Path) -> dict[str, Any]:
     Raises VidgenError, with nothing written, for a file that is damaged or of another tokenizer.
     """
     from vidgen.data.writing import write_video
-    from vidgen.tokenizers.files.token_files import open_tokens
-    from vidgen.tokenizers.streaming.chunks import decode_stream
 
     started = time.perf_counter()
-    with open_tokens(path, reader.tokenizer, own_hash=reader.hash) as tokens:
-        info = tokens.info
+    with reader.codec.opened(path) as (info, decode):
         start, stop = reader.part.frames(path, info)
 
         def frames() -> Iterator[Tensor]:
             count = 0
             with progress(path.name, stop - start) as advance:
-                for piece in decode_stream(
-                    reader.tokenizer,
-                    lambda low, high: tokens.for_tokenizer(reader.tokenizer, low, high),
-                    num_frames=info.num_frames,
-                    height=info.height,
-                    width=info.width,
-                    start=start,
-                    stop=stop,
-                    plan=reader.planner,
-                ):
+                for piece in decode(start, stop):
                     yield from piece.split(1, dim=1)  # so that conversions take memory for one frame
                     count += piece.shape[1]
                     advance(count)

@@ -14,19 +14,15 @@ from vidgen.scripts.cli.printing import note, progress
 
 if TYPE_CHECKING:
     from vidgen.data.manifests import ClipRecord
-    from vidgen.tokenizers.files.token_writing import Author
-    from vidgen.tokenizers.model import VideoTokenizer
-    from vidgen.tokenizers.streaming.chunks import Planner
+    from vidgen.scripts.tokenizer.clip_codecs import Codec
 
 
 @dataclass(frozen=True, kw_only=True)
 class Writer:
     """What every clip of a run is encoded with; `model` is the name that the tokenizer was asked for by."""
 
-    tokenizer: VideoTokenizer
-    author: Author
+    codec: Codec
     model: str
-    planner: Planner
 
 
 def encode_clip(writer: Writer, opened: OpenedClip, target: Path) -> dict[str, Any]:
@@ -34,12 +30,9 @@ def encode_clip(writer: Writer, opened: OpenedClip, target: Path) -> dict[str, A
 
     Raises VidgenError, with nothing written, if the clip cannot be read or the file not be written.
     """
-    from vidgen.tokenizers.files.token_writing import writing_tokens
-    from vidgen.tokenizers.streaming.chunks import encode_tokens
-
     started = time.perf_counter()
-    with progress(opened.path.name, opened.expected) as advance, writing_tokens(target, writer.author) as tokens:
-        for piece in encode_tokens(writer.tokenizer, opened.counted(advance), writer.planner):
+    with progress(opened.path.name, opened.expected) as advance, writer.codec.writing(target) as tokens:
+        for piece in writer.codec.encode(opened.counted(advance)):
             tokens.add(piece)
         if not opened.count:
             raise VideoError(f"{opened.path}: no frames in the part asked for; ask for another")
@@ -48,8 +41,7 @@ def encode_clip(writer: Writer, opened: OpenedClip, target: Path) -> dict[str, A
         tokens.finish(**size, extra={"source": opened.path.name, "model": writer.model})
     for problem in opened.problems:
         note(f"warning: {problem}")
-    shape = {"indices" if tokens.bits else "latents": list(tokens.shape)}
-    return {"path": str(target), "source": str(opened.path), **size, **shape} | {
+    return {"path": str(target), "source": str(opened.path), **size, **tokens.shapes} | {
         "bits": tokens.payload,
         "bytes": target.stat().st_size,
         "seal": tokens.seal,
@@ -80,14 +72,15 @@ def _encode_records(writer: Writer, records: list[ClipRecord], folder: Path, cut
     failed: list[dict[str, str]] = []
     names_done: list[str] = []
     unchanged = 0
-    settings = dataclasses.asdict(cut) | {"dtype": str(writer.tokenizer.dtype)}
+    author = writer.codec.author
+    settings = dataclasses.asdict(cut) | {"dtype": str(writer.codec.tokenizer.dtype)}
     names = place([record.id for record in records], ".safetensors")
     for record, name in zip(records, names, strict=True):
         target = folder / name
         sweep(target.parent)
         try:
-            source_hash = hash_source(record, writer.author.hash, settings)
-            facts = (writer.author.hash, settings)
+            source_hash = hash_source(record, author.hash, settings)
+            facts = (author.hash, settings)
             if index.holds(name, source_hash, lambda before, r=record, f=facts: is_current(before, r, *f)):
                 unchanged += 1
             else:
@@ -101,7 +94,7 @@ def _encode_records(writer: Writer, records: list[ClipRecord], folder: Path, cut
                         source=str(record.path),
                         frames=row["num_frames"],
                         hash=source_hash,
-                        tokenizer_hash=writer.author.hash,
+                        tokenizer_hash=author.hash,
                         made_from=made_from,
                         **{key: row[key] for key in ("fps", "height", "width", "bytes", "bits", "seal")},
                     )

@@ -13,8 +13,7 @@ from vidgen.scripts.cli.printing import progress
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vidgen.tokenizers.model import VideoTokenizer
-    from vidgen.tokenizers.streaming.chunks import Planner
+    from vidgen.scripts.tokenizer.clip_codecs import Codec
 
 
 class ErrorSum:
@@ -38,9 +37,7 @@ class ErrorSum:
         return min(PSNR_CEILING, 10.0 * log10(4.0 / mse)) if mse > 0 else PSNR_CEILING
 
 
-def reconstruct_clip(
-    tokenizer: VideoTokenizer, job: ClipJob, cut: Cut, side_by_side: bool, planner: Planner
-) -> dict[str, Any]:
+def reconstruct_clip(codec: Codec, job: ClipJob, cut: Cut, side_by_side: bool) -> dict[str, Any]:
     """Encode and decode one clip, write it if the job names a file, and return its row of the report.
 
     Raises VidgenError, with nothing written, if the clip cannot be read or the file not be written.
@@ -48,7 +45,6 @@ def reconstruct_clip(
     import torch
 
     from vidgen.data.writing import write_video
-    from vidgen.tokenizers.streaming.chunks import reconstruct_stream
 
     started = time.perf_counter()
     error = ErrorSum()
@@ -56,7 +52,7 @@ def reconstruct_clip(
 
     def pieces() -> Iterator[Tensor]:
         with progress(job.record.path.name, opened.expected) as advance:
-            for original, result in reconstruct_stream(tokenizer, opened.counted(advance), planner):
+            for original, result in codec.reconstruct(opened.counted(advance)):
                 error.add(original, result)
                 for x, y in zip(original.split(1, dim=1), result.split(1, dim=1), strict=True):
                     yield torch.cat([x, y], dim=3) if side_by_side else y

@@ -23,12 +23,13 @@ from torch import Tensor, nn
 
 from vidgen.checkpoints.hashing import model_hash
 from vidgen.errors import VidgenError
-from vidgen.files.seals import checksum, json_checksum
+from vidgen.files.seals import checksum, json_checksum, open_sealed
 from vidgen.interfaces import Tokenizer
 from vidgen.tokenizers.encoded import latent_size
 from vidgen.tokenizers.files.index_packing import unpack_indices
 
 FORMAT = "vidgen tokens 1"
+KEYFRAME_ENTRY = "vidgen key frames"  # of a file of `vidgen.tokenizers.keyframes.files`, in its metadata
 NAMED = (
     "format",
     "tokenizer",
@@ -217,6 +218,18 @@ def read_tokens(path: str | os.PathLike, tokenizer: Tokenizer | None = None) -> 
         )
 
 
+def read_seal(path: Path) -> str:
+    """Return the seal of a token file, or of a file of key frames, by its header. Raises as `open_tokens` does."""
+    try:
+        with open_sealed(path, entry=KEYFRAME_ENTRY) as file:
+            if file.seal:
+                return file.seal
+    except ValueError as error:
+        raise _damaged(path, error) from None
+    with open_tokens(path) as tokens:
+        return tokens.info.seal
+
+
 def _damaged(path: Path, reason: object) -> VidgenError:
     cause = " ".join(str(reason).split())[:160]
     return VidgenError(f"{path}: not a whole token file ({cause}); encode the clip again")
@@ -224,6 +237,8 @@ def _damaged(path: Path, reason: object) -> VidgenError:
 
 def _describe(path: Path, file: safe_open) -> TokenInfo:
     metadata = file.metadata() or {}
+    if KEYFRAME_ENTRY in metadata:
+        raise VidgenError(f"{path}: holds key frames and motion; name the model that made it, by --model FOLDER")
     if metadata.get("format") != FORMAT:
         raise VidgenError(f"{path}: not a token file of vidgen; make one with `vidgen tokenizer encode`")
     try:

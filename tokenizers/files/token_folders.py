@@ -15,7 +15,7 @@ from vidgen.errors import VidgenError
 from vidgen.files.atomic import atomic_write
 from vidgen.files.json_lines import json_line, read_json_lines
 from vidgen.files.seals import json_checksum
-from vidgen.tokenizers.files.token_files import open_tokens
+from vidgen.tokenizers.files.token_files import read_seal
 
 INDEX_NAME = "index.jsonl"
 SUM = "checksum"  # in a line: of all else in it
@@ -138,9 +138,8 @@ def check_seal(file: Path, row: TokenRow) -> None:
     """Raise VidgenError unless `file` is the token file that a row of an index is of."""
     if not row.seal:
         return
-    with open_tokens(file) as tokens:
-        if tokens.info.seal != row.seal:
-            raise VidgenError(f"{file}: not the file that {INDEX_NAME} lists under its name; encode the clips again")
+    if read_seal(file) != row.seal:
+        raise VidgenError(f"{file}: not the file that {INDEX_NAME} lists under its name; encode the clips again")
 
 
 def unlisted(folder: Path, rows: Iterable[TokenRow]) -> list[Path]:

@@ -100,6 +100,11 @@ class TokenWriter:
         c, *grid = self._grid
         return (c, self.num_latents, *grid)
 
+    @property
+    def shapes(self) -> dict[str, list[int]]:
+        """The shape by the name of what the file holds."""
+        return {"indices" if self.bits else "latents": list(self.shape)}
+
     def finish(
         self, *, num_frames: int, height: int, width: int, fps: float, extra: Mapping[str, str] | None = None
     ) -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from torch import Tensor
 
-from vidgen.data.frames import to_tensor
 from vidgen.data.manifests import ClipRecord
 from vidgen.data.motion_vectors import MotionVectors, read_motion_vectors, towards_keys
 from vidgen.errors import VideoError, VidgenError
@@ -22,7 +19,8 @@ from vidgen.tokenizers.evaluation.protocols import ClipProtocol, open_windows
 from vidgen.tokenizers.evaluation.reconstruction import average, measure_each
 from vidgen.tokenizers.keyframes.ablation import VARIANTS, decode_variants
 from vidgen.tokenizers.keyframes.codes import join_codes
-from vidgen.tokenizers.keyframes.model import PIXELS_AT_ONCE, KeyframeTokenizer
+from vidgen.tokenizers.keyframes.files import stack_groups
+from vidgen.tokenizers.keyframes.model import KeyframeTokenizer
 from vidgen.tokenizers.keyframes.rates import code_parts, vector_bits
 
 MEASURES = ("psnr", "ssim", "rest_psnr", "temporal_psnr", "flicker")
@@ -101,20 +99,6 @@ def evaluate_clip(
         part: {name: round(value / pixels, 6) for name, value in rates.items()} for part, rates in bits.items()
     }
     return row | {"note": "; ".join(opened.notes)}
-
-
-def stack_groups(frames: Iterable[UInt8[np.ndarray, "h w 3"]], gop: int) -> Iterator[Tensor]:
-    """Yield (1, 3, k, h, w) pieces of whole groups, so many as go through at once.
-
-    The last one may end within a group.
-    """
-    frames = iter(frames)
-    first = next(frames, None)
-    while first is not None:
-        count = max(1, PIXELS_AT_ONCE // (first.shape[0] * first.shape[1]) // gop) * gop
-        stacked = np.stack([first, *islice(frames, count - 1)])
-        yield to_tensor(stacked)[None]
-        first = next(frames, None)
 
 
 def read_fields(record: ClipRecord, gop: int) -> tuple[MotionVectors, np.ndarray]:

@@ -16,6 +16,7 @@ from vidgen.tokenizers.encoded import Encoded, check_video, pad_space
 from vidgen.tokenizers.keyframes.block_matching import check_field, match_blocks
 from vidgen.tokenizers.keyframes.codes import GroupState, KeyframeCodes, Synthesis, check_codes, cut_groups, join
 from vidgen.tokenizers.keyframes.config import KeyframeConfig
+from vidgen.tokenizers.keyframes.features import KeyframeFeatures
 from vidgen.tokenizers.keyframes.motion_networks import FrameSynthesizer, MotionDecoder, MotionEncoder
 from vidgen.tokenizers.keyframes.warping import spread, warp
 from vidgen.tokenizers.mixin import denormalize, normalize
@@ -24,7 +25,7 @@ from vidgen.tokenizers.model import VideoTokenizer
 PIXELS_AT_ONCE = 2**20  # of all frames that go through together: some hundred MB of activations
 
 
-class KeyframeTokenizer(Pretrained):
+class KeyframeTokenizer(KeyframeFeatures, Pretrained):
     """Key frames and motion as separate tokens (the split of Video-LaVIT, Jin et al. 2024, section 3.1).
 
     Pixels are (b, 3, T, H, W) in [-1, 1]. Frame 0, gop, 2 gop, ... is a key frame and goes through `key`, a
@@ -102,13 +103,11 @@ class KeyframeTokenizer(Pretrained):
         b, _, t, height, width = video.shape
         motion = self.measure_motion(video) if motion is None else check_field(motion, video, self.config.block)
         keys = []
-        hidden = []
         for first, stop, size in cut_groups(t, self.config.gop, chunk_frames or frames_at_once(*video.shape[3:])):
             images = rearrange(video[:, :, first:stop:size], "b c n h w -> (b n) c 1 h w")
             keys.append(self.key.encode(images, sample_posterior=sample_posterior, generator=generator))
-            field = rearrange(motion[:, :, first:stop], "b d (n g) i j -> (b n) d g i j", g=size)[:, :, 1:]
-            hidden.append(self._encode_motion(field.to(self.dtype), b))
-        out = self._quantize(torch.cat(hidden, dim=2), sample=sample_posterior, generator=generator)
+        hidden = self.encode_motion(motion, chunk_frames or frames_at_once(*video.shape[3:]))
+        out = self._quantize(hidden, sample=sample_posterior, generator=generator)
         losses = {f"motion_{name}": value for name, value in out.losses.items()}
         for name in keys[0].losses:
             values = torch.stack([key.losses[name] for key in keys])
@@ -146,11 +145,18 @@ class KeyframeTokenizer(Pretrained):
         # A clone, since a view would keep the whole chunk alive for as long as the state is.
         return codes, GroupState(pending=video[:, :, ready:].clone() if ready < frames else None)
 
-    def _encode_motion(self, field: Tensor, b: int) -> Tensor:
-        """Return the bottleneck's input for fields (b n, 2, k, i, j) of whole groups; of none where k is 0."""
-        if field.shape[2] == 0:
-            return field.new_zeros(b, self.bottleneck.channels_in, 0, *field.shape[3:])
-        return rearrange(self.encoder(field), "(b n) d k i j -> b d (n k) i j", b=b)
+    def encode_motion(self, motion: Float[Tensor, "b 2 T i j"], at_once: int = 1) -> Float[Tensor, "b d m i j"]:
+        """Return the bottleneck's input for the fields of all frames, key frames' left out, `at_once` frames or a group
+        at a time."""
+        hidden = []
+        for first, stop, size in cut_groups(motion.shape[2], self.config.gop, at_once):
+            field = rearrange(motion[:, :, first:stop], "b d (n g) i j -> (b n) d g i j", g=size)[:, :, 1:]
+            if size == 1:
+                hidden.append(motion.new_zeros(len(motion), self.bottleneck.channels_in, 0, *motion.shape[3:]))
+                continue
+            part = self.encoder(field.to(self.dtype))
+            hidden.append(rearrange(part, "(b n) d k i j -> b d (n k) i j", b=len(motion)))
+        return torch.cat([part.to(self.dtype) for part in hidden], dim=2)
 
     def _quantize(self, hidden: Tensor, *, sample: bool, generator: torch.Generator | None) -> BottleneckOutput:
         if hidden.shape[2] > 0:

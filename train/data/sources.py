@@ -226,7 +226,7 @@ def named_sources(data: DataConfig, part: str) -> list[SourceConfig]:
 
 
 def split_lengths(data: DataConfig, part: str) -> list[tuple[DataConfig, float]]:
-    """Return the data of each clip length that sources have, with its share of the steps; of "validation" the longest."""
+    """Return the data of each length of clips, with its share of steps; of "validation" the longest alone."""
     groups: dict[int, list[SourceConfig]] = {}
     for source in named_sources(data, part):
         groups.setdefault(source.num_frames or data.num_frames, []).append(source)

@@ -44,7 +44,8 @@ READERS: dict[str, Callable[..., VideoTokenizer | WholeClipTokenizer]] = {
 # What tasks of training make that has no VideoTokenizer's interface, and the commands that read it.
 READ_ELSEWHERE = {
     "KeyframeTokenizer": "its codes are key frames and motion; `vidgen tokenizer keyframes CLIPS --model {folder}` "
-    "measures it, and KeyframeTokenizer.from_pretrained reads it in Python",
+    "measures it, `tokenizer encode`, `decode` and `reconstruct` and `extract` take it, and "
+    "KeyframeTokenizer.from_pretrained reads it in Python",
     "DiffusionTokenizer": "its decoder takes many passes; `vidgen extract {folder} CLIPS` reads its features, and "
     "DiffusionTokenizer.from_pretrained decodes in Python",
 }
@@ -91,6 +92,21 @@ def load_pipeline(
     return VideoPipeline(**parts, scheduler=scheduler)
 
 
+def find_tokenizer(name: str) -> Path:
+    """Return the folder or file of the tokenizer `name`. Raises VidgenError if there is none."""
+    folder = find_model(name, part="vae")
+    if (folder / INDEX_NAME).is_file():
+        read_json(folder / INDEX_NAME)
+        folder = folder / "vae"
+    return folder
+
+
+def find_class(name: str) -> str | None:
+    """Return the class that the tokenizer `name` says it is of. Raises VidgenError if there is none."""
+    folder = find_tokenizer(name)
+    return read_class(read_config(folder), folder)
+
+
 def load_tokenizer(
     name: str = "default", *, device: str = "cpu", dtype: torch.dtype | str | None = "auto"
 ) -> VideoTokenizer | WholeClipTokenizer:
@@ -101,10 +117,7 @@ def load_tokenizer(
     VidgenError if there is none, if it is of a class that is not supported, or if its weights do not fit its config.
     """
     dtype = loading_dtype(dtype, device)
-    folder = find_model(name, part="vae")
-    if (folder / INDEX_NAME).is_file():
-        read_json(folder / INDEX_NAME)
-        folder = folder / "vae"
+    folder = find_tokenizer(name)
     class_name = read_class(read_config(folder), folder)
     if class_name in READ_ELSEWHERE:
         raise VidgenError(f"{folder} holds a {class_name}: {READ_ELSEWHERE[class_name].format(folder=folder)}")

@@ -13,7 +13,8 @@ from vidgen.errors import VidgenError
 from vidgen.metrics import psnr
 from vidgen.tokenizers.evaluation.protocols import ClipProtocol
 from vidgen.tokenizers.keyframes.ablation import decode_variants
-from vidgen.tokenizers.keyframes.evaluation import evaluate_keyframes, stack_groups
+from vidgen.tokenizers.keyframes.evaluation import evaluate_keyframes
+from vidgen.tokenizers.keyframes.files import stack_groups
 from vidgen.tokenizers.keyframes.model import KeyframeTokenizer
 from vidgen.tokenizers.keyframes.rates import code_parts, round_codes, stored_bpp, vector_bits
 
@@ -79,7 +80,7 @@ def test_bits_of_key_frames_and_motion_are_counted_apart(tokenizer_of):
 
 
 def test_clips_pass_in_whole_groups(exact, monkeypatch, waves):
-    monkeypatch.setattr("vidgen.tokenizers.keyframes.evaluation.PIXELS_AT_ONCE", 5 * 24 * 32)
+    monkeypatch.setattr("vidgen.tokenizers.keyframes.files.PIXELS_AT_ONCE", 5 * 24 * 32)
     pieces = list(stack_groups(waves(11, 24, 32), 4))
     assert [piece.shape[2] for piece in pieces] == [4, 4, 3] and not list(stack_groups([], 4))
 
