@@ -6,6 +6,7 @@ a step of length h in ln(alpha / sigma) (Ho et al. 2020, eq. 7, on any path).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import wraps
 
@@ -97,5 +98,24 @@ def sample_dpmpp_2m_sde(path: ProbabilityPath, eta: float, noise_sampler: NoiseS
         if bool((sigma > 0).any()):
             x_next = x_next + sigma * (1.0 - q ** (2.0 * eta)).sqrt() * noise_sampler(x)
         return torch.where(moves, x_next, x)
+
+    return step
+
+
+@sde_solver
+def sample_consistency(path: ProbabilityPath, eta: float, noise_sampler: NoiseSampler) -> Step:
+    """Sample with a student whose x0 is already a clip, and not the mean of many: noise is added to it anew.
+
+    Multistep consistency sampling (Song et al. 2023, algorithm 1), as LCM and DMD2 sample. `eta` 0 keeps the noise that
+    the student says, which is `sample_euler`. With a denoiser that was not distilled, clips lack variance.
+    """
+
+    def step(x: Clip, x0: Clip, t: Tensor, s: Tensor, evaluate: Evaluate) -> Clip:
+        end = expand_level(s, x)
+        _, moves = shrinkage(expand_level(t, x), end, path)
+        noise = math.sqrt(1.0 - eta**2) * noise_of(x, x0, t, path)
+        if bool((path.sigma(end) > 0).any()):
+            noise = noise + eta * noise_sampler(x)
+        return torch.where(moves, path.alpha(end) * x0 + path.sigma(end) * noise, x)
 
     return step

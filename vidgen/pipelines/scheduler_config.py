@@ -17,7 +17,7 @@ from vidgen.diffusion.paths import PATHS, ProbabilityPath
 from vidgen.diffusion.prediction_types import FORMER_PREDICTION_TYPES, PREDICTION_TYPES, read_prediction_type
 from vidgen.errors import VidgenError
 from vidgen.files.bounded_files import read_json
-from vidgen.samplers.solvers.registry import SAMPLERS
+from vidgen.samplers.solvers.registry import FEW_STEP_SAMPLERS, SAMPLERS
 
 TIME_FIELDS = frozenset(f.name for f in fields(TimeDistribution))
 
@@ -35,7 +35,7 @@ class SchedulerConfig:
         "parametrisation", former_values=FORMER_PREDICTION_TYPES, default="flow_prediction"
     )
     time_distribution: TimeDistribution = field(default_factory=TimeDistribution)
-    sampler: Annotated[str, Choice(SAMPLERS)] = "euler"
+    sampler: Annotated[str, Choice((*SAMPLERS, *FEW_STEP_SAMPLERS))] = "euler"
     num_inference_steps: InferenceSteps = 30
     guidance_scale: GuidanceScale = 4.0
     num_frames: Frames = 17

@@ -6,7 +6,7 @@ import torch
 from vidgen.diffusion.noise import TimeDistribution, sample_generator
 from vidgen.diffusion.paths import PATHS, FlowPath
 from vidgen.samplers.evaluation.closed_forms import GaussianData, MixtureData
-from vidgen.samplers.solvers import SAMPLERS, SamplingError
+from vidgen.samplers.solvers import SAMPLERS, SamplingError, find_solver
 
 schedule = TimeDistribution().steps
 
@@ -39,6 +39,24 @@ def test_without_noise_they_are_their_ode_solver(name, ode):
         SAMPLERS[ode](IDEAL, x, schedule(9), PATH),
         atol=1e-12,
     )
+
+
+def test_an_exact_student_is_sampled_in_any_number_of_steps():
+    """Its x0 has the data's law at every level, so that noise and student in turn change nothing."""
+    consistency = find_solver("consistency")
+
+    def student(x, t):
+        return DATA.carry(x, t, torch.zeros_like(t), PATH)
+
+    x = torch.randn(4, 1, 20, 20, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    for steps in (1, 2, 4):
+        generators = [sample_generator(0, k) for k in range(4)]
+        out = consistency(student, x, schedule(steps), PATH, generator=generators)
+        assert abs(out.mean() - DATA.mean) < 0.02 and abs(out.std() - DATA.std) < 0.02
+    wrong = consistency(IDEAL, x, schedule(4), PATH, generator=generators)  # a mean of many clips has no variance
+    assert wrong.std() < 0.75 * DATA.std
+    plain = consistency(student, x, schedule(4), PATH, eta=0.0)
+    torch.testing.assert_close(plain, SAMPLERS["euler"](student, x, schedule(4), PATH))
 
 
 def test_ancestral_steps_are_draws_of_the_posterior():
