@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from einops import reduce
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.diffusion.loss_weighting import prediction_weight
@@ -157,17 +157,19 @@ class DenoisingTask(Task):
         t: Float[Tensor, b * f],
         eps: Float[Tensor, "b c t h w"],
         teacher: TextEncoding | None = None,
+        network: nn.Module | None = None,
     ) -> Float[Tensor, " b"]:
         """Return the weighted mean squared error of the prediction over the frames that have noise, one value a clip.
 
         `text` may be captions as they are. The target is the clip's own, or what is predicted from the text `teacher`.
+        `network` stands in place of the task's transformer.
         """
         text = self.encode(text) if isinstance(text, list) else text
         x0, t, eps = (v.to(self.recipe.device) for v in (x0, t, eps))
         level = expand_level(t, x0)
         alpha, sigma = self.path.alpha(level), self.path.sigma(level)
         x = network_input(x0, eps, t, self.path)
-        prediction = self.transformer(x, t, text)
+        prediction = (network or self.transformer)(x, t, text)
         target = self.target(x0, eps, alpha, sigma)
         if teacher is not None:
             with torch.no_grad():
@@ -209,10 +211,10 @@ class DenoisingTask(Task):
             metrics[f"loss@t={level:.3f}"] = torch.cat(losses).mean().item()
         return {"loss": sum(metrics.values()) / len(metrics), **metrics}
 
-    def save_pipeline(self, folder: Path) -> None:
-        """Write the whole pipeline: the tokenizer, the denoiser and its encoders, with the time distribution."""
+    def scheduler(self) -> SchedulerConfig:
+        """Return how the denoiser is sampled: the time distribution, and the size of clips."""
         data = self.recipe.data
-        scheduler = SchedulerConfig(
+        return SchedulerConfig(
             prediction_type=self.recipe.prediction_type,
             time_distribution=self.time,
             num_frames=data.num_frames,
@@ -220,5 +222,9 @@ class DenoisingTask(Task):
             width=data.size[1],
             fps=data.fps,
         )
-        pipeline = VideoPipeline(self.tokenizer, self.transformer, self.text_encoder, scheduler, self.image_prompt)
+
+    def save_pipeline(self, folder: Path) -> None:
+        """Write the whole pipeline: the tokenizer, the denoiser and its encoders, with the schedule."""
+        parts = (self.tokenizer, self.transformer, self.text_encoder, self.scheduler(), self.image_prompt)
+        pipeline = VideoPipeline(*parts)
         pipeline.save_pretrained(folder, dtype=export_dtype(self.recipe.autocast))

@@ -9,6 +9,7 @@ from typing import Any
 from vidgen.train.config import (
     DiffusionRecipe,
     DiffusionTokenizerRecipe,
+    DistillationRecipe,
     IPAdapterRecipe,
     KeyframeRecipe,
     LoopConfig,
@@ -17,6 +18,7 @@ from vidgen.train.config import (
 )
 from vidgen.train.tasks.diffusion import DiffusionTask
 from vidgen.train.tasks.diffusion_decoder import DiffusionTokenizerTask
+from vidgen.train.tasks.distillation import DistillationTask
 from vidgen.train.tasks.ip_adapter import IPAdapterTask
 from vidgen.train.tasks.keyframes import KeyframeTask
 from vidgen.train.tasks.lora import LoRATask
@@ -36,6 +38,7 @@ TASKS: dict[str, TaskEntry] = {
     "tokenizer": TaskEntry(TokenizerRecipe, TokenizerTask),
     "diffusion": TaskEntry(DiffusionRecipe, DiffusionTask),
     "lora": TaskEntry(LoRARecipe, LoRATask),
+    "distill": TaskEntry(DistillationRecipe, DistillationTask),
     "ip_adapter": TaskEntry(IPAdapterRecipe, IPAdapterTask),
     "diffusion_tokenizer": TaskEntry(DiffusionTokenizerRecipe, DiffusionTokenizerTask),
     "keyframes": TaskEntry(KeyframeRecipe, KeyframeTask),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -114,6 +115,24 @@ def read_callback(
         return changed.get("latents") if isinstance(changed, dict) else None
 
     return call
+
+
+def warn_student(schedule: Any, steps: int, guidance_scale: float | None) -> None:
+    """Warn where a distilled model is run at other steps than it was trained for, or guided once more."""
+    trained = getattr(schedule, "distilled_steps", ())
+    if trained and steps not in trained:
+        counts = ", ".join(str(count) for count in trained)
+        warnings.warn(
+            f"this model is a student of {counts} steps, and was not trained for {steps}: num_inference_steps={counts}",
+            stacklevel=3,
+        )
+    scale = getattr(schedule, "distilled_guidance", 1.0)
+    if scale > 1.0 and guidance_scale is not None and guidance_scale > 1.0:
+        warnings.warn(
+            f"guidance of {scale:g} is distilled into this model, and guidance_scale={guidance_scale:g} adds to it: "
+            "leave it at 1",
+            stacklevel=3,
+        )
 
 
 def takes(function: Callable[..., Any], count: int) -> bool:

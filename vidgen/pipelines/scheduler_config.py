@@ -27,6 +27,9 @@ TIME_FIELDS = frozenset(f.name for f in fields(TimeDistribution))
 class SchedulerConfig:
     """How a denoiser was trained and is sampled: what it predicts, its time distribution, and the call's defaults.
 
+    `distilled_steps` are the numbers of steps that a student was trained for, () where any will do; a student of a
+    teacher that was guided at `distilled_guidance` needs none.
+
     The fields of the time distribution, which stood here themselves, can still be read here, and given to the
     constructor (with a warning). Raises VidgenError for a prediction type that is unknown.
     """
@@ -42,6 +45,8 @@ class SchedulerConfig:
     height: Side = 64
     width: Side = 64
     fps: Fps = 8.0
+    distilled_steps: tuple[InferenceSteps, ...] = ()
+    distilled_guidance: GuidanceScale = 1.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prediction_type", read_prediction_type(self.prediction_type))

@@ -18,7 +18,14 @@ from vidgen.diffusion.noise import TimeDistribution
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Denoiser
 from vidgen.models.text.encoders import TextEncoding
-from vidgen.pipelines.call_arguments import draw_noise, read_callback, read_generators, read_text, repeat_prompts
+from vidgen.pipelines.call_arguments import (
+    draw_noise,
+    read_callback,
+    read_generators,
+    read_text,
+    repeat_prompts,
+    warn_student,
+)
 from vidgen.pipelines.components import PipelineComponents
 from vidgen.pipelines.output import PipelineOutput, check_output_type, convert_frames, iter_decoded
 from vidgen.pipelines.streaming.chunk_sampler import ContextConfig, is_causal, make_chunk_sampler
@@ -140,6 +147,7 @@ class VideoPipeline(PipelineComponents):
         pixels = {"image": image, "last_image": last_image, "video": video, "frames": frames, "mask": mask}
         conditioning = read_frame_conditioning(self.vae, size, **pixels, strength=strength, conditioning=conditioning)
         steps = s.num_inference_steps if num_inference_steps is None else num_inference_steps
+        warn_student(s, steps, guidance.scale)
         times = self.times_for(shape, steps)
         levels = times if conditioning is None else levels_from(times, conditioning.strength)
         callback = read_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs, levels)

@@ -12,6 +12,7 @@ import torch
 from vidgen.bounds import Frames, check_value
 from vidgen.diffusion.noise import sample_generator
 from vidgen.errors import VidgenError
+from vidgen.pipelines.call_arguments import warn_student
 from vidgen.pipelines.streaming.chunk_sampler import ContextConfig, is_causal, iter_chunks, make_chunk_sampler
 from vidgen.pipelines.streaming.chunks import Chunk, PromptSchedule, prompt_at, read_prompts
 from vidgen.samplers.conditioning.ip_adapter import Reference, encode_reference
@@ -75,7 +76,9 @@ def stream(
     size = (num_frames or s.num_frames, height or s.height, width or s.width)
     schedule = read_prompts(prompt)
     shape = pipe.latent_shape(*size)
-    times = pipe.times_for(shape, s.num_inference_steps if num_inference_steps is None else num_inference_steps)
+    steps = s.num_inference_steps if num_inference_steps is None else num_inference_steps
+    warn_student(s, steps, guidance_scale)
+    times = pipe.times_for(shape, steps)
     chunks = make_chunk_sampler(
         pipe,
         context,

@@ -1,0 +1,56 @@
+"""What the task on few-step students is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from vidgen.bounds import Choice, Count, InferenceSteps, Weight
+from vidgen.errors import VidgenError
+from vidgen.train.config.diffusion import DiffusionRecipe
+from vidgen.train.config.run import Decay, OptimizerConfig
+
+METHODS = (
+    "guidance",
+    "progressive",
+    "consistency",
+    "continuous_consistency",
+    "reflow",
+    "distribution_matching",
+)
+
+
+@dataclass
+class DistillationRecipe(DiffusionRecipe):
+    """Task `distill`: a student of few steps, which begins as a copy of its teacher, the denoiser of `init_from`.
+
+    The teacher is guided at `guidance_scale` (0: its own), and the student needs no guidance. `method`:
+
+    - "guidance": one pass says what two did, at any number of steps;
+    - "progressive": the student's step is two of the teacher's, which makes `student_steps` of twice as many;
+    - "consistency": at `teacher_steps` + 1 levels the student says the same along the teacher's steps;
+      "continuous_consistency" at any level, by a derivative;
+    - "reflow": the student learns the straight lines between noise and what the teacher makes of it in `teacher_steps`;
+    - "distribution_matching": the student's own clips, made in up to `student_steps` from noise, are moved to where the
+      teacher finds them more probable than a critic of them does. It makes `critic_updates` steps for each of the
+      student's, by the optimizer `critic`.
+
+    `average_decay` is of the averaged student that consistency compares with. See vidgen/samplers/few_step.
+    """
+
+    method: Annotated[str, Choice(METHODS)] = "consistency"
+    student_steps: InferenceSteps = 4
+    teacher_steps: InferenceSteps = 32
+    guidance_scale: Weight = 0.0
+    average_decay: Decay = 0.95
+    critic: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(ema_decay=0.0))
+    critic_updates: Count = 5
+
+    def check(self, path: Path) -> None:
+        """Raise VidgenError for a student without a teacher, and for one that would learn more than a teacher says."""
+        super().check(path)
+        if not self.init_from:
+            raise VidgenError(f"{path}: task distill needs a teacher: set init_from, e.g. to default")
+        if self.reference:
+            raise VidgenError(f"{path}: a student is trained without pictures: set reference=0")
