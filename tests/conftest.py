@@ -14,8 +14,28 @@ from typing import Any  # noqa: E402
 import av  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
+# How many examples of each property: few, and the same ones, unless VIDGEN_FUZZ_EXAMPLES says how many new ones.
+EXAMPLES = os.environ.get("VIDGEN_FUZZ_EXAMPLES")
+settings.register_profile(
+    "vidgen",
+    max_examples=int(EXAMPLES or 12),
+    derandomize=EXAMPLES is None,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+settings.load_profile("vidgen")
 SHARED_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark all properties `fuzz`: `-m fuzz` runs them alone."""
+    for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker(pytest.mark.fuzz)
 
 
 @pytest.fixture(scope="session")
@@ -92,6 +112,12 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple
         return made[kind]
 
     return find
+
+
+@pytest.fixture(scope="session")
+def fuzzing() -> dict[str, Any]:
+    """What changes JSON, bytes and folders at random: `changed`, `damaged`, `mutate_folder`, `check_folder`."""
+    return load_fixtures("fuzzing")
 
 
 @pytest.fixture

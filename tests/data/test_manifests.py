@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vidgen.data.manifests import ClipRecord, find_clips
@@ -18,15 +18,6 @@ from vidgen.errors import VideoError, VidgenError
 from vidgen.files.json_lines import json_line
 
 ODD = "a\u2028b\x85c\x0bd\x1ce, \"f\" 'g';\n#日本"
-# as many as you like: HYPOTHESIS_EXAMPLES=100000
-EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "60"))
-quick = settings(
-    max_examples=EXAMPLES,
-    derandomize=EXAMPLES == 60,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
 # No surrogates and no NUL, which no file has; the first letter keeps a cell from being blank or a number.
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12).map("x".__add__)
 tables = st.lists(st.tuples(texts, texts, texts), min_size=1, max_size=5)
@@ -49,7 +40,6 @@ def as_csv(rows: list[tuple[str, ...]], delimiter: str = ",") -> str:
     return text.getvalue()
 
 
-@quick
 @given(table=tables, form=st.sampled_from(["csv", "tsv", "jsonl", "json"]), mark=st.booleans())
 @example(table=[("x.mp4", ODD, ODD)], form="csv", mark=True)
 @example(table=[("x.mp4", ODD, ODD)], form="jsonl", mark=False)
@@ -102,7 +92,6 @@ def mutated(draw: st.DrawFn) -> bytes:
     return data
 
 
-@quick
 @given(data=mutated(), form=st.sampled_from(["csv", "jsonl", "json", "txt", "parquet"]))
 @example(data=b'{"path": "a.mp4", "caption": "\\ud800"}', form="jsonl")
 @example(data=b"path,caption\na\0.mp4,x\n", form="csv")
@@ -131,7 +120,6 @@ def test_damaged_manifests_give_rows_or_one_line(tmp_path, data, form):
         record.path.exists()
 
 
-@quick
 @given(table=tables, data=st.data())
 def test_a_cell_too_few_or_too_many_is_no_shift(tmp_path, table, data):
     plain = [[readable(cell).translate(str.maketrans(dict.fromkeys('",\r\n', "_"))) for cell in row] for row in table]

@@ -2,10 +2,13 @@
 
 import io
 import json
+import random
 import tarfile
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vidgen.data import VideoDataset, find_clips, read_video, validate_source, write_video
 from vidgen.data.webdataset import archive_of, list_samples, open_bytes
@@ -94,3 +97,18 @@ def test_what_is_not_there_is_one_line(archive, tmp_path):
         find_clips(tmp_path / "bad.tar")
     (tmp_path / "no.tar").write_bytes(b"z" * 2000)
     assert [key for key, _ in list_samples(tmp_path / "no.tar")] == ["the rest"]
+
+
+@given(seed=st.integers(0, 2**32))
+def test_changed_tars_give_clips_or_one_line(archive, fuzzing, tmp_path, seed):
+    path = tmp_path / "changed.tar"
+    path.write_bytes(fuzzing["change_file"](archive.read_bytes(), random.Random(seed)))
+    try:
+        for record in find_clips(path):
+            assert all(text is None or text.encode() for text in (record.id, record.caption or None, record.label))
+            try:
+                read_video(record.path)
+            except VideoError as error:
+                assert "\n" not in str(error)
+    except VidgenError as error:
+        assert "\n" not in str(error) and str(path) in str(error)

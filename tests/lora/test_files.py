@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from vidgen.errors import VidgenError
@@ -162,3 +164,32 @@ def test_a_damaged_file_and_a_damaged_header(tmp_path):
     save_file({A: torch.ones(1, 32), B: torch.ones(32, 1)}, tmp_path / "x.safetensors", {"lora_adapter_metadata": "{"})
     with pytest.raises(VidgenError, match="lora_adapter_metadata is no JSON object"):
         read_lora(tmp_path / "x.safetensors")
+
+
+@given(data=st.data())
+def test_files_changed_at_random_load_or_end_in_one_line(ours, folder, fuzzing, tmp_path, snapshot, same, data):
+    """What does not load leaves the network as it was; what loads is used once."""
+    before = snapshot(ours)
+    configure(folder, r=4, lora_alpha=8)
+    file = find_lora(folder)
+    settings = folder / "adapter_config.json"
+    spoilt = tmp_path / "spoilt"
+    spoilt.mkdir(exist_ok=True)
+    (spoilt / file.name).write_bytes(file.read_bytes())
+    (spoilt / settings.name).write_bytes(settings.read_bytes())
+    what = data.draw(st.sampled_from(("settings", "header", "bytes")))
+    if what == "settings":
+        tree = data.draw(fuzzing["changed"](json.loads(settings.read_text())))
+        (spoilt / settings.name).write_text(json.dumps(tree))
+    else:
+        change = fuzzing["changed_header" if what == "header" else "damaged"]
+        (spoilt / file.name).write_bytes(data.draw(change(file.read_bytes())))
+    try:
+        lora = load_lora(ours, spoilt)
+    except VidgenError as error:
+        assert "\n" not in str(error) and str(spoilt) in str(error) and len(str(error)) < 1000
+        assert same(ours, before)
+        return
+    assert all(torch.isfinite(value).all() for value in ours.state_dict().values())
+    lora.unload()
+    assert same(ours, before)

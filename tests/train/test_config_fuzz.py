@@ -1,12 +1,11 @@
 """Recipes and configurations with values changed at random end in a recipe or in one line."""
 
-import os
 import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -46,14 +45,6 @@ texts = st.one_of(
     leaves.filter(lambda v: not isinstance(v, int) or abs(v) < 2**64).map(str),
     st.sampled_from(("[", "{a: ", "[1, -1]", "{}", "[]", "[[1]]", "&a [*a]", "!!python/object:os.system x", "-", "'")),
 )
-EXAMPLES = os.environ.get("VIDGEN_FUZZ_EXAMPLES")
-fuzz = settings(
-    max_examples=int(EXAMPLES or 12),
-    derandomize=EXAMPLES is None,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
 
 
 def keys_of(kind: type, prefix: str = "") -> list[str]:
@@ -83,7 +74,6 @@ def quiet() -> Any:
         yield
 
 
-@fuzz
 @given(
     name=st.sampled_from([path.stem for path in shipped_recipes()]),
     changes=st.lists(st.tuples(st.sampled_from(KEYS) | st.text(max_size=8), texts), min_size=1, max_size=3),
@@ -96,7 +86,6 @@ def test_overrides_end_in_a_recipe_or_one_line(name: str, changes: list[tuple[st
         one_line(error)
 
 
-@fuzz
 @given(
     task=st.sampled_from(sorted(TASKS)),
     recipe=st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=8), values, max_size=4),
@@ -114,7 +103,6 @@ def test_files_end_in_a_recipe_or_one_line(tmp_path_factory: Any, task: str, rec
         one_line(error)
 
 
-@fuzz
 @given(data=st.data())
 @pytest.mark.parametrize("kind", CONFIGS, ids=lambda kind: kind.__name__)
 def test_configs_end_in_a_config_or_one_line(kind: type, data: st.DataObject) -> None:

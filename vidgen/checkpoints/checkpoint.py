@@ -110,6 +110,8 @@ def opened(path: Path) -> Iterator[Any]:
         raise VidgenError(f"{path} is missing; {reason}") from None
     except VidgenError:
         raise
+    except MemoryError:
+        raise VidgenError(f"{path}: no memory is left to map it; end other programs, or take a smaller model") from None
     except (SafetensorError, OSError) as error:
         reason = describe_bytes_of(path)
         if reason is not None:

@@ -2,10 +2,13 @@
 
 import os
 import threading
+import warnings
 from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from vidgen.errors import VidgenError
@@ -85,6 +88,18 @@ def test_a_damaged_file_is_made_again(encoder, tmp_path, case):
     assert torch.equal(cache.encode(encoder, PROMPTS).tokens, want.tokens)
     assert encoder.seen[3:] == [["a star"]]
     assert torch.equal(cache.encode(encoder, PROMPTS).tokens, want.tokens) and len(encoder.seen) == 4
+
+
+@given(seed=st.integers(0, 2**32))
+def test_whatever_happens_to_its_files_encodings_stay_the_same(encoder, tmp_path, fuzzing, seed):
+    def contents(folder):
+        return TextCache(folder).encode(encoder, PROMPTS).tokens.tolist()
+
+    contents(tmp_path / "sound")
+    TextCache(tmp_path / "other").encode(encoder, ["a blue star", "red"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a folder in a file's place cannot be written
+        fuzzing["check_folder"](tmp_path / "sound", tmp_path / "other", tmp_path / "copy", seed, contents, ())
 
 
 def test_another_encoder_has_files_of_its_own(encoder, tmp_path):

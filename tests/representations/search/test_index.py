@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vidgen.data.writing import write_video
 from vidgen.errors import VidgenError
@@ -53,6 +55,25 @@ def test_an_index_that_grew_is_one_made_at_once(tmp_path, monkeypatch):
         # standardized with itself or without: as near as makes no difference to who is first
         assert mine[0] in [one["id"] for one in plain[:2]] and line["query"].id not in mine
         assert all(one["hit"] == (one["row"].label == line["query"].label) for one in line["neighbours"])
+
+
+@pytest.fixture(scope="module")
+def indexes(tmp_path_factory) -> list[Path]:
+    pytest.importorskip("faiss")
+    home = tmp_path_factory.mktemp("indexes")
+    for name, rows in (("sound", range(20)), ("other", range(10, 30))):
+        grow_index(home / name, write_bank(home / f"{name} bank", rows), LATENTS)
+        StoredIndex(home / name).search(X[:2], 3, "faiss")
+    return [home / "sound", home / "other"]
+
+
+@given(seed=st.integers(0, 2**32))
+def test_no_change_passes_for_content(indexes, tmp_path, fuzzing, seed):
+    def contents(folder):
+        index = StoredIndex(folder)
+        return [index.bank.ids, index.search(X[:2], 3, "faiss").rows.tolist(), index.search(X[:2], 3).rows.tolist()]
+
+    fuzzing["check_folder"](*indexes, tmp_path / "copy", seed, contents, VidgenError)
 
 
 @pytest.mark.parametrize("name", ["model_hash", "preprocessing_hash", "pool", "seed", "prompt"])

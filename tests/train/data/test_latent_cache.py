@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from vidgen.errors import VidgenError
@@ -62,3 +64,19 @@ def test_numbers_that_are_not_finite_are_named(tmp_path: Path) -> None:
     save_file({"latents": broken}, folder / "latents.safetensors")
     with pytest.raises(VidgenError, match="not finite"):
         read_tensor(folder, "latents")
+
+
+@given(seed=st.integers(0, 2**32))
+def test_no_change_passes_for_content(tmp_path: Path, fuzzing: dict, seed: int) -> None:
+    sound, other = tmp_path / "sound" / "latents-1", tmp_path / "other" / "latents-1"
+    if not sound.exists():
+        sound.parent.mkdir()
+        other.parent.mkdir()
+        write_cache(sound)
+        write_cache(other, -LATENTS, "other")
+
+    def contents(folder: Path) -> list:
+        latents, rows, _ = read_tensor(folder, "latents")
+        return [latents.tolist(), rows]
+
+    fuzzing["check_folder"](sound, other, tmp_path / "latents-1", seed, contents, VidgenError)

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 
 from vidgen.errors import VidgenError
 from vidgen.files.atomic import atomic_write
+from vidgen.files.bounded_files import check_regular, parse_json, read_text
 from vidgen.files.seals import file_checksum
 from vidgen.representations.probes.standardization import Blocks, Standardizer
 from vidgen.representations.search.retrieval import DIGITS, unit
@@ -103,9 +104,10 @@ def open_faiss(path: Path, blocks: Blocks, scaler: Standardizer, count: int, ori
     faiss = load_faiss()
     note = path.with_suffix(".json")
     try:
-        described = json.loads(note.read_text(encoding="utf-8"))
+        described = parse_json(read_text(note))
+        check_regular(path)
         current = described == {"origin": origin, "checksum": file_checksum(path)}
-    except (OSError, ValueError):
+    except (OSError, ValueError, VidgenError):
         current = False
     if not current:
         index = build_faiss(blocks, scaler, count)
