@@ -122,9 +122,12 @@ def find_text_cache(encoder: TextEncoder, mode: str = "auto") -> TextCache | Non
 
 
 def digest(tokens: Tensor, mask: Tensor) -> str:
-    """Return the SHA-256 of an encoding."""
-    parts = (x.contiguous().flatten().view(torch.uint8).numpy().tobytes() for x in (tokens, mask))
-    return hashlib.sha256(b"".join(parts)).hexdigest()
+    """Return the SHA-256 of an encoding: of types and shapes too, since the same bytes are other numbers in others."""
+    total = hashlib.sha256()
+    for x in (tokens, mask):
+        total.update(f"{x.dtype} {tuple(x.shape)} ".encode())
+        total.update(x.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
 
 
 def write_encoding(path: Path, tokens: Tensor, mask: Tensor, metadata: dict[str, str]) -> None:
@@ -140,7 +143,7 @@ def read_encoding(path: Path, metadata: dict[str, str]) -> tuple[Tensor, Tensor]
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tokens, mask = file.get_tensor("tokens"), file.get_tensor("mask")
-    except (OSError, SafetensorError):
+    except (OSError, SafetensorError, MemoryError):
         return None
     whole = tokens.ndim == 2 and mask.dtype == torch.bool and mask.shape == tokens.shape[:1]
     same = all(header.get(name) == value for name, value in metadata.items())
