@@ -1,9 +1,13 @@
 """The report on a data set: counts that are known beforehand, and plain JSON."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vidgen import data
 from vidgen.data import ClipRecord, validate_source, validation, write_video
@@ -94,3 +98,18 @@ def test_parts_of_one_file_are_measured_at_once(make_video, numbered, tmp_path, 
     assert len(opened) == 1 + 30
     with pytest.raises(VideoError, match="no frame from 3 s on"):
         files.measure(records[30])
+
+
+@given(st.lists(st.sampled_from([0.1, 0.1001, 0.101, 0.1019, 0.108, 0.109, 0.112]), min_size=1, max_size=12))
+def test_parts_of_a_steady_clip_have_no_variable_rate(gaps):
+    times = np.cumsum([0.0, *gaps])
+    if validation._is_steady(times):
+        parts = [times[first:stop] for first in range(len(times)) for stop in range(first + 1, len(times) + 1)]
+        assert not any(validation._is_variable(part) for part in parts)
+    else:
+        assert max(gaps) - min(gaps) > 2.2e-3
+
+
+def test_inspecting_needs_no_pytorch():
+    code = "import sys, vidgen.data.validation; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,16 +1,19 @@
 """One frame or many, as arrays and tensors: fitting to a size, and the way between uint8 and [-1, 1]."""
 
-from typing import Literal, TypeVar, get_args
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 import numpy as np
-import torch
 from einops import rearrange
 from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
-from torch import Tensor
+
+if TYPE_CHECKING:  # readers work without PyTorch, which takes seconds to import
+    from torch import Tensor
 
 Fit = Literal["crop", "pad", "stretch"]
-Pixels = TypeVar("Pixels", Tensor, np.ndarray)
+Pixels = TypeVar("Pixels", "Tensor", np.ndarray)
 
 
 def check_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
@@ -55,11 +58,15 @@ def fit_frame(
 
 def levels_to_float(levels: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Return 8-bit levels, 0 to 255, as new contiguous float32 pixels in [-1, 1]."""
+    import torch
+
     return levels.to(torch.float32, memory_format=torch.contiguous_format, copy=True).div_(127.5).sub_(1.0)
 
 
 def float_to_levels(pixels: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     """Return pixels as 8-bit levels, after clamping them to [-1, 1]."""
+    import torch
+
     return scale_to_levels(pixels.clamp(-1.0, 1.0)).round().to(torch.uint8)
 
 
@@ -84,6 +91,8 @@ def to_tensor(
     uint8 is always 0 to 255. Float frames hold `value_range`, (-1, 1) or (0, 1), and are brought to [-1, 1] from
     there; a value outside it, or NaN, is a ValueError. `to_uint8(to_tensor(x))` equals x for uint8 x.
     """
+    import torch
+
     if not isinstance(frames, np.ndarray) or frames.ndim != 4 or frames.shape[-1] != 3:
         raise ValueError(f"frames must be an array of shape (t, h, w, 3), got {_describe(frames)}")
     channels_first = rearrange(_as_tensor(frames), "t h w c -> c t h w")
@@ -104,7 +113,9 @@ def to_uint8(
     leave it by one part in 255 (rounding in half precision). Further out, or NaN, is a ValueError: clamp what comes
     from a network on purpose, and say (0, 1) for frames in that range.
     """
-    if isinstance(video, Tensor):
+    import torch
+
+    if isinstance(video, torch.Tensor):
         if video.ndim != 4 or video.shape[0] != 3:
             raise ValueError(f"a video tensor must have shape (3, t, h, w), got {_describe(video)}")
         frames = rearrange(video.detach(), "c t h w -> t h w c").cpu()
@@ -125,6 +136,8 @@ def clamp_to_uint8(video: Float[Tensor, "b 3 t h w"]) -> UInt8[np.ndarray, "b t 
 
 
 def _as_tensor(frames: np.ndarray) -> Tensor:
+    import torch
+
     return torch.from_numpy(np.require(frames, requirements=["C", "W"]))  # PyTorch warns of read-only memory
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from vidgen.data.text_files import decode_text, readable
 from vidgen.errors import VidgenError
-from vidgen.files.bounded_files import TABLE_BYTES, load_json, read_bytes
+from vidgen.files.bounded_files import TABLE_BYTES, load_shape, read_bytes
 from vidgen.files.json_lines import parse_json_lines
 
 MANIFEST_SUFFIXES = {".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt"}
@@ -43,11 +43,13 @@ class Line(NamedTuple):
         return f"{self.file}, line {self.number}"
 
 
-Row = tuple[int, dict[str, Any], dict[str, Any]]  # its line, what is known by `PARTS`, other columns by their names
+Row = tuple[
+    Line, dict[str, Any], dict[str, Any]
+]  # where it stands, what is known by `PARTS`, other columns by their names
 
 
 def read_rows(manifest: Path) -> Iterator[Row]:
-    """Yield (line, parts, other columns) for every row of a manifest that has a path; blank cells are left out.
+    """Yield (where, parts, other columns) for every row of a manifest that has a path; blank cells are left out.
 
     Raises VidgenError, naming the line, for a row that is malformed, or does not name a file.
     """
@@ -61,7 +63,7 @@ def read_rows(manifest: Path) -> Iterator[Row]:
             reason = f"no {', '.join(PATH_COLUMNS)} in its columns ({listing})" if not known else f"{known[0]} is blank"
             raise VidgenError(f"{where}: {reason}; name the clip's file")
         _check_path(parts["path"], where)
-        yield line, parts, others
+        yield where, parts, others
 
 
 def sort_cells(row: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -185,15 +187,7 @@ def _json_lines(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _json_list(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the objects of one list, numbered from 1."""
-    try:
-        rows = load_json(_read(manifest))
-    except VidgenError:
-        raise
-    except ValueError as error:
-        raise VidgenError(f"{manifest}: not JSON ({error}); it needs a list of objects") from None
-    if not isinstance(rows, list):
-        raise VidgenError(f"{manifest}: {type(rows).__name__}, not a list; it needs a list of objects, one a clip")
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(load_shape(_read(manifest), list, manifest), 1):
         if not isinstance(row, dict):
             raise VidgenError(f"{manifest}, line {number}: {type(row).__name__}, not an object; one object a clip")
         yield number, row

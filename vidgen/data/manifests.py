@@ -16,11 +16,11 @@ from vidgen.data.folders import (
     find_manifest,
     is_frame_clip,
 )
-from vidgen.data.manifest_rows import MANIFEST_SUFFIXES, Line, as_text, parse_number, read_rows, sort_cells
+from vidgen.data.manifest_rows import MANIFEST_SUFFIXES, as_text, parse_number, read_rows, sort_cells
 from vidgen.data.text_files import read_text, readable
 from vidgen.data.webdataset import is_tar, list_samples
 from vidgen.errors import VidgenError
-from vidgen.files.bounded_files import load_json
+from vidgen.files.bounded_files import load_shape
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,14 +130,15 @@ def _with_splits(records: list[ClipRecord], *, labeled: bool) -> list[ClipRecord
 
 def _read_manifest(manifest: Path, names: UniqueNames, below: str = "") -> Iterator[ClipRecord]:
     count = 0
-    place = lru_cache(maxsize=4096)(manifest.parent.joinpath)  # many rows may be of one file
-    for line, parts, others in read_rows(manifest):
+    folder = str(manifest.parent)
+    place = lru_cache(maxsize=2**16)(lambda name: Path(os.path.join(folder, name)))  # many rows may be of one file
+    for where, parts, others in read_rows(manifest):
         count += 1
         name = parts.pop("path")
         path = place(name)
         if not name.isascii() and readable(name) != name and not path.exists():
             path = place(readable(name))  # the list was not written in UTF-8, and the file's name is
-        yield _record(path, names.take(below + _id_of(name)), parts, others, Line(manifest, line))
+        yield _record(path, names.take(below + _id_of(name)), parts, others, where)
     if not count:
         raise VidgenError(f"{manifest}: lists no clips; it needs a row for each, with its path")
 
@@ -179,25 +180,14 @@ def _read_tar(archive: Path, names: UniqueNames, below: str = "") -> Iterator[Cl
             # no suffix stands for what a damaged archive lacks: opening it says so
             if suffix and Path(name).suffix.lower() not in CLIP_SUFFIXES:
                 continue
-            cells = _read_object(archive / labels[".json"]) if ".json" in labels else {}
+            described = archive / labels.get(".json", "")
+            cells = load_shape(read_text(described), dict, described) if ".json" in labels else {}
             for key, kind in (("caption", ".txt"), ("label", ".cls")):
                 if kind in labels:
                     cells[key] = " ".join(read_text(archive / labels[kind]).split())
             parts, others = sort_cells(cells)
             parts.pop("path", None)
             yield _record(archive / name, names.take(below + readable(name)), parts, others, archive / name)
-
-
-def _read_object(path: Path) -> dict:
-    try:
-        value = load_json(read_text(path))
-    except VidgenError:
-        raise
-    except ValueError as error:
-        raise VidgenError(f"{path}: not JSON ({error}); it needs one object") from None
-    if not isinstance(value, dict):
-        raise VidgenError(f"{path}: {type(value).__name__}, not an object")
-    return value
 
 
 def _filled(source: Path, records: list[ClipRecord]) -> list[ClipRecord]:

@@ -1,5 +1,6 @@
 """Reading clips: what a file is, its frames by presentation time, and a window of them as one array."""
 
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -45,8 +46,8 @@ def open_source(path: str | Path, native_fps: float | None = None, *, allow_dama
     allow_damaged: go on where the file is damaged, and count it in the source's `damage`. Raises VideoError for what is
     none of them.
     """
-    path = Path(path)
-    if path.is_dir():
+    path = path if isinstance(path, Path) else Path(path)
+    if os.path.isdir(path):
         return FrameFolder(path, native_fps, allow_damaged)
     check_readable(path)
     return ImageFile(path, allow_damaged) if is_image(path) else VideoFile(path, allow_damaged)

@@ -1,8 +1,9 @@
 """What every kind of source (video file, image, folder of frames) gives: facts, and frames with their times."""
 
+import os
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from os import SEEK_END
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -76,11 +77,17 @@ class Source(Protocol):
 
 def check_readable(path: Path) -> None:
     """Raise VideoError for what no decoder has to look at: nothing there, nothing in it, a pipe, a Git LFS pointer."""
-    if not path.exists() and archive_of(path) is None:
-        raise VideoError(f"{path}: no such file; check the path")
-    if path.is_dir():
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        if archive_of(path) is None:
+            raise VideoError(f"{path}: no such file; check the path") from None
+        mode = stat.S_IFREG
+    except OSError as error:
+        raise VideoError(f"{path}: cannot be opened: {error.strerror}; check the path and its permissions") from None
+    if stat.S_ISDIR(mode):
         raise VideoError(f"{path}: a folder, but not of numbered frames; name a file, or a folder of 0001.png, ...")
-    if path.exists() and not path.is_file():
+    if not stat.S_ISREG(mode):
         raise VideoError(f"{path}: a named pipe, socket or device, not a file; save what it gives to a file first")
     try:
         with open_bytes(path) as file:
@@ -97,7 +104,7 @@ def explain_refusal(path: Path, reason: str) -> VideoError:
     """Return the error for a file the decoder refuses to open; looks at the bytes to say more than the decoder does."""
     with open_bytes(path) as file:
         head = file.read(512)
-        if head[4:8] == b"ftyp" and not _has_index(file, file.seek(0, SEEK_END)):
+        if head[4:8] == b"ftyp" and not _has_index(file, file.seek(0, os.SEEK_END)):
             return VideoError(f"{path}: cut short: its index (moov) is missing; copy or download it again")
     if all(byte in b"\t\n\r\f" or byte >= 32 for byte in head):
         try:

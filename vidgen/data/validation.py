@@ -1,13 +1,17 @@
 """Validation of a data set before it is used: what is kept, what is dropped and why, and what is unusual."""
 
+import gc
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float64
 
 from vidgen.data.damage import Damage
 from vidgen.data.manifests import ClipRecord, find_clips
@@ -16,16 +20,21 @@ from vidgen.data.sources import Source, Timeline, VideoInfo
 from vidgen.errors import VideoError
 
 Decode = Literal["full", "first"]
+DEEP = re.compile("10|12|14|16|I;")  # formats of pixels with more than 8 bits
 SHOWN_EACH = 1000  # clips, after as many; to show a step takes longer than to look at a clip that others share
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipMeasurement:
-    """What one clip holds: facts, the times of its frames within the record's window, and what is wrong with it."""
+    """What one clip holds: facts, the times of its frames within the record's window, and what is wrong with it.
+
+    is_steady: every step from frame to frame is as long as any other, and so is every one of any part.
+    """
 
     info: VideoInfo
     timeline: Timeline
     damage: Damage = field(default_factory=Damage)
+    is_steady: bool = False
 
     def starts(self, num_frames: int, fps: float | None) -> int:
         """Return how many of the frames can start a window of `num_frames` frames at `fps` (None: the file's own
@@ -62,36 +71,45 @@ def measure_clip(
         raise ValueError(f"decode must be full or first, got {decode!r}")
     with open_source(record.path, record.fps or fps, allow_damaged=allow_damaged) as source:
         timeline = _decode_all(source, record.start, _end(record)) if decode == "full" else source.timeline()
-    return _cut(record, ClipMeasurement(info=source.info, timeline=timeline, damage=source.damage))
+    whole = ClipMeasurement(
+        info=source.info, timeline=timeline, damage=source.damage, is_steady=_is_steady(timeline.times)
+    )
+    return _cut(record, whole)
 
 
 def _cut(record: ClipRecord, whole: ClipMeasurement) -> ClipMeasurement:
     """Return what the part of a file that a record names holds, of what more of it does."""
     slack = clock_slack(whole.info)
-    times, end = whole.timeline.times, _end(record)
-    first, stop = np.searchsorted(times, [record.start - slack, end - slack])
+    times = whole.timeline.times
+    end = _end(record)
+    first = times.searchsorted(record.start - slack)
+    stop = times.searchsorted(end - slack)
     if first >= stop:
         raise VideoError(f"{record.path}: no frame from {record.start:g} s on; it ends at {whole.timeline.end:.2f} s")
     window = Timeline(times=times[first:stop], end=min(whole.timeline.end, end))
-    return ClipMeasurement(info=whole.info, timeline=window, damage=whole.damage)
+    return ClipMeasurement(info=whole.info, timeline=window, damage=whole.damage, is_steady=whole.is_steady)
 
 
 def _end(record: ClipRecord) -> float:
     return inf if record.duration is None else record.start + record.duration
 
 
+def _file_of(record: ClipRecord) -> tuple[str, float | None]:
+    return str(record.path), record.fps  # to compare paths takes ten times as long
+
+
 class SharedFiles:
     """Measures clips; a file that several records are parts of is opened once, if all of it is sound."""
 
     def __init__(self, records: Sequence[ClipRecord], decode: Decode, fps: float | None, allow_damaged: bool) -> None:
-        counts = Counter((record.path, record.fps) for record in records)
+        counts = Counter(map(_file_of, records))
         self._shared = {key for key, count in counts.items() if count > 1}
-        self._whole: dict[tuple[Path, float | None], ClipMeasurement | None] = {}
+        self._whole: dict[tuple[str, float | None], ClipMeasurement | None] = {}
         self._settings = {"decode": decode, "fps": fps, "allow_damaged": allow_damaged}
 
     def measure(self, record: ClipRecord) -> ClipMeasurement:
         """Return what `measure_clip` does, and raise as it does."""
-        key = (record.path, record.fps)
+        key = _file_of(record)
         if key in self._shared and key not in self._whole:
             try:
                 whole = measure_clip(replace(record, start=0.0, duration=None), **self._settings)
@@ -102,6 +120,18 @@ class SharedFiles:
         return measure_clip(record, **self._settings) if whole is None else _cut(record, whole)
 
 
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """Let the garbage collector leave old objects alone: rows hold no cycles, and walking a million takes seconds."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(*thresholds[:2], 10**6)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+
+
+@_few_collections()
 def validate_source(
     source: str | Path,
     *,
@@ -169,11 +199,9 @@ def _decode_all(source: Source, start: float, end: float) -> Timeline:
 def _row(record: ClipRecord, measurement: ClipMeasurement) -> dict:
     info = measurement.info
     times = measurement.timeline.times
-    seconds = measurement.timeline.end - times[0]
-    gaps = np.diff(times)
-    usual = np.sort(gaps)[len(gaps) // 2] if len(gaps) else 0.0
-    vfr = bool(len(gaps) and np.abs(gaps - usual).max() > max(2.2e-3, 0.1 * usual))
-    span = float(times[-1] - times[0])
+    begin = float(times[0])
+    span = float(times[-1]) - begin
+    vfr = not measurement.is_steady and _is_variable(times)
     return {
         "path": str(record.path),
         "id": record.id,
@@ -181,9 +209,9 @@ def _row(record: ClipRecord, measurement: ClipMeasurement) -> dict:
         "label": record.label,
         "width": info.width,
         "height": info.height,
-        "fps": round(len(gaps) / span, 3) if span > 0 else info.fps,
+        "fps": round((len(times) - 1) / span, 3) if span > 0 else info.fps,
         "frames": len(times),
-        "seconds": round(float(seconds), 4),
+        "seconds": round(measurement.timeline.end - begin, 4),
         "codec": info.codec,
         "pix_fmt": info.pix_fmt,
         "rotation": info.rotation,
@@ -193,17 +221,37 @@ def _row(record: ClipRecord, measurement: ClipMeasurement) -> dict:
     }
 
 
+def _is_steady(times: Float64[np.ndarray, " t"]) -> bool:
+    gaps = np.diff(times)
+    return not len(gaps) or bool(np.ptp(gaps) <= _tolerance(gaps.min()))
+
+
+def _is_variable(times: Float64[np.ndarray, " t"]) -> bool:
+    gaps = np.diff(times)
+    usual = np.sort(gaps)[len(gaps) // 2] if len(gaps) else 0.0
+    return bool(len(gaps) and np.abs(gaps - usual).max() > _tolerance(usual))
+
+
+def _tolerance(step: float) -> float:
+    """Return how much steps may differ, in seconds: what clocks of containers round, or a tenth of the usual one."""
+    return max(2.2e-3, 0.1 * step)
+
+
 def _warnings(measurement: ClipMeasurement, vfr: bool) -> list[str]:
     info = measurement.info
-    notes = {
-        f"damaged: {measurement.damage}": bool(measurement.damage),
-        f"HDR ({info.hdr}): read without tone mapping": bool(info.hdr),
-        "variable frame rate: frames are picked by time": vfr,
-        f"turned {info.rotation % 360} degrees counter-clockwise on reading": info.rotation != 0,
-        f"pixels are {info.pixel_aspect:.3g} times as wide as high; read without stretching": not (
-            0.9 < info.pixel_aspect < 1.12
-        ),
-        f"{info.pix_fmt}: read with 8 bits": any(depth in info.pix_fmt for depth in ("10", "12", "14", "16", "I;")),
-        f"first time stamp is {info.start_time:.3f} s; times count from there": abs(info.start_time) > 0.5,
-    }
-    return [note for note, holds in notes.items() if holds]
+    notes = []
+    if measurement.damage:
+        notes.append(f"damaged: {measurement.damage}")
+    if info.hdr:
+        notes.append(f"HDR ({info.hdr}): read without tone mapping")
+    if vfr:
+        notes.append("variable frame rate: frames are picked by time")
+    if info.rotation:
+        notes.append(f"turned {info.rotation % 360} degrees counter-clockwise on reading")
+    if not 0.9 < info.pixel_aspect < 1.12:
+        notes.append(f"pixels are {info.pixel_aspect:.3g} times as wide as high; read without stretching")
+    if DEEP.search(info.pix_fmt):
+        notes.append(f"{info.pix_fmt}: read with 8 bits")
+    if abs(info.start_time) > 0.5:
+        notes.append(f"first time stamp is {info.start_time:.3f} s; times count from there")
+    return notes

@@ -9,13 +9,14 @@ import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vidgen.errors import VidgenError
 
 CONFIG_BYTES = 10 * 2**20
 CAPTION_BYTES = 2**20
 TABLE_BYTES = 2**30  # of lists with a line for each clip
+Shape = TypeVar("Shape", dict, list)
 DEEPEST = 64  # levels of JSON; more end in recursion somewhere behind us
 SURROGATE = re.compile("[\ud800-\udfff]")
 KINDS = {
@@ -75,6 +76,18 @@ def load_json(text: str | bytes, **settings: Any) -> Any:
         return json.loads(text, **settings)
     except RecursionError:
         raise ValueError(f"nested over {DEEPEST} levels deep") from None
+
+
+def load_shape(text: str, shape: type[Shape], name: object) -> Shape:
+    """Return the object (dict) or list of a JSON text. Raises VidgenError, by the name of its file, for another."""
+    wanted = "one object" if shape is dict else "a list of objects"
+    try:
+        value = load_json(text)
+    except ValueError as error:
+        raise VidgenError(f"{name}: not JSON ({error}); it needs {wanted}") from None
+    if not isinstance(value, shape):
+        raise VidgenError(f"{name}: JSON of a {type(value).__name__}; it needs {wanted}")
+    return value
 
 
 def check_plain(value: Any) -> None:
