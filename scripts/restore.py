@@ -79,7 +79,7 @@ def restore(
     hardware: HardwareOptions,
     json: JsonOption = False,
 ) -> None:
-    """Restore the first frames of a clip, as many as the model makes at once, without training for it.
+    """Restore the first frames of a clip, as many as the model makes at once; it need not be trained for it.
 
     What is left of the clip stays as it is: means of pixels, low frequencies, grays, or whole pixels; the model makes
     the rest. Example: vidgen restore small.mp4 --task super_resolution --prompt "a red circle moves right"
@@ -96,6 +96,7 @@ def restore(
     from vidgen.data.writing import write_video
     from vidgen.pipelines.loading import load_pipeline
     from vidgen.pipelines.restoration import restore as restore_clip
+    from vidgen.pipelines.restoration import sampled_frames
     from vidgen.samplers.conditioning.frame_conditioning import check_strength
     from vidgen.scripts.cli.sampling_memory import check_sampling
 
@@ -107,7 +108,8 @@ def restore(
     pipe.latent_shape(1, *size)
     degraded, degradation = read_degraded(source, loss, size, rate, scheduler.num_frames, fit)
     check_frames(output, degraded.shape[2])
-    check_sampling(pipe, (degraded.shape[2], *size), 1, is_window=False, decodes=True)
+    frames_at_once = sampled_frames(pipe, degradation, degraded.shape[2])
+    check_sampling(pipe, (frames_at_once, *size), 1, is_window=False, decodes=True)
     with progress(output.name, sampling.used(scheduler)["num_inference_steps"]) as advance:
         result = restore_clip(
             pipe,

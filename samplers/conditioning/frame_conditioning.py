@@ -80,6 +80,19 @@ class FrameConditioning:
         known = torch.zeros(latents.shape[2:], dtype=torch.bool)
         return cls(latents=latents, known=known, strength=strength, **settings)
 
+    def after(self, context: Float[Tensor, "n c k h w"]) -> FrameConditioning:
+        """Return the same of clips with k known frames, `context`, before them."""
+        count = context.shape[2]
+        known = torch.cat([torch.ones(count, *self.known.shape[1:], dtype=torch.bool), self.known])
+        latents = torch.cat([context.to(self.latents), self.latents], dim=2)
+        correct = self.correct
+        if correct is not None:
+
+            def correct(x0: Clip) -> Clip:
+                return torch.cat([x0[:, :, :count], self.correct(x0[:, :, count:])], dim=2)
+
+        return replace(self, latents=latents, known=known, correct=correct)
+
 
 def check_strength(strength: float) -> None:
     """Raise VidgenError unless 0 < strength <= 1."""

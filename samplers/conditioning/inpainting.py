@@ -5,7 +5,8 @@ conditioned (Chen et al. 2024, diffusion forcing). Where only a part of a frame 
 the estimate x0 is replaced by what is known, in every evaluation, so that x_t carries it with the noise of that level:
 the replacement method (Song et al. 2021, score SDE, section 5; Lugmayr et al. 2022, RePaint, eq. 8). It is an
 approximation: the rest of the frame sees what is known only through the noise of the moment, and RePaint's jumps back
-to more noise, which mend that at many times the cost, are not made. Frames that are known whole are exact.
+to more noise, which mend that at many times the cost, are not made. Frames that are known whole are exact. A model that
+was trained for inpainting is shown the known part clean instead (`shows_known`), as in its training.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ def sample_conditioned(
     *,
     generator: Generators | None = None,
     callback: Callback | None = None,
+    shows_known: bool = False,
 ) -> Clip:
     """Return clips by `solver` from standard normal `noise`, with known cells exactly as the conditioning has them.
 
@@ -90,6 +92,7 @@ def sample_conditioned(
         conditioning: What is known of the clips.
         generator: Noise for stochastic solvers, one a clip.
         callback: Called by the solver after each step.
+        shows_known: Whether the denoiser is shown what is known of a part of a frame, without noise.
     """
     plain = path_radius(levels[0], path).to(noise) * noise
     if conditioning is None:
@@ -109,7 +112,8 @@ def sample_conditioned(
     corrected = denoise if correct is None else lambda x, t: correct(denoise(x, t))
 
     def replaced(x: Clip, t: Tensor) -> Clip:
-        return torch.where(partly, z, corrected(x, t))
+        shown = torch.where(partly, z, x) if shows_known else x
+        return torch.where(partly, z, corrected(shown, t))
 
     out = solver(replaced if bool(partly.any()) else corrected, x, times, path, generator=generator, callback=callback)
     return torch.where(known, z, out)

@@ -14,6 +14,7 @@ from vidgen.diffusion.denoiser import make_denoiser
 from vidgen.diffusion.paths import ProbabilityPath
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Denoiser, TextEncoder
+from vidgen.models.dit.label_embedding import TEXT_TO_VIDEO, task_labels
 from vidgen.models.text.cache import TextCache
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.samplers.finite import require_finite
@@ -79,6 +80,7 @@ class GuidedDenoiser:
         negative: Makes the rows of the negative prompt, when a guidance needs them.
         hide: Shows known frames as noise; None where there are none.
         step_cache: Skips passes, of each branch by itself; None runs every pass.
+        task: What networks that know tasks are told, by name.
     """
 
     network: Network
@@ -88,6 +90,7 @@ class GuidedDenoiser:
     negative: Callable[[], TextEncoding]
     hide: View | None = None
     step_cache: StepCacheConfig | None = None
+    task: str = TEXT_TO_VIDEO
 
     def branch(self, name: str, guidance: Guidance) -> Branch:
         """Return the branch that `Method.others` calls so; "cond" sees everything."""
@@ -122,13 +125,14 @@ class GuidedDenoiser:
         """Return the denoiser of one branch, or of several in one pass, shown their inputs one after another."""
         network = branches[0].network or self.network
         text = branches[0].text if len(branches) == 1 else join_rows(branch.text for branch in branches)
+        labels = task_labels(network, self.task, len(text.mask))
         if hasattr(network, "prepare_text"):  # what of it no step changes is made once
             text = network.prepare_text(text)
         if self.step_cache is not None:
             network = CachedNetwork(network, self.step_cache)
         if branches[0].blocks:
             network = perturbed_attention(network, self.network, branches[0].blocks)
-        denoise = make_denoiser(network, self.path, self.prediction_type, text=text)
+        denoise = make_denoiser(network, self.path, self.prediction_type, text=text, **labels)
         if len(branches) > 1 or branches[0].view is None:
             return denoise
         return lambda x, t: denoise(*branches[0].view(x, t))

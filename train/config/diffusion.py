@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from vidgen.bounds import Choice, Count, NoOrCount, Share, Weight, Width
+from vidgen.bounds import Choice, Count, NoOrCount, Positive, Share, Weight, Width
 from vidgen.checkpoints.hub import SHIPPED
 from vidgen.checkpoints.pretrained import config_from_dict, read_config
+from vidgen.data.frames import latent_frames
 from vidgen.diffusion.loss_weighting import WEIGHTINGS
 from vidgen.diffusion.prediction_types import PREDICTION_TYPES
 from vidgen.errors import VidgenError
+from vidgen.models.dit.label_embedding import TEXT_TO_VIDEO
+from vidgen.samplers.conditioning.generation_tasks import GENERATION_TASKS, SHORTEST
 from vidgen.tokenizers.config import TokenizerConfig
 from vidgen.train.config.run import LoopConfig
 
@@ -32,6 +35,9 @@ class DiffusionRecipe(LoopConfig):
     continuation, frames between), `reference` with a picture of what they show beside their caption, by an image prompt
     encoder of shape `image_model`. What the picture makes unnecessary is left out of the captions of those clips, but
     for `whole_captions` of them.
+
+    `tasks` are generation tasks with shares, of vidgen.samplers.conditioning.generation_tasks, in place of
+    `given_frames`: each clip of a batch draws one and has its condition, and the network is told which by an id.
     """
 
     tokenizer: str = "default"
@@ -47,6 +53,7 @@ class DiffusionRecipe(LoopConfig):
     drop_text: Share = 0.1
     per_frame_noise: Share = 0.0
     given_frames: Share = 0.0
+    tasks: dict[str, Positive] = field(default_factory=dict)
     reference: Share = 0.0
     whole_captions: Share = 0.2
     image_model: dict[str, Any] = field(default_factory=dict)
@@ -62,8 +69,31 @@ class DiffusionRecipe(LoopConfig):
                 f"{path}: data.num_frames={self.data.num_frames} is what the model makes, and no source has it: give "
                 f"one of {', '.join(map(str, lengths))}"
             )
-        if ratio := read_temporal_ratio(self.tokenizer):
+        ratio = read_temporal_ratio(self.tokenizer)
+        if ratio:
             check_lengths(lengths, ratio, str(path))
+        self.check_tasks(path, ratio)
+
+    def check_tasks(self, path: Path, temporal_ratio: int | None) -> None:
+        """Raise VidgenError for tasks that are unknown, that clips are too short for, or that are said twice."""
+        if unknown := [name for name in self.tasks if name not in GENERATION_TASKS]:
+            raise VidgenError(f"{path}: tasks.{unknown[0]} is unknown; choose of {', '.join(GENERATION_TASKS)}")
+        if self.tasks and self.given_frames:
+            raise VidgenError(f"{path}: given_frames={self.given_frames} has no ids: set it to 0, or leave tasks out")
+        if temporal_ratio is None:
+            return
+        frames = [latent_frames(length, temporal_ratio) for length in self.data.lengths()]
+        for name in self.tasks:
+            if (least := SHORTEST.get(name, 1)) > max(frames):
+                raise VidgenError(
+                    f"{path}: tasks.{name} needs clips of {1 + (least - 1) * temporal_ratio} frames or more, and "
+                    f"data.num_frames is {self.data.num_frames}"
+                )
+            if least > min(frames) and TEXT_TO_VIDEO not in self.tasks:
+                raise VidgenError(
+                    f"{path}: clips of {self.data.lengths()[0]} frames are too short for tasks.{name}, and are made "
+                    f"from text alone: give tasks.{TEXT_TO_VIDEO} a share"
+                )
 
 
 def read_temporal_ratio(tokenizer: str) -> int | None:

@@ -54,3 +54,5 @@ class DistillationRecipe(DiffusionRecipe):
             raise VidgenError(f"{path}: task distill needs a teacher: set init_from, e.g. to default")
         if self.reference:
             raise VidgenError(f"{path}: a student is trained without pictures: set reference=0")
+        if self.tasks:
+            raise VidgenError(f"{path}: a student has no generation tasks: leave tasks out, and take a teacher without")

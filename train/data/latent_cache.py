@@ -14,7 +14,7 @@ import dataclasses
 import hashlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -32,28 +32,35 @@ from vidgen.data.shapes import ClipLabels, ShapeWorldConfig, describe, describe_
 from vidgen.files.atomic import atomic_write
 from vidgen.files.locks import exclusive
 from vidgen.files.seals import save_sealed
+from vidgen.models.dit.label_embedding import TEXT_TO_VIDEO
 from vidgen.models.placement import device_of, dtype_of
+from vidgen.samplers.conditioning.degradations import Degradation
+from vidgen.samplers.conditioning.generation_tasks import RESTORATIONS, SHORTEST
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.train.config import DataConfig
 from vidgen.train.config.aliases import FORMER_MAX_STRIDE
 from vidgen.train.data.cache_files import fill_cache, is_fresh, list_sources, read_tensor
-from vidgen.train.data.sources import Mixture, Sample, collate, rng_of
+from vidgen.train.data.sources import Mixture, Sample, collate, edges_of, pick, rng_of
 
 ENCODE_BATCH = 16
 PICTURE_BATCH = 64
 NEW_SOURCE_KEYS = {"fps": None, "max_stride": 0, "allow_damaged": False}  # which caches of earlier versions lack
+TASK_SLOT = 2**31 + 2  # a third number beside step and slot: the generation task of a clip
 PICTURE_SLOT = 2**31 + 1  # the slot, of no clip, whose random numbers draw pictures
 
 
 class CachedClip(NamedTuple):
     """An item: a clip's latents and caption; latents of a picture of what it shows, what there is to say beside it, and
-    what it shows in words (None and "" where there are no pictures)."""
+    what it shows in words (None and "" where there are no pictures); the generation task that it is drawn for ("" where
+    there are none), and latents of what a loss has left of it, for a task of restoration."""
 
     latents: Float[Tensor, "c t h w"]
     caption: str
     picture: Float[Tensor, "c 1 h w"] | None = None
     beside: str = ""
     shows: str = ""
+    task: str = ""
+    degraded: Float[Tensor, "c t h w"] | None = None
 
 
 def cache_key(tokenizer: VideoTokenizer, data: DataConfig, part: str, seed: int, count: int) -> str:
@@ -112,16 +119,31 @@ def encode_pictures(
     return torch.cat(latents).contiguous()
 
 
+def encode_degraded(
+    tokenizer: VideoTokenizer, mixture: Mixture, count: int, degradation: Degradation
+) -> Float[Tensor, "n c t h w"]:
+    """Return latents (float16) of what a degradation has left of the clips of a mixture, as clips of their size."""
+    latents = []
+    with torch.inference_mode():
+        for first in tqdm(range(0, count, ENCODE_BATCH), desc="encoding losses", unit="batch", disable=None):
+            video = collate([mixture[(0, i)] for i in range(first, min(first + ENCODE_BATCH, count))])["video"]
+            left = degradation.invert(degradation.apply(video)).clamp(-1.0, 1.0)
+            encoded = tokenizer.encode(left.to(device_of(tokenizer), dtype_of(tokenizer)))
+            latents.append(encoded.latents.to("cpu", torch.float16))
+    return torch.cat(latents).contiguous()
+
+
 def caption_row(sample: Sample) -> dict:
     """Return the labels, where the synthetic world gave them (a new wording at every visit), else the caption."""
     return {"labels": sample.labels.to_dict()} if sample.labels is not None else {"caption": sample.caption}
 
 
 class LatentCache(Dataset):
-    """Latents and captions, and with `pictures` a picture for each; item (step, slot) is a function of the seed, the
-    step and the slot.
+    """Latents and captions, with `pictures` a picture for each, and with `tasks` (shares by name) a generation task and
+    what it needs; item (step, slot) is a function of the seed, the step and the slot.
 
-    Raises VidgenError where the cache file is damaged.
+    A clip that is too short for the task it drew is for text_to_video. Raises VidgenError where the cache file is
+    damaged.
     """
 
     def __init__(
@@ -134,42 +156,66 @@ class LatentCache(Dataset):
         part: str = "train",
         cache: str = "",
         pictures: bool = False,
+        tasks: Mapping[str, float] | None = None,
     ) -> None:
         self.seed = seed
-        self.pictures: Tensor | None = None
-        size = tuple(data.size)
-        if not cache:
-            mixture = Mixture(data, seed, part)
-            self.latents, self.rows = encode_clips(tokenizer, mixture, count)
-            if pictures:
-                self.pictures = encode_pictures(tokenizer, mixture, self.rows, size)
-            return
-        folder = Path(cache) / f"latents-{cache_key(tokenizer, data, part, seed, count)}"
-        sources = list_sources(data, part)
-        if not folder.is_dir() or not is_fresh(folder, sources):
-            if folder.is_dir():
-                warnings.warn(f"{folder}: clips or captions have changed since: they are encoded anew", stacklevel=2)
-            mixture = lru_cache(lambda: Mixture(data, seed, part))  # decodes the files, once they are needed
-            with exclusive(folder, "cache of latents"):
-                fill_cache(folder, sources, count, lambda start, stop: encode_clips(tokenizer, mixture(), stop, start))
-        self.latents, self.rows, about = read_tensor(folder, "latents")
-        if pictures:
-            file = folder / "pictures.safetensors"
+        self.tasks = list(tasks or ())
+        self.edges = edges_of(np.array(list((tasks or {}).values()), dtype=np.float64)) if tasks else None
+        mixture = lru_cache(lambda: Mixture(data, seed, part))  # decodes the files, once they are needed
+        folder: Path | None = None
+        about: dict[str, str] = {}
+        if cache:
+            folder = Path(cache) / f"latents-{cache_key(tokenizer, data, part, seed, count)}"
+            sources = list_sources(data, part)
+            if not folder.is_dir() or not is_fresh(folder, sources):
+                if folder.is_dir():
+                    warnings.warn(
+                        f"{folder}: clips or captions have changed since: they are encoded anew", stacklevel=2
+                    )
+                with exclusive(folder, "cache of latents"):
+                    fill_cache(
+                        folder, sources, count, lambda start, stop: encode_clips(tokenizer, mixture(), stop, start)
+                    )
+            self.latents, self.rows, about = read_tensor(folder, "latents")
+        else:
+            self.latents, self.rows = encode_clips(tokenizer, mixture(), count)
+
+        def beside(name: str, encode: Callable[[], Tensor]) -> Tensor:
+            """Return what is cached beside the clips under a name, encoded where it is not there yet."""
+            if folder is None:
+                return encode()
+            file = folder / f"{name}.safetensors"
             if not file.exists():
                 with exclusive(folder, "cache of latents"), atomic_write(file) as target:
-                    encoded = encode_pictures(tokenizer, Mixture(data, seed, part), self.rows, size)
-                    save_sealed({"pictures": encoded}, target, about)
-            self.pictures = read_tensor(folder, "pictures")[0]
+                    save_sealed({name: encode()}, target, about)
+            return read_tensor(folder, name)[0]
+
+        def draw_pictures() -> Tensor:
+            return encode_pictures(tokenizer, mixture(), self.rows, tuple(data.size))
+
+        def degrade(task: str) -> Callable[[], Tensor]:
+            return lambda: encode_degraded(tokenizer, mixture(), len(self.rows), RESTORATIONS[task])
+
+        self.pictures = beside("pictures", draw_pictures) if pictures else None
+        self.degraded = {task: beside(task, degrade(task)) for task in self.tasks if task in RESTORATIONS}
 
     def __getitem__(self, key: tuple[int, int]) -> CachedClip:
         rng = rng_of(self.seed, *key)
         index = int(rng.integers(len(self.rows)))
         latents = self.latents[index].float()
         if self.pictures is None:
-            return CachedClip(latents, self.caption(index, rng))
-        beside = self.beside(index, copy.deepcopy(rng))  # in the same wording
-        caption = self.caption(index, rng)
-        return CachedClip(latents, caption, self.pictures[index].float(), beside, self.shows(index))
+            clip = CachedClip(latents, self.caption(index, rng))
+        else:
+            beside = self.beside(index, copy.deepcopy(rng))  # in the same wording
+            caption = self.caption(index, rng)
+            clip = CachedClip(latents, caption, self.pictures[index].float(), beside, self.shows(index))
+        if self.edges is None:
+            return clip
+        task = self.tasks[pick(self.edges, rng_of(self.seed, *key, TASK_SLOT))]
+        if latents.shape[1] < SHORTEST.get(task, 1):
+            task = TEXT_TO_VIDEO
+        degraded = self.degraded[task][index].float() if task in self.degraded else None
+        return clip._replace(task=task, degraded=degraded)
 
     def caption(self, index: int, rng: np.random.Generator) -> str:
         """Return the caption of a clip, in a wording drawn from `rng` where there are several."""

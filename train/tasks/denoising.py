@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,41 +17,22 @@ from vidgen.diffusion.loss_weighting import prediction_weight
 from vidgen.diffusion.noise import TimeDistribution, draw_normal, sample_generator
 from vidgen.diffusion.paths import PATHS, expand_level, network_input
 from vidgen.diffusion.prediction_types import find_prediction_type
+from vidgen.models.dit.label_embedding import LabelConditioning
 from vidgen.models.ip_adapter import beside_text
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.pipelines.loading import load_tokenizer
 from vidgen.pipelines.scheduler_config import SchedulerConfig
 from vidgen.pipelines.video import VideoPipeline
+from vidgen.samplers.conditioning.generation_tasks import RESTORATIONS, draw_known
+from vidgen.samplers.step_cache import take_rows
 from vidgen.train.config import DiffusionRecipe
 from vidgen.train.config.diffusion import check_lengths
 from vidgen.train.data.latent_cache import CachedClip
 from vidgen.train.data.mixed_lengths import open_held_out, open_latents
 from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, rng_of
+from vidgen.train.tasks.denoising_draws import Draw, draw_clean_frames, put_behind
 from vidgen.train.tasks.denoising_networks import build_networks
 from vidgen.train.tasks.task import Metrics, Task, export_dtype
-
-
-def draw_clean_frames(b: int, frames: int, share: float, generator: torch.Generator) -> Bool[Tensor, "b t"]:
-    """Draw which latent frames of a batch are clean, in about `share` of the clips: the first one, the first and the
-    last, those up to some moment, or any (each with probability 1/4). At least one frame is left to be denoised."""
-    chance, moment, kind = (torch.rand(b, 1, generator=generator) for _ in range(3))
-    index = torch.arange(frames)
-    first = (index == 0).expand(b, frames)
-    ends = first | (index == frames - 1)
-    past = index < 1 + (moment * (frames - 1)).floor()
-    some = torch.rand(b, frames, generator=generator) < 0.5
-    patterns = torch.stack([first, ends, past, some])  # kind b t
-    clean = patterns[(kind[:, 0] * len(patterns)).long(), torch.arange(b)]
-    return clean & ~clean.all(dim=1, keepdim=True) & (chance < share)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Draw:
-    """The random numbers of a batch: `dropped` captions, noise levels `t` (0 for clean frames), the noise `eps`."""
-
-    dropped: Bool[Tensor, " b"]
-    t: Float[Tensor, "b t"]
-    eps: Float[Tensor, "b c t h w"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +57,9 @@ class DenoisingTask(Task):
         prediction_weight(recipe.weighting, recipe.prediction_type, torch.ones(1), torch.ones(1))  # a name it knows
         dtype = torch.bfloat16 if recipe.autocast == "bfloat16" else torch.float32
         self.tokenizer = load_tokenizer(recipe.tokenizer, dtype=dtype, device=recipe.device)
-        check_lengths(recipe.data.lengths(), self.tokenizer.config.temporal_compression_ratio, recipe.out)
+        ratio = self.tokenizer.config.temporal_compression_ratio
+        check_lengths(recipe.data.lengths(), ratio, recipe.out)
+        recipe.check_tasks(Path(recipe.out), ratio)
         self.networks = build_networks(recipe, self.tokenizer.config.latent_channels)
         self.transformer = self.networks.transformer
         self.text_encoder = self.networks.text_encoder
@@ -86,7 +70,7 @@ class DenoisingTask(Task):
     def open_clips(self) -> None:
         """Encode the clips of the recipe's data, or read them from its cache."""
         recipe = self.recipe
-        settings = {"cache": recipe.cache, "pictures": recipe.reference > 0}
+        settings = {"cache": recipe.cache, "pictures": recipe.reference > 0, "tasks": recipe.tasks}
         clips = (self.tokenizer, recipe.data)
         self.dataset = open_latents(*clips, seed=recipe.seed, count=recipe.cached_clips, **settings)
         own = {"seed": recipe.seed + VALIDATION_SEED_OFFSET, "count": recipe.data.validation_clips}
@@ -98,10 +82,17 @@ class DenoisingTask(Task):
         if self.recipe.reference:
             batch["pictures"] = torch.stack([s.picture for s in samples])
             batch |= {"beside": [s.beside for s in samples], "shows": [s.shows for s in samples]}
+        if self.recipe.tasks:
+            batch["tasks"] = [s.task for s in samples]
+            if degraded := [s.degraded for s in samples if s.degraded is not None]:
+                batch["degraded"] = torch.stack(degraded)
         return batch
 
-    def draw(self, x0: Float[Tensor, "b c t h w"], generator: torch.Generator) -> Draw:
-        """Draw which captions are dropped, the noise levels and the noise of a batch."""
+    def draw(
+        self, x0: Float[Tensor, "b c t h w"], generator: torch.Generator, tasks: Sequence[str] | None = None
+    ) -> Draw:
+        """Draw which captions are dropped, the noise levels and the noise of a batch; of `tasks`, one a clip, what is
+        known."""
         recipe, time = self.recipe, self.time_of(x0)
         b, frames = x0.shape[0], x0.shape[2]
         dropped = torch.rand(b, generator=generator) < recipe.drop_text
@@ -111,7 +102,11 @@ class DenoisingTask(Task):
             t = torch.where(own, time.sample((b, frames), generator), t)
         if recipe.given_frames > 0:
             t = t.masked_fill(draw_clean_frames(b, frames, recipe.given_frames, generator), 0.0)
-        return Draw(dropped=dropped, t=t, eps=draw_normal(x0.shape, generator))
+        known: Tensor | None = None
+        if tasks is not None:
+            known = torch.stack([draw_known(task, tuple(x0.shape[2:]), generator) for task in tasks])
+            t = t.masked_fill(known.flatten(2).all(2), 0.0)
+        return Draw(dropped=dropped, t=t, eps=draw_normal(x0.shape, generator), known=known)
 
     def condition(self, batch: dict[str, Any], dropped: Bool[Tensor, " b"], generator: torch.Generator) -> Condition:
         """Return what the denoiser is told of a batch: captions that are not `dropped`, and pictures in their share."""
@@ -130,10 +125,34 @@ class DenoisingTask(Task):
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, Metrics]:
         """Return the denoising loss of a batch."""
-        x0 = batch["latents"]
-        draw = self.draw(x0, generator)
+        draw = self.draw(batch["latents"], generator, batch.get("tasks"))
         text = self.condition(batch, draw.dropped, generator).text
-        return self.denoising_loss(x0, text, draw.t, draw.eps).mean(), {}
+        return self.losses(batch, text, draw).mean(), {}
+
+    def losses(
+        self, batch: dict[str, Any], text: TextEncoding, draw: Draw, teacher: TextEncoding | None = None
+    ) -> Float[Tensor, " b"]:
+        """Return the denoising loss of each clip under its task. Clips that are restored stand behind their degraded
+        ones, are twice as long so, and come last."""
+        x0 = batch["latents"]
+        if draw.known is None:
+            return self.denoising_loss(x0, text, draw.t, draw.eps, teacher)
+        losses = []
+        for restored in (False, True):
+            rows = [i for i, task in enumerate(batch["tasks"]) if (task in RESTORATIONS) == restored]
+            if not rows:
+                continue
+            clip = (x0[rows], draw.t[rows], draw.eps[rows], draw.known[rows])
+            x, t, eps, known = put_behind(batch["degraded"], *clip) if restored else clip
+            own, other = (None if each is None else take_rows(each, torch.tensor(rows)) for each in (text, teacher))
+            labels = self.task_labels([batch["tasks"][i] for i in rows])
+            losses.append(self.denoising_loss(x, own, t, eps, other, known=known, labels=labels))
+        return torch.cat(losses)
+
+    def task_labels(self, tasks: Sequence[str]) -> LabelConditioning:
+        """Return what tells the denoiser the tasks of clips."""
+        names = self.transformer.config.task_names
+        return LabelConditioning(task_id=torch.tensor([names.index(task) for task in tasks]))
 
     def encode(
         self,
@@ -158,36 +177,48 @@ class DenoisingTask(Task):
         eps: Float[Tensor, "b c t h w"],
         teacher: TextEncoding | None = None,
         network: nn.Module | None = None,
+        known: Bool[Tensor, "b t h w"] | None = None,
+        labels: LabelConditioning | None = None,
     ) -> Float[Tensor, " b"]:
         """Return the weighted mean squared error of the prediction over the frames that have noise, one value a clip.
 
         `text` may be captions as they are. The target is the clip's own, or what is predicted from the text `teacher`.
-        `network` stands in place of the task's transformer.
+        `network` stands in place of the task's transformer. Cells that are `known` are shown without noise, and their
+        error does not count.
         """
         text = self.encode(text) if isinstance(text, list) else text
         x0, t, eps = (v.to(self.recipe.device) for v in (x0, t, eps))
         level = expand_level(t, x0)
         alpha, sigma = self.path.alpha(level), self.path.sigma(level)
         x = network_input(x0, eps, t, self.path)
-        prediction = (network or self.transformer)(x, t, text)
+        if known is not None:
+            known = known.to(x0.device)
+            x = torch.where(known[:, None], self.path.input_scale(level) * x0, x)
+        told = {} if labels is None else {"labels": labels}
+        prediction = (network or self.transformer)(x, t, text, **told)
         target = self.target(x0, eps, alpha, sigma)
         if teacher is not None:
             with torch.no_grad():
-                target = self.transformer(x, t, teacher).float()
+                target = self.transformer(x, t, teacher, **told).float()
         weight = prediction_weight(self.recipe.weighting, self.recipe.prediction_type, alpha, sigma)
         noisy = (sigma > 0).expand(len(x0), 1, x0.shape[2], 1, 1)  # nothing hints at the noise of the other frames
         weight = torch.where(noisy, weight, torch.zeros_like(sigma))
         error = weight * (prediction.float() - target).square()
+        if known is not None:
+            counted = noisy & ~known[:, None]
+            return (error * counted).mean(1).flatten(1).sum(1) / counted.flatten(1).sum(1)
         return reduce(error, "b c t h w -> b t", "mean").sum(1) / noisy.flatten(1).sum(1)
 
     def validate(self) -> Metrics:
         """Return `measure` of held-out clips.
 
         Where they have pictures it is with these and the captions beside them, and there are the losses of the same
-        captions alone and of whole captions, between which it should lie.
+        captions alone and of whole captions, between which it should lie. With generation tasks see `measure_tasks`.
         """
         rows, seed = range(len(self.held_out.rows)), self.recipe.seed
         captions = [self.held_out.caption(i, rng_of(seed, i)) for i in rows]
+        if self.recipe.tasks:
+            return self.measure_tasks(captions)
         if self.held_out.pictures is None:
             return self.measure(captions)
         beside = [self.held_out.beside(i, rng_of(seed, i)) for i in rows]
@@ -195,8 +226,22 @@ class DenoisingTask(Task):
         metrics = self.measure(beside, self.held_out.pictures.float())
         return {**metrics, **{name: other["loss"] for name, other in others.items()}}
 
-    def measure(self, captions: list[str], pictures: Float[Tensor, "n c 1 h w"] | None = None) -> Metrics:
-        """Return the loss of held-out clips at fixed, equally probable noise levels with fixed noise, and its mean."""
+    def measure_tasks(self, captions: list[str]) -> Metrics:
+        """Return `measure` of every generation task by its name, and of all the mean by their shares."""
+        shares = self.recipe.tasks
+        each = {task: self.measure(captions, task=task) for task in shares}
+        total = sum(shares.values())
+        names = next(iter(each.values()))
+        means = {name: sum(share * each[task][name] for task, share in shares.items()) / total for name in names}
+        return {**means, **{f"loss_{task}": metrics["loss"] for task, metrics in each.items()}}
+
+    def measure(
+        self, captions: list[str], pictures: Float[Tensor, "n c 1 h w"] | None = None, task: str | None = None
+    ) -> Metrics:
+        """Return the loss of held-out clips at fixed, equally probable noise levels with fixed noise, and its mean.
+
+        Under a `task` it is with what that draws of each clip.
+        """
         latents = self.held_out.latents.float()
         eps = draw_normal(latents.shape, sample_generator(self.recipe.seed, "validation"))
         metrics = {}
@@ -207,7 +252,15 @@ class DenoisingTask(Task):
                 t = torch.full((len(latents[part]),), level)
                 tokens = None if pictures is None else self.image_prompt(pictures[part].to(self.recipe.device))
                 text = self.encode(captions[part], tokens)
-                losses.append(self.denoising_loss(latents[part], text, t, eps[part]))
+                if task is None:
+                    losses.append(self.denoising_loss(latents[part], text, t, eps[part]))
+                    continue
+                batch = {"latents": latents[part], "tasks": [task] * len(t)}
+                batch |= {"degraded": self.held_out.degraded[task][part].float()} if task in RESTORATIONS else {}
+                generator = sample_generator(self.recipe.seed, f"validation-{task}-{first}")
+                draw = self.draw(latents[part], generator, batch["tasks"])
+                t = t[:, None].expand_as(draw.t).masked_fill(draw.known.flatten(2).all(2), 0.0)
+                losses.append(self.losses(batch, text, replace(draw, t=t, eps=eps[part])))
             metrics[f"loss@t={level:.3f}"] = torch.cat(losses).mean().item()
         return {"loss": sum(metrics.values()) / len(metrics), **metrics}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import nn
@@ -18,6 +18,8 @@ from vidgen.models.ip_adapter import IPAdapterConfig, IPAdapterEncoder
 from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder, TransformersTextEncoder
 from vidgen.pipelines.loading import load_pipeline
 from vidgen.train.config import DiffusionRecipe
+
+TASK_ROWS = "labels_in.task_id.weight"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,7 @@ def build_networks(recipe: DiffusionRecipe, latent_channels: int) -> Networks:
         if pipeline.transformer.config.latent_channels != latent_channels:
             raise VidgenError(f"init_from={recipe.init_from} is for latents of another tokenizer; name another")
         return Networks(
-            transformer=pipeline.transformer,
+            transformer=add_tasks(pipeline.transformer, recipe),
             text_encoder=pipeline.text_encoder,
             image_prompt=pipeline.image_prompt
             or make_image_prompt(recipe, latent_channels, pipeline.text_encoder.width),
@@ -71,13 +73,42 @@ def build_networks(recipe: DiffusionRecipe, latent_channels: int) -> Networks:
     if config.labels:
         raise VidgenError(
             f"recipe key `model`: clips of task diffusion have no {config.labels[0]}; leave classes, tasks, frame_rate "
-            "and frame_size out"
+            "and frame_size out (generation tasks are the recipe's own key `tasks`)"
         )
+    if recipe.tasks:
+        config = replace(config, tasks=len(recipe.tasks), task_names=tuple(recipe.tasks))
     return Networks(
         transformer=VideoDiT(config),
         text_encoder=encoder,
         image_prompt=make_image_prompt(recipe, latent_channels, encoder.width),
     )
+
+
+def add_tasks(transformer: VideoDiT, recipe: DiffusionRecipe) -> VideoDiT:
+    """Return the denoiser of `init_from` with the recipe's generation tasks added, which have no effect yet.
+
+    Raises VidgenError where only one of them has tasks that it needs.
+    """
+    config = transformer.config
+    names = [*config.task_names, *(task for task in recipe.tasks if task not in config.task_names)]
+    if config.labels and not (config.task_names and recipe.tasks):
+        known = ", ".join(config.task_names) or ", ".join(config.labels)
+        raise VidgenError(
+            f"init_from={recipe.init_from} is told {known}: say by `tasks` which it is trained for, each with its share"
+        )
+    if len(names) == len(config.task_names):
+        return transformer
+    if recipe.task != "diffusion":
+        raise VidgenError(
+            f"init_from={recipe.init_from} lacks the task {names[-1]}, which task {recipe.task} cannot add"
+        )
+    wider = VideoDiT(replace(config, tasks=len(names), task_names=tuple(names)))
+    weights = transformer.state_dict()
+    rows = wider.labels_in.task_id.weight.detach().to(next(iter(weights.values())))
+    if config.task_names:
+        rows[: len(config.task_names)] = weights[TASK_ROWS]
+    wider.load_state_dict({**weights, TASK_ROWS: rows})
+    return wider.to(rows.device).eval().requires_grad_(False)
 
 
 def make_image_prompt(recipe: DiffusionRecipe, latent_channels: int, text_width: int) -> IPAdapterEncoder | None:

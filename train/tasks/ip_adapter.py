@@ -32,13 +32,12 @@ class IPAdapterTask(DenoisingTask):
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, Metrics]:
         """Return the distance to the prediction from whole captions, and the weighted contrastive loss."""
-        x0 = batch["latents"]
-        draw = self.draw(x0, generator)
+        draw = self.draw(batch["latents"], generator, batch.get("tasks"))
         condition = self.condition(batch, draw.dropped, generator)
         with torch.no_grad():
             teacher = self.encode(batch["captions"])
             shows = self.encode(batch["shows"])
-        distance = self.denoising_loss(x0, condition.text, draw.t, draw.eps, teacher).mean()
+        distance = self.losses(batch, condition.text, draw, teacher).mean()
         matching = self.model["matching"](condition.tokens, shows, batch["shows"])
         loss = distance + self.recipe.match_weight * matching
         return loss, {"distance": distance.item(), "matching": matching.item()}

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vidgen.bounds import Count, Frames, GuidanceScale, InferenceSteps, Side, check_value
 from vidgen.diffusion.noise import draw_per_sample, sample_generator
 from vidgen.errors import VidgenError
 from vidgen.interfaces import TextEncoder
@@ -21,6 +22,20 @@ from vidgen.samplers.step_cache import take_rows
 
 TIMESTEPS = 1000.0  # noise level 1 as diffusers' flow schedulers count it
 TENSORS = ("latents", "x0")
+NUMBERS = {
+    "num_frames": Frames,
+    "height": Side,
+    "width": Side,
+    "num_inference_steps": InferenceSteps,
+    "guidance_scale": GuidanceScale,
+    "num_videos_per_prompt": Count,
+}
+
+
+def check_numbers(**numbers: float | None) -> None:
+    """Raise VidgenError for an argument of `NUMBERS` that is out of its range; None is the checkpoint's own."""
+    for name, value in numbers.items():
+        check_value(value, NUMBERS[name] | None, name)
 
 
 def read_generators(

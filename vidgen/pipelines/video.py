@@ -11,14 +11,15 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vidgen.bounds import Count, Frames, GuidanceScale, InferenceSteps, Side, check_value
 from vidgen.data.frames import clamp_to_uint8, latent_frames
 from vidgen.deprecation import renamed_keywords
 from vidgen.diffusion.noise import TimeDistribution
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Denoiser
+from vidgen.models.dit.label_embedding import TEXT_TO_VIDEO, task_labels, task_names
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.pipelines.call_arguments import (
+    check_numbers,
     draw_noise,
     read_callback,
     read_generators,
@@ -32,6 +33,7 @@ from vidgen.pipelines.streaming.chunk_sampler import ContextConfig, is_causal, m
 from vidgen.pipelines.streaming.chunks import PromptSchedule
 from vidgen.pipelines.streaming.stream import Stream, stream
 from vidgen.samplers.conditioning.frame_conditioning import FrameConditioning
+from vidgen.samplers.conditioning.generation_tasks import INPAINTING, find_task
 from vidgen.samplers.conditioning.inpainting import hide_frames, levels_from, sample_conditioned
 from vidgen.samplers.conditioning.ip_adapter import Reference, add_image_tokens, encode_reference
 from vidgen.samplers.conditioning.read_pixels import Image, Mask, Video, read_frame_conditioning
@@ -79,6 +81,7 @@ class VideoPipeline(PipelineComponents):
         mask: Mask | None = None,
         strength: float | None = None,
         conditioning: FrameConditioning | None = None,
+        task: str | None = None,
         output_type: str = "np",
         callback_on_step_end: Callable[..., Any] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
@@ -87,8 +90,8 @@ class VideoPipeline(PipelineComponents):
         """Generate `num_videos_per_prompt` clips for each prompt; arguments left out take the checkpoint's defaults.
 
         Clip k of a prompt is a function of (seed, k) and the prompt alone, whatever else is in the batch.
-        Raises VidgenError for sizes that the model cannot make, unknown samplers and guidance, prompts too long, and a
-        reference where there is no `image_prompt` to read it.
+        Raises VidgenError for sizes that the model cannot make, unknown samplers and guidance, prompts too long, a
+        reference where there is no `image_prompt` to read it, and a task that a model with tasks lacks.
 
         Args:
             prompt: One, or several.
@@ -106,6 +109,7 @@ class VideoPipeline(PipelineComponents):
                 to the negative prompt.
             image, last_image, video, frames, mask, strength: What is known of the clips' pixels, see
                 `read_frame_conditioning`; `conditioning` says it in latents.
+            task: What a model that was trained for several is told to do; by default what is known says it.
             output_type: "np", "pt" or "pil" for frames, "latent" to skip decoding, see PipelineOutput.
             callback_on_step_end: Called as (step, x, x0), or as (pipe, step, timestep, callback_kwargs) if it takes
                 four; may raise to stop. `callback_on_step_end_tensor_inputs` names what is in its kwargs.
@@ -113,15 +117,8 @@ class VideoPipeline(PipelineComponents):
         """
         s = self.scheduler
         check_output_type(output_type)
-        for name, value, hint in (
-            ("num_frames", num_frames, Frames),
-            ("height", height, Side),
-            ("width", width, Side),
-            ("num_inference_steps", num_inference_steps, InferenceSteps),
-            ("guidance_scale", guidance_scale, GuidanceScale),
-            ("num_videos_per_prompt", num_videos_per_prompt, Count),
-        ):
-            check_value(value, hint | None, name)
+        check_numbers(num_frames=num_frames, height=height, width=width, num_videos_per_prompt=num_videos_per_prompt)
+        check_numbers(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
         prompts = read_text(prompt, prompt_embeds, self.text_encoder, "prompt")
         negative = negative_prompt
         if negative_prompt_embeds is not None:
@@ -162,8 +159,10 @@ class VideoPipeline(PipelineComponents):
             noise = draw_noise((count * num_videos_per_prompt, *shape), generator, latents).to(self.device)
             hide = hide_frames(conditioning, noise, times[0], self.path)
             tokens = self.tokens_of(shape) * shape[1]
-            denoise = self.denoiser(rows, negative, guidance, tokens, hide, step_cache, image_tokens, levels)
+            task = task or (TEXT_TO_VIDEO if conditioning is None else find_task(conditioning.known))
+            denoise = self.denoiser(rows, negative, guidance, tokens, hide, step_cache, image_tokens, levels, task=task)
             streams = {"generator": generator, "callback": callback}
+            streams["shows_known"] = task == INPAINTING and task in task_names(self.transformer)
             latents = sample_conditioned(solver, denoise, noise, times, self.path, conditioning, **streams)
         latents = latents[:, :, -self.latent_frames(size[0]) :]
         clips = None if output_type == "latent" else convert_frames(self.decode(latents, *size), output_type)
@@ -190,10 +189,12 @@ class VideoPipeline(PipelineComponents):
         image_tokens: Float[Tensor, "n d"] | None = None,
         times: Float[Tensor, " n_plus_1"] | None = None,
         network: Network | None = None,
+        task: str = TEXT_TO_VIDEO,
     ) -> Denoiser:
         """Return the guided denoiser for these prompts.
 
-        Raises VidgenError for a negative prompt where guidance leads away from something else.
+        Raises VidgenError for a negative prompt where guidance leads away from something else, and for a task that the
+        transformer lacks.
 
         Args:
             prompts: One a clip, or their text.
@@ -205,9 +206,11 @@ class VideoPipeline(PipelineComponents):
             image_tokens: What `encode_reference` made of pictures.
             times: The levels of the run, for guidance that counts its steps.
             network: Stands in place of the transformer, for a causal one that knows the frames before.
+            task: What a transformer with tasks is told.
         """
         if negative_prompt and "uncond" not in guidance.method.others:
             raise VidgenError(f"guidance {guidance.name!r} does not lead away from a prompt; leave negative_prompt out")
+        task_labels(self.transformer, task, 0)  # before any work: its error
         text = self.encode_prompt(prompts) if isinstance(prompts, Sequence) else prompts
 
         @cache
@@ -223,6 +226,7 @@ class VideoPipeline(PipelineComponents):
             negative=negative,
             hide=hide,
             step_cache=step_cache,
+            task=task,
         )
         scale = self.scheduler.guidance_scale if guidance.scale is None else guidance.scale
         return guided.guided(guidance, scale, tokens, times)

@@ -14,6 +14,7 @@ from torch import Tensor
 from vidgen.diffusion.paths import expand_level
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Pipeline
+from vidgen.models.dit.label_embedding import TEXT_TO_VIDEO, task_labels
 from vidgen.models.feature_layers import FeatureInfo, FeatureMixin
 from vidgen.models.placement import device_of
 from vidgen.models.text.encoders import TextEncoding
@@ -103,10 +104,11 @@ class DenoiserEncoder(FeatureMixin):
     ) -> Iterator[tuple[str, Float[Tensor, "b t h w c"]]]:
         """Yield (block, features) at a level, averaged over the latents `noised`."""
         total: dict[str, Tensor] = {}
+        labels = task_labels(self.pipe.transformer, TEXT_TO_VIDEO, len(noised[0]))
         for x in noised:
             t = level_of(x, level)
             inputs = self.pipe.path.input_scale(expand_level(t, x)) * x
-            for name, h in up_to_last(self.pipe.transformer.iter_features(inputs, t, text), blocks):
+            for name, h in up_to_last(self.pipe.transformer.iter_features(inputs, t, text, **labels), blocks):
                 if len(noised) == 1:
                     yield name, h
                 else:

@@ -43,7 +43,8 @@ class VideoDiTConfig(ConfigMapping):
     """Shape of a VideoDiT; `patch` is (t, h, w) in latent cells, the feed-forward's width `mlp_ratio` times `width`.
 
     Conditions, 0 or false for none: `text_width` is the width of text tokens, `feature_channels` that of one vector a
-    patch; `classes`, `tasks`, `frame_rate` and `frame_size` are labels of a clip, see `LabelConditioning`.
+    patch; `classes`, `tasks`, `frame_rate` and `frame_size` are labels of a clip, see `LabelConditioning`. `task_names`
+    are what the tasks are called, of models that were trained for several.
 
     attention: "full"; "factorised" over frames and over time alternately, block by block; "divided" over time and then
     over frames in every block; "swapped" within windows between the two, see `SwappedAttention`.
@@ -76,6 +77,7 @@ class VideoDiTConfig(ConfigMapping):
     feature_channels: NoOrWidth = 0
     classes: NoOrCount = 0
     tasks: NoOrCount = 0
+    task_names: tuple[str, ...] = ()
     frame_rate: bool = False
     frame_size: bool = False
     attention: Annotated[str, Choice(ATTENTION)] = "full"
@@ -85,6 +87,10 @@ class VideoDiTConfig(ConfigMapping):
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.task_names and (self.tasks != len(self.task_names) or len(set(self.task_names)) < self.tasks):
+            raise VidgenError(f"task_names {list(self.task_names)} are not the names of {self.tasks} tasks")
+        if self.task_names and any(self.causal_chunks):
+            raise VidgenError("task_names are for models that see whole clips; one with causal_chunks has no tasks")
         if self.width % self.head_dim or self.head_dim % 8:
             raise VidgenError(f"width {self.width} must be a multiple of head_dim {self.head_dim}, and that of 8")
         if self.patch[0] != 1:

@@ -8,9 +8,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from vidgen.errors import VidgenError
 from vidgen.models.dit.config import VideoDiTConfig
 from vidgen.models.layers import sinusoidal
 
+TEXT_TO_VIDEO = "text_to_video"  # the task under which nothing of a clip is known
 NUMBER_WAVES = 256  # sines and cosines of a number
 
 
@@ -31,6 +33,27 @@ class LabelConditioning:
     def names(self) -> set[str]:
         """Return the names of the labels that are there."""
         return {f.name for f in fields(self) if getattr(self, f.name) is not None}
+
+
+def task_names(network: object) -> tuple[str, ...]:
+    """Return the tasks that a network is told by an id, in the order of ids; none for one without."""
+    return tuple(getattr(getattr(network, "config", None), "task_names", ()))
+
+
+def task_labels(network: object, task: str, rows: int) -> dict[str, LabelConditioning]:
+    """Return the argument by which a network is told the task of `rows` clips; nothing for one that knows no tasks.
+
+    Raises VidgenError for a task that it was not trained for.
+    """
+    names = task_names(network)
+    if not names:
+        return {}
+    if task not in names:
+        raise VidgenError(
+            f"this asks for the task {task}, and the model was trained for {', '.join(names)}: give what one of these "
+            "needs, or take another model"
+        )
+    return {"labels": LabelConditioning(task_id=torch.full((rows,), names.index(task)))}
 
 
 class NumberEmbedding(nn.Module):

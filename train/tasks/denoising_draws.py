@@ -1,0 +1,50 @@
+"""The random numbers of a batch of the denoising loss: levels, noise, and what of clips is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def draw_clean_frames(b: int, frames: int, share: float, generator: torch.Generator) -> Bool[Tensor, "b t"]:
+    """Draw which latent frames of a batch are clean, in about `share` of the clips: the first one, the first and the
+    last, those up to some moment, or any (each with probability 1/4). At least one frame is left to be denoised."""
+    chance, moment, kind = (torch.rand(b, 1, generator=generator) for _ in range(3))
+    index = torch.arange(frames)
+    first = (index == 0).expand(b, frames)
+    ends = first | (index == frames - 1)
+    past = index < 1 + (moment * (frames - 1)).floor()
+    some = torch.rand(b, frames, generator=generator) < 0.5
+    patterns = torch.stack([first, ends, past, some])  # kind b t
+    clean = patterns[(kind[:, 0] * len(patterns)).long(), torch.arange(b)]
+    return clean & ~clean.all(dim=1, keepdim=True) & (chance < share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """The random numbers of a batch: `dropped` captions, noise levels `t` (0 for clean frames), the noise `eps`, and
+    with generation tasks the cells that are `known`."""
+
+    dropped: Bool[Tensor, " b"]
+    t: Float[Tensor, "b t"]
+    eps: Float[Tensor, "b c t h w"]
+    known: Bool[Tensor, "b t h w"] | None = None
+
+
+def put_behind(
+    context: Float[Tensor, "b c t h w"],
+    x0: Float[Tensor, "b c t h w"],
+    t: Float[Tensor, "b t"],
+    eps: Float[Tensor, "b c t h w"],
+    known: Bool[Tensor, "b t h w"],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return clips behind others that are known, as they are denoised: latents, levels, noise, and what is known."""
+    return (
+        torch.cat([context, x0], dim=2),
+        torch.cat([torch.zeros_like(t), t], dim=1),
+        torch.cat([torch.zeros_like(eps), eps], dim=2),
+        torch.cat([torch.ones_like(known), known], dim=1),
+    )
