@@ -37,11 +37,11 @@ class StreamState:
 def check_video(video: Tensor) -> None:
     """Raise VidgenError unless `video` is (b, 3, T >= 1, H >= 1, W >= 1) with finite values in [-1, 1].
 
-    Compiled code checks the shape alone: a graph cannot go by values.
+    Compiled code and tensors without data check the shape alone: a graph cannot go by values.
     """
     if video.ndim != 5 or video.shape[1] != 3 or 0 in video.shape:
         raise VidgenError(f"video has shape {tuple(video.shape)}; a tokenizer takes (batch, 3, frames, height, width)")
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or video.is_meta:
         return
     low, high = (v.item() for v in torch.aminmax(video.detach()))
     if not (low >= -1.01 and high <= 1.01):  # also false for NaN; 0.01 is bfloat16's rounding at 1, with room

@@ -63,7 +63,8 @@ class CutOptions:
 class OpenedClip:
     """Frames of one clip as they are decoded.
 
-    `count` and `size` are the number of frames so far and their (height, width); `problems` says what is wrong with it.
+    `first_size` is the (height, width) of frames that the file says it has; `count` and `size` are the number of frames
+    so far and theirs; `problems` says what is wrong with it.
     """
 
     path: Path
@@ -71,6 +72,7 @@ class OpenedClip:
     expected: int | None
     frames: Iterator[np.ndarray]
     damage: Damage
+    first_size: tuple[int, int]
     count: int = 0
     size: tuple[int, int] = (0, 0)
     problems: list[str] = field(default_factory=list)
@@ -114,7 +116,8 @@ def open_frames(path: Path, cut: Cut, record: ClipRecord | None = None) -> Opene
     if cut.num_frames is not None:
         expected = cut.num_frames if expected is None else min(expected, cut.num_frames)
     frames = (frame for _, frame in islice(timed, cut.num_frames))
-    return OpenedClip(path=path, fps=fps, expected=expected, frames=frames, damage=damage)
+    first = cut.size or (info.height, info.width)
+    return OpenedClip(path=path, fps=fps, expected=expected, frames=frames, damage=damage, first_size=first)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,11 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "
 RUNTIME_BYTES = 96 * 2**20
 CODEC_BYTES: dict[Task, int] = {"encode": 16, "decode": 128, "reconstruct": 144}
 
+# Where so many bytes are free for each pixel of a chunk, nothing is counted; a frame takes so many, uint8 and float32.
+PER_PIXEL = 1000
+FRAME_BYTES = 15
+TASK_NAMES: dict[Task, str] = {"encode": "encoding", "decode": "decoding", "reconstruct": "reconstructing"}
+
 
 def parse_bytes(text: str | None, option: str = "--max-memory") -> int | None:
     """Return "4GB", "512MiB" or "1.5e9" in bytes; None stays None. Raises VidgenError for anything else."""
@@ -45,11 +50,12 @@ def parse_bytes(text: str | None, option: str = "--max-memory") -> int | None:
 
 
 def make_planner(tokenizer: VideoTokenizer, limit: int | None, task: Task) -> Planner:
-    """Return the function that plans a clip of some size: the default one, or one that keeps to `limit` bytes."""
-    from vidgen.tokenizers.streaming.chunks import plan_by_pixels
+    """Return the function that plans a clip of some size: the default one, or one that keeps to `limit` bytes.
 
+    It raises VidgenError for a size of which one chunk takes more memory than is free.
+    """
     if limit is None:
-        return plan_by_pixels
+        return lambda tokenizer, height, width: plan_in_free_memory(tokenizer, height, width, task)
     if not tokenizer.streams:
         raise VidgenError(f"--max-memory: {tokenizer.config.name} takes a clip in one go; shorten or shrink the clip")
 
@@ -76,6 +82,36 @@ def make_planner(tokenizer: VideoTokenizer, limit: int | None, task: Task) -> Pl
         plans[height, width] = planned
         return planned
 
+    return plan
+
+
+def plan_in_free_memory(tokenizer: VideoTokenizer, height: int, width: int, task: Task) -> Plan:
+    """Return the default plan of a clip. Raises VidgenError, with what would fit, where it takes more than is free."""
+    from vidgen.checkpoints.memory import check_bytes, describe_bytes, free_bytes
+    from vidgen.models.placement import device_of
+    from vidgen.tokenizers.model import VideoTokenizer
+    from vidgen.tokenizers.streaming.chunks import plan_by_pixels
+    from vidgen.tokenizers.streaming.memory_plan import MemoryModel, plan_for_memory
+
+    plan = plan_by_pixels(tokenizer, height, width)
+    device = str(device_of(tokenizer))
+    free = free_bytes(device)
+    frames = plan.latents * tokenizer.config.temporal_compression_ratio if tokenizer.streams else 1
+    if free is None or PER_PIXEL * frames * height * width <= free:
+        return plan
+    what = f"{TASK_NAMES[task]} frames of {height}x{width}"
+    check_bytes(FRAME_BYTES * frames * height * width, what, "make them smaller (--size)", device)
+    if not (isinstance(tokenizer, VideoTokenizer) and tokenizer.streams):
+        return plan
+    model = MemoryModel(tokenizer)
+    needed = model.peak(task, height, width, plan) - model.weights
+    if needed > free:
+        limit = free + model.weights
+        plan_for_memory(tokenizer, height, width, max_bytes=limit, task=task, model=model)  # raises where nothing fits
+        advice = (
+            f"in smaller pieces they would fit: add --max-memory {describe_bytes(limit)}, or make them smaller (--size)"
+        )
+        check_bytes(needed, what, advice, device)
     return plan
 
 

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from itertools import chain
-from typing import TYPE_CHECKING, Any
-
-import torch
-import torch.nn.functional as F
-from torch.func import functional_call
-from torch.overrides import TorchFunctionMode
+from typing import TYPE_CHECKING
 
 from vidgen.checkpoints.memory import describe_bytes, free_bytes
 from vidgen.errors import VidgenError
-from vidgen.models.placement import device_of, dtype_of
-from vidgen.models.rope import rotary_table
-from vidgen.models.text.encoders import TextEncoding
-from vidgen.profiling.live_memory import LiveBytes
+from vidgen.models.pass_memory import TEXT_TOKENS, pass_bytes
+from vidgen.models.placement import device_of
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.streaming.chunks import Plan
 from vidgen.tokenizers.streaming.memory_plan import HEADROOM, MemoryModel, plan_for_memory
@@ -25,42 +17,9 @@ from vidgen.tokenizers.streaming.memory_plan import HEADROOM, MemoryModel, plan_
 if TYPE_CHECKING:
     from vidgen.pipelines.video import VideoPipeline
 
-Shape = tuple[int, int, int, int]  # of one clip's latents
-TEXT_TOKENS = 512  # as long as texts get
 PER_TOKEN = 64  # float32 numbers that a pass holds at most, of each token by the network's width
 PER_PIXEL = 1000  # the same of decoding, of each pixel of a latent frame's frames
 PLENTY = 4  # where as much fits so many times over, nothing is counted
-
-
-class FusedAttention(TorchFunctionMode):
-    """Attention on `meta` as fused kernels have it, without the matrix of scores that it is worked out with there."""
-
-    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        if func is F.scaled_dot_product_attention and args and args[0].is_meta:
-            return torch.empty_like(args[0])
-        return func(*args, **(kwargs or {}))
-
-
-@torch.no_grad()
-def pass_bytes(network: torch.nn.Module, shape: Shape, batch: int) -> int:
-    """Return the most bytes of tensors that one pass over `batch` clips of latents makes and holds at one time.
-
-    Counted as `MemoryModel` does: on tensors that have shapes and no data.
-    """
-    named = chain(network.named_parameters(), network.named_buffers())
-    shadow = {name: value.to("meta") for name, value in named}
-    x = torch.empty(batch, *shape, device="meta")
-    width = network.config.text_width
-    text = None
-    if width:
-        tokens = torch.empty(batch, TEXT_TOKENS, width, device="meta", dtype=dtype_of(network))
-        mask = torch.ones(batch, TEXT_TOKENS, dtype=torch.bool, device="meta")
-        text = TextEncoding(tokens=tokens, mask=mask)
-    levels = torch.empty(batch, device="meta")
-    rotary_table.cache_clear()  # a pass makes its own: it is counted whether or not another one left it behind
-    with FusedAttention(), LiveBytes() as live:
-        functional_call(network, shadow, (x, levels, text))
-    return live.peak
 
 
 def check_sampling(

@@ -41,6 +41,7 @@ def rollouts(
     Each clip is of one object of the synthetic world, which does something else from prompt to prompt.
     Example: vidgen evaluate rollout --n 8 --seconds 30 --prompts 3 --plot rollout.png
     """
+    from vidgen.checkpoints.memory import check_bytes
     from vidgen.pipelines.evaluation.adherence import held_out_world
     from vidgen.pipelines.evaluation.rollout_scores import draw_scenes, score_rollouts, summarize_rollouts
     from vidgen.pipelines.loading import load_pipeline
@@ -52,6 +53,9 @@ def rollouts(
     world = held_out_world(pipe.scheduler)
     fps = pipe.scheduler.fps
     num_frames = round(seconds * fps)
+    height, width = pipe.scheduler.height, pipe.scheduler.width
+    needed = 2 * 3 * num_frames * height * width  # pieces of a clip, and the whole of it
+    check_bytes(needed, f"measuring clips of {num_frames}x{height}x{width}", "lower --seconds")
     draw_scenes(world, 0, prompts, num_frames)  # before any work: its errors
     settings = {"windows": WindowConfig(**vars(windows)), **sampling.settings()}
     stories: list[dict[str, Any]] = []

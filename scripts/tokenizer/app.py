@@ -67,7 +67,10 @@ def encode(
         check_output(target)
         opened = open_frames(records[0].path, cut, records[0])  # before the weights: quick to fail
 
-    writer = Writer(codec=open_codec(model, hardware, limit, "encode"), model=model)
+    codec = open_codec(model, hardware, limit, "encode")
+    if cut.size:  # which is too large for any clip, or for none
+        codec.check_size(*cut.size)
+    writer = Writer(codec=codec, model=model)
     report = encode_folder(writer, records, target, cut) if is_folder else encode_clip(writer, opened, target)
     if json:
         print_json(report | {"peak_mb": peak_memory_mb()})
@@ -167,6 +170,8 @@ def reconstruct(
     cut = cutting.read(allow_damaged=allow_damaged)
     jobs, many = list_jobs(source, output)
     codec = open_codec(model, hardware, limit, "reconstruct")
+    if cut.size:
+        codec.check_size(*cut.size)
     rows, failed = reconstruct_clips(codec, jobs, cut, side_by_side, skips=many)
     if not rows:
         raise VidgenError(f"{source}: none of {len(jobs)} clips can be used; see `vidgen data inspect`")

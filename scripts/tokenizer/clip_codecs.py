@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vidgen.errors import VidgenError
-from vidgen.scripts.cli.memory import make_planner
+from vidgen.scripts.cli.memory import FRAME_BYTES, make_planner
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +29,9 @@ class Codec(Protocol):
 
     tokenizer: Any
     author: Author
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise VidgenError for frames of a size that memory does not hold, before one is made."""
 
     def encode(self, frames: Iterable[Any]) -> Iterator[Any]:
         """Yield a clip's tokens in pieces."""
@@ -55,6 +58,10 @@ class LatentCodec:
         from vidgen.tokenizers.files.token_writing import Author
 
         return Author.of(self.tokenizer)
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise VidgenError for frames of which no chunk fits."""
+        self.planner(self.tokenizer, height, width)
 
     def encode(self, frames: Iterable[Any]) -> Iterator[Any]:
         """Yield a clip's latents and indices in pieces."""
@@ -102,6 +109,12 @@ class KeyframeCodec:
         self.tokenizer = tokenizer
 
     author = LatentCodec.author
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise VidgenError where one frame does not fit."""
+        from vidgen.checkpoints.memory import check_bytes
+
+        check_bytes(FRAME_BYTES * height * width, f"a frame of {height}x{width}", "make it smaller (--size)")
 
     def encode(self, frames: Iterable[Any]) -> Iterator[Any]:
         """Yield a clip's codes, some groups at a time."""

@@ -31,6 +31,7 @@ def encode_clip(writer: Writer, opened: OpenedClip, target: Path) -> dict[str, A
     Raises VidgenError, with nothing written, if the clip cannot be read or the file not be written.
     """
     started = time.perf_counter()
+    writer.codec.check_size(*opened.first_size)  # before a frame of that size is made
     with progress(opened.path.name, opened.expected) as advance, writer.codec.writing(target) as tokens:
         for piece in writer.codec.encode(opened.counted(advance)):
             tokens.add(piece)

@@ -49,6 +49,7 @@ def reconstruct_clip(codec: Codec, job: ClipJob, cut: Cut, side_by_side: bool) -
     started = time.perf_counter()
     error = ErrorSum()
     opened = open_frames(job.record.path, cut, job.record)
+    codec.check_size(*opened.first_size)  # before a frame of that size is made
 
     def pieces() -> Iterator[Tensor]:
         with progress(job.record.path.name, opened.expected) as advance:

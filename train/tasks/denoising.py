@@ -27,9 +27,10 @@ from vidgen.samplers.conditioning.generation_tasks import RESTORATIONS, draw_kno
 from vidgen.samplers.step_cache import take_rows
 from vidgen.train.config import DiffusionRecipe
 from vidgen.train.config.diffusion import check_lengths
-from vidgen.train.data.latent_cache import CachedClip
+from vidgen.train.data.latent_cache import ENCODE_BATCH, CachedClip
 from vidgen.train.data.mixed_lengths import open_held_out, open_latents
 from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, rng_of
+from vidgen.train.runtime.step_memory import check_clips, check_denoising_step
 from vidgen.train.tasks.denoising_draws import Draw, draw_clean_frames, put_behind
 from vidgen.train.tasks.denoising_networks import build_networks
 from vidgen.train.tasks.task import Metrics, Task, export_dtype
@@ -70,6 +71,8 @@ class DenoisingTask(Task):
     def open_clips(self) -> None:
         """Encode the clips of the recipe's data, or read them from its cache."""
         recipe = self.recipe
+        check_clips(recipe, min(ENCODE_BATCH, recipe.cached_clips or ENCODE_BATCH))
+        check_denoising_step(recipe, self.tokenizer, self.transformer)
         settings = {"cache": recipe.cache, "pictures": recipe.reference > 0, "tasks": recipe.tasks}
         clips = (self.tokenizer, recipe.data)
         self.dataset = open_latents(*clips, seed=recipe.seed, count=recipe.cached_clips, **settings)

@@ -21,6 +21,7 @@ from vidgen.tokenizers.diffusion_decoder.model import DiffusionTokenizer
 from vidgen.train.config import DiffusionTokenizerRecipe
 from vidgen.train.data.latent_statistics import STATISTICS_CLIPS, clip_batches, measure_latents
 from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, Mixture, collate
+from vidgen.train.runtime.step_memory import check_clips
 from vidgen.train.tasks.task import Metrics, Task, export_dtype
 from vidgen.train.tasks.tokenizer import change_preset
 
@@ -50,6 +51,7 @@ class DiffusionTokenizerTask(Task):
     def __init__(self, recipe: DiffusionTokenizerRecipe) -> None:
         self.recipe = recipe
         self.model = build_diffusion_tokenizer(recipe).requires_grad_(True)
+        check_clips(recipe)
         self.dataset = Mixture(recipe.data, recipe.seed)
         self.held_out = Mixture(recipe.data, recipe.seed + VALIDATION_SEED_OFFSET, "validation")
         self.target = find_prediction_type(self.model.config.prediction_type).target

@@ -23,6 +23,7 @@ from vidgen.train.config.tokenizer import QUANTIZER_WEIGHTS
 from vidgen.train.data.latent_statistics import clip_batches, store_moments
 from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, Mixture, collate
 from vidgen.train.losses.reconstruction import ReconstructionLoss
+from vidgen.train.runtime.step_memory import check_clips
 from vidgen.train.tasks.task import Metrics, Task, export_dtype
 from vidgen.train.tasks.tokenizer import codebook_usage
 
@@ -52,6 +53,7 @@ class KeyframeTask(Task):
         self.recipe = recipe
         self.model = build_keyframe_tokenizer(recipe).requires_grad_(True)
         self.model.key.requires_grad_(recipe.part == "all")
+        check_clips(recipe)
         self.dataset = Mixture(recipe.data, recipe.seed)
         self.held_out = Mixture(recipe.data, recipe.seed + VALIDATION_SEED_OFFSET, "validation")
         self.reconstruction = ReconstructionLoss(recipe.loss, recipe.device)

@@ -27,6 +27,7 @@ from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, Mixture, collate
 from vidgen.train.losses.adversarial import Adversary
 from vidgen.train.losses.discriminators import last_layer
 from vidgen.train.losses.reconstruction import ReconstructionLoss
+from vidgen.train.runtime.step_memory import check_tokenizer_step
 from vidgen.train.tasks.task import Metrics, Role, Task, export_dtype
 
 
@@ -91,6 +92,7 @@ class TokenizerTask(Task):
         self.model.decoder.requires_grad_(True)
         if recipe.gradient_checkpointing:
             self.model.enable_gradient_checkpointing()
+        check_tokenizer_step(recipe, self.model)
         self.dataset = Mixture(recipe.data, recipe.seed)
         self.held_out = Mixture(recipe.data, recipe.seed + VALIDATION_SEED_OFFSET, "validation")
         self.reconstruction = ReconstructionLoss(recipe.loss, recipe.device)

@@ -33,6 +33,22 @@ def describe_bytes(count: int) -> str:
     return f"{-(-count * 10 // unit) / 10:.1f}{name}"
 
 
+def check_bytes(needed: int, what: str, advice: str, device: str = "cpu") -> None:
+    """Raise VidgenError where work takes more bytes than are free on `device`, before any of it is done.
+
+    Args:
+        needed: what it takes at least.
+        what: what takes it, as the line begins: "a batch of 8 clips".
+        advice: what to change.
+        device: where it is taken.
+    """
+    free = free_bytes(device)
+    if free is not None and needed > free:
+        raise VidgenError(
+            f"{what} takes {describe_bytes(needed)} at least, and {describe_bytes(free)} are free on {device}; {advice}"
+        )
+
+
 def weight_bytes(tensors: Iterable[tuple[int, torch.dtype]], dtype: torch.dtype | None) -> int:
     """Return the bytes of tensors (their number of elements, and as they are stored) once those with a fraction are in
     `dtype`; None leaves them as they are."""

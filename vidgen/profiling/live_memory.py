@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -73,3 +78,40 @@ def scratch_bytes(x: Tensor, weight: Tensor, out: Tensor) -> int:
 def tensor_bytes(*tensors: Tensor) -> int:
     """Return the bytes of the elements of tensors."""
     return sum(t.numel() * t.element_size() for t in tensors)
+
+
+class FusedAttention(TorchFunctionMode):
+    """Attention on `meta` as fused kernels have it, without the matrix of scores that it is worked out with there."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if func is F.scaled_dot_product_attention and args and args[0].is_meta:
+            return torch.empty_like(args[0])
+        return func(*args, **(kwargs or {}))
+
+
+class _Call(nn.Module):
+    def __init__(self, module: nn.Module, call: Callable[..., object]) -> None:
+        super().__init__()
+        self.module = module
+        self.call = call
+
+    def forward(self, *inputs: Any) -> object:
+        return self.call(self.module, *inputs)
+
+
+def meta_peak(module: nn.Module, call: Callable[..., object], *inputs: Any, partial: bool = False) -> int:
+    """Return the most bytes of tensors that `call(module, *inputs)` makes and holds at one time.
+
+    Counted as `MemoryModel` does, on tensors that have shapes and no data; with gradients on, what they need counts.
+    Raises NotImplementedError or RuntimeError where the network branches on numbers, of which there are none; with
+    `partial` what was counted until then is returned: it takes no less.
+    """
+    named = chain(module.named_parameters(), module.named_buffers())
+    shadow = {f"module.{name}": value.to("meta") for name, value in named}
+    with FusedAttention(), LiveBytes() as live:
+        try:
+            functional_call(_Call(module, call), shadow, inputs)
+        except (NotImplementedError, RuntimeError):
+            if not partial:
+                raise
+    return live.peak

@@ -17,6 +17,7 @@ from vidgen.interfaces import ClipFormat, Encoder, Pipeline
 from vidgen.representations.bank import BankWriter
 from vidgen.representations.bank_sources import SourceLog, drop_stale_rows, sort_rows
 from vidgen.representations.clip_windows import batches, single_windows, sliding_windows
+from vidgen.representations.extraction_memory import check_extraction
 from vidgen.representations.feature_sets import FeatureSets
 from vidgen.representations.model_layers import default_layers, renamed_layers
 from vidgen.representations.noising import Noising
@@ -94,6 +95,8 @@ def extract_source(
     dropped: list[dict[str, str]] = []
     meta |= describe_model(model) | describe_window(window)
     sliding = windows == "sliding"
+    most = batch_size if sliding else min(batch_size, len(records))  # clips have any number of windows
+    check_extraction(features, window, most, min(shard_rows, len(records)))
     has_stale_rows = drop_stale_rows(out, meta, records, sliding=sliding)
     with SourceLog(out) as log, BankWriter(out, meta, shard_rows=shard_rows) as writer:
         rows_before = len(writer.done)
