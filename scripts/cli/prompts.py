@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from vidgen.errors import VidgenError
 from vidgen.scripts.cli.moments import parse_moment
+from vidgen.scripts.cli.printing import note
 
 if TYPE_CHECKING:
     from vidgen.interfaces import TextEncoder
@@ -49,12 +50,18 @@ def check_text(text: str, what: str) -> str:
 
 
 def check_prompts(encoder: TextEncoder, prompts: Sequence[Prompt], negative_prompt: str) -> None:
-    """Raise VidgenError, with the line's number, for a prompt that the text encoder does not take."""
-    from vidgen.models.text.encoders import ByteTextEncoder, TransformersTextEncoder
+    """Raise VidgenError, with the line's number, for a prompt that the text encoder does not take.
 
-    if not isinstance(encoder, ByteTextEncoder | TransformersTextEncoder):  # others cut prompts off, and say so
-        return
+    Those of published pipelines cut a long prompt off: a line on stderr says so of each.
+    """
+    from vidgen.models.text.encoders import ByteTextEncoder, TransformersTextEncoder
+    from vidgen.pipelines.text_encoder import PublishedTextEncoder
+
     for prompt in (*prompts, Prompt(text=negative_prompt, place="--negative-prompt: ")):
+        if isinstance(encoder, PublishedTextEncoder) and (cut := encoder.describe_cut(prompt.text)):
+            note(f"warning: {prompt.place}{cut}")
+        if not isinstance(encoder, ByteTextEncoder | TransformersTextEncoder):
+            continue
         try:
             encoder.to_ids([prompt.text])
         except VidgenError as error:

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import warnings
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from vidgen.pipelines.wan.adapter import NativeWanDenoiser
 from vidgen.representations.extractor import FeatureExtractor
 from vidgen.samplers.solvers import SAMPLERS
 from vidgen.samplers.step_cache import StepCacheConfig
+from vidgen.scripts.cli.prompts import Prompt, check_prompts
 
 NATIVE = ("wan-native", "wan-native-frames", "wan-native-two")
 KINDS = (
@@ -175,6 +177,21 @@ def test_prompts_are_padded_and_masked_as_diffusers_does_it(published, kind):
         # Wan's transformers attend to the zeros of the padding; the mask is of use to ours, which has one for all.
         mask = tokens.any(-1) if kind == "wan" else rest[0] if kind == "ltx" else torch.ones(tokens.shape[:2])
         assert torch.equal(found.mask, mask.bool())
+
+
+def test_prompts_that_will_be_cut_are_announced_once_and_before_work(published, capsys):
+    encoder = vidgen.load_pipeline(str(published("wan")[0])).text_encoder
+    length = encoder.rule.length
+    prompts = [
+        Prompt(text=text, place=f"p.txt: line {i}: ") for i, text in enumerate(["red", "red " * length], start=1)
+    ]
+    capsys.readouterr()  # what making the folder printed
+    check_prompts(encoder, prompts, "")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: p.txt: line 2: a prompt of {length + 1} tokens is cut to the {length}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encoder([prompt.text for prompt in prompts])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,6 +1,7 @@
 """Banks whose clips have changed: their rows are made anew, and the bank is as one that is written at once."""
 
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -111,3 +112,18 @@ def test_windows_that_a_killed_run_left_out_are_added(pipeline, clips, tmp_path,
     assert extract(pipeline, clips, bank, windows="sliding")["added"] == 7
     extract(pipeline, clips, tmp_path / "fresh", windows="sliding")
     assert same(bank, tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("windows", ["head", "sliding"])
+def test_rows_of_clips_that_are_gone_are_counted_and_stay(pipeline, clips, tmp_path, windows):
+    out = tmp_path / "bank"
+    rows = extract(pipeline, clips, out, windows=windows)["rows"]
+    (clips / "metadata.csv").write_text("path,label\n1.mp4,l1\n")
+    with pytest.warns(
+        UserWarning, match=r"2 of its clips are not in the source any more \(0.mp4, \.\.\.\); their rows stay"
+    ):
+        report = extract(pipeline, clips, out, windows=windows)
+    assert (report["rows"], report["added"]) == (rows, 0) and len(FeatureBank.load(out).rows) == rows
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        extract(pipeline, clips, out, windows=windows, limit=1)  # a part of the source says nothing of the others

@@ -45,10 +45,11 @@ class PublishedTextEncoder(nn.Module):
         super().__init__()
         self.model, self.tokenizer, self.rule = model, tokenizer, rule
         self.width = model.config.hidden_size
+        self._announced: set[str] = set()  # prompts that are too long, and of which that was said
 
     def forward(self, prompts: Sequence[str]) -> TextEncoding:
         """Return text tokens; the mask is True on all that a denoiser is to attend to. Prompts that are too long are
-        cut off, with a warning; of equal ones, such as the negative prompt of many clips, one is encoded."""
+        cut off, with one warning each; of equal ones, such as the negative prompt of many clips, one is encoded."""
         rule = self.rule
         device = device_of(self.model)
         prompts = [clean_prompt(prompt) for prompt in prompts] if rule.cleaned else list(prompts)
@@ -68,14 +69,19 @@ class PublishedTextEncoder(nn.Module):
 
     def _warn_of_long(self, texts: Sequence[str]) -> None:
         for text in texts:
-            ids = self.tokenizer(text, verbose=False)["input_ids"]
-            if len(ids) > self.rule.length:
-                lost = self.tokenizer.decode(ids[self.rule.length - 1 : -1])
-                warnings.warn(
-                    f"a prompt of {len(ids)} tokens is cut to the {self.rule.length} that the model takes; "
-                    f"left out: {lost[:80]}",
-                    stacklevel=4,
-                )
+            if text not in self._announced and (cut := self.describe_cut(text)):
+                warnings.warn(cut, stacklevel=4)
+
+    def describe_cut(self, prompt: str) -> str:
+        """Return what a prompt that is too long will lose, "" for any other. Encoding it then does not warn of it."""
+        text = clean_prompt(prompt) if self.rule.cleaned else prompt
+        ids = self.tokenizer(text, verbose=False)["input_ids"]
+        if len(ids) <= self.rule.length:
+            return ""
+        self._announced.add(text)
+        lost = self.tokenizer.decode(ids[self.rule.length - 1 : -1])
+        sizes = f"a prompt of {len(ids)} tokens is cut to the {self.rule.length} that the model takes"
+        return f"{sizes}; left out: {lost[:80]}"
 
     def save_pretrained(self, folder: str | os.PathLike, *, dtype: torch.dtype | None = None) -> None:
         """Raise VidgenError: a published pipeline is its folder."""

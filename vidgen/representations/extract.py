@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -100,6 +101,8 @@ def extract_source(
     has_stale_rows = drop_stale_rows(out, meta, records, sliding=sliding)
     with SourceLog(out) as log, BankWriter(out, meta, shard_rows=shard_rows) as writer:
         rows_before = len(writer.done)
+        if limit is None and part == (1, 1):
+            warn_of_gone(Path(out), writer.done, records, sliding=sliding)
         if sliding:
             total, clips = sliding_windows(records, window, window["stride"], writer.done, dropped, log, allow_damaged)
         else:
@@ -119,6 +122,17 @@ def extract_source(
         reasons = "; ".join(f"{drop['path']}: {drop['reason']}" for drop in dropped[:3])
         raise VidgenError(f"none of {len(records)} clips can be used ({reasons}); see `vidgen data inspect`")
     return {"bank": str(out), "rows": count, "added": count - rows_before, "dropped": dropped, "keys": keys}
+
+
+def warn_of_gone(bank: Path, ids: Iterable[str], records: Sequence[ClipRecord], *, sliding: bool) -> None:
+    """Warn of a bank's clips that its source does not have any more: their rows stay."""
+    gone = {name.rpartition("@")[0] if sliding else name for name in ids} - {record.id for record in records}
+    if gone:
+        names = f"{min(gone)}{', ...' * (len(gone) > 1)}"
+        advice = "their rows stay: extract into a new bank to be without them"
+        warnings.warn(
+            f"{bank}: {len(gone)} of its clips are not in the source any more ({names}); {advice}", stacklevel=3
+        )
 
 
 def take_part(records: list[ClipRecord], part: tuple[int, int]) -> list[ClipRecord]:
