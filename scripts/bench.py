@@ -12,7 +12,7 @@ from vidgen.errors import VidgenError
 from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.options import (
     DeviceOption,
-    Dtype,
+    DtypeOption,
     JsonOption,
     JsonToFile,
     ModelOption,
@@ -86,7 +86,7 @@ def bench(
         Path | None, typer.Option("-o", "--output", help="Write the JSON to this file; so does --json FILE.json.")
     ] = None,
     device: DeviceOption = "auto",
-    dtype: Annotated[Dtype, typer.Option("--dtype", help="Precision of our models and of the peers.")] = "bfloat16",
+    dtype: DtypeOption = "auto",
     json: JsonOption = False,
 ) -> None:
     """Time a part of vidgen on this machine, in turns with its peers, and measure its memory.

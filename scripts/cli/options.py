@@ -191,9 +191,9 @@ def find_dtype(name: Dtype, device: str) -> torch.dtype:
     """Return the torch dtype of that name, "auto" being the fastest one on `device`, which a remark names."""
     import torch
 
-    from vidgen.models.placement import has_fast_bfloat16
+    from vidgen.models.placement import fast_precision
 
     if name == "auto":
-        name = "bfloat16" if has_fast_bfloat16(device) else "float32"
+        name = fast_precision(device)
         note_at_end(f"computed in {name} on {device}")
     return getattr(torch, name)

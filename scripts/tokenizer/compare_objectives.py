@@ -54,7 +54,7 @@ def compare_objectives(
     check_folder_output(output, parents=True)
     device = find_device(device)
 
-    from vidgen.models.placement import has_fast_bfloat16
+    from vidgen.models.placement import fast_precision
     from vidgen.train.ablations.objective_report import NAME, budget_rows, decoding_rows, probe_rows
     from vidgen.train.ablations.objective_report import compare_objectives as compare
     from vidgen.train.ablations.objective_variants import Plan
@@ -75,7 +75,7 @@ def compare_objectives(
         size=size,
         hold_out=hold_out,
         shapes=shapes,
-        autocast="bfloat16" if has_fast_bfloat16(device) else "float32",
+        autocast=fast_precision(device),
         device=device,
     )
     report = compare(plan, say=note)

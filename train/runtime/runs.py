@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vidgen.errors import ENDING_SIGNALS, Interrupted, VidgenError
 from vidgen.files.atomic import atomic_write, sweep
 from vidgen.files.json_lines import read_json_lines, write_json_lines
-from vidgen.models.placement import has_fast_bfloat16
+from vidgen.models.placement import fast_precision
 from vidgen.train.config import LoopConfig
 from vidgen.train.config.aliases import read_former_words
 from vidgen.train.runtime.checkpoints import checkpoint_steps, set_damaged_aside
@@ -100,7 +100,7 @@ def settle_autocast(config: LoopConfig) -> None:
     with suppress(Exception):  # a new run has no record, and a damaged one is named later
         config.autocast = OmegaConf.load(Path(config.out) / "config.yaml").autocast
         return
-    config.autocast = "bfloat16" if has_fast_bfloat16(config.device) else "float32"
+    config.autocast = fast_precision(config.device)
 
 
 def list_changes(before: DictConfig, now: DictConfig) -> list[str]:

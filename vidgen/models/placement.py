@@ -26,6 +26,11 @@ def has_fast_bfloat16(device: str) -> bool:
     return device == "cpu" and any(getattr(torch.cpu, test, lambda: False)() for test in tests)
 
 
+def fast_precision(device: str) -> str:
+    """Return "bfloat16" where the device multiplies in it, else "float32"."""
+    return "bfloat16" if has_fast_bfloat16(device) else "float32"
+
+
 def loading_dtype(dtype: torch.dtype | str | None, device: str) -> torch.dtype | None:
     """Return the dtype to load weights in, None being that of their file.
 

@@ -14,9 +14,9 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from vidgen.errors import VidgenError
+from vidgen.models import placement
 from vidgen.pipelines.loading import load_tokenizer
 from vidgen.train.config.files import load_recipe
-from vidgen.train.runtime import runs
 from vidgen.train.runtime.checkpoints import checkpoint_steps
 from vidgen.train.runtime.divergence import TrainingDiverged
 from vidgen.train.runtime.loop import Trainer, train
@@ -159,7 +159,7 @@ def test_learning_rate_warms_up_and_ends_at_its_floor(tokenizer_recipe):
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_the_precision_of_a_run_is_the_processors_and_then_its_own(fast, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "has_fast_bfloat16", lambda device: fast)
+    monkeypatch.setattr(placement, "has_fast_bfloat16", lambda device: fast)
     recipe = load_recipe("tokenizer_default", [f"out={tmp_path}"])
     assert recipe.autocast == ("bfloat16" if fast else "float32")
     other = "float32" if fast else "bfloat16"
