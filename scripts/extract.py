@@ -140,6 +140,8 @@ def extract(
 
     Example: vidgen extract default clips -o bank --layers tokenizer.latents,dit.blocks.3 --noise-levels 0,0.1
     """
+    if ensemble > 1 and noise != "random":
+        raise VidgenError(f"--ensemble {ensemble} is of random noise, and --noise {noise} draws none; leave one out")
     frame = parse_size(size)
     check_folder_output(output, parents=True)
     levels, share = parse_numbers(noise_levels, "--noise-levels"), parse_part(part)

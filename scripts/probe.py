@@ -12,7 +12,7 @@ from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.option_sets import with_option_sets
 from vidgen.scripts.cli.options import BankArgument, BankLayersOption, JsonOption, SeedOption, parse_names
 from vidgen.scripts.cli.outputs import check_folder_output
-from vidgen.scripts.cli.printing import format_interval, format_level, note_one_group, print_json, print_table
+from vidgen.scripts.cli.printing import format_interval, format_level, note_one_group, print_json, print_table, progress
 from vidgen.scripts.cli.probe_protocols import ProbeOptions, ProtocolOptions, probe_tables
 
 # Of some rows only: the head of their column, and how they are written.
@@ -51,7 +51,9 @@ def probe(
         if protocol.chosen:
             raise VidgenError(f"--report is of probes that learn from all of train; leave {protocol.chosen[0]} out")
         check_folder_output(report)
-    tables = probe_tables(bank, parse_names(layers) if layers else None, options, protocol, seed)
+    names = parse_names(layers) if layers else None
+    with progress(f"{options.kind} on {bank}", None) as advance:
+        tables = probe_tables(bank, names, options, protocol, seed, advance)
     page = None if report is None else write_page(bank, next(iter(tables.values())), options, seed, report)
     if best and protocol.fine_tune is None:
         from vidgen.representations.probes.sweep import best_rows

@@ -14,6 +14,8 @@ import typer
 from safetensors.torch import save_file
 
 from vidgen.scripts.main import app
+from vidgen.train.ablations.variants import load_comparison
+from vidgen.train.config.files import load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -97,6 +99,31 @@ def test_python_blocks_on_published_weights_run(tmp_path, monkeypatch, published
     assert names["velocity"].shape == names["latents"].shape and names["velocity"].isfinite().all()
     assert AutoencoderKLWan.from_pretrained("wan_vae").config.z_dim == names["latents"].shape[1]
     assert (tmp_path / "wan_transformer" / "config.json").is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_files_that_are_named_are_there(page: Path) -> None:
+    names = re.findall(r"(?:pytest |`)((?:tests|scripts|train|vidgen)/[\w./]*\w)", page.read_text(encoding="utf-8"))
+    assert not [name for name in names if not (ROOT / name).exists()]
+
+
+TRAINING = re.compile(r"\bvidgen (train|tokenizer compare) ([a-z_]+(?: [^`\n#]*)?)(?=[`\n#])")
+CALLS = {(page.name, *call) for page in PAGES for call in TRAINING.findall(page.read_text(encoding="utf-8"))}
+TRAININGS = sorted(call for call in CALLS if "KEY=" not in call[-1])
+
+
+@pytest.mark.parametrize(
+    ("page", "verb", "rest"), TRAININGS, ids=[f"{verb} {rest}"[:60] for _, verb, rest in TRAININGS]
+)
+def test_recipes_have_the_keys_and_the_clips_they_need(page: str, verb: str, rest: str, tmp_path: Path) -> None:
+    name, *words = shlex.split(rest.split("&&")[0])
+    if verb == "tokenizer compare":
+        options = dict(zip(words[::2], words[1::2], strict=True))
+        recipe = load_comparison(name, tmp_path, clips=options.get("--clips")).recipe
+    else:
+        recipe = load_recipe(name, words)
+    clips = [source for source in recipe.data.sources if source.kind == "clips"]
+    assert all(source.path for source in clips), f"{page}: {rest} does not say where clips are"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])

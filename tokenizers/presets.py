@@ -1,7 +1,7 @@
 """Named tokenizers. Every line ends with its measured result, or says "not measured".
 
 Names say bottleneck, ratios in time and space, channels or codes, and then what else sets a tokenizer apart. All are
-measured by one command, at a small equal budget: vidgen tokenizer compare compare_presets --out DIR
+measured by one command, at a small equal budget: vidgen tokenizer compare compare_presets --clips FOLDER --out DIR
 PSNR and coded bits a pixel of held-out natural clips after 100 steps from scratch, and the seconds that those took on
 two cores: what a choice costs, and how fast it starts to learn. docs/measurements.md has the whole table.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -88,9 +89,23 @@ class ProtocolOptions:
 
 
 def probe_tables(
-    folder: Path, layers: list[str] | None, probe: ProbeOptions, protocol: ProtocolOptions, seed: int
+    folder: Path,
+    layers: list[str] | None,
+    probe: ProbeOptions,
+    protocol: ProtocolOptions,
+    seed: int,
+    progress: Callable[[int, int], None],
 ) -> Tables:
-    """Return the tables of a probe on the bank in `folder`. Raises VidgenError where the bank does not serve for it."""
+    """Return the tables of a probe on the bank in `folder`. Raises VidgenError where the bank does not serve for it.
+
+    Args:
+        folder: the bank.
+        layers: what is probed; None is all of it.
+        probe: the kind of probe, and the labels.
+        protocol: how it learns.
+        seed: of all random numbers.
+        progress: called with the number of features that are done, and of all.
+    """
     from vidgen.representations.bank import FeatureBank
     from vidgen.representations.probes import probe_rows
     from vidgen.representations.probes.cross_domain import cross_domain_rows
@@ -101,6 +116,7 @@ def probe_tables(
         rows = fine_tuning_rows(bank, layers, protocol.fine_tune, settings)
         kinds = dict.fromkeys(row["kind"] for row in rows)
         return {f"{name} on {folder}": [row for row in rows if row["kind"] == name] for name in kinds}
+    settings["progress"] = progress
     if protocol.shots is not None:
         return few_shot_tables(bank, layers, probe.kind, protocol, class_settings(settings))
     if protocol.labels_per_class is not None:

@@ -40,7 +40,7 @@ def compare(
     """Train every variant of a comparison file for the same steps on the same clips, and measure them on others.
 
     The same command goes on after a stop, and leaves finished variants alone.
-    Example: vidgen tokenizer compare compare_bottlenecks --out runs/bottlenecks
+    Example: vidgen tokenizer compare compare_bottlenecks --clips my_clips --out runs/bottlenecks
     """
     check_folder_output(out, parents=True)
     if report_file is not None:

@@ -103,6 +103,10 @@ BAD = {
     ),
     "pool": (("extract", "MODEL", "DATA", "-o", "BANK", "--pool", "whirl"), "pool 'whirl' is unknown"),
     "level": (("extract", "MODEL", "DATA", "-o", "BANK", "--noise-levels", "2"), "noise level 2.0 is outside [0, 1]"),
+    "ensemble": (
+        ("extract", "MODEL", "DATA", "-o", "BANK", "--noise", "predicted", "--ensemble", "2"),
+        "--ensemble 2 is of random noise, and --noise predicted draws none",
+    ),
     "no bank": (("probe", "BANK"), "BANK"),
     "no bank to search": (("retrieve", "BANK"), "BANK"),
     "no rank": (("retrieve", "BANK", "--k", "0"), "--k '0' is no list of whole numbers above 0"),

@@ -49,6 +49,12 @@ def test_rows_are_plain_data(bank):
     assert few == ["tokenizer.latents", "shuffled.tokenizer.latents", "raw_pixels", "majority"]
 
 
+def test_progress_counts_features(bank):
+    calls = []
+    table = probe_rows(bank, "centroid", layers=["tokenizer.latents"], progress=lambda *call: calls.append(call))
+    assert calls == [(1, 3), (2, 3), (3, 3)] and len(table) == 4  # the majority looks at no features
+
+
 def test_every_column_of_labels_is_a_task(bank):
     assert bank.columns == ["label", "place", "words"] and bank.column("place")[3] is None
     table = probe_rows(bank, "ridge", task="place", skip_unlabelled=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -108,6 +108,7 @@ def cross_domain_rows(
     target_type: str | None = None,
     skip_unlabelled: bool = False,
     seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Return rows as `probe_rows` does, fitted on one bank and reported on the other; with `domains`, their folders,
     and where the first has a test split `own_domain`, the score there of a probe that is fitted on the same clips.
@@ -119,14 +120,14 @@ def cross_domain_rows(
         learned: the bank to fit and choose on.
         reported: the bank to report on.
         setting: of few-shot episodes, which are of classes.
-        kind, layers, task, target_type, skip_unlabelled, seed: as in `probe_rows`.
+        kind, layers, task, target_type, skip_unlabelled, seed, progress: as in `probe_rows`.
     """
     both = Domains(learned, reported)
     options = {"skip_unlabelled": skip_unlabelled, "seed": seed}
-    rows_of = partial(probe_rows, target_type=target_type)
+    rows_of = partial(probe_rows, target_type=target_type, progress=progress)
     if setting is not None:
         target_type = "class"
-        rows_of = partial(few_shot_rows, setting=setting)
+        rows_of = partial(few_shot_rows, setting=setting, progress=progress)
     check_labels(both, task, target_type=target_type, **options)
     rows = rows_of(both, kind, layers, task=task, **options)
     splits = {row.split for row in learned.rows}

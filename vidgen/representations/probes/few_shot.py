@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +17,7 @@ from vidgen.metrics import mean_interval
 from vidgen.representations.baselines import SHUFFLED, twin_of
 from vidgen.representations.probes.registry import MAJORITY, PROBES
 from vidgen.representations.probes.results import describe_score
-from vidgen.representations.probes.rows import chosen_keys
+from vidgen.representations.probes.rows import chosen_keys, counted
 from vidgen.representations.probes.selection import (
     Probe,
     ProbeScore,
@@ -153,6 +153,7 @@ def few_shot_rows(
     task: str = "label",
     skip_unlabelled: bool = False,
     seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Return rows as `probe_rows` does, of episodes of classes: with shots, ways, queries and episodes, and for
     temporal_gain the same episodes of shuffled frames.
@@ -163,14 +164,14 @@ def few_shot_rows(
         bank: the features, and the labels.
         kind: one of `FEW_SHOT_PROBES`.
         setting: of the episodes.
-        layers, task, skip_unlabelled: as in `probe_rows`.
+        layers, task, skip_unlabelled, progress: as in `probe_rows`.
         seed: of the episodes, and of a split that is drawn.
     """
     if kind not in FEW_SHOT_PROBES:
         raise VidgenError(f"probe {kind!r} does not learn from few shots; choose one of {', '.join(FEW_SHOT_PROBES)}")
     labels = task_of(bank, seed, name=task, target_type="class", skip_unlabelled=skip_unlabelled)
-    keys = chosen_keys(bank, layers)
     ways = len(set(labels.y[draw_episodes(labels.y, labels.train, labels.test, setting, seed)[0].support]))
+    keys = counted(chosen_keys(bank, layers), progress)
     scores = {key: score_few_shot(FEW_SHOT_PROBES[kind], bank.X(key), labels, setting, seed) for key in keys}
     scores["majority"] = score_few_shot(MAJORITY, np.zeros((len(bank), 1), np.float32), labels, setting, seed)
     rows = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +37,7 @@ def probe_rows(
     target_type: str | None = None,
     skip_unlabelled: bool = False,
     seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Return one row for every feature of the bank, and one for the majority class (or the mean).
 
@@ -53,12 +54,13 @@ def probe_rows(
         target_type: see `read_column`.
         skip_unlabelled: leaves out clips without a label.
         seed: of a split that is drawn, of intervals, and of probes that are trained from random weights.
+        progress: called with the number of features that are done, and of all.
     """
     if kind not in PROBES:
         raise VidgenError(f"probe {kind!r} is unknown; choose one of {', '.join(PROBES)}")
     probe = PROBES[kind]
     labels = task_of(bank, seed, name=task, target_type=target_type, skip_unlabelled=skip_unlabelled)
-    keys = chosen_keys(bank, layers)
+    keys = counted(chosen_keys(bank, layers), progress)
     scores = {key: choose_and_score(probe, features_for(bank, key, probe), labels, seed=seed) for key in keys}
     rows = []
     for key, score in scores.items():
@@ -90,6 +92,14 @@ def chosen_keys(bank: FeatureBank, layers: Sequence[str] | None) -> list[str]:
     twins = {twin_of(layer, prefix) for prefix in OF_NETWORKS for layer in layers}
     names = {*layers, *twins, LATENTS, *PIXEL_BASELINES}
     return [key for key in keys if names & names_of(key)]
+
+
+def counted(keys: Sequence[str], progress: Callable[[int, int], None] | None) -> Iterator[str]:
+    """Yield the keys, and call `progress` with how many of them are done, and with their number."""
+    for number, key in enumerate(keys, 1):
+        yield key
+        if progress is not None:
+            progress(number, len(keys))
 
 
 def names_of(key: str) -> set[str]:

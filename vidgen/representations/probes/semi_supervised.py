@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from vidgen.representations.extractor import parse_key
 from vidgen.representations.probes.fitting import cross_entropies
 from vidgen.representations.probes.metrics import METRICS, difference_interval
 from vidgen.representations.probes.results import describe_score
-from vidgen.representations.probes.rows import chosen_keys, majority_row
+from vidgen.representations.probes.rows import chosen_keys, counted, majority_row
 from vidgen.representations.probes.selection import ProbeScore, check_finite, score_counts, validation_folds
 from vidgen.representations.probes.standardization import Standardizer
 from vidgen.representations.probes.task import ProbeTask, task_of
@@ -159,6 +159,7 @@ def semi_supervised_rows(
     task: str = "label",
     skip_unlabelled: bool = False,
     seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Return rows as `probe_rows` does, of linear heads that learn from few labels of each class, and from the rest of
     train without theirs; for features that the bank has augmented clips of. Validation and test have all their labels.
@@ -168,7 +169,7 @@ def semi_supervised_rows(
 
     Args:
         bank: the features, and the labels.
-        layers, task: as in `probe_rows`.
+        layers, task, progress: as in `probe_rows`.
         labels_per_class: so many labels of each class are used.
         skip_unlabelled: learns, without labels, from clips that have none too.
         seed: of the labels that are used, and of a split that is drawn.
@@ -191,7 +192,7 @@ def semi_supervised_rows(
     about = {"labels_per_class": labels_per_class, "labelled": labelled}
     about["others"] = len(labels.train) - labelled + len(extra)
     rows = []
-    for key in keys:
+    for key in counted(keys, progress):
         augmented = read_augmented(bank, key, np.concatenate([labels.train, extra]), labels.ids)
         both, alone = score_semi_supervised(augmented, labels, extra, labels_per_class, seed)
         gain = difference_interval(METRICS["class"], both.counts, alone.counts, labels.groups[labels.test], seed)
