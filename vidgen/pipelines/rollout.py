@@ -16,10 +16,12 @@ from vidgen.data.frames import Fit, fit_frame, to_tensor
 from vidgen.diffusion.noise import sample_generator
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Tokenizer
+from vidgen.models.dit.label_embedding import task_labels
 from vidgen.models.placement import device_of
 from vidgen.pipelines.streaming.chunks import Chunk, PromptSchedule, prompt_at, read_prompts
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.samplers.conditioning.frame_conditioning import FrameConditioning, check_strength
+from vidgen.samplers.conditioning.generation_tasks import IMAGE_TO_VIDEO, PREDICTION
 from vidgen.samplers.conditioning.read_pixels import Image, Video, read_frame_conditioning
 
 
@@ -145,6 +147,8 @@ def rollout(
     if draft is not None and len(draft.frames) < num_frames:
         raise VidgenError(f"the draft has {len(draft.frames)} frames, and the clip {num_frames}; ask for no more")
     overlap = windows.overlap_of(window) if total > window else 0
+    if overlap:  # before the first window: the error of a model that cannot make the second
+        task_labels(pipe.transformer, PREDICTION if overlap > 1 else IMAGE_TO_VIDEO, 0)
     stream = generator or sample_generator(seed, 0)
     conditioning = read_frame_conditioning(pipe.vae, size, image=image, video=video)
     settings |= {"num_frames": size[0], "height": size[1], "width": size[2], "generator": [stream]}

@@ -10,6 +10,7 @@ from vidgen.errors import VidgenError
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.pipelines.loading import load_pipeline
 from vidgen.pipelines.restoration import restore
+from vidgen.pipelines.rollout import WindowConfig, rollout
 from vidgen.pipelines.scheduler_config import SchedulerConfig
 from vidgen.representations.extractor import FeatureExtractor
 from vidgen.samplers.conditioning.degradations import Downsample, Mask
@@ -176,6 +177,10 @@ def test_a_checkpoint_names_its_tasks_and_is_asked_by_them(make, seen, tmp_path)
     assert features.features["dit.blocks.0@t=0.10"].isfinite().all()
     with pytest.raises(VidgenError, match="asks for the task interpolation, and the model was trained for text_to"):
         pipe("a star", image=picture, last_image=picture, **FAST)
+    seen.clear()
+    with pytest.raises(VidgenError, match="asks for the task prediction"):
+        next(rollout(pipe, "a star", 17, windows=WindowConfig(overlap=2), num_inference_steps=2))
+    assert not seen  # before the first window
     more = ["tasks={image_to_video: 1, deblurring: 1}", f"init_from={final}", f"out={tmp_path / 'more'}"]
     task = DiffusionTask(make(*more))
     assert task.transformer.config.task_names == (*names, "deblurring")
