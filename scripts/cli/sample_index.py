@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vidgen.errors import VidgenError, WriteError
-from vidgen.files.json_lines import json_line, parse_json_lines
+from vidgen.files.json_lines import json_line, parse_json_lines, write_json_lines
 from vidgen.scripts.cli.outputs import (
     beside,
     check_folder_output,
@@ -52,7 +52,8 @@ def size_of(path: Path) -> int:
 
 class SampleIndex:
     """The index of several clips. A row {"path", "caption", "copy", "seed", "hash"} is written when work at a clip
-    begins, and again with the "bytes" of the clip when that is there; the last one of a path counts.
+    begins, and again with the "bytes" of the clip when that is there; the last one of a path counts. Once the command
+    has ended, each clip has one row.
 
     `hash` stands for all that a clip depends on. The index is a manifest of its clips, with prompts as captions.
     """
@@ -100,6 +101,12 @@ class SampleIndex:
             raise WriteError(f"{self.file}: cannot be written: {error.strerror}; check the free space") from None
         self._start = ""
 
+    def tidy(self) -> None:
+        """Leave one row for each clip that is there: whoever reads the index as a manifest gets each of them once."""
+        rows = [row for name, row in self.rows.items() if (self.file.parent / name).exists()]
+        if rows:
+            write_json_lines(self.file, rows)
+
     def _name(self, path: Path) -> str:
         return os.path.relpath(path, self.file.parent)
 
@@ -126,6 +133,8 @@ class PlannedClips:
             self.folder.mkdir(exist_ok=True)
         with exclusive(path, "clip" if self.index is None else "folder of clips"):
             yield
+            if self.index is not None:
+                self.index.tidy()
 
 
 def plan_clips(

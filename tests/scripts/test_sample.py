@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from vidgen.data.manifests import find_clips
 from vidgen.data.reading import read_video
 from vidgen.pipelines.loading import load_pipeline
 from vidgen.pipelines.video import VideoPipeline
@@ -228,6 +229,7 @@ def test_several_clips_go_into_a_folder_and_the_same_command_goes_on(vidgen, mod
         name: content for name, (content, _) in before.items()
     }
     assert [(out / name).stat().st_mtime_ns == before[name][1] for name in names] == [True, False, True]
+    assert [record.id for record in find_clips(out / "clips.jsonl")] == names
     prompts.write_text("a red circle\na small star\na red circle\n", encoding="utf-8")
     assert "2 of them there already" in vidgen(*words).out and (out / "a-small-star.mp4").is_file()
     assert "there already" not in vidgen(*words, "--seed", 1).out
