@@ -64,7 +64,7 @@ class SampleIndex:
         text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
         for _, row in parse_json_lines(text, file, cut_short="any"):
             if isinstance(row.get("path"), str):
-                self.rows[row["path"]] = {"hash": None, **row}
+                self.rows[row["path"]] = row | {"hash": row.get("hash")}
         self._start = "\n" if text and not text.endswith("\n") else ""  # ends a line that was cut short by a kill
 
     def find(self, clip_hash: str) -> Path | None:

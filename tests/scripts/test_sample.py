@@ -222,6 +222,7 @@ def test_several_clips_go_into_a_folder_and_the_same_command_goes_on(vidgen, mod
     names = ["a-red-circle.mp4", "a-star.mp4", "a-red-circle_2.mp4"]
     assert {p.name for p in out.iterdir()} == {*names, "clips.jsonl"}
     before = {name: ((out / name).read_bytes(), (out / name).stat().st_mtime_ns) for name in names}
+    index = (out / "clips.jsonl").read_bytes()
     (out / names[1]).unlink()
     ran = vidgen(*words)
     assert ran.status == 0 and "2 of them there already" in ran.out
@@ -230,6 +231,7 @@ def test_several_clips_go_into_a_folder_and_the_same_command_goes_on(vidgen, mod
     }
     assert [(out / name).stat().st_mtime_ns == before[name][1] for name in names] == [True, False, True]
     assert [record.id for record in find_clips(out / "clips.jsonl")] == names
+    assert (out / "clips.jsonl").read_bytes() == index
     prompts.write_text("a red circle\na small star\na red circle\n", encoding="utf-8")
     assert "2 of them there already" in vidgen(*words).out and (out / "a-small-star.mp4").is_file()
     assert "there already" not in vidgen(*words, "--seed", 1).out
