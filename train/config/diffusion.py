@@ -36,6 +36,10 @@ class DiffusionRecipe(LoopConfig):
     encoder of shape `image_model`. What the picture makes unnecessary is left out of the captions of those clips, but
     for `whole_captions` of them.
 
+    A causal denoiser (`model.causal_chunks`, which a trained one of `init_from` becomes too) has a noise level for each
+    chunk where others have one for each frame. In `teacher_forcing` of the batches chunks are denoised after the clean
+    chunks before them, as they are in generation; with `per_frame_noise` of 1 in the others (diffusion forcing).
+
     `tasks` are generation tasks with shares, of vidgen.samplers.conditioning.generation_tasks, in place of
     `given_frames`: each clip of a batch draws one and has its condition, and the network is told which by an id.
     """
@@ -53,6 +57,7 @@ class DiffusionRecipe(LoopConfig):
     drop_text: Share = 0.1
     per_frame_noise: Share = 0.0
     given_frames: Share = 0.0
+    teacher_forcing: Share = 0.0
     tasks: dict[str, Positive] = field(default_factory=dict)
     reference: Share = 0.0
     whole_captions: Share = 0.2

@@ -31,8 +31,14 @@ from vidgen.train.data.latent_cache import ENCODE_BATCH, CachedClip
 from vidgen.train.data.mixed_lengths import open_held_out, open_latents
 from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, rng_of
 from vidgen.train.runtime.step_memory import check_clips, check_denoising_step
-from vidgen.train.tasks.denoising_draws import Draw, draw_clean_frames, put_behind
-from vidgen.train.tasks.denoising_networks import build_networks
+from vidgen.train.tasks.denoising_draws import (
+    Draw,
+    draw_clean_frames,
+    draw_own_levels,
+    predict_after_clean,
+    put_behind,
+)
+from vidgen.train.tasks.denoising_networks import build_networks, check_forcing
 from vidgen.train.tasks.task import Metrics, Task, export_dtype
 
 
@@ -65,6 +71,7 @@ class DenoisingTask(Task):
         self.transformer = self.networks.transformer
         self.text_encoder = self.networks.text_encoder
         self.image_prompt = self.networks.image_prompt
+        check_forcing(recipe, self.transformer)
         if recipe.gradient_checkpointing:
             self.transformer.enable_gradient_checkpointing()
 
@@ -102,7 +109,7 @@ class DenoisingTask(Task):
         t = time.sample((b, 1), generator).expand(b, frames)
         if recipe.per_frame_noise > 0:  # diffusion forcing (Chen et al. 2024): a level of its own for each frame
             own = torch.rand(b, 1, generator=generator) < recipe.per_frame_noise
-            t = torch.where(own, time.sample((b, frames), generator), t)
+            t = torch.where(own, draw_own_levels(time, b, frames, self.transformer.config.causal_chunks, generator), t)
         if recipe.given_frames > 0:
             t = t.masked_fill(draw_clean_frames(b, frames, recipe.given_frames, generator), 0.0)
         known: Tensor | None = None
@@ -130,6 +137,9 @@ class DenoisingTask(Task):
         """Return the denoising loss of a batch."""
         draw = self.draw(batch["latents"], generator, batch.get("tasks"))
         text = self.condition(batch, draw.dropped, generator).text
+        share = self.recipe.teacher_forcing
+        if share > 0 and torch.rand((), generator=generator) < share:
+            return self.denoising_loss(batch["latents"], text, draw.t, draw.eps, after_clean=True).mean(), {}
         return self.losses(batch, text, draw).mean(), {}
 
     def losses(
@@ -182,12 +192,13 @@ class DenoisingTask(Task):
         network: nn.Module | None = None,
         known: Bool[Tensor, "b t h w"] | None = None,
         labels: LabelConditioning | None = None,
+        after_clean: bool = False,
     ) -> Float[Tensor, " b"]:
         """Return the weighted mean squared error of the prediction over the frames that have noise, one value a clip.
 
         `text` may be captions as they are. The target is the clip's own, or what is predicted from the text `teacher`.
         `network` stands in place of the task's transformer. Cells that are `known` are shown without noise, and their
-        error does not count.
+        error does not count. `after_clean`: see `predict_after_clean`.
         """
         text = self.encode(text) if isinstance(text, list) else text
         x0, t, eps = (v.to(self.recipe.device) for v in (x0, t, eps))
@@ -198,7 +209,11 @@ class DenoisingTask(Task):
             known = known.to(x0.device)
             x = torch.where(known[:, None], self.path.input_scale(level) * x0, x)
         told = {} if labels is None else {"labels": labels}
-        prediction = (network or self.transformer)(x, t, text, **told)
+        network = network or self.transformer
+        if after_clean:
+            prediction = predict_after_clean(network, self.path.input_scale(torch.zeros_like(level)) * x0, x, t, text)
+        else:
+            prediction = network(x, t, text, **told)
         target = self.target(x0, eps, alpha, sigma)
         if teacher is not None:
             with torch.no_grad():

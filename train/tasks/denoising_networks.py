@@ -54,7 +54,7 @@ def build_networks(recipe: DiffusionRecipe, latent_channels: int) -> Networks:
         if pipeline.transformer.config.latent_channels != latent_channels:
             raise VidgenError(f"init_from={recipe.init_from} is for latents of another tokenizer; name another")
         return Networks(
-            transformer=add_tasks(pipeline.transformer, recipe),
+            transformer=make_causal(add_tasks(pipeline.transformer, recipe), recipe),
             text_encoder=pipeline.text_encoder,
             image_prompt=pipeline.image_prompt
             or make_image_prompt(recipe, latent_channels, pipeline.text_encoder.width),
@@ -119,3 +119,19 @@ def make_image_prompt(recipe: DiffusionRecipe, latent_channels: int, text_width:
     sizes = {"latent_channels": latent_channels, "text_width": text_width}
     config = config_from_dict(IPAdapterConfig, {**recipe.image_model, **sizes}, "recipe key `image_model`")
     return IPAdapterEncoder(config).to(recipe.device)
+
+
+def make_causal(transformer: VideoDiT, recipe: DiffusionRecipe) -> VideoDiT:
+    """Return the denoiser of `init_from` with the recipe's `model.causal_chunks`, if it has any: weights stay."""
+    chunks = tuple(recipe.model.get("causal_chunks", transformer.config.causal_chunks))
+    if chunks == transformer.config.causal_chunks:
+        return transformer
+    causal = VideoDiT(replace(transformer.config, causal_chunks=chunks))
+    causal.load_state_dict(transformer.state_dict())
+    return causal.to(recipe.device)
+
+
+def check_forcing(recipe: DiffusionRecipe, transformer: VideoDiT) -> None:
+    """Raise VidgenError for teacher forcing of a denoiser that is not causal."""
+    if recipe.teacher_forcing and not any(transformer.config.causal_chunks):
+        raise VidgenError("teacher_forcing is for causal denoisers: set model.causal_chunks, e.g. to [1,2]")
