@@ -209,11 +209,8 @@ class DenoisingTask(Task):
             known = known.to(x0.device)
             x = torch.where(known[:, None], self.path.input_scale(level) * x0, x)
         told = {} if labels is None else {"labels": labels}
-        network = network or self.transformer
-        if after_clean:
-            prediction = predict_after_clean(network, self.path.input_scale(torch.zeros_like(level)) * x0, x, t, text)
-        else:
-            prediction = network(x, t, text, **told)
+        network, clean = network or self.transformer, self.path.input_scale(torch.zeros_like(level)) * x0
+        prediction = predict_after_clean(network, clean, x, t, text) if after_clean else network(x, t, text, **told)
         target = self.target(x0, eps, alpha, sigma)
         if teacher is not None:
             with torch.no_grad():
