@@ -8,7 +8,7 @@ from torch import nn
 from vidgen.representations.probes import fitting
 from vidgen.representations.probes.attentive import PARTS, AttentiveGrid, other_decays
 from vidgen.representations.probes.attentive import SETTINGS as RATES
-from vidgen.representations.probes.fitting import StackedAdamW, by_grid
+from vidgen.representations.probes.fitting import StackedAdamW, by_grid, by_stacked_grid
 from vidgen.representations.probes.recurrent import RecurrentGrid
 
 SETTINGS = ((5e-3, 0.01), (1e-3, 0.8), (1e-4, 0.1))
@@ -88,3 +88,23 @@ def test_stacked_adamw_is_torchs_for_each_member():
 def test_rate_then_decay_is_a_path_through_the_grid():
     grid = {setting for rate in RATES for setting in (rate, *other_decays(rate))}
     assert len(grid) == 24 and len(RATES) + len(other_decays(RATES[0])) == 9
+
+
+@pytest.mark.parametrize("target_type", ["class", "regression", "multilabel"])
+def test_folds_side_by_side_are_each_as_alone(target_type, monkeypatch):
+    """Of other sizes, so that batches end at other rows, and one of fewer classes, which is another kind."""
+    monkeypatch.setattr(fitting, "CHOOSING_STEPS", fitting.LEAST_STEPS)  # as many as alone
+    rng = np.random.default_rng(0)
+    X, numbers = rng.normal(size=(90, 3, 8)), rng.normal(size=(90, 2))
+    y = {"regression": numbers, "multilabel": (numbers > 0).astype(int), "class": rng.choice(list("abc"), 90)}
+    y = y[target_type]
+    parts = [(X[:70], y[:70], X[70:]), (X[:71], y[:71], X[71:80])]
+    if target_type == "class":
+        parts.append((X[y != "a"], y[y != "a"], X[:10]))
+    settings = [(2e-2, 0.01), (3e-3, 0.4)]
+    together = by_stacked_grid(AttentiveGrid)(settings, parts, target_type, 0)
+    for part, predictions in zip(parts, together, strict=True):
+        alone = by_grid(AttentiveGrid)(settings, *part, target_type, 0)
+        for one, other in zip(predictions, alone, strict=True):
+            assert one.shape == other.shape
+            assert np.array_equal(one, other) if target_type != "regression" else np.allclose(one, other, atol=1e-8)

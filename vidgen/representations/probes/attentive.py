@@ -67,11 +67,17 @@ class AttentiveGrid(nn.Module):
         """Return AdamW for all members."""
         return StackedAdamW(self.parameters(), choices)
 
-    def forward(self, x: Float[Tensor, "b l c"]) -> Float[Tensor, "g b o"]:
-        """Return the outputs of every probe."""
+    def forward(self, x: Float[Tensor, "*f b l c"]) -> Float[Tensor, "g b o"]:
+        """Return the outputs of every probe; of f sets of clips each has g / f probes, one set's after the other's."""
+        folds = x.shape[0] if x.ndim == 4 else 1
+        x = x.reshape(folds, *x.shape[-3:])
+        query, key, position, value, out, bias = (
+            rearrange(getattr(self, name), "(f g) ... -> f g ...", f=folds) for name in PARTS
+        )
         # the query meets the keys' weights first, so that keys of every token need never exist
-        projected = einsum(self.query, self.key, "g n d, g c n d -> g n c") / math.sqrt(self.query.shape[-1])
-        scores = einsum(projected, x, "g n c, b l c -> g b n l") + rearrange(self.position, "g n l -> g 1 n l")
-        attended = einsum(scores.softmax(-1), x, "g b n l, b l c -> g b n c")
-        pooled = rearrange(einsum(attended, self.value, "g b n c, g c n d -> g b n d"), "g b n d -> g b (n d)")
-        return einsum(pooled, self.out, "g b d, g d o -> g b o") + rearrange(self.bias, "g o -> g 1 o")
+        projected = einsum(query, key, "f g n d, f g c n d -> f g n c") / math.sqrt(query.shape[-1])
+        scores = einsum(projected, x, "f g n c, f b l c -> f g b n l") + rearrange(position, "f g n l -> f g 1 n l")
+        attended = einsum(scores.softmax(-1), x, "f g b n l, f b l c -> f g b n c")
+        pooled = rearrange(einsum(attended, value, "f g b n c, f g c n d -> f g b n d"), "f g b n d -> f g b (n d)")
+        outputs = einsum(pooled, out, "f g b d, f g d o -> f g b o") + rearrange(bias, "f g o -> f g 1 o")
+        return rearrange(outputs, "f g b o -> (f g) b o")

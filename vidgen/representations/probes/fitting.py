@@ -17,7 +17,10 @@ from vidgen.diffusion.noise import sample_generator
 from vidgen.representations.probes.standardization import Standardizer
 
 EPOCHS, LEAST_STEPS, BATCH = 20, 200, 64
+CHOOSING_STEPS = 100  # at least so many where settings are compared, which are all cut alike
+STACKED_BYTES = 2**28  # of features that are learned side by side
 RateAndDecay = tuple[float, float]  # learning rate and weight decay
+Part = tuple[Float[np.ndarray, "n l c"], np.ndarray, Float[np.ndarray, "m l c"]]  # to fit on, its labels, to predict
 
 
 class ProbeGrid(Protocol):
@@ -61,6 +64,26 @@ class StackedAdamW(torch.optim.Optimizer):
                 p.mul_(kept).sub_((rate / (1.0 - b1**self.count)).to(p.dtype) * mean / size)
 
 
+class Lesson:
+    """What one probe of every setting is fitted on, X (n, l, c) with its labels y, and the X that it predicts then.
+
+    It takes 20 epochs, or `least_steps` where that is more.
+    """
+
+    def __init__(self, X: np.ndarray, y: np.ndarray, others: np.ndarray, target_type: str, least_steps: int) -> None:
+        x, x_others = (torch.from_numpy(np.ascontiguousarray(part)) for part in (X, others))
+        scaler = Standardizer.fit(x, (0, 1), correction=1)
+        self.x, self.others = scaler.transform(x), scaler.transform(x_others)
+        self.target = Target(y, target_type)
+        self.y = self.target.encode(x.dtype)
+        self.steps = max(EPOCHS * -(-len(x) // BATCH), least_steps)
+
+    @property
+    def kind(self) -> tuple[int, int]:
+        """Lessons of one kind may be learned side by side."""
+        return self.target.outputs, self.steps
+
+
 def by_grid(make: Callable[..., ProbeGrid]) -> Callable[..., list[np.ndarray]]:
     """Return `Probe.predict` of a grid make(members, length, width, outputs, seed, dtype), whose choices are
     `RateAndDecay`s."""
@@ -73,47 +96,90 @@ def by_grid(make: Callable[..., ProbeGrid]) -> Callable[..., list[np.ndarray]]:
         target_type: str,
         seed: int,
     ) -> list[np.ndarray]:
-        x, x_others = (torch.from_numpy(np.ascontiguousarray(part)) for part in (X, others))
-        scaler = Standardizer.fit(x, (0, 1), correction=1)
-        x, x_others = scaler.transform(x), scaler.transform(x_others)
-        target = Target(y, target_type)
-        encoded = target.encode(x.dtype)
-        grid = make(len(choices), x.shape[1], x.shape[2], target.outputs, seed, x.dtype)
-        with torch.enable_grad():
-            train_members(grid, choices, x, encoded, target_type, seed)
-        with torch.no_grad():
-            logits = torch.cat([grid(part) for part in x_others.split(BATCH)], dim=1)
-        return list(target.decode(logits))
+        lesson = Lesson(X, y, others, target_type, LEAST_STEPS)
+        return list(lesson.target.decode(*learn([lesson], make, choices, target_type, seed)))
 
     return predict
+
+
+def by_stacked_grid(make: Callable[..., ProbeGrid]) -> Callable[..., list[list[np.ndarray]]]:
+    """Return `Probe.predict_folds` of a grid that also takes x (f, b, l, c), with g / f members for each of the f.
+
+    Folds are learned side by side, as where clips are few their steps cost more than the arithmetic in them, and of
+    few clips in half of the steps.
+    """
+
+    def predict_folds(
+        choices: Sequence[RateAndDecay], parts: Sequence[Part], target_type: str, seed: int
+    ) -> list[list[np.ndarray]]:
+        lessons = [Lesson(*part, target_type, CHOOSING_STEPS) for part in parts]
+        groups = [[k] for k in range(len(lessons))]
+        if sum(lesson.x.nbytes for lesson in lessons) <= STACKED_BYTES:
+            kinds = list(dict.fromkeys(lesson.kind for lesson in lessons))
+            groups = [[k for k, lesson in enumerate(lessons) if lesson.kind == kind] for kind in kinds]
+        predictions: dict[int, list[np.ndarray]] = {}
+        for group in groups:
+            logits = learn([lessons[k] for k in group], make, choices, target_type, seed)
+            predictions |= {k: list(lessons[k].target.decode(one)) for k, one in zip(group, logits, strict=True)}
+        return [predictions[k] for k in range(len(lessons))]
+
+    return predict_folds
+
+
+def learn(
+    lessons: Sequence[Lesson],
+    make: Callable[..., ProbeGrid],
+    choices: Sequence[RateAndDecay],
+    target_type: str,
+    seed: int,
+) -> list[Float[Tensor, "g m o"]]:
+    """Return what the probes of each lesson say of its others, after training them side by side."""
+    x, folds = lessons[0].x, len(lessons)
+    grid = make(folds * len(choices), x.shape[1], x.shape[2], lessons[0].target.outputs, seed, x.dtype)
+    with torch.enable_grad():
+        train_members(grid, list(choices) * folds, lessons, target_type, seed)
+    longest = max(len(lesson.others) for lesson in lessons)
+    others = torch.stack([pad_rows(lesson.others, longest) for lesson in lessons])
+    with torch.no_grad():
+        parts = [grid(part if folds > 1 else part[0]) for part in others.split(BATCH, dim=1)]
+    logits = rearrange(torch.cat(parts, dim=1), "(f g) m o -> f g m o", f=folds)
+    return [one[:, : len(lesson.others)] for one, lesson in zip(logits, lessons, strict=True)]
+
+
+def pad_rows(x: Float[Tensor, "n ..."], count: int) -> Float[Tensor, "m ..."]:
+    """Return `count` rows: those of x, and then its first again."""
+    return x if len(x) == count else torch.cat([x, x[:1].expand(count - len(x), *x.shape[1:])])
 
 
 def train_members(
     grid: ProbeGrid,
     choices: Sequence[RateAndDecay],
-    x: Float[Tensor, "n l c"],
-    target: Tensor,
+    lessons: Sequence[Lesson],
     target_type: str,
     seed: int,
 ) -> None:
     """Train all probes of a grid by AdamW (Loshchilov & Hutter 2019), each at its own rate and decay, cosine to zero,
-    with the same batches for all: 20 epochs, or 200 steps where that is more.
+    with the same batches for all of a lesson.
 
     Args:
-        grid: the probes.
+        grid: the probes, those of one lesson after those of the other.
         choices: learning rate and weight decay of each probe.
-        x: features of all clips.
-        target: what `Target.encode` returns for them.
+        lessons: features and labels, of one kind.
         target_type: one of `TARGET_TYPES`.
         seed: of the order of batches.
     """
     optimizer = grid.optimizer(choices)
-    per_epoch = -(-len(x) // BATCH)
-    steps = max(EPOCHS * per_epoch, LEAST_STEPS)
+    steps, folds = lessons[0].steps, len(lessons)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
-    for rows in draw_batches(len(x), steps, seed):
+    for batches in zip(*(draw_batches(len(lesson.x), steps, seed) for lesson in lessons), strict=True):
+        longest = max(len(rows) for rows in batches)
+        rows = [pad_rows(rows, longest) for rows in batches]
+        x = torch.stack([lesson.x[own] for lesson, own in zip(lessons, rows, strict=True)])
+        y = torch.stack([lesson.y[own] for lesson, own in zip(lessons, rows, strict=True)])
+        counted = torch.stack([torch.arange(longest) < len(own) for own in batches]).to(x.dtype)
+        outputs = rearrange(grid(x if folds > 1 else x[0]), "(f g) b o -> f g b o", f=folds)
         # the sum over members of their mean losses: each gets the gradient it would have alone
-        loss = probe_losses(grid(x[rows]), target[rows], target_type).sum()
+        loss = sum(probe_losses(*of_fold, target_type).sum() for of_fold in zip(outputs, y, counted, strict=True))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -126,12 +192,16 @@ def cross_entropies(logits: Float[Tensor, "g b o"], target: Int[Tensor, "g b"]) 
     return rearrange(each, "(g b) -> g b", g=len(logits))
 
 
-def probe_losses(outputs: Float[Tensor, "g b o"], target: Tensor, target_type: str) -> Float[Tensor, " g"]:
-    """Return every probe's mean loss."""
+def probe_losses(
+    outputs: Float[Tensor, "g b o"], target: Tensor, counted: Float[Tensor, " b"], target_type: str
+) -> Float[Tensor, " g"]:
+    """Return every probe's mean loss over the clips that are `counted`, by 1 and not 0."""
     if target_type == "class":
-        return cross_entropies(outputs, repeat(target, "b -> g b", g=len(outputs))).mean(1)
-    measure = F.binary_cross_entropy_with_logits if target_type == "multilabel" else F.mse_loss
-    return measure(outputs, target.expand_as(outputs), reduction="none").mean((1, 2))
+        each = cross_entropies(outputs, repeat(target, "b -> g b", g=len(outputs)))
+    else:
+        measure = F.binary_cross_entropy_with_logits if target_type == "multilabel" else F.mse_loss
+        each = measure(outputs, target.expand_as(outputs), reduction="none").mean(2)
+    return (each * counted).sum(1) / counted.sum()
 
 
 def draw_batches(n: int, steps: int, seed: int, size: int = BATCH) -> Iterator[Int[Tensor, " b"]]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vidgen.representations.probes import attentive, estimators, recurrent
-from vidgen.representations.probes.fitting import by_grid
+from vidgen.representations.probes.fitting import by_grid, by_stacked_grid
 from vidgen.representations.probes.selection import Estimator, Probe, by_estimator
 
 
@@ -37,6 +37,7 @@ PROBES: dict[str, Probe] = {
     "attentive": Probe(
         choices=attentive.SETTINGS,
         predict=by_grid(attentive.AttentiveGrid),
+        predict_folds=by_stacked_grid(attentive.AttentiveGrid),
         takes="tokens",
         refine=attentive.other_decays,
     ),
