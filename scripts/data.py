@@ -67,6 +67,7 @@ def inspect(
             fps=fps,
             decode="full" if full else "first",
             allow_damaged=allow_damaged,
+            max_rows=None if json else MAX_LINES,
             progress=advance,
         )
     print_json(report) if json else print_inspection(source, report)
@@ -75,19 +76,19 @@ def inspect(
 def print_inspection(source: Path, report: dict[str, Any]) -> None:
     """Print a line for every clip, and the totals."""
     rows = []
-    for clip in report["clips"][:MAX_LINES]:
+    for clip in report["clips"]:
         size = f"{clip['width']}x{clip['height']}"
         length = f"{clip['seconds']:.2f}"
         remark = "; ".join(clip["warnings"]) or clip["caption"] or clip["label"] or ""
         rows.append((clip["id"], "kept", clip["frames"], size, f"{clip['fps']:g}", length, clip["codec"], remark))
-    for drop in report["dropped"][:MAX_LINES]:
+    for drop in report["dropped"]:
         rows.append((Path(drop["path"]).name, "dropped", "", "", "", "", "", drop["reason"]))
     columns = ("clip", "", ">frames", ">size", ">fps", ">seconds", "codec", "remarks")
     print_table(str(source), columns, rows)
-    if len(rows) < len(report["clips"]) + len(report["dropped"]):
+    if len(rows) < report["total"]:
         print(f"the first {MAX_LINES} clips of each kind; --json has all")
     summary = f"{report['kept']} kept ({report['frames']} frames, {report['hours'] * 60:.2f} minutes)"
-    print(f"{summary}, {len(report['dropped'])} dropped")
+    print(f"{summary}, {report['total'] - report['kept']} dropped")
 
 
 @app.command()

@@ -74,6 +74,19 @@ def test_parts_of_a_file(make_video, numbered):
     assert measured.available(4) == 2 and measured.available(40) == 20
 
 
+def test_few_rows_have_the_totals_of_all(make_video, numbered, tmp_path):
+    make_video(numbered(30), "a.mp4", fps=10)
+    rows = [
+        f'{{"path": "{name}", "start": {i / 10}, "duration": 0.3}}' for i in range(35) for name in ("a.mp4", "b.mp4")
+    ]
+    (tmp_path / "m.jsonl").write_text("\n".join(rows))
+    whole = validate_source(tmp_path / "m.jsonl")
+    few = validate_source(tmp_path / "m.jsonl", max_rows=4)
+    assert few["total"] == 70 and whole["kept"] == 30 and len(whole["dropped"]) == 40
+    assert few["clips"] == whole["clips"][:4] and few["dropped"] == whole["dropped"][:4]
+    assert all(few[key] == whole[key] for key in ("source", "kept", "frames", "hours")) and "total" not in whole
+
+
 def test_nothing_to_inspect(tmp_path):
     with pytest.raises(VidgenError, match="no clips"):
         validate_source(tmp_path)

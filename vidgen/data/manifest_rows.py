@@ -58,7 +58,7 @@ def read_rows(manifest: Path) -> Iterator[Row]:
         where = Line(manifest, line)
         parts, others = sort_cells(row)
         if "path" not in parts:
-            known = [name for part, names in _columns(tuple(row)) if part == "path" for name in names]
+            known = [name for part, name in _columns(tuple(row)) if part == "path"]
             listing = readable(", ".join(map(str, row)))[:200] or "none"
             reason = f"no {', '.join(PATH_COLUMNS)} in its columns ({listing})" if not known else f"{known[0]} is blank"
             raise VidgenError(f"{where}: {reason}; name the clip's file")
@@ -70,27 +70,24 @@ def sort_cells(row: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what a row says of the parts of `PARTS`, and its other columns by their names, without blank cells."""
     parts: dict[str, Any] = {}
     others: dict[str, Any] = {}
-    for part, names in _columns(tuple(row)):
-        for name in names:
-            value = row[name]
-            if value is None or value == "":
-                continue
-            if part is None or part in parts:
-                others[name] = value
-            else:
-                parts[part] = value
+    for part, name in _columns(tuple(row)):
+        value = row[name]
+        if value is None or value == "":
+            continue
+        if part is None or part in parts:
+            others[name] = value
+        else:
+            parts[part] = value
     return parts, others
 
 
 @lru_cache(maxsize=256)
-def _columns(names: tuple[str, ...]) -> tuple[tuple[str | None, tuple[str, ...]], ...]:
-    """Return (part, columns that say it, in the order of `PARTS`); (None, the others)."""
+def _columns(names: tuple[str, ...]) -> tuple[tuple[str | None, str], ...]:
+    """Return (part, column that says it), in the order of `PARTS`, then (None, another) for the others."""
     by_name = {name: name.strip().casefold() for name in names}
-    known: dict[str | None, list[str]] = {}
-    for column, part in PARTS.items():
-        known.setdefault(part, []).extend(name for name, plain in by_name.items() if plain == column)
-    others = tuple(name for name, plain in by_name.items() if plain not in PARTS)
-    return (*((part, tuple(names)) for part, names in known.items() if names), (None, others))
+    known = [(part, name) for column, part in PARTS.items() for name, plain in by_name.items() if plain == column]
+    others = [(None, name) for name, plain in by_name.items() if plain not in PARTS]
+    return (*known, *others)
 
 
 def _check_path(value: object, where: object) -> None:
@@ -112,6 +109,8 @@ def _check_path(value: object, where: object) -> None:
 
 def parse_number(value: object, name: str, where: object) -> float:
     """Return a rate, or seconds, which may be a time code (1:02.5). Raises VidgenError for what is no such number."""
+    if type(value) is float and 0 < value < MAX_SECONDS:
+        return value
     try:
         number = _seconds(value) if name != "fps" and isinstance(value, str) and ":" in value else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -131,9 +130,9 @@ def _seconds(code: str) -> float:
 
 def as_text(value: object) -> str | None:
     """Return a cell as text that any file can hold: what is no text as JSON. None for None."""
-    if value is None or isinstance(value, str):
-        return value if value is None else readable(value)
-    return readable(json.dumps(value, ensure_ascii=False, default=str))
+    if value is None:
+        return None
+    return readable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
 
 
 def _short(value: object) -> str:
@@ -182,7 +181,7 @@ def _separated(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _json_lines(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    yield from parse_json_lines(_read(manifest), manifest)
+    return parse_json_lines(_read(manifest), manifest)
 
 
 def _json_list(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:

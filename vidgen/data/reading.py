@@ -1,6 +1,6 @@
 """Reading clips: what a file is, its frames by presentation time, and a window of them as one array."""
 
-import os
+import stat
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from vidgen.data.damage import Damage
 from vidgen.data.decoding import VideoFile
 from vidgen.data.frames import Fit, check_size, fit_frame
 from vidgen.data.images import FrameFolder, ImageFile, is_image
-from vidgen.data.sources import FrameRef, Source, VideoInfo, check_readable
+from vidgen.data.sources import FrameRef, Source, VideoInfo, check_readable, file_mode
 from vidgen.errors import VideoError
 
 Short = Literal["error", "keep", "repeat"]
@@ -47,7 +47,7 @@ def open_source(path: str | Path, native_fps: float | None = None, *, allow_dama
     none of them.
     """
     path = path if isinstance(path, Path) else Path(path)
-    if os.path.isdir(path):
+    if stat.S_ISDIR(file_mode(path)):
         return FrameFolder(path, native_fps, allow_damaged)
     check_readable(path)
     return ImageFile(path, allow_damaged) if is_image(path) else VideoFile(path, allow_damaged)

@@ -1,6 +1,7 @@
 """What every kind of source (video file, image, folder of frames) gives: facts, and frames with their times."""
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from vidgen.data.damage import Damage
 from vidgen.data.webdataset import archive_of, open_bytes
 from vidgen.errors import VideoError
 
+DEEP = re.compile("10|12|14|16|I;")  # formats of pixels with more than 8 bits
 LFS_MAGIC = b"version https://git-lfs"
 
 
@@ -25,8 +27,7 @@ class FrameRef(NamedTuple):
     load: Callable[[], np.ndarray]  # (h, w, 3) uint8, upright
 
 
-@dataclass(frozen=True, kw_only=True)
-class Timeline:
+class Timeline(NamedTuple):
     """When frames are shown: `times` (frames,) in seconds after the first frame, the last one until `end`."""
 
     times: Float64[np.ndarray, " t"]
@@ -75,16 +76,21 @@ class Source(Protocol):
         """Return the times of all frames, without decoding where the file allows; spends the source too."""
 
 
-def check_readable(path: Path) -> None:
-    """Raise VideoError for what no decoder has to look at: nothing there, nothing in it, a pipe, a Git LFS pointer."""
+def file_mode(path: Path) -> int:
+    """Return what kind of file a path is, for the functions of `stat`. Raises VideoError where nothing is."""
     try:
-        mode = os.stat(path).st_mode
+        return os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):
         if archive_of(path) is None:
             raise VideoError(f"{path}: no such file; check the path") from None
-        mode = stat.S_IFREG
+        return stat.S_IFREG
     except OSError as error:
         raise VideoError(f"{path}: cannot be opened: {error.strerror}; check the path and its permissions") from None
+
+
+def check_readable(path: Path) -> None:
+    """Raise VideoError for what no decoder has to look at: nothing there, nothing in it, a pipe, a Git LFS pointer."""
+    mode = file_mode(path)
     if stat.S_ISDIR(mode):
         raise VideoError(f"{path}: a folder, but not of numbered frames; name a file, or a folder of 0001.png, ...")
     if not stat.S_ISREG(mode):
@@ -98,6 +104,26 @@ def check_readable(path: Path) -> None:
         raise VideoError(f"{path}: the file is empty (0 bytes); copy or download it again")
     if head == LFS_MAGIC:
         raise VideoError(f"{path}: a Git LFS pointer, not the video itself; fetch it with `git lfs pull`")
+
+
+def warnings_of(info: VideoInfo, damage: Damage, vfr: bool) -> list[str]:
+    """Return a line for all that is unusual of a file; `vfr` is whether its frame rate varies."""
+    notes = []
+    if damage:
+        notes.append(f"damaged: {damage}")
+    if info.hdr:
+        notes.append(f"HDR ({info.hdr}): read without tone mapping")
+    if vfr:
+        notes.append("variable frame rate: frames are picked by time")
+    if info.rotation:
+        notes.append(f"turned {info.rotation % 360} degrees counter-clockwise on reading")
+    if not 0.9 < info.pixel_aspect < 1.12:
+        notes.append(f"pixels are {info.pixel_aspect:.3g} times as wide as high; read without stretching")
+    if DEEP.search(info.pix_fmt):
+        notes.append(f"{info.pix_fmt}: read with 8 bits")
+    if abs(info.start_time) > 0.5:
+        notes.append(f"first time stamp is {info.start_time:.3f} s; times count from there")
+    return notes
 
 
 def explain_refusal(path: Path, reason: str) -> VideoError:

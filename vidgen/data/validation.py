@@ -1,14 +1,15 @@
 """Validation of a data set before it is used: what is kept, what is dropped and why, and what is unusual."""
 
 import gc
-import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from math import inf
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
@@ -16,42 +17,109 @@ from jaxtyping import Float64
 from vidgen.data.damage import Damage
 from vidgen.data.manifests import ClipRecord, find_clips
 from vidgen.data.reading import clock_slack, open_source
-from vidgen.data.sources import Source, Timeline, VideoInfo
+from vidgen.data.sources import Source, Timeline, VideoInfo, warnings_of
 from vidgen.errors import VideoError
 
 Decode = Literal["full", "first"]
-DEEP = re.compile("10|12|14|16|I;")  # formats of pixels with more than 8 bits
 SHOWN_EACH = 1000  # clips, after as many; to show a step takes longer than to look at a clip that others share
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipMeasurement:
-    """What one clip holds: facts, the times of its frames within the record's window, and what is wrong with it.
+class FileMeasurement:
+    """What a file holds, or as much of it as was looked at: facts, the times of its frames, and what is wrong with it.
 
-    is_steady: every step from frame to frame is as long as any other, and so is every one of any part.
+    What all of its parts have in common is worked out once.
     """
 
     info: VideoInfo
     timeline: Timeline
-    damage: Damage = field(default_factory=Damage)
-    is_steady: bool = False
+    damage: Damage
+
+    def cut(self, record: ClipRecord) -> "ClipMeasurement":
+        """Return what the part that a record names holds. Raises VideoError if that is no frame."""
+        times, last = self.timeline
+        start = record.start
+        end = inf if record.duration is None else start + record.duration
+        numbers = memoryview(times)  # a search for one of them takes a third of NumPy's time
+        first = bisect_left(numbers, start - self.slack)
+        stop = bisect_left(numbers, end - self.slack)
+        if first >= stop:
+            raise VideoError(f"{record.path}: no frame from {start:g} s on; it ends at {last:.2f} s")
+        return ClipMeasurement(self, first, stop, end if end < last else last)
+
+    @cached_property
+    def slack(self) -> float:
+        """How late a frame may come, in seconds; see `clock_slack`."""
+        return clock_slack(self.info)
+
+    @cached_property
+    def is_steady(self) -> bool:
+        """Whether each step from frame to frame is as long as any other, and so is every one of any part."""
+        return _is_steady(self.timeline.times)
+
+    @cached_property
+    def facts(self) -> tuple[dict, dict]:
+        """Columns of the report as they are for every part whose frame rate is even, and for every one where it is not;
+        None stands for what each part has of its own."""
+        info = self.info
+        own = dict.fromkeys(("path", "id", "caption", "label"))
+        size = {"width": info.width, "height": info.height, "fps": info.fps, "frames": None, "seconds": None}
+        coding = {"codec": info.codec, "pix_fmt": info.pix_fmt, "rotation": info.rotation}
+        common = own | size | coding | {"vfr": False, "damage": str(self.damage)}
+        return (
+            common | {"warnings": warnings_of(info, self.damage, False)},
+            common | {"vfr": True, "warnings": warnings_of(info, self.damage, True)},
+        )
+
+
+class ClipMeasurement(NamedTuple):
+    """What one clip holds: the frames of a file from `first` to before `stop`, the last one until `end` seconds."""
+
+    file: FileMeasurement
+    first: int
+    stop: int
+    end: float
+
+    @property
+    def timeline(self) -> Timeline:
+        """The times of the frames."""
+        return Timeline(self.file.timeline.times[self.first : self.stop], self.end)
+
+    @property
+    def num_frames(self) -> int:
+        """How many frames there are."""
+        return self.stop - self.first
+
+    @property
+    def seconds(self) -> float:
+        """How long they last, to four digits."""
+        return round(self.end - self.file.timeline.times.item(self.first), 4)
+
+    @property
+    def info(self) -> VideoInfo:
+        """What the file says about itself."""
+        return self.file.info
+
+    @property
+    def damage(self) -> Damage:
+        """What is wrong with the file."""
+        return self.file.damage
 
     def starts(self, num_frames: int, fps: float | None) -> int:
         """Return how many of the frames can start a window of `num_frames` frames at `fps` (None: the file's own
         frames)."""
-        times = self.timeline.times
         if fps is None:
-            return max(len(times) - num_frames + 1, 0)
+            return max(self.num_frames - num_frames + 1, 0)
         if num_frames == 1:
-            return len(times)
-        latest = self.timeline.end - clock_slack(self.info) - (num_frames - 1) / fps  # as `read_video` counts
-        return int(np.searchsorted(times, latest, side="left"))
+            return self.num_frames
+        latest = self.end - self.file.slack - (num_frames - 1) / fps  # as `read_video` counts
+        return bisect_left(memoryview(self.file.timeline.times), latest, self.first, self.stop) - self.first
 
     def available(self, fps: float | None) -> int:
         """Return frames that a window from the first frame on can have at `fps`."""
         if fps is None:
-            return len(self.timeline.times)
-        count = max(round((self.timeline.end - self.timeline.times[0]) * fps), 1)
+            return self.num_frames
+        count = max(round((self.end - self.file.timeline.times[self.first]) * fps), 1)
         while count > 1 and not self.starts(count, fps):
             count -= 1
         return count + bool(self.starts(count + 1, fps))
@@ -67,27 +135,15 @@ def measure_clip(
     of its own runs at. allow_damaged: count damage rather than refuse the clip.
     Raises VideoError with the reason if the clip cannot be used.
     """
+    return _measure_file(record, decode, fps, allow_damaged).cut(record)
+
+
+def _measure_file(record: ClipRecord, decode: Decode, fps: float | None, allow_damaged: bool) -> FileMeasurement:
     if decode not in ("full", "first"):
         raise ValueError(f"decode must be full or first, got {decode!r}")
     with open_source(record.path, record.fps or fps, allow_damaged=allow_damaged) as source:
         timeline = _decode_all(source, record.start, _end(record)) if decode == "full" else source.timeline()
-    whole = ClipMeasurement(
-        info=source.info, timeline=timeline, damage=source.damage, is_steady=_is_steady(timeline.times)
-    )
-    return _cut(record, whole)
-
-
-def _cut(record: ClipRecord, whole: ClipMeasurement) -> ClipMeasurement:
-    """Return what the part of a file that a record names holds, of what more of it does."""
-    slack = clock_slack(whole.info)
-    times = whole.timeline.times
-    end = _end(record)
-    first = times.searchsorted(record.start - slack)
-    stop = times.searchsorted(end - slack)
-    if first >= stop:
-        raise VideoError(f"{record.path}: no frame from {record.start:g} s on; it ends at {whole.timeline.end:.2f} s")
-    window = Timeline(times=times[first:stop], end=min(whole.timeline.end, end))
-    return ClipMeasurement(info=whole.info, timeline=window, damage=whole.damage, is_steady=whole.is_steady)
+    return FileMeasurement(info=source.info, timeline=timeline, damage=source.damage)
 
 
 def _end(record: ClipRecord) -> float:
@@ -104,20 +160,24 @@ class SharedFiles:
     def __init__(self, records: Sequence[ClipRecord], decode: Decode, fps: float | None, allow_damaged: bool) -> None:
         counts = Counter(map(_file_of, records))
         self._shared = {key for key, count in counts.items() if count > 1}
-        self._whole: dict[tuple[str, float | None], ClipMeasurement | None] = {}
-        self._settings = {"decode": decode, "fps": fps, "allow_damaged": allow_damaged}
+        self._files: dict[tuple[str, float | None], FileMeasurement | None] = {}
+        self._settings = (decode, fps, allow_damaged)
 
     def measure(self, record: ClipRecord) -> ClipMeasurement:
         """Return what `measure_clip` does, and raise as it does."""
         key = _file_of(record)
-        if key in self._shared and key not in self._whole:
-            try:
-                whole = measure_clip(replace(record, start=0.0, duration=None), **self._settings)
-                self._whole[key] = None if whole.damage else whole
-            except VideoError:
-                self._whole[key] = None  # another part of it may be sound
-        whole = self._whole.get(key)
-        return measure_clip(record, **self._settings) if whole is None else _cut(record, whole)
+        file = self._files.get(key)
+        if file is None and key in self._shared and key not in self._files:
+            file = self._files[key] = self._measure_whole(replace(record, start=0.0, duration=None))
+        return (file or _measure_file(record, *self._settings)).cut(record)
+
+    def _measure_whole(self, record: ClipRecord) -> FileMeasurement | None:
+        try:
+            file = _measure_file(record, *self._settings)
+            file.cut(record)
+        except VideoError:
+            return None  # another part of it may be sound
+        return None if file.damage else file
 
 
 @contextmanager
@@ -139,6 +199,7 @@ def validate_source(
     fps: float | None = None,
     decode: Decode = "full",
     allow_damaged: bool = False,
+    max_rows: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict:
     """Return what a data set at `source` (see `find_clips`) would keep for windows of `num_frames` frames at `fps`.
@@ -146,30 +207,33 @@ def validate_source(
     Returns plain data for JSON: "kept" (a count), "dropped" [{"path", "reason"}], "frames" and "hours" (of what is
     kept), and "clips", a row for each: path, id, caption, label, width, height, fps (measured), frames, seconds, codec,
     pix_fmt, rotation, vfr, damage (empty, or what is wrong), warnings. progress(done, total) is called after a clip.
-    decode, allow_damaged: see `measure_clip`; damaged clips are dropped unless they are allowed.
+    decode, allow_damaged: see `measure_clip`; damaged clips are dropped unless they are allowed. max_rows: list so many
+    of "clips" and of "dropped" at most, and add "total", a count of all.
     Raises VidgenError if there is nothing at `source`.
     """
     records = find_clips(source)
     files = SharedFiles(records, decode, fps, allow_damaged)
-    rows = []
-    dropped = []
+    most = len(records) if max_rows is None else max_rows
+    rows: list[dict] = []
+    dropped: list[dict] = []
+    frames: list[int] = []
+    seconds: list[float] = []
     for index, record in enumerate(records):
         try:
             measurement = files.measure(record)
             check_length(record, measurement, num_frames, fps)
-            rows.append(_row(record, measurement))
+            frames.append(measurement.num_frames)
+            seconds.append(measurement.seconds)
+            if len(rows) < most:
+                rows.append(_row(record, measurement))
         except VideoError as error:
-            dropped.append({"path": str(record.path), "reason": reason_of(error, record)})
+            if len(dropped) < most:
+                dropped.append({"path": str(record.path), "reason": reason_of(error, record)})
         if progress is not None and (index < SHOWN_EACH or (index + 1) % SHOWN_EACH == 0):
             progress(index + 1, len(records))
-    return {
-        "source": str(source),
-        "kept": len(rows),
-        "dropped": dropped,
-        "frames": sum(row["frames"] for row in rows),
-        "hours": sum(row["seconds"] for row in rows) / 3600,
-        "clips": rows,
-    }
+    totals = {"frames": sum(frames), "hours": sum(seconds) / 3600, "clips": rows}
+    report = {"source": str(source), "kept": len(seconds), "dropped": dropped, **totals}
+    return report if max_rows is None else report | {"total": len(records)}
 
 
 def check_length(record: ClipRecord, measurement: ClipMeasurement, num_frames: int | None, fps: float | None) -> None:
@@ -197,28 +261,21 @@ def _decode_all(source: Source, start: float, end: float) -> Timeline:
 
 
 def _row(record: ClipRecord, measurement: ClipMeasurement) -> dict:
-    info = measurement.info
+    file = measurement.file
     times = measurement.timeline.times
-    begin = float(times[0])
-    span = float(times[-1]) - begin
-    vfr = not measurement.is_steady and _is_variable(times)
-    return {
-        "path": str(record.path),
-        "id": record.id,
-        "caption": record.caption,
-        "label": record.label,
-        "width": info.width,
-        "height": info.height,
-        "fps": round((len(times) - 1) / span, 3) if span > 0 else info.fps,
-        "frames": len(times),
-        "seconds": round(measurement.timeline.end - begin, 4),
-        "codec": info.codec,
-        "pix_fmt": info.pix_fmt,
-        "rotation": info.rotation,
-        "vfr": vfr,
-        "damage": str(measurement.damage),
-        "warnings": _warnings(measurement, vfr),
-    }
+    span = times.item(-1) - times.item(0)
+    facts = file.facts[not file.is_steady and _is_variable(times)]
+    row = facts.copy()
+    row["path"] = str(record.path)
+    row["id"] = record.id
+    row["caption"] = record.caption
+    row["label"] = record.label
+    if span > 0:
+        row["fps"] = round((len(times) - 1) / span, 3)
+    row["frames"] = measurement.num_frames
+    row["seconds"] = measurement.seconds
+    row["warnings"] = facts["warnings"].copy()
+    return row
 
 
 def _is_steady(times: Float64[np.ndarray, " t"]) -> bool:
@@ -227,31 +284,11 @@ def _is_steady(times: Float64[np.ndarray, " t"]) -> bool:
 
 
 def _is_variable(times: Float64[np.ndarray, " t"]) -> bool:
-    gaps = np.diff(times)
-    usual = np.sort(gaps)[len(gaps) // 2] if len(gaps) else 0.0
-    return bool(len(gaps) and np.abs(gaps - usual).max() > _tolerance(usual))
+    gaps = np.sort(times[1:] - times[:-1]).tolist()
+    usual = gaps[len(gaps) // 2] if gaps else 0.0
+    return bool(gaps) and max(usual - gaps[0], gaps[-1] - usual) > _tolerance(usual)
 
 
 def _tolerance(step: float) -> float:
     """Return how much steps may differ, in seconds: what clocks of containers round, or a tenth of the usual one."""
     return max(2.2e-3, 0.1 * step)
-
-
-def _warnings(measurement: ClipMeasurement, vfr: bool) -> list[str]:
-    info = measurement.info
-    notes = []
-    if measurement.damage:
-        notes.append(f"damaged: {measurement.damage}")
-    if info.hdr:
-        notes.append(f"HDR ({info.hdr}): read without tone mapping")
-    if vfr:
-        notes.append("variable frame rate: frames are picked by time")
-    if info.rotation:
-        notes.append(f"turned {info.rotation % 360} degrees counter-clockwise on reading")
-    if not 0.9 < info.pixel_aspect < 1.12:
-        notes.append(f"pixels are {info.pixel_aspect:.3g} times as wide as high; read without stretching")
-    if DEEP.search(info.pix_fmt):
-        notes.append(f"{info.pix_fmt}: read with 8 bits")
-    if abs(info.start_time) > 0.5:
-        notes.append(f"first time stamp is {info.start_time:.3f} s; times count from there")
-    return notes

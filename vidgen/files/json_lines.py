@@ -13,8 +13,6 @@ from vidgen.files.bounded_files import TABLE_BYTES, load_json, read_bytes
 
 CutShort = Literal["refuse", "last", "any"]  # which lines may be damaged, as those that a killed run was writing are
 
-DECODER = json.JSONDecoder()
-
 
 def json_line(value: Any) -> str:
     """Return plain data as one line of JSON with its line end.
@@ -37,11 +35,16 @@ def parse_json_lines(
     Raises VidgenError for a line that is not an object of JSON.
     """
     lines = text.split("\n")
+    decode = json.JSONDecoder().raw_decode  # half the time of `load_json`
     for number, line in enumerate(lines, 1):
         if not line or line.isspace():
             continue
         try:
-            value = _load(line)
+            value, end = decode(line)
+        except (ValueError, RecursionError):
+            end = -1
+        try:
+            value = value if end == len(line) else load_json(line)
         except ValueError as error:
             if cut_short == "any" or (cut_short == "last" and number == len(lines)):
                 continue
@@ -49,14 +52,6 @@ def parse_json_lines(
         if not isinstance(value, dict):
             raise VidgenError(f"{name}, line {number}: {type(value).__name__}, not an object; one object a line")
         yield number, value
-
-
-def _load(line: str) -> Any:
-    try:
-        value, end = DECODER.raw_decode(line)  # half the time of `load_json`
-    except (ValueError, RecursionError):
-        end = -1
-    return value if end == len(line) else load_json(line)
 
 
 def read_json_lines(path: Path, *, cut_short: CutShort = "refuse") -> Iterator[tuple[int, dict[str, Any]]]:
