@@ -11,7 +11,7 @@ from vidgen.errors import VidgenError
 from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.options import BankArgument, JsonOption
 from vidgen.scripts.cli.outputs import check_output
-from vidgen.scripts.cli.printing import print_json, print_table
+from vidgen.scripts.cli.printing import pluralize, print_json, print_table
 
 if TYPE_CHECKING:
     from vidgen.representations.bank import FeatureBank
@@ -33,7 +33,8 @@ def show(bank: BankArgument, json: JsonOption = False) -> None:
         print_json(describe(opened))
         return
     cells = [(key, "x".join(map(str, opened.shapes[key]))) for key in opened.keys]
-    print_table(f"{bank}: {len(opened)} clips in {opened.num_shards} shards", ("features", ">of a clip"), cells)
+    title = f"{bank}: {pluralize(len(opened), 'clip')} in {pluralize(opened.num_shards, 'shard')}"
+    print_table(title, ("features", ">of a clip"), cells)
     splits = describe(opened)["splits"]
     print(f"splits: {', '.join(f'{name} {count}' for name, count in splits.items()) or 'none'}")
     print(f"labels: {', '.join(opened.columns) or 'none'}")
@@ -53,6 +54,11 @@ def describe(bank: FeatureBank) -> dict[str, Any]:
         "labels": bank.columns,
         "meta": bank.meta,
     }
+
+
+def describe_size(bank: FeatureBank) -> str:
+    """Return how many clips and features a bank has."""
+    return f"{pluralize(len(bank), 'clip')} x {pluralize(len(bank.keys), 'feature')}"
 
 
 @app.command()
@@ -94,7 +100,7 @@ def join(
         raise VidgenError("give a name to every bank to join their features, or to none (and no --mixed) for rows")
     else:
         joined = join_rows(list(opened.values()), output)
-    print_json(describe(joined)) if json else print(f"{output}: {len(joined)} clips x {len(joined.keys)} features")
+    print_json(describe(joined)) if json else print(f"{output}: {describe_size(joined)}")
 
 
 def split_name(text: str) -> tuple[str, Path]:
@@ -130,7 +136,7 @@ def export(
     opened = FeatureBank.load(bank)
     EXPORTS[kind](opened, output)
     report = {"path": str(output), "format": kind, "rows": len(opened), "features": opened.keys}
-    print_json(report) if json else print(f"{output}: {len(opened)} clips x {len(opened.keys)} features")
+    print_json(report) if json else print(f"{output}: {describe_size(opened)}")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from vidgen.scripts.cli.options import (
     parse_size,
 )
 from vidgen.scripts.cli.outputs import check_output
-from vidgen.scripts.cli.printing import print_json, print_table, progress
+from vidgen.scripts.cli.printing import pluralize, print_json, print_table, progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -157,10 +157,11 @@ def synthesize(
         print_json({"path": str(output), "clips": count, "frames": frames, "seed": seed, "split": split})
         return
     kind = f"{height}x{width} at {fps} fps"
+    clips = pluralize(count, "clip")
     if is_film:
-        print(f"{output}: {frames} frames ({frames / fps:g} s) of {kind}, {count} clips one after the other")
+        print(f"{output}: {frames} frames ({frames / fps:g} s) of {kind}, {clips} one after the other")
     else:
-        print(f"{output}: {count} clips of {num_frames} frames, {kind}, with captions and labels.jsonl")
+        print(f"{output}: {clips} of {num_frames} frames, {kind}, with captions and labels.jsonl")
 
 
 def write_clips(world: ShapeWorld | SceneWorld, count: int, output: Path) -> None:

@@ -32,7 +32,7 @@ from vidgen.scripts.cli.options import (
     parse_size,
 )
 from vidgen.scripts.cli.outputs import check_folder_output
-from vidgen.scripts.cli.printing import describe_memory, note, peak_memory_mb, print_json, progress
+from vidgen.scripts.cli.printing import describe_memory, note, peak_memory_mb, pluralize, print_json, progress
 
 if TYPE_CHECKING:
     from vidgen.representations.noising import Noising
@@ -179,9 +179,9 @@ def extract(
         return
     for drop in report["dropped"]:
         note(f"left out: {drop['path']}: {drop['reason']}")
-    left = f", {len(report['dropped'])} clips left out" if report["dropped"] else ""
-    added = f"{report['rows']} clips ({report['added']} new) x {len(report['keys'])} features"
-    print(f"{output}: {added}{left}{describe_memory()}")
+    left = f", {pluralize(len(report['dropped']), 'clip')} left out" if report["dropped"] else ""
+    clips = f"{pluralize(report['rows'], 'clip')} ({report['added']} new)"
+    print(f"{output}: {clips} x {pluralize(len(report['keys']), 'feature')}{left}{describe_memory()}")
 
 
 if __name__ == "__main__":

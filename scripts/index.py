@@ -12,7 +12,7 @@ from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.option_sets import HardwareOptions, with_option_sets
 from vidgen.scripts.cli.options import BankArgument, DrawNeighborsOption, JsonOption, ModelOption
 from vidgen.scripts.cli.outputs import check_folder_output, check_output, check_overwrite
-from vidgen.scripts.cli.printing import note_dropped, print_json, print_table, progress
+from vidgen.scripts.cli.printing import note_dropped, pluralize, print_json, print_table, progress
 from vidgen.scripts.extract import open_model
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def add(
     if json:
         print_json({"path": str(index), **report})
         return
-    print(f"{index}: {report['rows']} clips ({report['added']} new)")
+    print(f"{index}: {pluralize(report['rows'], 'clip')} ({report['added']} new)")
 
 
 @app.command()
@@ -105,7 +105,8 @@ def search(
         for row in rows
         for rank, near in enumerate(row["neighbours"])
     ]
-    print_table(f"nearest of {len(stored)} clips by {stored.key}", ("clip", "nearest", "label", ">cosine"), cells)
+    title = f"nearest of {pluralize(len(stored), 'clip')} by {stored.key}"
+    print_table(title, ("clip", "nearest", "label", ">cosine"), cells)
 
 
 def describe(line: dict[str, Any], key: str) -> dict[str, Any]:

@@ -12,7 +12,15 @@ from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.option_sets import with_option_sets
 from vidgen.scripts.cli.options import BankArgument, BankLayersOption, JsonOption, SeedOption, parse_names
 from vidgen.scripts.cli.outputs import check_folder_output
-from vidgen.scripts.cli.printing import format_interval, format_level, note_one_group, print_json, print_table, progress
+from vidgen.scripts.cli.printing import (
+    format_interval,
+    format_level,
+    note_one_group,
+    pluralize,
+    print_json,
+    print_table,
+    progress,
+)
 from vidgen.scripts.cli.probe_protocols import ProbeOptions, ProtocolOptions, probe_tables
 
 # Of some rows only: the head of their column, and how they are written.
@@ -105,7 +113,7 @@ def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
     note_one_group(rows)
     if rows:
         first = rows[0]
-        clips = f"{first['train_clips']} clips to learn from, {first['test_clips']} to report on"
+        clips = f"{pluralize(first['train_clips'], 'clip')} to learn from, {first['test_clips']} to report on"
         classes = "" if first["classes"] is None else f"{first['classes']} classes, "
         left = f", {first['unlabelled']} without a label" if first["unlabelled"] else ""
         print(f"{first['metric']} of {first['task']}: {classes}{clips}{left}")

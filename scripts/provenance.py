@@ -19,7 +19,7 @@ from vidgen.scripts.cli.options import (
     parse_numbers,
 )
 from vidgen.scripts.cli.outputs import check_output
-from vidgen.scripts.cli.printing import format_level, note_dropped, print_json, print_table, progress
+from vidgen.scripts.cli.printing import format_level, note_dropped, pluralize, print_json, print_table, progress
 from vidgen.scripts.extract import choose_layers, open_model
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def provenance(
     note_dropped(report["dropped"])
     print_rows(f"originals of {source.name} found", report["rows"])
     short = f"; {report['held']} too short to be sped up, their last frame held" if report["held"] else ""
-    print(f"{report['clips']} clips{short}")
+    print(f"{pluralize(report['clips'], 'clip')}{short}")
 
 
 def write_clip(clip: EditedClip, folder: Path) -> None:

@@ -17,7 +17,7 @@ from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.option_sets import HardwareOptions, SamplerOptions, with_option_sets
 from vidgen.scripts.cli.options import Fit, JsonOption, ModelFpsOption, ModelOption, SeedOption
 from vidgen.scripts.cli.outputs import check_frames, check_output, output_kind
-from vidgen.scripts.cli.printing import describe_memory, note, peak_memory_mb, print_json, progress
+from vidgen.scripts.cli.printing import describe_memory, note, peak_memory_mb, pluralize, print_json, progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,7 +129,8 @@ def restore(
         report |= {"num_frames": len(frames), "seconds": round(seconds, 3), "peak_mb": peak_memory_mb()}
         print_json(report)
         return
-    print(f"{output}: {len(frames)} frames of {size[0]}x{size[1]}, {seconds:.1f} s{describe_memory()}")
+    clip = f"{pluralize(len(frames), 'frame')} of {size[0]}x{size[1]}"
+    print(f"{output}: {clip}, {seconds:.1f} s{describe_memory()}")
 
 
 def choose_size(

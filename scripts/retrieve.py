@@ -18,7 +18,14 @@ from vidgen.scripts.cli.options import (
     parse_names,
 )
 from vidgen.scripts.cli.outputs import check_output
-from vidgen.scripts.cli.printing import format_interval, format_level, note_one_group, print_json, print_table
+from vidgen.scripts.cli.printing import (
+    format_interval,
+    format_level,
+    note_one_group,
+    pluralize,
+    print_json,
+    print_table,
+)
 from vidgen.scripts.cli.probe_protocols import SkipOption
 
 if TYPE_CHECKING:
@@ -107,7 +114,7 @@ def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
     note_one_group(rows)
     first = rows[0]
     left = f", {first['unanswered']} more without a clip to be found" if first["unanswered"] else ""
-    print(f"{first['task']}: {first['queries']} queries in {first['gallery']} clips{left}")
+    print(f"{first['task']}: {first['queries']} queries in {pluralize(first['gallery'], 'clip')}{left}")
 
 
 if __name__ == "__main__":

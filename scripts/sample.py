@@ -19,7 +19,7 @@ from vidgen.scripts.cli.lora import LoraOption, apply_loras, describe_loras, fin
 from vidgen.scripts.cli.option_sets import HardwareOptions, SamplerOptions, with_option_sets
 from vidgen.scripts.cli.options import BatchOption, JsonOption, ModelOption, SeedOption
 from vidgen.scripts.cli.outputs import check_frames
-from vidgen.scripts.cli.printing import describe_memory, peak_memory_mb, print_json
+from vidgen.scripts.cli.printing import describe_memory, peak_memory_mb, pluralize, print_json
 from vidgen.scripts.cli.prompts import (
     Prompt,
     check_prompts,
@@ -196,7 +196,8 @@ def sample(
     names = str(outputs[0]) if len(jobs) == 1 else f"{outputs[0]} ... {outputs[-1]} ({len(jobs)} clips)"
     names += f", {sum(planned.are_done)} of them there already" if any(planned.are_done) else ""
     skipped = "" if caching is None else f", {caching.passes}"
-    print(f"{names}: {length} frames of {size[1]}x{size[2]}, {seconds:.1f} s{skipped}{describe_memory()}")
+    clip = f"{pluralize(length, 'frame')} of {size[1]}x{size[2]}"
+    print(f"{names}: {clip}, {seconds:.1f} s{skipped}{describe_memory()}")
 
 
 def check_story(prompt: str | None, prompts_file: Path | None, conditioning: ConditioningOptions) -> None:

@@ -135,6 +135,11 @@ def note_dropped(dropped: list[dict[str, Any]]) -> None:
         note(f"left out: {drop['path']}: {drop['reason']}")
 
 
+def pluralize(count: int, noun: str) -> str:
+    """Return a count with its noun: "1 clip", "2 clips"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def format_level(level: float | None) -> str:
     """Return a noise level as a cell of a table; "" for a layer without one."""
     return "" if level is None else f"{level:.2f}"

@@ -27,6 +27,7 @@ from vidgen.scripts.cli.printing import (
     describe_memory,
     format_interval,
     peak_memory_mb,
+    pluralize,
     print_json,
     print_table,
     progress,
@@ -145,7 +146,8 @@ def show(title: str, report: dict[str, Any], as_json: bool) -> None:
     rows = []
     for name, interval in report["ci"].items():
         rows.append((name, f"{report[name]:.3f}", format_interval(interval)))
-    print_table(f"{title} of {report['model']}, {report['n']} clips", ("as asked", ">share", ">95% interval"), rows)
+    title = f"{title} of {report['model']}, {pluralize(report['n'], 'clip')}"
+    print_table(title, ("as asked", ">share", ">95% interval"), rows)
     passes = report.get("passes")
     skipped = f", {passes['skipped']} of {sum(passes.values())} passes skipped" if passes else ""
     print(f"{report['seconds_per_clip']:.2f} s a clip{skipped}{describe_memory()}")

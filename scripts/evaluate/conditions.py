@@ -16,6 +16,7 @@ from vidgen.scripts.cli.printing import (
     format_interval,
     note,
     peak_memory_mb,
+    pluralize,
     print_json,
     print_table,
     progress,
@@ -95,7 +96,7 @@ def show(report: dict[str, Any], as_json: bool) -> None:
         means = [describe_mean(row[key]) for key in ("kept_psnr", "ceiling_psnr", "degraded_psnr", "rest_psnr")]
         shares = [f"{row[key]:.3f}" for key in ("colour", "shape", "motion", "all")]
         lines.append((row["condition"], *means, *shares, format_interval(row["ci"]["all"], digits=2)))
-    print_table(f"conditions of {report['model']}, {report['n']} clips each", columns, lines)
+    print_table(f"conditions of {report['model']}, {pluralize(report['n'], 'clip')} each", columns, lines)
     print(
         "kept: the conditioned part; as coded: that by the tokenizer alone; degraded: what was restored; rest: all else"
     )

@@ -23,6 +23,7 @@ from vidgen.scripts.cli.printing import (
     describe_memory,
     format_interval,
     peak_memory_mb,
+    pluralize,
     print_json,
     print_table,
     progress,
@@ -105,7 +106,7 @@ def show(report: dict[str, Any]) -> None:
         effort = row["steps"] if row["tolerance"] is None else f"to {row['tolerance']:g}"
         scores = (*shares, format_interval(row["ci"]["all"], digits=2), f"{row['seconds_per_clip']:.2f}")
         lines.append((row["sampler"], effort, f"{row['evaluations']:.0f}", *scores))
-    print_table(f"solvers on {report['model']}, {report['n']} clips each", columns, lines)
+    print_table(f"solvers on {report['model']}, {pluralize(report['n'], 'clip')} each", columns, lines)
     best = report["cheapest"]
     effort = f"{best['steps']} steps" if best["tolerance"] is None else f"a tolerance of {best['tolerance']:g}"
     title = "the fewest evaluations whose interval reaches the best share"

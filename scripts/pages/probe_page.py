@@ -17,7 +17,7 @@ from vidgen.representations.probes.rows import features_for, is_model
 from vidgen.representations.probes.sweep import best_rows
 from vidgen.representations.probes.task import read_cell
 from vidgen.representations.search.retrieval import similarities
-from vidgen.scripts.cli.printing import shorten_paths
+from vidgen.scripts.cli.printing import pluralize, shorten_paths
 from vidgen.scripts.pages import figures
 from vidgen.scripts.pages.clip_shelf import ClipShelf
 from vidgen.scripts.pages.rendering import render_page
@@ -75,7 +75,7 @@ def write_probe_page(report: ProbeReport, folder: Path) -> Path:
     text = render_page(
         "probe_page.html",
         title=f"{best['task']}: what the features know",
-        subtitle=f"{best['kind']} probe of {report.bank.folder.name}, {len(report.bank)} clips",
+        subtitle=f"{best['kind']} probe of {report.bank.folder.name}, {pluralize(len(report.bank), 'clip')}",
         summary=summarize(report),
         scores={
             "svg": figures.draw_scores(best_of_families),

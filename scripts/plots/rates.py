@@ -5,7 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from vidgen.scripts.cli.printing import pluralize
 from vidgen.scripts.plots.figure import new_figure, save_figure
+
+# Up to the left of the curve, which rises and bends: below it, to its right, are the markers of raw rates. Aslant,
+# labels of points that are near each other lie side by side.
+LABEL = {"textcoords": "offset points", "xytext": (-4, 4), "ha": "right", "va": "baseline", "fontsize": 7}
+LABEL |= {"rotation": -35, "rotation_mode": "anchor"}
 
 
 def draw_rates(report: dict[str, Any], path: Path) -> None:
@@ -22,11 +28,12 @@ def draw_rates(report: dict[str, Any], path: Path) -> None:
     axes.plot([p["raw_bpp"] for p in points], psnr, "s", color=coded[0].get_color(), mfc="none", label="tokenizer, raw")
     for point in points:
         position = (point["coded_bpp"], point["psnr"])
-        axes.annotate(point["name"], position, textcoords="offset points", xytext=(4, -10), fontsize=7)
+        axes.annotate(point["name"], position, **LABEL)
     axes.set_xscale("log")
     axes.set_xlabel("bits per pixel")
     axes.set_ylabel("PSNR, dB (RGB)")
-    axes.set_title(f"{report['model']} ({report['tokenizer']}), {len(report['clips'])} clips", fontsize=10)
+    clips = pluralize(len(report["clips"]), "clip")
+    axes.set_title(f"{report['model']} ({report['tokenizer']}), {clips}", fontsize=10)
     axes.grid(True, which="both", alpha=0.3)
     axes.legend(fontsize=8)
     save_figure(figure, path)

@@ -18,7 +18,7 @@ from vidgen.scripts.cli.moments import parse_moment
 from vidgen.scripts.cli.option_sets import FastHardwareOptions, with_option_sets
 from vidgen.scripts.cli.options import AllowDamagedOption, ClipsArgument, JsonOption, JsonToFile, ModelOption
 from vidgen.scripts.cli.outputs import check_output
-from vidgen.scripts.cli.printing import describe_memory, note, peak_memory_mb, print_json, print_table
+from vidgen.scripts.cli.printing import describe_memory, note, peak_memory_mb, pluralize, print_json, print_table
 from vidgen.scripts.tokenizer.clip_codecs import Codec, open_codec
 from vidgen.scripts.tokenizer.compare import compare
 from vidgen.scripts.tokenizer.compare_objectives import compare_objectives
@@ -75,11 +75,11 @@ def encode(
     if json:
         print_json(report | {"peak_mb": peak_memory_mb()})
     elif is_folder:
-        clips = f"{report['encoded']} clips encoded, {report['kept']} there already{describe_failed(report)}"
-        print(f"{report['index']}: {clips}{describe_memory()}")
+        clips = f"{pluralize(report['encoded'], 'clip')} encoded, {report['kept']} there already"
+        print(f"{report['index']}: {clips}{describe_failed(report)}{describe_memory()}")
     else:
         kinds = " and ".join(f"{kind} {tuple(report[kind])}" for kind in SHAPES if kind in report).replace("_", " ")
-        frames = f"{report['num_frames']} frames of {report['height']}x{report['width']}"
+        frames = f"{pluralize(report['num_frames'], 'frame')} of {report['height']}x{report['width']}"
         cost = f"{report['bytes'] / 2**20:.2f} MiB, {report['seconds']:.1f} s"
         print(f"{target}: {frames} as {kinds}, {cost}{describe_memory()}")
 
@@ -137,9 +137,9 @@ def decode(
     if json:
         print_json(report | {"peak_mb": peak_memory_mb()})
     elif is_folder:
-        print(f"{target}: {len(report['clips'])} clips{describe_failed(report)}{describe_memory()}")
+        print(f"{target}: {pluralize(len(report['clips']), 'clip')}{describe_failed(report)}{describe_memory()}")
     else:
-        size = f"{report['num_frames']} frames of {report['height']}x{report['width']}"
+        size = f"{pluralize(report['num_frames'], 'frame')} of {report['height']}x{report['width']}"
         print(f"{target}: {size}, {report['seconds']:.1f} s{describe_memory()}")
 
 
@@ -224,7 +224,7 @@ def print_report(report: dict[str, Any], name: str) -> None:
         for c in report["clips"]
     ]
     print_table(f"{report['model']} ({name})", ("clip", ">frames", ">size", ">PSNR dB", ">s", "note"), clips)
-    mean = f"mean PSNR {report['mean']['psnr']:.2f} dB over {len(clips)} clips"
+    mean = f"mean PSNR {report['mean']['psnr']:.2f} dB over {pluralize(len(clips), 'clip')}"
     print(f"{mean}{describe_failed(report)}{describe_memory()}")
 
 

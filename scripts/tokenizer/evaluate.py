@@ -30,6 +30,7 @@ from vidgen.scripts.cli.printing import (
     format_interval,
     note,
     peak_memory_mb,
+    pluralize,
     print_json,
     print_table,
     progress,
@@ -170,7 +171,7 @@ def show(report: dict[str, Any], output: Path | None, as_json: bool) -> None:
         print_means(report)
         if "rate_distortion" in report:
             print_rates(report["rate_distortion"])
-        print(f"{len(report['clips'])} clips, {len(report['dropped'])} left out{describe_memory()}")
+        print(f"{pluralize(len(report['clips']), 'clip')}, {len(report['dropped'])} left out{describe_memory()}")
 
 
 def print_means(report: dict[str, Any]) -> None:

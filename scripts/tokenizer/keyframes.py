@@ -18,7 +18,7 @@ from vidgen.scripts.cli.options import (
     SizeOption,
     parse_size,
 )
-from vidgen.scripts.cli.printing import format_interval, note, print_json, print_table, progress
+from vidgen.scripts.cli.printing import format_interval, note, pluralize, print_json, print_table, progress
 
 MOTIONS = ("matched", "file")
 
@@ -103,7 +103,8 @@ def print_report(report: dict[str, Any]) -> None:
         others = [f"{means[name]:.3f}" if name in means else "-" for name in ("ssim", "temporal_psnr", "flicker")]
         rows.append((way, f"{means['psnr']:.2f}", interval, *others, remarks[way]))
     columns = ("way", ">PSNR dB", ">95% interval", ">SSIM", ">temporal PSNR dB", ">flicker", "note")
-    print_table(f"{report['model']}, {len(report['clips'])} clips, motion {report['motion']}", columns, rows)
+    title = f"{report['model']}, {pluralize(len(report['clips']), 'clip')}, motion {report['motion']}"
+    print_table(title, columns, rows)
     rates = report["bits_per_pixel"]
     names = ("raw", "entropy", "coded")
     rows = [(part, *(f"{bits[n]:.4f}" if n in bits else "-" for n in names)) for part, bits in rates.items()]

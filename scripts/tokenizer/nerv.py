@@ -14,7 +14,7 @@ from vidgen.scripts.cli.memory import parse_bytes
 from vidgen.scripts.cli.option_sets import FastHardwareOptions, with_option_sets
 from vidgen.scripts.cli.options import JsonOption, SeedOption
 from vidgen.scripts.cli.outputs import check_output
-from vidgen.scripts.cli.printing import describe_memory, note, print_json, progress
+from vidgen.scripts.cli.printing import describe_memory, note, pluralize, print_json, progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -182,4 +182,4 @@ def decode_nerv(path: Path, target: Path, part: Part, device: str, as_json: bool
         print_json(row)
     else:
         note(f"{path}: a fitted clip, which needs no model")
-        print(f"{target}: {stop - start} frames of {stored.height}x{stored.width}{describe_memory()}")
+        print(f"{target}: {pluralize(stop - start, 'frame')} of {stored.height}x{stored.width}{describe_memory()}")

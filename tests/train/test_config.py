@@ -13,7 +13,7 @@ from vidgen.diffusion.loss_weighting import prediction_weight
 from vidgen.diffusion.prediction_types import FORMER_PREDICTION_TYPES
 from vidgen.errors import VidgenError
 from vidgen.train.config import IPAdapterRecipe, LoRARecipe
-from vidgen.train.config.files import RECIPES, load_recipe, read_recipe, shipped_recipes
+from vidgen.train.config.files import load_recipe, read_recipe, shipped_comparisons, shipped_recipes
 from vidgen.train.runtime.runs import open_run
 from vidgen.train.tasks.registry import TASKS
 
@@ -31,7 +31,7 @@ def test_shipped_recipes_are_valid(name):
     assert isinstance(recipe, TASKS[recipe.task].recipe)
 
 
-@pytest.mark.parametrize("path", [*shipped_recipes(), *RECIPES.glob("compare_*.yaml")], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*shipped_recipes(), *shipped_comparisons()], ids=lambda path: path.stem)
 def test_shipped_recipes_name_no_folder_that_a_user_lacks(path):
     written = read_recipe(path)
     assert {written.get(key, "default") for key in ("init_from", "tokenizer", "key")} <= {"default"}

@@ -16,7 +16,7 @@ from vidgen.bounds import Frames, Length, Positive, Side, check_fields
 from vidgen.data.manifests import ClipRecord
 from vidgen.errors import VidgenError
 from vidgen.train.config import DataConfig, LoopConfig, TokenizerRecipe
-from vidgen.train.config.files import RECIPES, explain_errors, read_recipe, resolve_recipe
+from vidgen.train.config.files import RECIPES, explain_errors, read_recipe, resolve_recipe, shipped_comparisons
 from vidgen.train.data.splits import source_records
 from vidgen.train.runtime.runs import FREE_KEYS
 from vidgen.train.tasks.tokenizer import build_tokenizer
@@ -54,7 +54,7 @@ def find_comparison(name: str) -> Path:
     for path in (Path(name), RECIPES / f"{name}.yaml", RECIPES / f"{PREFIX}{name}.yaml"):
         if path.is_file():
             return path
-    names = ", ".join(sorted(p.stem for p in RECIPES.glob(f"{PREFIX}*.yaml")))
+    names = ", ".join(p.stem for p in shipped_comparisons())
     raise VidgenError(f"comparison {name!r} is neither a file nor a shipped comparison; shipped: {names}")
 
 

@@ -6,6 +6,7 @@ a list changes these items of it: `sources: {1: {share: 0.5}}`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,8 +34,13 @@ def find_recipe(name: str) -> Path:
 
 
 def shipped_recipes() -> list[Path]:
-    """Return the recipes of this package; `compare_*.yaml` beside them are ablations over several."""
-    return sorted(p for p in RECIPES.glob("*.yaml") if not p.stem.startswith("compare_"))
+    """Return the recipes of this package; comparisons beside them are of several."""
+    return sorted(set(RECIPES.glob("*.yaml")).difference(shipped_comparisons()))
+
+
+def shipped_comparisons() -> list[Path]:
+    """Return the files of this package that `vidgen tokenizer compare` runs: those with variants."""
+    return sorted(p for p in RECIPES.glob("*.yaml") if re.search("^variants:", p.read_text("utf-8"), re.MULTILINE))
 
 
 def read_recipe(path: Path, heirs: tuple[Path, ...] = ()) -> DictConfig:
@@ -97,7 +103,8 @@ def load_recipe(name: str, overrides: list[str] | tuple[str, ...] = ()) -> LoopC
     with explain_errors(path):
         written = read_recipe(path)
     if "variants" in written:
-        raise VidgenError(f"{path} compares several recipes: `vidgen tokenizer compare {name} --out FOLDER` runs it")
+        command = f"vidgen tokenizer compare {name} --clips CLIPS --out FOLDER"
+        raise VidgenError(f"{path} compares several recipes: `{command}` runs it")
     return resolve_recipe(written, overrides, path)
 
 

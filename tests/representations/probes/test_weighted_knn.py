@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from vidgen.representations.probes.estimators import WEIGHTED_NEIGHBORS, WeightedNeighbors, make_weighted_knn
+from vidgen.representations.probes.estimators import (
+    WEIGHTED_NEIGHBORS,
+    WeightedNeighbors,
+    make_weighted_knn,
+    predict_weighted_knn,
+)
 from vidgen.representations.probes.registry import PROBES
 
 
@@ -43,6 +48,20 @@ def test_votes_and_means_are_the_formula(k, temperature, standardized):
     np.testing.assert_allclose(
         make_weighted_knn(setting, "regression", 0).fit(X, numbers).predict(others), means, atol=2e-3
     )
+
+
+@pytest.mark.parametrize("target_type", ["class", "multilabel", "regression"])
+def test_all_settings_at_once_predict_what_each_does_alone(target_type):
+    (X, words, others) = draw()
+    y = {"class": words.astype(str), "multilabel": np.eye(3, dtype=int)[words], "regression": X[:, :2] * [1, 3]}
+    choices = [setting for setting in WEIGHTED_NEIGHBORS if setting.k <= len(X)]
+    together = predict_weighted_knn(choices, X, y[target_type], others, target_type, 0)
+    for setting, predictions in zip(choices, together, strict=True):
+        alone = make_weighted_knn(setting, target_type, 0).fit(X, y[target_type]).predict(others)
+        if target_type == "regression":
+            np.testing.assert_allclose(predictions, alone, rtol=1e-6)
+        else:
+            np.testing.assert_array_equal(predictions, alone)
 
 
 def test_settings_are_chosen_among_those_that_fit():

@@ -85,7 +85,7 @@ def test_directions_of_a_bank(tmp_path):
     plain = write_bank(tmp_path / "plain", split=False)
     assert fit_direction(plain, "tokenizer.latents", "label", "b").separation is None
     for task, value, line in (
-        ("mood", "b", "has no labels 'mood'; it has label, speed, words"),
+        ("mood", "b", "has no labels 'mood'; it has label, speed, words: name one by --task"),
         ("label", "c", "'label' is never 'c'; it is b, a|'label' is never 'c'; it is a, b"),
         ("label", None, "'label' holds no single numbers"),
         ("words", "y", "0 without; a direction needs two of each"),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vidgen.scripts.cli.printing import print_table, shorten_paths
+from vidgen.scripts.cli.printing import pluralize, print_table, shorten_paths
 
 
 @pytest.fixture
@@ -40,3 +40,8 @@ def test_a_table_has_short_paths_and_every_row(folder: Path, capsys: pytest.Capt
     out = capsys.readouterr().out
     assert "clips of below" in out and str(folder) not in out
     assert all(f"below/{number}.mp4" in out for number in range(3))
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 clips"), (1, "1 clip"), (2, "2 clips")])
+def test_one_is_no_plural(count, text) -> None:
+    assert pluralize(count, "clip") == text

@@ -14,7 +14,7 @@ from vidgen.train.ablations import run
 from vidgen.train.ablations.measurement import count_parameters
 from vidgen.train.ablations.run import compare
 from vidgen.train.ablations.variants import held_out_records, load_comparison
-from vidgen.train.config.files import load_recipe, shipped_recipes
+from vidgen.train.config.files import load_recipe, shipped_comparisons, shipped_recipes
 from vidgen.train.data.sources import Mixture, source_records
 from vidgen.train.tasks.tokenizer import build_tokenizer
 
@@ -221,9 +221,18 @@ def test_the_shipped_comparison_has_every_bottleneck_on_one_backbone(tmp_path: P
     sizes = [count_parameters(model) for model in models.values()]
     backbones = [size["encoder"] + size["decoder"] for size in sizes]
     assert max(backbones) < 1.1 * min(backbones)
-    assert not [path for path in shipped_recipes() if path.stem.startswith("compare")]
-    with pytest.raises(VidgenError, match="vidgen tokenizer compare compare_bottlenecks"):
-        load_recipe("compare_bottlenecks")
+
+
+def test_a_shipped_file_is_a_recipe_or_a_comparison_by_its_variants(tmp_path: Path) -> None:
+    comparisons = [path.stem for path in shipped_comparisons()]
+    assert comparisons == ["compare_bottlenecks", "compare_presets"]
+    assert "compare_denoisers" in [path.stem for path in shipped_recipes()]  # one recipe, whatever its name
+    for name in comparisons:
+        with pytest.raises(VidgenError, match=f"vidgen tokenizer compare {name} --clips CLIPS --out FOLDER"):
+            load_recipe(name)
+        assert load_comparison(name, tmp_path).variants
+    with pytest.raises(VidgenError, match="shipped: compare_bottlenecks, compare_presets$"):
+        load_comparison("denoiser", tmp_path)
 
 
 def test_the_shipped_comparison_of_presets_has_them_all_as_they_are(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from functools import partial
 from itertools import product, starmap
 from typing import Any, NamedTuple
@@ -72,6 +74,32 @@ def make_weighted_knn(setting: WeightedNeighbors, target_type: str, seed: int) -
     return standardized(estimator) if setting.standardized else make_pipeline(estimator)
 
 
+def predict_weighted_knn(
+    choices: Sequence[WeightedNeighbors],
+    X: Float[np.ndarray, "n c"],
+    y: np.ndarray,
+    others: Float[np.ndarray, "m c"],
+    target_type: str,
+    seed: int,
+) -> list[np.ndarray]:
+    """Return `Probe.predict` of `make_weighted_knn`: distances are computed once with features as they are and once
+    standardized, and every setting votes among the nearest of these."""
+    from scipy.sparse import csr_matrix, identity
+
+    models = [make_weighted_knn(choice, target_type, seed) for choice in choices]
+    graphs: dict[bool, csr_matrix] = {}  # the largest number of neighbors that any setting asks for, nearest first
+    for choice, model in sorted(zip(choices, models, strict=True), key=lambda pair: -pair[0].k):
+        if choice.standardized not in graphs:
+            model.fit(X, y)
+            queries = model[:-1].transform(others) if choice.standardized else others
+            graphs[choice.standardized] = model[-1].kneighbors_graph(queries, mode="distance")
+    among = identity(len(X), format="csr")  # distances among the clips that are fitted, of which only the number counts
+    return [
+        model[-1].set_params(metric="precomputed").fit(among, y).predict(graphs[choice.standardized])
+        for choice, model in zip(choices, models, strict=True)
+    ]
+
+
 def make_linear(c: float, target_type: str, seed: int) -> Estimator:
     """Return logistic regression with an L2 penalty of 1 / c, one for every word of a set; for numbers, least squares
     with that penalty."""
@@ -99,11 +127,29 @@ def make_centroid(_: Any, target_type: str, seed: int) -> Estimator:
     return standardized(NearestCentroid())
 
 
+def interruptible(kind: type) -> type:
+    """Return a class of scikit-learn's perceptrons that Ctrl-C ends. As they are, they take it for the end of their
+    training, and go on with weights that are half trained."""
+
+    class Interruptible(kind):
+        def fit(self, X: np.ndarray, y: np.ndarray) -> Estimator:
+            """Fit as the class does. Raises the KeyboardInterrupt that comes meanwhile."""
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", message="Training interrupted")
+                try:
+                    return super().fit(X, y)
+                except UserWarning as warning:
+                    raise (warning.__context__ or warning) from None
+
+    return Interruptible
+
+
 def make_mlp(decay: float, target_type: str, seed: int) -> Estimator:
     """Return a perceptron with one hidden layer of 256 ReLU, trained by Adam with an L2 penalty."""
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
     kind = MLPRegressor if target_type == "regression" else MLPClassifier
+    kind = interruptible(kind)
     return standardized(kind(hidden_layer_sizes=(HIDDEN,), alpha=decay, max_iter=MAX_ITER, random_state=seed))
 
 

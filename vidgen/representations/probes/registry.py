@@ -11,24 +11,33 @@ from typing import Any
 
 from vidgen.representations.probes import attentive, estimators, recurrent
 from vidgen.representations.probes.fitting import by_grid, by_stacked_grid
-from vidgen.representations.probes.selection import Estimator, Probe, by_estimator
+from vidgen.representations.probes.selection import Estimator, Predict, Probe, by_estimator
 
 
 def estimator_probe(
-    make: Callable[[Any, str, int], Estimator], choices: tuple[Any, ...], *, few_shot: bool = True, **fields: Any
+    make: Callable[[Any, str, int], Estimator],
+    choices: tuple[Any, ...],
+    *,
+    predict: Predict | None = None,
+    few_shot: bool = True,
+    **fields: Any,
 ) -> Probe:
     """Return the probe of standardized estimators.
 
-    Its few-shot version uses the same estimator without standardization.
+    Its few-shot version uses the same estimator without standardization. predict: a faster way to the predictions of
+    all of them.
     """
     plain = by_estimator(lambda choice, target_type, seed: make(choice, target_type, seed)[-1])
-    return Probe(choices=choices, predict=by_estimator(make), few_shot=plain if few_shot else None, **fields)
+    return Probe(choices=choices, predict=predict or by_estimator(make), few_shot=plain if few_shot else None, **fields)
 
 
 PROBES: dict[str, Probe] = {
     "knn": estimator_probe(estimators.make_knn, estimators.NEIGHBORS, fits=lambda k, n: k <= n),
     "weighted_knn": estimator_probe(
-        estimators.make_weighted_knn, estimators.WEIGHTED_NEIGHBORS, fits=lambda setting, n: setting.k <= n
+        estimators.make_weighted_knn,
+        estimators.WEIGHTED_NEIGHBORS,
+        predict=estimators.predict_weighted_knn,
+        fits=lambda setting, n: setting.k <= n,
     ),
     "linear": estimator_probe(estimators.make_linear, estimators.INVERSE_PENALTIES),
     "ridge": estimator_probe(estimators.make_ridge, estimators.PENALTIES),

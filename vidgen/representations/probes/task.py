@@ -93,7 +93,8 @@ def check_column(bank: FeatureBank, name: str) -> None:
             f"manifest a copy of it under another name. Labels are {', '.join(bank.columns) or 'none'}"
         )
     if name not in bank.columns:
-        raise VidgenError(f"{bank.folder} has no labels {name!r}; it has {', '.join(bank.columns) or 'none'}")
+        others = f"{', '.join(bank.columns)}: name one by --task" if bank.columns else "none"
+        raise VidgenError(f"{bank.folder} has no labels {name!r}; it has {others}")
 
 
 def read_column(
