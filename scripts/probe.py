@@ -123,7 +123,9 @@ def describe_choice(choice: Any) -> str:
     """Return the settings that a probe chose on validation as a cell of a table."""
     if choice is None:
         return ""
-    return ", ".join(f"{part:g}" for part in choice) if isinstance(choice, list | tuple) else f"{choice:g}"
+    parts = choice if isinstance(choice, list | tuple) else [choice]
+    is_standardized = {True: "standardized", False: "raw"}  # the one setting that is yes or no
+    return ", ".join(is_standardized[part] if isinstance(part, bool) else f"{part:g}" for part in parts)
 
 
 if __name__ == "__main__":

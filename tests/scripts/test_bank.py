@@ -35,7 +35,7 @@ def test_parts_are_joined_shown_and_exported(vidgen, model: Path, clips: Path, t
     assert report["rows"] == 9 and report["meta"]["noise"] == "inverted, heun 20"
     assert report["features"]["dit.blocks.0@t=0.20"] == [5, 32]
     shown = vidgen("bank", "show", joined).out
-    assert "9 clips in 2 shards" in shown and "5x32" in shown and "pool: frame" in shown
+    assert "9 clips in 1 shard\n" in shown and "5x32" in shown and "pool: frame" in shown
     out = tmp_path / "arrays"
     assert vidgen("bank", "export", joined, "-o", out, "--format", "numpy").status == 0
     array = np.load(out / "tokenizer.latents.npy")

@@ -12,6 +12,7 @@ from vidgen.data.writing import write_video
 from vidgen.representations.probes import PROBES
 from vidgen.representations.probes.task import TARGET_TYPES
 from vidgen.scripts.cli.probe_protocols import Kind, TargetType
+from vidgen.scripts.probe import describe_choice
 
 
 @pytest.fixture
@@ -119,3 +120,17 @@ def test_bad_input_is_one_line(vidgen, model: Path, labelled: Path, tmp_path: Pa
     there = {"MODEL": str(model), "DATA": str(labelled), "BANK": str(tmp_path / "BANK")}
     assert line in vidgen(*[there.get(word, word) for word in words]).error
     assert not (tmp_path / "BANK").exists()
+
+
+@pytest.mark.parametrize(
+    ("choice", "cell"),
+    [
+        (None, ""),
+        (5, "5"),
+        ((0.02, 1.0), "0.02, 1"),
+        ((10, 0.07, True), "10, 0.07, standardized"),
+        ([1, 0.2, False], "1, 0.2, raw"),
+    ],
+)
+def test_a_choice_is_a_cell_in_words(choice, cell) -> None:
+    assert describe_choice(choice) == cell
