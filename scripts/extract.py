@@ -57,9 +57,9 @@ def open_model(name: str, device: str, dtype: Dtype) -> Pipeline | Encoder:
     config = read_config(folder)
     if is_external(config):
         return load_encoder(name, **settings)
-    for kind in (DiffusionTokenizer, KeyframeTokenizer):
-        if config.get("_class_name") == kind.__name__:
-            return kind.from_pretrained(folder, **settings)
+    for component in (DiffusionTokenizer, KeyframeTokenizer):
+        if config.get("_class_name") == component.__name__:
+            return component.from_pretrained(folder, **settings)
     return load_tokenizer(name, **settings)
 
 

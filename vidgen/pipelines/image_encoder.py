@@ -15,7 +15,10 @@ from vidgen.checkpoints.conversion import NetworkDraft
 from vidgen.checkpoints.drafts import draft_transformers
 from vidgen.checkpoints.other_libraries import from_folder
 from vidgen.data.frames import float_to_levels
+from vidgen.errors import VidgenError, explained
 from vidgen.models.placement import device_of, dtype_of
+
+MOST_PIXELS = 4096  # on a side of what a processor makes: CLIP's models take 224 to 378
 
 if TYPE_CHECKING:
     from transformers import CLIPImageProcessor
@@ -31,9 +34,11 @@ class ImageEncoder(nn.Module):
     def forward(self, images: Sequence[Float[Tensor, "3 h w"]]) -> Float[Tensor, "i n e"]:
         """Return the tokens of images in [-1, 1]."""
         arrays = [rearrange(float_to_levels(x), "c h w -> h w c").cpu().numpy() for x in images]
-        pixels = self.processor(images=arrays, return_tensors="pt")["pixel_values"]
+        with explained("the image processor"):
+            pixels = self.processor(images=arrays, return_tensors="pt")["pixel_values"]
         pixels = pixels.to(device_of(self.model), dtype_of(self.model))
-        return self.model(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]
+        with explained("the image encoder"):
+            return self.model(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]
 
 
 def draft_image_encoder(folder: Path, dtype: torch.dtype | None) -> NetworkDraft:
@@ -46,8 +51,18 @@ def draft_image_encoder(folder: Path, dtype: torch.dtype | None) -> NetworkDraft
 
 
 def read_processor(folder: Path) -> CLIPImageProcessor:
-    """Return the processor that resizes and normalizes images for CLIP, from a folder. Raises VidgenError if there is
-    none."""
+    """Return the processor that resizes and normalizes images for CLIP, from a folder.
+
+    Raises VidgenError if there is none, and for sizes above `MOST_PIXELS`.
+    """
     from transformers import CLIPImageProcessor
 
-    return from_folder(CLIPImageProcessor, folder, "image processor")
+    processor = from_folder(CLIPImageProcessor, folder, "image processor")
+    for name in ("size", "crop_size"):
+        sides = getattr(processor, name, None) or {}
+        for side, pixels in dict(sides).items():
+            if pixels is not None and not (isinstance(pixels, int) and 0 < pixels <= MOST_PIXELS):
+                raise VidgenError(
+                    f"{folder}: {name}.{side}={pixels!r} of the image processor is not 1 to {MOST_PIXELS}"
+                )
+    return processor

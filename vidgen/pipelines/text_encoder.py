@@ -15,7 +15,7 @@ from torch import nn
 
 from vidgen.checkpoints.conversion import NetworkDraft
 from vidgen.checkpoints.drafts import draft_transformers
-from vidgen.errors import VidgenError
+from vidgen.errors import VidgenError, explained
 from vidgen.models.placement import device_of
 from vidgen.models.text.encoders import TextEncoding
 
@@ -55,9 +55,14 @@ class PublishedTextEncoder(nn.Module):
         prompts = [clean_prompt(prompt) for prompt in prompts] if rule.cleaned else list(prompts)
         texts = list(dict.fromkeys(prompts))
         self._warn_of_long(texts)
-        batch = self.tokenizer(
-            texts, padding="max_length", max_length=rule.length, truncation=True, return_tensors="pt"
-        )
+        with explained("the text encoder's tokenizer"):
+            batch = self.tokenizer(
+                texts, padding="max_length", max_length=rule.length, truncation=True, return_tensors="pt"
+            )
+        if (most := int(batch["input_ids"].max())) >= self.model.config.vocab_size:
+            raise VidgenError(
+                f"the text encoder's tokenizer gives token {most}, and its model has fewer; copy both anew"
+            )
         mask = batch["attention_mask"].to(device)
         ids = batch["input_ids"].to(device)
         tokens = self.model(ids, attention_mask=mask if rule.masked else None).last_hidden_state
@@ -75,7 +80,8 @@ class PublishedTextEncoder(nn.Module):
     def describe_cut(self, prompt: str) -> str:
         """Return what a prompt that is too long will lose, "" for any other. Encoding it then does not warn of it."""
         text = clean_prompt(prompt) if self.rule.cleaned else prompt
-        ids = self.tokenizer(text, verbose=False)["input_ids"]
+        with explained("the text encoder's tokenizer"):
+            ids = self.tokenizer(text, verbose=False)["input_ids"]
         if len(ids) <= self.rule.length:
             return ""
         self._announced.add(text)

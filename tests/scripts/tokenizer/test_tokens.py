@@ -91,7 +91,7 @@ def test_clips_are_encoded_again_when_their_contents_change(vidgen, model: Path,
     os.utime(folder / names[0], ns=(stat.st_atime_ns, stat.st_mtime_ns))
     again = (folder / names[0]).stat()
     assert (again.st_size, again.st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
-    assert "1 clips encoded, 1 there already" in vidgen(*words).out
+    assert "1 clip encoded, 1 there already" in vidgen(*words).out
     assert tokens.read_bytes() != before
 
 
