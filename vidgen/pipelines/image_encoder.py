@@ -15,7 +15,8 @@ from vidgen.checkpoints.conversion import NetworkDraft
 from vidgen.checkpoints.drafts import draft_transformers
 from vidgen.checkpoints.other_libraries import from_folder
 from vidgen.data.frames import float_to_levels
-from vidgen.errors import VidgenError, explained
+from vidgen.errors import explained
+from vidgen.models.encoders.processors import check_sides
 from vidgen.models.placement import device_of, dtype_of
 
 MOST_PIXELS = 4096  # on a side of what a processor makes: CLIP's models take 224 to 378
@@ -58,11 +59,5 @@ def read_processor(folder: Path) -> CLIPImageProcessor:
     from transformers import CLIPImageProcessor
 
     processor = from_folder(CLIPImageProcessor, folder, "image processor")
-    for name in ("size", "crop_size"):
-        sides = getattr(processor, name, None) or {}
-        for side, pixels in dict(sides).items():
-            if pixels is not None and not (isinstance(pixels, int) and 0 < pixels <= MOST_PIXELS):
-                raise VidgenError(
-                    f"{folder}: {name}.{side}={pixels!r} of the image processor is not 1 to {MOST_PIXELS}"
-                )
+    check_sides(processor, folder, MOST_PIXELS)
     return processor

@@ -231,3 +231,13 @@ def test_a_processor_that_would_be_misread_is_refused(folders, tmp_path):
     (other / "preprocessor_config.json").write_text(json.dumps(values | {"offset": False}))
     with pytest.raises(VidgenError, match="offset false is not read"):
         load_encoder(other)
+
+
+def test_a_processor_of_huge_crops_is_refused(folders, tmp_path):
+    """Cropping to more than a frame pads it, whatever it was resized to."""
+    folder = shutil.copytree(folders["clip"], tmp_path / "model")
+    file = folder / "preprocessor_config.json"
+    settings = json.loads(file.read_text())
+    file.write_text(json.dumps(settings | {"crop_size": {"height": 10**6, "width": 32}}))
+    with pytest.raises(VidgenError, match=r"crop_size\.height=1000000 of the image processor is not 1 to 8192"):
+        load_encoder(str(folder))

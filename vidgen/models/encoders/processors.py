@@ -28,11 +28,20 @@ def read_processor(folder: Path, is_video: bool) -> dict[str, Any]:
             continue
         if not (1 <= height <= LARGEST_SIDE and 1 <= width <= LARGEST_SIDE):
             raise VidgenError(f"{folder}: a processor to {height}x{width} pixels; 1 to {LARGEST_SIDE} are read")
+        check_sides(processor, folder, LARGEST_SIDE)
         values = {name: value for name, value in processor.to_dict().items() if not name.endswith("processor_type")}
         if values.get("offset") is False:  # transformers' video processor of ViViT would shift pixels all the same
             raise VidgenError(f"{folder}: a processor with offset false is not read; scale pixels to [-1, 1]")
         return {"class": type(processor).__name__, **values}
     raise reasons[-1]
+
+
+def check_sides(processor: ImageProcessingMixin, folder: Path, largest: int) -> None:
+    """Raise VidgenError for a side above `largest` pixels that frames are resized or cropped to, which pads them."""
+    for name in ("size", "crop_size"):
+        for side, pixels in dict(getattr(processor, name, None) or {}).items():
+            if pixels is not None and not (isinstance(pixels, int) and 0 < pixels <= largest):
+                raise VidgenError(f"{folder}: {name}.{side}={pixels!r} of the image processor is not 1 to {largest}")
 
 
 def make_processor(values: dict[str, Any]) -> ImageProcessingMixin:
