@@ -54,14 +54,12 @@ class FrameConditioning:
         """
         if self.correct is not None:
             raise VidgenError("this conditioning is of the whole clip, and a causal model makes it chunk by chunk")
-        known = self.known[start:stop]
-        if len(known) < stop - start:  # later frames are not known
-            known = torch.cat([known, known.new_zeros(stop - start - len(known), *known.shape[1:])])
+        known, latents = self.known[start:stop], self.latents[:, :, start:stop]
+        later = (0, 0, 0, 0, 0, stop - start - len(known))  # frames behind the last one, of which none is known
+        known, latents = F.pad(known, later), F.pad(latents, later)
         if self.strength == 1.0 and not bool(known.any()):
             return None
-        latents = self.latents[:, :, start:stop]
-        missing = stop - start - latents.shape[2]
-        return replace(self, latents=F.pad(latents, (0, 0, 0, 0, 0, missing)), known=known)
+        return replace(self, latents=latents, known=known)
 
     @classmethod
     def of_first(

@@ -125,7 +125,7 @@ class GuidedDenoiser:
         """Return the denoiser of one branch, or of several in one pass, shown their inputs one after another."""
         network = branches[0].network or self.network
         text = branches[0].text if len(branches) == 1 else join_rows(branch.text for branch in branches)
-        labels = task_labels(network, self.task, len(text.mask))
+        labels = task_labels(network, [self.task] * len(text.mask))
         if hasattr(network, "prepare_text"):  # what of it no step changes is made once
             text = network.prepare_text(text)
         if self.step_cache is not None:

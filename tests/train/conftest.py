@@ -9,6 +9,8 @@ from vidgen.pipelines.scheduler_config import SchedulerConfig
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
+from vidgen.train.config import DiffusionRecipe
+from vidgen.train.config.files import load_recipe
 
 TINY_TOKENIZER = [
     "preset=tiny", "steps=6", "batch_size=2", "log_every=1", "validate_every=3", "checkpoint_every=2",
@@ -41,3 +43,12 @@ def tiny_base(tmp_path) -> Callable[[SchedulerConfig], list[str]]:
         return [f"{key}={tmp_path / name}" for key, name in places.items()]
 
     return save
+
+
+@pytest.fixture
+def tiny_diffusion(tmp_path) -> Callable[..., DiffusionRecipe]:
+    """`tiny_diffusion(override, ...)`: a recipe over a tiny tokenizer, with its cache and run in tmp_path."""
+    torch.manual_seed(0)
+    VideoTokenizer(PRESETS["tiny"]).save_pretrained(tmp_path / "tok")
+    places = [f"tokenizer={tmp_path / 'tok'}", f"cache={tmp_path / 'cache'}", f"out={tmp_path / 'run'}"]
+    return lambda *overrides: load_recipe("diffusion_default", [*places, *overrides])

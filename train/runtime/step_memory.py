@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vidgen.checkpoints.memory import check_bytes, free_bytes
+from vidgen.data.frames import latent_frames
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.pass_memory import pass_bytes
 from vidgen.profiling.live_memory import meta_peak
@@ -22,13 +23,18 @@ PER_PIXEL = 8000  # bytes of a step, of each pixel of its clips; where so much i
 PER_TOKEN = 256  # the same of each cell of latents, by width and depth of the network
 
 
+def process_batch(config: LoopConfig) -> int:
+    """Return how many clips of a batch one process has at most."""
+    return -(-config.batch_size // world_size())
+
+
 def check_clips(config: LoopConfig, count: int | None = None) -> None:
     """Raise VidgenError where `count` clips (those of a process's batch) are more than is free: as drawn, and stacked.
 
     What a network makes of them comes on top of it.
     """
     data = config.data
-    clips = count or -(-config.batch_size // world_size())
+    clips = count or process_batch(config)
     size = "x".join(map(str, (data.num_frames, *data.size)))
     needed = 2 * 4 * 3 * clips * data.num_frames * math.prod(data.size)
     check_bytes(needed, f"a batch of {clips} clips of {size}", ADVICE)
@@ -38,7 +44,7 @@ def check_tokenizer_step(config: LoopConfig, model: VideoTokenizer) -> None:
     """Raise VidgenError where a batch, or what gradients of encoder and decoder need of it, is more than is free."""
     check_clips(config)
     data = config.data
-    shape = (-(-config.batch_size // world_size()), 3, data.num_frames, *data.size)
+    shape = (process_batch(config), 3, data.num_frames, *data.size)
 
     def reconstruct(model: VideoTokenizer, video: Tensor) -> tuple[Tensor, Tensor]:
         hidden, _ = model.encode_hidden(video, None)
@@ -55,9 +61,9 @@ def check_denoising_step(config: LoopConfig, tokenizer: VideoTokenizer, network:
     if not (isinstance(network, VideoDiT) and isinstance(tokenizer, VideoTokenizer)):
         return
     data, ratios = config.data, tokenizer.config
-    frames = 1 + -(-(min(data.lengths()) - 1) // ratios.temporal_compression_ratio)  # of the shortest clips
+    frames = latent_frames(min(data.lengths()), ratios.temporal_compression_ratio)  # of the shortest clips
     shape = (ratios.latent_channels, frames, *latent_size(*data.size, ratios.spatial_compression_ratio))
-    clips = -(-config.batch_size // world_size())
+    clips = process_batch(config)
     plenty = PER_TOKEN * network.config.width * network.config.depth * clips * math.prod(shape[1:])
     _check_step(config, plenty, lambda: pass_bytes(network, shape, clips, text_tokens=1, gradients=True))
 
@@ -73,5 +79,4 @@ def _check_step(config: LoopConfig, plenty: int, count: Callable[[], int]) -> No
     if config.autocast == "bfloat16":
         needed //= 2
     size = "x".join(map(str, (config.data.num_frames, *config.data.size)))
-    clips = -(-config.batch_size // world_size())
-    check_bytes(needed, f"a training step of {clips} clips of {size}", ADVICE, config.device)
+    check_bytes(needed, f"a training step of {process_batch(config)} clips of {size}", ADVICE, config.device)

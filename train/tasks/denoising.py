@@ -17,7 +17,7 @@ from vidgen.diffusion.loss_weighting import prediction_weight
 from vidgen.diffusion.noise import TimeDistribution, draw_normal, sample_generator
 from vidgen.diffusion.paths import PATHS, expand_level, network_input
 from vidgen.diffusion.prediction_types import find_prediction_type
-from vidgen.models.dit.label_embedding import LabelConditioning
+from vidgen.models.dit.label_embedding import LabelConditioning, task_labels
 from vidgen.models.ip_adapter import beside_text
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.pipelines.loading import load_tokenizer
@@ -31,14 +31,8 @@ from vidgen.train.data.latent_cache import ENCODE_BATCH, CachedClip
 from vidgen.train.data.mixed_lengths import open_held_out, open_latents
 from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, rng_of
 from vidgen.train.runtime.step_memory import check_clips, check_denoising_step
-from vidgen.train.tasks.denoising_draws import (
-    Draw,
-    draw_clean_frames,
-    draw_own_levels,
-    predict_after_clean,
-    put_behind,
-)
-from vidgen.train.tasks.denoising_networks import build_networks, check_forcing
+from vidgen.train.tasks.denoising_draws import Draw, draw_clean_frames, draw_own_levels, put_behind
+from vidgen.train.tasks.denoising_networks import build_networks, check_forcing, predict_after_clean
 from vidgen.train.tasks.task import Metrics, Task, export_dtype
 
 
@@ -164,8 +158,7 @@ class DenoisingTask(Task):
 
     def task_labels(self, tasks: Sequence[str]) -> LabelConditioning:
         """Return what tells the denoiser the tasks of clips."""
-        names = self.transformer.config.task_names
-        return LabelConditioning(task_id=torch.tensor([names.index(task) for task in tasks]))
+        return task_labels(self.transformer, tasks)["labels"]
 
     def encode(
         self,
@@ -209,8 +202,12 @@ class DenoisingTask(Task):
             known = known.to(x0.device)
             x = torch.where(known[:, None], self.path.input_scale(level) * x0, x)
         told = {} if labels is None else {"labels": labels}
-        network, clean = network or self.transformer, self.path.input_scale(torch.zeros_like(level)) * x0
-        prediction = predict_after_clean(network, clean, x, t, text) if after_clean else network(x, t, text, **told)
+        network = network or self.transformer
+        if after_clean:
+            clean = network_input(x0, eps, torch.zeros_like(t), self.path)
+            prediction = predict_after_clean(network, clean, x, t, text)
+        else:
+            prediction = network(x, t, text, **told)
         target = self.target(x0, eps, alpha, sigma)
         if teacher is not None:
             with torch.no_grad():

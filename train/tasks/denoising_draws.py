@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from vidgen.diffusion.noise import TimeDistribution
-from vidgen.models.causal_attention import Chunks, chunk_ends, teacher_forcing_layout
-from vidgen.models.text.encoders import TextEncoding
+from vidgen.models.causal_attention import Chunks, chunk_ends
 
 
 def draw_clean_frames(b: int, frames: int, share: float, generator: torch.Generator) -> Bool[Tensor, "b t"]:
@@ -35,21 +34,6 @@ def draw_own_levels(
         return time.sample((b, frames), generator)
     ends = torch.tensor([0, *chunk_ends(frames, chunks)])
     return time.sample((b, len(ends) - 1), generator).repeat_interleave(ends.diff(), dim=1)
-
-
-def predict_after_clean(
-    network: nn.Module,
-    clean: Float[Tensor, "b c t h w"],
-    x: Float[Tensor, "b c t h w"],
-    t: Float[Tensor, "b t"],
-    text: TextEncoding,
-) -> Float[Tensor, "b c t h w"]:
-    """Return a causal network's predictions for x, each chunk after the clean chunks before it (teacher forcing)."""
-    frames = x.shape[2]
-    t = t if t.ndim == 2 else t[:, None].expand(-1, frames)
-    layout = teacher_forcing_layout(frames, network.config.causal_chunks)
-    both = torch.cat([clean, x], dim=2), torch.cat([torch.zeros_like(t), t], dim=1)
-    return network(*both, text, layout=layout)[:, :, frames:]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.diffusion.prediction_types import read_prediction_type
 from vidgen.errors import VidgenError
 from vidgen.interfaces import NoiseSchedule
+from vidgen.models.causal_attention import teacher_forcing_layout
 from vidgen.models.dit.config import VideoDiTConfig
 from vidgen.models.dit.presets import find_preset
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.ip_adapter import IPAdapterConfig, IPAdapterEncoder
-from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder, TransformersTextEncoder
+from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder, TextEncoding, TransformersTextEncoder
 from vidgen.pipelines.loading import load_pipeline
 from vidgen.train.config import DiffusionRecipe
 
@@ -135,3 +137,18 @@ def check_forcing(recipe: DiffusionRecipe, transformer: VideoDiT) -> None:
     """Raise VidgenError for teacher forcing of a denoiser that is not causal."""
     if recipe.teacher_forcing and not any(transformer.config.causal_chunks):
         raise VidgenError("teacher_forcing is for causal denoisers: set model.causal_chunks, e.g. to [1,2]")
+
+
+def predict_after_clean(
+    network: nn.Module,
+    clean: Float[Tensor, "b c t h w"],
+    x: Float[Tensor, "b c t h w"],
+    t: Float[Tensor, "b t"],
+    text: TextEncoding,
+) -> Float[Tensor, "b c t h w"]:
+    """Return a causal network's predictions for x, each chunk after the clean chunks before it (teacher forcing)."""
+    frames = x.shape[2]
+    t = t if t.ndim == 2 else t[:, None].expand(-1, frames)
+    layout = teacher_forcing_layout(frames, network.config.causal_chunks)
+    both = torch.cat([clean, x], dim=2), torch.cat([torch.zeros_like(t), t], dim=1)
+    return network(*both, text, layout=layout)[:, :, frames:]

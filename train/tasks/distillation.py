@@ -20,7 +20,7 @@ from vidgen.models.text.encoders import TextEncoding
 from vidgen.pipelines.scheduler_config import SchedulerConfig
 from vidgen.samplers.few_step.distribution_matching import draw_steps, matching_loss, roll_out
 from vidgen.samplers.few_step.targets import consistency_target, continuous_consistency_target, progressive_target
-from vidgen.samplers.guidance.guided_denoiser import GuidedDenoiser
+from vidgen.samplers.guidance.guided_denoiser import GuidedDenoiser, encode_prompts
 from vidgen.samplers.guidance.registry import Guidance
 from vidgen.samplers.solvers import find_solver, noise_of
 from vidgen.train.config.distillation import DistillationRecipe
@@ -55,8 +55,10 @@ class DistillationTask(DenoisingTask):
         self.teacher = self.transformer.requires_grad_(False).eval()
         self.transformer = deepcopy(self.teacher)
         self.model = nn.ModuleDict({"transformer": self.transformer}).requires_grad_(True)
-        self.average = deepcopy(self.teacher)
-        self.critic = deepcopy(self.teacher).requires_grad_(True)
+        if recipe.method == "consistency":
+            self.average = deepcopy(self.teacher)
+        if recipe.method == "distribution_matching":
+            self.critic = deepcopy(self.teacher).requires_grad_(True)
         self.scale = recipe.guidance_scale or self.networks.schedule.guidance_scale
         self.method = METHODS[recipe.method]
         if recipe.method == "continuous_consistency":
@@ -85,7 +87,7 @@ class DistillationTask(DenoisingTask):
             path=self.path,
             prediction_type=self.recipe.prediction_type,
             text=text,
-            negative=lambda: self.encode([""] * len(text.mask)),
+            negative=lambda: encode_prompts(self.text_encoder, [""] * len(text.mask)),
         )
         return guided.guided(Guidance(), self.scale, tokens=0)
 
@@ -131,7 +133,7 @@ class DistillationTask(DenoisingTask):
         return (predictions[0] - predictions[1]).square().flatten(1).mean(1)
 
     def validate(self) -> Metrics:
-        """Return how far the student's clips are from the teacher's of the same noise, and from those of one step.
+        """Return how far the student's clips are from the teacher's of the same noise.
 
         A student by distribution matching makes other clips of the same noise: of it only the log's losses speak.
         """

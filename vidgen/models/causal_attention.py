@@ -8,9 +8,10 @@ within those of training however long a clip gets.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import NamedTuple
 
 import torch
@@ -146,18 +147,28 @@ def seen_frames(count: int, window: int = 0, sinks: int = 0) -> tuple[int, ...]:
     return (*range(sinks), *range(count - (window - sinks), count))
 
 
+def iter_chunks(chunks: Chunks, total: int | None) -> Iterator[tuple[int, int]]:
+    """Yield the first frame and the end of each chunk of a clip of `total`, the last one perhaps shorter; or without
+    end."""
+    start = 0
+    for end in count(*chunks):
+        stop = end if total is None else min(end, total)
+        yield start, stop
+        start = stop
+        if start == total:
+            return
+
+
 def chunk_ends(frames: int, chunks: Chunks) -> list[int]:
-    """Return where the chunks of a clip end, the last one perhaps shorter."""
-    first, rest = chunks
-    return [*range(min(first, frames), frames, rest), frames]
+    """Return where the chunks of a clip end."""
+    return [stop for _, stop in iter_chunks(chunks, frames)]
 
 
 def causal_layout(frames: int, chunks: Chunks, window: int = 0, sinks: int = 0) -> FrameLayout:
     """Return the layout of a whole clip: each chunk sees itself and the frames before it, as a `KVCache` keeps them."""
     check_window(window, sinks)
-    ends = chunk_ends(frames, chunks)
-    pairs = zip([0, *ends], ends, strict=False)
-    return FrameLayout(groups=tuple(FrameGroup(a, b, seen_frames(b, window, sinks)) for a, b in pairs))
+    groups = (FrameGroup(a, b, seen_frames(b, window, sinks)) for a, b in iter_chunks(chunks, frames))
+    return FrameLayout(groups=tuple(groups))
 
 
 def teacher_forcing_layout(frames: int, chunks: Chunks) -> FrameLayout:

@@ -139,14 +139,14 @@ def warn_student(schedule: Any, steps: int, guidance_scale: float | None) -> Non
         counts = ", ".join(str(count) for count in trained)
         warnings.warn(
             f"this model is a student of {counts} steps, and was not trained for {steps}: num_inference_steps={counts}",
-            stacklevel=3,
+            stacklevel=4,
         )
     scale = getattr(schedule, "distilled_guidance", 1.0)
     if scale > 1.0 and guidance_scale is not None and guidance_scale > 1.0:
         warnings.warn(
             f"guidance of {scale:g} is distilled into this model, and guidance_scale={guidance_scale:g} adds to it: "
             "leave it at 1",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

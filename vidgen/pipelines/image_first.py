@@ -45,7 +45,7 @@ def sample_image_first(
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     rows = [p for p in prompts for _ in range(num_videos_per_prompt)]
     generator = read_generators(generator, seed, len(prompts), num_videos_per_prompt)
-    task_labels(pipe.transformer, IMAGE_TO_VIDEO, 0)  # before the image is made: its error
+    task_labels(pipe.transformer, [IMAGE_TO_VIDEO])  # before the image is made: its error
     still = pipe(rows, num_frames=1, generator=generator, output_type="latent", **settings).latents
     t = pipe.latent_shape(num_frames or pipe.scheduler.num_frames, pipe.scheduler.height, pipe.scheduler.width)[1]
     settings |= {"conditioning": FrameConditioning.of_first(still, t), "output_type": output_type}

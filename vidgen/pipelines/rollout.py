@@ -148,7 +148,7 @@ def rollout(
         raise VidgenError(f"the draft has {len(draft.frames)} frames, and the clip {num_frames}; ask for no more")
     overlap = windows.overlap_of(window) if total > window else 0
     if overlap:  # before the first window: the error of a model that cannot make the second
-        task_labels(pipe.transformer, PREDICTION if overlap > 1 else IMAGE_TO_VIDEO, 0)
+        task_labels(pipe.transformer, [PREDICTION if overlap > 1 else IMAGE_TO_VIDEO])
     stream = generator or sample_generator(seed, 0)
     conditioning = read_frame_conditioning(pipe.vae, size, image=image, video=video)
     settings |= {"num_frames": size[0], "height": size[1], "width": size[2], "generator": [stream]}

@@ -143,17 +143,14 @@ class VideoPipeline(PipelineComponents):
         generator = read_generators(generator, seed, count, num_videos_per_prompt)
         pixels = {"image": image, "last_image": last_image, "video": video, "frames": frames, "mask": mask}
         conditioning = read_frame_conditioning(self.vae, size, **pixels, strength=strength, conditioning=conditioning)
-        steps = s.num_inference_steps if num_inference_steps is None else num_inference_steps
-        warn_student(s, steps, guidance.scale)
-        times = self.times_for(shape, steps)
+        times = self.times_for(shape, num_inference_steps, guidance.scale)
         levels = times if conditioning is None else levels_from(times, conditioning.strength)
         callback = read_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs, levels)
         if is_causal(self.transformer):
             run = {"solver": solver, "times": times, "shape": shape, "generators": generator, "latents": latents}
             chunks = make_chunk_sampler(self, ContextConfig(), **run, conditioning=conditioning, callback=callback)
-            denoise = self.denoiser(
-                rows, negative, guidance, chunks.tokens, None, step_cache, image_tokens, levels, chunks.network
-            )
+            tokens, past = self.tokens_of(shape) * max(chunks.chunks), chunks.network
+            denoise = self.denoiser(rows, negative, guidance, tokens, None, step_cache, image_tokens, levels, past)
             latents = torch.cat(list(chunks.iter_latents(denoise, shape[1])), dim=2)
         else:
             noise = draw_noise((count * num_videos_per_prompt, *shape), generator, latents).to(self.device)
@@ -210,7 +207,7 @@ class VideoPipeline(PipelineComponents):
         """
         if negative_prompt and "uncond" not in guidance.method.others:
             raise VidgenError(f"guidance {guidance.name!r} does not lead away from a prompt; leave negative_prompt out")
-        task_labels(self.transformer, task, 0)  # before any work: its error
+        task_labels(self.transformer, [task])  # before any work: its error
         text = self.encode_prompt(prompts) if isinstance(prompts, Sequence) else prompts
 
         @cache
@@ -272,8 +269,10 @@ class VideoPipeline(PipelineComponents):
         """Return the time distribution for latents (c, t, h, w), with which its shift may grow."""
         return self.scheduler.time_distribution.for_size(self.tokens_of(shape), shape[1])
 
-    def times_for(self, shape: LatentShape, steps: int) -> Float[Tensor, " n_plus_1"]:
-        """Return the noise levels of a run; of a causal model they do not depend on how long the clip gets."""
+    def times_for(self, shape: LatentShape, steps: int | None, guidance_scale: float | None) -> Float[Tensor, " n"]:
+        """Return the noise levels of a run, which for a causal model are those of any length; see `warn_student`."""
+        steps = self.scheduler.num_inference_steps if steps is None else steps
+        warn_student(self.scheduler, steps, guidance_scale)
         frames = self.latent_frames(self.scheduler.num_frames) if is_causal(self.transformer) else shape[1]
         return self.time_for((shape[0], frames, *shape[2:])).steps(steps)
 

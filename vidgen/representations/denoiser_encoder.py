@@ -104,7 +104,7 @@ class DenoiserEncoder(FeatureMixin):
     ) -> Iterator[tuple[str, Float[Tensor, "b t h w c"]]]:
         """Yield (block, features) at a level, averaged over the latents `noised`."""
         total: dict[str, Tensor] = {}
-        labels = task_labels(self.pipe.transformer, TEXT_TO_VIDEO, len(noised[0]))
+        labels = task_labels(self.pipe.transformer, [TEXT_TO_VIDEO] * len(noised[0]))
         for x in noised:
             t = level_of(x, level)
             inputs = self.pipe.path.input_scale(expand_level(t, x)) * x

@@ -6,9 +6,6 @@ import pytest
 import torch
 
 from vidgen.errors import VidgenError
-from vidgen.tokenizers.model import VideoTokenizer
-from vidgen.tokenizers.presets import PRESETS
-from vidgen.train.config.files import load_recipe
 from vidgen.train.data.latent_cache import LatentCache
 from vidgen.train.data.mixed_lengths import MixedLengths
 from vidgen.train.data.sources import Mixture
@@ -24,12 +21,9 @@ LENGTHS = "data.sources=[{share: 0.5}, {share: 0.3, num_frames: 1}, {share: 0.2,
 
 
 @pytest.fixture
-def make(tmp_path):
+def make(tiny_diffusion):
     """`make(override, ...)`: a recipe over a tiny tokenizer, whose latent frames hold 4 frames after the first."""
-    torch.manual_seed(0)
-    VideoTokenizer(PRESETS["tiny"]).save_pretrained(tmp_path / "tok")
-    places = [f"tokenizer={tmp_path / 'tok'}", f"cache={tmp_path / 'cache'}", f"out={tmp_path / 'run'}"]
-    return lambda *overrides: load_recipe("diffusion_default", [*SMALL, *places, *overrides])
+    return lambda *overrides: tiny_diffusion(*SMALL, *overrides)
 
 
 def test_a_batch_is_of_one_length_drawn_by_the_shares(make):

@@ -15,8 +15,6 @@ from vidgen.pipelines.scheduler_config import SchedulerConfig
 from vidgen.representations.extractor import FeatureExtractor
 from vidgen.samplers.conditioning.degradations import Downsample, Mask
 from vidgen.samplers.conditioning.generation_tasks import GENERATION_TASKS, RESTORATIONS
-from vidgen.tokenizers.model import VideoTokenizer
-from vidgen.tokenizers.presets import PRESETS
 from vidgen.train.config.files import load_recipe
 from vidgen.train.data.sources import Mixture
 from vidgen.train.runtime.loop import train
@@ -33,12 +31,9 @@ FAST = {"num_inference_steps": 2, "guidance_scale": 1.0, "output_type": "latent"
 
 
 @pytest.fixture
-def make(tmp_path):
+def make(tiny_diffusion):
     """`make(override, ...)`: a recipe over a tiny tokenizer."""
-    torch.manual_seed(0)
-    VideoTokenizer(PRESETS["tiny"]).save_pretrained(tmp_path / "tok")
-    places = [f"tokenizer={tmp_path / 'tok'}", f"cache={tmp_path / 'cache'}", f"out={tmp_path / 'run'}"]
-    return lambda *overrides: load_recipe("diffusion_default", [*SMALL, *places, *overrides])
+    return lambda *overrides: tiny_diffusion(*SMALL, *overrides)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -40,20 +41,20 @@ def task_names(network: object) -> tuple[str, ...]:
     return tuple(getattr(getattr(network, "config", None), "task_names", ()))
 
 
-def task_labels(network: object, task: str, rows: int) -> dict[str, LabelConditioning]:
-    """Return the argument by which a network is told the task of `rows` clips; nothing for one that knows no tasks.
+def task_labels(network: object, tasks: Sequence[str]) -> dict[str, LabelConditioning]:
+    """Return the argument by which a network is told the tasks of clips; nothing for one that knows no tasks.
 
     Raises VidgenError for a task that it was not trained for.
     """
     names = task_names(network)
     if not names:
         return {}
-    if task not in names:
+    if unknown := [task for task in tasks if task not in names]:
         raise VidgenError(
-            f"this asks for the task {task}, and the model was trained for {', '.join(names)}: give what one of these "
-            "needs, or take another model"
+            f"this asks for the task {unknown[0]}, and the model was trained for {', '.join(names)}: give what one of "
+            "these needs, or take another model"
         )
-    return {"labels": LabelConditioning(task_id=torch.full((rows,), names.index(task)))}
+    return {"labels": LabelConditioning(task_id=torch.tensor([names.index(task) for task in tasks]))}
 
 
 class NumberEmbedding(nn.Module):

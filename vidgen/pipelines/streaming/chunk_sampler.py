@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, groupby
+from itertools import groupby
 from typing import Annotated, Any, NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ from vidgen.diffusion.noise import draw_like, sample_generator
 from vidgen.diffusion.paths import ProbabilityPath, add_noise
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Denoiser
-from vidgen.models.causal_attention import Chunks, KVCache, seen_frames
+from vidgen.models.causal_attention import Chunks, KVCache, iter_chunks, seen_frames
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.models.text.prepared import PreparedText
 from vidgen.pipelines.call_arguments import draw_noise
@@ -153,12 +153,6 @@ class ChunkSampler:
         """Latent frames of the first chunk, and of each after it."""
         return self.network.config.causal_chunks
 
-    @property
-    def tokens(self) -> int:
-        """The most tokens of a chunk of one clip."""
-        _, p, q = self.network.config.patch
-        return max(self.chunks) * (self.shape[2] // p) * (self.shape[3] // q)
-
     def iter_latents(self, denoise: Denoiser, total: int) -> Iterator[Clip]:
         """Yield all chunks of clips of `total` latent frames."""
         for start, stop in iter_chunks(self.chunks, total):
@@ -175,18 +169,6 @@ class ChunkSampler:
         chunk = sample_conditioned(self.solver, denoise, noise, self.times, self.network.path, known, **streams)
         self.network.extend(chunk)
         return chunk
-
-
-def iter_chunks(chunks: Chunks, total: int | None) -> Iterator[tuple[int, int]]:
-    """Yield the first and the end latent frame of each chunk of a clip of `total`, or without end."""
-    ends = count(chunks[0], chunks[1])
-    start = 0
-    for end in ends:
-        stop = end if total is None else min(end, total)
-        yield start, stop
-        start = stop
-        if start == total:
-            return
 
 
 def is_causal(network: Any) -> bool:

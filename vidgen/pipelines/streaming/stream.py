@@ -12,8 +12,8 @@ import torch
 from vidgen.bounds import Frames, check_value
 from vidgen.diffusion.noise import sample_generator
 from vidgen.errors import VidgenError
-from vidgen.pipelines.call_arguments import warn_student
-from vidgen.pipelines.streaming.chunk_sampler import ContextConfig, is_causal, iter_chunks, make_chunk_sampler
+from vidgen.models.causal_attention import iter_chunks
+from vidgen.pipelines.streaming.chunk_sampler import ContextConfig, is_causal, make_chunk_sampler
 from vidgen.pipelines.streaming.chunks import Chunk, PromptSchedule, prompt_at, read_prompts
 from vidgen.samplers.conditioning.ip_adapter import Reference, encode_reference
 from vidgen.samplers.conditioning.read_pixels import Image, Video, read_frame_conditioning
@@ -76,9 +76,7 @@ def stream(
     size = (num_frames or s.num_frames, height or s.height, width or s.width)
     schedule = read_prompts(prompt)
     shape = pipe.latent_shape(*size)
-    steps = s.num_inference_steps if num_inference_steps is None else num_inference_steps
-    warn_student(s, steps, guidance_scale)
-    times = pipe.times_for(shape, steps)
+    times = pipe.times_for(shape, num_inference_steps, guidance_scale)
     chunks = make_chunk_sampler(
         pipe,
         context,
@@ -93,6 +91,7 @@ def stream(
     picture = None
     if reference is not None:
         picture = encode_reference(pipe.image_prompt, pipe.vae, reference, (s.height, s.width))
+    tokens = pipe.tokens_of(shape) * max(chunks.chunks)
     text, state, start = None, None, 0
     total = None if num_frames is None else pipe.latent_frames(num_frames)
     for first, stop in iter_chunks(chunks.chunks, total):
@@ -101,7 +100,7 @@ def stream(
             warn_late(schedule, start)
             chunks.network.texts.clear()
             denoise = pipe.denoiser(
-                [text], negative_prompt, guidance, chunks.tokens, None, None, picture, times, chunks.network
+                [text], negative_prompt, guidance, tokens, None, None, picture, times, chunks.network
             )
         latents = chunks.sample(denoise, first, stop)
         decoded = list(pipe.decode_onwards(latents, state))

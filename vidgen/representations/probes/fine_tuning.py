@@ -87,8 +87,7 @@ def train_epochs(
     for step, rows in enumerate(draw_batches(len(fit), epochs * per_epoch, seed, BATCH), 1):
         with torch.enable_grad():
             x = scaler.transform(backbone(inputs[fit[rows]], [task.ids[row] for row in fit[rows]]))
-            outputs = rearrange(head(x), "b o -> 1 b o")
-            loss = probe_losses(outputs, encoded[rows], torch.ones(len(rows)), task.target_type).sum()
+            loss = probe_losses(rearrange(head(x), "b o -> 1 b o"), encoded[rows], task.target_type).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

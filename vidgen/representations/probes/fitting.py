@@ -179,7 +179,8 @@ def train_members(
         counted = torch.stack([torch.arange(longest) < len(own) for own in batches]).to(x.dtype)
         outputs = rearrange(grid(x if folds > 1 else x[0]), "(f g) b o -> f g b o", f=folds)
         # the sum over members of their mean losses: each gets the gradient it would have alone
-        loss = sum(probe_losses(*of_fold, target_type).sum() for of_fold in zip(outputs, y, counted, strict=True))
+        parts = zip(outputs, y, counted, strict=True)
+        loss = sum(probe_losses(of_fold, labels, target_type, rows).sum() for of_fold, labels, rows in parts)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -193,15 +194,15 @@ def cross_entropies(logits: Float[Tensor, "g b o"], target: Int[Tensor, "g b"]) 
 
 
 def probe_losses(
-    outputs: Float[Tensor, "g b o"], target: Tensor, counted: Float[Tensor, " b"], target_type: str
+    outputs: Float[Tensor, "g b o"], target: Tensor, target_type: str, counted: Float[Tensor, " b"] | None = None
 ) -> Float[Tensor, " g"]:
-    """Return every probe's mean loss over the clips that are `counted`, by 1 and not 0."""
+    """Return every probe's mean loss over the clips, or over those that are `counted`, by 1 and not 0."""
     if target_type == "class":
         each = cross_entropies(outputs, repeat(target, "b -> g b", g=len(outputs)))
     else:
         measure = F.binary_cross_entropy_with_logits if target_type == "multilabel" else F.mse_loss
         each = measure(outputs, target.expand_as(outputs), reduction="none").mean(2)
-    return (each * counted).sum(1) / counted.sum()
+    return each.mean(1) if counted is None else (each * counted).sum(1) / counted.sum()
 
 
 def draw_batches(n: int, steps: int, seed: int, size: int = BATCH) -> Iterator[Int[Tensor, " b"]]:
