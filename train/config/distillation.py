@@ -25,7 +25,10 @@ METHODS = (
 class DistillationRecipe(DiffusionRecipe):
     """Task `distill`: a student of few steps, which begins as a copy of its teacher, the denoiser of `init_from`.
 
-    The teacher is guided at `guidance_scale` (0: its own), and the student needs no guidance. `method`:
+    It may begin elsewhere, as the denoiser of `student_from`, and may be causal though its teacher is not
+    (`model.causal_chunks`). A causal one learns after the clean chunks of a clip, but by distribution matching after
+    its own, from its own cache (self-forcing). The teacher is guided at `guidance_scale` (0: its own), and the student
+    needs no guidance. `method`:
 
     - "guidance": one pass says what two did, at any number of steps;
     - "progressive": the student's step is two of the teacher's, which makes `student_steps` of twice as many;
@@ -39,6 +42,7 @@ class DistillationRecipe(DiffusionRecipe):
     `average_decay` is of the averaged student that consistency compares with. See vidgen/samplers/few_step.
     """
 
+    student_from: str = ""
     method: Annotated[str, Choice(METHODS)] = "consistency"
     student_steps: InferenceSteps = 4
     teacher_steps: InferenceSteps = 32

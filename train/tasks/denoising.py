@@ -32,7 +32,7 @@ from vidgen.train.data.mixed_lengths import open_held_out, open_latents
 from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, rng_of
 from vidgen.train.runtime.step_memory import check_clips, check_denoising_step
 from vidgen.train.tasks.denoising_draws import Draw, draw_clean_frames, draw_own_levels, put_behind
-from vidgen.train.tasks.denoising_networks import build_networks, check_forcing, predict_after_clean
+from vidgen.train.tasks.denoising_networks import AfterClean, build_networks, check_forcing, make_causal
 from vidgen.train.tasks.task import Metrics, Task, export_dtype
 
 
@@ -62,7 +62,7 @@ class DenoisingTask(Task):
         check_lengths(recipe.data.lengths(), ratio, recipe.out)
         recipe.check_tasks(Path(recipe.out), ratio)
         self.networks = build_networks(recipe, self.tokenizer.config.latent_channels)
-        self.transformer = self.networks.transformer
+        self.transformer = make_causal(self.networks.transformer, recipe)
         self.text_encoder = self.networks.text_encoder
         self.image_prompt = self.networks.image_prompt
         check_forcing(recipe, self.transformer)
@@ -191,7 +191,7 @@ class DenoisingTask(Task):
 
         `text` may be captions as they are. The target is the clip's own, or what is predicted from the text `teacher`.
         `network` stands in place of the task's transformer. Cells that are `known` are shown without noise, and their
-        error does not count. `after_clean`: see `predict_after_clean`.
+        error does not count. `after_clean`: see `AfterClean`.
         """
         text = self.encode(text) if isinstance(text, list) else text
         x0, t, eps = (v.to(self.recipe.device) for v in (x0, t, eps))
@@ -205,7 +205,7 @@ class DenoisingTask(Task):
         network = network or self.transformer
         if after_clean:
             clean = network_input(x0, eps, torch.zeros_like(t), self.path)
-            prediction = predict_after_clean(network, clean, x, t, text)
+            prediction = AfterClean(network=network, clean=clean)(x, t, text)
         else:
             prediction = network(x, t, text, **told)
         target = self.target(x0, eps, alpha, sigma)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -20,6 +21,7 @@ from vidgen.models.ip_adapter import IPAdapterConfig, IPAdapterEncoder
 from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder, TextEncoding, TransformersTextEncoder
 from vidgen.pipelines.loading import load_pipeline
 from vidgen.train.config import DiffusionRecipe
+from vidgen.train.config.distillation import DistillationRecipe
 
 TASK_ROWS = "labels_in.task_id.weight"
 
@@ -56,7 +58,7 @@ def build_networks(recipe: DiffusionRecipe, latent_channels: int) -> Networks:
         if pipeline.transformer.config.latent_channels != latent_channels:
             raise VidgenError(f"init_from={recipe.init_from} is for latents of another tokenizer; name another")
         return Networks(
-            transformer=make_causal(add_tasks(pipeline.transformer, recipe), recipe),
+            transformer=add_tasks(pipeline.transformer, recipe),
             text_encoder=pipeline.text_encoder,
             image_prompt=pipeline.image_prompt
             or make_image_prompt(recipe, latent_channels, pipeline.text_encoder.width),
@@ -124,7 +126,7 @@ def make_image_prompt(recipe: DiffusionRecipe, latent_channels: int, text_width:
 
 
 def make_causal(transformer: VideoDiT, recipe: DiffusionRecipe) -> VideoDiT:
-    """Return the denoiser of `init_from` with the recipe's `model.causal_chunks`, if it has any: weights stay."""
+    """Return the denoiser with the recipe's `model.causal_chunks`, if it has any: weights stay."""
     chunks = tuple(recipe.model.get("causal_chunks", transformer.config.causal_chunks))
     if chunks == transformer.config.causal_chunks:
         return transformer
@@ -133,22 +135,48 @@ def make_causal(transformer: VideoDiT, recipe: DiffusionRecipe) -> VideoDiT:
     return causal.to(recipe.device)
 
 
+def make_student(teacher: VideoDiT, recipe: DistillationRecipe) -> VideoDiT:
+    """Return the denoiser of `student_from`, or a copy of the teacher, causal where the recipe says so.
+
+    Raises VidgenError for a student of other latents, or that takes another text.
+    """
+    network = teacher
+    if recipe.student_from:
+        network = load_pipeline(recipe.student_from, dtype=torch.float32, device=recipe.device).transformer
+        for name in ("latent_channels", "text_width"):
+            own, other = (getattr(getattr(n, "config", None), name, None) for n in (network, teacher))
+            if own != other:
+                raise VidgenError(
+                    f"student_from={recipe.student_from}: its {name} is {own}, and the teacher's {other}; name a "
+                    "student of the same tokenizer and text encoder"
+                )
+    student = make_causal(network, recipe)
+    return deepcopy(student) if student is teacher else student
+
+
 def check_forcing(recipe: DiffusionRecipe, transformer: VideoDiT) -> None:
     """Raise VidgenError for teacher forcing of a denoiser that is not causal."""
     if recipe.teacher_forcing and not any(transformer.config.causal_chunks):
         raise VidgenError("teacher_forcing is for causal denoisers: set model.causal_chunks, e.g. to [1,2]")
 
 
-def predict_after_clean(
-    network: nn.Module,
-    clean: Float[Tensor, "b c t h w"],
-    x: Float[Tensor, "b c t h w"],
-    t: Float[Tensor, "b t"],
-    text: TextEncoding,
-) -> Float[Tensor, "b c t h w"]:
-    """Return a causal network's predictions for x, each chunk after the clean chunks before it (teacher forcing)."""
-    frames = x.shape[2]
-    t = t if t.ndim == 2 else t[:, None].expand(-1, frames)
-    layout = teacher_forcing_layout(frames, network.config.causal_chunks)
-    both = torch.cat([clean, x], dim=2), torch.cat([torch.zeros_like(t), t], dim=1)
-    return network(*both, text, layout=layout)[:, :, frames:]
+@dataclass(frozen=True, kw_only=True)
+class AfterClean:
+    """A causal network that predicts each chunk after the clean chunks before it (teacher forcing)."""
+
+    network: nn.Module
+    clean: Float[Tensor, "b c t h w"]  # as the network is shown it
+
+    @property
+    def config(self) -> VideoDiTConfig:
+        """The network's config."""
+        return self.network.config
+
+    def __call__(self, x: Float[Tensor, "b c t h w"], t: Tensor, text: TextEncoding) -> Float[Tensor, "b c t h w"]:
+        """Return the prediction at levels t, (b,) or one a frame. Rows of x may be the clean clips several times."""
+        frames = x.shape[2]
+        t = t if t.ndim == 2 else t[:, None].expand(-1, frames)
+        clean = self.clean.repeat(len(x) // len(self.clean), 1, 1, 1, 1)
+        layout = teacher_forcing_layout(frames, self.config.causal_chunks)
+        both = torch.cat([clean, x], dim=2), torch.cat([torch.zeros_like(t), t], dim=1)
+        return self.network(*both, text, layout=layout)[:, :, frames:]
