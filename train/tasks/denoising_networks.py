@@ -128,11 +128,7 @@ def make_image_prompt(recipe: DiffusionRecipe, latent_channels: int, text_width:
 def make_causal(transformer: VideoDiT, recipe: DiffusionRecipe) -> VideoDiT:
     """Return the denoiser with the recipe's `model.causal_chunks`, if it has any: weights stay."""
     chunks = tuple(recipe.model.get("causal_chunks", transformer.config.causal_chunks))
-    if chunks == transformer.config.causal_chunks:
-        return transformer
-    causal = VideoDiT(replace(transformer.config, causal_chunks=chunks))
-    causal.load_state_dict(transformer.state_dict())
-    return causal.to(recipe.device)
+    return transformer if chunks == transformer.config.causal_chunks else transformer.with_chunks(chunks)
 
 
 def make_student(teacher: VideoDiT, recipe: DistillationRecipe) -> VideoDiT:

@@ -3,6 +3,8 @@ features patch by patch."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -10,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.models.attention_patterns import Grid
-from vidgen.models.causal_attention import FrameLayout
+from vidgen.models.causal_attention import Chunks, FrameLayout
 from vidgen.models.dit.blocks import Block, text_heads
 from vidgen.models.dit.config import VideoDiTConfig
 from vidgen.models.dit.label_embedding import LabelConditioning, LabelEmbedding
@@ -125,6 +127,12 @@ class VideoDiT(DiffusionTransformer):
         x = yield from self.iter_blocks(run, x, grid)
         shift, scale = self.modulation_out(cond)[:, :, None].chunk(2, dim=-1)
         yield "out", self.predict(x, shift, scale, grid[1])
+
+    def with_chunks(self, chunks: Chunks) -> VideoDiT:
+        """Return a copy of this model that is causal by `chunks` of latent frames, with the same weights."""
+        causal = VideoDiT(replace(self.config, causal_chunks=chunks)).to(self.patch_in.weight)
+        causal.load_state_dict(self.state_dict())
+        return causal.train(self.training)
 
     def check_conditions(
         self,
