@@ -43,7 +43,7 @@ def open_model(name: str, device: str, dtype: Dtype) -> Pipeline | Encoder:
     transformers or timm. Raises VidgenError if there is none."""
     from vidgen.checkpoints.hub import find_model
     from vidgen.checkpoints.pretrained import read_config
-    from vidgen.models.encoders.loading import is_external, load_encoder
+    from vidgen.models.encoders.loading import is_external, is_packaged, load_encoder
     from vidgen.pipelines.components import INDEX_NAME
     from vidgen.pipelines.loading import load_pipeline, load_tokenizer
     from vidgen.tokenizers.diffusion_decoder.model import DiffusionTokenizer
@@ -51,6 +51,8 @@ def open_model(name: str, device: str, dtype: Dtype) -> Pipeline | Encoder:
 
     where = find_device(device)
     settings = {"device": where, "dtype": find_dtype(dtype, where)}
+    if is_packaged(name):
+        return load_encoder(name, **settings)
     folder = find_model(name)
     if (folder / INDEX_NAME).is_file():
         return load_pipeline(name, **settings)

@@ -36,7 +36,7 @@ IMPORT_NAMES = {
     "pillow": {"PIL"},
     "scikit-learn": {"sklearn"},
 }
-EXTRAS = ("export", "faiss", "gpu", "timm")  # of setup.cfg, for users
+EXTRAS = ("efficientnet", "export", "faiss", "gpu", "timm")  # of setup.cfg, for users
 # Of the extra `test`: tools that are run rather than imported, and what only our own code imports, where it is there.
 RUN_ONLY = {"faiss-cpu", "pytest-xdist", "ruff", "setuptools"}
 

@@ -24,7 +24,7 @@ QUANTIZER_WEIGHTS: dict[str, dict[str, float]] = {
 @dataclass
 class TokenizerLossConfig:
     """Weights of the losses: pixel L1, squared error, L1 of space and time differences, LPIPS, the bottleneck's own,
-    Charbonnier, one minus multi-scale SSIM, L1 of Haar subbands.
+    Charbonnier, one minus multi-scale SSIM, L1 of Haar subbands, features of EfficientNet-lite0.
 
     `lpips_weights` is a file of torchvision's VGG-16 (empty: the one in torchvision's cache). `bottleneck` weighs the
     KL divergence; quantizers' losses have the weights of QUANTIZER_WEIGHTS. `bottleneck_parts` says otherwise by name:
@@ -39,6 +39,7 @@ class TokenizerLossConfig:
     charbonnier: Weight = 0.0
     ms_ssim: Weight = 0.0
     wavelet: Weight = 0.0
+    features: Weight = 0.0
     lpips_weights: str = ""
     bottleneck_parts: dict[str, Weight] = field(default_factory=dict)
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.train.config import TokenizerLossConfig
-from vidgen.train.losses.perceptual import PerceptualLoss
+from vidgen.train.losses.perceptual import FeatureLoss, PerceptualLoss
 
 CHARBONNIER_EPS = 1e-3
 SSIM_WINDOW = 11  # side of the Gaussian window of SSIM
@@ -138,13 +138,15 @@ ALWAYS = ("l1", "l2", "gradient")
 
 
 class ReconstructionLoss:
-    """The weighted sum of the losses that a recipe asks for. Raises VidgenError where LPIPS lacks its weights."""
+    """The weighted sum of the losses that a recipe asks for. Raises VidgenError where one lacks its weights."""
 
     def __init__(self, weights: TokenizerLossConfig, device: str = "cpu") -> None:
         self.weights = weights
         self.losses = {k: f for k, f in LOSSES.items() if k in ALWAYS or getattr(weights, k) > 0}
         if weights.lpips > 0:
             self.losses["lpips"] = PerceptualLoss(weights.lpips_weights).to(device)
+        if weights.features > 0:
+            self.losses["features"] = FeatureLoss().to(device)
 
     def __call__(
         self, decoded: Float[Tensor, "b c t h w"], video: Float[Tensor, "b c t h w"]

@@ -13,6 +13,7 @@ from vidgen.checkpoints.hub import find_model
 from vidgen.checkpoints.pretrained import CONFIG_NAME
 from vidgen.errors import VidgenError
 from vidgen.files.bounded_files import read_json
+from vidgen.models.encoders.efficientnet import EFFICIENTNET, load_efficientnet
 from vidgen.models.encoders.external import ExternalEncoder
 
 
@@ -21,11 +22,19 @@ def is_external(values: dict[str, Any]) -> bool:
     return "_class_name" not in values and ("model_type" in values or "architecture" in values)
 
 
+def is_packaged(name: str | os.PathLike) -> bool:
+    """Return whether a name is of a model in a package of the registry, and of no folder here."""
+    return os.fspath(name) == EFFICIENTNET and not Path(name).exists()
+
+
 def load_encoder(name: str | os.PathLike, *, dtype: torch.dtype | None = None, device: str = "cpu") -> ExternalEncoder:
     """Return an image or video model of transformers or timm by folder or hub id, as an `Encoder` of clips.
 
-    Raises VidgenError for a type that cannot be read, and for weights that are not safetensors.
+    "efficientnet-lite0" is the one of the package of that name. Raises VidgenError for a type that cannot be read, and
+    for weights that are not safetensors.
     """
+    if is_packaged(name):
+        return load_efficientnet(dtype=dtype, device=device)
     folder = find_model(name)
     check_safe(folder)
     if "architecture" in read_json(folder / CONFIG_NAME):
