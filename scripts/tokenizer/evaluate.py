@@ -108,7 +108,7 @@ def measure(
 ) -> dict[str, Any]:
     """Return the report on the clips of `source`, with the tokenizer, precision and settings that it was made with."""
     from vidgen.data.manifests import find_clips
-    from vidgen.metrics import find_lpips
+    from vidgen.metrics import find_perceptual
     from vidgen.pipelines.loading import load_tokenizer
     from vidgen.tokenizers.evaluation.reconstruction import evaluate as evaluate_clips
     from vidgen.tokenizers.evaluation.reconstruction import plain
@@ -116,16 +116,18 @@ def measure(
     records = find_clips(source)
     settings = hardware.settings()
     tokenizer = load_tokenizer(model, **settings)
-    lpips, network_or_reason = find_lpips(settings["device"])
+    perceptual, missing, network = find_perceptual(settings["device"])
     with progress(source.name, len(records)) as advance:
-        report = evaluate_clips(tokenizer, records, rule, lpips=lpips, sweep=sweep, progress=advance, say=note)
-    if lpips is None:
-        report["left_out"]["lpips"] = {"clips": len(report["clips"]), "reason": network_or_reason}
+        report = evaluate_clips(
+            tokenizer, records, rule, perceptual=perceptual, sweep=sweep, progress=advance, say=note
+        )
+    for name, reason in missing.items():
+        report["left_out"][name] = {"clips": len(report["clips"]), "reason": reason}
     return {
         "tokenizer": tokenizer.config.name,
         "dtype": str(settings["dtype"]).removeprefix("torch."),
         "settings": plain(rule),
-        "lpips_network": None if lpips is None else network_or_reason,
+        "lpips_network": network,
         **report,
         "peak_mb": peak_memory_mb(),
     }

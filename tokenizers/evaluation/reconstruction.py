@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from math import inf
+from types import MappingProxyType
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidgen.data.manifests import ClipRecord
 from vidgen.errors import VidgenError, WriteError
 from vidgen.interfaces import Tokenizer
 from vidgen.metrics.clip_metrics import ClipMetrics, ClipScore
 from vidgen.metrics.intervals import METHOD, mean_interval
-from vidgen.metrics.perceptual import FrameLPIPS
 from vidgen.tokenizers.evaluation.protocols import ClipProtocol, open_windows
 from vidgen.tokenizers.evaluation.rate_distortion import Sweep, measure_rates, summarize_rates
 from vidgen.tokenizers.evaluation.token_usage import TokenCount
 from vidgen.tokenizers.streaming.chunks import reconstruct_tokens
 
 MEASURES = (
-    *("psnr", "psnr_frames", "ssim", "ms_ssim", "lpips", "temporal_psnr", "flicker"),
+    *("psnr", "psnr_frames", "ssim", "ms_ssim", "lpips", "features", "temporal_psnr", "flicker"),
     *("first_psnr", "rest_psnr", "seam"),
 )
-BOUNDS = {"ssim": (-1.0, 1.0), "ms_ssim": (0.0, 1.0), "lpips": (0.0, inf), "flicker": (0.0, inf), "seam": (0.0, inf)}
+BOUNDS = {
+    "ssim": (-1.0, 1.0),
+    "ms_ssim": (0.0, 1.0),
+    **dict.fromkeys(("lpips", "features", "flicker", "seam"), (0.0, inf)),
+}
 PROFILES = ("position_psnr", "position_temporal_psnr")
 Progress = Callable[[int], None]
 Say = Callable[[str], None]  # hears of a clip that is left out
@@ -36,7 +40,7 @@ def evaluate(
     records: Sequence[ClipRecord],
     protocol: ClipProtocol,
     *,
-    lpips: FrameLPIPS | None = None,
+    perceptual: Mapping[str, nn.Module] = MappingProxyType({}),
     sweep: Sweep | None = None,
     progress: Progress = lambda done: None,
     say: Say = lambda line: None,
@@ -47,7 +51,7 @@ def evaluate(
         tokenizer: The tokenizer that is measured.
         records: The clips.
         protocol: Which frames are taken of each, and at which size.
-        lpips: Measures LPIPS too.
+        perceptual: Metrics of `find_perceptual`, by name.
         sweep: Also hold rates against codecs, on the first window of every clip, which is then in memory as a whole.
         progress: Hears after every clip how many are done.
         say: Hears of every clip that cannot be read. It is listed in "dropped", never replaced.
@@ -61,7 +65,7 @@ def evaluate(
     tokens = TokenCount(tokenizer)
 
     def measure(record: ClipRecord) -> dict[str, Any]:
-        row, curves = evaluate_clip(tokenizer, record, protocol, lpips, tokens, sweep)
+        row, curves = evaluate_clip(tokenizer, record, protocol, perceptual, tokens, sweep)
         if curves is not None:
             rates.append({"path": row["path"], **curves})
             for codec, reason in curves["refused"].items():
@@ -104,7 +108,7 @@ def evaluate_clip(
     tokenizer: Tokenizer,
     record: ClipRecord,
     protocol: ClipProtocol,
-    lpips: FrameLPIPS | None,
+    perceptual: Mapping[str, nn.Module],
     tokens: TokenCount,
     sweep: Sweep | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -122,7 +126,7 @@ def evaluate_clip(
     for number, window in enumerate(opened.windows):
         if sweep is not None and number == 0:
             window = first_window = list(window)
-        meter = ClipMetrics(chunk=tokenizer.config.temporal_compression_ratio, lpips=lpips)
+        meter = ClipMetrics(chunk=tokenizer.config.temporal_compression_ratio, **perceptual)
         for original, result, piece in reconstruct_tokens(tokenizer, window):
             meter.add(original, result)
             height, width = original.shape[-2:]

@@ -12,7 +12,7 @@ from torch import nn
 
 from vidgen.data.manifests import ClipRecord
 from vidgen.files.json_lines import read_json_lines
-from vidgen.metrics import find_lpips
+from vidgen.metrics import find_perceptual
 from vidgen.metrics.intervals import mean_interval
 from vidgen.pipelines.loading import load_tokenizer
 from vidgen.tokenizers.evaluation.protocols import ClipProtocol
@@ -32,10 +32,10 @@ def measure_variant(
     """Return one trained variant's row: fidelity with intervals, points of rate and distortion, usage, and its cost."""
     # In float32 whatever it was trained in: a comparison should not depend on how a machine rounds.
     tokenizer = load_tokenizer(str(Path(recipe.out) / "final"), device=recipe.device, dtype=torch.float32)
-    lpips, network = find_lpips(recipe.device)
+    perceptual, _, network = find_perceptual(recipe.device)
     protocol = ClipProtocol(num_frames=evaluation.num_frames, size=tuple(evaluation.size))
     sweep = Sweep(steps=tuple(evaluation.steps), codecs=())
-    report = evaluate(tokenizer, records, protocol, lpips=lpips, sweep=sweep, say=say)
+    report = evaluate(tokenizer, records, protocol, perceptual=perceptual, sweep=sweep, say=say)
     usage = report["usage"]
     if usage is not None:
         usage["reachable"] = min(1.0, usage["tokens"] / usage["codebook_size"])
@@ -49,7 +49,7 @@ def measure_variant(
         "points": summarize_points(report["rate_distortion"]["clips"]),
         "usage": usage,
         "usage_left_out": "continuous: no codebook" if usage is None else "",
-        "lpips_network": None if lpips is None else network,
+        "lpips_network": network,
         "left_out": report["left_out"],
         "clips": report["clips"],
         "dropped": report["dropped"],

@@ -1,17 +1,15 @@
-"""Perceptual losses, on weights that are here already: LPIPS, and features of EfficientNet-lite0."""
+"""LPIPS as a loss, on weights that are here already."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.errors import VidgenError
-from vidgen.models.encoders.efficientnet import load_efficientnet
 
 VGG16_FILE = "vgg16-397923af.pth"  # torchvision's name for its ImageNet weights
 VGG16_WIDTHS = {  # place among the layers -> channels
@@ -64,32 +62,3 @@ class PerceptualLoss(nn.Module):
         """Return the mean LPIPS over frames, pixels in [-1, 1]."""
         frames = (rearrange(v, "b c t h w -> (b t) c h w") for v in (x, y))
         return self.net(*frames).mean()
-
-
-class FeatureLoss(nn.Module):
-    """Distance of frames in the layers of EfficientNet-lite0, on ImageNet's weights.
-
-    That of Zhang et al. 2018 (equation 1) with all channels weighed alike: in each layer features have unit length at
-    each position, and their squared difference is meant over positions, then over layers. Frames keep their size.
-    Raises VidgenError where the package of the weights is not installed.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        encoder = load_efficientnet()
-        self.network = encoder.network.to(memory_format=torch.channels_last)
-        data = encoder.config.processor
-        for name in ("mean", "std"):
-            self.register_buffer(name, torch.tensor(data[name]).view(1, 3, 1, 1))
-
-    def features(self, x: Float[Tensor, "b c t h w"]) -> list[Float[Tensor, "n d i j"]]:
-        """Return the features of each layer, of unit length at each position."""
-        frames = rearrange(x, "b c t h w -> (b t) c h w")
-        pixels = ((frames * 0.5 + 0.5 - self.mean) / self.std).to(memory_format=torch.channels_last)
-        maps = self.network.forward_intermediates(pixels, intermediates_only=True)
-        return [F.normalize(m.float(), dim=1, eps=1e-6) for m in maps]
-
-    def forward(self, x: Float[Tensor, "b c t h w"], y: Float[Tensor, "b c t h w"]) -> Float[Tensor, ""]:
-        """Return the mean distance over frames, pixels in [-1, 1]."""
-        pairs = zip(self.features(x), self.features(y), strict=True)
-        return torch.stack([(a - b).square().sum(1).mean() for a, b in pairs]).mean()

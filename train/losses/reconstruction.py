@@ -8,8 +8,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from vidgen.metrics.perceptual import FrameFeatures
 from vidgen.train.config import TokenizerLossConfig
-from vidgen.train.losses.perceptual import FeatureLoss, PerceptualLoss
+from vidgen.train.losses.perceptual import PerceptualLoss
 
 CHARBONNIER_EPS = 1e-3
 SSIM_WINDOW = 11  # side of the Gaussian window of SSIM
@@ -146,7 +147,8 @@ class ReconstructionLoss:
         if weights.lpips > 0:
             self.losses["lpips"] = PerceptualLoss(weights.lpips_weights).to(device)
         if weights.features > 0:
-            self.losses["features"] = FeatureLoss().to(device)
+            features = FrameFeatures().to(device)
+            self.losses["features"] = lambda x, y: features(x, y).mean()
 
     def __call__(
         self, decoded: Float[Tensor, "b c t h w"], video: Float[Tensor, "b c t h w"]

