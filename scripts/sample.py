@@ -153,6 +153,7 @@ def sample(
     outputs = planned.outputs
 
     from vidgen.pipelines.rollout import WindowConfig
+    from vidgen.pipelines.streaming.chunk_sampler import is_causal
 
     guide = guidance.read(**settings)
     caching = step_cache.read()
@@ -166,16 +167,20 @@ def sample(
     length = num_frames or conditioning.length(config.num_frames, rate) + (schedule[-1][0] if schedule else 0)
     size = (length, height or scheduler.height, width or scheduler.width)
     check_frames(outputs[0], length)
+    conditions = conditioning.read(pipe, size, rate, config)
+    made_by = {"negative_prompt": negative_prompt, "guidance": guide, "step_cache": caching, **sampling.settings()}
+    maker = pipe.maker(**made_by, **conditions)
+    is_long = length > config.num_frames or schedule is not None
     run = Run(
-        pipe=pipe,
+        pipe=pipe if is_long and not is_causal(maker.transformer) else maker,
         model=model,
         size=size,
         seed=seed,
         kind=planned.kind,
         keep=keep_latents,
         windows=config,
-        settings={"negative_prompt": negative_prompt, "guidance": guide, "step_cache": caching, **sampling.settings()},
-        conditions=conditioning.read(pipe, size, rate, config),
+        settings=made_by,
+        conditions=conditions,
         schedule=schedule,
         loras=tuple(map(str, loras)),
         index=planned.index,
@@ -228,6 +233,10 @@ def open_pipeline(
 
     pipe = load_pipeline(model, **settings)
     pipe.transformer.set_attention(attention)
+    if pipe.student is not None:
+        pipe.student.transformer.set_attention(attention)
+    if loras:  # the student does not know them
+        pipe.student = None
     apply_loras(pipe, loras)
     pipe.text_cache = find_text_cache(pipe.text_encoder, text_cache)
     if hasattr(pipe.transformer, "frame_rate"):  # of models that need to know how fast a clip plays

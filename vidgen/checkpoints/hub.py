@@ -13,6 +13,7 @@ SHIPPED = Path(__file__).parents[1] / "weights"
 # Folders of a pipeline in diffusers' layout: to fetch one part takes no gigabytes of another.
 PIPELINE_PARTS = (
     *("vae", "transformer", "transformer_2", "text_encoder", "text_encoder_2", "image_encoder", "image_prompt"),
+    "student",
     "tokenizer",
 )
 

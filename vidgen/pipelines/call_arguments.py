@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -17,11 +18,18 @@ from vidgen.errors import VidgenError
 from vidgen.interfaces import TextEncoder
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.samplers.finite import require_finite
+from vidgen.samplers.guidance.registry import Guidance
 from vidgen.samplers.solvers.stepping import Callback
 from vidgen.samplers.step_cache import take_rows
 
 TIMESTEPS = 1000.0  # noise level 1 as diffusers' flow schedulers count it
 TENSORS = ("latents", "x0")
+# Arguments that say nothing of how a clip is made.
+FOR_ANY_CLIP = (
+    *("height", "width", "num_frames", "num_videos_per_prompt", "seed", "generator", "latents", "prompt_embeds"),
+    *("output_type", "return_dict", "callback_on_step_end", "callback_on_step_end_tensor_inputs"),
+)
+F = TypeVar("F", bound=Callable[..., Any])
 NUMBERS = {
     "num_frames": Frames,
     "height": Side,
@@ -130,6 +138,29 @@ def read_callback(
         return changed.get("latents") if isinstance(changed, dict) else None
 
     return call
+
+
+def suits_student(schedule: Any, settings: Mapping[str, Any]) -> bool:
+    """Return whether a call under these arguments is what a student is for: prompts alone, in the steps that it was
+    trained for, by its own sampler and without guidance. What is left out or None is the student's own."""
+    usual = {"negative_prompt": ("",), "guidance": ("cfg", Guidance()), "sampler": (schedule.sampler,)}
+    steps = settings.get("num_inference_steps")
+    if steps is not None and schedule.distilled_steps and steps not in schedule.distilled_steps:
+        return False
+    if (settings.get("guidance_scale") or 1.0) > 1.0:
+        return False
+    others = settings.keys() - {"num_inference_steps", "guidance_scale", *FOR_ANY_CLIP}
+    return all(settings[name] is None or settings[name] in usual.get(name, ()) for name in others)
+
+
+def by_student(call: F) -> F:
+    """Return a pipeline's call that its student answers where it can, see `suits_student`."""
+
+    @wraps(call)
+    def choose(pipe: Any, *inputs: Any, **settings: Any) -> Any:
+        return call(pipe if pipe.student is None else pipe.maker(**settings), *inputs, **settings)
+
+    return choose
 
 
 def warn_student(schedule: Any, steps: int, guidance_scale: float | None) -> None:

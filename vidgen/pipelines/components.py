@@ -17,6 +17,7 @@ from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.ip_adapter import IPAdapterEncoder
 from vidgen.models.placement import device_of, dtype_of
 from vidgen.models.text.cache import find_text_cache
+from vidgen.pipelines.call_arguments import suits_student
 from vidgen.pipelines.scheduler_config import SchedulerConfig
 
 INDEX_NAME = "model_index.json"
@@ -32,7 +33,11 @@ class PipelineComponents:
             another, or None for none.
         scheduler: A SchedulerConfig, or what stands in its place for a published model, a PublishedSchedule.
         image_prompt: Pictures to tokens beside the prompt's, where the model reads reference images.
+
+    `student` is a pipeline of the same tokenizer and text encoder that makes clips of prompts in a few steps, or None.
     """
+
+    student: PipelineComponents | None = None
 
     def __init__(
         self,
@@ -52,7 +57,14 @@ class PipelineComponents:
         """The parts by name, those that are there."""
         parts = {"vae": self.vae, "transformer": self.transformer, "text_encoder": self.text_encoder}
         parts |= {"scheduler": self.scheduler, "image_prompt": self.image_prompt}
+        parts["student"] = None if self.student is None else self.student.transformer
         return {name: part for name, part in parts.items() if part is not None}
+
+    def maker(self, **settings: Any) -> PipelineComponents:
+        """Return what makes clips under these arguments of a call: the student where they are what it is for (see
+        `suits_student`), else this pipeline."""
+        student = self.student
+        return self if student is None or not suits_student(student.scheduler, settings) else student
 
     @property
     def device(self) -> torch.device:
@@ -92,7 +104,14 @@ class PipelineComponents:
                 index[name] = [type(part).__module__, type(part).__name__]
                 if name != "scheduler":
                     part.save_pretrained(target / name, dtype=dtype)
-            (target / "scheduler").mkdir()
-            text = json.dumps({"_class_name": SchedulerConfig.__name__, **asdict(self.scheduler)}, indent=2)
-            (target / "scheduler" / "scheduler_config.json").write_text(text + "\n", encoding="utf-8")
+            save_scheduler(self.scheduler, target)
+            if self.student is not None:
+                save_scheduler(self.student.scheduler, target / "student")
             (target / INDEX_NAME).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def save_scheduler(scheduler: SchedulerConfig, folder: Path) -> None:
+    """Write a schedule to where `read_scheduler` finds it."""
+    (folder / "scheduler").mkdir()
+    text = json.dumps({"_class_name": SchedulerConfig.__name__, **asdict(scheduler)}, indent=2)
+    (folder / "scheduler" / "scheduler_config.json").write_text(text + "\n", encoding="utf-8")

@@ -89,7 +89,11 @@ def load_pipeline(
     scheduler = read_scheduler(folder)
     names = [part for part in ("vae", "transformer", "text_encoder", "image_prompt") if part in index]
     parts = {part: load_component(folder / part, index[part], dtype, device) for part in names}
-    return VideoPipeline(**parts, scheduler=scheduler)
+    pipe = VideoPipeline(**parts, scheduler=scheduler)
+    if "student" in index:
+        student = load_component(folder / "student", index["student"], dtype, device)
+        pipe.student = VideoPipeline(pipe.vae, student, pipe.text_encoder, read_scheduler(folder / "student"))
+    return pipe
 
 
 def find_tokenizer(name: str) -> Path:

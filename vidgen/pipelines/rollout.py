@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
@@ -18,11 +19,15 @@ from vidgen.errors import VidgenError
 from vidgen.interfaces import Tokenizer
 from vidgen.models.dit.label_embedding import task_labels
 from vidgen.models.placement import device_of
+from vidgen.pipelines.streaming.chunk_sampler import ContextConfig, is_causal
 from vidgen.pipelines.streaming.chunks import Chunk, PromptSchedule, prompt_at, read_prompts
+from vidgen.pipelines.streaming.stream import stream
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.samplers.conditioning.frame_conditioning import FrameConditioning, check_strength
 from vidgen.samplers.conditioning.generation_tasks import IMAGE_TO_VIDEO, PREDICTION
 from vidgen.samplers.conditioning.read_pixels import Image, Video, read_frame_conditioning
+
+STREAMED = frozenset(inspect.signature(stream).parameters)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +100,11 @@ def reencode_context(
     return FrameConditioning.of_first(z, num_latents, context_noise)
 
 
+def set_by(settings: dict[str, Any]) -> set[str]:
+    """Return the names of arguments that are not None."""
+    return {name for name, value in settings.items() if value is not None}
+
+
 @torch.inference_mode()
 def rollout(
     pipe: VideoPipeline,
@@ -116,8 +126,11 @@ def rollout(
     Windows are denoised with the frames that they share at noise level 0, or `context_noise` (Chen et al. 2024,
     diffusion forcing; here all new frames of a window share their level). The frames are those that the tokenizer
     decodes from all latents as one clip. Each window is sampled whole and takes its noise from one stream, so a longer
-    clip of the same seed begins with the shorter one. Raises VidgenError as the pipeline's call does, for prompts or
-    windows that do not go on, and for a draft that is shorter than the clip.
+    clip of the same seed begins with the shorter one. A causal model, or a causal student, makes a clip chunk by chunk
+    instead, as `stream` does, unless it is to refine a draft.
+
+    Raises VidgenError as the pipeline's call does, for prompts or windows that do not go on, and for a draft that is
+    shorter than the clip.
 
     Args:
         pipe: A model with a noise level for each frame.
@@ -133,6 +146,14 @@ def rollout(
             how the window before was refined, which costs some likeness across seams.
         settings: Go to the pipeline's call.
     """
+    pixels = {"image": image, "video": video}
+    maker = pipe.maker(**settings, **pixels)
+    if is_causal(maker.transformer) and draft is None and not (set_by(settings) - STREAMED):
+        context = ContextConfig(context_noise=windows.context_noise)
+        own = {name: value for name, value in settings.items() if name in STREAMED}
+        own |= {"height": height, "width": width, "seed": seed, "generator": generator, **pixels}
+        yield from stream(maker, prompt, num_frames, context=context, **own)
+        return
     schedule, s = read_prompts(prompt), pipe.scheduler
     size = (windows.num_frames or s.num_frames, height or s.height, width or s.width)
     window, f_t = pipe.latent_shape(*size)[1], pipe.vae.config.temporal_compression_ratio
@@ -149,9 +170,9 @@ def rollout(
     overlap = windows.overlap_of(window) if total > window else 0
     if overlap:  # before the first window: the error of a model that cannot make the second
         task_labels(pipe.transformer, [PREDICTION if overlap > 1 else IMAGE_TO_VIDEO])
-    stream = generator or sample_generator(seed, 0)
+    noise = generator or sample_generator(seed, 0)
     conditioning = read_frame_conditioning(pipe.vae, size, image=image, video=video)
-    settings |= {"num_frames": size[0], "height": size[1], "width": size[2], "generator": [stream]}
+    settings |= {"num_frames": size[0], "height": size[1], "width": size[2], "generator": [noise]}
     done, shared, state = 0, 0, None  # latent frames of the clip, and of the next window those that are among them
     while done < total:
         start = 0 if done == 0 else 1 + (done - 1) * f_t

@@ -19,6 +19,7 @@ from vidgen.interfaces import Denoiser
 from vidgen.models.dit.label_embedding import TEXT_TO_VIDEO, task_labels, task_names
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.pipelines.call_arguments import (
+    by_student,
     check_numbers,
     draw_noise,
     read_callback,
@@ -50,6 +51,7 @@ class VideoPipeline(PipelineComponents):
     """Text to video."""
 
     @renamed_keywords(caching="step_cache", given="conditioning")
+    @by_student
     @torch.inference_mode()
     def __call__(
         self,
