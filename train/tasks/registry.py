@@ -14,6 +14,7 @@ from vidgen.train.config import (
     KeyframeRecipe,
     LoopConfig,
     LoRARecipe,
+    PreferenceRecipe,
     TokenizerRecipe,
 )
 from vidgen.train.tasks.diffusion import DiffusionTask
@@ -22,6 +23,7 @@ from vidgen.train.tasks.distillation import DistillationTask
 from vidgen.train.tasks.ip_adapter import IPAdapterTask
 from vidgen.train.tasks.keyframes import KeyframeTask
 from vidgen.train.tasks.lora import LoRATask
+from vidgen.train.tasks.preference import PreferenceTask
 from vidgen.train.tasks.task import Task
 from vidgen.train.tasks.tokenizer import TokenizerTask
 
@@ -39,6 +41,7 @@ TASKS: dict[str, TaskEntry] = {
     "diffusion": TaskEntry(DiffusionRecipe, DiffusionTask),
     "lora": TaskEntry(LoRARecipe, LoRATask),
     "distill": TaskEntry(DistillationRecipe, DistillationTask),
+    "preference": TaskEntry(PreferenceRecipe, PreferenceTask),
     "ip_adapter": TaskEntry(IPAdapterRecipe, IPAdapterTask),
     "diffusion_tokenizer": TaskEntry(DiffusionTokenizerRecipe, DiffusionTokenizerTask),
     "keyframes": TaskEntry(KeyframeRecipe, KeyframeTask),
