@@ -39,6 +39,9 @@ class DistillationRecipe(DiffusionRecipe):
       teacher finds them more probable than a critic of them does. It makes `critic_updates` steps for each of the
       student's, by the optimizer `critic`.
 
+    With `adversarial` above 0 a head on the critic's middle block tells the student's clips from the data's, noised
+    alike, and the student loses by as much weight what it is told by (DMD2).
+
     `average_decay` is of the averaged student that consistency compares with. See vidgen/samplers/few_step.
     """
 
@@ -50,6 +53,7 @@ class DistillationRecipe(DiffusionRecipe):
     average_decay: Decay = 0.95
     critic: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(ema_decay=0.0))
     critic_updates: Count = 5
+    adversarial: Weight = 0.0
 
     def check(self, path: Path) -> None:
         """Raise VidgenError for a student without a teacher, and for one that would learn more than a teacher says."""
@@ -58,5 +62,7 @@ class DistillationRecipe(DiffusionRecipe):
             raise VidgenError(f"{path}: task distill needs a teacher: set init_from, e.g. to default")
         if self.reference:
             raise VidgenError(f"{path}: a student is trained without pictures: set reference=0")
+        if self.adversarial and self.method != "distribution_matching":
+            raise VidgenError(f"{path}: adversarial={self.adversarial} is for method=distribution_matching")
         if self.tasks:
             raise VidgenError(f"{path}: a student has no generation tasks: leave tasks out, and take a teacher without")

@@ -64,6 +64,18 @@ class ClipPatches(nn.Module):
 DISCRIMINATORS: dict[str, type[nn.Module]] = {"2d": FramePatches, "3d": ClipPatches}
 
 
+class FeatureHead(nn.Module):
+    """Logits of features, one at each position: layer norm and a small MLP (Sauer et al. 2024, section 3)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1))
+
+    def forward(self, features: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
+        """Return the logits."""
+        return self.layers(features).squeeze(-1)
+
+
 def hinge_discriminator(real: Float[Tensor, "*n"], fake: Float[Tensor, "*n"]) -> Float[Tensor, ""]:
     """Return half the sum of mean max(0, 1 - real) and mean max(0, 1 + fake) (Lim & Ye 2017)."""
     return 0.5 * (F.relu(1.0 - real).mean() + F.relu(1.0 + fake).mean())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,36 +15,23 @@ from torch import Tensor, nn
 
 from vidgen.diffusion.denoiser import make_denoiser
 from vidgen.diffusion.noise import draw_normal, sample_generator
-from vidgen.diffusion.paths import add_noise, expand_level, network_input
+from vidgen.diffusion.paths import expand_level, network_input
 from vidgen.interfaces import Denoiser
 from vidgen.models.causal_attention import iter_chunks
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.pipelines.scheduler_config import SchedulerConfig
 from vidgen.pipelines.streaming.chunk_sampler import CausalNetwork, is_causal
-from vidgen.samplers.few_step.distribution_matching import draw_steps, matching_loss, roll_out
-from vidgen.samplers.few_step.targets import consistency_target, continuous_consistency_target, progressive_target
+from vidgen.samplers.few_step.distribution_matching import draw_steps, roll_out
 from vidgen.samplers.guidance.guided_denoiser import GuidedDenoiser, Network, encode_prompts
 from vidgen.samplers.guidance.registry import Guidance
 from vidgen.samplers.solvers import find_solver, noise_of
 from vidgen.train.config.distillation import DistillationRecipe
 from vidgen.train.data.sources import rng_of
+from vidgen.train.losses.discriminators import FeatureHead, hinge_discriminator
 from vidgen.train.tasks.denoising import DenoisingTask
 from vidgen.train.tasks.denoising_networks import AfterClean, make_student
+from vidgen.train.tasks.distillation_methods import CONSISTENT, METHODS, Lesson
 from vidgen.train.tasks.task import Follow, Metrics, Role
-
-MATCHED_LEVELS = (0.02, 0.98)  # where teacher and critic are compared (DMD2)
-# Of methods whose student says a whole clip from every level; the others follow the teacher's flow.
-CONSISTENT = ("consistency", "continuous_consistency", "distribution_matching")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lesson:
-    """A batch as methods see it: clean latents, text, noise, and the generator of what else is drawn."""
-
-    x0: Float[Tensor, "b c t h w"]
-    text: TextEncoding
-    eps: Float[Tensor, "b c t h w"]
-    generator: torch.Generator
 
 
 class DistillationTask(DenoisingTask):
@@ -61,8 +48,12 @@ class DistillationTask(DenoisingTask):
         self.model = nn.ModuleDict({"transformer": self.transformer}).requires_grad_(True)
         if recipe.method == "consistency":
             self.average = deepcopy(self.transformer)
+        self.head: FeatureHead | None = None
         if recipe.method == "distribution_matching":
             self.critic = deepcopy(self.teacher).requires_grad_(True)
+            if recipe.adversarial:
+                torch.manual_seed(recipe.seed)
+                self.head = FeatureHead(self.teacher.config.width).to(recipe.device)
         self.scale = recipe.guidance_scale or self.networks.schedule.guidance_scale
         self.method = METHODS[recipe.method]
         if recipe.method == "continuous_consistency":
@@ -78,7 +69,8 @@ class DistillationTask(DenoisingTask):
         if recipe.method != "distribution_matching":
             return {}
         turns = {"updates": recipe.critic_updates, "before_main": True}
-        return {"critic": Role(module=self.critic, loss=self.critic_loss, optimizer=recipe.critic, **turns)}
+        module = self.critic if self.head is None else nn.ModuleDict({"network": self.critic, "head": self.head})
+        return {"critic": Role(module=module, loss=self.critic_loss, optimizer=recipe.critic, **turns)}
 
     def seen_by(self, network: nn.Module, x0: Tensor) -> Network:
         """Return the network; a causal one predicts each chunk after the clean ones of x0 before it."""
@@ -116,14 +108,27 @@ class DistillationTask(DenoisingTask):
         return self.method(self, self.lesson(batch, generator)).mean(), {}
 
     def critic_loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, Metrics]:
-        """Return the denoising loss of the critic on the student's clips."""
+        """Return the denoising loss of the critic on the student's clips, and where it has a head, what that loses in
+        telling noised clips of the data from them."""
         lesson = self.lesson(batch, generator)
         with torch.no_grad():
             x0 = self.rolled_out(lesson)
         t = self.time_of(x0).sample((len(x0),), generator)
         eps = draw_normal(x0.shape, generator)
         critic = {"network": self.critic, "after_clean": is_causal(self.critic)}
-        return self.denoising_loss(x0, lesson.text, t, eps, **critic).mean(), {}
+        loss = self.denoising_loss(x0, lesson.text, t, eps, **critic).mean()
+        if self.head is None:
+            return loss, {}
+        t, eps = t.to(x0.device), eps.to(x0.device)
+        real, fake = (self.logits(clips, lesson.text, t, eps) for clips in (lesson.x0, x0))
+        told = hinge_discriminator(real, fake)
+        return loss + self.recipe.adversarial * told, {"critic_told": told.item()}
+
+    def logits(self, x0: Tensor, text: TextEncoding, t: Tensor, eps: Tensor) -> Float[Tensor, "b t h w"]:
+        """Return the logits of noised clips being the data's, from the critic's middle block."""
+        layers = self.critic.iter_features(network_input(x0, eps, t, self.path), t, text)
+        middle = f"blocks.{self.critic.config.depth // 2}"
+        return self.head(next(features for name, features in layers if name == middle))
 
     def rolled_out(self, lesson: Lesson) -> Float[Tensor, "b c t h w"]:
         """Return the student's clips from noise, after as many of its steps as are drawn."""
@@ -217,66 +222,3 @@ class DistillationTask(DenoisingTask):
     def export(self, folder: Path) -> None:
         """Write the whole pipeline with the student for its denoiser."""
         self.save_pipeline(folder)
-
-
-def guidance_loss(task: DistillationTask, lesson: Lesson) -> Tensor:
-    """Return the distance to the guided teacher at any level."""
-    t = task.time_of(lesson.x0).sample((len(lesson.x0),), lesson.generator).to(lesson.x0.device)
-    x = add_noise(lesson.x0, lesson.eps, t, task.path)
-    with torch.no_grad():
-        target = task.teacher_in(lesson)(x, t)
-    return task.distance(task.denoiser_in(lesson, task.transformer)(x, t), target, x, t)
-
-
-def progressive_loss(task: DistillationTask, lesson: Lesson) -> Tensor:
-    """Return the distance to two of the teacher's steps."""
-    t, middle, s = task.draw_step(lesson, 2 * task.recipe.student_steps, stride=2)
-    x = add_noise(lesson.x0, lesson.eps, t, task.path)
-    target = progressive_target(task.teacher_in(lesson), x, t, middle, s, task.path)
-    return task.distance(task.denoiser_in(lesson, task.transformer)(x, t), target, x, t)
-
-
-def consistency_loss(task: DistillationTask, lesson: Lesson) -> Tensor:
-    """Return the distance to the averaged student after a step of the teacher's."""
-    t, s = task.draw_step(lesson, task.recipe.teacher_steps)
-    x = add_noise(lesson.x0, lesson.eps, t, task.path)
-    average = task.denoiser_in(lesson, task.average)
-    target = consistency_target(average, task.teacher_in(lesson), x, t, s, task.path)
-    student = task.denoiser_in(lesson, task.transformer)(x, t)
-    return (student - target).square().flatten(1).mean(1)
-
-
-def continuous_consistency_loss(task: DistillationTask, lesson: Lesson) -> Tensor:
-    """Return the distance to the student less its tangent along the teacher's flow."""
-    t = task.time_of(lesson.x0).sample((len(lesson.x0),), lesson.generator).to(lesson.x0.device)
-    x = add_noise(lesson.x0, lesson.eps, t, task.path)
-    student = task.denoiser_in(lesson, task.transformer)
-    target = continuous_consistency_target(student, task.teacher_in(lesson), x, t, task.path)
-    return (student(x, t) - target).square().flatten(1).mean(1)
-
-
-def reflow_loss(task: DistillationTask, lesson: Lesson) -> Tensor:
-    """Return the denoising loss on pairs of noise and what the teacher makes of it (Liu et al. 2023, section 2.2)."""
-    with torch.no_grad():
-        x0 = task.teacher_clips(lesson.text, lesson.eps)
-    t = task.time_of(x0).sample((len(x0),), lesson.generator)
-    return task.denoising_loss(x0, lesson.text, t, lesson.eps, after_clean=is_causal(task.transformer))
-
-
-def distribution_matching_loss(task: DistillationTask, lesson: Lesson) -> Tensor:
-    """Return the loss of the student's own clips; a causal teacher and its critic see their chunks before."""
-    x0 = task.rolled_out(lesson)
-    own = replace(lesson, x0=x0.detach())
-    t = task.time_of(x0).sample((len(x0),), lesson.generator).clamp(*MATCHED_LEVELS).to(x0.device)
-    eps = draw_normal(x0.shape, lesson.generator).to(x0.device)
-    return matching_loss(x0, task.teacher_in(own), task.denoiser_in(own, task.critic), t, eps, task.path)
-
-
-METHODS: dict[str, Callable[[DistillationTask, Lesson], Tensor]] = {
-    "guidance": guidance_loss,
-    "progressive": progressive_loss,
-    "consistency": consistency_loss,
-    "continuous_consistency": continuous_consistency_loss,
-    "reflow": reflow_loss,
-    "distribution_matching": distribution_matching_loss,
-}

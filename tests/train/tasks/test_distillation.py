@@ -13,7 +13,8 @@ from vidgen.pipelines.scheduler_config import SchedulerConfig
 from vidgen.train.config.distillation import METHODS as NAMES
 from vidgen.train.config.files import load_recipe
 from vidgen.train.runtime.loop import Trainer
-from vidgen.train.tasks.distillation import METHODS, DistillationTask
+from vidgen.train.tasks.distillation import DistillationTask
+from vidgen.train.tasks.distillation_methods import METHODS
 
 SMALL = [
     "cached_clips=4", "steps=2", "batch_size=2", "log_every=1", "validate_every=2", "checkpoint_every=1",
@@ -119,3 +120,22 @@ def test_recipes_that_cannot_be(make):
         make("consistency", "init_from=''")
     with pytest.raises(VidgenError, match="method"):
         make("magic")
+
+
+def test_a_head_of_the_critic_tells_clips_apart_and_moves_the_student(make):
+    """Its loss is half the sum of hinges; the student's gradient is that of the matching loss and of the head's."""
+    task = DistillationTask(make("distribution_matching", "adversarial=0.5", "guidance_scale=1"))
+    batch = batch_of(task)
+    loss, metrics = task.critic_loss(batch, torch.Generator().manual_seed(0))
+    assert metrics["critic_told"] == pytest.approx(1.0, abs=0.5)  # two hinges of logits near 0
+    plain = DistillationTask(make("distribution_matching", "guidance_scale=1"))
+    without = plain.critic_loss(batch, torch.Generator().manual_seed(0))[0]
+    assert loss.item() == pytest.approx(without.item() + 0.5 * metrics["critic_told"], rel=1e-5)
+    task.loss(batch, torch.Generator().manual_seed(0))[0].backward()
+    assert any(p.grad.any() for p in task.model.parameters() if p.grad is not None)  # alone there would be none
+    assert set(task.roles()["critic"].module) == {"network", "head"}
+
+
+def test_only_a_critic_has_a_head(make):
+    with pytest.raises(VidgenError, match="adversarial=0.5 is for method=distribution_matching"):
+        make("consistency", "adversarial=0.5")
