@@ -30,6 +30,16 @@ def pipe(tiny_pipelines) -> VideoPipeline:
     return pipe
 
 
+def test_a_prompt_by_name_is_the_students(pipe):
+    by_name = pipe(prompt="a star", output_type="latent", **SIZE).latents
+    assert torch.equal(by_name, latents(pipe.student))
+
+
+def test_a_stream_is_of_the_one_that_is_causal(pipe):
+    chunks = [list(one.stream("a star", 5, height=16, width=16)) for one in (pipe, pipe.student)]
+    assert torch.equal(chunks[0][1].latents, chunks[1][1].latents)
+
+
 def latents(pipe: VideoPipeline, **settings: object) -> torch.Tensor:
     return pipe("a star", output_type="latent", **SIZE, **settings).latents
 

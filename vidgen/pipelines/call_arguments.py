@@ -26,8 +26,8 @@ TIMESTEPS = 1000.0  # noise level 1 as diffusers' flow schedulers count it
 TENSORS = ("latents", "x0")
 # Arguments that say nothing of how a clip is made.
 FOR_ANY_CLIP = (
-    *("height", "width", "num_frames", "num_videos_per_prompt", "seed", "generator", "latents", "prompt_embeds"),
-    *("output_type", "return_dict", "callback_on_step_end", "callback_on_step_end_tensor_inputs"),
+    *("prompt", "prompt_embeds", "height", "width", "num_frames", "num_videos_per_prompt", "seed", "generator"),
+    *("latents", "output_type", "return_dict", "callback_on_step_end", "callback_on_step_end_tensor_inputs"),
 )
 F = TypeVar("F", bound=Callable[..., Any])
 NUMBERS = {
