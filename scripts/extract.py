@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -151,7 +153,7 @@ def extract(
     from vidgen.representations.extract import extract_source
 
     opened = open_model(model, device, dtype)
-    with progress(source.name, None) as moved:
+    with progress(source.name, None) as moved, names_rows(output):
         report = extract_source(
             opened,
             source,
@@ -184,6 +186,23 @@ def extract(
     left = f", {pluralize(len(report['dropped']), 'clip')} left out" if report["dropped"] else ""
     clips = f"{pluralize(report['rows'], 'clip')} ({report['added']} new)"
     print(f"{output}: {clips} x {pluralize(len(report['keys']), 'feature')}{left}{describe_memory()}")
+
+
+@contextmanager
+def names_rows(output: Path) -> Iterator[None]:
+    """Add to the message of Ctrl-C, SIGTERM and SIGHUP how many clips the bank holds."""
+    from vidgen.representations.bank import FeatureBank
+
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        try:
+            count = len(FeatureBank.load(output))
+        except VidgenError:  # nothing was written yet
+            count = 0
+        if count:
+            error.args = (f"interrupted; {output} holds {pluralize(count, 'clip')}, and the same command goes on",)
+        raise
 
 
 if __name__ == "__main__":

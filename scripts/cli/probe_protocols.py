@@ -132,19 +132,25 @@ def few_shot_tables(
 ) -> Tables:
     """Return a table for each number of shots."""
     from vidgen.representations.bank import FeatureBank
-    from vidgen.representations.probes.cross_domain import cross_domain_rows
-    from vidgen.representations.probes.few_shot import Setting, few_shot_rows
+    from vidgen.representations.probes.cross_domain import check_cross_domain_few_shot, cross_domain_rows
+    from vidgen.representations.probes.few_shot import Setting, check_few_shot, few_shot_rows
 
-    rows_of = partial(few_shot_rows, bank)
+    rows_of, check = partial(few_shot_rows, bank), partial(check_few_shot, bank)
     source = str(bank.folder)
     if protocol.test_bank is not None:
-        rows_of = partial(cross_domain_rows, bank, FeatureBank.load(protocol.test_bank))
+        other = FeatureBank.load(protocol.test_bank)
+        rows_of, check = partial(cross_domain_rows, bank, other), partial(check_cross_domain_few_shot, bank, other)
         source += f", reported on {protocol.test_bank}"
+    every = [
+        Setting(ways=protocol.ways, shots=shots, episodes=protocol.episodes)
+        for shots in parse_counts(protocol.shots, "--shots")
+    ]
+    # all of them first: the last may need more clips than there are, and the others take minutes
+    check(kind, every, **{name: value for name, value in settings.items() if name != "progress"})
     tables = {}
-    for shots in parse_counts(protocol.shots, "--shots"):
-        setting = Setting(ways=protocol.ways, shots=shots, episodes=protocol.episodes)
+    for setting in every:
         rows = rows_of(kind, layers, setting=setting, **settings)
-        title = f"{kind} on {source}: {rows[0]['ways']}-way {shots}-shot, {protocol.episodes} episodes"
+        title = f"{kind} on {source}: {rows[0]['ways']}-way {setting.shots}-shot, {protocol.episodes} episodes"
         tables[title] = rows
     return tables
 

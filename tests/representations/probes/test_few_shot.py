@@ -6,10 +6,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 
 from vidgen.errors import VidgenError
+from vidgen.representations.bank import FeatureBank
 from vidgen.representations.probes import make_task
 from vidgen.representations.probes.few_shot import (
     FEW_SHOT_PROBES,
     Setting,
+    check_few_shot,
     draw_episodes,
     few_shot_rows,
     score_episodes,
@@ -107,8 +109,8 @@ def test_what_cannot_be_drawn_is_one_line(make_bank, planted):
     X, y, split = planted()
     bank = make_bank({"raw_pixels": X}, y, split)
     for words, line in (
-        ({"setting": Setting(shots=50)}, "0 classes have 50 clips to learn from"),
-        ({"setting": Setting(ways=9)}, "4 classes have 1 clips to learn from and some to be asked about; 9-way"),
+        ({"setting": Setting(shots=50)}, "2-way 50-shot episodes need 2 classes with 50 to learn from"),
+        ({"setting": Setting(ways=9)}, "9-way 1-shot episodes need 9 classes with 1 .* and 4 of 4 have them"),
         ({"setting": FEW, "kind": "mlp"}, "'mlp' does not learn from few shots; choose one of knn, weighted_knn"),
     ):
         with pytest.raises(VidgenError, match=line):
@@ -118,3 +120,20 @@ def test_what_cannot_be_drawn_is_one_line(make_bank, planted):
     X[5, 1] = np.nan
     with pytest.raises(VidgenError, match="clip 'c5' are not finite"):
         score_few_shot(FEW_SHOT_PROBES["knn"], X, make_task(y, split, ids=[f"c{i}" for i in range(len(y))]), FEW)
+
+
+def test_every_setting_is_checked_before_a_feature_is_read_and_counts_of_classes_are_said(make_bank, monkeypatch):
+    y = np.repeat(["ring", "star", "cross", "circle"], [14, 8, 2, 1])
+    split = np.repeat(["train", "test", "train", "test", "train"], [12, 2, 6, 2, 3])
+    bank = make_bank({"raw_pixels": np.zeros((len(y), 2))}, y, split)
+    monkeypatch.setattr(FeatureBank, "X", None)
+    some = [Setting(shots=1), Setting(shots=2)]
+    check_few_shot(bank, "knn", some)
+    counts = "'ring' 12, 'star' 6, 'cross' 2 and none to ask about, 'circle' 1 and none to ask about"
+    with pytest.raises(VidgenError, match=rf"2-way 9-shot .* 1 of 4 have them \({counts}\)"):
+        check_few_shot(bank, "knn", [*some, Setting(shots=9)])
+    with pytest.raises(VidgenError, match="^settings are chosen on parts of train: 2-way 6-shot"):
+        check_few_shot(bank, "knn", [*some, Setting(shots=6)])
+    with pytest.raises(VidgenError, match="'class 8' 1 and none to ask about, 92 more"):
+        many = np.array([f"class {i}" for i in range(1, 101)], dtype=object)
+        draw_episodes(many, np.arange(100), np.arange(0), FEW, seed=0)

@@ -13,7 +13,7 @@ from vidgen.representations.bank import FeatureBank
 from vidgen.representations.baselines import random_like
 from vidgen.representations.extract import extract_source
 from vidgen.representations.extractor import FeatureExtractor
-from vidgen.representations.probes import make_task, task_of
+from vidgen.representations.probes import fine_tuning, make_task, task_of
 from vidgen.representations.probes.backbone import Backbone
 from vidgen.representations.probes.fine_tuning import (
     Schedule,
@@ -92,6 +92,15 @@ def test_a_rate_of_zero_leaves_the_backbone_as_it_was(pipeline, bank):
     assert torch.equal(first, read_features(backbone, inputs, bank.ids, rows))
     train_epochs(backbone, inputs, task, task.train, task.test, 1e-3, 2, 0)
     assert not torch.allclose(first, read_features(backbone, inputs, bank.ids, rows), rtol=1e-3)
+
+
+def test_a_last_batch_of_one_clip_is_learned_from(pipeline, bank):
+    task, backbone = task_of(bank), Backbone(pipeline, KEY, **SETTING)
+    inputs, fit = read_inputs(bank, backbone, range(16)), np.arange(15)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fine_tuning, "BATCH", 7)  # 7, 7 and 1
+        (predictions,) = train_epochs(backbone, inputs, task, fit, task.test, 1e-3, 1, 0)
+    assert predictions.shape == task.test.shape and set(predictions) <= {"dark", "light"}
 
 
 class Blind(torch.nn.Module):

@@ -64,8 +64,8 @@ def test_every_way_to_learn_gives_rows_of_one_form(vidgen, model: Path, scenes: 
     for more, line in (
         (("--shots", "one"), "--shots 'one' is not a list of numbers"),
         (("--shots", "0"), "--shots '0' is no list of whole numbers above 0"),
-        (("--shots", "99"), "0 classes have 99 clips to learn from"),
-        (("--shots", "1", "--ways", 3), "3-way episodes need as many classes"),
+        (("--shots", "99"), "need 2 classes with 99 to learn from"),
+        (("--shots", "1", "--ways", 3), "3-way 1-shot episodes need 3 classes"),
         (("--ways", 3), "--ways is of few-shot episodes; give --shots too"),
         (("--shots", "1", "--labels-per-class", 1), "--shots and --labels-per-class are different ways to learn"),
         (("--test-bank", scenes["two"], "--labels-per-class", 1), "are different ways to learn"),

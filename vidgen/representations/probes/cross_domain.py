@@ -13,7 +13,7 @@ from jaxtyping import Float
 from vidgen.deprecation import renamed_keywords
 from vidgen.errors import VidgenError
 from vidgen.representations.bank import BankRow, FeatureBank, shorten
-from vidgen.representations.probes.few_shot import Setting, few_shot_rows
+from vidgen.representations.probes.few_shot import Setting, check_few_shot, few_shot_rows
 from vidgen.representations.probes.rows import probe_rows
 from vidgen.representations.probes.task import TEST_NAMES, check_column, task_of
 
@@ -130,9 +130,8 @@ def cross_domain_rows(
         rows_of = partial(few_shot_rows, setting=setting, progress=progress)
     check_labels(both, task, target_type=target_type, **options)
     rows = rows_of(both, kind, layers, task=task, **options)
-    splits = {row.split for row in learned.rows}
     own = {}
-    if splits & set(TEST_NAMES) and "train" in splits:
+    if has_own_test(learned):
         own_rows = rows_of(learned, kind, layers, task=task, **options)
         own = {(row["layer"], row["noise_level"]): row["test"] for row in own_rows}
     names = {"learned": str(learned.folder), "reported": str(reported.folder)}
@@ -141,6 +140,23 @@ def cross_domain_rows(
         if (score := own.get((row["layer"], row["noise_level"]))) is not None:
             row["own_domain"] = score
     return rows
+
+
+def has_own_test(learned: FeatureBank) -> bool:
+    """Return whether the bank that is learned from has clips of its own to report on."""
+    splits = {row.split for row in learned.rows}
+    return bool(splits & set(TEST_NAMES)) and "train" in splits
+
+
+def check_cross_domain_few_shot(
+    learned: FeatureBank, reported: FeatureBank, kind: str, settings: Sequence[Setting], **options: Any
+) -> None:
+    """Raise VidgenError where episodes of one of the settings cannot be drawn from one bank and the other; options as
+    in `check_few_shot`."""
+    both = Domains(learned, reported)
+    check_labels(both, options["task"], **{name: value for name, value in options.items() if name != "task"})
+    for bank in [both, learned] if has_own_test(learned) else [both]:
+        check_few_shot(bank, kind, settings, **options)
 
 
 def check_labels(both: Domains, task: str, **options: Any) -> None:

@@ -19,6 +19,7 @@ PENALTIES = (1e4, 1e3, 100.0, 10.0, 1.0, 0.1)
 DECAYS = (1.0, 1e-2, 1e-4)
 HIDDEN = 256
 MAX_ITER = 300
+WIDE = 4  # channels a clip from which features are turned to the span of the clips; a guess
 
 
 def standardized(estimator: Estimator, *, wide: bool = False) -> Estimator:
@@ -110,6 +111,50 @@ def make_linear(c: float, target_type: str, seed: int) -> Estimator:
         return make_ridge(1.0 / c, target_type, seed)
     logistic = LogisticRegression(C=c, max_iter=1000)
     return standardized(OneVsRestClassifier(logistic) if target_type == "multilabel" else logistic)
+
+
+def in_span(
+    X: Float[np.ndarray, "n c"], others: Float[np.ndarray, "m c"]
+) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "m k"]]:
+    """Return features along an orthonormal basis of what the rows of X span, where X has far more channels than rows.
+
+    Weights with an L2 penalty lie in that span (the representer theorem), so fits and predictions are the same, up to
+    rounding, and take a fraction of the time: tens of seconds for the pixels of 24 clips.
+    """
+    if X.shape[1] < WIDE * len(X):
+        return X, others
+    basis, _ = np.linalg.qr(X.T)
+    return X @ basis, others @ basis
+
+
+def predict_logistic(
+    choices: Sequence[float],
+    X: Float[np.ndarray, "n c"],
+    y: np.ndarray,
+    others: Float[np.ndarray, "m c"],
+    target_type: str,
+    seed: int,
+) -> list[np.ndarray]:
+    """Return `Probe.predict` of `make_linear` for classes and words, on features as they are."""
+    X, others = in_span(X, others)
+    return [make_linear(choice, target_type, seed)[-1].fit(X, y).predict(others) for choice in choices]
+
+
+def predict_linear(
+    choices: Sequence[float],
+    X: Float[np.ndarray, "n c"],
+    y: np.ndarray,
+    others: Float[np.ndarray, "m c"],
+    target_type: str,
+    seed: int,
+) -> list[np.ndarray]:
+    """Return `Probe.predict` of `make_linear`, on features that are standardized once."""
+    from sklearn.preprocessing import StandardScaler
+
+    if target_type == "regression":  # in closed form already
+        return [make_linear(choice, target_type, seed).fit(X, y).predict(others) for choice in choices]
+    scaler = StandardScaler().fit(X)
+    return predict_logistic(choices, scaler.transform(X), y, scaler.transform(others), target_type, seed)
 
 
 def make_ridge(penalty: float, target_type: str, seed: int) -> Estimator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from vidgen.representations.bank import FeatureBank
 
 DEFAULT_WAYS = 5  # classes of an episode, at most, where none are asked for
+MOST_NAMED = 8  # classes whose clips an error counts
 FEW_SHOT_PROBES = {kind: replace(probe, predict=probe.few_shot) for kind, probe in PROBES.items() if probe.few_shot}
 
 
@@ -58,6 +60,50 @@ class Episode:
     queries: Int[np.ndarray, " nq"]
 
 
+def find_classes(
+    y: np.ndarray, support: Int[np.ndarray, " s"], queries: Int[np.ndarray, " a"], setting: Setting
+) -> tuple[list[str], int]:
+    """Return the classes with clips enough for episodes, and how many of them an episode has; arguments as in
+    `draw_episodes`.
+
+    Raises VidgenError where they are too few, and says which class has how many clips.
+    """
+    counts, asked = Counter(y[support]), Counter(y[queries])
+    names = sorted(name for name in counts if counts[name] >= setting.shots and name in asked)
+    ways = min(DEFAULT_WAYS, len(names)) if setting.ways is None else setting.ways
+    if len(names) < max(ways, 2):
+        ways = max(ways, 2)
+        raise VidgenError(
+            f"{ways}-way {setting.shots}-shot episodes need {ways} classes with {setting.shots} to learn "
+            f"from and some to be asked about, and {len(names)} of {len(counts)} have them "
+            f"({describe_counts(counts, asked)}): take fewer --ways or --shots"
+        )
+    return names, ways
+
+
+def describe_counts(counts: Counter[str], asked: Counter[str]) -> str:
+    """Return how many clips of each class there are to learn from, the largest classes first, and where none is to be
+    asked about."""
+    parts = [f"{name!r} {n}" + ("" if name in asked else " and none to ask about") for name, n in counts.most_common()]
+    return ", ".join(parts[:MOST_NAMED]) + (f", {len(parts) - MOST_NAMED} more" if len(parts) > MOST_NAMED else "")
+
+
+def check_episodes(task: ProbeTask, settings: Sequence[Setting]) -> None:
+    """Raise VidgenError for settings whose episodes cannot be drawn, from train to test or to choose on."""
+    folds = validation_folds(task)
+    for setting in settings:
+        find_classes(task.y, task.train, task.test, setting)
+        refusals = []
+        for fit, held_out in folds:
+            try:
+                find_classes(task.y, fit, held_out, setting)
+            except VidgenError as refusal:  # a fold may lack classes that train has
+                refusals.append(refusal)
+        if len(refusals) == len(folds):
+            parts = "from train to validation" if task.validation is not None else "on parts of train"
+            raise VidgenError(f"settings are chosen {parts}: {refusals[0]}")
+
+
 def draw_episodes(
     y: np.ndarray, support: Int[np.ndarray, " s"], queries: Int[np.ndarray, " a"], setting: Setting, seed: int
 ) -> list[Episode]:
@@ -66,14 +112,8 @@ def draw_episodes(
 
     Raises VidgenError where there are too few classes with enough clips.
     """
-    sides = [{name: rows[y[rows] == name] for name in sorted(set(y[rows]))} for rows in (support, queries)]
-    names = [n for n, rows in sides[0].items() if len(rows) >= setting.shots and n in sides[1]]
-    ways = min(DEFAULT_WAYS, len(names)) if setting.ways is None else setting.ways
-    if len(names) < max(ways, 2):
-        raise VidgenError(
-            f"{len(names)} classes have {setting.shots} clips to learn from and some to be asked about; "
-            f"{max(ways, 2)}-way episodes need as many classes: take fewer --ways or --shots"
-        )
+    names, ways = find_classes(y, support, queries, setting)
+    sides = [{name: rows[y[rows] == name] for name in names} for rows in (support, queries)]
     rng = np.random.default_rng(seed)
     episodes = []
     for _ in range(setting.episodes):
@@ -121,6 +161,7 @@ def score_few_shot(
     would do.
     """
     check_finite(X, task.ids)
+    check_episodes(task, [setting])
     X = Standardizer.fit(X[task.train]).transform(X)
     folds = validation_folds(task)
     fewer = replace(setting, episodes=max(1, -(-setting.episodes // (4 * len(folds)))))
@@ -132,8 +173,7 @@ def score_few_shot(
         except VidgenError:  # a fold may lack classes that train has
             continue
         accuracies.append(score_episodes(probe, choices, X, task, episodes, seed))
-    if not accuracies:
-        raise VidgenError("no part of 'train' has clips enough for episodes to choose on; take fewer --ways or --shots")
+    assert accuracies  # as checked
     scores = np.concatenate(accuracies).mean(0)
     best = int(np.argmax(scores))
     episodes = draw_episodes(task.y, task.train, task.test, setting, seed)
@@ -141,6 +181,24 @@ def score_few_shot(
     mean = mean_interval(each, (0.0, 1.0))
     ci = mean.interval or (0.0, 1.0)
     return ProbeScore(choice=choices[best], validation=float(scores[best]), test=mean.mean, ci=ci), each
+
+
+def check_few_shot(
+    bank: FeatureBank,
+    kind: str,
+    settings: Sequence[Setting],
+    *,
+    task: str = "label",
+    skip_unlabelled: bool = False,
+    seed: int = 0,
+) -> ProbeTask:
+    """Return the labels that `few_shot_rows` has to learn. Raises VidgenError where it would for one of the settings,
+    before any feature is read; arguments as there."""
+    if kind not in FEW_SHOT_PROBES:
+        raise VidgenError(f"probe {kind!r} does not learn from few shots; choose one of {', '.join(FEW_SHOT_PROBES)}")
+    labels = task_of(bank, seed, name=task, target_type="class", skip_unlabelled=skip_unlabelled)
+    check_episodes(labels, settings)
+    return labels
 
 
 @renamed_keywords(taps="layers")
@@ -167,10 +225,8 @@ def few_shot_rows(
         layers, task, skip_unlabelled, progress: as in `probe_rows`.
         seed: of the episodes, and of a split that is drawn.
     """
-    if kind not in FEW_SHOT_PROBES:
-        raise VidgenError(f"probe {kind!r} does not learn from few shots; choose one of {', '.join(FEW_SHOT_PROBES)}")
-    labels = task_of(bank, seed, name=task, target_type="class", skip_unlabelled=skip_unlabelled)
-    ways = len(set(labels.y[draw_episodes(labels.y, labels.train, labels.test, setting, seed)[0].support]))
+    labels = check_few_shot(bank, kind, [setting], task=task, skip_unlabelled=skip_unlabelled, seed=seed)
+    _, ways = find_classes(labels.y, labels.train, labels.test, setting)
     keys = counted(chosen_keys(bank, layers), progress)
     scores = {key: score_few_shot(FEW_SHOT_PROBES[kind], bank.X(key), labels, setting, seed) for key in keys}
     scores["majority"] = score_few_shot(MAJORITY, np.zeros((len(bank), 1), np.float32), labels, setting, seed)

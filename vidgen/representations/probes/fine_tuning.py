@@ -84,7 +84,8 @@ def train_epochs(
     optimizer = torch.optim.AdamW(groups, weight_decay=DECAY)
     per_epoch = -(-len(fit) // BATCH)
     predictions = []
-    for step, rows in enumerate(draw_batches(len(fit), epochs * per_epoch, seed, BATCH), 1):
+    for step, batch in enumerate(draw_batches(len(fit), epochs * per_epoch, seed, BATCH), 1):
+        rows = batch.numpy()  # numpy takes a tensor of one row for a number, and the axis is gone
         with torch.enable_grad():
             x = scaler.transform(backbone(inputs[fit[rows]], [task.ids[row] for row in fit[rows]]))
             loss = probe_losses(rearrange(head(x), "b o -> 1 b o"), encoded[rows], task.target_type).sum()

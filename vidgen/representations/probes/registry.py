@@ -19,16 +19,17 @@ def estimator_probe(
     choices: tuple[Any, ...],
     *,
     predict: Predict | None = None,
-    few_shot: bool = True,
+    few_shot: bool | Predict = True,
     **fields: Any,
 ) -> Probe:
     """Return the probe of standardized estimators.
 
-    Its few-shot version uses the same estimator without standardization. predict: a faster way to the predictions of
-    all of them.
+    Its few-shot version uses the same estimator without standardization. predict and few_shot: faster ways to the
+    predictions of all of them.
     """
     plain = by_estimator(lambda choice, target_type, seed: make(choice, target_type, seed)[-1])
-    return Probe(choices=choices, predict=predict or by_estimator(make), few_shot=plain if few_shot else None, **fields)
+    few = few_shot if callable(few_shot) else plain if few_shot else None
+    return Probe(choices=choices, predict=predict or by_estimator(make), few_shot=few, **fields)
 
 
 PROBES: dict[str, Probe] = {
@@ -39,7 +40,12 @@ PROBES: dict[str, Probe] = {
         predict=estimators.predict_weighted_knn,
         fits=lambda setting, n: setting.k <= n,
     ),
-    "linear": estimator_probe(estimators.make_linear, estimators.INVERSE_PENALTIES),
+    "linear": estimator_probe(
+        estimators.make_linear,
+        estimators.INVERSE_PENALTIES,
+        predict=estimators.predict_linear,
+        few_shot=estimators.predict_logistic,
+    ),
     "ridge": estimator_probe(estimators.make_ridge, estimators.PENALTIES),
     "centroid": estimator_probe(estimators.make_centroid, (None,), target_types=("class",)),
     "mlp": estimator_probe(estimators.make_mlp, estimators.DECAYS, few_shot=False),
