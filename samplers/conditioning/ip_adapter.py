@@ -18,11 +18,12 @@ from vidgen.interfaces import Tokenizer
 from vidgen.models.ip_adapter import IPAdapterEncoder, beside_text
 from vidgen.models.placement import device_of
 from vidgen.models.text.encoders import TextEncoding
+from vidgen.models.text.learned_tokens import LearnedTokens
 from vidgen.samplers.conditioning.read_pixels import Image, read_image
 from vidgen.samplers.finite import require_finite
 
 Picture = Image | str | os.PathLike  # a picture, or the path of its file
-Reference = Picture | Sequence[Picture]
+Reference = Picture | Sequence[Picture] | LearnedTokens
 
 
 def read_reference(reference: Reference, size: tuple[int, int]) -> list[Float[Tensor, "3 h w"]]:
@@ -46,10 +47,13 @@ def read_reference(reference: Reference, size: tuple[int, int]) -> list[Float[Te
 def encode_reference(
     encoder: IPAdapterEncoder | None, vae: Tokenizer, reference: Reference, size: tuple[int, int]
 ) -> Float[Tensor, "n d"]:
-    """Return the tokens of the pictures, one picture's after the other's, each coded by itself at `size`.
+    """Return the tokens of the pictures, one picture's after the other's, each coded by itself at `size`; learned ones
+    as they are.
 
     Raises VidgenError without an encoder, and as `read_reference`.
     """
+    if isinstance(reference, LearnedTokens):
+        return reference().detach().to(device_of(vae))
     if encoder is None:
         raise VidgenError(
             "this model has no image_prompt to read reference images with; leave reference out, or train one: "

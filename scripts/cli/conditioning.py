@@ -17,6 +17,7 @@ from vidgen.scripts.cli.options import Fit
 if TYPE_CHECKING:
     import numpy as np
 
+    from vidgen.models.text.learned_tokens import LearnedTokens
     from vidgen.pipelines.rollout import WindowConfig
     from vidgen.pipelines.video import VideoPipeline
 
@@ -71,7 +72,11 @@ class ConditioningOptions:
     ] = None
     reference: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="A picture of what the clip shows, not one of its frames; may be repeated."),
+        typer.Option(
+            metavar="FILE",
+            help="A picture of what the clip shows, not one of its frames; may be repeated. Or a folder of learned "
+            "tokens.",
+        ),
     ] = None
     fit: FrameFitOption = "crop"
 
@@ -125,7 +130,9 @@ class ConditioningOptions:
                 arguments[name] = next(read_frames(path, fps, shape, self.fit, 1))
         if self.reference:  # at the size that the model was made for, whatever the clip's
             usual = (pipe.scheduler.height, pipe.scheduler.width)
-            arguments["reference"] = [next(read_frames(path, fps, usual, self.fit, 1)) for path in self.reference]
+            arguments["reference"] = read_learned(self.reference, pipe) or [
+                next(read_frames(path, fps, usual, self.fit, 1)) for path in self.reference
+            ]
         if self.mask is not None:
             gray = np.stack(list(read_frames(self.mask, fps, shape, self.fit, count))).mean(-1)
             arguments["mask"] = (gray[0] if len(gray) == 1 else gray) >= MASKED_FROM
@@ -151,6 +158,28 @@ class ConditioningOptions:
             return {"draft": Draft(frames=frames, strength=self.strength, fit=self.fit)}
         frames = np.stack(list(read_frames(self.video, fps, shape, self.fit, count)))
         return {"video": frames} | ({} if self.strength is None else {"strength": self.strength})
+
+
+def read_learned(paths: list[Path], pipe: VideoPipeline) -> LearnedTokens | None:
+    """Return the learned tokens of the one folder that is named; None where these are pictures.
+
+    Raises VidgenError for tokens beside others, and for those of another text encoder's width.
+    """
+    from vidgen.checkpoints.pretrained import CONFIG_NAME
+    from vidgen.models.text.learned_tokens import LearnedTokens
+
+    folders = [path for path in paths if (path / CONFIG_NAME).is_file()]
+    if not folders:
+        return None
+    if len(paths) > 1:
+        raise VidgenError(f"{folders[0]} holds learned tokens, which are the one reference: leave the others out")
+    learned = LearnedTokens.from_pretrained(folders[0])
+    if learned.config.text_width != pipe.text_encoder.width:
+        raise VidgenError(
+            f"{folders[0]}: its tokens are {learned.config.text_width} wide, and this model reads "
+            f"{pipe.text_encoder.width}: they were learned with another"
+        )
+    return learned
 
 
 def read_frames(

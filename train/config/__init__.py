@@ -5,6 +5,7 @@ from vidgen.train.config.data import SourceConfig as SourceConfig
 from vidgen.train.config.diffusion import DiffusionRecipe as DiffusionRecipe
 from vidgen.train.config.diffusion import IPAdapterRecipe as IPAdapterRecipe
 from vidgen.train.config.diffusion import LoRARecipe as LoRARecipe
+from vidgen.train.config.diffusion import TextualInversionRecipe as TextualInversionRecipe
 from vidgen.train.config.distillation import DistillationRecipe as DistillationRecipe
 from vidgen.train.config.keyframes import KeyframeLossConfig as KeyframeLossConfig
 from vidgen.train.config.keyframes import KeyframeRecipe as KeyframeRecipe

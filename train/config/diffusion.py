@@ -149,6 +149,28 @@ class LoRARecipe(DiffusionRecipe):
 
 
 @dataclass
+class TextualInversionRecipe(DiffusionRecipe):
+    """Task `textual_inversion`: `tokens` tokens for what the clips have in common, by the frozen pipeline `init_from`.
+
+    They stand beside each clip's caption, or beside `caption` in place of it: one that leaves out what the tokens are
+    to say. `final` holds them alone, for `vidgen sample --reference`.
+    """
+
+    tokens: Width = 4
+    caption: str = ""
+
+    def check(self, path: Path) -> None:
+        """Raise VidgenError for tokens of no model, or beside other conditions."""
+        super().check(path)
+        if not self.init_from:
+            raise VidgenError(f"{path}: task textual_inversion needs a trained model: set init_from, e.g. to default")
+        if self.optimizer.kind != "adamw":
+            raise VidgenError(f"{path}: tokens are learned with optimizer.kind=adamw, not {self.optimizer.kind}")
+        if self.reference or self.tasks:
+            raise VidgenError(f"{path}: tokens are learned without pictures and tasks: reference=0, no tasks")
+
+
+@dataclass
 class IPAdapterRecipe(DiffusionRecipe):
     """Task `ip_adapter`: the image prompt encoder of the pipeline `init_from`, or a new one for it, alone.
 

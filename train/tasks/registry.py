@@ -15,6 +15,7 @@ from vidgen.train.config import (
     LoopConfig,
     LoRARecipe,
     PreferenceRecipe,
+    TextualInversionRecipe,
     TokenizerRecipe,
 )
 from vidgen.train.tasks.diffusion import DiffusionTask
@@ -25,6 +26,7 @@ from vidgen.train.tasks.keyframes import KeyframeTask
 from vidgen.train.tasks.lora import LoRATask
 from vidgen.train.tasks.preference import PreferenceTask
 from vidgen.train.tasks.task import Task
+from vidgen.train.tasks.textual_inversion import TextualInversionTask
 from vidgen.train.tasks.tokenizer import TokenizerTask
 
 
@@ -42,6 +44,7 @@ TASKS: dict[str, TaskEntry] = {
     "lora": TaskEntry(LoRARecipe, LoRATask),
     "distill": TaskEntry(DistillationRecipe, DistillationTask),
     "preference": TaskEntry(PreferenceRecipe, PreferenceTask),
+    "textual_inversion": TaskEntry(TextualInversionRecipe, TextualInversionTask),
     "ip_adapter": TaskEntry(IPAdapterRecipe, IPAdapterTask),
     "diffusion_tokenizer": TaskEntry(DiffusionTokenizerRecipe, DiffusionTokenizerTask),
     "keyframes": TaskEntry(KeyframeRecipe, KeyframeTask),
