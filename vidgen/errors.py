@@ -1,14 +1,23 @@
 """Errors that are part of the interface: one line that says what is wrong, where, and what to do."""
 
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 ENDING_SIGNALS = tuple(s for s in signal.Signals if s.name in ("SIGTERM", "SIGHUP"))  # ask a process to end, as Ctrl-C
 
+# C0 and C1 controls, the separators of lines and paragraphs, and halves of surrogate pairs outside of file names (which
+# have the bytes that are no UTF-8 as U+DC80 to U+DCFF: PEP 383).
+_CONTROLS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udc7f\\udd00-\\udfff]")
+
 
 class VidgenError(ValueError):
-    """Bad input from the user. The command line prints it as one line and exits with status 2."""
+    """Bad input from the user, in one line, whatever names it quotes: line breaks and other letters that control a
+    terminal stand in it as escapes. The command line prints it and exits with status 2."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(_CONTROLS.sub(lambda match: repr(match[0])[1:-1], str(message)))
 
 
 class VideoError(VidgenError):

@@ -100,7 +100,8 @@ def plan_in_free_memory(tokenizer: VideoTokenizer, height: int, width: int, task
     if free is None or PER_PIXEL * frames * height * width <= free:
         return plan
     what = f"{TASK_NAMES[task]} frames of {height}x{width}"
-    check_bytes(FRAME_BYTES * frames * height * width, what, "make them smaller (--size)", device)
+    smaller = "free some, or encode the clip at a smaller --size" if task == "decode" else "make them smaller (--size)"
+    check_bytes(FRAME_BYTES * frames * height * width, what, smaller, device)
     if not (isinstance(tokenizer, VideoTokenizer) and tokenizer.streams):
         return plan
     model = MemoryModel(tokenizer)
@@ -108,9 +109,7 @@ def plan_in_free_memory(tokenizer: VideoTokenizer, height: int, width: int, task
     if needed > free:
         limit = free + model.weights
         plan_for_memory(tokenizer, height, width, max_bytes=limit, task=task, model=model)  # raises where nothing fits
-        advice = (
-            f"in smaller pieces they would fit: add --max-memory {describe_bytes(limit)}, or make them smaller (--size)"
-        )
+        advice = f"in smaller pieces they would fit: add --max-memory {describe_bytes(limit)}, or {smaller}"
         check_bytes(needed, what, advice, device)
     return plan
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from vidgen.checkpoints.hub import SHIPPED
 from vidgen.errors import VidgenError, WriteError
+from vidgen.files.names import LONGEST_NAME, short_name
 
 # Parameters of verbs that name what is written, and those that name what is read; a test holds them against all verbs.
 OUTPUTS = ("output", "out", "plot", "sheet", "report", "report_file", "picture", "write")
@@ -25,7 +26,6 @@ _SLUG_LENGTH = 60
 _SLUG_BYTES = 200
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 REPORT_SUFFIXES = (*PLOT_SUFFIXES, ".json", ".html")
-LONGEST_NAME = 255  # bytes, where the system does not say
 _inputs: list[Path] = []  # what the running verb reads
 _locks = ExitStack()  # of what it writes
 
@@ -101,7 +101,7 @@ def numbered(path: Path, index: int) -> Path:
 
 def beside(path: Path, suffix: str) -> Path:
     """Return clip.mp4 as clip + `suffix`, in the same folder; numbered frames (f_%04d.png) lose their pattern."""
-    return path.with_name(re.sub(r"%0?\d*d", "", path.stem) + suffix)
+    return path.with_name(short_name(re.sub(r"%0?\d*d", "", path.stem), suffix))
 
 
 def check_frames(path: Path, num_frames: int) -> None:

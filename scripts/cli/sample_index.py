@@ -14,6 +14,7 @@ from typing import Any
 
 from vidgen.errors import VidgenError, WriteError
 from vidgen.files.json_lines import json_line, parse_json_lines, write_json_lines
+from vidgen.files.names import short_name
 from vidgen.scripts.cli.outputs import (
     beside,
     check_folder_output,
@@ -32,7 +33,7 @@ def index_file(output: Path | None, prompts_file: Path | None, *, is_folder: boo
     if is_folder:
         return output / INDEX_NAME
     if output is not None:
-        return output.with_name(f"{output.stem}.{INDEX_NAME}")
+        return output.with_name(short_name(output.stem, f".{INDEX_NAME}"))
     return Path(f"{prompts_file.stem if prompts_file is not None else 'sample'}.{INDEX_NAME}")
 
 

@@ -3,6 +3,7 @@
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from vidgen.data import probe_video, read_video
 
@@ -115,13 +116,29 @@ def test_sound_that_is_longer_makes_no_frames(tmp_path, numbered, name, codec, s
     assert len(read_video(path, fps=30).frames) == 20
 
 
-@pytest.mark.parametrize("suffix", [".gif", ".webp"])
-@pytest.mark.parametrize("fps", [7, 12, 24, 30, 50])
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".apng"])
+@pytest.mark.parametrize("fps", [7, 12, 24, 29.97, 30, 50, 60])
 def test_animations_read_at_their_own_rate_keep_every_frame(tmp_path, numbered, numbers, suffix, fps):
     from vidgen.data.writing import write_video
 
-    path = write_video(numbered(20), tmp_path / f"x{suffix}", fps=fps)
+    path = tmp_path / f"x{suffix}"
+    if suffix == ".apng":
+        first, *others = [Image.fromarray(frame) for frame in numbered(60)]
+        lengths = np.diff(np.round(np.arange(61) * 1000 / fps)).tolist()
+        first.save(path, format="PNG", save_all=True, append_images=others, duration=lengths)
+    else:
+        write_video(numbered(60), path, fps=fps)
     info = probe_video(path)
-    assert info.num_frames == 20 and info.fps == pytest.approx(fps, rel=0.02)
-    for rate in (fps, info.fps):
-        assert numbers(read_video(path, fps=rate).frames) == list(range(20))
+    assert info.num_frames == 60 and info.fps == pytest.approx(fps, rel=0.02)
+    for rate in (None, fps, info.fps):
+        assert numbers(read_video(path, fps=rate).frames) == list(range(60))
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp"])
+def test_equal_neighbours_of_an_animation_last_as_long_as_they_did(tmp_path, numbered, numbers, suffix):
+    from vidgen.data.writing import write_video
+
+    order = [0, 1, 1, 1, 2, 3, 3, 4]
+    path = write_video(numbered(5)[order], tmp_path / f"x{suffix}", fps=8)
+    assert numbers(read_video(path).frames) == [0, 1, 2, 3, 4]
+    assert numbers(read_video(path, fps=8).frames) == order

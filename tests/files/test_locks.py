@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -122,4 +123,30 @@ def test_kill_nine_frees_the_lock(tmp_path: Path, way: str) -> None:
     process.wait()
     with exclusive(tmp_path / "bank", "bank"):
         pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_child_that_has_not_yet_let_go_of_a_killed_process_lock_is_waited_for(tmp_path: Path) -> None:
+    """A fork that the kill overtook holds the lock for a moment more."""
+    fcntl = pytest.importorskip("fcntl")
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    with exclusive(tmp_path / "bank", "bank"):
+        (file,) = tmp_path.iterdir()
+    child = os.open(file, os.O_RDWR | os.O_CREAT)
+    os.write(child, f"{ended.pid} {socket.gethostname()}".encode())
+    fcntl.flock(child, fcntl.LOCK_EX)
+    threading.Timer(0.3, os.close, (child,)).start()
+    with exclusive(tmp_path / "bank", "bank"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_paths_that_differ_at_the_end_of_a_long_name_have_locks_of_their_own(tmp_path: Path) -> None:
+    for length in (200, 240, 254):
+        first, second = (tmp_path / ("n" * length + end) for end in "ab")
+        with exclusive(first, "bank"), exclusive(second, "bank"):
+            assert len(list(tmp_path.iterdir())) == 2
+            with pytest.raises(VidgenError, match="is being written"), exclusive(first, "bank"):
+                pass
     assert not list(tmp_path.iterdir())

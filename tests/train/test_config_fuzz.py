@@ -63,7 +63,7 @@ KEYS = sorted(
 
 def one_line(error: VidgenError) -> None:
     """What a person reads of it."""
-    assert str(error) and "\n" not in str(error)
+    assert len(str(error).splitlines()) == 1
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +84,17 @@ def test_overrides_end_in_a_recipe_or_one_line(name: str, changes: list[tuple[st
         assert isinstance(recipe, LoopConfig)
     except VidgenError as error:
         one_line(error)
+
+
+@pytest.mark.parametrize(
+    "key", ["a\nb", "data.\u2028x", "optimizer.x\x85", "adversarial.betas.\n", "data.sources.9.\n"]
+)
+@pytest.mark.parametrize("value", ["1", "a\nb"])
+def test_a_key_with_a_line_break_is_one_line_that_quotes_it(key: str, value: str) -> None:
+    with pytest.raises(VidgenError) as caught:
+        load_recipe("tokenizer_default", [f"{key}={value}"])
+    one_line(caught.value)
+    assert repr(key)[1:-1] in str(caught.value)
 
 
 @given(

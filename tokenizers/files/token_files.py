@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from vidgen.checkpoints.hashing import model_hash
 from vidgen.errors import VidgenError
+from vidgen.files.interrupts import signals_held
 from vidgen.files.seals import checksum, json_checksum, open_sealed
 from vidgen.interfaces import Tokenizer
 from vidgen.tokenizers.encoded import latent_size
@@ -115,7 +116,8 @@ class TokenReader:
 
     def latents(self, start: int = 0, stop: int | None = None) -> Float[Tensor, "1 c t h w"]:
         """Return latent frames `start` to `stop` of a file of latents. Raises VidgenError where they are not finite."""
-        latents = self._slice[:, :, start : self.num_latents if stop is None else stop]
+        with signals_held():
+            latents = self._slice[:, :, start : self.num_latents if stop is None else stop]
         if not latents.isfinite().all():
             raise VidgenError(
                 f"{self.path}: holds latents that are not finite; the file is damaged, encode the clip again"
@@ -128,7 +130,8 @@ class TokenReader:
 
         Raises VidgenError for an index that the codebook does not have.
         """
-        packed = self._slice[start : self.num_latents if stop is None else stop]
+        with signals_held():
+            packed = self._slice[start : self.num_latents if stop is None else stop]
         grid = self.info.shape[2:]
         flat = unpack_indices(packed, self.info.bits, torch.Size(grid).numel())
         if flat.numel() and flat.max() >= self.info.codebook_size:

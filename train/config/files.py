@@ -84,7 +84,7 @@ def explain_errors(path: Path) -> Iterator[None]:
         raise
     except (OmegaConfBaseException, TypeError, ValueError, AttributeError, RecursionError) as error:
         key = f" (key {error.full_key})" if getattr(error, "full_key", None) else ""
-        first = next(iter(str(error).splitlines()), type(error).__name__)
+        first = str(error).split("\n    full_key", 1)[0] or type(error).__name__  # behind it, omegaconf's own terms
         raise VidgenError(f"{path}: {first}{key}; `vidgen train --help` says where the keys are listed") from None
     except OSError as error:
         raise VidgenError(f"{path} cannot be read: {error.strerror}") from None

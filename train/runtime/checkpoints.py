@@ -26,6 +26,7 @@ from vidgen.errors import VidgenError
 from vidgen.files.atomic import atomic_write
 from vidgen.files.bounded_files import read_json
 from vidgen.files.checksums import sum_file
+from vidgen.files.interrupts import signals_held
 from vidgen.train.runtime.roles import MAIN, RunningRole
 
 
@@ -83,9 +84,11 @@ def save_role(folder: Path, role: RunningRole) -> None:
 
 def load_role(folder: Path, role: RunningRole, ema_step: int) -> None:
     """Restore what `save_role` wrote."""
-    role.module.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
+    with signals_held():
+        weights = load_file(folder / "model.safetensors")
+        averages = load_file(folder / "ema.safetensors") if role.ema is not None else {}
+    role.module.load_state_dict(weights, strict=True)
     if role.ema is not None:
-        averages = load_file(folder / "ema.safetensors")
         role.ema.shadow_params = [averages[str(i)].to(p.device) for i, p in enumerate(role.ema.shadow_params)]
         role.ema.optimization_step = ema_step
     if role.optimizer is not None:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vidgen.errors import VidgenError
+from vidgen.files.interrupts import signals_held
 from vidgen.metrics import psnr
 from vidgen.pipelines.loading import load_trainable
 from vidgen.tokenizers.config import TokenizerConfig
@@ -66,7 +67,9 @@ def build_adversary(recipe: TokenizerRecipe) -> Adversary | None:
     )
     if path := recipe.adversarial.init_from:
         try:
-            adversary.discriminators.load_state_dict(load_file(path))
+            with signals_held():
+                weights = load_file(path)
+            adversary.discriminators.load_state_dict(weights)
         except (OSError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:160]
             raise VidgenError(f"adversarial.init_from={path} does not hold these discriminators ({reason})") from None

@@ -20,6 +20,7 @@ from vidgen.checkpoints.weight_files import describe_bytes_of, describe_missing
 from vidgen.errors import VidgenError
 from vidgen.files.bounded_files import check_regular, read_json
 from vidgen.files.checksums import check_sums
+from vidgen.files.interrupts import signals_held
 
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 LARGEST_SHARD = "10GB"  # as diffusers writes them
@@ -78,7 +79,9 @@ class Checkpoint:
         """Yield every tensor with its name; of a file that is mapped, not copied."""
         for _, names, file in self._files():
             for name in names:
-                yield name, file.get_tensor(name)
+                with signals_held():
+                    tensor = file.get_tensor(name)
+                yield name, tensor
 
     def _files(self) -> Iterator[tuple[Path, list[str], Any]]:
         for path in sorted(set(self.homes.values())):

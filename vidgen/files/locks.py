@@ -9,8 +9,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from vidgen.errors import VidgenError
+from vidgen.files.names import short_name
 
-LONGEST_NAME = 200  # bytes of a path's name that go into its lock's; file systems take 255
+LET_GO = 5.0  # seconds in which the children of a killed process drop the lock that they were born with
 _lent: set[Path] = set()  # paths that `reserve` holds and nothing inside it has taken over
 
 
@@ -39,7 +40,12 @@ def exclusive(path: str | os.PathLike, what: str) -> Iterator[None]:
             stack.enter_context(_parents(real))
             file = _lock_file(real)
             lock = FileLock(file, timeout=0, thread_local=False)
-            lock.acquire()
+            try:
+                lock.acquire()
+            except Timeout:
+                if not _is_gone(file):
+                    raise
+                lock.acquire(timeout=LET_GO)
             stack.callback(lock.release)
             stack.callback(file.unlink, missing_ok=True)  # while it is held: whoever waits for it opens another
             file.write_text(f"{os.getpid()} {socket.gethostname()}", encoding="utf-8")
@@ -74,8 +80,7 @@ def reserve(path: str | os.PathLike, what: str) -> Iterator[None]:
 def _lock_file(real: Path) -> Path:
     # A folder that is mounted may be all that can be written.
     home = real if real.is_dir() and not os.access(real.parent, os.W_OK) else real.parent
-    name = os.fsdecode(os.fsencode(real.name)[:LONGEST_NAME])
-    return home / f".{name}.lock"
+    return home / short_name(f".{real.name}", ".lock")
 
 
 @contextmanager
@@ -91,8 +96,27 @@ def _parents(real: Path) -> Iterator[None]:
 
 
 def _holder(file: Path) -> str:
-    try:
-        pid, host = file.read_text(encoding="utf-8").split()
-    except (OSError, ValueError):
+    pid, host = _read_owner(file)
+    if pid is None:
         return "another process"
     return f"process {pid}" if host == socket.gethostname() else f"process {pid} on {host}"
+
+
+def _is_gone(file: Path) -> bool:
+    """Return whether the process that a lock file names is no more, on this machine."""
+    pid, host = _read_owner(file)
+    if pid is None or host != socket.gethostname() or os.name != "posix":  # elsewhere, signal 0 is Ctrl-C
+        return False
+    try:
+        os.kill(pid, 0)
+    except (OSError, OverflowError) as error:
+        return isinstance(error, ProcessLookupError)
+    return False
+
+
+def _read_owner(file: Path) -> tuple[int | None, str]:
+    try:
+        pid, host = file.read_text(encoding="utf-8").split()
+        return int(pid), host
+    except (OSError, ValueError):
+        return None, ""

@@ -19,6 +19,7 @@ from vidgen.checkpoints.hub import find_model
 from vidgen.errors import VidgenError
 from vidgen.files.bounded_files import parse_json, read_json
 from vidgen.files.checksums import check_sums
+from vidgen.files.interrupts import signals_held
 from vidgen.lora.file_keys import WORDS, parse_key, refuse_kind
 
 FILE_NAMES = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")  # peft's, diffusers'
@@ -188,7 +189,8 @@ def read_numbers(path: Path, file: Any, name: str) -> Tensor:
     are. Raises VidgenError for numbers that are not finite."""
     try:
         # Cloned: a tensor of a mapped file would keep in memory all that was read of it.
-        tensor = file.get_tensor(name).clone()
+        with signals_held():
+            tensor = file.get_tensor(name).clone()
         if tensor.is_floating_point() and tensor.element_size() < 2:
             tensor = tensor.float()
         finite = not tensor.is_complex() and bool(tensor.isfinite().all())

@@ -58,6 +58,20 @@ def test_a_frame_that_fits_in_pieces_is_pointed_to_them(vidgen, model: Path, cli
     assert vidgen(*words, "--max-memory", "4GB").status == 0  # whatever is free now
 
 
+def test_decoding_is_held_against_memory(vidgen, model: Path, clip: Path, tmp_path: Path, free) -> None:
+    tokens = tmp_path / "x.safetensors"
+    assert vidgen("tokenizer", "encode", clip, "-o", tokens, "--model", model, "--size", 128).status == 0
+    words = ("tokenizer", "decode", tokens, "-o", tmp_path / "x.mp4", "--model", model)
+    free(1e5)
+    line = vidgen(*words).error
+    assert "decoding frames of 128x128 takes" in line and "free some, or encode the clip at a smaller --size" in line
+    free(2e7)
+    line = vidgen(*words).error
+    assert "decoding frames of 128x128 takes" in line and "in smaller pieces they would fit: add --max-memory" in line
+    assert sorted(tmp_path.iterdir()) == sorted((clip, tokens))
+    assert vidgen(*words, "--max-memory", "4GB").status == 0
+
+
 def test_tokens_of_a_shard_are_counted(vidgen, model: Path, clip: Path, tmp_path: Path, free) -> None:
     words = ("extract", model, clip, "-o", tmp_path / "bank", "--num-frames", 9, "--layers", "tokenizer.latents")
     free(10**6)

@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 from vidgen.data.writing import write_video
 from vidgen.errors import VidgenError
 from vidgen.files.locks import exclusive
-from vidgen.scripts.cli.outputs import INPUTS, OUTPUTS, slug
+from vidgen.scripts.cli.outputs import INPUTS, OUTPUTS, beside, slug
 from vidgen.scripts.main import PANELS, app
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -198,9 +198,29 @@ def test_names_leave_place_for_suffixes() -> None:
         assert len(slug(text).encode()) <= 200 and slug(text)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".webp"])
+def test_the_longest_name_has_room_for_what_lies_beside_it(vidgen, model: Path, tmp_path: Path, suffix: str) -> None:
+    output = tmp_path / ("字" * ((255 - len(suffix)) // 3) + suffix)
+    assert vidgen("sample", "a red circle moves right", "--model", model, "-o", output).status == 0
+    assert sorted(tmp_path.iterdir()) == [output]
+    latents = beside(output, ".latents.safetensors").name
+    assert len(latents.encode()) <= 255 and latents.startswith("字字") and latents.endswith(".latents.safetensors")
+    other = beside(output.with_name(f"{output.stem[:-1]}a{suffix}"), ".latents.safetensors").name
+    assert other != latents and other[:60] == latents[:60]
+
+
+def test_the_index_of_clips_with_long_names(vidgen, model: Path, tmp_path: Path) -> None:
+    output = tmp_path / ("n" * 249 + ".mp4")
+    words = ("sample", "a red circle moves right", "--model", model, "-o", output, "--num-videos-per-prompt", 2)
+    assert vidgen(*words).status == 0
+    names = [path.name for path in tmp_path.iterdir()]
+    assert len(names) == 3 and sum(name.endswith(".clips.jsonl") for name in names) == 1
+    assert vidgen(*words).status == 0 and sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+
+
 def test_a_name_that_is_too_long_is_one_line(vidgen, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for length in (240, 252, 300):  # the first has no place for the name of its latents
+    for length in (252, 300):
         line = vidgen("sample", "a circle", "-o", "n" * length + ".mp4", "--model", "not-even-looked-at").error
         assert "too long" in line and "not-even-looked-at" not in line
     assert not list(tmp_path.iterdir())

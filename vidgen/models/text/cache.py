@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from vidgen.checkpoints.hashing import json_hash, model_hash
 from vidgen.errors import VidgenError
 from vidgen.files.atomic import atomic_write
+from vidgen.files.interrupts import signals_held
 from vidgen.interfaces import TextEncoder
 from vidgen.models.placement import device_of
 from vidgen.models.text.encoders import TextEncoding
@@ -140,7 +141,7 @@ def write_encoding(path: Path, tokens: Tensor, mask: Tensor, metadata: dict[str,
 def read_encoding(path: Path, metadata: dict[str, str]) -> tuple[Tensor, Tensor] | None:
     """Return tokens and mask of a file that is whole and has the metadata; else None."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with signals_held(), safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tokens, mask = file.get_tensor("tokens"), file.get_tensor("mask")
     except (OSError, SafetensorError, MemoryError):
