@@ -16,12 +16,26 @@ WIDEST = 8  # times the first layer's width
 GROUP = 8  # channels that a GroupNorm takes together
 
 
+class TimePaddedConv3d(nn.Conv3d):
+    """nn.Conv3d that adds its frames of zeros itself.
+
+    Of one frame with an odd number of channels, oneDNN's bfloat16 kernels on AMX (torch 2.14) read frames of padding
+    that nobody wrote: what had lain in that memory, NaN at times, comes out.
+    """
+
+    def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d s i j"]:
+        """Return the convolution."""
+        before, *sides = self.padding
+        x = F.pad(x, (0, 0, 0, 0, before, before))
+        return F.conv3d(x, self.weight, self.bias, self.stride, (0, *sides))
+
+
 def patch_layers(convolution: type[nn.Module], width: int, depth: int) -> nn.Sequential:
     """Return `depth` convolutions that halve height and width (and time, but for the first), then one logit a patch.
 
     The stack of Isola et al. 2017 (section 3.2.2), with group normalization, which a batch of one clip does not upset.
     """
-    is_3d = convolution is nn.Conv3d
+    is_3d = issubclass(convolution, nn.Conv3d)
     layers: list[nn.Module] = []
     before = 3
     for i in range(depth):
@@ -54,7 +68,7 @@ class ClipPatches(nn.Module):
 
     def __init__(self, width: int, depth: int) -> None:
         super().__init__()
-        self.layers = patch_layers(nn.Conv3d, width, depth)
+        self.layers = patch_layers(TimePaddedConv3d, width, depth)
 
     def forward(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b s i j"]:
         """Return the logits of a clip's patches."""

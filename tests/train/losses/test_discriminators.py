@@ -9,6 +9,7 @@ from vidgen.tokenizers.presets import PRESETS
 from vidgen.train.losses.discriminators import (
     DISCRIMINATORS,
     LeCam,
+    TimePaddedConv3d,
     adaptive_weight,
     hinge_discriminator,
     hinge_generator,
@@ -98,3 +99,19 @@ def test_the_last_layer_is_what_the_pixels_come_out_of():
     assert {id(p) for p in found} == {id(p) for p in decoder.out.parameters() if p.ndim > 1}
     with pytest.raises(ValueError, match="no trainable weights"):
         last_layer(nn.Sequential(nn.ReLU()))
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_padding_time_oneself_changes_nothing_and_reads_nothing_unwritten(frames):
+    """In bfloat16 between tensors of NaN that were just freed: the library's own padding shows them on some CPUs."""
+    torch.manual_seed(0)
+    own, library = (kind(3, 4, (3, 4, 4), stride=(1, 2, 2), padding=1) for kind in (TimePaddedConv3d, nn.Conv3d))
+    library.load_state_dict(own.state_dict())
+    x = torch.randn(2, 3, frames, 16, 16)
+    torch.testing.assert_close(own(x), library(x))
+    own.bfloat16()
+    for _ in range(4):
+        sizes = [2**k for k in range(5, 17) for _ in range(4)]
+        waste = [torch.full((size,), float("nan"), dtype=torch.bfloat16) for size in sizes]
+        del waste
+        assert torch.isfinite(own(x.bfloat16())).all()
