@@ -76,7 +76,8 @@ def generation(
     placement = hardware.settings()
     guide = guidance.read(**placement)
     caching = step_cache.read()
-    pipe = load_pipeline(model, **placement)
+    made_by = {"guidance": guide, "step_cache": caching, **sampling.settings()}
+    pipe = load_pipeline(model, **placement).maker(**made_by)
     scenes = read_labels(prompts)[:n] if prompts else held_out_prompts(held_out_world(pipe.scheduler, max_objects), n)
     with progress(model, len(scenes)) as advance:
         report = score_generation(
@@ -85,9 +86,7 @@ def generation(
             seed=seed,
             batch_size=batch_size,
             progress=advance,
-            guidance=guide,
-            step_cache=caching,
-            **sampling.settings(),
+            **made_by,
         )
     used = sampling.used(pipe.scheduler) | {"guidance": guidance.to_dict(), **describe_passes(caching)}
     show("generation", {"model": model, "seed": seed, **used, **report}, json)

@@ -78,7 +78,7 @@ def distance(
     encoder = open_model(features, hardware.device, hardware.dtype)
     levels = parse_numbers(noise_levels, "--noise-levels")
     extractor = FeatureExtractor(encoder, layers=choose_layers(encoder, layers), noise_levels=levels, seed=seed)
-    pipe = load_pipeline(model, **hardware.settings())
+    pipe = load_pipeline(model, **hardware.settings()).maker(**sampling.settings())
     with progress(model, 3 * n) as advance:
         world = held_out_world(pipe.scheduler)
         settings = {"seed": seed, "batch_size": batch_size, **sampling.settings()}

@@ -46,10 +46,13 @@ def rollouts(
     from vidgen.pipelines.evaluation.rollout_scores import draw_scenes, score_rollouts, summarize_rollouts
     from vidgen.pipelines.loading import load_pipeline
     from vidgen.pipelines.rollout import WindowConfig
+    from vidgen.pipelines.streaming.chunk_sampler import is_causal
 
     if plot is not None:
         check_plot(plot)
     pipe = load_pipeline(model, **hardware.settings())
+    maker = pipe.maker(**sampling.settings())
+    pipe = maker if is_causal(maker.transformer) else pipe
     world = held_out_world(pipe.scheduler)
     fps = pipe.scheduler.fps
     num_frames = round(seconds * fps)

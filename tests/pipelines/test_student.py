@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from vidgen.checkpoints.hashing import model_hash
+from vidgen.errors import VidgenError
 from vidgen.pipelines.loading import load_pipeline
 from vidgen.pipelines.rollout import rollout
 from vidgen.pipelines.video import VideoPipeline
+from vidgen.samplers.guidance.registry import Guidance
 
 SIZE = {"num_frames": 5, "height": 16, "width": 16}
 
@@ -30,23 +32,18 @@ def pipe(tiny_pipelines) -> VideoPipeline:
     return pipe
 
 
-def test_a_prompt_by_name_is_the_students(pipe):
-    by_name = pipe(prompt="a star", output_type="latent", **SIZE).latents
-    assert torch.equal(by_name, latents(pipe.student))
-
-
-def test_a_stream_is_of_the_one_that_is_causal(pipe):
-    chunks = [list(one.stream("a star", 5, height=16, width=16)) for one in (pipe, pipe.student)]
-    assert torch.equal(chunks[0][1].latents, chunks[1][1].latents)
-
-
 def latents(pipe: VideoPipeline, **settings: object) -> torch.Tensor:
     return pipe("a star", output_type="latent", **SIZE, **settings).latents
 
 
-@pytest.mark.parametrize("settings", [{}, {"num_inference_steps": 2}, {"guidance_scale": 1.0}, {"negative_prompt": ""}])
-def test_prompts_alone_are_the_students(pipe, settings):
-    assert torch.equal(latents(pipe, seed=3, **settings), latents(pipe.student, seed=3))
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"num_inference_steps": 2}, {"guidance_scale": 1.0}, {"negative_prompt": "", "guidance": Guidance()}],
+)
+def test_the_student_makes_what_prompts_alone_ask_for(pipe, settings):
+    assert pipe.maker(**SIZE, seed=3, prompt="a star", image=None, **settings) is pipe.student
+    student, pipe.student = pipe.student, None
+    assert pipe.maker(**settings) is pipe and student.maker(**settings) is student
 
 
 @pytest.mark.parametrize(
@@ -54,17 +51,28 @@ def test_prompts_alone_are_the_students(pipe, settings):
     [
         {"num_inference_steps": 3},
         {"guidance_scale": 3.0},
-        {"sampler": "heun", "num_inference_steps": 2},
+        {"sampler": "heun"},
         {"negative_prompt": "a ring"},
         {"guidance": "apg"},
+        {"guidance": Guidance(scale=2.0)},
         {"image": torch.zeros(16, 16, 3, dtype=torch.uint8).numpy()},
+        {"step_cache": object()},
     ],
 )
-def test_all_else_is_the_models_own(pipe, settings):
-    own = latents(pipe, **settings)
+def test_the_model_makes_all_else(pipe, settings):
+    assert pipe.maker(**settings) is pipe
+
+
+def test_in_python_each_makes_its_own(pipe):
+    """A LoRA or a hook on the model would have no effect on clips that the student made in its place."""
+    own = latents(pipe, num_inference_steps=2)
     student, pipe.student = pipe.student, None
-    assert torch.equal(own, latents(pipe, **settings))
-    assert not torch.equal(own, latents(student))
+    assert torch.equal(own, latents(pipe, num_inference_steps=2)) and not torch.equal(own, latents(student))
+    with pytest.raises(VidgenError, match="whole windows: use rollout$"):
+        next(pipe.stream("a star"))
+    pipe.student = student
+    with pytest.raises(VidgenError, match="or stream its causal student, pipe.student"):
+        next(pipe.stream("a star"))
 
 
 def test_a_folder_holds_both(pipe, tmp_path):
@@ -73,7 +81,7 @@ def test_a_folder_holds_both(pipe, tmp_path):
     assert loaded.student.scheduler == pipe.student.scheduler and loaded.scheduler == pipe.scheduler
     assert loaded.student.transformer.config == pipe.student.transformer.config
     assert loaded.student.vae is loaded.vae and loaded.student.text_encoder is loaded.text_encoder
-    assert torch.equal(latents(loaded), latents(pipe))
+    assert torch.equal(latents(loaded.student), latents(pipe.student))
     assert torch.equal(latents(loaded, num_inference_steps=3), latents(pipe, num_inference_steps=3))
     both, loaded_student = model_hash(loaded), loaded.student
     loaded.student = None
@@ -82,12 +90,10 @@ def test_a_folder_holds_both(pipe, tmp_path):
     assert loaded.to(torch.float64).student.dtype == torch.float64
 
 
-def test_long_clips_are_the_causal_students_stream(pipe):
+def test_long_clips_of_a_causal_model_are_its_stream(pipe):
     settings = {"height": 16, "width": 16, "seed": 2}
-    chunks = list(rollout(pipe, "a star", 13, **settings))
+    chunks = list(rollout(pipe.student, "a star", 13, **settings))
     streamed = list(pipe.student.stream("a star", 13, **settings))
     assert len(chunks) == 4
     for chunk, other in zip(chunks, streamed, strict=True):
         assert torch.equal(chunk.latents, other.latents) and (chunk.frames == other.frames).all()
-    windows = list(rollout(pipe, "a star", 13, num_inference_steps=3, **settings))
-    assert [len(chunk.frames) for chunk in windows] != [len(chunk.frames) for chunk in chunks]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -29,7 +28,6 @@ FOR_ANY_CLIP = (
     *("prompt", "prompt_embeds", "height", "width", "num_frames", "num_videos_per_prompt", "seed", "generator"),
     *("latents", "output_type", "return_dict", "callback_on_step_end", "callback_on_step_end_tensor_inputs"),
 )
-F = TypeVar("F", bound=Callable[..., Any])
 NUMBERS = {
     "num_frames": Frames,
     "height": Side,
@@ -151,16 +149,6 @@ def suits_student(schedule: Any, settings: Mapping[str, Any]) -> bool:
         return False
     others = settings.keys() - {"num_inference_steps", "guidance_scale", *FOR_ANY_CLIP}
     return all(settings[name] is None or settings[name] in usual.get(name, ()) for name in others)
-
-
-def by_student(call: F) -> F:
-    """Return a pipeline's call that its student answers where it can, see `suits_student`."""
-
-    @wraps(call)
-    def choose(pipe: Any, *inputs: Any, **settings: Any) -> Any:
-        return call(pipe if pipe.student is None else pipe.maker(**settings), *inputs, **settings)
-
-    return choose
 
 
 def warn_student(schedule: Any, steps: int, guidance_scale: float | None) -> None:

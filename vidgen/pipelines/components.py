@@ -35,6 +35,7 @@ class PipelineComponents:
         image_prompt: Pictures to tokens beside the prompt's, where the model reads reference images.
 
     `student` is a pipeline of the same tokenizer and text encoder that makes clips of prompts in a few steps, or None.
+    Commands choose between the two by `maker`; in Python each makes its own clips, `pipe(...)` and `pipe.student(...)`.
     """
 
     student: PipelineComponents | None = None

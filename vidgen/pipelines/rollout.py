@@ -126,8 +126,8 @@ def rollout(
     Windows are denoised with the frames that they share at noise level 0, or `context_noise` (Chen et al. 2024,
     diffusion forcing; here all new frames of a window share their level). The frames are those that the tokenizer
     decodes from all latents as one clip. Each window is sampled whole and takes its noise from one stream, so a longer
-    clip of the same seed begins with the shorter one. A causal model, or a causal student, makes a clip chunk by chunk
-    instead, as `stream` does, unless it is to refine a draft.
+    clip of the same seed begins with the shorter one. A causal model makes a clip chunk by chunk instead, as `stream`
+    does, unless it is to refine a draft.
 
     Raises VidgenError as the pipeline's call does, for prompts or windows that do not go on, and for a draft that is
     shorter than the clip.
@@ -147,12 +147,11 @@ def rollout(
         settings: Go to the pipeline's call.
     """
     pixels = {"image": image, "video": video}
-    maker = pipe.maker(**settings, **pixels)
-    if is_causal(maker.transformer) and draft is None and not (set_by(settings) - STREAMED):
+    if is_causal(pipe.transformer) and draft is None and not (set_by(settings) - STREAMED):
         context = ContextConfig(context_noise=windows.context_noise)
         own = {name: value for name, value in settings.items() if name in STREAMED}
         own |= {"height": height, "width": width, "seed": seed, "generator": generator, **pixels}
-        yield from stream(maker, prompt, num_frames, context=context, **own)
+        yield from stream(pipe, prompt, num_frames, context=context, **own)
         return
     schedule, s = read_prompts(prompt), pipe.scheduler
     size = (windows.num_frames or s.num_frames, height or s.height, width or s.width)

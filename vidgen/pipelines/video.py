@@ -19,7 +19,6 @@ from vidgen.interfaces import Denoiser
 from vidgen.models.dit.label_embedding import TEXT_TO_VIDEO, task_labels, task_names
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.pipelines.call_arguments import (
-    by_student,
     check_numbers,
     draw_noise,
     read_callback,
@@ -51,7 +50,6 @@ class VideoPipeline(PipelineComponents):
     """Text to video."""
 
     @renamed_keywords(caching="step_cache", given="conditioning")
-    @by_student
     @torch.inference_mode()
     def __call__(
         self,

@@ -56,7 +56,7 @@ def stream(
     Raises VidgenError for a model that is not causal, and as the pipeline's call.
 
     Args:
-        pipe: A pipeline whose transformer, or whose student's, has `causal_chunks`.
+        pipe: A pipeline whose transformer has `causal_chunks`.
         prompt: One; or a schedule of several, of which each holds from the first chunk that begins at its frame or
             later. A warning says where that is later.
         num_frames: Of the clip.
@@ -69,11 +69,11 @@ def stream(
         reference: Pictures of how the subject looks.
         image, video: The clip begins with these frames.
     """
-    if pipe.student is not None and not is_causal(pipe.transformer):
-        pipe = pipe.student
     s = pipe.scheduler
     if not is_causal(pipe.transformer):
-        raise VidgenError("this model's frames see later ones too, so it makes whole windows: use rollout")
+        student = pipe.student is not None and is_causal(pipe.student.transformer)
+        hint = "use rollout, or stream its causal student, pipe.student" if student else "use rollout"
+        raise VidgenError(f"this model's frames see later ones too, so it makes whole windows: {hint}")
     check_value(num_frames, Frames | None, "num_frames")
     size = (num_frames or s.num_frames, height or s.height, width or s.width)
     schedule = read_prompts(prompt)
