@@ -171,8 +171,10 @@ def sample(
     made_by = {"negative_prompt": negative_prompt, "guidance": guide, "step_cache": caching, **sampling.settings()}
     maker = pipe.maker(**made_by, **conditions)
     is_long = length > config.num_frames or schedule is not None
+    if is_long and not (is_causal(maker.transformer) and config.overlap is None):
+        maker = pipe
     run = Run(
-        pipe=pipe if is_long and not is_causal(maker.transformer) else maker,
+        pipe=maker,
         model=model,
         size=size,
         seed=seed,
@@ -194,7 +196,13 @@ def sample(
         drifts = make_clips(run, jobs, batch_size)
     seconds = time.perf_counter() - started
     if json:
-        report = {"model": model, **describe_loras(loras), "seed": seed, **describe_passes(caching)}
+        report = {
+            "model": model,
+            "student": maker is not pipe,
+            **describe_loras(loras),
+            "seed": seed,
+            **describe_passes(caching),
+        }
         clips = list_rows(run, jobs, drifts)
         print_json({**report, "seconds": round(seconds, 3), "peak_mb": peak_memory_mb(), "clips": clips})
         return
@@ -202,6 +210,7 @@ def sample(
     names += f", {sum(planned.are_done)} of them there already" if any(planned.are_done) else ""
     skipped = "" if caching is None else f", {caching.passes}"
     clip = f"{pluralize(length, 'frame')} of {size[1]}x{size[2]}"
+    clip += "" if maker is pipe else f", by its student of {pluralize(run.steps, 'step')}"
     print(f"{names}: {clip}, {seconds:.1f} s{skipped}{describe_memory()}")
 
 
@@ -235,6 +244,7 @@ def open_pipeline(
     pipe.transformer.set_attention(attention)
     if pipe.student is not None:
         pipe.student.transformer.set_attention(attention)
+        pipe.student.text_cache = find_text_cache(pipe.text_encoder, text_cache)
     if loras:  # the student does not know them
         pipe.student = None
     apply_loras(pipe, loras)

@@ -66,5 +66,13 @@ def encode_reference(
 
 
 def add_image_tokens(image_tokens: Float[Tensor, "n d"] | None, text: TextEncoding) -> TextEncoding:
-    """Return the prompts, each beside the same pictures' tokens; None leaves them as they are."""
+    """Return the prompts, each beside the same pictures' tokens; None leaves them as they are.
+
+    Raises VidgenError for tokens of another width.
+    """
+    if image_tokens is not None and image_tokens.shape[1] != text.tokens.shape[2]:
+        raise VidgenError(
+            f"tokens of a reference are {image_tokens.shape[1]} wide, and this model reads {text.tokens.shape[2]}: "
+            "they were learned with another model"
+        )
     return text if image_tokens is None else beside_text(text, image_tokens.expand(len(text.mask), -1, -1))

@@ -15,7 +15,7 @@ from vidgen.models.causal_attention import KVCache, causal_layout, iter_chunks
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.pipelines.streaming.chunk_sampler import is_causal
 from vidgen.pipelines.video import VideoPipeline
-from vidgen.profiling.peak_memory import measure_peak, print_peak
+from vidgen.profiling.peak_memory import measure_peaks, print_peak
 from vidgen.profiling.roofline import synchronizer
 from vidgen.scripts.benches.bench_rows import BenchSettings, Row, make_row
 from vidgen.scripts.benches.machine import Machine
@@ -68,23 +68,23 @@ def measure_chunk(
     x = torch.randn(1, c, frames, h, w, device=settings.device)
     levels = torch.zeros(1, frames, device=settings.device)
     levels[:, past:] = LEVEL
-    text, kept = network.prepare_text(pipe.text_encoder([PROMPT])), KVCache()
+    text, cache = network.prepare_text(pipe.text_encoder([PROMPT])), KVCache()
     for start, stop in iter_chunks(chunks, past):
-        layout = kept.layout(stop - start, extend=True)
+        layout = cache.layout(stop - start, extend=True)
         network(x[:, :, start:stop], levels[:, start:stop], text, layout=layout)
 
-    def cached() -> Tensor:
-        return network(x[:, :, past:], levels[:, past:], text, layout=kept.layout(frames - past))
+    def from_cache() -> Tensor:
+        return network(x[:, :, past:], levels[:, past:], text, layout=cache.layout(frames - past))
 
-    def uncached() -> Tensor:
+    def whole() -> Tensor:
         return network(x, levels, text, layout=causal_layout(frames, chunks))[:, :, past:]
 
-    runs: dict[str, Callable[[], Tensor]] = {"cached": cached} | ({"uncached": uncached} if with_peer else {})
+    runs: dict[str, Callable[[], Tensor]] = {"cached": from_cache} | ({"uncached": whole} if with_peer else {})
     times = alternate(runs, rounds=settings.rounds, settle=synchronizer(settings.device))
     tokens = pipe.tokens_of((c, frames, h, w))
     columns: dict[str, Any] = {"context_frames": past, "tokens": tokens * (frames - past)}
     if with_peer:
-        columns["max_abs_diff"] = (cached() - uncached()).abs().max().item()
+        columns["max_abs_diff"] = (from_cache() - whole()).abs().max().item()
         columns |= {"against": "uncached", "peer_layout": "all frames in each pass", "peer_autocast": False}
     return make_row(
         f"pass of {frames - past} latent frames after {past} ({windows} windows)",
@@ -107,9 +107,11 @@ def measure_length(pipe: VideoPipeline, settings: BenchSettings) -> Row:
     columns: dict[str, Any] = {**fps, "fps": sum(counts) / sum(seconds), "frames": frames}
     if settings.memory:
         work = StreamWork(model=settings.model, device=settings.device, dtype=settings.dtype, frames=frames // BASE)
-        base, peak = (measure_peak(prepare_alone, **vars(w)) for w in (work, replace(work, frames=frames)))
-        columns |= {"peak_mb": peak.peak_mb, "base_frames": work.frames, "base_peak_mb": base.peak_mb}
-        columns["peak_ratio"] = peak.peak_mb / base.peak_mb
+        peaks, reason = measure_peaks(prepare_alone, base=work, whole=replace(work, frames=frames))
+        columns |= {"note": reason} if reason else {}
+        if len(peaks) == 2:
+            columns |= {"peak_mb": peaks["whole"], "base_frames": work.frames, "base_peak_mb": peaks["base"]}
+            columns["peak_ratio"] = peaks["whole"] / peaks["base"]
     low, high = quartiles(tuple(seconds))
     note = f"{fps['first_fps']:.3g} frames/s in the first tenth, {fps['last_fps']:.3g} in the last"
     note += f"; a chunk takes {low:.3g} to {high:.3g} s (quartiles)"

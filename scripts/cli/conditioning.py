@@ -130,7 +130,7 @@ class ConditioningOptions:
                 arguments[name] = next(read_frames(path, fps, shape, self.fit, 1))
         if self.reference:  # at the size that the model was made for, whatever the clip's
             usual = (pipe.scheduler.height, pipe.scheduler.width)
-            arguments["reference"] = read_learned(self.reference, pipe) or [
+            arguments["reference"] = read_learned(self.reference) or [
                 next(read_frames(path, fps, usual, self.fit, 1)) for path in self.reference
             ]
         if self.mask is not None:
@@ -160,10 +160,10 @@ class ConditioningOptions:
         return {"video": frames} | ({} if self.strength is None else {"strength": self.strength})
 
 
-def read_learned(paths: list[Path], pipe: VideoPipeline) -> LearnedTokens | None:
+def read_learned(paths: list[Path]) -> LearnedTokens | None:
     """Return the learned tokens of the one folder that is named; None where these are pictures.
 
-    Raises VidgenError for tokens beside others, and for those of another text encoder's width.
+    Raises VidgenError for tokens beside others.
     """
     from vidgen.checkpoints.pretrained import CONFIG_NAME
     from vidgen.models.text.learned_tokens import LearnedTokens
@@ -173,13 +173,7 @@ def read_learned(paths: list[Path], pipe: VideoPipeline) -> LearnedTokens | None
         return None
     if len(paths) > 1:
         raise VidgenError(f"{folders[0]} holds learned tokens, which are the one reference: leave the others out")
-    learned = LearnedTokens.from_pretrained(folders[0])
-    if learned.config.text_width != pipe.text_encoder.width:
-        raise VidgenError(
-            f"{folders[0]}: its tokens are {learned.config.text_width} wide, and this model reads "
-            f"{pipe.text_encoder.width}: they were learned with another"
-        )
-    return learned
+    return LearnedTokens.from_pretrained(folders[0])
 
 
 def read_frames(

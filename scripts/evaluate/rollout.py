@@ -52,7 +52,7 @@ def rollouts(
         check_plot(plot)
     pipe = load_pipeline(model, **hardware.settings())
     maker = pipe.maker(**sampling.settings())
-    pipe = maker if is_causal(maker.transformer) else pipe
+    pipe = maker if is_causal(maker.transformer) and windows.overlap is None else pipe
     world = held_out_world(pipe.scheduler)
     fps = pipe.scheduler.fps
     num_frames = round(seconds * fps)

@@ -166,8 +166,11 @@ class TextualInversionRecipe(DiffusionRecipe):
             raise VidgenError(f"{path}: task textual_inversion needs a trained model: set init_from, e.g. to default")
         if self.optimizer.kind != "adamw":
             raise VidgenError(f"{path}: tokens are learned with optimizer.kind=adamw, not {self.optimizer.kind}")
-        if self.reference or self.tasks:
-            raise VidgenError(f"{path}: tokens are learned without pictures and tasks: reference=0, no tasks")
+        if self.reference or self.tasks or self.drop_text:
+            raise VidgenError(
+                f"{path}: tokens are learned beside every caption, without pictures and tasks: set drop_text=0, "
+                "reference=0 and no tasks"
+            )
 
 
 @dataclass

@@ -39,8 +39,8 @@ class DistillationRecipe(DiffusionRecipe):
       teacher finds them more probable than a critic of them does. It makes `critic_updates` steps for each of the
       student's, by the optimizer `critic`.
 
-    With `adversarial` above 0 a head on the critic's middle block tells the student's clips from the data's, noised
-    alike, and the student loses by as much weight what it is told by (DMD2).
+    With `adversarial` above 0 a head on the critic's middle block learns to tell the student's clips from the data's,
+    noised alike: its hinge loss, times `adversarial`, is added to the critic's loss and to the student's (DMD2).
 
     `average_decay` is of the averaged student that consistency compares with. See vidgen/samplers/few_step.
     """

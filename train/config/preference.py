@@ -17,7 +17,8 @@ CRITERIA = ("colour", "shape", "motion")
 class PreferenceRecipe(DiffusionRecipe):
     """Task `preference`: post-training of the denoiser of `init_from` on its own clips, by a reward.
 
-    The model makes `clips_per_prompt` clips of each prompt of the synthetic world, `cached_clips` in all, once. The
+    The model makes `clips_per_prompt` clips of each prompt of the synthetic world, `cached_clips` in all, once, at its
+    own size and length. A batch is of `batch_size` prompts, each with all its clips. The
     reward of a clip is the share of the criteria `rewarded` that the world's checker finds; the others are never
     rewarded, and validation says of both how they do: a reward that is hacked shows in those. `method`:
 
@@ -45,5 +46,10 @@ class PreferenceRecipe(DiffusionRecipe):
             raise VidgenError(
                 f"{path}: cached_clips={self.cached_clips} are no group of {self.clips_per_prompt} clips; give more"
             )
-        if self.reference or self.tasks:
-            raise VidgenError(f"{path}: post-training has neither pictures nor tasks: set reference=0, leave tasks out")
+        if self.reference or self.tasks or self.per_frame_noise or self.given_frames or self.teacher_forcing:
+            raise VidgenError(
+                f"{path}: post-training has no pictures, tasks, given frames or levels a frame: leave out reference, "
+                "tasks, given_frames, per_frame_noise and teacher_forcing"
+            )
+        if self.method == "preference" and self.drop_text:
+            raise VidgenError(f"{path}: pairs are compared under their prompt: set drop_text=0 for method=preference")

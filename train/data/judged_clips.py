@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,8 +60,8 @@ class JudgedClips(Dataset):
             return make_groups(pipe, world, start, stop, clips, seed)
 
         if cache:
-            about = [vars(world.config), vars(pipe.scheduler.time_distribution), prompts, clips, seed]
-            about += [pipe.scheduler.num_inference_steps, pipe.scheduler.guidance_scale, model_hash(pipe)]
+            precision = str(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else ""
+            about = [vars(world.config), asdict(pipe.scheduler), prompts, clips, seed, model_hash(pipe), precision]
             folder = Path(cache) / f"judged-{json_hash(about)[:16]}"
             if not folder.is_dir():
                 with exclusive(folder, "cache of judged clips"):
@@ -68,8 +69,8 @@ class JudgedClips(Dataset):
             self.latents, self.rows, _ = read_tensor(folder, "latents")
         else:
             self.latents, self.rows = make(0, prompts)
-        found = torch.tensor([row["criteria"] for row in self.rows], dtype=torch.float32)  # n m criteria
-        self.rewards = found[:, :, [CRITERIA.index(name) for name in rewarded]].mean(2)
+        criteria = torch.tensor([row["criteria"] for row in self.rows], dtype=torch.float32)  # n m criteria
+        self.rewards = criteria[:, :, [CRITERIA.index(name) for name in rewarded]].mean(2)
         differs = self.rewards.max(1).values > self.rewards.min(1).values
         self.groups = differs.nonzero().flatten().tolist() if unequal else list(range(len(self.rows)))
         if not self.groups:
@@ -90,17 +91,17 @@ def make_groups(
 ) -> tuple[Float[Tensor, "n m c t h w"], list[dict]]:
     """Return latents (float16) of `clips` clips of prompts start .. stop - 1, with their labels and, clip by clip,
     which of `CRITERIA` hold. The noise of a clip is a function of the seed, its prompt and its number."""
-    latents, rows = [], []
+    latents = []
     jobs = [(prompt, copy) for prompt in range(start, stop) for copy in range(clips)]
-    asked = {prompt: world.sample_prompt(prompt) for prompt in range(start, stop)}
-    results: dict[int, list[list[bool]]] = {prompt: [] for prompt in asked}
+    prompts = {prompt: world.sample_prompt(prompt) for prompt in range(start, stop)}
+    results: dict[int, list[list[bool]]] = {prompt: [] for prompt in prompts}
     for first in tqdm(range(0, len(jobs), SAMPLING_BATCH), desc="making clips", unit="batch", disable=None):
         batch = jobs[first : first + SAMPLING_BATCH]
         noise = [sample_generator(seed, f"judged-{prompt}-{copy}") for prompt, copy in batch]
-        out = pipe([asked[prompt][0] for prompt, _ in batch], generator=noise)
+        out = pipe([prompts[prompt][0] for prompt, _ in batch], generator=noise)
         latents.append(out.latents.to("cpu", torch.float16))
         for (prompt, _), frames in zip(batch, out.frames, strict=True):
-            result = check(frames, asked[prompt][1])
+            result = check(frames, prompts[prompt][1])
             results[prompt].append([bool(getattr(result, name)) for name in CRITERIA])
-    rows = [{"labels": labels.to_dict(), "criteria": results[prompt]} for prompt, (_, labels) in asked.items()]
+    rows = [{"labels": labels.to_dict(), "criteria": results[prompt]} for prompt, (_, labels) in prompts.items()]
     return torch.cat(latents).unflatten(0, (-1, clips)).contiguous(), rows

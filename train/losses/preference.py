@@ -8,10 +8,11 @@ from torch import Tensor
 
 
 def reward_weights(rewards: Float[Tensor, "b m"], temperature: float) -> Float[Tensor, "b m"]:
-    """Return exp(r / temperature) over its mean among the m clips of a prompt.
+    """Return exp(r / temperature) over its mean among the m clips of a prompt, which is m at most.
 
-    With these weights a denoising loss on a model's own clips has the optimum p(x) exp(r(x) / temperature) / Z, the
-    distribution of most reward at that divergence from p (Peters & Schaal 2007, eq. 5; Lee et al. 2023, section 4).
+    Where m is large, a denoising loss on a model's own clips has with these weights the optimum
+    p(x) exp(r(x) / temperature) / Z, the distribution of most reward at that divergence from p (Peters & Schaal 2007,
+    eq. 5; Lee et al. 2023, section 4). Of few clips it goes part of the way; where all have one reward, none of it.
     """
     return (rewards / temperature).softmax(1) * rewards.shape[1]
 

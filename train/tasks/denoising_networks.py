@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vidgen.checkpoints.hashing import model_hash
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.diffusion.prediction_types import read_prediction_type
 from vidgen.errors import VidgenError
@@ -131,23 +132,28 @@ def make_causal(transformer: VideoDiT, recipe: DiffusionRecipe) -> VideoDiT:
     return transformer if chunks == transformer.config.causal_chunks else transformer.with_chunks(chunks)
 
 
-def make_student(teacher: VideoDiT, recipe: DistillationRecipe) -> VideoDiT:
+def make_student(teacher: Networks, recipe: DistillationRecipe) -> VideoDiT:
     """Return the denoiser of `student_from`, or a copy of the teacher, causal where the recipe says so.
 
-    Raises VidgenError for a student of other latents, or that takes another text.
+    Raises VidgenError for a student of other latents, of another text encoder, or that predicts something else.
     """
-    network = teacher
-    if recipe.student_from:
-        network = load_pipeline(recipe.student_from, dtype=torch.float32, device=recipe.device).transformer
-        for name in ("latent_channels", "text_width"):
-            own, other = (getattr(getattr(n, "config", None), name, None) for n in (network, teacher))
-            if own != other:
-                raise VidgenError(
-                    f"student_from={recipe.student_from}: its {name} is {own}, and the teacher's {other}; name a "
-                    "student of the same tokenizer and text encoder"
-                )
-    student = make_causal(network, recipe)
-    return deepcopy(student) if student is teacher else student
+    if not recipe.student_from:
+        student = make_causal(teacher.transformer, recipe)
+        return deepcopy(student) if student is teacher.transformer else student
+    pipe = load_pipeline(recipe.student_from, dtype=torch.float32, device=recipe.device)
+    facts = {
+        "latent_channels": lambda n, s: n.transformer.config.latent_channels,
+        "prediction type and path": lambda n, s: (s.prediction_type, s.time_distribution.path),
+        "text encoder": lambda n, s: model_hash(n.text_encoder)[:8],
+    }
+    for name, read in facts.items():
+        own, other = read(pipe, pipe.scheduler), read(teacher, teacher.schedule)
+        if own != other:
+            raise VidgenError(
+                f"student_from={recipe.student_from}: its {name} is {own}, and the teacher's {other}; name a student "
+                "of the same tokenizer and text encoder (train_text=false keeps it)"
+            )
+    return make_causal(pipe.transformer, recipe)
 
 
 def check_forcing(recipe: DiffusionRecipe, transformer: VideoDiT) -> None:

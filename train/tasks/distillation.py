@@ -44,7 +44,7 @@ class DistillationTask(DenoisingTask):
         super().__init__(recipe)
         self.networks.check_same_prediction(recipe, self.time.path, "a student")
         self.teacher = self.networks.transformer.requires_grad_(False).eval()
-        self.transformer = make_student(self.teacher, recipe)
+        self.transformer = make_student(self.networks, recipe)
         self.model = nn.ModuleDict({"transformer": self.transformer}).requires_grad_(True)
         if recipe.method == "consistency":
             self.average = deepcopy(self.transformer)
@@ -54,6 +54,10 @@ class DistillationTask(DenoisingTask):
             if recipe.adversarial:
                 torch.manual_seed(recipe.seed)
                 self.head = FeatureHead(self.teacher.config.width).to(recipe.device)
+        if recipe.gradient_checkpointing:
+            for network in (self.transformer, getattr(self, "critic", None)):
+                if network is not None:
+                    network.enable_gradient_checkpointing()
         self.scale = recipe.guidance_scale or self.networks.schedule.guidance_scale
         self.method = METHODS[recipe.method]
         if recipe.method == "continuous_consistency":
@@ -108,8 +112,8 @@ class DistillationTask(DenoisingTask):
         return self.method(self, self.lesson(batch, generator)).mean(), {}
 
     def critic_loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, Metrics]:
-        """Return the denoising loss of the critic on the student's clips, and where it has a head, what that loses in
-        telling noised clips of the data from them."""
+        """Return the denoising loss of the critic on the student's clips; with a head its hinge loss, on noised clips
+        of the data and of the student, is added."""
         lesson = self.lesson(batch, generator)
         with torch.no_grad():
             x0 = self.rolled_out(lesson)
@@ -121,8 +125,8 @@ class DistillationTask(DenoisingTask):
             return loss, {}
         t, eps = t.to(x0.device), eps.to(x0.device)
         real, fake = (self.logits(clips, lesson.text, t, eps) for clips in (lesson.x0, x0))
-        told = hinge_discriminator(real, fake)
-        return loss + self.recipe.adversarial * told, {"critic_told": told.item()}
+        head_loss = hinge_discriminator(real, fake)
+        return loss + self.recipe.adversarial * head_loss, {"critic_head_loss": head_loss.item()}
 
     def logits(self, x0: Tensor, text: TextEncoding, t: Tensor, eps: Tensor) -> Float[Tensor, "b t h w"]:
         """Return the logits of noised clips being the data's, from the critic's middle block."""
@@ -153,8 +157,9 @@ class DistillationTask(DenoisingTask):
         denoise, chunks = denoiser(past), []
         for start, stop in iter_chunks(network.config.causal_chunks, noise.shape[2]):
             chunks.append(run(denoise, noise[:, :, start:stop]))
-            with torch.no_grad():
-                past.extend(chunks[-1].detach())
+            if stop < noise.shape[2]:
+                with torch.no_grad():
+                    past.extend(chunks[-1].detach())
         return torch.cat(chunks, dim=2)
 
     def denoiser_in(self, lesson: Lesson, network: nn.Module) -> Denoiser:

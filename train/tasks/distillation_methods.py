@@ -81,8 +81,8 @@ def reflow_loss(task: DistillationTask, lesson: Lesson) -> Tensor:
 
 
 def distribution_matching_loss(task: DistillationTask, lesson: Lesson) -> Tensor:
-    """Return the loss of the student's own clips; a causal teacher and its critic see their chunks before. Where the
-    critic tells clips from the data's, that they are told from them counts too (DMD2, section 4.3)."""
+    """Return the loss of the student's own clips; a causal teacher and its critic see their chunks before. With
+    a head of the critic the generator's part of its hinge loss is added (DMD2, section 4.3)."""
     x0 = task.rolled_out(lesson)
     own = replace(lesson, x0=x0.detach())
     t = task.time_of(x0).sample((len(x0),), lesson.generator).clamp(*MATCHED_LEVELS).to(x0.device)

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig
 from vidgen.diffusion.noise import draw_normal
-from vidgen.pipelines.evaluation.adherence import held_out_prompts, held_out_world, score_generation
+from vidgen.pipelines.evaluation.adherence import held_out_prompts, prompt_world, score_generation
 from vidgen.pipelines.scheduler_config import SchedulerConfig
+from vidgen.pipelines.streaming.chunk_sampler import is_causal
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.train.config.preference import CRITERIA, PreferenceRecipe
 from vidgen.train.data.judged_clips import JudgedClips, JudgedGroup
 from vidgen.train.losses.preference import preference_loss, reward_weights
-from vidgen.train.runtime.step_memory import check_clips
+from vidgen.train.runtime.step_memory import check_clips, process_batch
 from vidgen.train.tasks.denoising import DenoisingTask
 from vidgen.train.tasks.task import Metrics, autocast
 
@@ -35,16 +35,20 @@ class PreferenceTask(DenoisingTask):
         self.model = nn.ModuleDict({"transformer": self.transformer}).requires_grad_(True)
         self.open_clips()
 
+    @property
+    def max_objects(self) -> int:
+        """The most objects of a clip."""
+        return max(source.max_objects for source in self.recipe.data.sources)
+
     def pipeline(self) -> VideoPipeline:
         """Return the pipeline of the model as it is."""
         return VideoPipeline(self.tokenizer, self.transformer, self.text_encoder, self.scheduler(), self.image_prompt)
 
     def open_clips(self) -> None:
         """Make the clips that are judged, or read them from the recipe's cache."""
-        recipe, data = self.recipe, self.recipe.data
-        check_clips(recipe, recipe.batch_size * recipe.clips_per_prompt)
-        size = {"height": data.size[0], "width": data.size[1], "num_frames": data.num_frames, "fps": round(data.fps)}
-        world = ShapeWorld(ShapeWorldConfig(**size, max_objects=max(s.max_objects for s in data.sources)))
+        recipe = self.recipe
+        check_clips(recipe, process_batch(recipe) * recipe.clips_per_prompt)
+        world = prompt_world(self.scheduler(), "train", self.max_objects)
         with autocast(recipe.device, recipe.autocast):
             self.dataset = JudgedClips(
                 self.pipeline(),
@@ -75,7 +79,7 @@ class PreferenceTask(DenoisingTask):
         captions = [caption for caption in batch["captions"] for _ in range(clips)]
         with torch.no_grad():
             text = self.condition({"captions": captions}, draw.dropped, generator).text
-        errors = self.denoising_loss(latents, text, draw.t, draw.eps)
+        errors = self.denoising_loss(latents, text, draw.t, draw.eps, after_clean=is_causal(self.transformer))
         weights = reward_weights(batch["rewards"], self.recipe.temperature).flatten().to(errors)
         return (weights * errors).mean(), {"reward": batch["rewards"].mean().item()}
 
@@ -88,10 +92,11 @@ class PreferenceTask(DenoisingTask):
         pair = [batch["latents"][rows, place] for place in (rewards.argmax(1), rewards.argmin(1))]
         t = self.time_of(pair[0]).sample((len(rows),), generator)
         eps = draw_normal(pair[0].shape, generator)
+        forced = {"after_clean": is_causal(self.transformer)}
         with torch.no_grad():
             text = self.encode(batch["captions"])
-            reference = [self.denoising_loss(x0, text, t, eps, network=self.before) for x0 in pair]
-        better, worse = (self.denoising_loss(x0, text, t, eps) for x0 in pair)
+            reference = [self.denoising_loss(x0, text, t, eps, network=self.before, **forced) for x0 in pair]
+        better, worse = (self.denoising_loss(x0, text, t, eps, **forced) for x0 in pair)
         loss = preference_loss(better, reference[0], worse, reference[1], self.recipe.beta)
         margin = (worse - reference[1]) - (better - reference[0])
         return loss.mean(), {"preferred": (margin > 0).float().mean().item()}
@@ -99,7 +104,8 @@ class PreferenceTask(DenoisingTask):
     def validate(self) -> Metrics:
         """Return how often clips of held-out prompts have what is rewarded, the loss being what is missing of it, and,
         as the guard, what is not."""
-        prompts = held_out_prompts(held_out_world(self.scheduler()), self.recipe.data.validation_clips)
+        world = prompt_world(self.scheduler(), "held_out", self.max_objects)
+        prompts = held_out_prompts(world, self.recipe.data.validation_clips)
         with autocast(self.recipe.device, self.recipe.autocast):
             shares = score_generation(self.pipeline(), prompts, seed=self.recipe.seed)
         rewarded = [shares[name] for name in self.recipe.rewarded]

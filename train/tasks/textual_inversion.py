@@ -18,7 +18,7 @@ from vidgen.train.tasks.task import Metrics, export_dtype
 
 class TextualInversionTask(DenoisingTask):
     """The denoising loss of the clips trains the tokens, which stand beside every caption; they begin as the mean token
-    of the captions, with a little noise between them.
+    of the first caption, with a little noise between them.
 
     Raises VidgenError where they would learn something else than the model predicts.
     """

@@ -12,7 +12,7 @@ from vidgen.errors import ENDING_SIGNALS
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and SIGHUP wait for the end of the block; what has handlers in Python, and no others.
+    """Let Ctrl-C, SIGTERM and SIGHUP wait for the end of the block, those of them that Python code handles.
 
     Tensors of safetensors are read so. They are made by `torch.asarray`, which asks Python for an item of the file's
     storage, and whatever a handler raises meanwhile becomes "ValueError: could not determine the shape of object type

@@ -24,7 +24,8 @@ def exclusive(path: str | os.PathLike, what: str) -> Iterator[None]:
     with the lock; one that a killed process left is nobody's, and is taken over. Folders that are missing above `path`
     are made, and removed again where nothing was written.
 
-    Raises VidgenError, at once, where another holds the lock, naming its process, and where `path` cannot be written.
+    Raises VidgenError where another holds the lock, naming its process (at once, if that lives), and where `path`
+    cannot be written.
     """
     from filelock import FileLock, Timeout  # not at the top: `vidgen --help` would wait for it
 

@@ -49,7 +49,7 @@ class FrameFeatures(nn.Module):
     """Distance of each frame in the layers of EfficientNet-lite0, on ImageNet's weights.
 
     That of Zhang et al. 2018 (equation 1) with all channels weighed alike: in each layer features have unit length at
-    each position, their squared difference is meant over positions, then over layers. Frames keep their size.
+    each position, and their squared difference is averaged over positions, then over layers. Frames keep their size.
     Raises VidgenError where the package of the weights is not installed.
     """
 

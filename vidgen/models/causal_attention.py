@@ -8,8 +8,8 @@ within those of training however long a clip gets.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from typing import NamedTuple
@@ -61,18 +61,21 @@ class KVCache:
     def layout(self, frames: int, *, extend: bool = False) -> FrameLayout:
         """Return the layout of a pass over the next chunk, which keeps the chunk's own keys where it is to `extend`."""
         seen = seen_frames(self.frames + frames, self.window, self.sinks)
-        return FrameLayout(groups=(FrameGroup(0, frames, seen),), cache=self, extend=extend)
+        groups = (FrameGroup(0, frames, seen),)
+        return FrameLayout(groups=groups, cache=self, past=dict(self.layers), extend=extend)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameLayout:
-    """Which frames of a pass see which, group by group. With a `cache` its frames are the first of those that are seen.
+    """Which frames of a pass see which, group by group. The frames of `past` are the first of those that are seen.
 
-    `extend` makes the cache keep what the one group sees.
+    `past` is what a `cache` holds when the pass begins: a pass that is run again for its gradients sees the same,
+    though the cache has grown since. `extend` makes the cache keep what the one group sees.
     """
 
     groups: tuple[FrameGroup, ...]
     cache: KVCache | None = None
+    past: Mapping[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     extend: bool = False
 
     @property
@@ -106,15 +109,14 @@ def over_groups(
         rotary: the table of `layout.span` frames.
     """
     q, k, v = (rearrange(x, "b k (t s) d -> b k t s d", t=frames) for x in (q, k, v))
-    cache = layout.cache
-    if cache is not None and layer in cache.layers:
-        k, v = (torch.cat(pair, dim=2) for pair in zip(cache.layers[layer], (k, v), strict=True))
+    if layer in layout.past:
+        k, v = (torch.cat(pair, dim=2) for pair in zip(layout.past[layer], (k, v), strict=True))
     cells = q.shape[3]
     out = []
     for group in layout.groups:
         keys, values = take_frames(k, group.seen), take_frames(v, group.seen)
         if layout.extend:
-            cache.layers[layer] = keys.detach(), values.detach()
+            layout.cache.layers[layer] = keys.detach(), values.detach()
         last = slice(group.positions.start * cells, group.positions.stop * cells)
         queries = rotate(q[:, :, group.first : group.stop], rotary, last)
         rotated = rotate(keys, rotary, slice(len(group.seen) * cells))

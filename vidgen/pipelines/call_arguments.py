@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -139,16 +140,18 @@ def read_callback(
 
 
 def suits_student(schedule: Any, settings: Mapping[str, Any]) -> bool:
-    """Return whether a call under these arguments is what a student is for: prompts alone, in the steps that it was
-    trained for, by its own sampler and without guidance. What is left out or None is the student's own."""
-    usual = {"negative_prompt": ("",), "guidance": ("cfg", Guidance()), "sampler": (schedule.sampler,)}
+    """Return whether a call under these arguments is what a student is for: prompts alone, and of the sampling no more
+    than a number of steps that it was trained for. A sampler, a scale of guidance or anything else asks for the model
+    itself; None is left out."""
     steps = settings.get("num_inference_steps")
     if steps is not None and schedule.distilled_steps and steps not in schedule.distilled_steps:
         return False
-    if (settings.get("guidance_scale") or 1.0) > 1.0:
-        return False
-    others = settings.keys() - {"num_inference_steps", "guidance_scale", *FOR_ANY_CLIP}
-    return all(settings[name] is None or settings[name] in usual.get(name, ()) for name in others)
+    guidance = settings.get("guidance")
+    if isinstance(guidance, Guidance):
+        guidance = None if replace(guidance, passes=Guidance().passes) == Guidance() else guidance
+    others = settings.keys() - {"num_inference_steps", "guidance", "negative_prompt", *FOR_ANY_CLIP}
+    is_plain = guidance in (None, "cfg") and not settings.get("negative_prompt")
+    return is_plain and all(settings[name] is None for name in others)
 
 
 def warn_student(schedule: Any, steps: int, guidance_scale: float | None) -> None:

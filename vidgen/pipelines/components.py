@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from vidgen.checkpoints.hashing import model_hash
+from vidgen.errors import VidgenError
 from vidgen.files.atomic import atomic_write
 from vidgen.interfaces import NoiseSchedule, TextEncoder, Tokenizer
 from vidgen.models.dit.video_dit import VideoDiT
@@ -38,7 +40,7 @@ class PipelineComponents:
     Commands choose between the two by `maker`; in Python each makes its own clips, `pipe(...)` and `pipe.student(...)`.
     """
 
-    student: PipelineComponents | None = None
+    _student: PipelineComponents | None = None
 
     def __init__(
         self,
@@ -52,6 +54,28 @@ class PipelineComponents:
         self.image_prompt = image_prompt
         self.text_cache = find_text_cache(text_encoder)
         self.path = scheduler.make_path()
+
+    @property
+    def student(self) -> PipelineComponents | None:
+        """The student, which runs this pipeline's own tokenizer and text encoder."""
+        return self._student
+
+    @student.setter
+    def student(self, other: PipelineComponents | None) -> None:
+        """Take the transformer and the schedule of a student. Raises VidgenError where it is of other latents or of
+        another text encoder."""
+        if other is None:
+            self._student = None
+            return
+        for name in ("latent_channels", "text_width"):
+            own, another = (getattr(pipe.transformer.config, name, None) for pipe in (self, other))
+            if own != another:
+                raise VidgenError(f"a student with {name} {another}, of a model with {own}: it is not this one's")
+        if other.text_encoder is not self.text_encoder and model_hash(other.text_encoder) != model_hash(
+            self.text_encoder
+        ):
+            raise VidgenError("a student with a text encoder of its own, which is not this model's")
+        self._student = type(self)(self.vae, other.transformer, self.text_encoder, other.scheduler)
 
     @property
     def components(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from vidgen.samplers.conditioning.frame_conditioning import FrameConditioning, c
 from vidgen.samplers.conditioning.generation_tasks import IMAGE_TO_VIDEO, PREDICTION
 from vidgen.samplers.conditioning.read_pixels import Image, Video, read_frame_conditioning
 
-STREAMED = frozenset(inspect.signature(stream).parameters)
+STREAM_ARGUMENTS = frozenset(inspect.signature(stream).parameters)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +127,7 @@ def rollout(
     diffusion forcing; here all new frames of a window share their level). The frames are those that the tokenizer
     decodes from all latents as one clip. Each window is sampled whole and takes its noise from one stream, so a longer
     clip of the same seed begins with the shorter one. A causal model makes a clip chunk by chunk instead, as `stream`
-    does, unless it is to refine a draft.
+    does, unless it is to refine a draft or windows are to overlap: it sees `windows.num_frames` at once.
 
     Raises VidgenError as the pipeline's call does, for prompts or windows that do not go on, and for a draft that is
     shorter than the clip.
@@ -147,9 +147,11 @@ def rollout(
         settings: Go to the pipeline's call.
     """
     pixels = {"image": image, "video": video}
-    if is_causal(pipe.transformer) and draft is None and not (set_by(settings) - STREAMED):
-        context = ContextConfig(context_noise=windows.context_noise)
-        own = {name: value for name, value in settings.items() if name in STREAMED}
+    is_stream = is_causal(pipe.transformer) and draft is None and windows.overlap is None
+    if is_stream and not (set_by(settings) - STREAM_ARGUMENTS):
+        seen = None if windows.num_frames is None else pipe.latent_frames(windows.num_frames)
+        context = ContextConfig(window=seen, context_noise=windows.context_noise)
+        own = {name: value for name, value in settings.items() if name in STREAM_ARGUMENTS}
         own |= {"height": height, "width": width, "seed": seed, "generator": generator, **pixels}
         yield from stream(pipe, prompt, num_frames, context=context, **own)
         return

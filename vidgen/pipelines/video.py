@@ -105,8 +105,8 @@ class VideoPipeline(PipelineComponents):
             seed: Of the noise; `generator`, one a clip or one for all, takes its place.
             latents: Used instead of the initial noise. Noise that stochastic samplers draw later is the
                 same as without it.
-            reference: Pictures of how the subject looks; none becomes a frame. All clips share them. They are not added
-                to the negative prompt.
+            reference: Pictures of how the subject looks, or `LearnedTokens`; none becomes a frame. All clips share
+                them. They are not added to the negative prompt.
             image, last_image, video, frames, mask, strength: What is known of the clips' pixels, see
                 `read_frame_conditioning`; `conditioning` says it in latents.
             task: What a model that was trained for several is told to do; by default what is known says it.

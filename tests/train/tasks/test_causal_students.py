@@ -114,3 +114,29 @@ def test_a_student_begins_as_the_model_of_student_from(make, tmp_path):
 def test_a_student_of_other_latents_is_refused(make):
     with pytest.raises(VidgenError, match="student_from=default: its latent_channels is 16, and the teacher's 4"):
         DistillationTask(make("guidance", "student_from=default"))
+
+
+def test_a_student_of_another_text_encoder_is_refused(make, tmp_path):
+    pipe = load_pipeline(make("guidance").init_from)
+    for parameter in pipe.text_encoder.parameters():
+        torch.nn.init.normal_(parameter)
+    pipe.save_pretrained(tmp_path / "other")
+    with pytest.raises(VidgenError, match="its text encoder is .*train_text=false keeps it"):
+        DistillationTask(make("guidance", f"student_from={tmp_path / 'other'}"))
+
+
+def test_gradient_checkpointing_changes_no_gradient(make):
+    """A block that is computed again sees the cache as it was, though later chunks are in it by then."""
+    gradients = []
+    for flag in ("false", "true"):
+        recipe = make("distribution_matching", "guidance_scale=1", f"gradient_checkpointing={flag}")
+        task = DistillationTask(recipe)
+        torch.manual_seed(0)
+        for parameter in task.transformer.parameters():  # as made, its blocks are shut
+            torch.nn.init.normal_(parameter, std=0.2)
+        assert task.transformer.gradient_checkpointing == (flag == "true")
+        task.model.train()
+        task.rolled_out(lesson_of(task)).square().sum().backward()
+        gradients.append([p.grad.clone() for p in task.transformer.parameters() if p.grad is not None])
+    for plain, checkpointed in zip(*gradients, strict=True):
+        torch.testing.assert_close(checkpointed, plain, atol=1e-5, rtol=1e-4)

@@ -127,10 +127,10 @@ def test_a_head_of_the_critic_tells_clips_apart_and_moves_the_student(make):
     task = DistillationTask(make("distribution_matching", "adversarial=0.5", "guidance_scale=1"))
     batch = batch_of(task)
     loss, metrics = task.critic_loss(batch, torch.Generator().manual_seed(0))
-    assert metrics["critic_told"] == pytest.approx(1.0, abs=0.5)  # two hinges of logits near 0
+    assert metrics["critic_head_loss"] == pytest.approx(1.0, abs=0.5)  # two hinges of logits near 0
     plain = DistillationTask(make("distribution_matching", "guidance_scale=1"))
     without = plain.critic_loss(batch, torch.Generator().manual_seed(0))[0]
-    assert loss.item() == pytest.approx(without.item() + 0.5 * metrics["critic_told"], rel=1e-5)
+    assert loss.item() == pytest.approx(without.item() + 0.5 * metrics["critic_head_loss"], rel=1e-5)
     task.loss(batch, torch.Generator().manual_seed(0))[0].backward()
     assert any(p.grad.any() for p in task.model.parameters() if p.grad is not None)  # alone there would be none
     assert set(task.roles()["critic"].module) == {"network", "head"}

@@ -87,6 +87,12 @@ def test_clips_are_made_once(make, monkeypatch):
     assert torch.equal(first.dataset.rewards, again.dataset.rewards)
 
 
+def test_prompts_are_of_the_clips_that_the_model_makes(make):
+    """Its own length, whatever the recipe says of data: latents of five frames, and none of nine."""
+    task = PreferenceTask(make("weighted", "data.num_frames=9"))
+    assert task.dataset.latents.shape[3] == 2
+
+
 def test_what_cannot_be_is_named(make):
     with pytest.raises(VidgenError, match="of each all have the same reward"):
         PreferenceTask(make("preference", "rewarded=[colour]"))
@@ -94,5 +100,9 @@ def test_what_cannot_be_is_named(make):
         make("weighted", "init_from=''")
     with pytest.raises(VidgenError, match="only the synthetic world's prompts"):
         make("weighted", "data.sources=[{kind: clips, path: x}]")
+    with pytest.raises(VidgenError, match="leave out reference, tasks, given_frames"):
+        make("weighted", "per_frame_noise=0.5")
+    with pytest.raises(VidgenError, match="set drop_text=0 for method=preference"):
+        make("preference", "drop_text=0.1")
     with pytest.raises(VidgenError, match="cached_clips=2 are no group of 3 clips"):
         make("weighted", "cached_clips=2")

@@ -20,6 +20,7 @@ SMALL = [
     "cached_clips=2", "steps=30", "batch_size=2", "log_every=10", "validate_every=30", "checkpoint_every=30",
     "data.validation_clips=2", "data.num_frames=5", "data.size=[16,16]", "autocast=float32", "tokens=3",
     "optimizer={kind: adamw, lr: 0.1, warmup: 0, ema_decay: 0}", "task=textual_inversion", "caption=it moves",
+    "drop_text=0",
 ]  # fmt: skip
 
 
@@ -75,12 +76,12 @@ def test_sampling_takes_a_folder_of_tokens(tmp_path):
     LearnedTokens(LearnedTokensConfig(text_width=width)).save_pretrained(tmp_path / "own")
     LearnedTokens(LearnedTokensConfig(text_width=width + 1)).save_pretrained(tmp_path / "other")
     assert (tmp_path / "own" / CONFIG_NAME).is_file()
-    assert read_learned([tmp_path / "own"], pipe)().shape == (4, width)
-    assert read_learned([tmp_path / "picture.png"], pipe) is None
+    assert read_learned([tmp_path / "own"])().shape == (4, width)
+    assert read_learned([tmp_path / "picture.png"]) is None
     with pytest.raises(VidgenError, match=f"are {width + 1} wide, and this model reads {width}"):
-        read_learned([tmp_path / "other"], pipe)
+        pipe("it moves", reference=read_learned([tmp_path / "other"]), num_inference_steps=1)
     with pytest.raises(VidgenError, match="the one reference"):
-        read_learned([tmp_path / "own", tmp_path / "picture.png"], pipe)
+        read_learned([tmp_path / "own", tmp_path / "picture.png"])
 
 
 def test_what_cannot_be_is_named(make):
@@ -88,5 +89,7 @@ def test_what_cannot_be_is_named(make):
         make("init_from=''")
     with pytest.raises(VidgenError, match="optimizer.kind=adamw, not muon"):
         make("optimizer.kind=muon")
-    with pytest.raises(VidgenError, match="without pictures and tasks"):
+    with pytest.raises(VidgenError, match="set drop_text=0, reference=0 and no tasks"):
         make("reference=0.5")
+    with pytest.raises(VidgenError, match="set drop_text=0"):
+        make("drop_text=0.1")

@@ -35,14 +35,18 @@ class LabeledPrompt:
 
 def held_out_world(scheduler: SchedulerConfig | None = None, max_objects: int = 1) -> ShapeWorld:
     """Return the world's held-out stream at a pipeline's own size, length and rate."""
-    s = scheduler or SchedulerConfig()
+    return prompt_world(scheduler or SchedulerConfig(), "held_out", max_objects)
+
+
+def prompt_world(s: SchedulerConfig, split: str, max_objects: int) -> ShapeWorld:
+    """Return a stream of the world at a pipeline's own size, length and rate."""
     config = ShapeWorldConfig(
         height=s.height,
         width=s.width,
         num_frames=s.num_frames,
         fps=round(s.fps),
         max_objects=max_objects,
-        split="held_out",
+        split=split,
     )
     return ShapeWorld(config)
 

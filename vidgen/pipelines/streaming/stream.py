@@ -66,7 +66,7 @@ def stream(
         num_inference_steps: Of each chunk.
         guidance, guidance_scale, guidance_interval, guidance_rescale, sampler: As in the pipeline's call.
         seed: Of the noise; `generator` takes its place.
-        reference: Pictures of how the subject looks.
+        reference: Pictures of how the subject looks, or `LearnedTokens`.
         image, video: The clip begins with these frames.
     """
     s = pipe.scheduler

@@ -68,23 +68,25 @@ def find_classes(
 
     Raises VidgenError where they are too few, and says which class has how many clips.
     """
-    counts, asked = Counter(y[support]), Counter(y[queries])
-    names = sorted(name for name in counts if counts[name] >= setting.shots and name in asked)
+    counts, query_counts = Counter(y[support]), Counter(y[queries])
+    names = sorted(name for name in counts if counts[name] >= setting.shots and name in query_counts)
     ways = min(DEFAULT_WAYS, len(names)) if setting.ways is None else setting.ways
     if len(names) < max(ways, 2):
         ways = max(ways, 2)
         raise VidgenError(
             f"{ways}-way {setting.shots}-shot episodes need {ways} classes with {setting.shots} to learn "
             f"from and some to be asked about, and {len(names)} of {len(counts)} have them "
-            f"({describe_counts(counts, asked)}): take fewer --ways or --shots"
+            f"({describe_counts(counts, query_counts)}): take fewer --ways or --shots"
         )
     return names, ways
 
 
-def describe_counts(counts: Counter[str], asked: Counter[str]) -> str:
+def describe_counts(counts: Counter[str], queries: Counter[str]) -> str:
     """Return how many clips of each class there are to learn from, the largest classes first, and where none is to be
     asked about."""
-    parts = [f"{name!r} {n}" + ("" if name in asked else " and none to ask about") for name, n in counts.most_common()]
+    parts = [
+        f"{name!r} {n}" + ("" if name in queries else " and none to ask about") for name, n in counts.most_common()
+    ]
     return ", ".join(parts[:MOST_NAMED]) + (f", {len(parts) - MOST_NAMED} more" if len(parts) > MOST_NAMED else "")
 
 
