@@ -59,3 +59,13 @@ def test_a_prompt_gives_a_clip_of_its_colour(pipe):
 def test_clips_show_what_their_prompts_ask_for(pipe):
     result = score_generation(pipe, held_out_prompts(held_out_world(pipe.scheduler), 8))
     assert result["colour"] == 1.0 and result["motion"] >= 0.75 and result["all"] >= 0.6  # 0.92 of 200: the model card
+
+
+@pytest.mark.slow
+def test_the_students_clips_show_it_in_four_steps_and_stream(pipe):
+    result = score_generation(pipe.student, held_out_prompts(held_out_world(pipe.scheduler), 8))
+    assert pipe.student.scheduler.num_inference_steps == 4
+    assert result["colour"] == 1.0 and result["motion"] >= 0.75 and result["all"] >= 0.6  # 0.90 of 200: the model card
+    streamed = np.concatenate([chunk.frames for chunk in pipe.student.stream("a red circle moves right", 17)])
+    whole = pipe.student("a red circle moves right").frames[0]
+    assert np.abs(streamed.astype(int) - whole).max() <= 1

@@ -42,10 +42,13 @@ def measure(settings: BenchSettings, machine: Machine) -> Iterator[Row]:
 
 
 def open_causal(model: str, device: str, dtype: str) -> VideoPipeline:
-    """Return the pipeline of a model, whose denoiser is made causal if it is not. Raises VidgenError for another's."""
+    """Return the pipeline of a model, or of its causal student; a denoiser that is not causal is made so. Raises
+    VidgenError for another library's."""
     pipe = open_model(SamplingWork(model=model, device=device, dtype=dtype, batch=1))
     if not isinstance(pipe.transformer, VideoDiT):
         raise VidgenError(f"{model}: a published model, which does not stream; name one of vidgen's own")
+    if pipe.student is not None and is_causal(pipe.student.transformer):
+        return pipe.student
     if not is_causal(pipe.transformer):
         chunk = min(2, max(1, latent_shape(pipe)[1] // 2))  # of those that it makes at once, a first one stays in sight
         pipe.transformer = pipe.transformer.with_chunks((1, chunk)).requires_grad_(False)

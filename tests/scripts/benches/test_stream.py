@@ -79,7 +79,7 @@ def test_memory_is_of_streams_in_processes_of_their_own(vidgen, model: Path, tmp
 
 
 def test_a_published_model_is_refused(monkeypatch) -> None:
-    pipe = type("Pipe", (), {"transformer": object()})()
+    pipe = type("Pipe", (), {"transformer": object(), "student": None})()
     monkeypatch.setattr(stream, "open_model", lambda work: pipe)
     with pytest.raises(VidgenError, match="wan: a published model, which does not stream"):
         stream.open_causal("wan", "cpu", "float32")
