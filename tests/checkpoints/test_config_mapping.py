@@ -16,6 +16,7 @@ from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.encoders.external import ExternalConfig
 from vidgen.models.ip_adapter import IPAdapterEncoder
 from vidgen.models.text.encoders import ByteTextEncoder
+from vidgen.models.text.learned_tokens import LearnedTokens
 from vidgen.pipelines.published_denoiser import DenoiserConfig
 from vidgen.pipelines.wan.autoencoder import WanAutoencoderConfig
 from vidgen.pipelines.wan.transformer import WanTransformer
@@ -33,6 +34,7 @@ MODELS = [
     WanTransformer,
     ByteTextEncoder,
     IPAdapterEncoder,
+    LearnedTokens,
 ]
 CONFIGS = [
     *(model.config_class() for model in MODELS),

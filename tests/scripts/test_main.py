@@ -95,7 +95,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (VidgenError("first\nsecond; do this"), "error: first second; do this"),
+        (VidgenError("first\nsecond; do this"), "error: first\\nsecond; do this"),
         (PermissionError(13, "Permission denied", "x.mp4"), "error: x.mp4: Permission denied; check the path"),
         (OSError(28, "No space left on device"), "error: No space left on device; check"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 TB"), "error: out of memory"),

