@@ -7,8 +7,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline, WanPipeline
-from diffusers.callbacks import PipelineCallback
 
 import vidgen
 from vidgen.data.reading import read_video
@@ -88,6 +86,8 @@ def test_diffusers_callbacks_see_every_step_and_may_change_the_clip(pipe, sample
 
 
 def test_a_callback_class_of_diffusers_says_which_tensors_it_wants(pipe):
+    from diffusers.callbacks import PipelineCallback  # here: it takes seconds
+
     class Look(PipelineCallback):
         tensor_inputs = ["latents", "x0"]
 
@@ -131,6 +131,8 @@ def test_pipelines_move_and_describe_themselves(pipe):
 
 
 def test_the_call_takes_the_names_of_diffusers_text_to_video(pipe):
+    from diffusers import DiffusionPipeline, WanPipeline
+
     theirs = inspect.signature(WanPipeline.__call__).parameters
     ours = inspect.signature(type(pipe).__call__).parameters
     # Of one text encoder's kwargs and length; a second guidance scale is Guidance's options.

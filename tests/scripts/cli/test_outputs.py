@@ -38,6 +38,7 @@ def callbacks(verbs: dict[str, object], words: tuple[str, ...] = ()) -> Iterator
 VERBS = {words: verb for panel in PANELS.values() for words, verb in callbacks(panel)}
 
 
+@cache
 def hints(verb: object) -> dict[str, str]:
     """The type of each of a verb's parameters, as text."""
     if hasattr(verb, "__signature__"):
