@@ -152,8 +152,7 @@ def sample(
     )
     outputs = planned.outputs
 
-    from vidgen.pipelines.rollout import WindowConfig
-    from vidgen.pipelines.streaming.chunk_sampler import is_causal
+    from vidgen.pipelines.rollout import WindowConfig, long_clip_maker
 
     guide = guidance.read(**settings)
     caching = step_cache.read()
@@ -169,10 +168,9 @@ def sample(
     check_frames(outputs[0], length)
     conditions = conditioning.read(pipe, size, rate, config)
     made_by = {"negative_prompt": negative_prompt, "guidance": guide, "step_cache": caching, **sampling.settings()}
-    maker = pipe.maker(**made_by, **conditions)
+    arguments = {**made_by, **conditions}
     is_long = length > config.num_frames or schedule is not None
-    if is_long and not (is_causal(maker.transformer) and config.overlap is None):
-        maker = pipe
+    maker = long_clip_maker(pipe, config, **arguments) if is_long else pipe.maker(**arguments)
     run = Run(
         pipe=maker,
         model=model,
@@ -241,14 +239,13 @@ def open_pipeline(
     from vidgen.pipelines.loading import load_pipeline
 
     pipe = load_pipeline(model, **settings)
-    pipe.transformer.set_attention(attention)
-    if pipe.student is not None:
-        pipe.student.transformer.set_attention(attention)
-        pipe.student.text_cache = find_text_cache(pipe.text_encoder, text_cache)
     if loras:  # the student does not know them
         pipe.student = None
+    for part in (pipe, pipe.student):
+        if part is not None:
+            part.transformer.set_attention(attention)
+            part.text_cache = find_text_cache(part.text_encoder, text_cache)
     apply_loras(pipe, loras)
-    pipe.text_cache = find_text_cache(pipe.text_encoder, text_cache)
     if hasattr(pipe.transformer, "frame_rate"):  # of models that need to know how fast a clip plays
         pipe.transformer.frame_rate = fps or pipe.scheduler.fps
     return pipe

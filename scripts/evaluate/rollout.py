@@ -45,14 +45,12 @@ def rollouts(
     from vidgen.pipelines.evaluation.adherence import held_out_world
     from vidgen.pipelines.evaluation.rollout_scores import draw_scenes, score_rollouts, summarize_rollouts
     from vidgen.pipelines.loading import load_pipeline
-    from vidgen.pipelines.rollout import WindowConfig
-    from vidgen.pipelines.streaming.chunk_sampler import is_causal
+    from vidgen.pipelines.rollout import WindowConfig, long_clip_maker
 
     if plot is not None:
         check_plot(plot)
-    pipe = load_pipeline(model, **hardware.settings())
-    maker = pipe.maker(**sampling.settings())
-    pipe = maker if is_causal(maker.transformer) and windows.overlap is None else pipe
+    config = WindowConfig(**vars(windows))
+    pipe = long_clip_maker(load_pipeline(model, **hardware.settings()), config, **sampling.settings())
     world = held_out_world(pipe.scheduler)
     fps = pipe.scheduler.fps
     num_frames = round(seconds * fps)
@@ -60,7 +58,7 @@ def rollouts(
     needed = 2 * 3 * num_frames * height * width  # pieces of a clip, and the whole of it
     check_bytes(needed, f"measuring clips of {num_frames}x{height}x{width}", "lower --seconds")
     draw_scenes(world, 0, prompts, num_frames)  # before any work: its errors
-    settings = {"windows": WindowConfig(**vars(windows)), **sampling.settings()}
+    settings = {"windows": config, **sampling.settings()}
     stories: list[dict[str, Any]] = []
     with progress(model, n) as advance:
         for row in score_rollouts(pipe, world, n, scenes=prompts, num_frames=num_frames, seed=seed, **settings):

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 from vidgen.bounds import Choice, Length, Positive, Range
+from vidgen.data.shapes import Sighting
 from vidgen.errors import VidgenError
 from vidgen.train.config.diffusion import DiffusionRecipe
 
-CRITERIA = ("colour", "shape", "motion")
+CRITERIA = Sighting._fields  # colour, shape, motion
 
 
 @dataclass
@@ -18,9 +19,9 @@ class PreferenceRecipe(DiffusionRecipe):
     """Task `preference`: post-training of the denoiser of `init_from` on its own clips, by a reward.
 
     The model makes `clips_per_prompt` clips of each prompt of the synthetic world, `cached_clips` in all, once, at its
-    own size and length. A batch is of `batch_size` prompts, each with all its clips. The
-    reward of a clip is the share of the criteria `rewarded` that the world's checker finds; the others are never
-    rewarded, and validation says of both how they do: a reward that is hacked shows in those. `method`:
+    own size and length. A batch is of `batch_size` prompts, each with all its clips. The reward of a clip is the share
+    of the criteria `rewarded` that the world's checker finds; the others are never rewarded, and validation says of
+    both how they do: a reward that is hacked shows in those. `method`:
 
     - "weighted": the denoising loss, clips weighted by exp(reward / `temperature`) within a prompt;
     - "preference": of each prompt the best clip is preferred to the worst, against the model as it was (DPO), `beta`

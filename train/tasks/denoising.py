@@ -32,7 +32,7 @@ from vidgen.train.data.mixed_lengths import open_held_out, open_latents
 from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, rng_of
 from vidgen.train.runtime.step_memory import check_clips, check_denoising_step
 from vidgen.train.tasks.denoising_draws import Draw, draw_clean_frames, draw_own_levels, put_behind
-from vidgen.train.tasks.denoising_networks import AfterClean, build_networks, check_forcing, make_causal
+from vidgen.train.tasks.denoising_networks import build_networks, check_forcing, follow_clean, make_causal
 from vidgen.train.tasks.task import Metrics, Task, export_dtype
 
 
@@ -191,7 +191,7 @@ class DenoisingTask(Task):
 
         `text` may be captions as they are. The target is the clip's own, or what is predicted from the text `teacher`.
         `network` stands in place of the task's transformer. Cells that are `known` are shown without noise, and their
-        error does not count. `after_clean`: see `AfterClean`.
+        error does not count. `after_clean`: see `follow_clean`.
         """
         text = self.encode(text) if isinstance(text, list) else text
         x0, t, eps = (v.to(self.recipe.device) for v in (x0, t, eps))
@@ -203,11 +203,8 @@ class DenoisingTask(Task):
             x = torch.where(known[:, None], self.path.input_scale(level) * x0, x)
         told = {} if labels is None else {"labels": labels}
         network = network or self.transformer
-        if after_clean:
-            clean = network_input(x0, eps, torch.zeros_like(t), self.path)
-            prediction = AfterClean(network=network, clean=clean)(x, t, text)
-        else:
-            prediction = network(x, t, text, **told)
+        seen = follow_clean(network, x0, self.path) if after_clean else network
+        prediction = seen(x, t, text, **told)
         target = self.target(x0, eps, alpha, sigma)
         if teacher is not None:
             with torch.no_grad():
@@ -288,8 +285,10 @@ class DenoisingTask(Task):
             fps=data.fps,
         )
 
+    def pipeline(self) -> VideoPipeline:
+        """Return the pipeline of the networks as they are."""
+        return VideoPipeline(self.tokenizer, self.transformer, self.text_encoder, self.scheduler(), self.image_prompt)
+
     def save_pipeline(self, folder: Path) -> None:
         """Write the whole pipeline: the tokenizer, the denoiser and its encoders, with the schedule."""
-        parts = (self.tokenizer, self.transformer, self.text_encoder, self.scheduler(), self.image_prompt)
-        pipeline = VideoPipeline(*parts)
-        pipeline.save_pretrained(folder, dtype=export_dtype(self.recipe.autocast))
+        self.pipeline().save_pretrained(folder, dtype=export_dtype(self.recipe.autocast))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vidgen.checkpoints.hashing import model_hash
 from vidgen.checkpoints.pretrained import config_from_dict
+from vidgen.diffusion.paths import ProbabilityPath, network_input
 from vidgen.diffusion.prediction_types import read_prediction_type
 from vidgen.errors import VidgenError
 from vidgen.interfaces import NoiseSchedule
@@ -160,6 +161,12 @@ def check_forcing(recipe: DiffusionRecipe, transformer: VideoDiT) -> None:
     """Raise VidgenError for teacher forcing of a denoiser that is not causal."""
     if recipe.teacher_forcing and not any(transformer.config.causal_chunks):
         raise VidgenError("teacher_forcing is for causal denoisers: set model.causal_chunks, e.g. to [1,2]")
+
+
+def follow_clean(network: nn.Module, x0: Float[Tensor, "b c t h w"], path: ProbabilityPath) -> AfterClean:
+    """Return the causal network after the clean chunks of x0."""
+    level = torch.zeros(len(x0), device=x0.device)
+    return AfterClean(network=network, clean=network_input(x0, torch.zeros_like(x0), level, path))
 
 
 @dataclass(frozen=True, kw_only=True)

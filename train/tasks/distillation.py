@@ -18,6 +18,7 @@ from vidgen.diffusion.noise import draw_normal, sample_generator
 from vidgen.diffusion.paths import expand_level, network_input
 from vidgen.interfaces import Denoiser
 from vidgen.models.causal_attention import iter_chunks
+from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.pipelines.scheduler_config import SchedulerConfig
 from vidgen.pipelines.streaming.chunk_sampler import CausalNetwork, is_causal
@@ -29,7 +30,7 @@ from vidgen.train.config.distillation import DistillationRecipe
 from vidgen.train.data.sources import rng_of
 from vidgen.train.losses.discriminators import FeatureHead, hinge_discriminator
 from vidgen.train.tasks.denoising import DenoisingTask
-from vidgen.train.tasks.denoising_networks import AfterClean, make_student
+from vidgen.train.tasks.denoising_networks import follow_clean, make_student
 from vidgen.train.tasks.distillation_methods import CONSISTENT, METHODS, Lesson
 from vidgen.train.tasks.task import Follow, Metrics, Role
 
@@ -48,6 +49,7 @@ class DistillationTask(DenoisingTask):
         self.model = nn.ModuleDict({"transformer": self.transformer}).requires_grad_(True)
         if recipe.method == "consistency":
             self.average = deepcopy(self.transformer)
+        self.critic: VideoDiT | None = None
         self.head: FeatureHead | None = None
         if recipe.method == "distribution_matching":
             self.critic = deepcopy(self.teacher).requires_grad_(True)
@@ -55,7 +57,7 @@ class DistillationTask(DenoisingTask):
                 torch.manual_seed(recipe.seed)
                 self.head = FeatureHead(self.teacher.config.width).to(recipe.device)
         if recipe.gradient_checkpointing:
-            for network in (self.transformer, getattr(self, "critic", None)):
+            for network in (self.transformer, self.critic):
                 if network is not None:
                     network.enable_gradient_checkpointing()
         self.scale = recipe.guidance_scale or self.networks.schedule.guidance_scale
@@ -78,10 +80,7 @@ class DistillationTask(DenoisingTask):
 
     def seen_by(self, network: nn.Module, x0: Tensor) -> Network:
         """Return the network; a causal one predicts each chunk after the clean ones of x0 before it."""
-        if not is_causal(network):
-            return network
-        clean = network_input(x0, torch.zeros_like(x0), torch.zeros(len(x0), device=x0.device), self.path)
-        return AfterClean(network=network, clean=clean)
+        return follow_clean(network, x0, self.path) if is_causal(network) else network
 
     def plain(self, network: Network, text: TextEncoding) -> Denoiser:
         """Return the denoiser of a network without guidance."""

@@ -13,7 +13,6 @@ from vidgen.diffusion.noise import draw_normal
 from vidgen.pipelines.evaluation.adherence import held_out_prompts, prompt_world, score_generation
 from vidgen.pipelines.scheduler_config import SchedulerConfig
 from vidgen.pipelines.streaming.chunk_sampler import is_causal
-from vidgen.pipelines.video import VideoPipeline
 from vidgen.train.config.preference import CRITERIA, PreferenceRecipe
 from vidgen.train.data.judged_clips import JudgedClips, JudgedGroup
 from vidgen.train.losses.preference import preference_loss, reward_weights
@@ -39,10 +38,6 @@ class PreferenceTask(DenoisingTask):
     def max_objects(self) -> int:
         """The most objects of a clip."""
         return max(source.max_objects for source in self.recipe.data.sources)
-
-    def pipeline(self) -> VideoPipeline:
-        """Return the pipeline of the model as it is."""
-        return VideoPipeline(self.tokenizer, self.transformer, self.text_encoder, self.scheduler(), self.image_prompt)
 
     def open_clips(self) -> None:
         """Make the clips that are judged, or read them from the recipe's cache."""
@@ -85,9 +80,8 @@ class PreferenceTask(DenoisingTask):
 
     def preferred(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, Metrics]:
         """Return the loss of the best clip of each prompt against its worst, both at one level and with one noise."""
-        rewards = batch["rewards"] + 1e-3 * torch.rand(
-            batch["rewards"].shape, generator=generator
-        )  # draws among equals
+        draw = torch.rand(batch["rewards"].shape, generator=generator)
+        rewards = batch["rewards"] + 1e-3 * draw  # draws among equals
         rows = torch.arange(len(rewards))
         pair = [batch["latents"][rows, place] for place in (rewards.argmax(1), rewards.argmin(1))]
         t = self.time_of(pair[0]).sample((len(rows),), generator)

@@ -100,9 +100,16 @@ def reencode_context(
     return FrameConditioning.of_first(z, num_latents, context_noise)
 
 
-def set_by(settings: dict[str, Any]) -> set[str]:
-    """Return the names of arguments that are not None."""
-    return {name for name, value in settings.items() if value is not None}
+def is_streamed(pipe: VideoPipeline, windows: WindowConfig) -> bool:
+    """Return whether a pipeline makes long clips chunk by chunk: if it is causal, unless windows are to overlap."""
+    return is_causal(pipe.transformer) and windows.overlap is None
+
+
+def long_clip_maker(pipe: VideoPipeline, windows: WindowConfig, **settings: Any) -> VideoPipeline:
+    """Return what makes long clips under these arguments of a call: of the pipeline's makers (see `maker`) a student
+    only where it streams, since windows go on from frames that are given."""
+    maker = pipe.maker(**settings)
+    return maker if is_streamed(maker, windows) else pipe
 
 
 @torch.inference_mode()
@@ -147,8 +154,8 @@ def rollout(
         settings: Go to the pipeline's call.
     """
     pixels = {"image": image, "video": video}
-    is_stream = is_causal(pipe.transformer) and draft is None and windows.overlap is None
-    if is_stream and not (set_by(settings) - STREAM_ARGUMENTS):
+    unknown = {name for name, value in settings.items() if value is not None} - STREAM_ARGUMENTS
+    if is_streamed(pipe, windows) and draft is None and not unknown:
         seen = None if windows.num_frames is None else pipe.latent_frames(windows.num_frames)
         context = ContextConfig(window=seen, context_noise=windows.context_noise)
         own = {name: value for name, value in settings.items() if name in STREAM_ARGUMENTS}

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from vidgen.data.frames import clamp_to_uint8, to_tensor
-from vidgen.data.shapes import ClipLabels, ShapeWorld, ShapeWorldConfig, check
+from vidgen.data.shapes import ClipLabels, ShapeWorld, ShapeWorldConfig, Sighting, check
 from vidgen.deprecation import renamed_attributes
 from vidgen.diffusion.noise import sample_generator
 from vidgen.interfaces import Tokenizer
@@ -20,7 +20,7 @@ from vidgen.models.placement import device_of
 from vidgen.pipelines.scheduler_config import SchedulerConfig
 from vidgen.pipelines.video import VideoPipeline
 
-MEASURES = ("colour", "shape", "motion", "all")
+MEASURES = (*Sighting._fields, "all")
 Progress = Callable[[int], None]
 __getattr__ = renamed_attributes(__name__, {"Asked": "LabeledPrompt"})
 
