@@ -27,8 +27,11 @@ def rollouts(
     n: Annotated[int, typer.Option(min=1, max=10**6, help="How many long clips to measure on.")] = 8,
     seconds: Annotated[float, typer.Option(min=0.1, max=86400.0, help="Seconds of each clip.")] = 30.0,
     prompts: Annotated[
-        int, typer.Option(min=1, max=10**6, help="Prompts of each clip, one after the other, about one object.")
-    ] = 3,
+        int | None,
+        typer.Option(
+            min=1, max=10**6, help="Prompts of each clip, one after the other. By default as many as actions fit."
+        ),
+    ] = None,
     windows: WindowOptions,
     sampling: SamplerOptions,
     seed: SeedOption = 0,
@@ -38,12 +41,13 @@ def rollouts(
 ) -> None:
     """Measure long clips whose prompt changes: adherence in every window, and the drift of the picture.
 
-    Each clip is of one object of the synthetic world, which does something else from prompt to prompt.
-    Example: vidgen evaluate rollout --n 8 --seconds 30 --prompts 3 --plot rollout.png
+    Each clip is of one object of the synthetic world, which does something else from prompt to prompt: the next is
+    drawn when the clip has got there, of what the object then has room for.
+    Example: vidgen evaluate rollout --n 8 --seconds 30 --plot rollout.png
     """
     from vidgen.checkpoints.memory import check_bytes
     from vidgen.pipelines.evaluation.adherence import held_out_world
-    from vidgen.pipelines.evaluation.rollout_scores import draw_scenes, score_rollouts, summarize_rollouts
+    from vidgen.pipelines.evaluation.rollout_scores import Director, score_rollouts, summarize_rollouts
     from vidgen.pipelines.loading import load_pipeline
     from vidgen.pipelines.rollout import WindowConfig, long_clip_maker
 
@@ -57,7 +61,7 @@ def rollouts(
     height, width = pipe.scheduler.height, pipe.scheduler.width
     needed = 2 * 3 * num_frames * height * width  # pieces of a clip, and the whole of it
     check_bytes(needed, f"measuring clips of {num_frames}x{height}x{width}", "lower --seconds")
-    draw_scenes(world, 0, prompts, num_frames)  # before any work: its errors
+    Director(world, 0, num_frames, prompts)  # before any work: its errors
     settings = {"windows": config, **sampling.settings()}
     stories: list[dict[str, Any]] = []
     with progress(model, n) as advance:
@@ -66,7 +70,7 @@ def rollouts(
             advance(len(stories))
     report = {
         "model": model, "n": n, "seed": seed, **sampling.used(pipe.scheduler),
-        "num_frames": num_frames, "fps": fps, "scenes_asked": prompts,
+        "num_frames": num_frames, "fps": fps, "scenes_asked": len(stories[0]["prompts"]),
         "window_frames": world.config.num_frames, **vars(windows),
         **summarize_rollouts(stories), "stories": stories,
     }  # fmt: skip
@@ -90,6 +94,6 @@ def show(report: dict[str, Any]) -> None:
     title = f"the last window under each prompt, {report['n']} long clips of {report['model']}"
     print_table(title, ("prompt", ">window at", ">colour", ">shape", ">motion", ">all", ">95%"), rows)
     drift = report["drift"]
-    parts = [f"mean colour moved by {drift['colour']:.1f} levels"]
+    parts = [f"mean colour moved by {drift['colour']:.1f} levels, that of the ground by {drift['ground']:.1f}"]
     parts += [f"{name} times {drift[name]:.2f}" for name in ("contrast", "sharpness") if drift[name] is not None]
     print(f"from the first window to the last (medians): {', '.join(parts)}{describe_memory()}")

@@ -24,6 +24,8 @@ class SourceConfig:
     star twice as likely as else; of several words the weights multiply (`circle` counts for the shape and the motion,
     `motion circle` for the motion alone). Validation keeps the world's own frequencies. Every `hold_out`-th file is
     kept for validation (0: none, and validation draws other windows of the same files), unless the data names splits.
+    `scenes` above 1 makes a clip a story of one object, which does so many things one after the other: its caption says
+    the last of them, before which the earlier ones are the context.
     `num_frames` is this source's own clip length, 1 for images (0: that of the data); every batch is of one length, by
     the shares, and validation of the longest. Frames of files are picked by their time, `fps` a second (None: the
     data's), or with `fps` 0 by number, whatever their rate; windows take every k-th of them, k at random up to
@@ -38,6 +40,7 @@ class SourceConfig:
     short_side: Side = 128
     max_frames: Frames = 150
     max_objects: Annotated[int, Range(1, 2)] = 1
+    scenes: Count = 1
     world_size: Annotated[list[ShapeSide], Length(0, 2)] = field(default_factory=list)
     weights: dict[str, Positive] = field(default_factory=dict)
     hold_out: NoOrCount = 6
@@ -59,6 +62,8 @@ class SourceConfig:
                 raise VidgenError(
                     f"{path}: weights.{word}={weight}: a number above 0 for one of the words {', '.join(sorted(names))}"
                 )
+        if self.scenes > 1 and (self.kind != "shapes" or self.max_objects > 1):
+            raise VidgenError(f"{path}: scenes={self.scenes} is for kind=shapes with max_objects=1")
         if len(self.world_size) == 1:
             raise VidgenError(f"{path}: world_size={self.world_size}: give height and width, or nothing")
         if self.hold_out == 1:
@@ -83,9 +88,25 @@ class DataConfig:
         """Return the lengths of clips that sources have, rising."""
         return sorted({source.num_frames or self.num_frames for source in self.sources if source.share > 0})
 
+    def scenes(self) -> int:
+        """Return the most scenes that a source has."""
+        return max(source.scenes for source in self.sources if source.share > 0)
+
     def check(self, path: Path) -> None:
         """Raise VidgenError for data without clips."""
         if sum(source.share for source in self.sources) <= 0:
             raise VidgenError(f"{path}: data.sources needs at least one source with a share above 0")
+        scenes: dict[int, int] = {}  # by length
         for source in self.sources:
             source.check(path)
+            frames = source.num_frames or self.num_frames
+            if (frames - 1) % source.scenes:
+                near = 1 + (frames - 1) // source.scenes * source.scenes
+                raise VidgenError(
+                    f"{path}: {source.scenes} scenes do not share {frames} frames equally: give num_frames={near}"
+                )
+            if scenes.setdefault(frames, source.scenes) != source.scenes:
+                raise VidgenError(
+                    f"{path}: clips of {frames} frames have {scenes[frames]} and {source.scenes} scenes; a batch is of "
+                    "one kind, so give one of them another num_frames"
+                )

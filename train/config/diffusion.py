@@ -78,6 +78,11 @@ class DiffusionRecipe(LoopConfig):
         if ratio:
             check_lengths(lengths, ratio, str(path))
         self.check_tasks(path, ratio)
+        if self.data.scenes() > 1 and (self.tasks or self.given_frames or self.reference):
+            raise VidgenError(
+                f"{path}: of clips of {self.data.scenes()} scenes the earlier ones are known, and nothing else: leave "
+                "tasks, given_frames and reference out"
+            )
 
     def check_tasks(self, path: Path, temporal_ratio: int | None) -> None:
         """Raise VidgenError for tasks that are unknown, that clips are too short for, or that are said twice."""

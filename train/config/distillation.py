@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from vidgen.bounds import Choice, Count, InferenceSteps, Weight
+from vidgen.bounds import Choice, Count, Frames, InferenceSteps, Weight
 from vidgen.errors import VidgenError
 from vidgen.train.config.diffusion import DiffusionRecipe
 from vidgen.train.config.run import Decay, OptimizerConfig
@@ -42,6 +42,10 @@ class DistillationRecipe(DiffusionRecipe):
     With `adversarial` above 0 a head on the critic's middle block learns to tell the student's clips from the data's,
     noised alike: its hinge loss, times `adversarial`, is added to the critic's loss and to the student's (DMD2).
 
+    Of stories (`scenes` of a source) a causal student by distribution matching makes all scenes but the first itself,
+    and the last one is matched, as a clip of its own. It sees `window_frames` of what it has made, and its first frame
+    (None: all), as it will when it streams.
+
     `average_decay` is of the averaged student that consistency compares with. See vidgen/samplers/few_step.
     """
 
@@ -54,6 +58,7 @@ class DistillationRecipe(DiffusionRecipe):
     critic: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(ema_decay=0.0))
     critic_updates: Count = 5
     adversarial: Weight = 0.0
+    window_frames: Frames | None = None
 
     def check(self, path: Path) -> None:
         """Raise VidgenError for a student without a teacher, and for one that would learn more than a teacher says."""
@@ -64,5 +69,9 @@ class DistillationRecipe(DiffusionRecipe):
             raise VidgenError(f"{path}: a student is trained without pictures: set reference=0")
         if self.adversarial and self.method != "distribution_matching":
             raise VidgenError(f"{path}: adversarial={self.adversarial} is for method=distribution_matching")
+        if self.data.scenes() > 1 and (self.method != "distribution_matching" or self.adversarial):
+            raise VidgenError(
+                f"{path}: clips of {self.data.scenes()} scenes are for method=distribution_matching without adversarial"
+            )
         if self.tasks:
             raise VidgenError(f"{path}: a student has no generation tasks: leave tasks out, and take a teacher without")

@@ -6,7 +6,6 @@ a list changes these items of it: `sources: {1: {share: 0.5}}`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +19,14 @@ from vidgen.train.config.aliases import FORMER_DIFFUSION_KEYS, KEYS, VALUES, ren
 from vidgen.train.config.run import LoopConfig
 
 RECIPES = Path(__file__).parents[1] / "recipes"
+COMPARISONS = RECIPES / "comparisons"  # of several recipes
 # Read before the others: a recipe's dataclass depends on them, or they have had other names.
 FIRST_KEYS = {"task", *KEYS, *VALUES, *FORMER_DIFFUSION_KEYS}
 
 
 def find_recipe(name: str) -> Path:
     """Return the YAML file of a recipe given by path, or by the name of a shipped one."""
-    for path in (Path(name), RECIPES / f"{name}.yaml"):
+    for path in (Path(name), RECIPES / f"{name}.yaml", COMPARISONS / f"{name}.yaml"):
         if path.is_file():
             return path
     names = ", ".join(p.stem for p in shipped_recipes())
@@ -34,13 +34,13 @@ def find_recipe(name: str) -> Path:
 
 
 def shipped_recipes() -> list[Path]:
-    """Return the recipes of this package; comparisons beside them are of several."""
-    return sorted(set(RECIPES.glob("*.yaml")).difference(shipped_comparisons()))
+    """Return the recipes of this package."""
+    return sorted(RECIPES.glob("*.yaml"))
 
 
 def shipped_comparisons() -> list[Path]:
-    """Return the files of this package that `vidgen tokenizer compare` runs: those with variants."""
-    return sorted(p for p in RECIPES.glob("*.yaml") if re.search("^variants:", p.read_text("utf-8"), re.MULTILINE))
+    """Return the files of this package that `vidgen tokenizer compare` runs."""
+    return sorted(COMPARISONS.glob("*.yaml"))
 
 
 def read_recipe(path: Path, heirs: tuple[Path, ...] = ()) -> DictConfig:

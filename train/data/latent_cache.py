@@ -44,7 +44,12 @@ from vidgen.train.data.sources import Mixture, Sample, collate, edges_of, pick, 
 
 ENCODE_BATCH = 16
 PICTURE_BATCH = 64
-NEW_SOURCE_KEYS = {"fps": None, "max_stride": 0, "allow_damaged": False}  # which caches of earlier versions lack
+NEW_SOURCE_KEYS = {
+    "fps": None,
+    "max_stride": 0,
+    "allow_damaged": False,
+    "scenes": 1,
+}  # which caches of earlier versions lack
 TASK_SLOT = 2**31 + 2  # a third number beside step and slot: the generation task of a clip
 PICTURE_SLOT = 2**31 + 1  # the slot, of no clip, whose random numbers draw pictures
 
@@ -52,7 +57,8 @@ PICTURE_SLOT = 2**31 + 1  # the slot, of no clip, whose random numbers draw pict
 class CachedClip(NamedTuple):
     """An item: a clip's latents and caption; latents of a picture of what it shows, what there is to say beside it, and
     what it shows in words (None and "" where there are no pictures); the generation task that it is drawn for ("" where
-    there are none), and latents of what a loss has left of it, for a task of restoration."""
+    there are none), and latents of what a loss has left of it, for a task of restoration; and of a story, whose last
+    scene all this is about, captions of the scenes before."""
 
     latents: Float[Tensor, "c t h w"]
     caption: str
@@ -61,10 +67,13 @@ class CachedClip(NamedTuple):
     shows: str = ""
     task: str = ""
     degraded: Float[Tensor, "c t h w"] | None = None
+    earlier: tuple[str, ...] = ()
 
 
-def cache_key(tokenizer: VideoTokenizer, data: DataConfig, part: str, seed: int, count: int) -> str:
-    """Return a hash of all that the cached latents depend on, but for what is in the files."""
+def cache_key(
+    tokenizer: VideoTokenizer, data: DataConfig, part: str, seed: int, count: int, indices: bool = False
+) -> str:
+    """Return a hash of all that the cached latents, or indices, depend on, but for what is in the files."""
     recipe = {
         **dataclasses.asdict(data),
         "workers": 0,
@@ -72,6 +81,7 @@ def cache_key(tokenizer: VideoTokenizer, data: DataConfig, part: str, seed: int,
         "part": part,
         "seed": seed,
         "count": count,
+        **({"indices": True} if indices else {}),
     }
     for source in recipe["sources"]:  # as before these keys were there
         for name in [name for name, value in NEW_SOURCE_KEYS.items() if name in source and source[name] == value]:
@@ -82,15 +92,18 @@ def cache_key(tokenizer: VideoTokenizer, data: DataConfig, part: str, seed: int,
 
 
 def encode_clips(
-    tokenizer: VideoTokenizer, mixture: Mixture, stop: int, start: int = 0
-) -> tuple[Float[Tensor, "n c t h w"], list[dict]]:
-    """Return latents (float16) of clips start .. stop - 1 of a mixture, with what their captions are made from."""
+    tokenizer: VideoTokenizer, mixture: Mixture, stop: int, start: int = 0, indices: bool = False
+) -> tuple[Tensor, list[dict]]:
+    """Return latents (n, c, t, h, w) in float16, or `indices` (n, t, h, w[, q]) in int32, of clips start .. stop - 1 of
+    a mixture, with what their captions are made from."""
     latents, rows = [], []
     with torch.inference_mode():
         for first in tqdm(range(start, stop, ENCODE_BATCH), desc="encoding clips", unit="batch", disable=None):
             samples = [mixture[(0, i)] for i in range(first, min(first + ENCODE_BATCH, stop))]
             video = collate(samples)["video"].to(device_of(tokenizer), dtype_of(tokenizer))
-            latents.append(tokenizer.encode(video).latents.to("cpu", torch.float16))
+            encoded = tokenizer.encode(video)
+            kept = (encoded.indices, torch.int32) if indices else (encoded.latents, torch.float16)
+            latents.append(kept[0].to("cpu", kept[1]))
             rows += [caption_row(sample) for sample in samples]
     return torch.cat(latents).contiguous(), rows  # convolutions leave them channels-last, which files do not know
 
@@ -135,12 +148,16 @@ def encode_degraded(
 
 def caption_row(sample: Sample) -> dict:
     """Return the labels, where the synthetic world gave them (a new wording at every visit), else the caption."""
-    return {"labels": sample.labels.to_dict()} if sample.labels is not None else {"caption": sample.caption}
+    if sample.labels is None:
+        return {"caption": sample.caption}
+    earlier = {"earlier": [scene.to_dict() for scene in sample.earlier]} if sample.earlier else {}
+    return {"labels": sample.labels.to_dict(), **earlier}
 
 
 class LatentCache(Dataset):
     """Latents and captions, with `pictures` a picture for each, and with `tasks` (shares by name) a generation task and
-    what it needs; item (step, slot) is a function of the seed, the step and the slot.
+    what it needs; item (step, slot) is a function of the seed, the step and the slot. With `indices` these take the
+    place of latents.
 
     A clip that is too short for the task it drew is for text_to_video. Raises VidgenError where the cache file is
     damaged.
@@ -157,6 +174,7 @@ class LatentCache(Dataset):
         cache: str = "",
         pictures: bool = False,
         tasks: Mapping[str, float] | None = None,
+        indices: bool = False,
     ) -> None:
         self.seed = seed
         self.tasks = list(tasks or ())
@@ -165,7 +183,7 @@ class LatentCache(Dataset):
         folder: Path | None = None
         about: dict[str, str] = {}
         if cache:
-            folder = Path(cache) / f"latents-{cache_key(tokenizer, data, part, seed, count)}"
+            folder = Path(cache) / f"latents-{cache_key(tokenizer, data, part, seed, count, indices)}"
             sources = list_sources(data, part)
             if not folder.is_dir() or not is_fresh(folder, sources):
                 if folder.is_dir():
@@ -174,11 +192,14 @@ class LatentCache(Dataset):
                     )
                 with exclusive(folder, "cache of latents"):
                     fill_cache(
-                        folder, sources, count, lambda start, stop: encode_clips(tokenizer, mixture(), stop, start)
+                        folder,
+                        sources,
+                        count,
+                        lambda start, stop: encode_clips(tokenizer, mixture(), stop, start, indices),
                     )
             self.latents, self.rows, about = read_tensor(folder, "latents")
         else:
-            self.latents, self.rows = encode_clips(tokenizer, mixture(), count)
+            self.latents, self.rows = encode_clips(tokenizer, mixture(), count, indices=indices)
 
         def beside(name: str, encode: Callable[[], Tensor]) -> Tensor:
             """Return what is cached beside the clips under a name, encoded where it is not there yet."""
@@ -202,13 +223,15 @@ class LatentCache(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> CachedClip:
         rng = rng_of(self.seed, *key)
         index = int(rng.integers(len(self.rows)))
-        latents = self.latents[index].float()
+        latents = self.latents[index]
+        latents = latents.float() if latents.is_floating_point() else latents.long()
         if self.pictures is None:
             clip = CachedClip(latents, self.caption(index, rng))
         else:
             beside = self.beside(index, copy.deepcopy(rng))  # in the same wording
             caption = self.caption(index, rng)
             clip = CachedClip(latents, caption, self.pictures[index].float(), beside, self.shows(index))
+        clip = clip._replace(earlier=self.earlier(index, rng))
         if self.edges is None:
             return clip
         task = self.tasks[pick(self.edges, rng_of(self.seed, *key, TASK_SLOT))]
@@ -221,6 +244,10 @@ class LatentCache(Dataset):
         """Return the caption of a clip, in a wording drawn from `rng` where there are several."""
         row = self.rows[index]
         return describe(ClipLabels.from_dict(row["labels"]), rng) if "labels" in row else row["caption"]
+
+    def earlier(self, index: int, rng: np.random.Generator) -> tuple[str, ...]:
+        """Return captions of the scenes of a story before the last."""
+        return tuple(describe(ClipLabels.from_dict(scene), rng) for scene in self.rows[index].get("earlier", ()))
 
     def beside(self, index: int, rng: np.random.Generator) -> str:
         """Return the caption without the words that a picture makes unnecessary, where it is known which these are."""

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vidgen.data.frames import to_tensor
 from vidgen.data.reading import probe_video, read_video
-from vidgen.data.shapes import WORDS, ClipLabels, ShapeWorld, ShapeWorldConfig
+from vidgen.data.shapes import WORDS, ClipLabels, ShapeWorld, ShapeWorldConfig, describe, draw_story, render_story
 from vidgen.errors import VideoError, VidgenError
 from vidgen.train.config import DataConfig, SourceConfig
 from vidgen.train.data.splits import source_records
@@ -31,11 +31,14 @@ LENGTH_SLOT = 2**31  # the slot, of no clip, whose random number chooses the len
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One clip (3, T, H, W) in [-1, 1] with its caption ("" where there is none), and labels in the synthetic world."""
+    """One clip (3, T, H, W) in [-1, 1] with its caption ("" where there is none), and labels in the synthetic world.
+
+    Of a story these are of its last scene; `earlier` are the labels of those before."""
 
     video: Float[Tensor, "3 t h w"]
     caption: str
     labels: ClipLabels | None = None
+    earlier: tuple[ClipLabels, ...] = ()
 
 
 def rng_of(*key: int) -> np.random.Generator:
@@ -52,11 +55,12 @@ class ShapeSource:
         # The most that `weight` can be.
         self.most = math.prod(max(self.word_weight(kind, word) for word in words) for kind, words in WORDS.items())
         height, width = source.world_size or self.size
+        self.scenes = source.scenes
         self.world = ShapeWorld(
             ShapeWorldConfig(
                 height=height,
                 width=width,
-                num_frames=data.num_frames,
+                num_frames=1 + (data.num_frames - 1) // source.scenes,
                 fps=round(data.fps),
                 max_objects=source.max_objects,
                 seed=source.seed,
@@ -66,12 +70,17 @@ class ShapeSource:
 
     def sample(self, rng: np.random.Generator) -> Sample:
         """Draw a clip."""
-        clip = self.world[self.draw(rng)]
-        video = clip.video
+        index = self.draw(rng)
+        if self.scenes > 1:
+            *earlier, labels = draw_story(self.world.config, index, self.scenes)
+            video, caption = render_story([*earlier, labels], self.world.config), describe(labels)
+        else:
+            clip, earlier = self.world[index], []
+            video, caption, labels = clip.video, clip.caption, clip.labels
         if video.shape[1:3] != self.size:
-            top, left = self.corner(clip.labels, video.shape[1:3], rng)
+            top, left = self.corner(labels, video.shape[1:3], rng)
             video = video[:, top : top + self.size[0], left : left + self.size[1]]
-        return Sample(video=to_tensor(video), caption=clip.caption, labels=clip.labels)
+        return Sample(video=to_tensor(video), caption=caption, labels=labels, earlier=tuple(earlier))
 
     def draw(self, rng: np.random.Generator) -> int:
         """Draw the index of a clip, by rejection: it is kept with the probability weight / most that any clip has."""

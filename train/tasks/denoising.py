@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.diffusion.loss_weighting import prediction_weight
-from vidgen.diffusion.noise import TimeDistribution, draw_normal, sample_generator
+from vidgen.diffusion.noise import TimeDistribution, draw_normal
 from vidgen.diffusion.paths import PATHS, expand_level, network_input
 from vidgen.diffusion.prediction_types import find_prediction_type
 from vidgen.models.dit.label_embedding import LabelConditioning, task_labels
@@ -22,6 +22,7 @@ from vidgen.models.ip_adapter import beside_text
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.pipelines.loading import load_tokenizer
 from vidgen.pipelines.scheduler_config import SchedulerConfig
+from vidgen.pipelines.streaming.chunk_sampler import is_causal
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.samplers.conditioning.generation_tasks import RESTORATIONS, draw_known
 from vidgen.samplers.step_cache import take_rows
@@ -29,10 +30,11 @@ from vidgen.train.config import DiffusionRecipe
 from vidgen.train.config.diffusion import check_lengths
 from vidgen.train.data.latent_cache import ENCODE_BATCH, CachedClip
 from vidgen.train.data.mixed_lengths import open_held_out, open_latents
-from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, rng_of
+from vidgen.train.data.sources import VALIDATION_SEED_OFFSET
 from vidgen.train.runtime.step_memory import check_clips, check_denoising_step
-from vidgen.train.tasks.denoising_draws import Draw, draw_clean_frames, draw_own_levels, put_behind
+from vidgen.train.tasks.denoising_draws import Draw, context_frames, draw_clean_frames, draw_own_levels, put_behind
 from vidgen.train.tasks.denoising_networks import build_networks, check_forcing, follow_clean, make_causal
+from vidgen.train.tasks.denoising_validation import validate
 from vidgen.train.tasks.task import Metrics, Task, export_dtype
 
 
@@ -86,6 +88,8 @@ class DenoisingTask(Task):
         if self.recipe.reference:
             batch["pictures"] = torch.stack([s.picture for s in samples])
             batch |= {"beside": [s.beside for s in samples], "shows": [s.shows for s in samples]}
+        if earlier := [s.earlier for s in samples if s.earlier]:
+            batch["earlier"] = earlier
         if self.recipe.tasks:
             batch["tasks"] = [s.task for s in samples]
             if degraded := [s.degraded for s in samples if s.degraded is not None]:
@@ -93,10 +97,14 @@ class DenoisingTask(Task):
         return batch
 
     def draw(
-        self, x0: Float[Tensor, "b c t h w"], generator: torch.Generator, tasks: Sequence[str] | None = None
+        self,
+        x0: Float[Tensor, "b c t h w"],
+        generator: torch.Generator,
+        tasks: Sequence[str] | None = None,
+        context: int = 0,
     ) -> Draw:
         """Draw which captions are dropped, the noise levels and the noise of a batch; of `tasks`, one a clip, what is
-        known."""
+        known. The first `context` latent frames are clean."""
         recipe, time = self.recipe, self.time_of(x0)
         b, frames = x0.shape[0], x0.shape[2]
         dropped = torch.rand(b, generator=generator) < recipe.drop_text
@@ -106,6 +114,7 @@ class DenoisingTask(Task):
             t = torch.where(own, draw_own_levels(time, b, frames, self.transformer.config.causal_chunks, generator), t)
         if recipe.given_frames > 0:
             t = t.masked_fill(draw_clean_frames(b, frames, recipe.given_frames, generator), 0.0)
+        t = t.masked_fill(torch.arange(frames) < context, 0.0)
         known: Tensor | None = None
         if tasks is not None:
             known = torch.stack([draw_known(task, tuple(x0.shape[2:]), generator) for task in tasks])
@@ -129,7 +138,7 @@ class DenoisingTask(Task):
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, Metrics]:
         """Return the denoising loss of a batch."""
-        draw = self.draw(batch["latents"], generator, batch.get("tasks"))
+        draw = self.draw(batch["latents"], generator, batch.get("tasks"), context_frames(batch))
         text = self.condition(batch, draw.dropped, generator).text
         share = self.recipe.teacher_forcing
         if share > 0 and torch.rand((), generator=generator) < share:
@@ -219,63 +228,13 @@ class DenoisingTask(Task):
         return reduce(error, "b c t h w -> b t", "mean").sum(1) / noisy.flatten(1).sum(1)
 
     def validate(self) -> Metrics:
-        """Return `measure` of held-out clips.
-
-        Where they have pictures it is with these and the captions beside them, and there are the losses of the same
-        captions alone and of whole captions, between which it should lie. With generation tasks see `measure_tasks`.
-        """
-        rows, seed = range(len(self.held_out.rows)), self.recipe.seed
-        captions = [self.held_out.caption(i, rng_of(seed, i)) for i in rows]
-        if self.recipe.tasks:
-            return self.measure_tasks(captions)
-        if self.held_out.pictures is None:
-            return self.measure(captions)
-        beside = [self.held_out.beside(i, rng_of(seed, i)) for i in rows]
-        others = {"loss_without_picture": self.measure(beside), "loss_whole_caption": self.measure(captions)}
-        metrics = self.measure(beside, self.held_out.pictures.float())
-        return {**metrics, **{name: other["loss"] for name, other in others.items()}}
-
-    def measure_tasks(self, captions: list[str]) -> Metrics:
-        """Return `measure` of every generation task by its name, and of all the mean by their shares."""
-        shares = self.recipe.tasks
-        each = {task: self.measure(captions, task=task) for task in shares}
-        total = sum(shares.values())
-        names = next(iter(each.values()))
-        means = {name: sum(share * each[task][name] for task, share in shares.items()) / total for name in names}
-        return {**means, **{f"loss_{task}": metrics["loss"] for task, metrics in each.items()}}
-
-    def measure(
-        self, captions: list[str], pictures: Float[Tensor, "n c 1 h w"] | None = None, task: str | None = None
-    ) -> Metrics:
-        """Return the loss of held-out clips at fixed, equally probable noise levels with fixed noise, and its mean.
-
-        Under a `task` it is with what that draws of each clip.
-        """
-        latents = self.held_out.latents.float()
-        eps = draw_normal(latents.shape, sample_generator(self.recipe.seed, "validation"))
-        metrics = {}
-        for level in self.time_of(latents).stratified(self.recipe.validation_levels).tolist():
-            losses = []
-            for first in range(0, len(latents), self.recipe.batch_size):
-                part = slice(first, first + self.recipe.batch_size)
-                t = torch.full((len(latents[part]),), level)
-                tokens = None if pictures is None else self.image_prompt(pictures[part].to(self.recipe.device))
-                text = self.encode(captions[part], tokens)
-                if task is None:
-                    losses.append(self.denoising_loss(latents[part], text, t, eps[part]))
-                    continue
-                batch = {"latents": latents[part], "tasks": [task] * len(t)}
-                batch |= {"degraded": self.held_out.degraded[task][part].float()} if task in RESTORATIONS else {}
-                generator = sample_generator(self.recipe.seed, f"validation-{task}-{first}")
-                draw = self.draw(latents[part], generator, batch["tasks"])
-                t = t[:, None].expand_as(draw.t).masked_fill(draw.known.flatten(2).all(2), 0.0)
-                losses.append(self.losses(batch, text, replace(draw, t=t, eps=eps[part])))
-            metrics[f"loss@t={level:.3f}"] = torch.cat(losses).mean().item()
-        return {"loss": sum(metrics.values()) / len(metrics), **metrics}
+        """Return the losses of held-out clips, see `validate`."""
+        return validate(self)
 
     def scheduler(self) -> SchedulerConfig:
         """Return how the denoiser is sampled: the time distribution, and the size of clips."""
         data = self.recipe.data
+        longest = max(data.lengths())
         return SchedulerConfig(
             prediction_type=self.recipe.prediction_type,
             time_distribution=self.time,
@@ -283,6 +242,7 @@ class DenoisingTask(Task):
             height=data.size[0],
             width=data.size[1],
             fps=data.fps,
+            window_frames=longest if longest > data.num_frames and is_causal(self.transformer) else None,
         )
 
     def pipeline(self) -> VideoPipeline:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -34,6 +35,13 @@ def draw_own_levels(
         return time.sample((b, frames), generator)
     ends = torch.tensor([0, *chunk_ends(frames, chunks)])
     return time.sample((b, len(ends) - 1), generator).repeat_interleave(ends.diff(), dim=1)
+
+
+def context_frames(batch: dict[str, Any]) -> int:
+    """Return how many latent frames of a batch come before the last scene of its stories; 0 for other clips."""
+    scenes = 1 + len(batch.get("earlier", [()])[0])
+    frames = batch["latents"].shape[2]
+    return 1 + (frames - 1) // scenes * (scenes - 1) if scenes > 1 else 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -134,7 +134,8 @@ def make_causal(transformer: VideoDiT, recipe: DiffusionRecipe) -> VideoDiT:
 
 
 def make_student(teacher: Networks, recipe: DistillationRecipe) -> VideoDiT:
-    """Return the denoiser of `student_from`, or a copy of the teacher, causal where the recipe says so.
+    """Return the denoiser of `student_from`, which is that of its own student if it has one, or a copy of the teacher;
+    causal where the recipe says so.
 
     Raises VidgenError for a student of other latents, of another text encoder, or that predicts something else.
     """
@@ -142,6 +143,7 @@ def make_student(teacher: Networks, recipe: DistillationRecipe) -> VideoDiT:
         student = make_causal(teacher.transformer, recipe)
         return deepcopy(student) if student is teacher.transformer else student
     pipe = load_pipeline(recipe.student_from, dtype=torch.float32, device=recipe.device)
+    pipe = pipe.student or pipe
     facts = {
         "latent_channels": lambda n, s: n.transformer.config.latent_channels,
         "prediction type and path": lambda n, s: (s.prediction_type, s.time_distribution.path),
@@ -161,6 +163,14 @@ def check_forcing(recipe: DiffusionRecipe, transformer: VideoDiT) -> None:
     """Raise VidgenError for teacher forcing of a denoiser that is not causal."""
     if recipe.teacher_forcing and not any(transformer.config.causal_chunks):
         raise VidgenError("teacher_forcing is for causal denoisers: set model.causal_chunks, e.g. to [1,2]")
+
+
+def check_stories(recipe: DistillationRecipe, student: VideoDiT) -> None:
+    """Raise VidgenError for stories of a student that does not go on from its own frames, and for a window without."""
+    if recipe.data.scenes() > 1 and not any(student.config.causal_chunks):
+        raise VidgenError("a student of clips of several scenes is causal: set model.causal_chunks, e.g. to [1,2]")
+    if recipe.window_frames and not any(student.config.causal_chunks):
+        raise VidgenError("window_frames is for causal students: set model.causal_chunks, e.g. to [1,2]")
 
 
 def follow_clean(network: nn.Module, x0: Float[Tensor, "b c t h w"], path: ProbabilityPath) -> AfterClean:

@@ -17,7 +17,6 @@ from vidgen.diffusion.denoiser import make_denoiser
 from vidgen.diffusion.noise import draw_normal, sample_generator
 from vidgen.diffusion.paths import expand_level, network_input
 from vidgen.interfaces import Denoiser
-from vidgen.models.causal_attention import iter_chunks
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.pipelines.scheduler_config import SchedulerConfig
@@ -30,8 +29,9 @@ from vidgen.train.config.distillation import DistillationRecipe
 from vidgen.train.data.sources import rng_of
 from vidgen.train.losses.discriminators import FeatureHead, hinge_discriminator
 from vidgen.train.tasks.denoising import DenoisingTask
-from vidgen.train.tasks.denoising_networks import follow_clean, make_student
+from vidgen.train.tasks.denoising_networks import check_stories, follow_clean, make_student
 from vidgen.train.tasks.distillation_methods import CONSISTENT, METHODS, Lesson
+from vidgen.train.tasks.story_rollouts import Story, make_chunks, roll_out_story
 from vidgen.train.tasks.task import Follow, Metrics, Role
 
 
@@ -62,6 +62,8 @@ class DistillationTask(DenoisingTask):
                     network.enable_gradient_checkpointing()
         self.scale = recipe.guidance_scale or self.networks.schedule.guidance_scale
         self.method = METHODS[recipe.method]
+        self.window = self.tokenizer.latent_frames(recipe.window_frames) if recipe.window_frames else 0
+        check_stories(recipe, self.transformer)
         if recipe.method == "continuous_consistency":
             self.transformer.set_attention("plain")  # fused kernels have no derivative forward
         self.open_clips()
@@ -104,7 +106,14 @@ class DistillationTask(DenoisingTask):
         with torch.no_grad():
             text = self.condition(batch, draw.dropped, generator).text
         x0, eps = (value.to(self.recipe.device) for value in (batch["latents"], draw.eps))
-        return Lesson(x0=x0, text=text, eps=eps, generator=generator)
+        lesson = Lesson(x0=x0, text=text, eps=eps, generator=generator)
+        if "earlier" not in batch:
+            return lesson
+        between = list(zip(*batch["earlier"], strict=True))[1:]  # captions of the first scene are not needed
+        opening = x0[:, :, : 1 + (x0.shape[2] - 1) // (len(between) + 2)]
+        with torch.no_grad():
+            texts = [*(self.encode(list(captions)) for captions in between), text]
+        return replace(lesson, x0=opening, story=Story(opening=opening, texts=texts))
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, Metrics]:
         """Return the method's loss of the student."""
@@ -138,8 +147,11 @@ class DistillationTask(DenoisingTask):
         times = self.time_of(lesson.x0).steps(self.recipe.student_steps)
         steps = draw_steps(self.recipe.student_steps, lesson.generator)
         settings = {"times": times, "path": self.path, "steps": steps, "generator": lesson.generator}
-        student = self.transformer, lambda network: self.plain(network, lesson.text)
-        return self.generate(*student, partial(roll_out, **settings), lesson.eps)
+        run = partial(roll_out, **settings)
+        if lesson.story is not None:
+            past = CausalNetwork(self.transformer, self.path, window=self.window, sinks=1)
+            return roll_out_story(lesson.story, past, self.plain, run, lesson.eps, self.tokenizer)
+        return self.generate(self.transformer, lambda network: self.plain(network, lesson.text), run, lesson.eps)
 
     def generate(
         self,
@@ -148,18 +160,11 @@ class DistillationTask(DenoisingTask):
         run: Callable[[Denoiser, Tensor], Tensor],
         noise: Float[Tensor, "b c t h w"],
     ) -> Float[Tensor, "b c t h w"]:
-        """Return what `run` makes of noise with a network's denoiser; of a causal one chunk by chunk, with the cache of
-        its own chunks, through which no gradients go (Self-Forcing, Huang et al. 2025, section 3.2)."""
+        """Return what `run` makes of noise with a network's denoiser; of a causal one see `make_chunks`."""
         if not is_causal(network):
             return run(denoiser(network), noise)
         past = CausalNetwork(network, self.path, window=0)
-        denoise, chunks = denoiser(past), []
-        for start, stop in iter_chunks(network.config.causal_chunks, noise.shape[2]):
-            chunks.append(run(denoise, noise[:, :, start:stop]))
-            if stop < noise.shape[2]:
-                with torch.no_grad():
-                    past.extend(chunks[-1].detach())
-        return torch.cat(chunks, dim=2)
+        return make_chunks(past, denoiser(past), run, noise)
 
     def denoiser_in(self, lesson: Lesson, network: nn.Module) -> Denoiser:
         """Return the denoiser of a network for a lesson's clips."""
@@ -193,7 +198,8 @@ class DistillationTask(DenoisingTask):
 
     def distance_to_teacher(self, captions: list[str]) -> float:
         """Return the mean squared distance of latents, the student's after its steps and the teacher's after its."""
-        latents = self.held_out.latents[: len(captions)].float()
+        frames = self.tokenizer.latent_frames(self.recipe.data.num_frames)
+        latents = self.held_out.latents[: len(captions), :, :frames].float()
         noise = draw_normal(latents.shape, sample_generator(self.recipe.seed, "validation")).to(self.recipe.device)
         text = self.encode(captions)
         student = self.transformer, lambda network: self.plain(network, text)
@@ -219,6 +225,7 @@ class DistillationTask(DenoisingTask):
             sampler=sampler,
             num_inference_steps=count,
             guidance_scale=1.0,
+            window_frames=self.recipe.window_frames,
             distilled_steps=steps,
             distilled_guidance=self.scale,
         )

@@ -17,6 +17,7 @@ from vidgen.pipelines.streaming.chunk_sampler import is_causal
 from vidgen.samplers.few_step.distribution_matching import matching_loss
 from vidgen.samplers.few_step.targets import consistency_target, continuous_consistency_target, progressive_target
 from vidgen.train.losses.discriminators import hinge_generator
+from vidgen.train.tasks.story_rollouts import Story
 
 if TYPE_CHECKING:
     from vidgen.train.tasks.distillation import DistillationTask
@@ -28,12 +29,15 @@ CONSISTENT = ("consistency", "continuous_consistency", "distribution_matching")
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
-    """A batch as methods see it: clean latents, text, noise, and the generator of what else is drawn."""
+    """A batch as methods see it: clean latents, text, noise, and the generator of what else is drawn.
+
+    Of stories x0 is the first scene, noise is for all frames, and the text is that of the last scene."""
 
     x0: Float[Tensor, "b c t h w"]
     text: TextEncoding
     eps: Float[Tensor, "b c t h w"]
     generator: torch.Generator
+    story: Story | None = None
 
 
 def guidance_loss(task: DistillationTask, lesson: Lesson) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -26,6 +26,8 @@ from vidgen.pipelines.video import VideoPipeline
 from vidgen.samplers.conditioning.frame_conditioning import FrameConditioning, check_strength
 from vidgen.samplers.conditioning.generation_tasks import IMAGE_TO_VIDEO, PREDICTION
 from vidgen.samplers.conditioning.read_pixels import Image, Video, read_frame_conditioning
+
+Rollout = Generator[Chunk, str | None, None]  # what is sent is the prompt from the next window or chunk on
 
 STREAM_ARGUMENTS = frozenset(inspect.signature(stream).parameters)
 
@@ -127,14 +129,15 @@ def rollout(
     video: Video | None = None,
     draft: Draft | None = None,
     **settings: Any,
-) -> Iterator[Chunk]:
+) -> Rollout:
     """Yield one clip of `num_frames` in chunks: latents and frames of a window, and no more in memory than that.
 
     Windows are denoised with the frames that they share at noise level 0, or `context_noise` (Chen et al. 2024,
     diffusion forcing; here all new frames of a window share their level). The frames are those that the tokenizer
     decodes from all latents as one clip. Each window is sampled whole and takes its noise from one stream, so a longer
     clip of the same seed begins with the shorter one. A causal model makes a clip chunk by chunk instead, as `stream`
-    does, unless it is to refine a draft or windows are to overlap: it sees `windows.num_frames` at once.
+    does, unless it is to refine a draft or windows are to overlap: it sees `windows.num_frames` at once. What is sent
+    into the generator is the prompt from there on.
 
     Raises VidgenError as the pipeline's call does, for prompts or windows that do not go on, and for a draft that is
     shorter than the clip.
@@ -193,7 +196,8 @@ def rollout(
         decoded = list(pipe.decode_onwards(new, state))
         frames, state = np.concatenate([part for part, _ in decoded]), decoded[-1][1]
         done += new.shape[2]
-        yield Chunk(latents=new, frames=frames[: num_frames - start], start=start, prompt=holds)
+        switch = yield Chunk(latents=new, frames=frames[: num_frames - start], start=start, prompt=holds)
+        schedule = schedule if switch is None else [(0, switch)]
         if done < total:
             shared = overlap
             # The frame that stands for the first shared latent may be of the chunk before, where few are new.

@@ -30,6 +30,8 @@ class SchedulerConfig:
     `distilled_steps` are the numbers of steps that a student was trained for, () where any will do; a student of a
     teacher that was guided at `distilled_guidance` needs none.
 
+    A causal model sees `window_frames` of a longer clip at once; None: `num_frames`.
+
     The fields of the time distribution, which stood here themselves, can still be read here, and given to the
     constructor (with a warning). Raises VidgenError for a prediction type that is unknown.
     """
@@ -47,6 +49,7 @@ class SchedulerConfig:
     fps: Fps = 8.0
     distilled_steps: tuple[InferenceSteps, ...] = ()
     distilled_guidance: GuidanceScale = 1.0
+    window_frames: Frames | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prediction_type", read_prediction_type(self.prediction_type))

@@ -125,10 +125,10 @@ def test_distance_of_a_model_and_of_banks(vidgen, model: Path, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_rollouts_are_checked_and_drawn(vidgen, model: Path, tmp_path: Path) -> None:
-    words = ("evaluate", "rollout", "--model", model, "--n", 2, "--seconds", 1.5, "--prompts", 2)
+    words = ("evaluate", "rollout", "--model", model, "--n", 2, "--seconds", 1.625, "--prompts", 2)
     report = json.loads(vidgen(*words, "--plot", tmp_path / "x.png", "--json").out)
     assert (
-        report["num_frames"] == 12 and len(report["stories"]) == 2 and [s["scene"] for s in report["scenes"]] == [0, 1]
+        report["num_frames"] == 13 and len(report["stories"]) == 2 and [s["scene"] for s in report["scenes"]] == [0, 1]
     )
     assert {"overlap", "context_noise", "drift", "windows", "peak_mb", "sampler"} <= set(report)
     assert (tmp_path / "x.png").stat().st_size > 10_000

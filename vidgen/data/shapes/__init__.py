@@ -18,6 +18,7 @@ from vidgen.data.shapes.labels import (
 )
 from vidgen.data.shapes.portraits import describe_unnamed, portray
 from vidgen.data.shapes.render import render
+from vidgen.data.shapes.stories import draw_next_scene, draw_story, locate_object, render_story
 from vidgen.data.shapes.tasks import label_tasks
 from vidgen.data.shapes.world import ShapeWorld
 
@@ -41,7 +42,11 @@ __all__ = [
     "classify",
     "describe",
     "describe_unnamed",
+    "draw_next_scene",
+    "draw_story",
     "label_tasks",
+    "locate_object",
     "portray",
     "render",
+    "render_story",
 ]

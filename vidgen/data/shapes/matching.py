@@ -11,7 +11,7 @@ from jaxtyping import Float
 from scipy import ndimage
 
 from vidgen.data.shapes.labels import SHAPES
-from vidgen.data.shapes.outlines import SYMMETRY, coverage
+from vidgen.data.shapes.outlines import SYMMETRY, coverage, unit_area
 
 # Masks are compared on a grid of this many cells a side, after scaling to a common area.
 GRID = 28
@@ -48,9 +48,7 @@ def templates(shape: str) -> tuple[Float[np.ndarray, "n cells"], Float[np.ndarra
     """Return pictures of a shape of area 1, at angles that cover its symmetry and each softness, and these angles."""
     step = SYMMETRY[shape] / max(round(SYMMETRY[shape] / ANGLE_STEP), 1)
     angles = np.arange(round(SYMMETRY[shape] / step)) * step if step else np.zeros(1)
-    fine = (np.arange(512) + 0.5) / 512 * 4 - 2
-    unit_area = coverage(shape, *[256 / 2 * axis for axis in np.meshgrid(fine, fine)], 256 / 2, 0.0).mean() * 16
-    radius = unit_area**-0.5
+    radius = unit_area(shape) ** -0.5
     cell = 2 * HALF_SIDE / GRID
     x, y = (axis / cell for axis in _grid())
     pictures = np.stack([coverage(shape, x, y, radius / cell, angle) for angle in angles])

@@ -20,6 +20,11 @@ TURN = (np.radians(115), np.radians(170))
 GROW_FROM = SIZES["small"]
 SIZE_JITTER = 0.04
 MARGIN = 1 / 64
+# What continues need not go as far as what is free to choose where it starts.
+CONTINUED_GROWTH = (1.5, GROWTH[1])
+CONTINUED_BOUNCE = (0.2, 0.45)
+CONTINUED_RADIUS = (0.95 * SIZES["small"], 1.05 * GROWTH[1] * SIZES["small"])
+CONTINUATION_TRIES = 12
 WALLS = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "top": (0.0, -1.0), "bottom": (0.0, 1.0)}
 
 
@@ -128,3 +133,52 @@ def draw_track(
         wall=wall,
         bounce_frame=start + round(hit * max(stop - 1 - start, 1)) if wall else -1,
     )
+
+
+def _to_wall(
+    path: np.ndarray, wall: str, position: np.ndarray, reach: tuple[np.ndarray, np.ndarray], config: ShapeWorldConfig
+) -> np.ndarray | None:
+    """Return the path to a wall and back, scaled to touch it from `position`; None where it is too near or too far."""
+    axis, low = (0 if wall in ("left", "right") else 1), wall in ("left", "top")
+    place = position[axis] if low else (config.width, config.height)[axis] - position[axis]
+    travel = (place - reach[0 if low else 1][0, axis]) / config.unit - 0.5 * MARGIN
+    if not CONTINUED_BOUNCE[0] <= travel <= CONTINUED_BOUNCE[1]:
+        return None
+    return path * travel * config.unit / np.abs(path).max()
+
+
+def continue_track(
+    rng: np.random.Generator, last: Track, *, shape: str, motion: str, config: ShapeWorldConfig
+) -> Track | None:
+    """Draw a track of `motion` that begins with the one frame of `last` and stays wholly inside the frame of the clip.
+
+    None where there is no room: for an object at the right border that is to move right. To rest there always is.
+
+    Args:
+        rng: the source of randomness.
+        last: where the object is, how large and how turned.
+        shape: the shape, one of SHAPES.
+        motion: one of MOTIONS.
+        config: the size and length of the clip.
+    """
+    u = progress(config.num_frames, 0, config.num_frames)
+    at, slack = last.position[0], MARGIN * config.unit
+    for _ in range(CONTINUATION_TRIES):
+        factor = rng.uniform(*CONTINUED_GROWTH) ** {"grow": 1, "shrink": -1}.get(motion, 0)
+        radius = last.radius[0] * (1 + (factor - 1) * u)
+        turn = rng.choice([-1.0, 1.0]) * rng.uniform(*TURN) if motion == "rotate" else 0.0
+        angle = last.angle[0] + turn * u
+        path: np.ndarray | None
+        path, wall, hit = _path(rng, motion, u, config.unit)
+        low, high = extents(shape, radius, angle)
+        if wall:
+            path = _to_wall(path, wall, at, (low, high), config)
+        if path is None:
+            continue
+        first_low, first_high = find_room(path, low, high, config)
+        has_room = np.all(first_low - slack <= at) and np.all(at <= first_high + slack)
+        is_sized = factor == 1 or CONTINUED_RADIUS[0] <= radius[-1] / config.unit <= CONTINUED_RADIUS[1]
+        if motion == "still" or (has_room and is_sized):
+            bounce_frame = round(hit * (config.num_frames - 1)) if wall else -1
+            return Track(position=at + path, radius=radius, angle=angle, wall=wall, bounce_frame=bounce_frame)
+    return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from jaxtyping import Float
 
@@ -32,6 +34,13 @@ REACH: dict[str, float] = {
     "cross": float(np.hypot(CROSS_LENGTH, CROSS_HALF)),
     "ring": RING_OUTER,
 }
+
+
+@cache
+def unit_area(shape: str) -> float:
+    """Return the area of a shape of radius 1."""
+    fine = (np.arange(512) + 0.5) / 512 * 4 - 2
+    return float(coverage(shape, *[128 * axis for axis in np.meshgrid(fine, fine)], 128.0, 0.0).mean() * 16)
 
 
 def _corners(shape: str) -> Float[np.ndarray, "n 2"] | None:

@@ -117,6 +117,7 @@ class CausalNetwork:
         self.frames, self.chunk_of = frames[:, :, seen], [chunk_of[i] for i in seen]
         self.chunks += 1
 
+    @torch.no_grad()
     def record(self, text: CachedText, chunk: Clip) -> None:
         """Add a chunk to a text's cache. Several texts in one pass are rows of the same clips."""
         rows = chunk.repeat(text.rows // len(chunk), 1, 1, 1, 1)
@@ -182,6 +183,6 @@ def make_chunk_sampler(pipe: Any, context: ContextConfig, **settings: Any) -> Ch
     Raises VidgenError for a context without room, and as `FrameConditioning.part`.
     """
     chunk = max(pipe.transformer.config.causal_chunks)
-    window = context.window_of(pipe.latent_frames(pipe.scheduler.num_frames), chunk)
+    window = context.window_of(pipe.latent_frames(pipe.scheduler.window_frames or pipe.scheduler.num_frames), chunk)
     past = {"window": window, "sinks": context.sinks, "context_noise": context.context_noise}
     return ChunkSampler(network=CausalNetwork(pipe.transformer, pipe.path, **past), **settings)
