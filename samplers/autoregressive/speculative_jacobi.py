@@ -52,7 +52,8 @@ def sample_speculative_jacobi(
     window * v numbers, a few times. Raises VidgenError as `sample_autoregressive`, and for a window below 1.
 
     Args:
-        model: The causal model, which is rewound after each pass to what is final.
+        model: The causal model, which is rewound after each pass to what is final in all sequences: a cache that rolls
+            has to hold as much of the past as sequences of a batch may differ in length.
         num_tokens: The length of the sequences that come out, prefix included.
         sampling: Temperature and filters, of drafts and laws alike.
         generators: One a sample (on the CPU), so that no sample depends on its batch, or one for all.
