@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
     from torch import Tensor
 
     from vidgen.diffusion.noise import TimeDistribution
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from vidgen.models.feature_layers import FeatureInfo
     from vidgen.models.text.encoders import TextEncoding
     from vidgen.tokenizers.model import Encoded, StreamState
+
+MASK = -1  # a token that is not known: never an id of a vocabulary, so that none can collide with it
 
 
 @runtime_checkable
@@ -95,6 +97,29 @@ class Denoiser(Protocol):
     """The estimate of x0 given x_t at noise level t, (b,) or one per frame (b, t), with all conditions closed over."""
 
     def __call__(self, x: Float[Tensor, "b c t h w"], t: Float[Tensor, b * f]) -> Float[Tensor, "b c t h w"]: ...
+
+
+class SequenceModel(Protocol):
+    """A causal model of sequences of tokens that keeps what it has read, in a cache of whatever kind.
+
+    `length` tokens are read. `start()` gives the logits of the first token, `extend(tokens)` reads k more and gives
+    those of the token after each of them, `rewind(length)` forgets the tokens from `length` on.
+    """
+
+    length: int
+
+    def start(self) -> Float[Tensor, "b v"]: ...
+
+    def extend(self, tokens: Int[Tensor, "b k"]) -> Float[Tensor, "b k v"]: ...
+
+    def rewind(self, length: int) -> None: ...
+
+
+class MaskedLogits(Protocol):
+    """The logits of every token given those that are known; the others are MASK, which a network maps to an embedding
+    of its own. Logits at tokens that are known are nobody's business."""
+
+    def __call__(self, tokens: Int[Tensor, "b n"]) -> Float[Tensor, "b n v"]: ...
 
 
 class NoiseSchedule(Protocol):

@@ -1,6 +1,6 @@
 """`vidgen evaluate`: how often clips show what their prompts ask for, by the synthetic world's checker.
 
-`conditions`, `distance`, `rollout`, `steps` and `surprise` have files of their own.
+`conditions`, `distance`, `rollout`, `sampler-law`, `steps` and `surprise` have files of their own.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from vidgen.scripts.cli.step_cache import StepCacheOptions, describe_passes
 from vidgen.scripts.evaluate.conditions import conditions
 from vidgen.scripts.evaluate.distance import distance
 from vidgen.scripts.evaluate.rollout import rollouts
+from vidgen.scripts.evaluate.sampler_law import sampler_law
 from vidgen.scripts.evaluate.steps import steps
 from vidgen.scripts.evaluate.surprise import surprise
 
@@ -43,7 +44,8 @@ if TYPE_CHECKING:
     from vidgen.pipelines.evaluation.adherence import LabeledPrompt
 
 app = typer.Typer(
-    no_args_is_help=True, help="Measure models: adherence to prompts, conditions, solvers, distance, surprise."
+    no_args_is_help=True,
+    help="Measure models: adherence to prompts, conditions, solvers, decoders, distance, surprise.",
 )
 
 
@@ -155,6 +157,7 @@ def show(title: str, report: dict[str, Any], as_json: bool) -> None:
 app.command()(conditions)
 app.command()(distance)
 app.command("rollout")(rollouts)
+app.command("sampler-law")(sampler_law)
 app.command(cls=JsonToFile)(steps)
 app.command()(surprise)
 

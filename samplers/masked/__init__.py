@@ -1,0 +1,1 @@
+"""Decoders of masked token priors: MaskGIT, any-order, first-hitting, and what their steps share."""
