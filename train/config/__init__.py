@@ -10,6 +10,7 @@ from vidgen.train.config.distillation import DistillationRecipe as DistillationR
 from vidgen.train.config.keyframes import KeyframeLossConfig as KeyframeLossConfig
 from vidgen.train.config.keyframes import KeyframeRecipe as KeyframeRecipe
 from vidgen.train.config.preference import PreferenceRecipe as PreferenceRecipe
+from vidgen.train.config.prior import PriorRecipe as PriorRecipe
 from vidgen.train.config.run import GuardConfig as GuardConfig
 from vidgen.train.config.run import LoopConfig as LoopConfig
 from vidgen.train.config.run import OptimizerConfig as OptimizerConfig

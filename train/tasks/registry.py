@@ -15,6 +15,7 @@ from vidgen.train.config import (
     LoopConfig,
     LoRARecipe,
     PreferenceRecipe,
+    PriorRecipe,
     TextualInversionRecipe,
     TokenizerRecipe,
 )
@@ -25,6 +26,7 @@ from vidgen.train.tasks.ip_adapter import IPAdapterTask
 from vidgen.train.tasks.keyframes import KeyframeTask
 from vidgen.train.tasks.lora import LoRATask
 from vidgen.train.tasks.preference import PreferenceTask
+from vidgen.train.tasks.prior import PriorTask
 from vidgen.train.tasks.task import Task
 from vidgen.train.tasks.textual_inversion import TextualInversionTask
 from vidgen.train.tasks.tokenizer import TokenizerTask
@@ -46,6 +48,7 @@ TASKS: dict[str, TaskEntry] = {
     "preference": TaskEntry(PreferenceRecipe, PreferenceTask),
     "textual_inversion": TaskEntry(TextualInversionRecipe, TextualInversionTask),
     "ip_adapter": TaskEntry(IPAdapterRecipe, IPAdapterTask),
+    "prior": TaskEntry(PriorRecipe, PriorTask),
     "diffusion_tokenizer": TaskEntry(DiffusionTokenizerRecipe, DiffusionTokenizerTask),
     "keyframes": TaskEntry(KeyframeRecipe, KeyframeTask),
 }

@@ -1,0 +1,102 @@
+"""Task prior: a law that is learned comes down to its entropy; runs go on bit for bit; what does not fit is refused."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vidgen.errors import VidgenError
+from vidgen.models.priors.config import ORDERS
+from vidgen.pipelines.priors.pipeline import PriorPipeline
+from vidgen.tokenizers.model import VideoTokenizer
+from vidgen.tokenizers.presets import PRESETS
+from vidgen.train.config.files import load_recipe
+from vidgen.train.runtime.loop import Trainer
+from vidgen.train.tasks.prior import PriorTask
+
+SMALL = [
+    "cached_clips=4", "steps=2", "batch_size=2", "log_every=1", "validate_every=2", "checkpoint_every=1",
+    "data.validation_clips=2", "data.num_frames=5", "data.size=[16,16]", "autocast=float32",
+    "optimizer={kind: adamw, lr: 0.003, warmup: 0, ema_decay: 0}", "model={width: 32, depth: 2, head_dim: 16}",
+    "text_model={width: 16, depth: 1, head_dim: 16}",
+]  # fmt: skip
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Return a recipe over a tiny fsq tokenizer."""
+    torch.manual_seed(0)
+    config = replace(PRESETS["tiny"], latent_channels=3, bottleneck="fsq", levels=(3, 3, 2))
+    VideoTokenizer(config).save_pretrained(tmp_path / "tok")
+    places = [f"tokenizer={tmp_path / 'tok'}", f"cache={tmp_path / 'cache'}", f"out={tmp_path / 'run'}"]
+    return lambda *more: load_recipe("prior_default", [*SMALL, *places, *more])
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_run_ends_with_a_pipeline_that_makes_clips(make, order):
+    recipe = make(f"model.order={order}")
+    task = PriorTask(recipe)
+    pipe = PriorPipeline.from_pretrained(Trainer(task, recipe).fit())
+    assert pipe("a red circle", num_inference_steps=2).frames[0].shape == (5, 16, 16, 3)
+    metrics = task.validate()
+    assert ("bits_per_token" in metrics) == (order in ("causal", "random"))
+
+
+def test_the_nats_are_those_of_the_law(make):
+    task = PriorTask(make("drop_text=0", "digits=[9,2]"))
+    batch = task.gather([task.dataset[(0, slot)] for slot in range(2)])
+    assert batch["indices"].dtype == torch.int64 and batch["indices"].max() < 18
+    loss, _ = task.loss(batch, torch.Generator().manual_seed(0))
+    tokens, grid = task.tokens_of(batch["indices"])
+    logits = task.prior(tokens, grid, task.text_encoder(batch["captions"]))
+    assert loss.item() == pytest.approx(torch.nn.functional.cross_entropy(logits.mT, tokens).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_one_clip_is_learned_by_heart(make, order):
+    every = [f"{key}=90" for key in ("steps", "validate_every", "checkpoint_every", "log_every")]
+    recipe = make("cached_clips=1", *every, f"model.order={order}")
+    task = PriorTask(recipe)
+    batch = task.gather([task.dataset[(0, 0)]] * 2)
+
+    def nats() -> float:
+        with torch.no_grad():
+            return sum(task.loss(batch, torch.Generator().manual_seed(k))[0].item() for k in range(4)) / 4
+
+    before = nats()
+    Trainer(task, recipe).fit()
+    assert nats() < 0.2 * before
+
+
+def test_a_run_that_was_cut_goes_on_bit_for_bit(make, tmp_path):
+    whole = make("steps=3", f"out={tmp_path / 'whole'}")
+    Trainer(PriorTask(whole), whole).fit()
+    cut = make("steps=3", f"out={tmp_path / 'cut'}")
+    task = PriorTask(cut)
+    losses = iter([task.loss])
+    task.loss = lambda *args: next(losses)(*args)
+    with pytest.raises(StopIteration):
+        Trainer(task, cut).fit()
+    Trainer(PriorTask(cut), cut).fit()
+    folders = [tmp_path / name / "final" for name in ("whole", "cut")]
+    states = [PriorPipeline.from_pretrained(folder).prior.state_dict() for folder in folders]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.codebook_sizes=[4]"], "model.codebook_sizes is not for recipes"),
+    ],
+)
+def test_recipes_that_cannot_be(make, overrides, message):
+    with pytest.raises(VidgenError, match=message):
+        make(*overrides)
+
+
+def test_digits_and_tokenizers_that_do_not_fit(make, tmp_path):
+    with pytest.raises(VidgenError, match=r"digits \[4, 4\] are 16 codes; the tokenizer .* has 18"):
+        PriorTask(make("digits=[4,4]"))
+    VideoTokenizer(PRESETS["tiny"]).save_pretrained(tmp_path / "kl")
+    with pytest.raises(VidgenError, match="has no codebook"):
+        PriorTask(make(f"tokenizer={tmp_path / 'kl'}"))

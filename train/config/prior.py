@@ -1,0 +1,58 @@
+"""What the task on priors over token grids is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Annotated, Any
+
+from vidgen.bounds import Count, Length, NoOrCount, Share
+from vidgen.errors import VidgenError
+from vidgen.models.priors.config import CodebookSize
+from vidgen.train.config.run import LoopConfig
+
+
+@dataclass
+class PriorRecipe(LoopConfig):
+    """Task `prior`: a `TokenPrior` over the indices of a discrete `tokenizer`, and a text encoder trained with it.
+
+    `model` overrides fields of `TokenPriorConfig`; its `order` says what is learned: the next token ("causal"), the
+    next one in any order ("random"), masked ones of a clip ("masked") or of a frame after the frames before ("frames").
+    Codebooks are the tokenizer's; `digits` cut the indices of a large one into several of these sizes, whose product it
+    is. Indices of `cached_clips` clips (0: 16 crops of each file) are made once and kept in `cache`.
+
+    `text_model` is the shape of a byte-level text encoder; where it is empty there is no text. `drop_text` of the clips
+    have no caption, for guidance. Validation is by `validation_draws` draws of masks or orders, where there are any.
+    """
+
+    tokenizer: str = "default"
+    cache: str = ""
+    cached_clips: NoOrCount = 20000
+    model: dict[str, Any] = field(default_factory=dict)
+    digits: Annotated[list[CodebookSize], Length(0, 64)] = field(default_factory=list)
+    text_model: dict[str, Any] = field(default_factory=dict)
+    drop_text: Share = 0.1
+    validation_draws: Count = 4
+
+    def check(self, path: Path) -> None:
+        """Raise VidgenError for shapes that are not the recipe's to say."""
+        super().check(path)
+        if own := {"codebook_sizes", "text_width", "classes", "actions"} & self.model.keys():
+            raise VidgenError(
+                f"{path}: model.{min(own)} is not for recipes: codebooks are the tokenizer's, and clips have captions"
+            )
+
+    def codebook_sizes(self, size: int, quantizers: int | None) -> tuple[int, ...]:
+        """Return the sizes of a cell's codes, of a tokenizer with so many quantizers of `size` codes.
+
+        Raises VidgenError for digits that are not of that size.
+        """
+        if not self.digits:
+            return (size,) * (quantizers or 1)
+        if quantizers or prod(self.digits) != size:
+            raise VidgenError(
+                f"digits {self.digits} are {prod(self.digits)} codes; the tokenizer {self.tokenizer} has {size}"
+                f"{f' in each of {quantizers} codebooks: leave digits out' if quantizers else ''}"
+            )
+        return tuple(self.digits)

@@ -1,0 +1,130 @@
+"""Task `prior`: the law of a discrete tokenizer's indices, and the text encoder that it reads."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+
+from vidgen.checkpoints.pretrained import config_from_dict
+from vidgen.errors import VidgenError
+from vidgen.models.attention_patterns import Grid
+from vidgen.models.priors.config import TokenPriorConfig
+from vidgen.models.priors.likelihood import draw_orders, likelihood, masked_nats, token_nats
+from vidgen.models.priors.token_grid import flatten_indices, split_digits
+from vidgen.models.priors.token_prior import TokenPrior
+from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder
+from vidgen.pipelines.loading import load_tokenizer
+from vidgen.pipelines.priors.pipeline import PriorPipeline
+from vidgen.pipelines.priors.schedule import PriorSchedule
+from vidgen.tokenizers.bottlenecks.output import Quantizer
+from vidgen.train.config.prior import PriorRecipe
+from vidgen.train.data.latent_cache import ENCODE_BATCH, CachedClip
+from vidgen.train.data.mixed_lengths import open_held_out, open_latents
+from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, rng_of
+from vidgen.train.runtime.step_memory import check_clips
+from vidgen.train.tasks.task import Metrics, Task, export_dtype
+
+
+class PriorTask(Task):
+    """The loss is -log p of the tokens after those before them, or the bound of `masked_nats`, in nats a token."""
+
+    def __init__(self, recipe: PriorRecipe) -> None:
+        self.recipe = recipe
+        dtype = torch.bfloat16 if recipe.autocast == "bfloat16" else torch.float32
+        self.tokenizer = load_tokenizer(recipe.tokenizer, dtype=dtype, device=recipe.device)
+        codebook = getattr(self.tokenizer, "bottleneck", None)
+        if not isinstance(codebook, Quantizer):
+            raise VidgenError(
+                f"tokenizer={recipe.tokenizer} has no codebook: name the folder of one with fsq, vq or the like"
+            )
+        self.prior, self.text_encoder = build_prior(recipe, codebook)
+        trained: dict[str, nn.Module] = {"prior": self.prior}
+        if self.text_encoder is not None:
+            trained["text_encoder"] = self.text_encoder
+        self.model = nn.ModuleDict(trained).requires_grad_(True)
+        check_clips(recipe, min(ENCODE_BATCH, recipe.cached_clips or ENCODE_BATCH))
+        clips, settings = (self.tokenizer, recipe.data), {"cache": recipe.cache, "indices": True}
+        self.dataset = open_latents(*clips, seed=recipe.seed, count=recipe.cached_clips, **settings)
+        own = {"seed": recipe.seed + VALIDATION_SEED_OFFSET, "count": recipe.data.validation_clips}
+        self.held_out = open_held_out(*clips, **own, **settings)
+
+    def gather(self, samples: list[CachedClip]) -> dict[str, Any]:
+        """Return indices and captions."""
+        return {"indices": torch.stack([s.latents for s in samples]), "captions": [s.caption for s in samples]}
+
+    def tokens_of(self, indices: Tensor) -> tuple[Int[Tensor, "b n"], Grid]:
+        """Return the tokens of indices, and their cells (t, h, w)."""
+        indices = indices.to(self.recipe.device)
+        grid = tuple(indices.shape[1:4])
+        if self.recipe.digits:
+            indices = split_digits(indices, self.prior.config.codebook_sizes)
+        return flatten_indices(indices), grid
+
+    def text_of(self, captions: list[str], dropped: Bool[Tensor, " b"] | None = None) -> dict[str, Any]:
+        """Return what the prior is told: captions but for those that are `dropped`, or nothing without text."""
+        if self.text_encoder is None:
+            return {}
+        if dropped is not None:
+            captions = ["" if drop else caption for drop, caption in zip(dropped, captions, strict=True)]
+        return {"text": self.text_encoder(captions)}
+
+    def loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, Metrics]:
+        """Return the mean nats of a token, and the bits of a clip."""
+        tokens, grid = self.tokens_of(batch["indices"])
+        dropped = torch.rand(len(tokens), generator=generator) < self.recipe.drop_text
+        text = self.text_of(batch["captions"], dropped)
+        if self.prior.config.order == "causal":
+            nats = token_nats(self.prior(tokens, grid, **text), tokens).sum(1)
+        elif self.prior.config.order == "random":
+            order = draw_orders(*tokens.shape, generator).to(tokens.device)
+            nats = token_nats(self.prior(tokens, grid, order=order, **text), tokens).sum(1)
+        else:
+            nats = masked_nats(self.prior, tokens, grid, generator, **text)
+        return nats.mean() / tokens.shape[1], {}
+
+    def validate(self) -> Metrics:
+        """Return the mean nats and bits of a token of held-out clips: exact, or a bound, which is called so."""
+        nats, exact, count = [], True, len(self.held_out.rows)
+        for first in range(0, count, self.recipe.batch_size):
+            rows = range(first, min(first + self.recipe.batch_size, count))
+            tokens, grid = self.tokens_of(self.held_out.latents[rows.start : rows.stop].long())
+            text = self.text_of([self.held_out.caption(i, rng_of(self.recipe.seed, i)) for i in rows])
+            draws = {"draws": self.recipe.validation_draws, "seed": self.recipe.seed}
+            result = likelihood(self.prior, tokens, grid, **draws, **text)
+            nats.append(result.nats / tokens.shape[1])
+            exact = result.exact
+        mean = torch.cat(nats).mean().item()
+        return {"loss": mean, "bits_per_token" if exact else "bits_per_token_bound": mean / math.log(2)}
+
+    def export(self, folder: Path) -> None:
+        """Write the whole pipeline: the tokenizer, the prior and its text encoder."""
+        data = self.recipe.data
+        schedule = PriorSchedule(num_frames=data.num_frames, height=data.size[0], width=data.size[1], fps=data.fps)
+        pipe = PriorPipeline(self.tokenizer, self.prior, self.text_encoder, schedule)
+        pipe.save_pretrained(folder, dtype=export_dtype(self.recipe.autocast))
+
+
+def build_prior(recipe: PriorRecipe, codebook: Quantizer) -> tuple[TokenPrior, ByteTextEncoder | None]:
+    """Return the prior and the text encoder of `init_from`, or new ones from the recipe's seed.
+
+    Raises VidgenError for a prior of other codebooks.
+    """
+    sizes = recipe.codebook_sizes(codebook.codebook_size, codebook.quantizers)
+    if recipe.init_from:
+        pipe = PriorPipeline.from_pretrained(recipe.init_from, dtype=torch.float32, device=recipe.device)
+        if pipe.prior.config.codebook_sizes != sizes:
+            own = pipe.prior.config.codebook_sizes
+            raise VidgenError(f"init_from={recipe.init_from} is for codebooks of {own}, not {sizes}")
+        return pipe.prior, pipe.text_encoder
+    torch.manual_seed(recipe.seed)
+    text: ByteTextEncoder | None = None
+    if recipe.text_model:
+        text = ByteTextEncoder(config_from_dict(ByteTextConfig, recipe.text_model, "recipe key `text_model`"))
+    values = {**recipe.model, "codebook_sizes": sizes, "text_width": text.width if text else 0}
+    prior = TokenPrior(config_from_dict(TokenPriorConfig, values, "recipe key `model`"))
+    return prior.to(recipe.device), None if text is None else text.to(recipe.device)

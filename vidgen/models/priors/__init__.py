@@ -1,0 +1,1 @@
+"""Priors over token grids: transformers that give a law over the indices of a discrete tokenizer."""

@@ -1,0 +1,76 @@
+"""The shape of a prior over token grids, and in which orders it knows tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from vidgen.bounds import Choice, Depth, Expansion, Length, NoOrCount, NoOrWidth, Range, Width, check_fields
+from vidgen.checkpoints.config_fields import ConfigMapping
+from vidgen.errors import VidgenError
+from vidgen.models.dit.config import BlockConfig
+
+ORDERS = ("causal", "random", "masked", "frames")
+ATTENTION = ("full", "axial", "strided")
+CodebookSize = Annotated[int, Range(2, 2**24)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenPriorConfig(ConfigMapping):
+    """Shape of a `TokenPrior`; `codebook_sizes` has one size for each code of a cell (several: residual or digits).
+
+    order:
+        "causal": each token after those before it, (t, h, w) and then the codes of a cell: an exact likelihood.
+        "random": the same after any other order of tokens too (Yu et al. 2024, RAR; Pannatier et al. 2024, sigma-GPT).
+        "masked": all tokens see each other, and those that are masked are predicted (MaskGIT, masked diffusion).
+        "frames": frame after frame, masked within a frame (block-causal).
+    attention: "full"; "axial": cells of the same row, the same column or the same place in time; "strided": blocks
+        alternate between the last `stride` tokens and every `stride`-th one (Child et al. 2019, Sparse Transformers,
+        section 4.3).
+    window: frames that are seen at once, the token's own included; 0 is all. Positions count from the first one seen,
+        so a clip may be longer than any of training. `sinks`: of these the first of the clip, which stay.
+    text_width, classes, actions: 0 for none, else the width of text tokens, the number of classes, and the channels of
+        an action a frame.
+    """
+
+    codebook_sizes: Annotated[tuple[CodebookSize, ...], Length(1, 64)]
+    order: Annotated[str, Choice(ORDERS)] = "causal"
+    attention: Annotated[str, Choice(ATTENTION)] = "full"
+    stride: Width = 8
+    window: NoOrCount = 0
+    sinks: NoOrCount = 0
+    width: Width = 256
+    depth: Depth = 8
+    head_dim: Width = 64
+    mlp_ratio: Expansion = 4
+    text_width: NoOrWidth = 0
+    classes: NoOrCount = 0
+    actions: NoOrWidth = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.width % self.head_dim or self.head_dim % 8:
+            raise VidgenError(f"width {self.width} must be a multiple of head_dim {self.head_dim}, and that of 8")
+        if self.sinks and self.sinks >= self.window:
+            raise VidgenError(f"a window of {self.window} frames has no room for {self.sinks} sinks; give it more")
+        if self.attention != "full" and self.order not in ("causal", "masked"):
+            raise VidgenError(f"attention {self.attention} is for order causal or masked, not {self.order}")
+        if self.window and self.order not in ("causal", "frames"):
+            raise VidgenError(f"a window of frames is for order causal or frames, not {self.order}")
+
+    @property
+    def codes(self) -> int:
+        """Tokens of a cell."""
+        return len(self.codebook_sizes)
+
+    @property
+    def vocabulary(self) -> int:
+        """Values of a token: those of the largest codebook. Of a smaller one the others have no probability."""
+        return max(self.codebook_sizes)
+
+    @property
+    def block(self) -> BlockConfig:
+        """The shape of every block."""
+        return BlockConfig(
+            width=self.width, head_dim=self.head_dim, mlp_ratio=self.mlp_ratio, text_width=self.text_width
+        )

@@ -1,0 +1,107 @@
+"""How probable a prior finds tokens: exactly, token by token, or by a bound, which is called one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vidgen.interfaces import MASK
+from vidgen.models.attention_patterns import Grid
+from vidgen.models.priors.token_prior import TokenPrior
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likelihood:
+    """Nats of clips: `nats` of each, `exact` or an upper bound in expectation; the `standard_error` of a mean over
+    draws, 0 where there are none; `by_token` where there is one order for all, else None."""
+
+    nats: Float[Tensor, " b"]
+    exact: bool
+    standard_error: Float[Tensor, " b"]
+    by_token: Float[Tensor, "b n"] | None = None
+
+    def bits_per_token(self, tokens: int) -> float:
+        """Return the mean over clips of `tokens` tokens each."""
+        return self.nats.mean().item() / math.log(2) / tokens
+
+    def perplexity_by_frame(self, frames: int) -> Float[Tensor, " t"]:
+        """Return exp of the mean nats of a token, frame by frame. Raises ValueError without `by_token`."""
+        if self.by_token is None:
+            raise ValueError("a bound over random masks has no perplexity by frame")
+        return self.by_token.reshape(len(self.by_token), frames, -1).mean(dim=(0, 2)).exp()
+
+
+def token_nats(logits: Float[Tensor, "b n v"], tokens: Int[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+    """Return -log p of each token."""
+    return -logits.log_softmax(dim=-1).gather(-1, tokens.clamp(min=0)[..., None])[..., 0]
+
+
+def draw_orders(b: int, n: int, generator: torch.Generator) -> Int[Tensor, "b n"]:
+    """Draw an order of n tokens for each clip, all equally probable."""
+    return torch.rand(b, n, generator=generator, dtype=torch.float64).argsort(dim=1)
+
+
+def draw_masks(tokens: Int[Tensor, "b n"], counts: Int[Tensor, " b"], generator: torch.Generator) -> Int[Tensor, "b n"]:
+    """Return tokens of which `counts` of each clip, drawn at random, are `MASK`."""
+    ranks = draw_orders(*tokens.shape, generator).argsort(dim=1).to(tokens.device)
+    return tokens.masked_fill(ranks < counts.to(tokens.device)[:, None], MASK)
+
+
+def masked_nats(
+    prior: TokenPrior, tokens: Int[Tensor, "b n"], grid: Grid, generator: torch.Generator, **conditions: Any
+) -> Float[Tensor, " b"]:
+    """Draw an unbiased estimate of the mean over orders of -log p(tokens in that order), an upper bound of -log of the
+    mean law (Uria et al. 2014; Ou et al. 2024, eq. 3.9).
+
+    Of k masked tokens, k uniform from 1 to n, it is n / k times their nats: the bound of masked diffusion. Of order
+    "frames" each frame is masked on its own.
+    """
+    b, n = tokens.shape
+    if prior.config.order == "masked":
+        counts = torch.randint(1, n + 1, (b,), generator=generator)
+        shown = draw_masks(tokens, counts, generator)
+        weight = (n / counts)[:, None].to(tokens.device)
+        logits = prior(shown, grid, **conditions)
+    else:
+        frames = tokens.reshape(b * grid[0], -1)
+        counts = torch.randint(1, frames.shape[1] + 1, (len(frames),), generator=generator)
+        shown = draw_masks(frames, counts, generator).reshape(b, n)
+        weight = (frames.shape[1] / counts).to(tokens.device).repeat_interleave(frames.shape[1]).reshape(b, n)
+        logits = prior(shown, grid, clean=tokens, **conditions)
+    return (weight * token_nats(logits, tokens) * (shown == MASK)).sum(dim=1)
+
+
+@torch.inference_mode()
+def likelihood(
+    prior: TokenPrior, tokens: Int[Tensor, "b n"], grid: Grid, *, draws: int = 16, seed: int = 0, **conditions: Any
+) -> Likelihood:
+    """Return how probable the prior finds clips.
+
+    Exact of order "causal"; of "random" the mean over `draws` orders, each of which is an exact law; else a bound, the
+    mean over `draws` draws of `masked_nats`.
+    """
+    if prior.config.order == "causal":
+        nats = token_nats(prior(tokens, grid, **conditions), tokens)
+        return Likelihood(nats=nats.sum(1), exact=True, standard_error=torch.zeros(len(nats)), by_token=nats)
+    values = torch.stack(list(draw_nats(prior, tokens, grid, draws, seed, **conditions)))
+    error = values.std(dim=0) / math.sqrt(draws) if draws > 1 else torch.full_like(values[0], math.inf)
+    return Likelihood(nats=values.mean(0), exact=prior.config.order == "random", standard_error=error)
+
+
+def draw_nats(
+    prior: TokenPrior, tokens: Int[Tensor, "b n"], grid: Grid, draws: int, seed: int, **conditions: Any
+) -> Iterator[Float[Tensor, " b"]]:
+    """Yield the nats of clips in one random order, or under random masks, after the other."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(draws):
+        if prior.config.order == "random":
+            order = draw_orders(*tokens.shape, generator).to(tokens.device)
+            yield token_nats(prior(tokens, grid, order=order, **conditions), tokens).sum(1)
+        else:
+            yield masked_nats(prior, tokens, grid, generator, **conditions)

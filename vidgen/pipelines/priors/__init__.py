@@ -1,0 +1,1 @@
+"""Pipelines of token priors: prompt to tokens to clip."""
