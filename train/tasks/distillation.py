@@ -125,7 +125,7 @@ class DistillationTask(DenoisingTask):
         lesson = self.lesson(batch, generator)
         with torch.no_grad():
             x0 = self.rolled_out(lesson)
-        t = self.time_of(x0).sample((len(x0),), generator)
+        t = lesson.levels(self.time_of(x0).sample((len(x0),), generator))
         eps = draw_normal(x0.shape, generator)
         critic = {"network": self.critic, "after_clean": is_causal(self.critic)}
         loss = self.denoising_loss(x0, lesson.text, t, eps, **critic).mean()

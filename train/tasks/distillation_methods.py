@@ -39,6 +39,13 @@ class Lesson:
     generator: torch.Generator
     story: Story | None = None
 
+    def levels(self, t: Float[Tensor, " b"]) -> Tensor:
+        """Return the noise levels of rolled-out clips: those of stories go on from a frame that is known, so that
+        nothing but what follows it is matched."""
+        if self.story is None:
+            return t
+        return torch.cat([torch.zeros_like(t)[:, None], t[:, None].expand(-1, self.story.scene_frames)], dim=1)
+
 
 def guidance_loss(task: DistillationTask, lesson: Lesson) -> Tensor:
     """Return the distance to the guided teacher at any level."""
@@ -90,6 +97,7 @@ def distribution_matching_loss(task: DistillationTask, lesson: Lesson) -> Tensor
     x0 = task.rolled_out(lesson)
     own = replace(lesson, x0=x0.detach())
     t = task.time_of(x0).sample((len(x0),), lesson.generator).clamp(*MATCHED_LEVELS).to(x0.device)
+    t = lesson.levels(t)
     eps = draw_normal(x0.shape, lesson.generator).to(x0.device)
     loss = matching_loss(x0, task.teacher_in(own), task.denoiser_in(own, task.critic), t, eps, task.path)
     if task.head is None:
