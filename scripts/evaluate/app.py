@@ -1,6 +1,6 @@
 """`vidgen evaluate`: how often clips show what their prompts ask for, by the synthetic world's checker.
 
-`conditions`, `distance`, `rollout`, `sampler-law`, `steps` and `surprise` have files of their own.
+`conditions`, `distance`, `likelihood`, `rollout`, `sampler-law`, `steps` and `surprise` have files of their own.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from vidgen.scripts.cli.printing import (
 from vidgen.scripts.cli.step_cache import StepCacheOptions, describe_passes
 from vidgen.scripts.evaluate.conditions import conditions
 from vidgen.scripts.evaluate.distance import distance
+from vidgen.scripts.evaluate.likelihood import likelihood
 from vidgen.scripts.evaluate.rollout import rollouts
 from vidgen.scripts.evaluate.sampler_law import sampler_law
 from vidgen.scripts.evaluate.steps import steps
@@ -156,6 +157,7 @@ def show(title: str, report: dict[str, Any], as_json: bool) -> None:
 
 app.command()(conditions)
 app.command()(distance)
+app.command()(likelihood)
 app.command("rollout")(rollouts)
 app.command("sampler-law")(sampler_law)
 app.command(cls=JsonToFile)(steps)
