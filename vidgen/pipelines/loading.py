@@ -80,6 +80,11 @@ def load_pipeline(
     class_name = read_class(index, folder / INDEX_NAME) or VideoPipeline.__name__
     if class_name in PIPELINES:
         return open_published(folder, index, PIPELINES[class_name], dtype=dtype, device=device)
+    if class_name == "PriorPipeline":
+        raise VidgenError(
+            f"{folder} holds a prior over tokens: PriorPipeline.from_pretrained makes its clips in Python, and `vidgen "
+            "evaluate likelihood` measures it"
+        )
     if class_name != VideoPipeline.__name__:
         supported = ", ".join((VideoPipeline.__name__, *PIPELINES))
         raise VidgenError(f"{folder} holds a {class_name}, which is not supported; {supported} are")

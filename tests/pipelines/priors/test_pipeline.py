@@ -10,6 +10,7 @@ from vidgen.errors import VidgenError
 from vidgen.models.priors.config import ORDERS, TokenPriorConfig
 from vidgen.models.priors.token_prior import TokenPrior
 from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder
+from vidgen.pipelines.loading import load_pipeline
 from vidgen.pipelines.priors.pipeline import PriorPipeline
 from vidgen.pipelines.priors.schedule import PriorSchedule
 from vidgen.tokenizers.model import VideoTokenizer
@@ -78,6 +79,8 @@ def test_a_pipeline_is_saved_and_loaded(tmp_path):
     loaded = PriorPipeline.from_pretrained(tmp_path / "prior")
     assert loaded.scheduler == CLIP and loaded.prior.config == pipe.prior.config
     assert np.array_equal(loaded("a star").frames[0], pipe("a star").frames[0])
+    with pytest.raises(VidgenError, match="holds a prior over tokens"):
+        load_pipeline(str(tmp_path / "prior"))
 
 
 @pytest.mark.parametrize(

@@ -157,10 +157,10 @@ class ChunkSampler:
     def iter_latents(self, denoise: Denoiser, total: int) -> Iterator[Clip]:
         """Yield all chunks of clips of `total` latent frames."""
         for start, stop in iter_chunks(self.chunks, total):
-            yield self.sample(denoise, start, stop)
+            yield self.sample(denoise, start, stop, goes_on=stop < total)
 
-    def sample(self, denoise: Denoiser, start: int, stop: int) -> Clip:
-        """Return latent frames `start` to `stop`, and take them as done."""
+    def sample(self, denoise: Denoiser, start: int, stop: int, *, goes_on: bool = True) -> Clip:
+        """Return latent frames `start` to `stop`, and take them as done where the clip `goes_on`."""
         c, _, h, w = self.shape
         first = None if self.latents is None else self.latents[:, :, start:stop]
         noise = draw_noise((len(self.generators), c, stop - start, h, w), self.generators, first)
@@ -168,7 +168,8 @@ class ChunkSampler:
         streams = {"generator": self.generators, "callback": self.callback}
         noise = noise.to(self.times.device)
         chunk = sample_conditioned(self.solver, denoise, noise, self.times, self.network.path, known, **streams)
-        self.network.extend(chunk)
+        if goes_on:
+            self.network.extend(chunk)
         return chunk
 
 

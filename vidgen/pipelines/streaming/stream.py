@@ -104,7 +104,7 @@ def stream(
             denoise = pipe.denoiser(
                 [text], negative_prompt, guidance, tokens, None, None, picture, times, chunks.network
             )
-        latents = chunks.sample(denoise, first, stop)
+        latents = chunks.sample(denoise, first, stop, goes_on=stop != total)
         decoded = list(pipe.decode_onwards(latents, state))
         frames, state = np.concatenate([part for part, _ in decoded]), decoded[-1][1]
         frames = frames if num_frames is None else frames[: num_frames - start]
