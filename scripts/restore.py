@@ -35,7 +35,8 @@ By = Literal["projection", "task", "both"]
 BY_HELP = (
     "projection: any model, and what is left of the clip stays as it is. task: a model that was trained for --task "
     "(recipe key tasks), faster, and nothing stays for certain. Default: both where the model was trained for it, "
-    "else projection."
+    "else projection. A model that is shown the clip (task, both, but for inpainting) has no guidance unless "
+    "--guidance-scale says so."
 )
 
 

@@ -8,7 +8,7 @@ import torch
 
 from vidgen.data.frames import to_tensor
 from vidgen.errors import VidgenError
-from vidgen.pipelines.restoration import choose_method, restore, sampled_frames
+from vidgen.pipelines.restoration import choose_guidance, choose_method, restore, sampled_frames
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.samplers.conditioning.degradations import Blur, Downsample, Grayscale, Mask
 
@@ -87,6 +87,19 @@ def test_the_degraded_clip_takes_frames_only_where_it_is_shown(trained, pipe):
     assert [sampled_frames(trained, Grayscale(), 3, by) for by in (None, "task", "both", "projection")] == [6, 6, 6, 3]
     assert sampled_frames(trained, mask, 3) == sampled_frames(trained, Blur(), 3) == 3
     assert sampled_frames(pipe, Grayscale(), 5) == 5
+
+
+def test_a_model_that_is_shown_the_clip_has_no_guidance_unless_it_is_asked_for(trained):
+    assert [choose_guidance(by, "colorization") for by in ("projection", "task", "both")] == [None, 1.0, 1.0]
+    assert choose_guidance("task", "colorization", 3.0) == 3.0 and choose_guidance("both", "inpainting") is None
+    y = Grayscale().apply(draw_clip())
+    asked = {"chosen": {}, "none": {"guidance_scale": 1.0}, "some": {"guidance_scale": 3.0}}
+    passes = {}
+    for name, guidance in asked.items():
+        trained.transformer.seen.clear()
+        restore(trained, "", y, Grayscale(), by="task", output_type="latent", num_inference_steps=2, **guidance)
+        passes[name] = len(trained.transformer.seen)
+    assert passes["chosen"] == passes["none"] == passes["some"] // 2  # heun: two passes a step, one in the last
 
 
 def test_methods_that_a_model_lacks_are_one_line(trained, pipe):

@@ -25,7 +25,7 @@ from vidgen.pipelines.output import PipelineOutput, check_output_type, convert_f
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.samplers.conditioning.degradations import Degradation, Mask, project
 from vidgen.samplers.conditioning.frame_conditioning import FrameConditioning
-from vidgen.samplers.conditioning.generation_tasks import find_restoration
+from vidgen.samplers.conditioning.generation_tasks import RESTORATIONS, find_restoration
 from vidgen.samplers.conditioning.read_pixels import latent_mask
 
 Latents = Float[Tensor, "b c t h w"]
@@ -72,6 +72,12 @@ def make_projection(
         return vae.encode(fitting).latents.to(x0)
 
     return project_latents
+
+
+def choose_guidance(by: Method, task: str | None, scale: float | None = None) -> float | None:
+    """Return the guidance scale of a restoration: as asked, else 1 where the model is shown the degraded clip, which
+    leaves the prompt little to decide and guidance much to overdo. None is the model's own."""
+    return 1.0 if scale is None and by != "projection" and task in RESTORATIONS else scale
 
 
 def sampled_frames(pipe: VideoPipeline, degradation: Degradation, num_frames: int, by: Method | None = None) -> int:
@@ -123,10 +129,14 @@ def restore(
             None: see `choose_method`.
         strength: Below 1, starts from A^+ y at that noise level instead of from noise: closer to it, and faster.
         output_type: As of the pipeline's call.
-        settings: Go to the pipeline's call, whose other conditioning cannot be given.
+        settings: Go to the pipeline's call, whose other conditioning cannot be given. Without a guidance of its own
+            see `choose_guidance`.
     """
     check_output_type(output_type)
     by = choose_method(pipe, degradation, by)
+    task = find_restoration(degradation)
+    if "guidance" not in settings:
+        settings["guidance_scale"] = choose_guidance(by, task, settings.get("guidance_scale"))
     start = degradation.invert(degraded).clamp(-1.0, 1.0)
     if start.ndim != 5 or len(start) != 1 or start.shape[1] != 3:
         raise VidgenError(f"what is degraded is {tuple(degraded.shape)}; one clip is wanted, (1, channels, t, h, w)")
@@ -139,7 +149,7 @@ def restore(
     if by != "projection":
         conditioning = condition_on(pipe, start, degradation, conditioning)
     if task_names(pipe.transformer):
-        settings["task"] = TEXT_TO_VIDEO if by == "projection" else find_restoration(degradation)
+        settings["task"] = TEXT_TO_VIDEO if by == "projection" else task
     out = pipe(prompt, output_type="latent", conditioning=conditioning, **settings)
     out = PipelineOutput(frames=None, latents=out.latents[:, :, -latents.shape[2] :], fps=out.fps)
     if output_type == "latent":

@@ -46,7 +46,9 @@ def test_a_restorer_that_copies_gains_nothing(trained):
     for by, row in rows.items():  # gray with the right means is the degraded clip, too
         assert row["by"] == by and row["gain_psnr"]["n"] == 2
         assert row["gain_psnr"]["mean"] == pytest.approx(0.0, abs=0.01)
-    assert score_condition(pipe, world, "super_resolution", 1, **FAST)["by"] == "both"
+    row = score_condition(pipe, world, "super_resolution", 1, num_inference_steps=2)
+    assert row["by"] == "both" and row["guidance_scale"] == 1.0
+    assert score_condition(pipe, world, "filling", 1, num_inference_steps=2)["guidance_scale"] is None
     with pytest.raises(VidgenError, match="asks for the task text_to_video, and the model was trained for super_reso"):
         score_condition(trained("super_resolution"), world, "deblurring", 1, **FAST)
 

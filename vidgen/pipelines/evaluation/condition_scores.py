@@ -20,7 +20,7 @@ from vidgen.metrics.fidelity import decibels
 from vidgen.models.placement import device_of
 from vidgen.pipelines.evaluation.adherence import Progress, score_clips
 from vidgen.pipelines.evaluation.conditions import CONDITIONS, Case, Video, prompt_for
-from vidgen.pipelines.restoration import Method, available_methods, restore
+from vidgen.pipelines.restoration import Method, available_methods, choose_guidance, restore
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.samplers.conditioning.degradations import Degradation
 
@@ -87,6 +87,7 @@ def score_condition(
         name: One of CONDITIONS.
         n: Clips.
         by: Of a restoration: how, see `restore`. The row has it, or what is chosen for None; None of other conditions.
+            It has the `guidance_scale` too, None for the model's own.
         seed: Of the noise.
         strength: Of video to video.
         progress: Called with the number of clips that are done.
@@ -98,6 +99,7 @@ def score_condition(
     f_t = pipe.vae.config.temporal_compression_ratio
     if CONDITIONS[name].is_restoration:
         by = by or available_methods(pipe, CONDITIONS[name].task)[-1]
+        settings["guidance_scale"] = choose_guidance(by, CONDITIONS[name].task, settings.get("guidance_scale"))
 
     def clips() -> Iterator[Video]:
         for i in range(n):
@@ -126,4 +128,5 @@ def score_condition(
 
     report = score_clips(clips(), prompts, progress)
     means = {key: asdict(mean_interval(values)) if values else None for key, values in scores.items()}
-    return {"condition": name, "by": by, **means, **report}
+    used = {"condition": name, "by": by, "guidance_scale": settings.get("guidance_scale")}
+    return {**used, **means, **report}
