@@ -31,6 +31,13 @@ SIDE_HELP = (
     f"at most {MOST_TIMES} times as many pixels as the model's."
 )
 Task = Literal["super_resolution", "deblurring", "colorization", "inpainting"]
+By = Literal["projection", "task", "both"]
+BY_HELP = (
+    "projection: any model, and what is left of the clip stays as it is. task: a model that was trained for --task "
+    "(recipe key tasks), faster, and nothing stays for certain. Default: both where the model was trained for it, "
+    "else projection. A model that is shown the clip (task, both, but for inpainting) has no guidance unless "
+    "--guidance-scale says so."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +75,7 @@ def restore(
     width: Annotated[int | None, typer.Option(**SIDE.limits, help=SIDE_HELP.format("Width"))] = None,
     fps: ModelFpsOption = None,
     fit: FrameFitOption = "crop",
+    by: Annotated[By | None, typer.Option(help=BY_HELP)] = None,
     strength: Annotated[
         float,
         typer.Option(
@@ -82,7 +90,8 @@ def restore(
     """Restore the first frames of a clip, as many as the model makes at once; it need not be trained for it.
 
     What is left of the clip stays as it is: means of pixels, low frequencies, grays, or whole pixels; the model makes
-    the rest. Example: vidgen restore small.mp4 --task super_resolution --prompt "a red circle moves right"
+    the rest. One that was trained for the task is shown the clip as well.
+    Example: vidgen restore small.mp4 --task super_resolution --prompt "a red circle moves right"
     """
     started = time.perf_counter()
     if output_kind(output, None) == "latent":
@@ -95,9 +104,10 @@ def restore(
 
     from vidgen.data.writing import write_video
     from vidgen.pipelines.loading import load_pipeline
+    from vidgen.pipelines.restoration import choose_method, sampled_frames
     from vidgen.pipelines.restoration import restore as restore_clip
-    from vidgen.pipelines.restoration import sampled_frames
     from vidgen.samplers.conditioning.frame_conditioning import check_strength
+    from vidgen.samplers.conditioning.generation_tasks import RESTORATIONS
     from vidgen.scripts.cli.sampling_memory import check_sampling
 
     check_strength(strength)
@@ -108,7 +118,11 @@ def restore(
     pipe.latent_shape(1, *size)
     degraded, degradation = read_degraded(source, loss, size, rate, scheduler.num_frames, fit)
     check_frames(output, degraded.shape[2])
-    frames_at_once = sampled_frames(pipe, degradation, degraded.shape[2])
+    by = choose_method(pipe, degradation, by)
+    trained = RESTORATIONS.get(loss.task, degradation)
+    if by != "projection" and trained != degradation:
+        note(f"{loss.task} was trained by {trained}, and this is {degradation}; --by projection is for any")
+    frames_at_once = sampled_frames(pipe, degradation, degraded.shape[2], by)
     check_sampling(pipe, (frames_at_once, *size), 1, is_window=False, decodes=True)
     with progress(output.name, sampling.used(scheduler)["num_inference_steps"]) as advance:
         result = restore_clip(
@@ -116,6 +130,7 @@ def restore(
             prompt,
             degraded,
             degradation,
+            by=by,
             strength=strength,
             seed=seed,
             callback_on_step_end=lambda step, x, x0: advance(step + 1),
@@ -125,12 +140,17 @@ def restore(
     write_video(frames, output, fps=rate)
     seconds = time.perf_counter() - started
     if json:
-        report = {"model": model, "task": loss.task, "prompt": prompt, "seed": seed, "path": str(output)}
+        report = {"model": model, "task": loss.task, "by": by, "prompt": prompt, "seed": seed, "path": str(output)}
         report |= {"num_frames": len(frames), "seconds": round(seconds, 3), "peak_mb": peak_memory_mb()}
         print_json(report)
         return
     clip = f"{pluralize(len(frames), 'frame')} of {size[0]}x{size[1]}"
-    print(f"{output}: {clip}, {seconds:.1f} s{describe_memory()}")
+    print(f"{output}: {clip}, {describe_method(by)}, {seconds:.1f} s{describe_memory()}")
+
+
+def describe_method(by: By) -> str:
+    """Return in words how a clip was restored."""
+    return {"task": "by the trained task", "both": "by the trained task and projection"}.get(by, "by projection")
 
 
 def choose_size(

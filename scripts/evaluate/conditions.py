@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,9 @@ from vidgen.scripts.cli.printing import (
     print_table,
     progress,
 )
+
+if TYPE_CHECKING:
+    from vidgen.pipelines.video import VideoPipeline
 
 
 @with_option_sets
@@ -47,12 +50,13 @@ def conditions(
     text: the prompt alone. image: with the first frame; first_last: and the last, as a still; continuation: with the
     first half; inpainting: with all but the boxes that objects move in; video_to_video: from the clip in another
     colour; reference: with a picture of its object elsewhere, the prompt saying its motion alone; no_reference: that
-    prompt alone; filling, super_resolution, deblurring, colorization: restored from what is left of it.
+    prompt alone; filling, super_resolution, deblurring, colorization: restored from what is left of it, with a row for
+    each way where the model was trained for that: by projection, by the trained task, by both.
     Example: vidgen evaluate conditions --model default --n 24
     """
     from vidgen.pipelines.evaluation.adherence import held_out_world
     from vidgen.pipelines.evaluation.condition_scores import score_condition
-    from vidgen.pipelines.evaluation.conditions import choose_conditions, served_conditions
+    from vidgen.pipelines.evaluation.conditions import choose_conditions, list_methods, served_conditions
     from vidgen.pipelines.loading import load_pipeline
     from vidgen.samplers.conditioning.frame_conditioning import check_strength
 
@@ -62,21 +66,21 @@ def conditions(
     names = choose_conditions(parse_names(only or ""))
     pipe = load_pipeline(model, **hardware.settings())
     if not only:
-        available = served_conditions(pipe)
-        if left_out := [name for name in names if name not in available]:
-            note(f"{model} has no image_prompt to read reference images with; left out: {', '.join(left_out)}")
-        names = available
+        names = served_conditions(pipe)
+        note_left_out(model, pipe)
     world = held_out_world(pipe.scheduler)
     rows: list[dict[str, Any]] = []
     if sheet is not None:
         from vidgen.scripts.plots.condition_sheet import ConditionSheet
 
         drawing = ConditionSheet()
-    for name in names:
-        with progress(name, n) as advance:
-            settings = {"seed": seed, "strength": strength, "progress": advance, **sampling.settings()}
+    jobs = [(each, by) for each in names for by in list_methods(pipe, each) or (None,)]
+    for name, by in jobs:
+        label = describe_row(name, by)
+        with progress(label, n) as advance:
+            settings = {"by": by, "seed": seed, "strength": strength, "progress": advance, **sampling.settings()}
             if sheet is not None:
-                settings["look"] = partial(drawing.add, name)
+                settings["look"] = partial(drawing.add, label)
             rows.append(score_condition(pipe, world, name, n, **settings))
     if sheet is not None:
         drawing.draw(sheet, model)
@@ -84,22 +88,41 @@ def conditions(
     show({"model": model, "n": n, "seed": seed, "strength": strength, **used, "rows": rows}, json)
 
 
+def note_left_out(model: str, pipe: VideoPipeline) -> None:
+    """Say which conditions a model does not serve, and why."""
+    from vidgen.pipelines.evaluation.conditions import CONDITIONS, UNNAMED, list_methods
+
+    blind = [name for name in CONDITIONS if pipe.image_prompt is None and name in UNNAMED]
+    untrained = [name for name in CONDITIONS if name not in blind and not list_methods(pipe, name)]
+    if blind:
+        note(f"{model} has no image_prompt to read reference images with; left out: {', '.join(blind)}")
+    if untrained:
+        note(f"{model} was not trained for the tasks of some conditions; left out: {', '.join(untrained)}")
+
+
+def describe_row(condition: str, by: str | None) -> str:
+    """Return a condition in words, with the way of a restoration."""
+    return condition if by is None else f"{condition} by {by}"
+
+
 def show(report: dict[str, Any], as_json: bool) -> None:
     """Print the report as JSON, or as a table with a line for each condition."""
     if as_json:
         print_json(report | {"peak_mb": peak_memory_mb()})
         return
-    errors = (">kept dB", ">as coded dB", ">degraded dB", ">rest dB")
+    from vidgen.pipelines.evaluation.condition_scores import PSNRS
+
+    errors = (">kept dB", ">as coded dB", ">degraded dB", ">rest dB", ">gain dB")
     columns = ("condition", *errors, ">colour", ">shape", ">motion", ">all", ">95%")
     lines = []
     for row in report["rows"]:
-        means = [describe_mean(row[key]) for key in ("kept_psnr", "ceiling_psnr", "degraded_psnr", "rest_psnr")]
+        means = [describe_mean(row[key]) for key in PSNRS]
         shares = [f"{row[key]:.3f}" for key in ("colour", "shape", "motion", "all")]
-        lines.append((row["condition"], *means, *shares, format_interval(row["ci"]["all"], digits=2)))
+        label = describe_row(row["condition"], row["by"])
+        lines.append((label, *means, *shares, format_interval(row["ci"]["all"], digits=2)))
     print_table(f"conditions of {report['model']}, {pluralize(report['n'], 'clip')} each", columns, lines)
-    print(
-        "kept: the conditioned part; as coded: that by the tokenizer alone; degraded: what was restored; rest: all else"
-    )
+    print("kept: the conditioned part; as coded: that by the tokenizer alone; degraded: what was restored;")
+    print("rest: all else; gain: rest above degraded, clip by clip")
     print(f"PSNR ± half of its 95% interval{describe_memory()}")
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from vidgen.data.writing import write_video
 from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder
+from vidgen.pipelines.loading import load_pipeline
 from vidgen.pipelines.scheduler_config import SchedulerConfig
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.scripts.main import dispatch
@@ -59,6 +60,19 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scheduler = SchedulerConfig(num_inference_steps=2, num_frames=5, height=16, width=16)
     folder = tmp_path_factory.mktemp("models") / "tiny"
     VideoPipeline(tokenizer, VideoDiT(shape), text, scheduler).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained_model(model: Path) -> Path:
+    """`model` with a network that is told three generation tasks."""
+    folder = model.with_name("trained")
+    pipe = load_pipeline(str(model))
+    torch.manual_seed(0)
+    shape = replace(pipe.transformer.config, tasks=3, task_names=("text_to_video", "colorization", "super_resolution"))
+    transformer = VideoDiT(shape)
+    torch.nn.init.normal_(transformer.labels_in.task_id.weight)
+    VideoPipeline(pipe.vae, transformer, pipe.text_encoder, pipe.scheduler).save_pretrained(folder)
     return folder
 
 

@@ -68,6 +68,27 @@ def test_a_result_is_larger_than_its_clip_or_a_line_says_that_it_is_not(vidgen, 
     assert "resized" not in vidgen(*other).err
 
 
+@pytest.mark.slow
+def test_a_model_that_was_trained_for_the_task_is_told_it_and_says_so(
+    vidgen, trained_model: Path, files: np.ndarray
+) -> None:
+    words = ("restore", "v.mkv", "--task", "colorization", "--model", trained_model, "-o", "out.mkv")
+    pipe, y = load_pipeline(str(trained_model)), Grayscale().apply(to_tensor(files[:5])[None])
+    for chosen, by in (((), "both"), (("--by", "task"), "task"), (("--by", "projection"), "projection")):
+        ran = vidgen(*words, *chosen, "--json")
+        assert ran.status == 0 and json.loads(ran.out)["by"] == by
+        assert np.array_equal(read_video("out.mkv").frames, restore(pipe, "", y, Grayscale(), by=by).frames[0])
+    ran = vidgen(*words)
+    assert "5 frames of 16x16, by the trained task and projection, " in ran.out and "was trained by" not in ran.err
+    blurred = ("restore", "v.mkv", "--task", "deblurring", "--model", trained_model, "-o", "out.mkv")
+    assert ", by projection, " in vidgen(*blurred).out
+    large = ("restore", "small.mkv", "--task", "super_resolution", "--scale", 2, *blurred[4:], "--height", 16)
+    line = "super_resolution was trained by Downsample(scale=4), and this is Downsample(scale=2); --by projection is"
+    assert line in vidgen(*large).err and line not in vidgen(*large, "--by", "projection").err
+    line = "restoration by task needs a model that was trained for deblurring, and this one was trained for text_to_vid"
+    assert line in vidgen(*blurred, "--by", "task").err.splitlines()[-1]
+
+
 BAD = {
     "no clip": (("gone.mkv", "--task", "deblurring"), "gone.mkv: no such file or folder"),
     "no mask": (("v.mkv", "--task", "inpainting"), "--mask says what inpainting is to fill"),

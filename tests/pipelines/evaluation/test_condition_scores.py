@@ -83,6 +83,8 @@ def test_what_is_kept_scores_as_the_tokenizer_does(pipe, world, name):
 def test_restorations_are_held_against_what_was_left(pipe, world, name):
     row = score_condition(pipe, world, name, 2, **FAST)
     assert np.isfinite(row["degraded_psnr"]["mean"]) and np.isfinite(row["rest_psnr"]["mean"])
+    gain = row["rest_psnr"]["mean"] - row["degraded_psnr"]["mean"]
+    assert row["by"] == "projection" and row["gain_psnr"]["mean"] == pytest.approx(gain)
     if name == "filling":  # whole pixels, which stay
         assert row["kept_psnr"]["mean"] == 100.0 or row["kept_psnr"] is None
     if name == "super_resolution":  # block means that stay as they are cannot be worse off by more than their detail

@@ -66,6 +66,20 @@ def test_conditions_have_a_row_each(vidgen, model: Path, tmp_path: Path) -> None
     assert "no picture format" in vidgen(*words, "--sheet", "x.txt").error
 
 
+def test_conditions_of_a_model_with_tasks_have_a_row_for_each_way(vidgen, trained_model: Path) -> None:
+    words = ("evaluate", "conditions", "--model", trained_model, "--n", 1)
+    ran = vidgen(*words, "--json")
+    rows = [(row["condition"], row["by"]) for row in json.loads(ran.out)["rows"]]
+    restored = [(name, by) for name in ("super_resolution", "colorization") for by in ("projection", "task", "both")]
+    zero_shot = [("filling", "projection"), ("deblurring", "projection")]
+    assert rows[:2] == [("text", None), ("video_to_video", None)] and len(rows) == 10
+    assert set(rows[2:]) == {*zero_shot, *restored}
+    assert "was not trained for the tasks of some conditions; left out: image, first_last, continuation" in ran.err
+    table = vidgen(*words, "--only", "colorization").out
+    assert "colorization by task" in table and "gain dB" in table
+    assert "asks for the task image_to_video" in vidgen(*words, "--only", "image").error
+
+
 def test_conditions_of_reference_images_need_a_model_that_reads_them(vidgen, model: Path, monkeypatch) -> None:
     line = vidgen("evaluate", "conditions", "--model", model, "--n", 1, "--only", "reference").error
     assert "this model has no image_prompt" in line

@@ -20,11 +20,12 @@ from vidgen.metrics.fidelity import decibels
 from vidgen.models.placement import device_of
 from vidgen.pipelines.evaluation.adherence import Progress, score_clips
 from vidgen.pipelines.evaluation.conditions import CONDITIONS, Case, Video, prompt_for
-from vidgen.pipelines.restoration import restore
+from vidgen.pipelines.restoration import Method, available_methods, choose_guidance, restore
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.samplers.conditioning.degradations import Degradation
 
 Look = Callable[[Video, Video, Video], None]  # the world's clip, what the model sees of it, what comes out
+PSNRS = ("kept_psnr", "ceiling_psnr", "degraded_psnr", "rest_psnr", "gain_psnr")
 STRENGTH = 0.7  # of video to video, unless said otherwise: enough noise for another colour
 
 
@@ -65,6 +66,7 @@ def score_condition(
     name: str,
     n: int,
     *,
+    by: Method | None = None,
     seed: int = 0,
     strength: float = STRENGTH,
     progress: Progress | None = None,
@@ -76,33 +78,38 @@ def score_condition(
     Adds to `summarize`, as mean, 95% interval and number of clips: `kept_psnr` of the kept pixels against the clip,
     `ceiling_psnr` of the same pixels as the tokenizer codes them, and `rest_psnr` of all others. That is low where
     a prompt leaves open what happens; of an edit it is how close the result comes to what was to be made, and of a
-    restoration it stands beside `degraded_psnr`, that of A^+ y. The noise of clip i is a function of (seed, i) alone,
-    and that of `score_generation`.
+    restoration it stands beside `degraded_psnr`, that of A^+ y, and `gain_psnr` is what it is above that clip by clip.
+    The noise of clip i is a function of (seed, i) alone, and that of `score_generation`.
 
     Args:
         pipe: The model; one that reads reference images for the conditions of UNNAMED.
         world: Its held-out stream.
         name: One of CONDITIONS.
         n: Clips.
+        by: Of a restoration: how, see `restore`. The row has it, or what is chosen for None; None of other conditions.
+            It has the `guidance_scale` too, None for the model's own.
         seed: Of the noise.
         strength: Of video to video.
         progress: Called with the number of clips that are done.
         look: Shown the first clip, what the model sees of it, and what comes out.
         settings: Go to the pipeline's call.
     """
-    scores: dict[str, list[float]] = {key: [] for key in ("kept_psnr", "ceiling_psnr", "degraded_psnr", "rest_psnr")}
+    scores: dict[str, list[float]] = {key: [] for key in PSNRS}
     prompts = [prompt_for(world, i, name) for i in range(n)]
     f_t = pipe.vae.config.temporal_compression_ratio
+    if CONDITIONS[name].is_restoration:
+        by = by or available_methods(pipe, CONDITIONS[name].task)[-1]
+        settings["guidance_scale"] = choose_guidance(by, CONDITIONS[name].task, settings.get("guidance_scale"))
 
     def clips() -> Iterator[Video]:
         for i in range(n):
             clip = world[i]
-            case = CONDITIONS[name](clip, world, f_t, strength)
+            case = CONDITIONS[name].make(clip, world, f_t, strength)
             call, inputs = partial(pipe, prompts[i].caption, **case.inputs), render_inputs(clip, case)
             psnr: dict[str, float | None] = {}
             if case.degradation is not None:
                 degraded = degrade(clip.video, case.degradation)
-                call = partial(restore, pipe, prompts[i].caption, degraded, case.degradation)
+                call = partial(restore, pipe, prompts[i].caption, degraded, case.degradation, by=by)
                 inputs = clamp_to_uint8(case.degradation.invert(degraded))[0]
                 psnr["degraded_psnr"] = masked_psnr(inputs, clip.video, ~case.keep)
             video = call(generator=[sample_generator(seed, i)], **settings).frames[0]
@@ -110,6 +117,8 @@ def score_condition(
             if case.keep.any():
                 psnr["ceiling_psnr"] = masked_psnr(reconstruct(pipe, clip.video), clip.video, case.keep)
             psnr["rest_psnr"] = masked_psnr(video, clip.video, ~case.keep)
+            if psnr.get("degraded_psnr") is not None:
+                psnr["gain_psnr"] = psnr["rest_psnr"] - psnr["degraded_psnr"]
             for key, value in psnr.items():
                 if value is not None:
                     scores[key].append(value)
@@ -119,4 +128,5 @@ def score_condition(
 
     report = score_clips(clips(), prompts, progress)
     means = {key: asdict(mean_interval(values)) if values else None for key, values in scores.items()}
-    return {"condition": name, **means, **report}
+    used = {"condition": name, "by": by, "guidance_scale": settings.get("guidance_scale")}
+    return {**used, **means, **report}

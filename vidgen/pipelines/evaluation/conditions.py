@@ -15,9 +15,18 @@ from vidgen.data.frames import latent_frames
 from vidgen.data.shapes import COLOURS, ShapeClip, ShapeWorld, describe_unnamed, portray, render
 from vidgen.data.shapes.outlines import REACH
 from vidgen.errors import VidgenError
+from vidgen.models.dit.label_embedding import TEXT_TO_VIDEO, task_names
 from vidgen.pipelines.evaluation.adherence import LabeledPrompt
+from vidgen.pipelines.restoration import Method, available_methods
 from vidgen.pipelines.video import VideoPipeline
-from vidgen.samplers.conditioning.degradations import Blur, Degradation, Downsample, Grayscale, Mask
+from vidgen.samplers.conditioning.degradations import Degradation, Mask
+from vidgen.samplers.conditioning.generation_tasks import (
+    IMAGE_TO_VIDEO,
+    INPAINTING,
+    INTERPOLATION,
+    PREDICTION,
+    RESTORATIONS,
+)
 
 Video = UInt8[np.ndarray, "T h w 3"]
 
@@ -117,21 +126,37 @@ def reference_case(clip: ShapeClip, world: ShapeWorld, f_t: int, strength: float
     return Case(inputs={"reference": portray(clip.labels, rng, world.config).video[0]}, keep=keep_frames(clip.video))
 
 
-# By name: of a clip of the world, what is given. The prompt is the clip's own, without the words for colour, shape and
-# size where it is one of UNNAMED.
-CONDITIONS: dict[str, MakeCase] = {
-    "text": text_case,
-    "image": image_case,
-    "first_last": ends_case,
-    "continuation": continuation_case,  # of the first half
-    "inpainting": inpainting_case,  # of what the objects go through
-    "video_to_video": editing_case,  # from the same clip in another colour
-    "reference": reference_case,  # a picture of its object in another clip
-    "no_reference": text_case,  # the same words alone: chance
-    "filling": filling_case,  # of the same gaps as "inpainting", by restoration
-    "super_resolution": restoring(Downsample(4)),
-    "deblurring": restoring(Blur(1.5)),
-    "colorization": restoring(Grayscale()),
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """What a clip of the world is made again from.
+
+    Args:
+        make: Of a clip of the world, what is given.
+        task: The generation task that a model with tasks is told by it.
+        is_restoration: Whether it goes by `restore`.
+    """
+
+    make: MakeCase
+    task: str = TEXT_TO_VIDEO
+    is_restoration: bool = False
+
+
+# The prompt is the clip's own, without the words for colour, shape and size where the condition is one of UNNAMED.
+CONDITIONS: dict[str, Condition] = {
+    "text": Condition(make=text_case),
+    "image": Condition(make=image_case, task=IMAGE_TO_VIDEO),
+    "first_last": Condition(make=ends_case, task=INTERPOLATION),
+    "continuation": Condition(make=continuation_case, task=PREDICTION),  # of the first half
+    "inpainting": Condition(make=inpainting_case, task=INPAINTING),  # of what the objects go through
+    "video_to_video": Condition(make=editing_case),  # from the same clip in another colour
+    "reference": Condition(make=reference_case),  # a picture of its object in another clip
+    "no_reference": Condition(make=text_case),  # the same words alone: chance
+    # of the same gaps as "inpainting", by restoration
+    "filling": Condition(make=filling_case, task=INPAINTING, is_restoration=True),
+    **{
+        name: Condition(make=restoring(degradation), task=name, is_restoration=True)
+        for name, degradation in RESTORATIONS.items()
+    },
 }
 UNNAMED = ("reference", "no_reference")
 FORMER = {"colourising": "colorization"}
@@ -154,5 +179,18 @@ def choose_conditions(names: Sequence[str]) -> list[str]:
 
 
 def served_conditions(pipe: VideoPipeline) -> list[str]:
-    """Return all that the model serves: without those of reference images where it reads none."""
-    return [name for name in CONDITIONS if pipe.image_prompt is not None or name not in UNNAMED]
+    """Return all that the model serves: without those of reference images where it reads none, and those of tasks that
+    a model with tasks was not trained for."""
+    names = [name for name in CONDITIONS if pipe.image_prompt is not None or name not in UNNAMED]
+    return [name for name in names if list_methods(pipe, name)]
+
+
+def list_methods(pipe: VideoPipeline, name: str) -> tuple[Method | None, ...]:
+    """Return the ways in which a model serves a condition: those of restoration where it is one, else None alone; of a
+    model with tasks those that it was trained for."""
+    condition = CONDITIONS[name]
+    tasks = task_names(pipe.transformer) or (TEXT_TO_VIDEO, condition.task)
+    if not condition.is_restoration:
+        return (None,) if condition.task in tasks else ()
+    methods = available_methods(pipe, condition.task)
+    return methods if TEXT_TO_VIDEO in tasks else methods[1:]  # projection goes by the prompt
