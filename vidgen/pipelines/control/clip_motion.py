@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vidgen.data.frames import to_tensor
 from vidgen.diffusion.noise import draw_per_sample
+from vidgen.errors import VidgenError
 from vidgen.models.warping import spread
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.samplers.control.motion_fields import MotionField, resize_field
@@ -21,8 +22,11 @@ BLOCK = 8  # pixels: the smallest thing whose motion is seen
 
 
 def match_motion(video: UInt8[np.ndarray, "T h w 3"], block: int = BLOCK) -> MotionField:
-    """Return where each pixel of a clip was in its first frame, a vector a block. Raises ValueError for sides that are
+    """Return where each pixel of a clip was in its first frame, a vector a block. Raises VidgenError for sides that are
     not whole blocks."""
+    height, width = video.shape[1:3]
+    if height % block or width % block:
+        raise VidgenError(f"motion is seen in blocks of {block} pixels, and {height}x{width} is not whole ones")
     pixels = to_tensor(video)[None]
     moved = spread(match_blocks(pixels[:, :, 0], pixels[:, :, 1:], block), block)
     return torch.cat([torch.zeros_like(moved[:, :, :1]), moved], dim=2)
