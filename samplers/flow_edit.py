@@ -21,7 +21,7 @@ def flow_edit(
     times: Float[Tensor, " n_plus_1"],
     path: ProbabilityPath,
     *,
-    strength: float = 0.7,
+    strength: float = 0.65,
     draws: int = 1,
     generator: Generators | None = None,
     callback: Callback | None = None,

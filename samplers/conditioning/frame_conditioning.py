@@ -26,7 +26,7 @@ class FrameConditioning:
         context_noise: The level at which the network is shown known frames; a little of it hides the small errors of
             frames that were themselves sampled (Chen et al. 2024).
         release: The level below which known parts of frames are free again; above it they lead the clip (Singer et al.
-            2025, Time-to-Move, section 3.3, with `strength` below 1 for the other cells). Whole frames are kept.
+            2025, Time-to-Move, with `strength` below 1 for the other cells). Whole frames are kept.
         correct: Optional function applied to every estimate x0, for knowledge that is not per cell (e.g. a blurred
             observation).
     """

@@ -24,7 +24,7 @@ def of_first(heads: Heads, frames: int) -> Heads:
 
 def attend_to_first(attend: Attend, q: Heads, k: Heads, v: Heads, *, frames: int, own: bool = False) -> Heads:
     """Return attention with the keys and values of the first row of each group (Khachatryan et al. 2023,
-    Text2Video-Zero, eq. 12), or of that row and of each one's own (Wu et al. 2023, Tune-A-Video, eq. 4).
+    Text2Video-Zero: cross-frame attention), or of that row and of each one's own (Wu et al. 2023, Tune-A-Video).
 
     Args:
         attend: Attention of queries to keys and values.

@@ -31,7 +31,7 @@ def edit_map(
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "b t h w"]:
     """Return where two denoisers differ at a noise level, squared, over channels and draws of noise, 1 in sum over each
-    frame (Couairon et al. 2023, DiffEdit, section 3.2, before its threshold)."""
+    frame (Couairon et al. 2023, DiffEdit: its mask before the threshold)."""
     total = torch.zeros_like(latents[:, 0], dtype=torch.float32)
     t = torch.tensor(level, dtype=torch.float64)
     for _ in range(draws):

@@ -1,6 +1,6 @@
 """Motion warp: a first frame, partly denoised and moved, gets noise again, and all frames start from it.
 
-Moving it is `warp` by a motion field (Khachatryan et al. 2023, Text2Video-Zero, eq. 8), or `drag_box`.
+Moving it is `warp` by a motion field (Khachatryan et al. 2023, Text2Video-Zero: motion dynamics), or `drag_box`.
 """
 
 from __future__ import annotations

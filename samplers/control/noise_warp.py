@@ -1,7 +1,7 @@
 """Noise warp: noise that moves as a motion field says, and is standard normal noise in every frame, exactly.
 
 Interpolated noise is smooth where values are mixed and rough where they are not. So each cell is cut into parts, given
-what the cell holds (Chang et al. 2024, "How I Warped Your Noise", section 3.2): a cell's value is the sum of its parts
+what the cell holds (Chang et al. 2024, "How I Warped Your Noise"): a cell's value is the sum of its parts
 over the root of their number, and all parts of a frame are independent. A frame takes its parts from where they were
 in the first one, area by area, and no part twice; what no part of the first frame reaches has noise of its own. So all
 parts of every frame are independent too, and its covariance is the identity, whatever the field.
@@ -83,10 +83,10 @@ def warp_noise(
     share: float = 1.0,
     parts: int = PARTS,
 ) -> Float[Tensor, "b c t h w"]:
-    """Return noise of clips that follows a motion field; each frame is standard normal, and independent of no other.
+    """Return noise of clips that follows a motion field; each frame is standard normal.
 
     With `share` below 1 that part of each value's variance follows the field, and the rest is `noise` itself (Ge et al.
-    2023, PYoCo, section 4.1; Burgert et al. 2025, Go-with-the-Flow, section 3.4), which a model that was trained with
+    2023, PYoCo; Burgert et al. 2025, Go-with-the-Flow), which a model that was trained with
     independent frames takes better.
     Raises VidgenError for a share that is none, and for a field of another size.
 

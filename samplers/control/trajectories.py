@@ -63,7 +63,7 @@ def drag_box(
     image: Float[Tensor, "c h w"], box: Box, shifts: Shifts
 ) -> tuple[Float[Tensor, "c t h w"], Bool[Tensor, "t h w"]]:
     """Return the clip in which what the box holds is cut out, and pasted where the shifts have it, and the pasted
-    pixels: the crude animation of Time-to-Move (Singer et al. 2025, section 3). Linear between pixels."""
+    pixels: the crude animation of Time-to-Move (Singer et al. 2025). Linear between pixels."""
     height, width = image.shape[1:]
     moved = warp(image[None], translation_field(shifts, height, width).to(image))[0]  # c t h w
     pasted = box_masks(shifts, box, height, width)

@@ -38,11 +38,11 @@ def control(
     hardware: HardwareOptions,
     json: JsonOption = False,
 ) -> None:
-    """Measure how far objects are from a path that was drawn at random, of one leg or two.
+    """Measure how far objects are from a path that was drawn at random, of one leg or two, and that no prompt says.
 
-    none: the prompt alone, which does not say the path; path, animate: `vidgen sample --path`, without and with
-    --animate; warp_noise: noise that follows a clip of the world on that path; flow_edit, inversion: that clip, of
-    another colour, edited by prompts; sdedit: the same by --strength alone.
+    none: the prompt alone; path, animate: `vidgen sample --path`, without and with --animate; warp_noise: noise that
+    follows a clip of the world on that path. Edits change the colour of a held-out clip, whose object's path they are
+    to keep: flow_edit, inversion: from prompt to prompt; sdedit: by --strength alone.
     Example: vidgen evaluate control --n 32 --only none,path
     """
     from vidgen.pipelines.evaluation.control_scores import CONTROLS, score_control
@@ -73,7 +73,9 @@ def control(
     lines = []
     for row in rows:
         shares = [f"{row[key]:.3f}" for key in ("seen", "colour", "shape")]
-        lines.append((row["control"], describe_mean(row["distance"]), *shares, format_interval(row["ci"]["shape"], 2)))
-    columns = ("control", ">pixels off", ">seen", ">colour", ">shape", ">95%")
+        means = [describe_mean(row[key]) for key in ("distance", "motion")]
+        lines.append((row["control"], *means, *shares, format_interval(row["ci"]["shape"], 2)))
+    columns = ("control", ">pixels off", ">motion off", ">seen", ">colour", ">shape", ">95%")
     print_table(f"paths of {model}, {pluralize(n, 'clip')} each", columns, lines)
-    print(f"pixels off: from the middle of the object to the path, ± half of its 95% interval{describe_memory()}")
+    print("pixels off: from the middle of the object to the path; motion off: the same from where both start")
+    print(f"± half of the 95% interval{describe_memory()}")

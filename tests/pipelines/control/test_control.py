@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 import torch
 
+import vidgen
 from vidgen.diffusion.noise import TimeDistribution, sample_generator
 from vidgen.diffusion.paths import FlowPath
 from vidgen.errors import VidgenError
 from vidgen.models.dit.video_dit import VideoDiT, VideoDiTConfig
 from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder
+from vidgen.pipelines.control import animation
 from vidgen.pipelines.control.animation import animate
 from vidgen.pipelines.control.clip_motion import clip_noise, match_motion
 from vidgen.pipelines.control.editing import SOURCE_SCALE, edit_video
 from vidgen.pipelines.control.paths import follow_path, led_cells
-from vidgen.pipelines.control.pictures import find_subject
+from vidgen.pipelines.control.pictures import encode_pixels, find_subject
 from vidgen.pipelines.scheduler_config import SchedulerConfig
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.samplers.control.trajectories import Trajectory, drag_box
@@ -57,6 +59,21 @@ def test_with_hardly_any_noise_pictures_move_by_whole_pixels(pixel_pipe):
     latents = animate(pixel_pipe, "a star", RIGHT, image=picture(), **settings).latents[0] / 8
     for k in range(5):
         torch.testing.assert_close(latents[:, k, :, k:], picture()[:, :, : 16 - k], atol=5e-3, rtol=0)
+
+
+@pytest.mark.slow
+def test_wan_makes_pictures_that_are_all_the_same_where_none_moves(published, monkeypatch):
+    pipe, pictures = vidgen.load_pipeline(str(published("wan-native")[0])), []
+
+    def watch(pipe, video):
+        pictures.append(video)
+        return encode_pixels(pipe, video)
+
+    monkeypatch.setattr(animation, "encode_pixels", watch)
+    size = {"num_frames": 5, "height": 32, "width": 32}
+    clip = animate(pipe, "a star", STILL, subject=False, blocks=None, **size, **FAST)
+    assert clip.frames[0].shape == (5, 32, 32, 3)
+    torch.testing.assert_close(pictures[-1], pictures[-1][:, :, :1].expand_as(pictures[-1]), atol=1e-4, rtol=0)
 
 
 def test_a_clip_of_pictures_does_not_depend_on_others(pixel_pipe):

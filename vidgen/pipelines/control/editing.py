@@ -31,7 +31,7 @@ def edit_video(
     source_prompt: str,
     *,
     method: str = "flow_edit",
-    strength: float = 0.7,
+    strength: float = 0.65,
     num_inference_steps: int | None = None,
     guidance: str | Guidance = "cfg",
     guidance_scale: float | None = None,

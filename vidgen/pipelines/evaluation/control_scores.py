@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from vidgen.data.shapes import COLOURS, SHAPES, SIZES, ClipLabels, ObjectLabels, ShapeWorldConfig, classify, render
-from vidgen.data.shapes.labels import BACKGROUNDS, TONES, BackgroundLabels
+from vidgen.data.shapes import (
+    BACKGROUNDS,
+    COLOURS,
+    SHAPES,
+    SIZES,
+    BackgroundLabels,
+    ClipLabels,
+    ObjectLabels,
+    ShapeWorld,
+    ShapeWorldConfig,
+    classify,
+    describe,
+    render,
+)
+from vidgen.data.shapes.labels import TONES
 from vidgen.data.shapes.tracking import as_frames, find_objects
 from vidgen.diffusion.noise import sample_generator
 from vidgen.metrics.intervals import mean_interval, wilson_interval
@@ -25,25 +38,29 @@ from vidgen.samplers.control.trajectories import Trajectory
 
 MARGIN = 14 / 64  # of the shorter side: paths stay that far from the border
 LEAST_LEG = 20 / 64  # the shortest way from point to point
+STRENGTH = 0.65  # of edits: the noise level that they start from
 
 
 @dataclass(frozen=True, kw_only=True)
 class ControlCase:
-    """An object, the path that it is to follow, and the same clip of the world in another colour."""
+    """A prompt, and a clip of the world on the path that its object is to follow, in another colour than is asked for.
 
+    `source_prompt` is what that clip shows; `trajectory` its path, None where it is drawn by the world."""
+
+    prompt: str
+    source_prompt: str
     colour: str
-    shape: str
-    trajectory: Trajectory
     source: ClipLabels
-
-    @property
-    def prompt(self) -> str:
-        """What is asked for; the path is in no words."""
-        return f"a {self.colour} {self.shape} moves"
+    trajectory: Trajectory | None = None
 
 
-def draw_case(config: ShapeWorldConfig, seed: int, index: int) -> ControlCase:
-    """Return a case: a path of one leg or of two, an object, and the world's clip of it in another colour."""
+def recolored(labels: ClipLabels, colour: str) -> ClipLabels:
+    """Return the labels of the same clip with its object in another colour."""
+    return replace(labels, objects=(replace(labels.objects[0], colour=colour),))
+
+
+def draw_path_case(config: ShapeWorldConfig, seed: int, index: int) -> ControlCase:
+    """Return an object on a path of one leg or of two, which no prompt says."""
     rng = np.random.default_rng([seed, index])
     side = np.array([config.width, config.height])
     low, high = MARGIN * config.unit, side - MARGIN * config.unit
@@ -71,8 +88,23 @@ def draw_case(config: ShapeWorldConfig, seed: int, index: int) -> ControlCase:
     ground = BackgroundLabels(
         kind=str(rng.choice(BACKGROUNDS)), tone=str(rng.choice(list(TONES))), seed=int(rng.integers(1 << 30))
     )
-    source = ClipLabels(objects=(thing,), background=ground)
-    return ControlCase(colour=colour, shape=shape, trajectory=trajectory, source=source)
+    return ControlCase(
+        prompt=f"a {colour} {shape} moves",
+        source_prompt=f"a {other} {shape} moves",
+        colour=colour,
+        source=ClipLabels(objects=(thing,), background=ground),
+        trajectory=trajectory,
+    )
+
+
+def draw_edit_case(config: ShapeWorldConfig, seed: int, index: int) -> ControlCase:
+    """Return a held-out clip of the world with its short caption, and the same caption with another colour."""
+    _, labels = ShapeWorld(config).sample_prompt(seed + index)
+    names = list(COLOURS)
+    colour = names[(names.index(labels.objects[0].colour) + 1 + index % (len(names) - 1)) % len(names)]
+    return ControlCase(
+        prompt=describe(recolored(labels, colour)), source_prompt=describe(labels), colour=colour, source=labels
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,18 +123,12 @@ class ControlRun:
         """The arguments that calls share."""
         return {"generator": [self.generator], **self.settings}
 
-    @property
-    def source_prompt(self) -> str:
-        """What the world's clip shows."""
-        thing = self.case.source.objects[0]
-        return f"a {thing.colour} {thing.shape} moves"
-
     def edited(self, method: str) -> Any:
         """Return the world's clip edited to the colour that is asked for."""
         names = ("num_inference_steps", "guidance_scale")
         own = {name: self.settings[name] for name in names if name in self.settings}
-        inputs = {"generator": self.generator, "method": method, **own}
-        return edit_video(self.pipe, self.case.prompt, self.source, self.source_prompt, **inputs)
+        inputs = {"generator": self.generator, "method": method, "strength": STRENGTH, **own}
+        return edit_video(self.pipe, self.case.prompt, self.source, self.case.source_prompt, **inputs)
 
     def from_noise(self) -> Any:
         """Return a clip from noise that follows the world's clip."""
@@ -110,16 +136,17 @@ class ControlRun:
         return self.pipe(self.case.prompt, latents=noise, **self.call)
 
 
-# By name: how a clip is made. All but "none" know the path, or a clip that follows it.
+# By name: how a clip is made. All but "none" know the path, or a clip that follows it; those of EDITS are edits of it.
 CONTROLS: dict[str, Callable[[ControlRun], Any]] = {
     "none": lambda run: run.pipe(run.case.prompt, **run.call),
     "path": lambda run: follow_path(run.pipe, run.case.prompt, run.case.trajectory, **run.call),
     "animate": lambda run: animate(run.pipe, run.case.prompt, run.case.trajectory, **run.call),
     "warp_noise": ControlRun.from_noise,
-    "sdedit": lambda run: run.pipe(run.case.prompt, video=run.source, strength=0.7, **run.call),
+    "sdedit": lambda run: run.pipe(run.case.prompt, video=run.source, strength=STRENGTH, **run.call),
     "flow_edit": lambda run: run.edited("flow_edit"),
     "inversion": lambda run: run.edited("inversion"),
 }
+EDITS = ("sdedit", "flow_edit", "inversion")
 
 
 def score_control(
@@ -134,32 +161,35 @@ def score_control(
 ) -> dict[str, Any]:
     """Make n clips by CONTROLS[name], and return how far the object's middle is from the path, in pixels.
 
-    Returns `distance`, the mean over frames and clips with its interval over those in which an object is seen, and the
-    shares in which it is `seen`, and has the `colour` and the `shape` asked for, with theirs in `ci`. Clip i is a
-    function of (seed, i) alone. `look` is shown the world's clip and what comes out; settings go to the pipeline's
-    call.
+    Returns `distance`, the mean over frames and clips with its interval over those in which an object is seen;
+    `motion`, the same with path and object moved to where they start, which is how far its motion is from the one asked
+    for; and the shares in which it is `seen`, and has the `colour` and the `shape` asked for, with theirs in `ci`. Clip
+    i is a function of (seed, i) alone. `look` is shown the world's clip and what comes out; settings go to the
+    pipeline's call.
     """
     config = prompt_world(pipe.scheduler, "held_out", 1).config
-    distances: list[float] = []
+    offsets: dict[str, list[float]] = {"distance": [], "motion": []}
     counts = {"seen": 0, "colour": 0, "shape": 0}
     for i in range(n):
-        case = draw_case(config, seed, i)
+        case = (draw_edit_case if name in EDITS else draw_path_case)(config, seed, i)
         source = render(case.source, config)
         generator = sample_generator(seed, i)
         run = ControlRun(pipe=pipe, case=case, source=source, generator=generator, settings=settings)
         video = CONTROLS[name](run).frames[0]
         objects, sightings = find_objects(as_frames(video)), classify(video)
         if objects:
-            asked = case.trajectory.positions(config.num_frames).numpy()
-            distances.append(float(np.linalg.norm(objects[0].center - asked, axis=1).mean()))
+            asked = case.source.objects[0]
+            off = objects[0].center - asked.position  # t 2
+            offsets["distance"].append(float(np.linalg.norm(off, axis=1).mean()))
+            offsets["motion"].append(float(np.linalg.norm(off - off[0], axis=1).mean()))
             counts["seen"] += 1
             counts["colour"] += objects[0].colour == case.colour
-            counts["shape"] += bool(sightings) and sightings[0].shape == case.shape
+            counts["shape"] += bool(sightings) and sightings[0].shape == asked.shape
         if look is not None:
             look(source, video)
         if progress is not None:
             progress(i + 1)
     shares = {key: count / n for key, count in counts.items()}
-    distance = asdict(mean_interval(distances, (0.0, np.inf))) if distances else None
+    means = {key: asdict(mean_interval(values, (0.0, np.inf))) if values else None for key, values in offsets.items()}
     ci = {key: list(wilson_interval(share, n)) for key, share in shares.items()}
-    return {"control": name, "n": n, "distance": distance, **shares, "ci": ci}
+    return {"control": name, "n": n, **means, **shares, "ci": ci}
