@@ -99,8 +99,9 @@ class ControlOptions:
         if story is not None:
             raise VidgenError(f"{name} needs the clip in one go, and --story makes it in windows; leave one out")
         if self.source_prompt is not None:
-            if conditioning.strength is None or conditioning.mask is not None:
-                raise VidgenError("--source-prompt changes a video: give --video and --strength, and no --mask")
+            others = (conditioning.mask, conditioning.image, conditioning.last_image, conditioning.reference)
+            if conditioning.strength is None or any(others):
+                raise VidgenError("--source-prompt changes a video: give --video and --strength, and no other pictures")
         elif self.warp_noise is None:
             given = {"--video": conditioning.video, "--last-image": conditioning.last_image}
             if others := [option for option, value in given.items() if value is not None]:

@@ -40,9 +40,10 @@ def control(
 ) -> None:
     """Measure how far objects are from a path that was drawn at random, of one leg or two, and that no prompt says.
 
-    none: the prompt alone; path, animate: `vidgen sample --path`, without and with --animate; warp_noise: noise that
-    follows a clip of the world on that path. Edits change the colour of a held-out clip, whose object's path they are
-    to keep: flow_edit, inversion: from prompt to prompt; sdedit: by --strength alone.
+    none: the prompt alone; path, animate: `vidgen sample --path`, without and with --animate; warp_noise: noise half
+    of which follows a clip of the world on that path; warp_noise_whole: all of it. Edits change the colour of a
+    held-out clip, whose object's path they are to keep: flow_edit, inversion: from prompt to prompt; sdedit: by
+    --strength alone.
     Example: vidgen evaluate control --n 32 --only none,path
     """
     from vidgen.pipelines.evaluation.control_scores import CONTROLS, score_control

@@ -130,9 +130,9 @@ class ControlRun:
         inputs = {"generator": self.generator, "method": method, "strength": STRENGTH, **own}
         return edit_video(self.pipe, self.case.prompt, self.source, self.case.source_prompt, **inputs)
 
-    def from_noise(self) -> Any:
-        """Return a clip from noise that follows the world's clip."""
-        noise = clip_noise(self.pipe, self.source, [self.generator], share=0.5)
+    def from_noise(self, share: float) -> Any:
+        """Return a clip from noise of which a share follows the world's clip."""
+        noise = clip_noise(self.pipe, self.source, [self.generator], share=share)
         return self.pipe(self.case.prompt, latents=noise, **self.call)
 
 
@@ -141,7 +141,8 @@ CONTROLS: dict[str, Callable[[ControlRun], Any]] = {
     "none": lambda run: run.pipe(run.case.prompt, **run.call),
     "path": lambda run: follow_path(run.pipe, run.case.prompt, run.case.trajectory, **run.call),
     "animate": lambda run: animate(run.pipe, run.case.prompt, run.case.trajectory, **run.call),
-    "warp_noise": ControlRun.from_noise,
+    "warp_noise": lambda run: run.from_noise(0.5),
+    "warp_noise_whole": lambda run: run.from_noise(1.0),
     "sdedit": lambda run: run.pipe(run.case.prompt, video=run.source, strength=STRENGTH, **run.call),
     "flow_edit": lambda run: run.edited("flow_edit"),
     "inversion": lambda run: run.edited("inversion"),
