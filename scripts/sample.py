@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,10 +13,17 @@ from vidgen.bounds import FPS, FRAMES, SIDE
 from vidgen.checkpoints.hub import find_model
 from vidgen.errors import VidgenError
 from vidgen.scripts.cli.conditioning import ConditioningOptions, WindowOptions
+from vidgen.scripts.cli.control import ControlOptions
 from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.guidance import GuidanceOptions
 from vidgen.scripts.cli.lora import LoraOption, apply_loras, describe_loras, find_loras
-from vidgen.scripts.cli.option_sets import HardwareOptions, SamplerOptions, with_option_sets
+from vidgen.scripts.cli.option_sets import (
+    HardwareOptions,
+    SamplerOptions,
+    StepCacheOptions,
+    describe_passes,
+    with_option_sets,
+)
 from vidgen.scripts.cli.options import BatchOption, JsonOption, ModelOption, SeedOption
 from vidgen.scripts.cli.outputs import check_frames
 from vidgen.scripts.cli.printing import describe_memory, peak_memory_mb, pluralize, print_json
@@ -29,7 +36,6 @@ from vidgen.scripts.cli.prompts import (
     read_prompts,
 )
 from vidgen.scripts.cli.sample_index import plan_clips, stamp
-from vidgen.scripts.cli.step_cache import StepCacheOptions, describe_passes
 from vidgen.scripts.sample_jobs import Job, Run, make_clips
 
 if TYPE_CHECKING:
@@ -81,6 +87,7 @@ def sample(
         Path | None, typer.Option(help="A text file with one prompt a line, instead of PROMPT.")
     ] = None,
     conditioning: ConditioningOptions,
+    control: ControlOptions,
     story: Annotated[
         Path | None,
         typer.Option(
@@ -119,6 +126,7 @@ def sample(
     """
     started = time.perf_counter()
     conditioning.check()
+    control.check(conditioning, story)
     if story is not None:
         check_story(prompt, prompts_file, conditioning)
     if only_copy is not None and num_videos_per_prompt > 1:
@@ -134,12 +142,14 @@ def sample(
         """Return all that clips depend on; how many are computed at once, and where, may differ."""
         files = map(stamp, (*conditioning.files(), story))
         options = map(asdict, (sampling, guidance, step_cache, windows))
+        controls = [asdict(replace(control, warp_noise=None)), stamp(control.warp_noise)] if control.names else []
         return {
             "model": stamp(find_model(model)),
             "loras": [[str(lora), stamp(Path(lora.file))] for lora in loras],
             "size": [num_frames, height, width, fps, window],
             "options": [*options, negative_prompt, seed, attention, hardware.dtype, keep_latents],
             "conditions": [conditioning.strength, conditioning.fit, *files],
+            **({"control": controls} if controls else {}),
         }
 
     planned = plan_clips(
@@ -170,7 +180,11 @@ def sample(
     made_by = {"negative_prompt": negative_prompt, "guidance": guide, "step_cache": caching, **sampling.settings()}
     arguments = {**made_by, **conditions}
     is_long = length > config.num_frames or schedule is not None
-    maker = long_clip_maker(pipe, config, **arguments) if is_long else pipe.maker(**arguments)
+    make = control.read(size, rate, config.num_frames, conditioning.fit)
+    if control.names:  # which is of the model itself
+        maker = pipe
+    else:
+        maker = long_clip_maker(pipe, config, **arguments) if is_long else pipe.maker(**arguments)
     run = Run(
         pipe=maker,
         model=model,
@@ -184,6 +198,7 @@ def sample(
         schedule=schedule,
         loras=tuple(map(str, loras)),
         index=planned.index,
+        make=make(maker),
     )
     pairs = [(text, copy) for text in texts for copy in copies]
     jobs = [

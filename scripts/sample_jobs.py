@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from vidgen.scripts.cli.sample_index import SampleIndex, size_of
 if TYPE_CHECKING:
     import numpy as np
 
+    from vidgen.pipelines.output import PipelineOutput
     from vidgen.pipelines.rollout import WindowConfig
     from vidgen.pipelines.video import VideoPipeline
     from vidgen.tokenizers.encoded import Encoded
@@ -47,6 +48,7 @@ class Run:
     `size` is (frames, height, width); `settings` and `conditions` go to the pipeline's call; `schedule` holds the
     (first frame, prompt) pairs of a clip whose prompt changes; `loras` names the weights added to the model; `kind`
     is the format of the outputs, `keep` whether latents stay beside them, and `index` what is told of finished clips.
+    `make`, where there is one, makes clips in place of the pipeline's call.
     """
 
     pipe: VideoPipeline
@@ -61,6 +63,7 @@ class Run:
     schedule: list[tuple[int, str]] | None = None
     loras: tuple[str, ...] = ()
     index: SampleIndex | None = None
+    make: Callable[..., PipelineOutput] | None = None
 
     @property
     def steps(self) -> int:
@@ -118,7 +121,7 @@ def make_batch(run: Run, jobs: list[Job]) -> None:
     label = f"{jobs[0].output.name} ..." if len(jobs) > 1 else jobs[0].output.name
     num_frames, height, width = run.size
     with progress(label, run.steps) as advance, saves_stopped(run, jobs, num_frames):
-        batch = run.pipe(
+        batch = (run.make or run.pipe)(
             [job.prompt for job in jobs],
             num_frames=num_frames,
             height=height,

@@ -25,6 +25,8 @@ class FrameConditioning:
         strength: Below 1, the others begin as `latents` at this noise level instead (Meng et al. 2022, SDEdit).
         context_noise: The level at which the network is shown known frames; a little of it hides the small errors of
             frames that were themselves sampled (Chen et al. 2024).
+        release: The level below which known parts of frames are free again; above it they lead the clip (Singer et al.
+            2025, Time-to-Move, with `strength` below 1 for the other cells). Whole frames are kept.
         correct: Optional function applied to every estimate x0, for knowledge that is not per cell (e.g. a blurred
             observation).
     """
@@ -33,12 +35,15 @@ class FrameConditioning:
     known: Bool[Tensor, "t h w"]
     strength: float = 1.0
     context_noise: float = 0.0
+    release: float = 0.0
     correct: Callable[[Clip], Clip] | None = None
 
     def __post_init__(self) -> None:
         check_strength(self.strength)
         if not 0.0 <= self.context_noise < 1.0:
             raise VidgenError(f"context_noise is {self.context_noise}; it is a noise level of 0 or more, below 1")
+        if not 0.0 <= self.release <= 1.0:
+            raise VidgenError(f"release is {self.release}; it is a noise level of 0 to 1")
         if self.latents.shape[2:] != self.known.shape:
             raise ValueError(f"known {tuple(self.known.shape)} is not for latents {tuple(self.latents.shape)}")
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vidgen.deprecation import renamed_attributes
 from vidgen.diffusion.noise import Generators
-from vidgen.diffusion.paths import ProbabilityPath, add_noise
+from vidgen.diffusion.paths import ProbabilityPath, add_noise, expand_level
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Denoiser
 from vidgen.samplers.conditioning.frame_conditioning import FrameConditioning
@@ -81,6 +81,7 @@ def sample_conditioned(
     """Return clips by `solver` from standard normal `noise`, with known cells exactly as the conditioning has them.
 
     Without conditioning, or where nothing is known and strength is 1, this is plain sampling from the same noise.
+    Below the conditioning's `release`, known cells of parts of frames are sampled as all others.
     Raises VidgenError for conditioning of another size.
 
     Args:
@@ -112,11 +113,12 @@ def sample_conditioned(
     corrected = denoise if correct is None else lambda x, t: correct(denoise(x, t))
 
     def replaced(x: Clip, t: Tensor) -> Clip:
-        shown = torch.where(partly, z, x) if shows_known else x
-        return torch.where(partly, z, corrected(shown, t))
+        leads = partly & (expand_level(t, x) > conditioning.release)
+        shown = torch.where(leads, z, x) if shows_known else x
+        return torch.where(leads, z, corrected(shown, t))
 
     out = solver(replaced if bool(partly.any()) else corrected, x, times, path, generator=generator, callback=callback)
-    return torch.where(known, z, out)
+    return torch.where(known ^ partly if conditioning.release else known, z, out)
 
 
 __getattr__ = renamed_attributes(__name__, {"Conditions": "FrameConditioning"})

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from vidgen.models.layers import Attention
+from vidgen.models.attention import Heads
+from vidgen.models.attention_patterns import Attend
+from vidgen.models.layers import override_attention
 
 if TYPE_CHECKING:
     from vidgen.models.dit.video_dit import VideoDiT
 
 
-@contextmanager
-def identity_attention(transformer: VideoDiT, blocks: Iterable[int]) -> Iterator[None]:
+def own_values(attend: Attend, q: Heads, k: Heads, v: Heads) -> Heads:
+    """Return what each position has to say itself: an attention pattern by which none sees another."""
+    return v
+
+
+def identity_attention(transformer: VideoDiT, blocks: Iterable[int]) -> AbstractContextManager[None]:
     """Make self-attention of these blocks give each position its own value alone, within the context."""
-    layers: list[Attention] = [layer for i in blocks for layer in transformer.blocks[i].self_attention]
-    try:
-        for layer in layers:
-            layer.identity = True
-        yield
-    finally:
-        for layer in layers:
-            layer.identity = False
+    return override_attention([layer for i in blocks for layer in transformer.blocks[i].self_attention], own_values)
 
 
 def perturbed_attention(

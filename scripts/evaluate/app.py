@@ -1,6 +1,6 @@
 """`vidgen evaluate`: how often clips show what their prompts ask for, by the synthetic world's checker.
 
-`conditions`, `distance`, `likelihood`, `rollout`, `sampler-law`, `steps` and `surprise` have files of their own.
+`conditions`, `control`, `distance`, `likelihood`, `rollout`, `sampler-law`, `steps` and `surprise` have files of their own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ import typer
 from vidgen.errors import VidgenError
 from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.guidance import GuidanceOptions
-from vidgen.scripts.cli.option_sets import HardwareOptions, SamplerOptions, with_option_sets
+from vidgen.scripts.cli.option_sets import (
+    HardwareOptions,
+    SamplerOptions,
+    StepCacheOptions,
+    describe_passes,
+    with_option_sets,
+)
 from vidgen.scripts.cli.options import (
     BatchOption,
     CountOption,
@@ -32,8 +38,8 @@ from vidgen.scripts.cli.printing import (
     print_table,
     progress,
 )
-from vidgen.scripts.cli.step_cache import StepCacheOptions, describe_passes
 from vidgen.scripts.evaluate.conditions import conditions
+from vidgen.scripts.evaluate.control import control
 from vidgen.scripts.evaluate.distance import distance
 from vidgen.scripts.evaluate.likelihood import likelihood
 from vidgen.scripts.evaluate.rollout import rollouts
@@ -156,6 +162,7 @@ def show(title: str, report: dict[str, Any], as_json: bool) -> None:
 
 
 app.command()(conditions)
+app.command()(control)
 app.command()(distance)
 app.command()(likelihood)
 app.command("rollout")(rollouts)

@@ -1,4 +1,4 @@
-"""The picture of `vidgen evaluate conditions`: the world's clip, its part that is the condition, and the result."""
+"""Pictures of `vidgen evaluate conditions` and `control`: the world's clip, what is given of it, and the result."""
 
 from __future__ import annotations
 
@@ -28,3 +28,26 @@ class ConditionSheet:
     def draw(self, path: Path, model: str) -> None:
         """Write the sheet to a .png, .svg or .pdf."""
         draw_sheet(self.lines, f"{model}: the world's clip, the condition, the result", path)
+
+
+class ControlSheet:
+    """The first clips of each control, side by side: a line a control, after that of the world's clips."""
+
+    clips = 2
+
+    def __init__(self) -> None:
+        self.lines: dict[str, list[Tile]] = {"asked": []}
+
+    def add(self, name: str, source: UInt8[np.ndarray, "t h w 3"], video: UInt8[np.ndarray, "t h w 3"]) -> None:
+        """Add a clip to its control's line, and the world's to the first line; those beyond the first few are not."""
+        line = self.lines.setdefault(name, [])
+        if len(line) == self.clips:
+            return
+        indices = np.linspace(0, len(video) - 1, min(FRAMES, len(video))).round().astype(int)
+        if len(self.lines["asked"]) < self.clips:
+            self.lines["asked"].append(Tile(frames=source[indices], text="the path, in another colour"))
+        line.append(Tile(frames=video[indices], text=name))
+
+    def draw(self, path: Path, model: str) -> None:
+        """Write the sheet to a .png, .svg or .pdf."""
+        draw_sheet(list(self.lines.values()), f"{model}: objects on a path, by each control", path)

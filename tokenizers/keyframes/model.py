@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vidgen.checkpoints.pretrained import Pretrained
 from vidgen.errors import VidgenError
+from vidgen.models.warping import spread, warp
 from vidgen.tokenizers.bottlenecks import BottleneckOutput, Quantizer
 from vidgen.tokenizers.encoded import Encoded, check_video, pad_space
 from vidgen.tokenizers.keyframes.block_matching import check_field, match_blocks
@@ -18,7 +19,6 @@ from vidgen.tokenizers.keyframes.codes import GroupState, KeyframeCodes, Synthes
 from vidgen.tokenizers.keyframes.config import KeyframeConfig
 from vidgen.tokenizers.keyframes.features import KeyframeFeatures
 from vidgen.tokenizers.keyframes.motion_networks import FrameSynthesizer, MotionDecoder, MotionEncoder
-from vidgen.tokenizers.keyframes.warping import spread, warp
 from vidgen.tokenizers.mixin import denormalize, normalize
 from vidgen.tokenizers.model import VideoTokenizer
 

@@ -8,10 +8,10 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vidgen.models.warping import warp
 from vidgen.tokenizers.backbones.convolutional import Output
 from vidgen.tokenizers.backbones.convolutions import CausalConv3d, ResidualBlock, Stream, initialize, name_layers
 from vidgen.tokenizers.keyframes.config import PATCH
-from vidgen.tokenizers.keyframes.warping import warp
 
 FIELD_UNIT = 4.0  # pixels: fields go into and come out of networks in units of it, about the size of usual motion
 

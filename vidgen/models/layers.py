@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -54,7 +56,7 @@ class Attention(nn.Module):
     by their root mean square (`qk_norm` "rms_norm_across_heads", as in Wan). `fused` makes queries, keys and values of
     self-attention in one product.
 
-    While `identity` is set, self-attention gives each position its own value (perturbed-attention guidance).
+    `override`, while it is set, takes the place of whatever pattern joins the positions: see `override_attention`.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class Attention(nn.Module):
         self.head_dim = head_dim
         self.fused = fused
         self.backend = "auto"
-        self.identity = False
+        self.override: AttentionPattern | None = None
         self.across = qk_norm == "rms_norm_across_heads"
         if fused:
             self.to_qkv = nn.Linear(width, 3 * width)
@@ -116,9 +118,8 @@ class Attention(nn.Module):
         """Return the attention of `x`; `pattern` is which positions attend to each other, None for all of them, as a
         mask needs it."""
         q, k, v = self.project(x, context, rotary)
-        if self.identity:
-            return self.join(v)
         attend = find_attention(self.backend)
+        pattern = self.override or pattern
         return self.join(attend(q, k, v, mask) if pattern is None else pattern(attend, q, k, v))
 
     def heads(self, y: Float[Tensor, "b n w"]) -> Heads:
@@ -135,6 +136,19 @@ class Attention(nn.Module):
     def join(self, attended: Heads) -> Float[Tensor, "b n d"]:
         """Return the layer's output from that of its heads."""
         return self.out(rearrange(attended, "b k n d -> b n (k d)"))
+
+
+@contextmanager
+def override_attention(layers: Iterable[Attention], pattern: AttentionPattern) -> Iterator[None]:
+    """Make `pattern` join the positions of these layers within the context, for all that run them meanwhile."""
+    before = [(layer, layer.override) for layer in layers]
+    try:
+        for layer, _ in before:
+            layer.override = pattern
+        yield
+    finally:
+        for layer, former in before:
+            layer.override = former
 
 
 class FeedForward(nn.Module):

@@ -14,7 +14,7 @@ from vidgen.models.rope import apply_rotary_emb, rotary_table
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.pipelines.wan.transformer import WanTransformer
 from vidgen.pipelines.wan.transformer_config import WanTransformerConfig
-from vidgen.samplers.guidance.perturbed_attention import identity_attention
+from vidgen.samplers.guidance.perturbed_attention import identity_attention, own_values
 
 SMALL = VideoDiTConfig(latent_channels=4, width=32, depth=3, head_dim=16, text_width=24)
 KINDS = {
@@ -120,7 +120,7 @@ def test_with_one_frame_only_space_is_left(kind):
     first, out = x[:, :, :1], model(x, t, text)
     alone = model(first, t, text)
     for layer in over_time(model):
-        layer.identity = True
+        layer.override = own_values
     assert torch.allclose(model(first, t, text), alone, atol=1e-12)
     assert torch.allclose(model(x, t, text)[:, :, :1], alone, atol=1e-12)  # nothing comes from the other frames
     assert not torch.allclose(out[:, :, :1], alone, atol=1e-3)

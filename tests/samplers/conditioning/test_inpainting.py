@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vidgen.diffusion.noise import TimeDistribution, sample_generator
-from vidgen.diffusion.paths import PATHS, FlowPath
+from vidgen.diffusion.paths import PATHS, FlowPath, add_noise
 from vidgen.errors import VidgenError
 from vidgen.samplers.conditioning.frame_conditioning import FrameConditioning
 from vidgen.samplers.conditioning.inpainting import conditioned_times, levels_from, sample_conditioned
@@ -145,3 +145,22 @@ def test_other_sizes_are_named(noise, clip):
     given = FrameConditioning(latents=clip.expand(3, -1, -1, -1, -1), known=some(0))
     with pytest.raises(VidgenError, match=r"conditions are latents \(3, 3, 4, 2, 2\), and the clips \(2, 3"):
         sample_conditioned(SAMPLERS["euler"], DATA.denoiser(PATH), noise, schedule(2), PATH, given)
+
+
+def test_led_cells_are_free_below_the_release(noise, clip):
+    # Euler's steps under a constant estimate are exact on the flow path: at the release, led cells are the clip's with
+    # the noise of that level, and the rest of the way is the model's own.
+    levels, known = schedule(8), some((1, 0), (3, 1))
+    release = float(levels[4])
+    led = FrameConditioning(latents=clip, known=known, release=release)
+    out = sample_conditioned(SAMPLERS["euler"], DATA.denoiser(PATH), noise, levels, PATH, led)
+    start = add_noise(clip.expand_as(noise), noise, levels[4].expand(2), PATH)
+    want = SAMPLERS["euler"](DATA.denoiser(PATH), start, levels[4:], PATH)
+    plain = SAMPLERS["euler"](DATA.denoiser(PATH), noise, levels, PATH)
+    torch.testing.assert_close(out, torch.where(known, want, plain))
+    never = FrameConditioning(latents=clip, known=known, release=1.0)
+    torch.testing.assert_close(
+        sample_conditioned(SAMPLERS["euler"], DATA.denoiser(PATH), noise, levels, PATH, never), plain
+    )
+    with pytest.raises(VidgenError, match="release is 1.5; it is a noise level"):
+        FrameConditioning(latents=clip, known=known, release=1.5)

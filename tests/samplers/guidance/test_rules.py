@@ -23,7 +23,7 @@ from vidgen.samplers.guidance import (
     perturbed_attention,
     text_image_cfg,
 )
-from vidgen.samplers.guidance.perturbed_attention import identity_attention
+from vidgen.samplers.guidance.perturbed_attention import identity_attention, own_values
 from vidgen.samplers.guidance.rules import project, rescaled
 from vidgen.samplers.solvers import SAMPLERS
 
@@ -202,7 +202,7 @@ def test_one_pass_over_twice_the_batch_equals_two_passes(dit, x, name, levels):
 def test_identity_attention_gives_each_position_its_own_value():
     torch.manual_seed(0)
     layer, x = Attention(32, 16).double(), torch.randn(2, 5, 32, dtype=torch.float64)
-    layer.identity = True
+    layer.override = own_values
     own = layer.out(rearrange(layer.project(x)[2], "b k n d -> b n (k d)"))
     assert torch.allclose(layer(x), own)
     changed = x.clone()
@@ -216,11 +216,11 @@ def test_perturbed_attention_switches_its_blocks_and_back(dit, x):
     weak = perturbed_attention(denoise, dit, [1])
     assert not torch.allclose(weak(x, T), plain) and torch.equal(denoise(x, T), plain)
     with identity_attention(dit, [0, 1]):
-        assert dit.blocks[0].attention.identity and not dit.blocks[0].cross.identity
+        assert dit.blocks[0].attention.override is own_values and dit.blocks[0].cross.override is None
         both = denoise(x, T)
     assert torch.allclose(perturbed_attention(denoise, dit, [0, 1])(x, T), both)
     with pytest.raises(RuntimeError), identity_attention(dit, [0]):
         raise RuntimeError
-    assert not dit.blocks[0].attention.identity
+    assert dit.blocks[0].attention.override is None
     guided = away_from(denoise, [(weak, 1.5)])
     assert torch.allclose(guided(x, T), plain + 1.5 * (plain - weak(x, T)))

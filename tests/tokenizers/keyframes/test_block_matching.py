@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from vidgen.models.warping import spread, warp
 from vidgen.tokenizers.keyframes.block_matching import match_blocks
-from vidgen.tokenizers.keyframes.warping import spread, warp
 
 
 @pytest.mark.parametrize("step", [(-3, 2), (1, 0), (5, -4)])

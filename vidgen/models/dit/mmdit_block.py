@@ -83,7 +83,8 @@ class MMDiTBlock(nn.Module):
         keys, values = torch.cat([k, text_k], dim=2), torch.cat([v, text_v], dim=2)
         attended = attend(torch.cat(queries, dim=2), keys, values, mask)
         of_patches, *of_text = attended.split([part.shape[2] for part in queries], dim=2)
-        x = self.patches.finish(x, v if self.patches.attention.identity else of_patches, patches_rest)
+        override = self.patches.attention.override
+        x = self.patches.finish(x, of_patches if override is None else override(attend, q, k, v), patches_rest)
         if self.text.ends:
             return x, text
         return x, TextTokens(self.text.finish(words, of_text[0], text_rest)[:, 0], text.mask)

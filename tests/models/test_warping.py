@@ -2,7 +2,7 @@
 
 import torch
 
-from vidgen.tokenizers.keyframes.warping import spread, warp
+from vidgen.models.warping import spread, warp
 
 
 def constant(vector: tuple[float, float], shape: tuple[int, ...], dtype=torch.float64) -> torch.Tensor:

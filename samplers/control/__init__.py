@@ -1,0 +1,1 @@
+"""Training-free control: motion fields, motion warp, noise warp, cross-frame attention, trajectories, edit masks."""
