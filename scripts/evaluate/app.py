@@ -1,6 +1,6 @@
 """`vidgen evaluate`: how often clips show what their prompts ask for, by the synthetic world's checker.
 
-`conditions`, `control`, `distance`, `likelihood`, `rollout`, `sampler-law`, `steps` and `surprise` have files of their own.
+`conditions`, `control`, `distance`, `likelihood`, `rollout`, `sampler-law`, `steps` and `surprise` have own files.
 """
 
 from __future__ import annotations
