@@ -15,6 +15,7 @@ from vidgen.models.dit.config import VideoDiTConfig
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.encoders.external import ExternalConfig
 from vidgen.models.ip_adapter import IPAdapterEncoder
+from vidgen.models.priors.config import TokenPriorConfig
 from vidgen.models.text.encoders import ByteTextEncoder
 from vidgen.models.text.learned_tokens import LearnedTokens
 from vidgen.pipelines.published_denoiser import DenoiserConfig
@@ -39,6 +40,7 @@ MODELS = [
 CONFIGS = [
     *(model.config_class() for model in MODELS),
     ExternalConfig(model_type="clip", settings={"width": 8}),
+    TokenPriorConfig(codebook_sizes=(8, 4)),
     NeRVConfig(height=16, width=16, strides=(2, 2)),
     WanAutoencoderConfig(),
     WholeClipConfig.named(

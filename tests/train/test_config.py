@@ -95,7 +95,7 @@ def test_a_recipe_on_itself_is_refused(tmp_path):
         ("tokenizer_default", "steps.few=3", "steps"),
         ("tokenizer_default", "steps=0", "steps=0"),
         ("tokenizer_default", "steps", "key=value"),
-        ("tokenizer_default", "task=prior", "'prior' is unknown"),
+        ("tokenizer_default", "task=priors", "'priors' is unknown"),
         ("tokenizer_default", "autocast=float8", "float8"),
         ("tokenizer_default", "optimizer.kind=sgd", "optimizer.kind='sgd' is unknown; choose one of adamw, muon"),
         ("tokenizer_default", "part=encoder", "part='encoder' is unknown; choose one of all, decoder"),

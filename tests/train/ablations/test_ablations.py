@@ -223,7 +223,7 @@ def test_the_shipped_comparison_has_every_bottleneck_on_one_backbone(tmp_path: P
     assert max(backbones) < 1.1 * min(backbones)
 
 
-def test_a_shipped_file_is_a_recipe_or_a_comparison_by_its_variants(tmp_path: Path) -> None:
+def test_a_shipped_file_is_a_recipe_or_a_comparison_by_its_folder(tmp_path: Path) -> None:
     comparisons = [path.stem for path in shipped_comparisons()]
     assert comparisons == ["compare_bottlenecks", "compare_presets"]
     assert "compare_denoisers" in [path.stem for path in shipped_recipes()]  # one recipe, whatever its name
