@@ -41,6 +41,7 @@ def test_a_story_is_about_one_object_that_has_room_for_all_that_is_asked():
     things = [scene.labels.objects[0] for scene in director.scenes]
     assert [scene.start for scene in director.scenes] == [0, 16, 32, 48, 64]
     assert len({(thing.shape, thing.colour) for thing in things}) == 1
+    assert not any("background" in scene.prompt for scene in director.scenes)
     windows = check_windows(frames, director.scenes, LENGTH)
     assert [(w["scene"], w["start"]) for w in windows] == [(k, 16 * k) for k in range(5)]
     assert all(window["all"] for window in windows)

@@ -60,8 +60,11 @@ class Director:
         self.add(0, draw_story(world.config, number, 1)[0])
 
     def add(self, start: int, labels: ClipLabels) -> None:
-        """Begin a scene."""
-        self.scenes.append(Scene(start=start, prompt=describe(labels, self.rng), labels=labels))
+        """Begin a scene. Its prompt says nothing of the background, which is the clip's own."""
+        prompt = describe(labels, self.rng)
+        while "background" in prompt:
+            prompt = describe(labels, self.rng)
+        self.scenes.append(Scene(start=start, prompt=prompt, labels=labels))
 
     def follow(self, done: int, frame: UInt8[np.ndarray, "h w 3"]) -> str | None:
         """Return the next prompt where the scene is over, of a clip of which `done` frames are there, `frame` the last;
