@@ -16,7 +16,14 @@ from vidgen.bounds import Frames, Length, Positive, Side, check_fields
 from vidgen.data.manifests import ClipRecord
 from vidgen.errors import VidgenError
 from vidgen.train.config import DataConfig, LoopConfig, TokenizerRecipe
-from vidgen.train.config.files import COMPARISONS, explain_errors, read_recipe, resolve_recipe, shipped_comparisons
+from vidgen.train.config.files import (
+    COMPARISONS,
+    RECIPES,
+    explain_errors,
+    read_recipe,
+    resolve_recipe,
+    shipped_comparisons,
+)
 from vidgen.train.data.splits import source_records
 from vidgen.train.runtime.runs import FREE_KEYS
 from vidgen.train.tasks.tokenizer import build_tokenizer
@@ -51,7 +58,8 @@ class Comparison:
 
 def find_comparison(name: str) -> Path:
     """Return the YAML file of a comparison by its path, or by a shipped one's name, with or without "compare_"."""
-    for path in (Path(name), COMPARISONS / f"{name}.yaml", COMPARISONS / f"{PREFIX}{name}.yaml"):
+    shipped = (COMPARISONS / f"{name}.yaml", COMPARISONS / f"{PREFIX}{name}.yaml", RECIPES / f"{name}.yaml")
+    for path in (Path(name), *shipped):
         if path.is_file():
             return path
     names = ", ".join(p.stem for p in shipped_comparisons())
