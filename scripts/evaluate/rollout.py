@@ -56,8 +56,7 @@ def rollouts(
     config = WindowConfig(**vars(windows))
     pipe = long_clip_maker(load_pipeline(model, **hardware.settings()), config, **sampling.settings())
     world = held_out_world(pipe.scheduler)
-    fps = pipe.scheduler.fps
-    num_frames = round(seconds * fps)
+    num_frames = round(seconds * pipe.scheduler.fps)
     height, width = pipe.scheduler.height, pipe.scheduler.width
     needed = 2 * 3 * num_frames * height * width  # pieces of a clip, and the whole of it
     check_bytes(needed, f"measuring clips of {num_frames}x{height}x{width}", "lower --seconds")
@@ -70,7 +69,7 @@ def rollouts(
             advance(len(stories))
     report = {
         "model": model, "n": n, "seed": seed, **sampling.used(pipe.scheduler),
-        "num_frames": num_frames, "fps": fps, "scenes_asked": len(stories[0]["prompts"]),
+        "num_frames": num_frames, "fps": pipe.scheduler.fps, "scenes_asked": len(stories[0]["prompts"]),
         "window_frames": world.config.num_frames, **vars(windows),
         **summarize_rollouts(stories), "stories": stories,
     }  # fmt: skip

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -121,18 +123,28 @@ class PipelineComponents:
 
     def save_pretrained(self, folder: str | os.PathLike, *, dtype: torch.dtype | None = None) -> None:
         """Write the whole pipeline in diffusers' layout: model_index.json and a folder a component, all or nothing."""
-        Path(folder).parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(folder) as target:
-            target.mkdir()
-            index: dict[str, Any] = {"_class_name": type(self).__name__}
-            for name, part in self.components.items():
-                index[name] = [type(part).__module__, type(part).__name__]
-                if name != "scheduler":
-                    part.save_pretrained(target / name, dtype=dtype)
+        with write_components(folder, type(self).__name__, self.components, dtype) as target:
             save_scheduler(self.scheduler, target)
             if self.student is not None:
                 save_scheduler(self.student.scheduler, target / "student")
-            (target / INDEX_NAME).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def write_components(
+    folder: str | os.PathLike, class_name: str, parts: Mapping[str, Any], dtype: torch.dtype | None
+) -> Iterator[Path]:
+    """Write model_index.json and a folder a component, all or nothing; yield the folder, for the schedule to be written
+    into it."""
+    Path(folder).parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(folder) as target:
+        target.mkdir()
+        index: dict[str, Any] = {"_class_name": class_name}
+        for name, part in parts.items():
+            index[name] = [type(part).__module__, type(part).__name__]
+            if name != "scheduler":
+                part.save_pretrained(target / name, dtype=dtype)
+        yield target
+        (target / INDEX_NAME).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
 def save_scheduler(scheduler: SchedulerConfig, folder: Path) -> None:

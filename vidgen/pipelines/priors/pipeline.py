@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,14 +17,13 @@ from vidgen.bounds import Count, GuidanceScale, InferenceSteps, check_value
 from vidgen.checkpoints.hub import find_model
 from vidgen.data.frames import clamp_to_uint8, to_tensor
 from vidgen.errors import VidgenError
-from vidgen.files.atomic import atomic_write
 from vidgen.files.bounded_files import read_json
 from vidgen.models.attention_patterns import Grid
 from vidgen.models.placement import device_of, dtype_of
 from vidgen.models.priors.token_grid import flatten_indices, join_digits, split_digits, unflatten_tokens
 from vidgen.models.priors.token_prior import TokenPrior
 from vidgen.models.text.encoders import ByteTextEncoder
-from vidgen.pipelines.components import INDEX_NAME
+from vidgen.pipelines.components import INDEX_NAME, write_components
 from vidgen.pipelines.output import PipelineOutput, check_output_type, convert_frames
 from vidgen.pipelines.priors.decoding import Callback, TokenRequest, decode_tokens, generators_of
 from vidgen.pipelines.priors.schedule import SCHEDULE_FILE, PriorSchedule, read_prior_schedule
@@ -172,18 +170,11 @@ class PriorPipeline:
 
     def save_pretrained(self, folder: str | os.PathLike, *, dtype: torch.dtype | None = None) -> None:
         """Write the whole pipeline: model_index.json and a folder a component, all or nothing."""
-        Path(folder).parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(folder) as target:
-            target.mkdir()
-            index: dict[str, Any] = {"_class_name": type(self).__name__}
-            for name, part in self.components.items():
-                index[name] = [type(part).__module__, type(part).__name__]
-                part.save_pretrained(target / name, dtype=dtype)
+        with write_components(folder, type(self).__name__, self.components, dtype) as target:
             file = target / SCHEDULE_FILE
             file.parent.mkdir()
             values = {"_class_name": PriorSchedule.__name__, **asdict(self.scheduler)}
             file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-            (target / INDEX_NAME).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def from_pretrained(
