@@ -14,8 +14,7 @@ from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.errors import VidgenError
 from vidgen.models.attention_patterns import Grid
 from vidgen.models.priors.config import TokenPriorConfig
-from vidgen.models.priors.likelihood import draw_orders, likelihood, masked_nats, token_nats
-from vidgen.models.priors.token_grid import flatten_indices, split_digits
+from vidgen.models.priors.likelihood import draw_nats, likelihood
 from vidgen.models.priors.token_prior import TokenPrior
 from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder
 from vidgen.pipelines.loading import load_tokenizer
@@ -43,6 +42,9 @@ class PriorTask(Task):
                 f"tokenizer={recipe.tokenizer} has no codebook: name the folder of one with fsq, vq or the like"
             )
         self.prior, self.text_encoder = build_prior(recipe, codebook)
+        data = recipe.data
+        schedule = PriorSchedule(num_frames=data.num_frames, height=data.size[0], width=data.size[1], fps=data.fps)
+        self.pipe = PriorPipeline(self.tokenizer, self.prior, self.text_encoder, schedule)
         trained: dict[str, nn.Module] = {"prior": self.prior}
         if self.text_encoder is not None:
             trained["text_encoder"] = self.text_encoder
@@ -59,11 +61,7 @@ class PriorTask(Task):
 
     def tokens_of(self, indices: Tensor) -> tuple[Int[Tensor, "b n"], Grid]:
         """Return the tokens of indices, and their cells (t, h, w)."""
-        indices = indices.to(self.recipe.device)
-        grid = tuple(indices.shape[1:4])
-        if self.recipe.digits:
-            indices = split_digits(indices, self.prior.config.codebook_sizes)
-        return flatten_indices(indices), grid
+        return self.pipe.tokens_of(indices.to(self.recipe.device)), tuple(indices.shape[1:4])
 
     def text_of(self, captions: list[str], dropped: Bool[Tensor, " b"] | None = None) -> dict[str, Any]:
         """Return what the prior is told: captions but for those that are `dropped`, or nothing without text."""
@@ -78,13 +76,7 @@ class PriorTask(Task):
         tokens, grid = self.tokens_of(batch["indices"])
         dropped = torch.rand(len(tokens), generator=generator) < self.recipe.drop_text
         text = self.text_of(batch["captions"], dropped)
-        if self.prior.config.order == "causal":
-            nats = token_nats(self.prior(tokens, grid, **text), tokens).sum(1)
-        elif self.prior.config.order == "random":
-            order = draw_orders(*tokens.shape, generator).to(tokens.device)
-            nats = token_nats(self.prior(tokens, grid, order=order, **text), tokens).sum(1)
-        else:
-            nats = masked_nats(self.prior, tokens, grid, generator, **text)
+        nats = draw_nats(self.prior, tokens, grid, generator, **text)
         return nats.mean() / tokens.shape[1], {}
 
     def validate(self) -> Metrics:
@@ -103,10 +95,7 @@ class PriorTask(Task):
 
     def export(self, folder: Path) -> None:
         """Write the whole pipeline: the tokenizer, the prior and its text encoder."""
-        data = self.recipe.data
-        schedule = PriorSchedule(num_frames=data.num_frames, height=data.size[0], width=data.size[1], fps=data.fps)
-        pipe = PriorPipeline(self.tokenizer, self.prior, self.text_encoder, schedule)
-        pipe.save_pretrained(folder, dtype=export_dtype(self.recipe.autocast))
+        self.pipe.save_pretrained(folder, dtype=export_dtype(self.recipe.autocast))
 
 
 def build_prior(recipe: PriorRecipe, codebook: Quantizer) -> tuple[TokenPrior, ByteTextEncoder | None]:

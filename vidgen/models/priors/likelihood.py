@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,19 +88,20 @@ def likelihood(
     if prior.config.order == "causal":
         nats = token_nats(prior(tokens, grid, **conditions), tokens)
         return Likelihood(nats=nats.sum(1), exact=True, standard_error=torch.zeros(len(nats)), by_token=nats)
-    values = torch.stack(list(draw_nats(prior, tokens, grid, draws, seed, **conditions)))
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.stack([draw_nats(prior, tokens, grid, generator, **conditions) for _ in range(draws)])
     error = values.std(dim=0) / math.sqrt(draws) if draws > 1 else torch.full_like(values[0], math.inf)
     return Likelihood(nats=values.mean(0), exact=prior.config.order == "random", standard_error=error)
 
 
 def draw_nats(
-    prior: TokenPrior, tokens: Int[Tensor, "b n"], grid: Grid, draws: int, seed: int, **conditions: Any
-) -> Iterator[Float[Tensor, " b"]]:
-    """Yield the nats of clips in one random order, or under random masks, after the other."""
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(draws):
-        if prior.config.order == "random":
-            order = draw_orders(*tokens.shape, generator).to(tokens.device)
-            yield token_nats(prior(tokens, grid, order=order, **conditions), tokens).sum(1)
-        else:
-            yield masked_nats(prior, tokens, grid, generator, **conditions)
+    prior: TokenPrior, tokens: Int[Tensor, "b n"], grid: Grid, generator: torch.Generator, **conditions: Any
+) -> Float[Tensor, " b"]:
+    """Return the nats of clips: exact, in an order that is drawn, or under masks that are drawn, as the prior's order
+    has it."""
+    if prior.config.order == "causal":
+        return token_nats(prior(tokens, grid, **conditions), tokens).sum(1)
+    if prior.config.order == "random":
+        order = draw_orders(*tokens.shape, generator).to(tokens.device)
+        return token_nats(prior(tokens, grid, order=order, **conditions), tokens).sum(1)
+    return masked_nats(prior, tokens, grid, generator, **conditions)

@@ -78,7 +78,7 @@ class TokenPrior(Pretrained):
             tokens: Of cells `grid` (t, h, w), see `flatten_indices`. Of order "causal" and "random" the logits of a
                 token depend on those before it alone; else those that are unknown are `MASK`.
             grid: Cells (t, h, w).
-            text: What is read of a text, or as `prepare_text` makes it.
+            text: What is read of a text, or as `read_text` makes it for many passes.
             clean: The same clip without masks, which frames of order "frames" see of the frames before.
             order: Of order "random": which token comes when.
             class_id: The class of each clip; `classes` stands for none.
@@ -137,6 +137,8 @@ class TokenPrior(Pretrained):
     def rotary_of(self, grid: Grid, like: Tensor) -> Rotary:
         """Return the rotary table of the tokens of a grid, one row a token."""
         table = rotary_table(grid, self.config.head_dim // 2, 0.0, like.device, like.dtype)
+        if self.config.codes == 1:  # nothing to copy, for every token that is made
+            return table
         return Rotary(*(x.repeat_interleave(self.config.codes, dim=0) for x in table))
 
     def embed_slots(
@@ -208,10 +210,6 @@ class TokenPrior(Pretrained):
             return text or (None,) * len(self.blocks)
         tokens = TextTokens(text.tokens.to(self.embed.weight.dtype), None if text.mask.all() else text.mask)
         return text_heads(self.blocks, tokens)
-
-    def prepare_text(self, text: TextEncoding) -> Texts:
-        """Return what serves all passes under a text."""
-        return self.read_text(text)
 
     def check_conditions(
         self, text: TextEncoding | Texts | None, class_id: Tensor | None, actions: Tensor | None
