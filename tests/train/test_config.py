@@ -13,6 +13,7 @@ from vidgen.diffusion.loss_weighting import prediction_weight
 from vidgen.diffusion.prediction_types import FORMER_PREDICTION_TYPES
 from vidgen.errors import VidgenError
 from vidgen.train.config import IPAdapterRecipe, LoRARecipe
+from vidgen.train.config.data import SourceConfig
 from vidgen.train.config.files import load_recipe, read_recipe, shipped_comparisons, shipped_recipes
 from vidgen.train.runtime.runs import open_run
 from vidgen.train.tasks.registry import TASKS
@@ -70,8 +71,10 @@ def test_items_of_a_base_are_changed_by_their_numbers(tmp_path):
     recipe = load_recipe(str(changed))
     assert (recipe.data.sources[0], recipe.data.size) == (base.data.sources[0], (32, 32))
     assert recipe.data.sources[1] == dataclasses.replace(base.data.sources[1], share=0.5)
-    changed.write_text("base: tokenizer_default\ndata: {sources: {2: {share: 0.5}}}\n")
-    with pytest.raises(VidgenError, match="changed.yaml: sources has no item 2; its base has 2, from 0 on"):
+    changed.write_text("base: tokenizer_default\ndata: {sources: {2: {share: 0.25}}}\n")
+    assert load_recipe(str(changed)).data.sources == [*base.data.sources, SourceConfig(share=0.25)]
+    changed.write_text("base: tokenizer_default\ndata: {sources: {3: {share: 0.5}}}\n")
+    with pytest.raises(VidgenError, match="changed.yaml: sources has no item 3; its base has 2, from 0 on"):
         load_recipe(str(changed))
 
 

@@ -55,13 +55,15 @@ def read_recipe(path: Path, heirs: tuple[Path, ...] = ()) -> DictConfig:
 
 
 def apply_changes(base: DictConfig, changes: DictConfig, path: Path) -> DictConfig:
-    """Return `base` with `changes` over it; VidgenError where those of a list are not for items that it has."""
+    """Return `base` with `changes` over it, whose number of a list is that of an item or of one more; VidgenError for
+    another."""
     for key, value in changes.items():
         below = base.get(key)
         if isinstance(value, DictConfig) and isinstance(below, ListConfig):
-            if wrong := [number for number in value if number not in range(len(below))]:
+            if wrong := [number for number in value if number not in range(len(below) + 1)]:
                 raise VidgenError(f"{path}: {key} has no item {wrong[0]}; its base has {len(below)}, from 0 on")
-            changes[key] = [apply_changes(item, value[i], path) if i in value else item for i, item in enumerate(below)]
+            items = [apply_changes(item, value[i], path) if i in value else item for i, item in enumerate(below)]
+            changes[key] = [*items, value[len(below)]] if len(below) in value else items
         elif isinstance(value, DictConfig) and isinstance(below, DictConfig):
             changes[key] = apply_changes(below, value, path)
     return OmegaConf.merge(base, changes)
