@@ -108,7 +108,7 @@ def restore(
     from vidgen.pipelines.restoration import restore as restore_clip
     from vidgen.samplers.conditioning.frame_conditioning import check_strength
     from vidgen.samplers.conditioning.generation_tasks import RESTORATIONS
-    from vidgen.scripts.cli.sampling_memory import check_sampling
+    from vidgen.scripts.sampling.memory import check_sampling
 
     check_strength(strength)
     pipe = load_pipeline(model, **hardware.settings())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,11 +16,12 @@ from vidgen.scripts.cli.conditioning import ConditioningOptions, WindowOptions
 from vidgen.scripts.cli.control import ControlOptions
 from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.guidance import GuidanceOptions
-from vidgen.scripts.cli.lora import LoraOption, apply_loras, describe_loras, find_loras
+from vidgen.scripts.cli.lora import LoraOption, describe_loras, find_loras
 from vidgen.scripts.cli.option_sets import (
     HardwareOptions,
     SamplerOptions,
     StepCacheOptions,
+    TokenOptions,
     describe_passes,
     with_option_sets,
 )
@@ -35,12 +36,9 @@ from vidgen.scripts.cli.prompts import (
     read_prompt_schedule,
     read_prompts,
 )
-from vidgen.scripts.cli.sample_index import plan_clips, stamp
-from vidgen.scripts.sample_jobs import Job, Run, make_clips
-
-if TYPE_CHECKING:
-    from vidgen.pipelines.video import VideoPipeline
-    from vidgen.scripts.cli.lora import LoraChoice
+from vidgen.scripts.sampling.index import plan_clips, stamp
+from vidgen.scripts.sampling.jobs import Job, Run, make_clips
+from vidgen.scripts.sampling.pipelines import call_settings, open_pipeline
 
 
 @with_option_sets
@@ -72,6 +70,7 @@ def sample(
     sampling: SamplerOptions,
     guidance: GuidanceOptions,
     step_cache: StepCacheOptions,
+    tokens: TokenOptions,
     negative_prompt: Annotated[str, typer.Option(help="What guidance leads away from, in words.")] = "",
     seed: SeedOption = 0,
     num_videos_per_prompt: Annotated[
@@ -141,7 +140,7 @@ def sample(
     def recipe() -> dict[str, Any]:
         """Return all that clips depend on; how many are computed at once, and where, may differ."""
         files = map(stamp, (*conditioning.files(), story))
-        options = map(asdict, (sampling, guidance, step_cache, windows))
+        options = map(asdict, (sampling, guidance, step_cache, tokens, windows))
         controls = [asdict(replace(control, warp_noise=None)), stamp(control.warp_noise)] if control.names else []
         return {
             "model": stamp(find_model(model)),
@@ -163,10 +162,15 @@ def sample(
     outputs = planned.outputs
 
     from vidgen.pipelines.rollout import WindowConfig, long_clip_maker
+    from vidgen.pipelines.video import VideoPipeline
 
     guide = guidance.read(**settings)
     caching = step_cache.read()
     pipe = open_pipeline(model, settings, loras, attention=attention, text_cache=text_cache, fps=fps)
+    if not isinstance(pipe, VideoPipeline):
+        others = {"story": story, "window": window, "context_noise": windows.context_noise or None}
+        others["attention"] = None if attention == "auto" else attention
+        call_settings(pipe, model, replace(conditioning, fit="crop"), guidance, step_cache, control, **others)
     scheduler = pipe.scheduler
     rate = fps or scheduler.fps
     check_prompts(pipe.text_encoder, [] if story else prompts, negative_prompt)
@@ -177,14 +181,17 @@ def sample(
     size = (length, height or scheduler.height, width or scheduler.width)
     check_frames(outputs[0], length)
     conditions = conditioning.read(pipe, size, rate, config)
-    made_by = {"negative_prompt": negative_prompt, "guidance": guide, "step_cache": caching, **sampling.settings()}
-    arguments = {**made_by, **conditions}
-    is_long = length > config.num_frames or schedule is not None
-    make = control.read(size, rate, config.num_frames, conditioning.fit)
-    if control.names:  # which is of the model itself
-        maker = pipe
+    made_by = {"negative_prompt": negative_prompt} | call_settings(pipe, model, sampling, tokens)
+    maker = pipe
+    if isinstance(pipe, VideoPipeline):
+        made_by |= {"guidance": guide, "step_cache": caching}
+        arguments = {**made_by, **conditions}
+        if not control.names:  # which is of the model itself
+            is_long = length > config.num_frames or schedule is not None
+            maker = long_clip_maker(pipe, config, **arguments) if is_long else pipe.maker(**arguments)
     else:
-        maker = long_clip_maker(pipe, config, **arguments) if is_long else pipe.maker(**arguments)
+        config = replace(config, num_frames=length)  # it rolls on by itself
+    make = control.read(size, rate, config.num_frames, conditioning.fit)
     run = Run(
         pipe=maker,
         model=model,
@@ -235,35 +242,6 @@ def check_story(prompt: str | None, prompts_file: Path | None, conditioning: Con
         raise VidgenError(
             "--story makes a long clip, and --strength and --mask change a video in one go; leave one out"
         )
-
-
-def open_pipeline(
-    model: str, settings: dict[str, Any], loras: list[LoraChoice], *, attention: str, text_cache: str, fps: float | None
-) -> VideoPipeline:
-    """Return the pipeline with what the options change of it.
-
-    Args:
-        model: its name, folder or hub id.
-        settings: the device and dtype to load it with.
-        loras: weights that are added to the denoiser.
-        attention: the implementation of attention.
-        text_cache: whether encoded prompts are kept on disk: auto, on or off.
-        fps: frames a second that the clips will play at, None being the model's own rate.
-    """
-    from vidgen.models.text.cache import find_text_cache
-    from vidgen.pipelines.loading import load_pipeline
-
-    pipe = load_pipeline(model, **settings)
-    if loras:  # the student does not know them
-        pipe.student = None
-    for part in (pipe, pipe.student):
-        if part is not None:
-            part.transformer.set_attention(attention)
-            part.text_cache = find_text_cache(part.text_encoder, text_cache)
-    apply_loras(pipe, loras)
-    if hasattr(pipe.transformer, "frame_rate"):  # of models that need to know how fast a clip plays
-        pipe.transformer.frame_rate = fps or pipe.scheduler.fps
-    return pipe
 
 
 def list_rows(run: Run, jobs: list[Job], drifts: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -116,6 +116,26 @@ class SamplerOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TokenOptions:
+    """How a prior's tokens are drawn; what is None is the model's own."""
+
+    temperature: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1000.0, help="Of a prior's draws: below 1 sharper, 0 the most probable token."),
+    ] = None
+    top_k: Annotated[
+        int | None, typer.Option(min=1, max=2**24, help="Draw among so many of the most probable tokens.")
+    ] = None
+    top_p: Annotated[
+        float | None, typer.Option(max=1.0, help="Draw among the most probable tokens that have this probability.")
+    ] = None
+
+    def settings(self) -> dict[str, Any]:
+        """Return the arguments of the pipeline's call."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReadingOptions:
     """Which clips of a source are read, and how many frames of each, at which size and rate."""
 

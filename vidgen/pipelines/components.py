@@ -93,6 +93,10 @@ class PipelineComponents:
         student = self.student
         return self if student is None or not suits_student(student.scheduler, settings) else student
 
+    def steps_of(self, size: tuple[int, int, int], num_inference_steps: int | None = None) -> int:
+        """Return after how many steps a clip of `size` (frames, height, width) is there: one number for all sizes."""
+        return num_inference_steps or self.scheduler.num_inference_steps
+
     @property
     def device(self) -> torch.device:
         """The device of the transformer."""

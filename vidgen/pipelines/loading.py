@@ -1,4 +1,4 @@
-"""`load_pipeline`, `load_tokenizer` and `load_trainable`: a model that is shipped, in a folder, or on the hub."""
+"""`load_pipeline`, `load_generator`, `load_tokenizer`, `load_trainable`: a shipped model, a folder, or a hub id."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from vidgen.models.text.encoders import ByteTextEncoder, TransformersTextEncoder
 from vidgen.pipelines.components import INDEX_NAME
 from vidgen.pipelines.diffusers_folder import open_published, read_entry
 from vidgen.pipelines.families import PIPELINES
+from vidgen.pipelines.priors.pipeline import PriorPipeline
 from vidgen.pipelines.scheduler_config import read_scheduler
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.pipelines.wan.transformer import WanTransformer
@@ -40,6 +41,9 @@ READERS: dict[str, Callable[..., VideoTokenizer | WholeClipTokenizer]] = {
     VideoTokenizer.__name__: VideoTokenizer.from_pretrained,
     **{kind.autoencoder: kind.read_autoencoder for kind in PIPELINES.values()},
 }
+
+# Pipelines without a denoiser, by the class that model_index.json names.
+GENERATORS = {PriorPipeline.__name__: PriorPipeline}
 
 # What tasks of training make that has no VideoTokenizer's interface, and the commands that read it.
 READ_ELSEWHERE = {
@@ -80,10 +84,10 @@ def load_pipeline(
     class_name = read_class(index, folder / INDEX_NAME) or VideoPipeline.__name__
     if class_name in PIPELINES:
         return open_published(folder, index, PIPELINES[class_name], dtype=dtype, device=device)
-    if class_name == "PriorPipeline":
+    if class_name in GENERATORS:
         raise VidgenError(
-            f"{folder} holds a prior over tokens: PriorPipeline.from_pretrained makes its clips in Python, and `vidgen "
-            "evaluate likelihood` measures it"
+            f"{folder} holds a {class_name}, which has no denoiser: `vidgen sample` and `vidgen evaluate generation` "
+            "take it, and load_generator in Python"
         )
     if class_name != VideoPipeline.__name__:
         supported = ", ".join((VideoPipeline.__name__, *PIPELINES))
@@ -99,6 +103,21 @@ def load_pipeline(
         student = load_component(folder / "student", index["student"], dtype, device)
         pipe.student = VideoPipeline(pipe.vae, student, pipe.text_encoder, read_scheduler(folder / "student"))
     return pipe
+
+
+def load_generator(
+    name: str = "default", *, device: str = "cpu", dtype: torch.dtype | str | None = torch.float32
+) -> VideoPipeline | PriorPipeline:
+    """Return whatever makes clips of prompts: the pipeline of a denoiser, see `load_pipeline`, or of a prior.
+
+    Raises VidgenError as `load_pipeline` does.
+    """
+    folder = find_model(name)
+    index = folder / INDEX_NAME
+    class_name = read_class(read_json(index), index) if index.is_file() else None
+    if class_name in GENERATORS:
+        return GENERATORS[class_name].from_pretrained(folder, dtype=loading_dtype(dtype, device), device=device)
+    return load_pipeline(name, device=device, dtype=dtype)
 
 
 def find_tokenizer(name: str) -> Path:

@@ -18,6 +18,7 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from vidgen.data.frames import clamp_to_uint8
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Tokenizer
 from vidgen.models.placement import device_of
@@ -42,6 +43,23 @@ def iter_decoded(
 def decode_pixels(vae: Tokenizer, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 T H W"]:
     """Return all frames of latents in float32, clamped to [-1, 1]."""
     return torch.cat([x.float() for x, _ in iter_decoded(vae, latents)], dim=2).clamp(-1.0, 1.0)
+
+
+@torch.inference_mode()
+def decode_clips(
+    vae: Tokenizer, latents: Float[Tensor, "b c t h w"], num_frames: int, height: int, width: int
+) -> list[UInt8[np.ndarray, "t H W 3"]]:
+    """Return the frames of latents, cropped to this size: one clip and one latent frame at a time, to save memory."""
+    clips = []
+    for z in latents:
+        clip = np.empty((num_frames, height, width, 3), np.uint8)
+        count = 0
+        for x, _ in iter_decoded(vae, z[None]):
+            part = clamp_to_uint8(x)[0, : num_frames - count, :height, :width]
+            clip[count : count + len(part)] = part
+            count += len(part)
+        clips.append(clip)
+    return clips
 
 
 def check_output_type(output_type: str) -> None:

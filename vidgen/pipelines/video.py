@@ -28,7 +28,7 @@ from vidgen.pipelines.call_arguments import (
     warn_student,
 )
 from vidgen.pipelines.components import PipelineComponents
-from vidgen.pipelines.output import PipelineOutput, check_output_type, convert_frames, iter_decoded
+from vidgen.pipelines.output import PipelineOutput, check_output_type, convert_frames, decode_clips, iter_decoded
 from vidgen.pipelines.streaming.chunk_sampler import ContextConfig, is_causal, make_chunk_sampler
 from vidgen.pipelines.streaming.chunks import PromptSchedule
 from vidgen.pipelines.streaming.stream import Stream, stream
@@ -279,15 +279,7 @@ class VideoPipeline(PipelineComponents):
     @torch.inference_mode()
     def decode(self, latents: Float[Tensor, "b c t h w"], num_frames: int, height: int, width: int) -> list[np.ndarray]:
         """Return the uint8 frames of latents, decoded one clip and one latent frame at a time, to save memory."""
-        clips = []
-        for z in latents:
-            clip = np.empty((num_frames, height, width, 3), np.uint8)
-            count = 0
-            for part, _ in self.decode_onwards(z[None]):
-                clip[count : count + len(part)] = part[: num_frames - count]
-                count += len(part)
-            clips.append(clip)
-        return clips
+        return decode_clips(self.vae, latents, num_frames, height, width)
 
     @torch.inference_mode()
     def decode_onwards(

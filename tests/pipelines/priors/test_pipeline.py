@@ -58,7 +58,7 @@ def test_a_clip_goes_on_from_known_frames(order):
     pipe = make_pipeline(order)
     video = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
     seen = []
-    out = pipe("a star", video=video, callback=lambda done, tokens: seen.append(done))
+    out = pipe("a star", video=video, callback_on_step_end=lambda step, tokens: seen.append(step))
     known = pipe.read_prefix(video, (5, 16, 16))
     rows, columns = out.latents.shape[3:]
     assert known.shape[1] == rows * columns and seen  # three frames fill the first latent frame alone
@@ -79,7 +79,7 @@ def test_a_pipeline_is_saved_and_loaded(tmp_path):
     loaded = PriorPipeline.from_pretrained(tmp_path / "prior")
     assert loaded.scheduler == CLIP and loaded.prior.config == pipe.prior.config
     assert np.array_equal(loaded("a star").frames[0], pipe("a star").frames[0])
-    with pytest.raises(VidgenError, match="holds a prior over tokens"):
+    with pytest.raises(VidgenError, match="holds a PriorPipeline"):
         load_pipeline(str(tmp_path / "prior"))
 
 
@@ -103,3 +103,31 @@ def test_a_prior_of_other_codebooks_is_refused():
         make_pipeline(sizes=(17,))
     with pytest.raises(VidgenError, match="is not for the tokenizer"):
         make_pipeline(sizes=(9, 3))
+
+
+@pytest.mark.parametrize("order", ["causal", "frames"])
+def test_a_longer_clip_begins_as_the_usual_one_and_rolls_on(order):
+    pipe = make_pipeline(order)
+    usual = pipe("a star", seed=1, output_type="latent").latents
+    longer = pipe("a star", seed=1, num_frames=21, output_type="latent").latents
+    assert longer.shape[2] == pipe.vae.latent_frames(21) and torch.equal(longer[:, :, : usual.shape[2]], usual)
+    windowed = make_pipeline(order, window=pipe.vae.latent_frames(5))
+    (
+        windowed.prior.load_state_dict(pipe.prior.state_dict()),
+        windowed.text_encoder.load_state_dict(pipe.text_encoder.state_dict()),
+    )
+    windowed.vae.load_state_dict(pipe.vae.state_dict())
+    assert torch.equal(windowed("a star", seed=1, num_frames=21, output_type="latent").latents, longer)
+
+
+@pytest.mark.parametrize(("order", "attention"), [("masked", "full"), ("random", "full"), ("causal", "strided")])
+def test_a_prior_that_knows_no_window_makes_no_longer_clip(order, attention):
+    with pytest.raises(VidgenError, match="longer than this prior's 2, .* ask for a shorter clip"):
+        make_pipeline(order, attention=attention)("a star", num_frames=21)
+
+
+@pytest.mark.parametrize(("order", "count"), [("causal", 8), ("random", 8), ("masked", 3), ("frames", 6)])
+def test_steps_are_counted(order, count):
+    pipe, seen = make_pipeline(order), []
+    pipe("a star", callback_on_step_end=lambda step, tokens: seen.append(step))
+    assert seen == list(range(count)) and pipe.steps_of((5, 16, 16)) == count

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -102,6 +104,12 @@ class TokenPrior(Pretrained):
         if order is None:
             return logits
         return torch.zeros_like(logits).scatter(1, order[..., None].expand_as(logits), logits)
+
+    def with_window(self, frames: int) -> TokenPrior:
+        """Return the same network, its weights shared, that sees no more than so many frames at once."""
+        other = copy(self)
+        other.config = replace(self.config, window=frames, sinks=0)
+        return other
 
     def attention(self, layer: int, grid: Grid, like: Tensor, order: Int[Tensor, "b n"]) -> Callable[..., Heads]:
         """Return which tokens see which in a layer, as a function of unrotated queries, keys and values."""

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from vidgen.diffusion.noise import sample_generator
+from vidgen.errors import VidgenError
 from vidgen.interfaces import MASK, MaskedLogits, SequenceModel
 from vidgen.models.attention_patterns import Grid
 from vidgen.models.priors.cache import CachedPrior
@@ -32,16 +32,18 @@ class TokenRequest:
 
     Args:
         grid: Cells (t, h, w) of the clips.
+        usual_frames: Of the grid of clips as in training: longer ones are made in a window of as many.
         text: What the prior reads of the prompts, and `negative` of what guidance leads away from; None without text.
         scale: Of guidance.
         sampling: How tokens are drawn.
         generators: One a clip.
         steps: Of a prior that predicts masked tokens.
         prefix: The tokens that the clips begin with.
-        callback: Called with the number of tokens, steps or frames that are done, and the tokens so far.
+        callback: Called as (step, tokens so far), after each of the `count_steps`.
     """
 
     grid: Grid
+    usual_frames: int
     text: TextEncoding | None
     negative: TextEncoding | None
     scale: float
@@ -56,10 +58,30 @@ class TokenRequest:
         """Whether there is something to lead away from."""
         return self.scale != 1.0 and self.negative is not None
 
+    def report(self, first: int = 0) -> Callback | None:
+        """Return what is called with the number of steps done after the `first`, and the tokens so far."""
+        if self.callback is None:
+            return None
+        return lambda done, tokens: self.callback(first + done - 1, tokens)
+
 
 def decode_tokens(prior: TokenPrior, request: TokenRequest) -> Int[Tensor, "b n"]:
-    """Return the tokens of clips, those of the prefix first."""
-    return DECODERS[prior.config.order](prior, request)
+    """Return the tokens of clips, those of the prefix first. VidgenError for a clip that is too long for the prior."""
+    config = prior.config
+    if request.grid[0] > request.usual_frames and not config.window:
+        if config.order not in ("causal", "frames") or config.attention != "full":
+            raise VidgenError(
+                f"a clip of {request.grid[0]} latent frames is longer than this prior's {request.usual_frames}, and of "
+                f"order {config.order} with {config.attention} attention it knows no window; ask for a shorter clip"
+            )
+        prior = prior.with_window(request.usual_frames)
+    return DECODERS[config.order](prior, request)
+
+
+def count_steps(prior: TokenPrior, grid: Grid, steps: int) -> int:
+    """Return the steps of a clip: one a token, or `steps` of a clip or of each frame where masks are filled in."""
+    t, h, w = grid
+    return {"masked": steps, "frames": t * steps}.get(prior.config.order, t * h * w * prior.config.codes)
 
 
 def decode_causal(prior: TokenPrior, request: TokenRequest) -> Int[Tensor, "b n"]:
@@ -76,7 +98,7 @@ def decode_causal(prior: TokenPrior, request: TokenRequest) -> Int[Tensor, "b n"
     sequence = model(request.text)
     if request.is_guided:
         sequence = GuidedSequenceModel(sequence, model(request.negative), request.scale, count)
-    settings = {"prefix": request.prefix if request.prefix.shape[1] else None, "callback": request.callback}
+    settings = {"prefix": request.prefix if request.prefix.shape[1] else None, "callback": request.report()}
     return sample_autoregressive(sequence, count, request.sampling, request.generators, **settings)
 
 
@@ -109,25 +131,20 @@ def decode_frames(prior: TokenPrior, request: TokenRequest) -> Int[Tensor, "b n"
         tokens = request.prefix.new_full((len(request.prefix), size), MASK)
         known = request.prefix[:, number * size : (number + 1) * size]
         tokens[:, : known.shape[1]] = known
-        frames.append(fill_in(models[0], models[-1], tokens, request))
+        frames.append(fill_in(models[0], models[-1], tokens, request, first=number * request.steps))
         for model in models:
             model.extend(frames[-1])
     return torch.cat(frames, dim=1)
 
 
 def fill_in(
-    cond: MaskedLogits, uncond: MaskedLogits, tokens: Int[Tensor, "b n"], request: TokenRequest
+    cond: MaskedLogits, uncond: MaskedLogits, tokens: Int[Tensor, "b n"], request: TokenRequest, first: int = 0
 ) -> Int[Tensor, "b n"]:
-    """Return tokens without masks, by MaskGIT."""
+    """Return tokens without masks, by MaskGIT; `first` steps of the clip are done before."""
     logits = guide_masked(cond, uncond, request.scale) if request.is_guided else cond
     config = MaskGITConfig(num_steps=request.steps)
-    settings = {"config": config, "callback": request.callback}
+    settings = {"config": config, "callback": request.report(first)}
     return sample_maskgit(logits, tokens, request.sampling, request.generators, **settings)
-
-
-def generators_of(seed: int, count: int) -> list[torch.Generator]:
-    """Return the generators of the clips of a seed, one each."""
-    return [sample_generator(seed, number) for number in range(count)]
 
 
 DECODERS: dict[str, Callable[[TokenPrior, TokenRequest], Int[Tensor, "b n"]]] = {

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from vidgen.bounds import Count, GuidanceScale, InferenceSteps, check_value
 from vidgen.checkpoints.hub import find_model
-from vidgen.data.frames import clamp_to_uint8, to_tensor
+from vidgen.data.frames import to_tensor
 from vidgen.errors import VidgenError
 from vidgen.files.bounded_files import read_json
 from vidgen.models.attention_patterns import Grid
@@ -23,9 +22,10 @@ from vidgen.models.placement import device_of, dtype_of
 from vidgen.models.priors.token_grid import flatten_indices, join_digits, split_digits, unflatten_tokens
 from vidgen.models.priors.token_prior import TokenPrior
 from vidgen.models.text.encoders import ByteTextEncoder
+from vidgen.pipelines.call_arguments import check_numbers, read_generators
 from vidgen.pipelines.components import INDEX_NAME, write_components
-from vidgen.pipelines.output import PipelineOutput, check_output_type, convert_frames
-from vidgen.pipelines.priors.decoding import Callback, TokenRequest, decode_tokens, generators_of
+from vidgen.pipelines.output import PipelineOutput, check_output_type, convert_frames, decode_clips
+from vidgen.pipelines.priors.decoding import Callback, TokenRequest, count_steps, decode_tokens
 from vidgen.pipelines.priors.schedule import SCHEDULE_FILE, PriorSchedule, read_prior_schedule
 from vidgen.samplers.autoregressive.categorical import TokenSampling
 from vidgen.tokenizers.encoded import latent_size
@@ -70,16 +70,19 @@ class PriorPipeline:
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
+        image: UInt8[np.ndarray, "H W 3"] | None = None,
         video: UInt8[np.ndarray, "k H W 3"] | None = None,
         num_videos_per_prompt: int = 1,
         seed: int = 0,
-        generators: Sequence[torch.Generator] | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
         output_type: str = "np",
-        callback: Callback | None = None,
+        callback_on_step_end: Callback | None = None,
     ) -> PipelineOutput:
         """Return clips of prompts. What is None has the checkpoint's default.
 
-        Raises VidgenError for a prompt to a prior that reads none, and for sizes and settings that cannot be.
+        A clip longer than those of training is made in a window that rolls on, one latent frame at a time.
+        Raises VidgenError for a prompt to a prior that reads none, for a longer clip from one that knows all of a clip
+        at once, and for sizes and settings that cannot be.
 
         Args:
             prompt: One or several.
@@ -88,38 +91,40 @@ class PriorPipeline:
             num_inference_steps: Of a prior that predicts masked tokens; a causal one takes one a token.
             guidance_scale: Of the logits, 1 for none.
             temperature, top_k, top_p: How tokens are drawn.
-            video: Frames that every clip goes on from, at its size.
+            image, video: The first frame of every clip, or frames that it goes on from, at its size.
             num_videos_per_prompt: Clips of each prompt.
-            seed: Of the draws, one stream a clip; `generators` take its place.
+            seed: Of the draws, one stream a clip; `generator`, one a clip or one for all, takes its place.
             output_type: As of `PipelineOutput`, or "latent".
-            callback: Called with the number of tokens, or steps, that are done, and the tokens so far.
+            callback_on_step_end: Called as (step, tokens), after each of the `steps_of` a clip.
         """
         check_output_type(output_type)
         s = self.scheduler
-        check_value(num_videos_per_prompt, Count, "num_videos_per_prompt")
+        check_numbers(num_frames=num_frames, height=height, width=width, num_videos_per_prompt=num_videos_per_prompt)
+        check_numbers(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        generators = read_generators(generator, seed, len(prompts), num_videos_per_prompt)
         prompts = [text for text in prompts for _ in range(num_videos_per_prompt)]
         if self.text_encoder is None and any(prompts):
             raise VidgenError("this prior reads no text; leave the prompt empty")
+        if image is not None and video is not None:
+            raise VidgenError("an image and a video both say how the clip begins; give one of them")
         size = (num_frames or s.num_frames, height or s.height, width or s.width)
-        scale = s.guidance_scale if guidance_scale is None else guidance_scale
-        check_value(scale, GuidanceScale, "guidance_scale")
-        steps = num_inference_steps or s.num_inference_steps
-        check_value(steps, InferenceSteps, "num_inference_steps")
+        prefix = self.read_prefix(video if image is None else image[None], size)
         request = TokenRequest(
             grid=self.grid_of(size),
+            usual_frames=self.vae.latent_frames(s.num_frames),
             text=None if self.text_encoder is None else self.text_encoder(prompts),
             negative=None if self.text_encoder is None else self.text_encoder([negative_prompt] * len(prompts)),
-            scale=scale,
+            scale=s.guidance_scale if guidance_scale is None else guidance_scale,
             sampling=TokenSampling(
                 temperature=s.temperature if temperature is None else temperature,
                 top_k=top_k or s.top_k,
                 top_p=s.top_p if top_p is None else top_p,
             ),
-            generators=generators or generators_of(seed, len(prompts)),
-            steps=steps,
-            prefix=self.read_prefix(video, size).expand(len(prompts), -1),
-            callback=callback,
+            generators=generators,
+            steps=num_inference_steps or s.num_inference_steps,
+            prefix=prefix.expand(len(prompts), -1),
+            callback=callback_on_step_end,
         )
         tokens = decode_tokens(self.prior, request)
         return self.finish(tokens, request.grid, size, output_type)
@@ -156,11 +161,23 @@ class PriorPipeline:
         """Return the clips of tokens."""
         indices = self.indices_of(tokens, grid)
         latents = self.vae.latents_from_indices(indices.to(device_of(self.vae)))
-        if output_type == "latent":
-            return PipelineOutput(frames=None, latents=latents, fps=self.scheduler.fps)
-        names = dict(zip(("num_frames", "height", "width"), size, strict=True))
-        clips = list(clamp_to_uint8(self.vae.decode_indices(indices.to(device_of(self.vae)), **names)))
-        return PipelineOutput(frames=convert_frames(clips, output_type), latents=latents, fps=self.scheduler.fps)
+        clips = None if output_type == "latent" else convert_frames(self.decode(latents, *size), output_type)
+        return PipelineOutput(frames=clips, latents=latents, fps=self.scheduler.fps)
+
+    def decode(
+        self, latents: Float[Tensor, "b c t h w"], num_frames: int, height: int, width: int
+    ) -> list[UInt8[np.ndarray, "t H W 3"]]:
+        """Return the clips of latents, cropped to their size."""
+        return decode_clips(self.vae, latents, num_frames, height, width)
+
+    def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """Return the shape (c, t, h, w) of a clip's latents."""
+        return (self.vae.config.latent_channels, *self.grid_of((num_frames, height, width)))
+
+    def steps_of(self, size: tuple[int, int, int], num_inference_steps: int | None = None) -> int:
+        """Return after how many steps a clip of `size` is there."""
+        steps = num_inference_steps or self.scheduler.num_inference_steps
+        return count_steps(self.prior, self.grid_of(size), steps)
 
     @property
     def components(self) -> dict[str, Any]:

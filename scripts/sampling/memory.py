@@ -10,6 +10,8 @@ from vidgen.checkpoints.memory import describe_bytes, free_bytes
 from vidgen.errors import VidgenError
 from vidgen.models.pass_memory import TEXT_TOKENS, pass_bytes
 from vidgen.models.placement import device_of
+from vidgen.pipelines.priors.pipeline import PriorPipeline
+from vidgen.scripts.cli.printing import pluralize
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.streaming.chunks import Plan
 from vidgen.tokenizers.streaming.memory_plan import HEADROOM, MemoryModel, plan_for_memory
@@ -19,11 +21,12 @@ if TYPE_CHECKING:
 
 PER_TOKEN = 64  # float32 numbers that a pass holds at most, of each token by the network's width
 PER_PIXEL = 1000  # the same of decoding, of each pixel of a latent frame's frames
+GUIDED = 2  # sequences of a clip that a prior keeps at most: with the prompt, and without
 PLENTY = 4  # where as much fits so many times over, nothing is counted
 
 
 def check_sampling(
-    pipe: VideoPipeline, size: tuple[int, int, int], batch: int, *, is_window: bool, decodes: bool
+    pipe: VideoPipeline | PriorPipeline, size: tuple[int, int, int], batch: int, *, is_window: bool, decodes: bool
 ) -> None:
     """Raise VidgenError where sampling or decoding takes more memory than is free on the pipeline's device.
 
@@ -34,18 +37,21 @@ def check_sampling(
         is_window: whether `size` is that of a window, so that --window is the option to change.
         decodes: whether the clips are decoded too.
     """
-    free = free_bytes(str(device_of(pipe.transformer)))
+    free = free_bytes(str(device_of(pipe.vae)))
     if free is None:
         return
-    check_passes(pipe, size, batch, free, "--window" if is_window else "--num-frames")
+    if isinstance(pipe, PriorPipeline):
+        check_cache(pipe, size, batch, free)
+    else:
+        check_passes(pipe, size, batch, free, "--window" if is_window else "--num-frames")
     if decodes and isinstance(pipe.vae, VideoTokenizer):
         check_decoding(pipe.vae, size, free)
 
 
-def check_latents(pipe: VideoPipeline, size: tuple[int, int, int]) -> None:
+def check_latents(pipe: VideoPipeline | PriorPipeline, size: tuple[int, int, int]) -> None:
     """Raise VidgenError where the latents of a whole clip, which are held until it is written, are too many."""
     needed = 4 * math.prod(pipe.latent_shape(*size))
-    free = free_bytes(str(device_of(pipe.transformer)))
+    free = free_bytes(str(device_of(pipe.vae)))
     if free is not None and needed > free:
         raise VidgenError(
             f"the latents of a clip of {'x'.join(map(str, size))} take {describe_bytes(needed)}, and "
@@ -86,6 +92,19 @@ def check_passes(pipe: VideoPipeline, size: tuple[int, int, int], batch: int, fr
         f"sampling {clip} of {'x'.join(map(str, size))} takes {describe_bytes(needed)} beside the weights, and "
         f"{describe_bytes(free)} are free; {advice}"
     )
+
+
+def check_cache(pipe: PriorPipeline, size: tuple[int, int, int], batch: int, free: int) -> None:
+    """Raise VidgenError where the keys and values of a window of clips take more than `free` bytes."""
+    config, (frames, rows, columns) = pipe.prior.config, pipe.grid_of(size)
+    usual = config.window or pipe.vae.latent_frames(pipe.scheduler.num_frames)
+    tokens = min(frames, usual) * rows * columns * config.codes
+    needed = 4 * GUIDED * 2 * config.depth * config.width * tokens * batch
+    if needed > free:
+        raise VidgenError(
+            f"what a prior keeps of {pluralize(batch, 'clip')} of {'x'.join(map(str, size))} takes "
+            f"{describe_bytes(needed)}, and {describe_bytes(free)} are free; make them smaller, or lower --batch-size"
+        )
 
 
 def check_decoding(vae: VideoTokenizer, size: tuple[int, int, int], free: int) -> None:

@@ -14,7 +14,7 @@ from vidgen.errors import VidgenError
 from vidgen.scripts.cli.errors import explain
 from vidgen.scripts.cli.outputs import beside
 from vidgen.scripts.cli.printing import note, progress
-from vidgen.scripts.cli.sample_index import SampleIndex, size_of
+from vidgen.scripts.sampling.index import SampleIndex, size_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,8 +67,8 @@ class Run:
 
     @property
     def steps(self) -> int:
-        """Denoising steps of a clip."""
-        return self.settings["num_inference_steps"] or self.pipe.scheduler.num_inference_steps
+        """Steps of a clip."""
+        return self.pipe.steps_of(self.size, self.settings["num_inference_steps"])
 
     @property
     def is_long(self) -> bool:
@@ -97,7 +97,7 @@ def make_clips(run: Run, jobs: list[Job], batch_size: int) -> list[dict[str, Any
     A batch of which one clip is missing is made as a whole: what is computed beside a clip changes its last bits.
     Raises VidgenError, before any work, where they do not fit in the memory that is free.
     """
-    from vidgen.scripts.cli.sampling_memory import check_latents, check_sampling
+    from vidgen.scripts.sampling.memory import check_latents, check_sampling
 
     check_latents(run.pipe, run.size)
     num_frames, *frame = run.size
@@ -128,7 +128,7 @@ def make_batch(run: Run, jobs: list[Job]) -> None:
             width=width,
             generator=[sample_generator(run.seed, job.copy) for job in jobs],
             output_type="latent",
-            callback_on_step_end=lambda step, x, x0: advance(step + 1),
+            callback_on_step_end=lambda step, *_: advance(step + 1),
             **run.settings,
             **run.conditions,
         ).latents

@@ -9,8 +9,8 @@ import torch
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.pipelines.loading import load_pipeline
 from vidgen.profiling.live_memory import LiveBytes
-from vidgen.scripts.cli import sampling_memory
-from vidgen.scripts.cli.sampling_memory import HEADROOM, TEXT_TOKENS, pass_bytes
+from vidgen.scripts.sampling import memory as sampling_memory
+from vidgen.scripts.sampling.memory import HEADROOM, TEXT_TOKENS, pass_bytes
 from vidgen.tokenizers.streaming.chunks import Plan
 from vidgen.tokenizers.streaming.memory_plan import MemoryModel
 

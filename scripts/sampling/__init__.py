@@ -1,0 +1,1 @@
+"""What `vidgen sample` makes: which clips, in which pipelines, within the memory that is free."""

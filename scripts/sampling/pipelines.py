@@ -1,0 +1,66 @@
+"""The pipeline of `vidgen sample`, with what the options change of it, and the options that it takes."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+
+from vidgen.errors import VidgenError
+from vidgen.scripts.cli.lora import apply_loras
+
+if TYPE_CHECKING:
+    from vidgen.pipelines.priors.pipeline import PriorPipeline
+    from vidgen.pipelines.video import VideoPipeline
+    from vidgen.scripts.cli.lora import LoraChoice
+
+
+def open_pipeline(
+    model: str, settings: dict[str, Any], loras: list[LoraChoice], *, attention: str, text_cache: str, fps: float | None
+) -> VideoPipeline | PriorPipeline:
+    """Return the pipeline with what the options change of it.
+
+    Args:
+        model: its name, folder or hub id.
+        settings: the device and dtype to load it with.
+        loras: weights that are added to the denoiser.
+        attention: the implementation of attention.
+        text_cache: whether encoded prompts are kept on disk: auto, on or off.
+        fps: frames a second that the clips will play at, None being the model's own rate.
+    """
+    from vidgen.models.text.cache import find_text_cache
+    from vidgen.pipelines.loading import load_generator
+    from vidgen.pipelines.video import VideoPipeline
+
+    pipe = load_generator(model, **settings)
+    if not isinstance(pipe, VideoPipeline):
+        if loras:
+            raise VidgenError(f"--lora is for denoisers, and {model} has none; leave it out")
+        return pipe
+    if loras:  # the student does not know them
+        pipe.student = None
+    for part in (pipe, pipe.student):
+        if part is not None:
+            part.transformer.set_attention(attention)
+            part.text_cache = find_text_cache(part.text_encoder, text_cache)
+    apply_loras(pipe, loras)
+    if hasattr(pipe.transformer, "frame_rate"):  # of models that need to know how fast a clip plays
+        pipe.transformer.frame_rate = fps or pipe.scheduler.fps
+    return pipe
+
+
+def call_settings(
+    pipe: VideoPipeline | PriorPipeline, model: str, *option_sets: object, **typed: Any
+) -> dict[str, Any]:
+    """Return what of the options goes to the pipeline's call: those that it takes.
+
+    Raises VidgenError for others that are not at their defaults; `typed` are options of no set, whose default is None.
+    """
+    taken = signature(type(pipe).__call__).parameters
+    defaults = {field.name: field.default for options in option_sets for field in fields(options)}
+    values = {name: value for options in option_sets for name, value in vars(options).items()} | typed
+    for name, value in values.items():
+        if name not in taken and value != defaults.get(name):
+            kind = "a prior" if "temperature" in taken else "a denoiser"
+            raise VidgenError(f"--{name.replace('_', '-')} says nothing to {kind}, which {model} is; leave it out")
+    return {name: value for name, value in values.items() if name in taken}
