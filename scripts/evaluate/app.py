@@ -17,6 +17,7 @@ from vidgen.scripts.cli.option_sets import (
     HardwareOptions,
     SamplerOptions,
     StepCacheOptions,
+    TokenOptions,
     describe_passes,
     with_option_sets,
 )
@@ -46,6 +47,7 @@ from vidgen.scripts.evaluate.rollout import rollouts
 from vidgen.scripts.evaluate.sampler_law import sampler_law
 from vidgen.scripts.evaluate.steps import steps
 from vidgen.scripts.evaluate.surprise import surprise
+from vidgen.scripts.sampling.pipelines import call_settings
 
 if TYPE_CHECKING:
     from vidgen.pipelines.evaluation.adherence import LabeledPrompt
@@ -70,6 +72,7 @@ def generation(
     sampling: SamplerOptions,
     guidance: GuidanceOptions,
     step_cache: StepCacheOptions,
+    tokens: TokenOptions,
     seed: SeedOption = 0,
     batch_size: BatchOption = 8,
     hardware: HardwareOptions,
@@ -80,13 +83,19 @@ def generation(
     Prompt i has noise of its own, fixed by --seed. Example: vidgen evaluate generation --model default --n 200
     """
     from vidgen.pipelines.evaluation.adherence import held_out_prompts, held_out_world, score_generation
-    from vidgen.pipelines.loading import load_pipeline
+    from vidgen.pipelines.loading import load_generator
+    from vidgen.pipelines.video import VideoPipeline
 
     placement = hardware.settings()
-    guide = guidance.read(**placement)
     caching = step_cache.read()
-    made_by = {"guidance": guide, "step_cache": caching, **sampling.settings()}
-    pipe = load_pipeline(model, **placement).maker(**made_by)
+    pipe = load_generator(model, **placement)
+    made_by = call_settings(pipe, model, sampling, tokens)
+    has_denoiser = isinstance(pipe, VideoPipeline)
+    if has_denoiser:
+        made_by |= {"guidance": guidance.read(**placement), "step_cache": caching}
+        pipe = pipe.maker(**made_by)
+    else:
+        call_settings(pipe, model, guidance, step_cache)
     scenes = read_labels(prompts)[:n] if prompts else held_out_prompts(held_out_world(pipe.scheduler, max_objects), n)
     with progress(model, len(scenes)) as advance:
         report = score_generation(
@@ -97,7 +106,9 @@ def generation(
             progress=advance,
             **made_by,
         )
-    used = sampling.used(pipe.scheduler) | {"guidance": guidance.to_dict(), **describe_passes(caching)}
+    used = {name: value for name, value in made_by.items() if value is not None}
+    if has_denoiser:
+        used = sampling.used(pipe.scheduler) | {"guidance": guidance.to_dict(), **describe_passes(caching)}
     show("generation", {"model": model, "seed": seed, **used, **report}, json)
 
 

@@ -96,3 +96,12 @@ def test_what_a_prior_keeps_is_held_against_memory(prior: Path, monkeypatch: pyt
         memory.check_sampling(pipe, (frames, 16, 16), 1, is_window=False, decodes=True)
     with pytest.raises(VidgenError, match="of 2 clips of 5x16x16 takes .* lower --batch-size"):
         memory.check_sampling(pipe, (5, 16, 16), 2, is_window=False, decodes=True)
+
+
+def test_adherence_of_a_prior_is_measured(vidgen, prior: Path) -> None:
+    ran = vidgen("evaluate", "generation", "--model", prior, "--n", 2, "--temperature", 0.5, "--json")
+    assert ran.status == 0, ran.err
+    report = json.loads(ran.out)
+    assert report["temperature"] == 0.5 and report["n"] == 2 and "guidance" not in report
+    ran = vidgen("evaluate", "generation", "--model", prior, "--n", 2, "--guidance", "apg")
+    assert "--guidance says nothing to a prior" in ran.error

@@ -17,6 +17,8 @@ from vidgen.diffusion.noise import sample_generator
 from vidgen.interfaces import Tokenizer
 from vidgen.metrics.intervals import wilson_interval
 from vidgen.models.placement import device_of
+from vidgen.pipelines.priors.pipeline import PriorPipeline
+from vidgen.pipelines.priors.schedule import PriorSchedule
 from vidgen.pipelines.scheduler_config import SchedulerConfig
 from vidgen.pipelines.video import VideoPipeline
 
@@ -33,12 +35,12 @@ class LabeledPrompt:
     labels: ClipLabels
 
 
-def held_out_world(scheduler: SchedulerConfig | None = None, max_objects: int = 1) -> ShapeWorld:
+def held_out_world(scheduler: SchedulerConfig | PriorSchedule | None = None, max_objects: int = 1) -> ShapeWorld:
     """Return the world's held-out stream at a pipeline's own size, length and rate."""
     return prompt_world(scheduler or SchedulerConfig(), "held_out", max_objects)
 
 
-def prompt_world(s: SchedulerConfig, split: str, max_objects: int) -> ShapeWorld:
+def prompt_world(s: SchedulerConfig | PriorSchedule, split: str, max_objects: int) -> ShapeWorld:
     """Return a stream of the world at a pipeline's own size, length and rate."""
     config = ShapeWorldConfig(
         height=s.height,
@@ -57,7 +59,7 @@ def held_out_prompts(world: ShapeWorld, n: int) -> list[LabeledPrompt]:
 
 
 def score_generation(
-    pipe: VideoPipeline,
+    pipe: VideoPipeline | PriorPipeline,
     prompts: Sequence[LabeledPrompt],
     *,
     seed: int = 0,
