@@ -119,6 +119,13 @@ class SamplerOptions:
 class TokenOptions:
     """How a prior's tokens are drawn; what is None is the model's own."""
 
+    decoder: Annotated[
+        str,
+        typer.Option(
+            help="Of a prior: autoregressive or speculative_jacobi; where it fills in masks maskgit, any_order, "
+            "first_hitting, rows or far_apart. Default: the first of them."
+        ),
+    ] = ""
     temperature: Annotated[
         float | None,
         typer.Option(min=0.0, max=1000.0, help="Of a prior's draws: below 1 sharper, 0 the most probable token."),

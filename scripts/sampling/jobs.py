@@ -68,7 +68,8 @@ class Run:
     @property
     def steps(self) -> int:
         """Steps of a clip."""
-        return self.pipe.steps_of(self.size, self.settings["num_inference_steps"])
+        known = {name: self.settings[name] for name in ("num_inference_steps", "decoder") if name in self.settings}
+        return self.pipe.steps_of(self.size, **known)
 
     @property
     def is_long(self) -> bool:

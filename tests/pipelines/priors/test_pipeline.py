@@ -126,8 +126,29 @@ def test_a_prior_that_knows_no_window_makes_no_longer_clip(order, attention):
         make_pipeline(order, attention=attention)("a star", num_frames=21)
 
 
-@pytest.mark.parametrize(("order", "count"), [("causal", 8), ("random", 8), ("masked", 3), ("frames", 6)])
-def test_steps_are_counted(order, count):
-    pipe, seen = make_pipeline(order), []
-    pipe("a star", callback_on_step_end=lambda step, tokens: seen.append(step))
-    assert seen == list(range(count)) and pipe.steps_of((5, 16, 16)) == count
+@pytest.mark.parametrize(
+    ("order", "decoder", "count"),
+    [
+        *(("causal", "", 16), ("random", "", 16), ("masked", "", 3), ("frames", "", 6)),
+        *(
+            ("masked", "any_order", 16),
+            ("frames", "first_hitting", 16),
+            ("frames", "rows", 8),
+            ("masked", "far_apart", 8),
+        ),
+    ],
+)
+def test_steps_are_counted(order, decoder, count):
+    pipe, seen = make_pipeline(order, sizes=(9, 2)), []
+    pipe("a star", decoder=decoder, callback_on_step_end=lambda step, tokens: seen.append(step))
+    assert seen == list(range(count)) and pipe.steps_of((5, 16, 16), decoder=decoder) == count
+
+
+def test_speculative_jacobi_draws_a_clip_in_fewer_passes():
+    pipe, seen = make_pipeline(), []
+    clip = pipe("a star", decoder="speculative_jacobi", callback_on_step_end=lambda step, tokens: seen.append(step))
+    assert clip.frames[0].shape == (5, 16, 16, 3) and seen[-1] == 7 and seen == sorted(seen)
+    with pytest.raises(VidgenError, match="choose autoregressive, or a clip of 2 latent frames"):
+        pipe("a star", decoder="speculative_jacobi", num_frames=21)
+    with pytest.raises(VidgenError, match="'maskgit' is not for a prior of order causal; choose one of autoregressive"):
+        pipe("a star", decoder="maskgit")

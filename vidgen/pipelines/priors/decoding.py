@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -18,10 +19,11 @@ from vidgen.models.priors.frame_cache import CachedFrames
 from vidgen.models.priors.token_prior import TokenPrior
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.samplers.autoregressive.categorical import TokenSampling
-from vidgen.samplers.autoregressive.decode import sample_autoregressive
+from vidgen.samplers.autoregressive.groups import far_apart_groups, row_groups
 from vidgen.samplers.autoregressive.guidance import GuidedSequenceModel, guide_masked
 from vidgen.samplers.autoregressive.uncached import UncachedModel
-from vidgen.samplers.masked.maskgit import MaskGITConfig, sample_maskgit
+from vidgen.samplers.masked.maskgit import MaskGITConfig
+from vidgen.samplers.token_decoders import TOKEN_DECODERS
 
 Callback = Callable[[int, Tensor], None]
 
@@ -38,6 +40,7 @@ class TokenRequest:
         sampling: How tokens are drawn.
         generators: One a clip.
         steps: Of a prior that predicts masked tokens.
+        decoder: One of `DECODERS` of the prior's order; empty is the first of them.
         prefix: The tokens that the clips begin with.
         callback: Called as (step, tokens so far), after each of the `count_steps`.
     """
@@ -50,6 +53,7 @@ class TokenRequest:
     sampling: TokenSampling
     generators: Sequence[torch.Generator]
     steps: int
+    decoder: str
     prefix: Int[Tensor, "b p"]
     callback: Callback | None = None
 
@@ -75,13 +79,28 @@ def decode_tokens(prior: TokenPrior, request: TokenRequest) -> Int[Tensor, "b n"
                 f"order {config.order} with {config.attention} attention it knows no window; ask for a shorter clip"
             )
         prior = prior.with_window(request.usual_frames)
-    return DECODERS[config.order](prior, request)
+    request = replace(request, decoder=find_decoder(config.order, request.decoder))
+    return LOOPS[config.order](prior, request)
 
 
-def count_steps(prior: TokenPrior, grid: Grid, steps: int) -> int:
-    """Return the steps of a clip: one a token, or `steps` of a clip or of each frame where masks are filled in."""
+def find_decoder(order: str, name: str) -> str:
+    """Return the name of a decoder of priors of this order, the usual one for "". VidgenError for one of others."""
+    names = DECODERS[order]
+    if name and name not in names:
+        raise VidgenError(f"decoder {name!r} is not for a prior of order {order}; choose one of {', '.join(names)}")
+    return name or names[0]
+
+
+def count_steps(prior: TokenPrior, grid: Grid, steps: int, decoder: str = "") -> int:
+    """Return the steps of a clip, of which `steps` are MaskGIT's. Speculative Jacobi's are at most as many."""
     t, h, w = grid
-    return {"masked": steps, "frames": t * steps}.get(prior.config.order, t * h * w * prior.config.codes)
+    parts = t if prior.config.order == "frames" else 1
+    codes, name = prior.config.codes, find_decoder(prior.config.order, decoder)
+    if name == "maskgit":
+        return parts * min(steps, t * h * w * codes // parts)
+    if name in GROUPS:
+        return parts * codes * int(GROUPS[name]((t // parts, h, w)).max() + 1)
+    return t * h * w * codes
 
 
 def decode_causal(prior: TokenPrior, request: TokenRequest) -> Int[Tensor, "b n"]:
@@ -98,8 +117,13 @@ def decode_causal(prior: TokenPrior, request: TokenRequest) -> Int[Tensor, "b n"
     sequence = model(request.text)
     if request.is_guided:
         sequence = GuidedSequenceModel(sequence, model(request.negative), request.scale, count)
+    if request.decoder == "speculative_jacobi" and prior.config.window and t > prior.config.window:
+        raise VidgenError(
+            "speculative_jacobi goes back in the clip, which a window that rolls on does not hold; choose "
+            f"autoregressive, or a clip of {prior.config.window} latent frames at most"
+        )
     settings = {"prefix": request.prefix if request.prefix.shape[1] else None, "callback": request.report()}
-    return sample_autoregressive(sequence, count, request.sampling, request.generators, **settings)
+    return TOKEN_DECODERS[request.decoder](sequence, count, request.sampling, request.generators, **settings)
 
 
 def next_logits(prior: TokenPrior, grid: Grid, text: TextEncoding | None, tokens: Int[Tensor, "b n"]) -> Tensor:
@@ -117,7 +141,7 @@ def decode_masked(prior: TokenPrior, request: TokenRequest) -> Int[Tensor, "b n"
     tokens = known.new_full((len(known), t * h * w * prior.config.codes), MASK)
     tokens[:, : known.shape[1]] = known
     models = [partial(prior, grid=request.grid, text=text) for text in (request.text, request.negative)]
-    return fill_in(models[0], models[1], tokens, request)
+    return fill_in(models[0], models[1], tokens, request, request.grid)
 
 
 def decode_frames(prior: TokenPrior, request: TokenRequest) -> Int[Tensor, "b n"]:
@@ -131,23 +155,38 @@ def decode_frames(prior: TokenPrior, request: TokenRequest) -> Int[Tensor, "b n"
         tokens = request.prefix.new_full((len(request.prefix), size), MASK)
         known = request.prefix[:, number * size : (number + 1) * size]
         tokens[:, : known.shape[1]] = known
-        frames.append(fill_in(models[0], models[-1], tokens, request, first=number * request.steps))
+        first = number * count_steps(prior, request.grid, request.steps, request.decoder) // t
+        frames.append(fill_in(models[0], models[-1], tokens, request, (1, h, w), first))
         for model in models:
             model.extend(frames[-1])
     return torch.cat(frames, dim=1)
 
 
 def fill_in(
-    cond: MaskedLogits, uncond: MaskedLogits, tokens: Int[Tensor, "b n"], request: TokenRequest, first: int = 0
+    cond: MaskedLogits,
+    uncond: MaskedLogits,
+    tokens: Int[Tensor, "b n"],
+    request: TokenRequest,
+    grid: Grid,
+    first: int = 0,
 ) -> Int[Tensor, "b n"]:
-    """Return tokens without masks, by MaskGIT; `first` steps of the clip are done before."""
+    """Return tokens of cells `grid` without masks; `first` steps of the clip are done before."""
     logits = guide_masked(cond, uncond, request.scale) if request.is_guided else cond
-    config = MaskGITConfig(num_steps=request.steps)
-    settings = {"config": config, "callback": request.report(first)}
-    return sample_maskgit(logits, tokens, request.sampling, request.generators, **settings)
+    settings: dict[str, Any] = {"callback": request.report(first)}
+    name, codes = request.decoder, tokens.shape[1] // (grid[0] * grid[1] * grid[2])
+    if name == "maskgit":
+        settings["config"] = MaskGITConfig(num_steps=request.steps)
+    if name in GROUPS:  # the codes of a cell are drawn one after the other
+        settings["groups"] = (GROUPS[name](grid)[:, None] * codes + torch.arange(codes)).flatten()
+        name = "groups"
+    return TOKEN_DECODERS[name](logits, tokens, request.sampling, request.generators, **settings)
 
 
-DECODERS: dict[str, Callable[[TokenPrior, TokenRequest], Int[Tensor, "b n"]]] = {
+CAUSAL = ("autoregressive", "speculative_jacobi")
+GROUPS: dict[str, Callable[[Grid], Int[Tensor, " n"]]] = {"rows": row_groups, "far_apart": far_apart_groups}
+MASKED = ("maskgit", "any_order", "first_hitting", *GROUPS)
+DECODERS = {"causal": CAUSAL, "random": CAUSAL, "masked": MASKED, "frames": MASKED}
+LOOPS: dict[str, Callable[[TokenPrior, TokenRequest], Int[Tensor, "b n"]]] = {
     "causal": decode_causal,
     "random": decode_causal,
     "masked": decode_masked,

@@ -67,6 +67,7 @@ class PriorPipeline:
         width: int | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        decoder: str = "",
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
@@ -90,6 +91,7 @@ class PriorPipeline:
             num_frames, height, width: Of the clips, in pixels.
             num_inference_steps: Of a prior that predicts masked tokens; a causal one takes one a token.
             guidance_scale: Of the logits, 1 for none.
+            decoder: One of `decoding.DECODERS` of the prior's order; empty is the usual one.
             temperature, top_k, top_p: How tokens are drawn.
             image, video: The first frame of every clip, or frames that it goes on from, at its size.
             num_videos_per_prompt: Clips of each prompt.
@@ -123,6 +125,7 @@ class PriorPipeline:
             ),
             generators=generators,
             steps=num_inference_steps or s.num_inference_steps,
+            decoder=decoder,
             prefix=prefix.expand(len(prompts), -1),
             callback=callback_on_step_end,
         )
@@ -174,10 +177,10 @@ class PriorPipeline:
         """Return the shape (c, t, h, w) of a clip's latents."""
         return (self.vae.config.latent_channels, *self.grid_of((num_frames, height, width)))
 
-    def steps_of(self, size: tuple[int, int, int], num_inference_steps: int | None = None) -> int:
+    def steps_of(self, size: tuple[int, int, int], num_inference_steps: int | None = None, decoder: str = "") -> int:
         """Return after how many steps a clip of `size` is there."""
         steps = num_inference_steps or self.scheduler.num_inference_steps
-        return count_steps(self.prior, self.grid_of(size), steps)
+        return count_steps(self.prior, self.grid_of(size), steps, decoder)
 
     @property
     def components(self) -> dict[str, Any]:
