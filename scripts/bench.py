@@ -47,13 +47,15 @@ MEMORY = {
 def load_benches() -> dict[str, ModuleType]:
     """Return the benches by name: `measure(settings, machine)` of each yields its rows; --only and --peers choose from
     its `CASES` and `PEERS`."""
-    from vidgen.scripts.benches import dit, extract, stream, tokenizer
+    from vidgen.scripts.benches import dit, extract, prior, stream, tokenizer
 
-    return {"tokenizer": tokenizer, "dit": dit, "stream": stream, "extract": extract}
+    return {"tokenizer": tokenizer, "dit": dit, "stream": stream, "prior": prior, "extract": extract}
 
 
 def bench(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What to measure: tokenizer, dit, stream or extract.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="What to measure: tokenizer, dit, stream, prior or extract.")
+    ],
     model: ModelOption = "default",
     rounds: Annotated[int, typer.Option("--rounds", min=1, max=10**6, help="Times that each is run, in turns.")] = 5,
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes, to see whether everything runs.")] = False,
