@@ -1,0 +1,1 @@
+"""Clips of tokens whose law is known in full: what a prior that is trained on them can reach, and not go below."""
