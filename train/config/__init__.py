@@ -9,6 +9,7 @@ from vidgen.train.config.diffusion import TextualInversionRecipe as TextualInver
 from vidgen.train.config.distillation import DistillationRecipe as DistillationRecipe
 from vidgen.train.config.keyframes import KeyframeLossConfig as KeyframeLossConfig
 from vidgen.train.config.keyframes import KeyframeRecipe as KeyframeRecipe
+from vidgen.train.config.known_entropy import KnownEntropyRecipe as KnownEntropyRecipe
 from vidgen.train.config.preference import PreferenceRecipe as PreferenceRecipe
 from vidgen.train.config.prior import PriorRecipe as PriorRecipe
 from vidgen.train.config.run import GuardConfig as GuardConfig

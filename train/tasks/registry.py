@@ -12,6 +12,7 @@ from vidgen.train.config import (
     DistillationRecipe,
     IPAdapterRecipe,
     KeyframeRecipe,
+    KnownEntropyRecipe,
     LoopConfig,
     LoRARecipe,
     PreferenceRecipe,
@@ -24,6 +25,7 @@ from vidgen.train.tasks.diffusion_decoder import DiffusionTokenizerTask
 from vidgen.train.tasks.distillation import DistillationTask
 from vidgen.train.tasks.ip_adapter import IPAdapterTask
 from vidgen.train.tasks.keyframes import KeyframeTask
+from vidgen.train.tasks.known_entropy import KnownEntropyTask
 from vidgen.train.tasks.lora import LoRATask
 from vidgen.train.tasks.preference import PreferenceTask
 from vidgen.train.tasks.prior import PriorTask
@@ -49,6 +51,7 @@ TASKS: dict[str, TaskEntry] = {
     "textual_inversion": TaskEntry(TextualInversionRecipe, TextualInversionTask),
     "ip_adapter": TaskEntry(IPAdapterRecipe, IPAdapterTask),
     "prior": TaskEntry(PriorRecipe, PriorTask),
+    "known_entropy": TaskEntry(KnownEntropyRecipe, KnownEntropyTask),
     "diffusion_tokenizer": TaskEntry(DiffusionTokenizerRecipe, DiffusionTokenizerTask),
     "keyframes": TaskEntry(KeyframeRecipe, KeyframeTask),
 }
