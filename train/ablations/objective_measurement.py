@@ -19,7 +19,7 @@ from vidgen.data.manifests import find_clips
 from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig
 from vidgen.metrics import mean_interval, psnr, ssim
 from vidgen.representations.baselines import PIXEL_BASELINES
-from vidgen.representations.clip_windows import describe_row, prepare
+from vidgen.representations.clip_windows import describe_row, open_clips
 from vidgen.representations.extractor import FeatureExtractor
 from vidgen.representations.pooling import POOLS
 from vidgen.representations.probes import MAJORITY, PROBES, Probe, ProbeTask, choose_and_score, make_task
@@ -100,7 +100,7 @@ def read_labelled(plan: Plan) -> Labelled | None:
     if plan.labelled is None:
         return None
     records = find_clips(plan.labelled)
-    dataset = prepare(records, num_frames=plan.num_frames, size=plan.size, fps=plan.fps, windows="centre")
+    dataset = open_clips(records, num_frames=plan.num_frames, size=plan.size, fps=plan.fps, windows="centre")
     items = [dataset[i] for i in range(len(dataset))]
     rows = [describe_row(record, item["times"]) for record, item in zip(dataset.records, items, strict=True)]
     groups = [row.id if row.group is None else row.group for row in rows]

@@ -29,8 +29,6 @@ class DiffusionRecipe(LoopConfig):
     to the sampler, path included; `weighting` is one of vidgen.diffusion.loss_weighting, "none" for the plain error of
     what is predicted. `train_text` false keeps the text encoder as it is.
     `gradient_checkpointing` computes each block again in the backward pass: less memory, about a third more work.
-    `compile` trains the denoiser through torch.compile, which needs a C++ compiler: minutes at the start, then faster
-    steps.
 
     Shares of the clips: `drop_text` without their caption, `per_frame_noise` with a noise level of its own for each
     latent frame, `given_frames` with some latent frames clean, from which the others are made (images to video,
@@ -66,7 +64,6 @@ class DiffusionRecipe(LoopConfig):
     image_model: dict[str, Any] = field(default_factory=dict)
     validation_levels: Count = 8
     gradient_checkpointing: bool = False
-    compile: bool = False
 
     def check(self, path: Path) -> None:
         """Raise VidgenError for lengths of clips that the model is not for, or that the tokenizer cuts short."""

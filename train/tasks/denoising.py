@@ -49,7 +49,7 @@ class Condition:
 class DenoisingTask(Task):
     """A base for tasks on w(t) |prediction - target|^2, at levels drawn from the recipe's TimeDistribution.
 
-    A task sets `model`, what it trains of the networks, and then calls `prepare`.
+    A task sets `model`, what it trains of the networks, and then calls `open_clips`.
     """
 
     def __init__(self, recipe: DiffusionRecipe) -> None:
@@ -71,11 +71,9 @@ class DenoisingTask(Task):
         if recipe.gradient_checkpointing:
             self.transformer.enable_gradient_checkpointing()
 
-    def prepare(self) -> None:
-        """Encode the clips of the recipe's data, or read them from its cache; compile the denoiser if it says so."""
+    def open_clips(self) -> None:
+        """Encode the clips of the recipe's data, or read them from its cache."""
         recipe = self.recipe
-        if recipe.compile:
-            self.transformer.compile()
         check_clips(recipe, min(ENCODE_BATCH, recipe.cached_clips or ENCODE_BATCH))
         check_denoising_step(recipe, self.tokenizer, self.transformer)
         settings = {"cache": recipe.cache, "pictures": recipe.reference > 0, "tasks": recipe.tasks}

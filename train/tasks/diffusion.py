@@ -23,7 +23,7 @@ class DiffusionTask(DenoisingTask):
         if recipe.reference:
             trained["image_prompt"] = self.image_prompt
         self.model = nn.ModuleDict(trained).requires_grad_(True)
-        self.prepare()
+        self.open_clips()
 
     def export(self, folder: Path) -> None:
         """Write the whole pipeline."""

@@ -66,7 +66,7 @@ class DistillationTask(DenoisingTask):
         check_stories(recipe, self.transformer)
         if recipe.method == "continuous_consistency":
             self.transformer.set_attention("plain")  # fused kernels have no derivative forward
-        self.prepare()
+        self.open_clips()
 
     def roles(self) -> dict[str, Role]:
         """Return the averaged student of consistency, or the critic of distribution matching."""

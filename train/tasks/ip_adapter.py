@@ -28,7 +28,7 @@ class IPAdapterTask(DenoisingTask):
         matching = ImageTextContrastiveLoss(self.text_encoder.width).to(recipe.device)  # for training: not exported
         trained = {"image_prompt": self.image_prompt, "matching": matching}
         self.model = nn.ModuleDict(trained).requires_grad_(True)
-        self.prepare()
+        self.open_clips()
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, Metrics]:
         """Return the distance to the prediction from whole captions, and the weighted contrastive loss."""

@@ -26,7 +26,7 @@ class LoRATask(DenoisingTask):
         torch.manual_seed(recipe.seed)
         self.lora = TrainedLoRA(self.transformer, recipe.lora_rank, recipe.lora_alpha or float(recipe.lora_rank))
         self.model = nn.ModuleDict({"lora": self.lora}).requires_grad_(True)
-        self.prepare()
+        self.open_clips()
 
     def export(self, folder: Path) -> None:
         """Write the LoRA's file."""

@@ -32,14 +32,14 @@ class PreferenceTask(DenoisingTask):
         self.networks.check_same_prediction(recipe, self.time.path, "post-training")
         self.before = deepcopy(self.transformer).requires_grad_(False).eval()
         self.model = nn.ModuleDict({"transformer": self.transformer}).requires_grad_(True)
-        self.prepare()
+        self.open_clips()
 
     @property
     def max_objects(self) -> int:
         """The most objects of a clip."""
         return max(source.max_objects for source in self.recipe.data.sources)
 
-    def prepare(self) -> None:
+    def open_clips(self) -> None:
         """Make the clips that are judged, or read them from the recipe's cache."""
         recipe = self.recipe
         check_clips(recipe, process_batch(recipe) * recipe.clips_per_prompt)

@@ -31,7 +31,7 @@ class TextualInversionTask(DenoisingTask):
         self.learned = LearnedTokens(LearnedTokensConfig(**sizes)).to(recipe.device)
         self.model = nn.ModuleDict({"learned": self.learned}).requires_grad_(True)
         self.shown = True
-        self.prepare()
+        self.open_clips()
         self.begin()
 
     @torch.no_grad()
