@@ -27,7 +27,7 @@ from vidgen.scripts.cli.options import (
 )
 from vidgen.scripts.cli.outputs import check_output
 from vidgen.scripts.cli.printing import describe_memory, note, peak_memory_mb, pluralize, print_json, print_table
-from vidgen.scripts.tokenizer.clip_codecs import Codec, named_prior, open_codec
+from vidgen.scripts.tokenizer.clip_codecs import Codec, choose_model, named_prior, open_codec
 from vidgen.scripts.tokenizer.compare import compare
 from vidgen.scripts.tokenizer.compare_objectives import compare_objectives
 from vidgen.scripts.tokenizer.decode import Part, Reader, check_part, decode_file, decode_folder
@@ -76,6 +76,7 @@ def encode(
         check_output(target)
         opened = open_frames(records[0].path, cut, records[0])  # before the weights: quick to fail
 
+    model = choose_model(model, prior)
     codec = open_codec(model, hardware, limit, "encode", prior)
     if cut.size:  # which is too large for any clip, or for none
         codec.check_size(*cut.size)

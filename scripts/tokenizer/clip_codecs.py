@@ -194,6 +194,11 @@ class CodedCodec(LatentCodec):
             yield plain
 
 
+def choose_model(model: str, prior: str | None) -> str:
+    """Return the name of the tokenizer that is asked for: beside a prior, "default" is the prior's own."""
+    return prior if prior is not None and model == "default" else model
+
+
 def open_coder(name: str) -> PriorCoder:
     """Return the coder of a folder that task `prior` has made: in float32 on the processor, wherever the tokenizer
     runs, so that files do not depend on it. Raises VidgenError if it is none."""
@@ -206,21 +211,21 @@ def open_coder(name: str) -> PriorCoder:
 
 
 def named_prior(path: Path) -> str | None:
-    """Return the prior that a file, or the first one of a folder's index, says that it was coded by; None where it was
-    not. Raises VidgenError where no such folder is here."""
+    """Return the prior that a file, or the first coded one of a folder's index, says that it was coded by; None where
+    none was. Raises VidgenError where no such folder is here."""
     from vidgen.checkpoints.hub import SHIPPED
-    from vidgen.pipelines.priors.coded_files import holds_coded, read_coded
+    from vidgen.pipelines.priors.coded_files import coded_by
     from vidgen.tokenizers.files.token_folders import read_index
 
-    file = path / read_index(path)[0].path if path.is_dir() else path
-    if not holds_coded(file):
-        return None
-    clip = read_coded(file)
-    if not Path(clip.prior).is_dir() and not (SHIPPED / clip.prior).is_dir():
-        raise VidgenError(
-            f"{file}: coded by the prior {clip.prior} ({clip.prior_hash[:12]}); name it, by --prior FOLDER"
-        )
-    return clip.prior
+    files = [path / row.path for row in read_index(path)] if path.is_dir() else [path]
+    for file in files:
+        if (names := coded_by(file)) is None:
+            continue
+        name, own_hash = names
+        if not Path(name).is_dir() and not (SHIPPED / name).is_dir():
+            raise VidgenError(f"{file}: coded by the prior {name} ({own_hash[:12]}); name it, by --prior FOLDER")
+        return name
+    return None
 
 
 def open_codec(
@@ -235,9 +240,8 @@ def open_codec(
     from vidgen.tokenizers.keyframes.model import KeyframeTokenizer
 
     settings = hardware.settings()
+    model = choose_model(model, prior)
     coder = None if prior is None else open_coder(prior)
-    if coder is not None and model == "default":
-        model = prior
     if find_class(model) != KeyframeTokenizer.__name__:
         tokenizer = load_tokenizer(model, **settings)
         planner = make_planner(tokenizer, limit, task)

@@ -37,7 +37,7 @@ from vidgen.scripts.cli.printing import (
     progress,
     write_report,
 )
-from vidgen.scripts.tokenizer.clip_codecs import open_codec
+from vidgen.scripts.tokenizer.clip_codecs import choose_model, open_codec
 
 if TYPE_CHECKING:
     from vidgen.tokenizers.evaluation.protocols import ClipProtocol
@@ -98,6 +98,7 @@ def evaluate(
         check_plot(plot)
     rule = choose_protocol(protocol, clip_options)
     sweep = choose_sweep(codecs, steps) if rate_distortion or plot is not None or prior is not None else None
+    model = choose_model(model, prior)
     report = {"model": model, "prior": prior, "protocol": protocol}
     report |= measure(source, model, rule, sweep, hardware, prior)
     if plot is not None:

@@ -1,7 +1,5 @@
 """Files of coded tokens: indices bit for bit, the bits of the law, and whatever else in one line."""
 
-import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidgen.checkpoints.hashing import model_hash
 from vidgen.data.frames import to_tensor
 from vidgen.errors import VidgenError
 from vidgen.files.seals import open_sealed, save_sealed
 from vidgen.pipelines.priors.coded_files import CodedReader, holds_coded, read_coded, writing_coded
-from vidgen.pipelines.priors.coding import PriorCoder, prior_hash
+from vidgen.pipelines.priors.coding import PriorCoder
 from vidgen.pipelines.priors.pipeline import PriorPipeline
 from vidgen.tokenizers.files.token_files import CODED_ENTRY, open_tokens, read_seal, read_tokens
 from vidgen.tokenizers.files.token_writing import Author, write_tokens
@@ -166,33 +163,3 @@ def test_a_header_that_makes_no_sense_is_one_line(stored, tmp_path):
         save_sealed({"coded": tensor}, tmp_path / "a", {**about, name: value}, entry=CODED_ENTRY)
         with pytest.raises(VidgenError, match="not a whole file of coded tokens"):
             read_coded(tmp_path / "a")
-
-
-def test_a_prior_says_whose_indices_it_is_over(trained_prior, tiny_priors, tmp_path):
-    pipe = PriorPipeline.from_pretrained(trained_prior)
-    config = json.loads((trained_prior / "prior" / "config.json").read_text())
-    assert config["tokenizer_hash"] == Author.of(pipe.vae).hash
-    folder = tmp_path / "mixed"
-    shutil.copytree(trained_prior, folder)
-    shutil.rmtree(folder / "vae")
-    tiny_priors["make_random"](seed=1).vae.save_pretrained(folder / "vae")  # of the same codebook
-    with pytest.raises(VidgenError, match="a prior over indices of the tokenizer .* is not for"):
-        PriorPipeline.from_pretrained(folder)
-    for dtype in (torch.float16, torch.bfloat16, torch.float64):
-        pipe.save_pretrained(tmp_path / str(dtype), dtype=dtype)
-        PriorPipeline.from_pretrained(tmp_path / str(dtype))
-
-
-def test_folders_of_earlier_versions_load_and_code_the_same(trained_prior, tmp_path):
-    folder = tmp_path / "old"
-    shutil.copytree(trained_prior, folder)
-    file = folder / "prior" / "config.json"
-    config = json.loads(file.read_text())
-    del config["tokenizer_hash"]
-    file.write_text(json.dumps(config))
-    old, new = PriorPipeline.from_pretrained(folder), PriorPipeline.from_pretrained(trained_prior)
-    assert old.prior.config.tokenizer_hash == "" and prior_hash(old) == prior_hash(new)
-    assert model_hash(old.prior) != model_hash(new.prior)
-    old.save_pretrained(tmp_path / "new")
-    assert PriorPipeline.from_pretrained(tmp_path / "new").prior.config == new.prior.config
-    assert old.prior.config.tokenizer_hash == ""

@@ -1,18 +1,23 @@
 """Pipelines of priors: the same clip whatever the batch, known frames kept, every order, saved and loaded."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from vidgen.checkpoints.hashing import model_hash
 from vidgen.errors import VidgenError
 from vidgen.models.priors.config import ORDERS, TokenPriorConfig
 from vidgen.models.priors.token_prior import TokenPrior
 from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder
 from vidgen.pipelines.loading import load_pipeline
+from vidgen.pipelines.priors.coding import prior_hash
 from vidgen.pipelines.priors.pipeline import PriorPipeline
 from vidgen.pipelines.priors.schedule import PriorSchedule
+from vidgen.tokenizers.files.token_files import tokenizer_hash
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
 
@@ -103,3 +108,33 @@ def test_a_prior_of_other_codebooks_is_refused():
         make_pipeline(sizes=(17,))
     with pytest.raises(VidgenError, match="is not for the tokenizer"):
         make_pipeline(sizes=(9, 3))
+
+
+def test_a_prior_says_whose_indices_it_is_over(trained_prior, tiny_priors, tmp_path):
+    pipe = PriorPipeline.from_pretrained(trained_prior)
+    config = json.loads((trained_prior / "prior" / "config.json").read_text())
+    assert config["tokenizer_hash"] == tokenizer_hash(pipe.vae)
+    folder = tmp_path / "mixed"
+    shutil.copytree(trained_prior, folder)
+    shutil.rmtree(folder / "vae")
+    tiny_priors["make_random"](seed=1).vae.save_pretrained(folder / "vae")  # of the same codebook
+    with pytest.raises(VidgenError, match="a prior over indices of the tokenizer .* is not for"):
+        PriorPipeline.from_pretrained(folder)
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        pipe.save_pretrained(tmp_path / str(dtype), dtype=dtype)
+        PriorPipeline.from_pretrained(tmp_path / str(dtype))
+
+
+def test_folders_of_earlier_versions_load_and_code_the_same(trained_prior, tmp_path):
+    folder = tmp_path / "old"
+    shutil.copytree(trained_prior, folder)
+    file = folder / "prior" / "config.json"
+    config = json.loads(file.read_text())
+    del config["tokenizer_hash"]
+    file.write_text(json.dumps(config))
+    old, new = PriorPipeline.from_pretrained(folder), PriorPipeline.from_pretrained(trained_prior)
+    assert old.prior.config.tokenizer_hash == "" and prior_hash(old) == prior_hash(new)
+    assert model_hash(old.prior) != model_hash(new.prior)
+    old.save_pretrained(tmp_path / "new")
+    assert PriorPipeline.from_pretrained(tmp_path / "new").prior.config == new.prior.config
+    assert old.prior.config.tokenizer_hash == ""

@@ -115,13 +115,19 @@ def writing_coded(path: str | os.PathLike, author: Author, coder: PriorCoder) ->
         yield CodedWriter(target, author, coder)
 
 
-def holds_coded(path: Path) -> bool:
-    """Return whether a file is one of tokens coded by a prior, by its header."""
+def coded_by(path: Path) -> tuple[str, str] | None:
+    """Return the name and hash of the prior that a file says it was coded by, by its header; None for other files."""
     try:
         with open_sealed(path, entry=CODED_ENTRY) as file:
-            return "prior_hash" in file.about
+            names = (file.about.get("prior"), file.about.get("prior_hash"))
     except ValueError:
-        return False
+        return None
+    return None if None in names else (str(names[0]), str(names[1]))
+
+
+def holds_coded(path: Path) -> bool:
+    """Return whether a file is one of tokens coded by a prior, by its header."""
+    return coded_by(path) is not None
 
 
 def read_coded(path: str | os.PathLike) -> CodedClip:
