@@ -31,7 +31,7 @@ def draw_rates(report: dict[str, Any], path: Path) -> None:
     prior = {"color": "tab:red", "zorder": 3, "label": "tokenizer, coded by a prior"}
     for point in by_prior:
         axes.plot([point["coded_bpp"]], [point["psnr"]], "D-", **prior)
-    for point in [*points, *by_prior]:
+    for point in points:
         position = (point["coded_bpp"], point["psnr"])
         axes.annotate(point["name"], position, **LABEL)
     axes.set_xscale("log")
