@@ -115,6 +115,20 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple
 
 
 @pytest.fixture(scope="session")
+def tiny_priors() -> dict[str, Any]:
+    """Makers of tiny pipelines of priors: `make_random`, `make_trained`, and `make_frames` of a clip."""
+    return load_fixtures("tiny_priors")
+
+
+@pytest.fixture(scope="session")
+def trained_prior(tiny_priors: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a pipeline whose prior has learned a little. Do not write to it."""
+    folder = tmp_path_factory.mktemp("priors") / "trained"
+    tiny_priors["make_trained"]().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def fuzzing() -> dict[str, Any]:
     """What changes JSON, bytes and folders at random: `changed`, `damaged`, `mutate_folder`, `check_folder`."""
     return load_fixtures("fuzzing")

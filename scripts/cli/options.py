@@ -24,6 +24,14 @@ NUMBERS = Range(-1e9, 1e9)  # of lists, whose own limits are checked where they 
 ModelOption = Annotated[
     str, typer.Option("--model", metavar="NAME|DIR", help="The model: a shipped name, a folder or a hub id.")
 ]
+PriorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--prior",
+        metavar="DIR",
+        help="A folder that task `prior` has made, whose prior codes the tokens; its tokenizer is the default --model.",
+    ),
+]
 ModelArgument = Annotated[str, typer.Argument(help="A pipeline or tokenizer: a shipped name, a folder or a hub id.")]
 BankArgument = Annotated[Path, typer.Argument(metavar="BANK", help="The folder that `vidgen extract` wrote.")]
 ClipsArgument = Annotated[Path, typer.Argument(metavar="CLIP|DIR", help="A clip, or a folder or manifest of clips.")]

@@ -7,6 +7,7 @@ from typing import Any
 
 from vidgen.scripts.cli.printing import pluralize
 from vidgen.scripts.plots.figure import new_figure, save_figure
+from vidgen.tokenizers.evaluation.rate_distortion import PRIOR_POINT
 
 # Up to the left of the curve, which rises and bends: below it, to its right, are the markers of raw rates. Aslant,
 # labels of points that are near each other lie side by side.
@@ -22,10 +23,14 @@ def draw_rates(report: dict[str, Any], path: Path) -> None:
     axes = figure.add_subplot()
     for name, curve in rates["codecs"].items():
         axes.plot([p["bpp"] for p in curve], [p["psnr"] for p in curve], marker=".", label=name)
-    points = sorted(rates["points"], key=lambda point: point["coded_bpp"])
+    by_prior = [point for point in rates["points"] if point["name"] == PRIOR_POINT]
+    points = sorted([p for p in rates["points"] if p not in by_prior], key=lambda point: point["coded_bpp"])
     psnr = [p["psnr"] for p in points]
     coded = axes.plot([p["coded_bpp"] for p in points], psnr, "s-", color="black", label="tokenizer, coded")
     axes.plot([p["raw_bpp"] for p in points], psnr, "s", color=coded[0].get_color(), mfc="none", label="tokenizer, raw")
+    prior = {"color": "tab:red", "zorder": 3, "label": "tokenizer, coded by a prior"}
+    for point in by_prior:
+        axes.plot([point["coded_bpp"]], [point["psnr"]], "D-", **prior)
     for point in points:
         position = (point["coded_bpp"], point["psnr"])
         axes.annotate(point["name"], position, **LABEL)

@@ -5,6 +5,7 @@ The verbs that measure or train have files of their own.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,13 +17,20 @@ from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.memory import MemoryOption, parse_bytes
 from vidgen.scripts.cli.moments import parse_moment
 from vidgen.scripts.cli.option_sets import FastHardwareOptions, with_option_sets
-from vidgen.scripts.cli.options import AllowDamagedOption, ClipsArgument, JsonOption, JsonToFile, ModelOption
+from vidgen.scripts.cli.options import (
+    AllowDamagedOption,
+    ClipsArgument,
+    JsonOption,
+    JsonToFile,
+    ModelOption,
+    PriorOption,
+)
 from vidgen.scripts.cli.outputs import check_output
 from vidgen.scripts.cli.printing import describe_memory, note, peak_memory_mb, pluralize, print_json, print_table
-from vidgen.scripts.tokenizer.clip_codecs import Codec, open_codec
+from vidgen.scripts.tokenizer.clip_codecs import Codec, choose_model, named_prior, open_codec
 from vidgen.scripts.tokenizer.compare import compare
 from vidgen.scripts.tokenizer.compare_objectives import compare_objectives
-from vidgen.scripts.tokenizer.decode import Part, Reader, decode_file, decode_folder
+from vidgen.scripts.tokenizer.decode import Part, Reader, check_part, decode_file, decode_folder
 from vidgen.scripts.tokenizer.encode import Writer, encode_clip, encode_folder
 from vidgen.scripts.tokenizer.evaluate import evaluate
 from vidgen.scripts.tokenizer.keyframes import keyframes
@@ -46,6 +54,7 @@ def encode(
         typer.Option("-o", "--output", help="File to write, or folder for many clips. Default: NAME.safetensors here."),
     ] = None,
     model: ModelOption = "default",
+    prior: PriorOption = None,
     cutting: CutOptions,
     allow_damaged: AllowDamagedOption = False,
     max_memory: MemoryOption = None,
@@ -67,7 +76,8 @@ def encode(
         check_output(target)
         opened = open_frames(records[0].path, cut, records[0])  # before the weights: quick to fail
 
-    codec = open_codec(model, hardware, limit, "encode")
+    model = choose_model(model, prior)
+    codec = open_codec(model, hardware, limit, "encode", prior)
     if cut.size:  # which is too large for any clip, or for none
         codec.check_size(*cut.size)
     writer = Writer(codec=codec, model=model)
@@ -80,7 +90,7 @@ def encode(
     else:
         kinds = " and ".join(f"{kind} {tuple(report[kind])}" for kind in SHAPES if kind in report).replace("_", " ")
         frames = f"{pluralize(report['num_frames'], 'frame')} of {report['height']}x{report['width']}"
-        cost = f"{report['bytes'] / 2**20:.2f} MiB, {report['seconds']:.1f} s"
+        cost = f"{describe_size(report, prior)}, {report['seconds']:.1f} s"
         print(f"{target}: {frames} as {kinds}, {cost}{describe_memory()}")
 
 
@@ -99,6 +109,7 @@ def decode(
         Path | None, typer.Option("-o", "--output", help="File to write, or folder. Default: NAME.mp4 here.")
     ] = None,
     model: ModelOption = "default",
+    prior: PriorOption = None,
     start: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="First moment to decode: seconds, 7:00, or a frame as 120f. Default: 0."),
@@ -119,9 +130,6 @@ def decode(
     is_folder = tokens.is_dir()
     target = output or default_output(tokens, ".mp4")
 
-    from vidgen.tokenizers.files.token_files import open_tokens
-    from vidgen.tokenizers.keyframes.files import holds_key_frames
-
     if is_folder:
         check_folder(tokens, output)
     else:
@@ -129,10 +137,9 @@ def decode(
         if holds_nerv(tokens):
             decode_nerv(tokens, target, part, hardware.settings()["device"], json)
             return
-        if not holds_key_frames(tokens):
-            with open_tokens(tokens) as file:  # before the weights: quick to fail
-                part.frames(tokens, file.info)
-    reader = Reader(codec=open_codec(model, hardware, limit, "decode"), part=part)
+        check_part(tokens, part)
+    codec = open_codec(model, hardware, limit, "decode", prior or named_prior(tokens))
+    reader = Reader(codec=codec, part=part)
     report = decode_folder(reader, tokens, target) if is_folder else decode_file(reader, tokens, target)
     if json:
         print_json(report | {"peak_mb": peak_memory_mb()})
@@ -210,6 +217,15 @@ def reconstruct_clips(
             failed.append({"path": str(job.record.path), "reason": str(error)})
             note(f"left out: {error}")
     return rows, failed
+
+
+def describe_size(report: dict[str, Any], prior: str | None) -> str:
+    """Return the size of a token file, and of one that a prior has coded that of its two parts."""
+    if prior is None:
+        return f"{report['bytes'] / 2**20:.2f} MiB"
+    stream, tokens = report["bits"] // 8, math.prod(report["indices"])
+    rate = f"{report['bits'] / tokens:.3f} bits an index"
+    return f"{stream} bytes of tokens ({rate}) and {report['bytes'] - stream} of header"
 
 
 def describe_failed(report: dict[str, Any]) -> str:

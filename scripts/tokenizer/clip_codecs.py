@@ -14,7 +14,10 @@ from vidgen.scripts.cli.memory import FRAME_BYTES, make_planner
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from vidgen.pipelines.priors.coded_files import CodedReader
+    from vidgen.pipelines.priors.coding import PriorCoder
     from vidgen.scripts.cli.option_sets import FastHardwareOptions
+    from vidgen.tokenizers.files.token_files import TokenReader
     from vidgen.tokenizers.files.token_writing import Author
     from vidgen.tokenizers.keyframes.model import KeyframeTokenizer
     from vidgen.tokenizers.model import VideoTokenizer
@@ -29,6 +32,7 @@ class Codec(Protocol):
 
     tokenizer: Any
     author: Author
+    settings: dict[str, str]  # what else the files of a clip depend on
 
     def check_size(self, height: int, width: int) -> None:
         """Raise VidgenError for frames of a size that memory does not hold, before one is made."""
@@ -59,6 +63,11 @@ class LatentCodec:
 
         return Author.of(self.tokenizer)
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """The precision."""
+        return {"dtype": str(self.tokenizer.dtype)}
+
     def check_size(self, height: int, width: int) -> None:
         """Raise VidgenError for frames of which no chunk fits."""
         self.planner(self.tokenizer, height, width)
@@ -79,21 +88,23 @@ class LatentCodec:
     def opened(self, path: Path) -> Iterator[Opened]:
         """Open a token file, of which no more is read than what is decoded."""
         from vidgen.tokenizers.files.token_files import open_tokens
-        from vidgen.tokenizers.streaming.chunks import decode_stream
 
         with open_tokens(path, self.tokenizer, own_hash=self.author.hash) as tokens:
-            size = {name: getattr(tokens.info, name) for name in ("num_frames", "height", "width")}
-            yield (
-                tokens.info,
-                lambda start, stop: decode_stream(
-                    self.tokenizer,
-                    lambda low, high: tokens.for_tokenizer(self.tokenizer, low, high),
-                    **size,
-                    start=start,
-                    stop=stop,
-                    plan=self.planner,
-                ),
-            )
+            yield tokens.info, self.decoding(tokens)
+
+    def decoding(self, tokens: TokenReader | CodedReader) -> Callable[[int, int], Iterator[Tensor]]:
+        """Return what decodes frames of an open file, from one to another."""
+        from vidgen.tokenizers.streaming.chunks import decode_stream
+
+        size = {name: getattr(tokens.info, name) for name in ("num_frames", "height", "width")}
+        return lambda start, stop: decode_stream(
+            self.tokenizer,
+            lambda low, high: tokens.for_tokenizer(self.tokenizer, low, high),
+            **size,
+            start=start,
+            stop=stop,
+            plan=self.planner,
+        )
 
     def reconstruct(self, frames: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (original, reconstruction) chunk by chunk."""
@@ -109,6 +120,7 @@ class KeyframeCodec:
         self.tokenizer = tokenizer
 
     author = LatentCodec.author
+    settings = LatentCodec.settings
 
     def check_size(self, height: int, width: int) -> None:
         """Raise VidgenError where one frame does not fit."""
@@ -143,18 +155,99 @@ class KeyframeCodec:
         return reconstruct_groups(self.tokenizer, frames)
 
 
-def open_codec(model: str, hardware: FastHardwareOptions, limit: int | None, task: Task) -> Codec:
-    """Return the codec of the tokenizer of that name, within `limit` bytes of memory where that is not None.
+class CodedCodec(LatentCodec):
+    """The same, in files that a prior codes; those without a prior are decoded too.
 
-    Raises VidgenError if there is none, and for a limit that it cannot be held to.
+    Raises VidgenError for a prior of another tokenizer's indices.
+    """
+
+    def __init__(self, tokenizer: VideoTokenizer, planner: Planner, coder: PriorCoder) -> None:
+        super().__init__(tokenizer, planner)
+        self.coder = coder
+        if self.author.hash != coder.tokenizer_hash:
+            raise VidgenError(
+                f"{coder.name}: a prior over indices of the tokenizer {coder.tokenizer_hash[:12]}, and --model is "
+                f"{self.author.name} ({self.author.hash[:12]}); leave --model out, which takes the prior's own"
+            )
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The precision, and the prior."""
+        return super().settings | {"prior": self.coder.hash}
+
+    def writing(self, target: Path) -> AbstractContextManager[Any]:
+        """Open a `CodedWriter`."""
+        from vidgen.pipelines.priors.coded_files import writing_coded
+
+        return writing_coded(target, self.author, self.coder)
+
+    @contextmanager
+    def opened(self, path: Path) -> Iterator[Opened]:
+        """Open a file of either kind."""
+        from vidgen.pipelines.priors.coded_files import CodedReader, holds_coded, read_coded
+
+        if holds_coded(path):
+            tokens = CodedReader(read_coded(path), self.tokenizer, self.coder, own_hash=self.author.hash)
+            yield tokens.info, self.decoding(tokens)
+            return
+        with super().opened(path) as plain:
+            yield plain
+
+
+def choose_model(model: str, prior: str | None) -> str:
+    """Return the name of the tokenizer that is asked for: beside a prior, "default" is the prior's own."""
+    return prior if prior is not None and model == "default" else model
+
+
+def open_coder(name: str) -> PriorCoder:
+    """Return the coder of a folder that task `prior` has made: in float32 on the processor, wherever the tokenizer
+    runs, so that files do not depend on it. Raises VidgenError if it is none."""
+    import torch
+
+    from vidgen.pipelines.priors.coding import PriorCoder
+    from vidgen.pipelines.priors.pipeline import PriorPipeline
+
+    return PriorCoder(PriorPipeline.from_pretrained(name, dtype=torch.float32), name)
+
+
+def named_prior(path: Path) -> str | None:
+    """Return the prior that a file, or the first coded one of a folder's index, says that it was coded by; None where
+    none was. Raises VidgenError where no such folder is here."""
+    from vidgen.checkpoints.hub import SHIPPED
+    from vidgen.pipelines.priors.coded_files import coded_by
+    from vidgen.tokenizers.files.token_folders import read_index
+
+    files = [path / row.path for row in read_index(path)] if path.is_dir() else [path]
+    for file in files:
+        if (names := coded_by(file)) is None:
+            continue
+        name, own_hash = names
+        if not Path(name).is_dir() and not (SHIPPED / name).is_dir():
+            raise VidgenError(f"{file}: coded by the prior {name} ({own_hash[:12]}); name it, by --prior FOLDER")
+        return name
+    return None
+
+
+def open_codec(
+    model: str, hardware: FastHardwareOptions, limit: int | None, task: Task, prior: str | None = None
+) -> Codec:
+    """Return the codec of the tokenizer of that name, within `limit` bytes of memory where that is not None. With a
+    `prior` its files are coded by that, and "default" is the prior's own tokenizer.
+
+    Raises VidgenError if there is none, and for a limit or a prior that it cannot be held to.
     """
     from vidgen.pipelines.loading import find_class, load_tokenizer
     from vidgen.tokenizers.keyframes.model import KeyframeTokenizer
 
     settings = hardware.settings()
+    model = choose_model(model, prior)
+    coder = None if prior is None else open_coder(prior)
     if find_class(model) != KeyframeTokenizer.__name__:
         tokenizer = load_tokenizer(model, **settings)
-        return LatentCodec(tokenizer, make_planner(tokenizer, limit, task))
+        planner = make_planner(tokenizer, limit, task)
+        return LatentCodec(tokenizer, planner) if coder is None else CodedCodec(tokenizer, planner, coder)
+    if coder is not None:
+        raise VidgenError(f"--prior {prior}: {model} makes key frames and motion, which no prior codes; leave it out")
     if limit is not None:
         raise VidgenError("--max-memory: key frames and motion go through in groups of whole frames; leave it out")
     return KeyframeCodec(KeyframeTokenizer.from_pretrained(model, **settings))

@@ -39,6 +39,20 @@ class Part:
         return first, stop
 
 
+def check_part(path: Path, part: Part) -> None:
+    """Raise VidgenError for a file without tokens, or without such a part, by its header: quick to fail. One of key
+    frames has no part to look at yet."""
+    from vidgen.pipelines.priors.coded_files import holds_coded, read_coded
+    from vidgen.tokenizers.files.token_files import open_tokens
+    from vidgen.tokenizers.keyframes.files import holds_key_frames
+
+    if holds_coded(path):
+        part.frames(path, read_coded(path).info)
+    elif not holds_key_frames(path):
+        with open_tokens(path) as file:
+            part.frames(path, file.info)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reader:
     """What every token file of a run is decoded with."""

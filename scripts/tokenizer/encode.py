@@ -74,7 +74,7 @@ def _encode_records(writer: Writer, records: list[ClipRecord], folder: Path, cut
     names_done: list[str] = []
     unchanged = 0
     author = writer.codec.author
-    settings = dataclasses.asdict(cut) | {"dtype": str(writer.codec.tokenizer.dtype)}
+    settings = dataclasses.asdict(cut) | writer.codec.settings
     names = place([record.id for record in records], ".safetensors")
     for record, name in zip(records, names, strict=True):
         target = folder / name

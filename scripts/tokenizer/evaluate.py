@@ -17,6 +17,7 @@ from vidgen.scripts.cli.options import (
     FpsOption,
     JsonOption,
     ModelOption,
+    PriorOption,
     ReportOption,
     SecondsOption,
     SizeOption,
@@ -36,6 +37,7 @@ from vidgen.scripts.cli.printing import (
     progress,
     write_report,
 )
+from vidgen.scripts.tokenizer.clip_codecs import choose_model, open_codec
 
 if TYPE_CHECKING:
     from vidgen.tokenizers.evaluation.protocols import ClipProtocol
@@ -50,6 +52,7 @@ def evaluate(
     *,
     source: ClipsArgument,
     model: ModelOption = "default",
+    prior: PriorOption = None,
     protocol: Annotated[
         str | None,
         typer.Option(
@@ -94,8 +97,10 @@ def evaluate(
     if plot is not None:
         check_plot(plot)
     rule = choose_protocol(protocol, clip_options)
-    sweep = choose_sweep(codecs, steps) if rate_distortion or plot is not None else None
-    report = {"model": model, "protocol": protocol, **measure(source, model, rule, sweep, hardware)}
+    sweep = choose_sweep(codecs, steps) if rate_distortion or plot is not None or prior is not None else None
+    model = choose_model(model, prior)
+    report = {"model": model, "prior": prior, "protocol": protocol}
+    report |= measure(source, model, rule, sweep, hardware, prior)
     if plot is not None:
         from vidgen.scripts.plots.rates import draw_rates
 
@@ -104,9 +109,15 @@ def evaluate(
 
 
 def measure(
-    source: Path, model: str, rule: ClipProtocol, sweep: Sweep | None, hardware: FastHardwareOptions
+    source: Path,
+    model: str,
+    rule: ClipProtocol,
+    sweep: Sweep | None,
+    hardware: FastHardwareOptions,
+    prior: str | None = None,
 ) -> dict[str, Any]:
-    """Return the report on the clips of `source`, with the tokenizer, precision and settings that it was made with."""
+    """Return the report on the clips of `source`, with the tokenizer, precision and settings that it was made with.
+    With a `prior` the sweep has a point of the tokens that it codes."""
     from vidgen.data.manifests import find_clips
     from vidgen.metrics import find_perceptual
     from vidgen.pipelines.loading import load_tokenizer
@@ -115,7 +126,11 @@ def measure(
 
     records = find_clips(source)
     settings = hardware.settings()
-    tokenizer = load_tokenizer(model, **settings)
+    if prior is None:
+        tokenizer = load_tokenizer(model, **settings)
+    else:
+        codec = open_codec(model, hardware, None, "encode", prior)
+        tokenizer, sweep = codec.tokenizer, replace(sweep, token_bits=codec.coder.bits)
     perceptual, missing, network = find_perceptual(settings["device"])
     with progress(source.name, len(records)) as advance:
         report = evaluate_clips(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -31,17 +31,25 @@ RATES = {
     "counted, so a lower bound for a static coder",
     "coded_bpp": "an adaptive order-0 arithmetic coder by channel, codebook, or digit of an implicit codebook "
     "(Krichevsky-Trofimov), ranges included: decodable; the rate at which codecs are compared",
+    "prior": "the point of that name: the same tokens, coded_bpp by the law of a prior over them, exactly, and 32 bits "
+    "for the end of the stream",
     "codecs": "all packets of the stream without the container or the encoder's remarks; 8-bit 4:2:0, one pass, CRF",
     "matched": "each clip's codec curve, linear in log rate, at the coded rate of that clip; no extrapolation",
 }
 
 
+PRIOR_POINT = "tokens by the prior"  # the point of tokens that a prior codes
+TokenBits = Callable[[Tensor], float]  # of indices (1, t, h, w), or (1, t, h, w, q)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """steps: sizes of the uniform quantizer for continuous latents, in standard deviations of a channel; codecs."""
+    """steps: sizes of the uniform quantizer for continuous latents, in standard deviations of a channel; codecs;
+    token_bits: what the indices of a clip take by a prior, where there is one."""
 
     steps: tuple[float, ...] = (2.0, 1.0, 0.5, 0.25)
     codecs: tuple[Codec, ...] = tuple(CODECS.values())
+    token_bits: TokenBits | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +84,13 @@ def half_precision(latents: Float[Tensor, "1 c t h w"]) -> OperatingPoint:
 
 
 def operating_points(
-    tokenizer: Tokenizer, frames: Sequence[UInt8[np.ndarray, "h w 3"]], steps: Sequence[float]
+    tokenizer: Tokenizer,
+    frames: Sequence[UInt8[np.ndarray, "h w 3"]],
+    steps: Sequence[float],
+    token_bits: TokenBits | None = None,
 ) -> Iterator[OperatingPoint]:
-    """Yield one point, "tokens", for a discrete tokenizer; for a continuous one every step, and "bfloat16"."""
+    """Yield one point, "tokens", for a discrete tokenizer, and with `token_bits` another of the same tokens; for a
+    continuous one every step, and "bfloat16"."""
     pieces = list(encode_tokens(tokenizer, frames))
     latents = torch.cat([piece.latents for piece in pieces], dim=2)
     if pieces[0].indices is None:
@@ -86,13 +98,17 @@ def operating_points(
         yield half_precision(latents)
         return
     books, size = symbol_streams([piece.indices for piece in pieces]), codebook_size(tokenizer)
-    yield OperatingPoint(
+    point = OperatingPoint(
         name="tokens",
         latents=latents,
         raw_bits=float(books.size * (size - 1).bit_length()),
         entropy_bits=sum(len(book) * entropy(book) for book in books),
         coded_bits=sum(code_tokens(book, size, tokenizer.bottleneck.levels) for book in books),
     )
+    yield point
+    if token_bits is not None:
+        bits = token_bits(torch.cat([piece.indices for piece in pieces], dim=1))
+        yield replace(point, name=PRIOR_POINT, coded_bits=bits)
 
 
 def code_tokens(book: Int[np.ndarray, " n"], size: int, levels: Sequence[int] = ()) -> float:
@@ -129,8 +145,11 @@ def measure_rates(
             refused[codec.name] = str(error)
     points = []
     size = {"num_frames": len(frames), "height": height, "width": width}
-    for point in operating_points(tokenizer, frames, sweep.steps):
-        score = score_pieces(frames, decode_stream(tokenizer, point.latents, **size))
+    latents = None
+    for point in operating_points(tokenizer, frames, sweep.steps, sweep.token_bits):
+        if point.latents is not latents:  # else they are those of the point before
+            latents = point.latents
+            score = score_pieces(frames, decode_stream(tokenizer, latents, **size))
         row: dict[str, Any] = {"name": point.name, "raw_bpp": point.raw_bits / pixels}
         row |= {"entropy_bpp": point.entropy_bits / pixels, "coded_bpp": point.coded_bits / pixels}
         row |= {"psnr": score.psnr, "ssim": score.ssim}

@@ -31,6 +31,7 @@ from vidgen.tokenizers.files.index_packing import unpack_indices
 
 FORMAT = "vidgen tokens 1"
 KEYFRAME_ENTRY = "vidgen key frames"  # of a file of `vidgen.tokenizers.keyframes.files`, in its metadata
+CODED_ENTRY = "vidgen coded tokens"  # of a file of `vidgen.pipelines.priors.coded_files`
 NAMED = (
     "format",
     "tokenizer",
@@ -156,27 +157,27 @@ class TokenReader:
             return self.latents(start, stop)
         return tokenizer.latents_from_indices(self.indices(start, stop).to(tokenizer.device))
 
-    def check(self, tokenizer: Tokenizer, own_hash: str | None = None) -> None:
-        """Raise VidgenError unless the file was written for `tokenizer` and its shape is what its frames need.
 
-        own_hash: `tokenizer_hash(tokenizer)`, where it is there already.
-        """
-        info = self.info
-        config = tokenizer.config
-        if (own := own_hash or tokenizer_hash(tokenizer)) != info.tokenizer_hash:
-            raise VidgenError(
-                f"{self.path}: written for tokenizer {info.tokenizer} ({info.tokenizer_hash[:12]}), and this one is "
-                f"{config.name} ({own[:12]}); decode it with the model that it was made with"
-            )
-        grid = latent_size(info.height, info.width, config.spatial_compression_ratio)
-        expected = (tokenizer.latent_frames(info.num_frames), *grid)
-        size = info.shape[1:4] if info.bits else info.shape[2:]
-        if size != expected or (not info.bits and info.shape[1] != config.latent_channels):
-            what = "indices" if info.bits else "latents"
-            raise VidgenError(
-                f"{self.path}: {what} {info.shape} do not fit {info.num_frames} frames of {info.height}x{info.width}, "
-                f"which need {expected}; encode the clip again"
-            )
+def check_tokenizer(path: Path, info: TokenInfo, tokenizer: Tokenizer, own_hash: str | None = None) -> None:
+    """Raise VidgenError unless the file was written for `tokenizer` and its shape is what its frames need.
+
+    own_hash: `tokenizer_hash(tokenizer)`, where it is there already.
+    """
+    config = tokenizer.config
+    if (own := own_hash or tokenizer_hash(tokenizer)) != info.tokenizer_hash:
+        raise VidgenError(
+            f"{path}: written for tokenizer {info.tokenizer} ({info.tokenizer_hash[:12]}), and this one is "
+            f"{config.name} ({own[:12]}); decode it with the model that it was made with"
+        )
+    grid = latent_size(info.height, info.width, config.spatial_compression_ratio)
+    expected = (tokenizer.latent_frames(info.num_frames), *grid)
+    size = info.shape[1:4] if info.bits else info.shape[2:]
+    if size != expected or (not info.bits and info.shape[1] != config.latent_channels):
+        what = "indices" if info.bits else "latents"
+        raise VidgenError(
+            f"{path}: {what} {info.shape} do not fit {info.num_frames} frames of {info.height}x{info.width}, "
+            f"which need {expected}; encode the clip again"
+        )
 
 
 @contextmanager
@@ -197,7 +198,7 @@ def open_tokens(
     with file:
         reader = TokenReader(path, file, _describe(path, file))
         if tokenizer is not None:
-            reader.check(tokenizer, own_hash)
+            check_tokenizer(path, reader.info, tokenizer, own_hash)
         yield reader
 
 
@@ -222,11 +223,12 @@ def read_tokens(path: str | os.PathLike, tokenizer: Tokenizer | None = None) -> 
 
 
 def read_seal(path: Path) -> str:
-    """Return the seal of a token file, or of a file of key frames, by its header. Raises as `open_tokens` does."""
+    """Return the seal of a token file of any kind, by its header. Raises as `open_tokens` does."""
     try:
-        with open_sealed(path, entry=KEYFRAME_ENTRY) as file:
-            if file.seal:
-                return file.seal
+        for entry in (KEYFRAME_ENTRY, CODED_ENTRY):
+            with open_sealed(path, entry=entry) as file:
+                if file.seal:
+                    return file.seal
     except ValueError as error:
         raise _damaged(path, error) from None
     with open_tokens(path) as tokens:
@@ -242,6 +244,8 @@ def _describe(path: Path, file: safe_open) -> TokenInfo:
     metadata = file.metadata() or {}
     if KEYFRAME_ENTRY in metadata:
         raise VidgenError(f"{path}: holds key frames and motion; name the model that made it, by --model FOLDER")
+    if CODED_ENTRY in metadata:
+        raise VidgenError(f"{path}: holds tokens that a prior has coded; name that, by --prior FOLDER")
     if metadata.get("format") != FORMAT:
         raise VidgenError(f"{path}: not a token file of vidgen; make one with `vidgen tokenizer encode`")
     try:

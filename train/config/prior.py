@@ -38,7 +38,7 @@ class PriorRecipe(LoopConfig):
     def check(self, path: Path) -> None:
         """Raise VidgenError for shapes that are not the recipe's to say."""
         super().check(path)
-        if own := {"codebook_sizes", "text_width", "classes", "actions"} & self.model.keys():
+        if own := {"codebook_sizes", "text_width", "classes", "actions", "tokenizer_hash"} & self.model.keys():
             raise VidgenError(
                 f"{path}: model.{min(own)} is not for recipes: codebooks are the tokenizer's, and clips have captions"
             )

@@ -31,6 +31,8 @@ class TokenPriorConfig(ConfigMapping):
         so a clip may be longer than any of training. `sinks`: of these the first of the clip, which stay.
     text_width, classes, actions: 0 for none, else the width of text tokens, the number of classes, and the channels of
         an action a frame.
+    tokenizer_hash: of the tokenizer whose indices the tokens are, see `tokenizer_hash` of token files; "" in folders of
+        earlier versions.
     """
 
     codebook_sizes: Annotated[tuple[CodebookSize, ...], Length(1, 64)]
@@ -46,6 +48,7 @@ class TokenPriorConfig(ConfigMapping):
     text_width: NoOrWidth = 0
     classes: NoOrCount = 0
     actions: NoOrWidth = 0
+    tokenizer_hash: str = ""
 
     def __post_init__(self) -> None:
         check_fields(self)

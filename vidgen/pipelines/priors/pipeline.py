@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -29,13 +30,14 @@ from vidgen.pipelines.priors.decoding import Callback, TokenRequest, count_steps
 from vidgen.pipelines.priors.schedule import SCHEDULE_FILE, PriorSchedule, read_prior_schedule
 from vidgen.samplers.autoregressive.categorical import TokenSampling
 from vidgen.tokenizers.encoded import latent_size
+from vidgen.tokenizers.files.token_files import tokenizer_hash
 from vidgen.tokenizers.model import VideoTokenizer
 
 
 class PriorPipeline:
     """A prior with the tokenizer whose indices it knows, and the text encoder that it reads, if it reads any.
 
-    Raises VidgenError for a prior of other codebooks than the tokenizer's.
+    Raises VidgenError for a prior of another tokenizer's indices, or of other codebooks.
 
     Args:
         vae: The tokenizer.
@@ -54,6 +56,12 @@ class PriorPipeline:
         own = int(np.prod(sizes)) if self.has_digits else sizes[0]
         if own != expected or (quantizers or 1) != (1 if self.has_digits else len(sizes)):
             raise VidgenError(f"a prior over codebooks of {sizes} is not for the tokenizer {vae.config.name}")
+        indices_of = prior.config.tokenizer_hash
+        if indices_of and (own_hash := tokenizer_hash(vae)) != indices_of:
+            raise VidgenError(
+                f"a prior over indices of the tokenizer {indices_of[:12]} is not for {vae.config.name} "
+                f"({own_hash[:12]}); name the tokenizer that it was trained on"
+            )
         self.vae, self.prior, self.text_encoder, self.scheduler = vae, prior, text_encoder, scheduler
 
     @torch.inference_mode()
@@ -189,8 +197,12 @@ class PriorPipeline:
         return {name: part for name, part in parts.items() if part is not None}
 
     def save_pretrained(self, folder: str | os.PathLike, *, dtype: torch.dtype | None = None) -> None:
-        """Write the whole pipeline: model_index.json and a folder a component, all or nothing."""
-        with write_components(folder, type(self).__name__, self.components, dtype) as target:
+        """Write the whole pipeline: model_index.json and a folder a component, all or nothing. The prior's config says
+        whose indices it is over."""
+        vae = self.vae if dtype is None else copy.deepcopy(self.vae).to(dtype)  # as it will be loaded
+        prior = copy.copy(self.prior)  # shares the weights
+        prior.config = replace(prior.config, tokenizer_hash=tokenizer_hash(vae))
+        with write_components(folder, type(self).__name__, self.components | {"prior": prior}, dtype) as target:
             file = target / SCHEDULE_FILE
             file.parent.mkdir()
             values = {"_class_name": PriorSchedule.__name__, **asdict(self.scheduler)}
