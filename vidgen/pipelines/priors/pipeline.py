@@ -18,28 +18,38 @@ from vidgen.checkpoints.hub import find_model
 from vidgen.data.frames import clamp_to_uint8, to_tensor
 from vidgen.errors import VidgenError
 from vidgen.files.bounded_files import read_json
+from vidgen.interfaces import TokenDraws
 from vidgen.models.attention_patterns import Grid
 from vidgen.models.placement import device_of, dtype_of
-from vidgen.models.priors.token_grid import flatten_indices, join_digits, split_digits, unflatten_tokens
+from vidgen.models.priors.token_grid import (
+    flatten_indices,
+    flatten_latents,
+    join_digits,
+    split_digits,
+    unflatten_latents,
+    unflatten_tokens,
+)
 from vidgen.models.priors.token_prior import TokenPrior
+from vidgen.models.priors.token_values import Tokens
 from vidgen.models.text.encoders import ByteTextEncoder
 from vidgen.pipelines.components import INDEX_NAME, write_components
 from vidgen.pipelines.output import PipelineOutput, check_output_type, convert_frames
 from vidgen.pipelines.priors.decoding import Callback, TokenRequest, decode_tokens, generators_of
 from vidgen.pipelines.priors.schedule import SCHEDULE_FILE, PriorSchedule, read_prior_schedule
 from vidgen.samplers.autoregressive.categorical import TokenSampling
-from vidgen.tokenizers.encoded import latent_size
+from vidgen.samplers.autoregressive.continuous import HeadSampling
+from vidgen.tokenizers.encoded import Encoded, latent_size
 from vidgen.tokenizers.model import VideoTokenizer
 
 
 class PriorPipeline:
-    """A prior with the tokenizer whose indices it knows, and the text encoder that it reads, if it reads any.
+    """A prior with the tokenizer whose indices or latents it knows, and the text encoder that it reads, if any.
 
-    Raises VidgenError for a prior of other codebooks than the tokenizer's.
+    Raises VidgenError for a prior of other codebooks or channels than the tokenizer's.
 
     Args:
         vae: The tokenizer.
-        prior: The law of its indices.
+        prior: The law of its indices, or of its latents.
         text_encoder: Prompts to tokens, or None.
         scheduler: The defaults of a call.
     """
@@ -47,6 +57,21 @@ class PriorPipeline:
     def __init__(
         self, vae: VideoTokenizer, prior: TokenPrior, text_encoder: ByteTextEncoder | None, scheduler: PriorSchedule
     ) -> None:
+        self.vae, self.prior, self.text_encoder, self.scheduler = vae, prior, text_encoder, scheduler
+        self.is_continuous = prior.config.channels > 0
+        self.check_tokens()
+
+    def check_tokens(self) -> None:
+        """Raise VidgenError for a prior of other tokens than the tokenizer's; see whether they are digits."""
+        vae, prior = self.vae, self.prior
+        if self.is_continuous:
+            self.has_digits = False
+            if prior.config.channels != vae.config.latent_channels:
+                raise VidgenError(
+                    f"a prior over latents of {prior.config.channels} channels is not for the tokenizer "
+                    f"{vae.config.name}, which has {vae.config.latent_channels}"
+                )
+            return
         codebook, sizes = vae.bottleneck, prior.config.codebook_sizes
         quantizers = getattr(codebook, "quantizers", None)
         self.has_digits = quantizers is None and len(sizes) > 1
@@ -54,7 +79,6 @@ class PriorPipeline:
         own = int(np.prod(sizes)) if self.has_digits else sizes[0]
         if own != expected or (quantizers or 1) != (1 if self.has_digits else len(sizes)):
             raise VidgenError(f"a prior over codebooks of {sizes} is not for the tokenizer {vae.config.name}")
-        self.vae, self.prior, self.text_encoder, self.scheduler = vae, prior, text_encoder, scheduler
 
     @torch.inference_mode()
     def __call__(
@@ -70,6 +94,7 @@ class PriorPipeline:
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
+        num_diffusion_steps: int | None = None,
         video: UInt8[np.ndarray, "k H W 3"] | None = None,
         num_videos_per_prompt: int = 1,
         seed: int = 0,
@@ -86,8 +111,9 @@ class PriorPipeline:
             negative_prompt: What guidance leads away from.
             num_frames, height, width: Of the clips, in pixels.
             num_inference_steps: Of a prior that predicts masked tokens; a causal one takes one a token.
-            guidance_scale: Of the logits, 1 for none.
-            temperature, top_k, top_p: How tokens are drawn.
+            guidance_scale: Of the logits, or of the velocity of continuous tokens; 1 for none.
+            temperature, top_k, top_p: How tokens are drawn; continuous ones by their temperature alone.
+            num_diffusion_steps: Of the solver that draws a continuous token.
             video: Frames that every clip goes on from, at its size.
             num_videos_per_prompt: Clips of each prompt.
             seed: Of the draws, one stream a clip; `generators` take its place.
@@ -111,26 +137,54 @@ class PriorPipeline:
             text=None if self.text_encoder is None else self.text_encoder(prompts),
             negative=None if self.text_encoder is None else self.text_encoder([negative_prompt] * len(prompts)),
             scale=scale,
-            sampling=TokenSampling(
-                temperature=s.temperature if temperature is None else temperature,
-                top_k=top_k or s.top_k,
-                top_p=s.top_p if top_p is None else top_p,
-            ),
+            sampling=self.sampling(temperature, top_k, top_p, num_diffusion_steps, scale),
             generators=generators or generators_of(seed, len(prompts)),
             steps=steps,
-            prefix=self.read_prefix(video, size).expand(len(prompts), -1),
+            prefix=self.read_prefix(video, size).repeat_interleave(len(prompts), dim=0),
             callback=callback,
         )
         tokens = decode_tokens(self.prior, request)
         return self.finish(tokens, request.grid, size, output_type)
+
+    def sampling(
+        self,
+        temperature: float | None,
+        top_k: int | None,
+        top_p: float | None,
+        num_diffusion_steps: int | None,
+        scale: float,
+    ) -> TokenDraws:
+        """Return how tokens are drawn. Raises VidgenError for settings that this prior's tokens do not have."""
+        s = self.scheduler
+        temperature = s.temperature if temperature is None else temperature
+        if not self.is_continuous:
+            if num_diffusion_steps is not None:
+                raise VidgenError(
+                    "num_diffusion_steps is for continuous tokens, and this prior's are codes; leave it out"
+                )
+            filters = {"top_k": top_k or s.top_k, "top_p": s.top_p if top_p is None else top_p}
+            return TokenSampling(temperature=temperature, **filters)
+        if top_k is not None or top_p is not None:
+            raise VidgenError("top_k and top_p are for codes, and this prior's tokens are continuous; use temperature")
+        return HeadSampling(
+            head=self.prior.head,
+            channels=self.prior.config.channels,
+            time=s.time_distribution,
+            num_diffusion_steps=s.num_diffusion_steps if num_diffusion_steps is None else num_diffusion_steps,
+            sampler=s.sampler,
+            scale=1.0 if self.text_encoder is None else scale,
+            temperature=temperature,
+        )
 
     def grid_of(self, size: tuple[int, int, int]) -> Grid:
         """Return the cells (t, h, w) of clips of `size` (frames, height, width)."""
         rows, columns = latent_size(*size[1:], self.vae.config.spatial_compression_ratio)
         return self.vae.latent_frames(size[0]), rows, columns
 
-    def tokens_of(self, indices: Tensor) -> Int[Tensor, "b n"]:
-        """Return the tokens of the tokenizer's indices."""
+    def tokens_of(self, indices: Tensor) -> Tokens:
+        """Return the tokens of the tokenizer's indices; of latents, where tokens are continuous."""
+        if self.is_continuous:
+            return flatten_latents(indices)
         return flatten_indices(split_digits(indices, self.prior.config.codebook_sizes) if self.has_digits else indices)
 
     def indices_of(self, tokens: Int[Tensor, "b n"], grid: Grid) -> Tensor:
@@ -138,28 +192,31 @@ class PriorPipeline:
         indices = unflatten_tokens(tokens, grid, self.prior.config.codes)
         return join_digits(indices, self.prior.config.codebook_sizes) if self.has_digits else indices
 
-    def read_prefix(self, video: UInt8[np.ndarray, "k H W 3"] | None, size: tuple[int, int, int]) -> Int[Tensor, "1 p"]:
+    def read_prefix(self, video: UInt8[np.ndarray, "k H W 3"] | None, size: tuple[int, int, int]) -> Tokens:
         """Return the tokens of the latent frames that a video fills. Raises VidgenError for one of another size."""
         device = device_of(self.prior)
         if video is None:
-            return torch.zeros(1, 0, dtype=torch.int64, device=device)
+            return self.prior.unknown(1, 0)
         if len(video) > size[0] or video.shape[1:3] != size[1:]:
             raise VidgenError(f"a video of {video.shape[:3]} frames, height and width does not begin a clip of {size}")
         ratio = self.vae.config.temporal_compression_ratio
         whole = video[: 1 + (len(video) - 1) // ratio * ratio]
-        indices = self.vae.encode(to_tensor(whole)[None].to(device_of(self.vae), dtype_of(self.vae))).indices
-        return self.tokens_of(indices.to(device))
+        encoded = self.vae.encode(to_tensor(whole)[None].to(device_of(self.vae), dtype_of(self.vae)))
+        if self.is_continuous:
+            return self.tokens_of(encoded.latents.to(device, dtype_of(self.prior)))
+        return self.tokens_of(encoded.indices.to(device))
 
-    def finish(
-        self, tokens: Int[Tensor, "b n"], grid: Grid, size: tuple[int, int, int], output_type: str
-    ) -> PipelineOutput:
+    def finish(self, tokens: Tokens, grid: Grid, size: tuple[int, int, int], output_type: str) -> PipelineOutput:
         """Return the clips of tokens."""
-        indices = self.indices_of(tokens, grid)
-        latents = self.vae.latents_from_indices(indices.to(device_of(self.vae)))
+        tokens = tokens.to(device_of(self.vae))
+        if self.is_continuous:
+            latents = unflatten_latents(tokens, grid)
+        else:
+            latents = self.vae.latents_from_indices(self.indices_of(tokens, grid))
         if output_type == "latent":
             return PipelineOutput(frames=None, latents=latents, fps=self.scheduler.fps)
         names = dict(zip(("num_frames", "height", "width"), size, strict=True))
-        clips = list(clamp_to_uint8(self.vae.decode_indices(indices.to(device_of(self.vae)), **names)))
+        clips = list(clamp_to_uint8(self.vae.decode(Encoded(latents=latents, **names))))
         return PipelineOutput(frames=convert_frames(clips, output_type), latents=latents, fps=self.scheduler.fps)
 
     @property
