@@ -10,6 +10,7 @@ from vidgen.train.config import (
     DiffusionRecipe,
     DiffusionTokenizerRecipe,
     DistillationRecipe,
+    GANRecipe,
     IPAdapterRecipe,
     KeyframeRecipe,
     LoopConfig,
@@ -22,6 +23,7 @@ from vidgen.train.config import (
 from vidgen.train.tasks.diffusion import DiffusionTask
 from vidgen.train.tasks.diffusion_decoder import DiffusionTokenizerTask
 from vidgen.train.tasks.distillation import DistillationTask
+from vidgen.train.tasks.gan import GANTask
 from vidgen.train.tasks.ip_adapter import IPAdapterTask
 from vidgen.train.tasks.keyframes import KeyframeTask
 from vidgen.train.tasks.lora import LoRATask
@@ -49,6 +51,7 @@ TASKS: dict[str, TaskEntry] = {
     "textual_inversion": TaskEntry(TextualInversionRecipe, TextualInversionTask),
     "ip_adapter": TaskEntry(IPAdapterRecipe, IPAdapterTask),
     "prior": TaskEntry(PriorRecipe, PriorTask),
+    "gan": TaskEntry(GANRecipe, GANTask),
     "diffusion_tokenizer": TaskEntry(DiffusionTokenizerRecipe, DiffusionTokenizerTask),
     "keyframes": TaskEntry(KeyframeRecipe, KeyframeTask),
 }
