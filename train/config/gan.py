@@ -23,8 +23,8 @@ class GANRecipe(LoopConfig):
 
     `model` overrides fields of `SplitGeneratorConfig`; the size of clips is the data's. `text_model` is the shape of a
     byte-level text encoder, trained with the generator; where it is empty there is no text. Discriminators of prompts
-    judge clips beside their caption, and real clips beside another's as fakes (Li et al. 2018, section 3.3; Reed et al.
-    2016, algorithm 1). `mask_sparsity` weighs the mean of the foreground's mask (VGAN, section 3.1: 0.1).
+    judge clips beside their caption, and real clips beside another's as fakes (Li et al. 2018; Reed et al. 2016,
+    algorithm 1). `mask_sparsity` weighs the mean of the foreground's mask (VGAN: 0.1).
     """
 
     model: dict[str, Any] = field(default_factory=dict)

@@ -55,7 +55,7 @@ def judge(
     layers: nn.Sequential, x: Float[Tensor, "b 3 *n"], prompt: Float[Tensor, "b d"] | None
 ) -> Float[Tensor, "b 1 *m"]:
     """Return the logits of `patch_layers`; beside a prompt plus the inner product of each patch's features with it
-    (Miyato & Koyama 2018, eq. 3, patch by patch)."""
+    (the projection of Miyato & Koyama 2018, patch by patch)."""
     features = layers[:-1](x)
     logits = layers[-1](features)
     if prompt is None:

@@ -23,7 +23,7 @@ from vidgen.train.config import (
 from vidgen.train.tasks.diffusion import DiffusionTask
 from vidgen.train.tasks.diffusion_decoder import DiffusionTokenizerTask
 from vidgen.train.tasks.distillation import DistillationTask
-from vidgen.train.tasks.gan import GANTask
+from vidgen.train.tasks.gan.task import GANTask
 from vidgen.train.tasks.ip_adapter import IPAdapterTask
 from vidgen.train.tasks.keyframes import KeyframeTask
 from vidgen.train.tasks.lora import LoRATask

@@ -12,7 +12,7 @@ from vidgen.pipelines.gan.pipeline import GANPipeline
 from vidgen.train.config.files import load_recipe
 from vidgen.train.losses.discriminators import hinge_discriminator, hinge_generator, r1_penalty
 from vidgen.train.runtime.loop import Trainer
-from vidgen.train.tasks.gan import GANTask
+from vidgen.train.tasks.gan.task import GANTask
 
 SMALL = [
     "steps=3", "batch_size=2", "log_every=1", "validate_every=3", "checkpoint_every=1", "data.validation_clips=2",

@@ -8,7 +8,7 @@ from vidgen.bounds import Fps, Frames, NoOrWidth, Side, Width, check_fields
 from vidgen.checkpoints.config_fields import ConfigMapping
 from vidgen.errors import VidgenError
 
-SMALLEST = 4  # cells of the shorter side of the first stage's maps (Vondrick et al. 2016, figure 2)
+SMALLEST = 4  # cells of the shorter side of the first stage's maps, as in Vondrick et al. 2016
 
 
 @dataclass(frozen=True, kw_only=True)

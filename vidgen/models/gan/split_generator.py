@@ -25,7 +25,7 @@ class SplitClip:
 
     @property
     def video(self) -> Float[Tensor, "b 3 t h w"]:
-        """The clip, m f + (1 - m) b (Vondrick et al. 2016, eq. 3)."""
+        """The clip, m f + (1 - m) b (Vondrick et al. 2016, two-stream architecture)."""
         return self.mask * self.foreground + (1.0 - self.mask) * self.background[:, :, None]
 
 
@@ -42,7 +42,7 @@ def doubling_layers(convolution: type[nn.Module], channels: list[int]) -> nn.Seq
 
 
 class SplitGenerator(Pretrained):
-    """The two-stream generator of Vondrick et al. 2016 (VGAN, section 3.1), with text beside the noise as a condition
+    """The two-stream generator of Vondrick et al. 2016 (VGAN), with text beside the noise as a condition
     (Li et al. 2018, "Video generation from text": noise and text make the first maps of both streams).
 
     A stack of 3-D transposed convolutions makes the foreground and its mask, one of 2-D ones the background.

@@ -6,6 +6,8 @@ each token, and p(x | z) is the law of a diffusion model, here along straight li
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -33,7 +35,7 @@ class HeadBlock(nn.Module):
 
 
 class DiffusionHead(nn.Module):
-    """The velocity of one token at a noise level, given z (MAR, section 3.2 and figure 9 of the appendix).
+    """The velocity of one token at a noise level, given z (MAR, section 3.2: an MLP of residual blocks).
 
     Args:
         channels: Of a token.
@@ -71,7 +73,7 @@ class DiffusionHead(nn.Module):
 
 
 def flow_losses(
-    head: nn.Module,
+    head: Callable[[Tensor, Tensor, Tensor], Tensor],
     z: Float[Tensor, "b n z"],
     tokens: Float[Tensor, "b n c"],
     time: TimeDistribution,
@@ -79,7 +81,7 @@ def flow_losses(
     draws: int = 4,
 ) -> Float[Tensor, "b n"]:
     """Return the flow-matching loss of each token: the mean of |v(x_t, t, z) - (eps - x0)|^2 over its channels and over
-    `draws` of (t, eps), t from `time`, which cost little beside the transformer (MAR, section 3.3).
+    `draws` of (t, eps), t from `time`, which cost little beside the transformer (MAR, section 3.2).
 
     Where a token's law given z is normal, of spread s in each channel, the least mean for t uniform is pi s / 2.
     """

@@ -26,7 +26,7 @@ from vidgen.train.tasks.task import Metrics, Role, Task, export_dtype
 
 
 class GANTask(Task):
-    """The loss is minus the discriminators' logits of generated clips, and the mask's mean (VGAN, section 3.1)."""
+    """The loss is minus the discriminators' logits of generated clips, and the mask's mean (VGAN)."""
 
     def __init__(self, recipe: GANRecipe) -> None:
         self.recipe = recipe

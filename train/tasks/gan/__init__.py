@@ -1,0 +1,1 @@
+"""The task on a generator of clips against discriminators."""
