@@ -84,7 +84,7 @@ def default(config: type) -> Any:
     required = {"height": 64, "width": 64, "head_dim": 32, "strides": (2,), "threshold": 0.1, "where": "file"}
     required |= {"task": "tokenizer", "out": "run", "codebook_sizes": (8,)}
     names = {f.name for f in dataclasses.fields(config) if f.default is f.default_factory is dataclasses.MISSING}
-    names |= {"task", "out"} & {f.name for f in dataclasses.fields(config)}
+    names |= {"task", "out", "codebook_sizes"} & {f.name for f in dataclasses.fields(config)}
     return config(**{name: required[name] for name in names})
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
-    from vidgen.diffusion.noise import TimeDistribution
+    from vidgen.diffusion.noise import Generators, TimeDistribution
     from vidgen.diffusion.paths import ProbabilityPath
     from vidgen.models.feature_layers import FeatureInfo
     from vidgen.models.text.encoders import TextEncoding
@@ -117,9 +117,27 @@ class SequenceModel(Protocol):
 
 class MaskedLogits(Protocol):
     """The logits of every token given those that are known; the others are MASK, which a network maps to an embedding
-    of its own. Logits at tokens that are known are nobody's business."""
+    of its own. Logits at tokens that are known are nobody's business. Of continuous tokens, vectors of which those that
+    are unknown are NaN, what a head makes their law of takes the place of logits."""
 
     def __call__(self, tokens: Int[Tensor, "b n"]) -> Float[Tensor, "b n v"]: ...
+
+
+class TokenDraws(Protocol):
+    """How tokens are drawn from what a model says of them: ids from logits, or vectors by a head's diffusion.
+
+    `draw_noise` gives the random numbers of `count` tokens a sample, one stream a sample, (b, count, ...); `draw` turns
+    rows of a model's outputs and their noise into tokens, and their log-probabilities in the model's own law, None
+    where it has none. `tokens` are the sequences so far, and `owner` says of which of them each row is.
+    """
+
+    def draw_noise(
+        self, batch: int, count: int, generators: Generators, active: Bool[Tensor, " b"] | None = None
+    ) -> Tensor: ...
+
+    def draw(
+        self, outputs: Float[Tensor, "m v"], noise: Tensor, tokens: Tensor, owner: Int[Tensor, " m"]
+    ) -> tuple[Tensor, Tensor | None]: ...
 
 
 class NoiseSchedule(Protocol):

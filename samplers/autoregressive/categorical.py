@@ -40,6 +40,19 @@ class TokenSampling:
     def __post_init__(self) -> None:
         check_fields(self)
 
+    def draw_noise(
+        self, batch: int, count: int, generators: Generators, active: Bool[Tensor, " b"] | None = None
+    ) -> Float[Tensor, "b count"]:
+        """Return `draw_uniform`: a number a token."""
+        return draw_uniform(batch, count, generators, active)
+
+    def draw(
+        self, outputs: Float[Tensor, "m v"], noise: Float[Tensor, " m"], tokens: Int[Tensor, "b n"], owner: Tensor
+    ) -> tuple[Int[Tensor, " m"], Float[Tensor, " m"]]:
+        """Return `draw_tokens` of logits; the tokens so far count for the repetition penalty."""
+        seen = seen_tokens(tokens, outputs.shape[-1]) if self.repetition_penalty != 1.0 else None
+        return draw_tokens(outputs, self, noise, seen, owner)
+
 
 PLAIN = TokenSampling()
 

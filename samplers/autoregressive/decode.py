@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.diffusion.noise import Generators
 from vidgen.errors import VidgenError
-from vidgen.interfaces import SequenceModel
-from vidgen.samplers.autoregressive.categorical import TokenSampling, draw_tokens, draw_uniform, seen_tokens
+from vidgen.interfaces import SequenceModel, TokenDraws
+from vidgen.models.priors.token_values import Tokens, is_unknown
 
 TokensCallback = Callable[[int, Tensor], None]  # (how many tokens or steps are done, tokens)
 
@@ -20,12 +20,12 @@ TokensCallback = Callable[[int, Tensor], None]  # (how many tokens or steps are 
 def sample_autoregressive(
     model: SequenceModel,
     num_tokens: int,
-    sampling: TokenSampling,
+    sampling: TokenDraws,
     generators: Generators,
     *,
-    prefix: Int[Tensor, "b p"] | None = None,
+    prefix: Tokens | None = None,
     callback: TokensCallback | None = None,
-) -> Int[Tensor, "b num_tokens"]:
+) -> Tokens:
     """Draw sequences of `num_tokens` tokens, those of `prefix` included, which come first as they are.
 
     The model has read nothing yet, or the first tokens of `prefix`, whose cache is then used again. Afterwards it has
@@ -35,32 +35,27 @@ def sample_autoregressive(
     Args:
         model: The causal model.
         num_tokens: The length of the sequences that come out.
-        sampling: Temperature and filters.
+        sampling: Temperature and filters, or the head of continuous tokens.
         generators: One a sample (on the CPU), so that no sample depends on its batch, or one for all.
-        prefix: Tokens that are given.
+        prefix: Tokens that are given; of continuous ones it is there though it is empty, and says their channels.
         callback: Called as (number of tokens done, tokens so far (b, i)) after each token that is drawn.
     """
     logits, tokens = read_prefix(model, prefix, num_tokens)
-    penalized = sampling.repetition_penalty != 1.0
-    seen = seen_tokens(tokens, logits.shape[-1]) if penalized else None
-    sequences = tokens.new_zeros(len(tokens), num_tokens)
+    sequences = tokens.new_zeros(len(tokens), num_tokens, *tokens.shape[2:])
+    rows = torch.arange(len(tokens), device=tokens.device)
     first = tokens.shape[1]
     sequences[:, :first] = tokens
     for i in range(first, num_tokens):
         if i > first:
             logits = model.extend(sequences[:, i - 1 : i])[:, -1]
-        drawn, _ = draw_tokens(logits, sampling, draw_uniform(len(logits), 1, generators)[:, 0], seen)
-        sequences[:, i] = drawn
-        if seen is not None:
-            seen.scatter_(1, drawn.unsqueeze(1), True)
+        noise = sampling.draw_noise(len(logits), 1, generators)[:, 0]
+        sequences[:, i], _ = sampling.draw(logits, noise, sequences[:, :i], rows)
         if callback is not None:
             callback(i + 1, sequences[:, : i + 1])
     return sequences
 
 
-def read_prefix(
-    model: SequenceModel, prefix: Int[Tensor, "b p"] | None, num_tokens: int
-) -> tuple[Float[Tensor, "b v"], Int[Tensor, "b p"]]:
+def read_prefix(model: SequenceModel, prefix: Tokens | None, num_tokens: int) -> tuple[Float[Tensor, "b v"], Tokens]:
     """Return the logits of the first token after the prefix, which the model then has read, and the prefix.
 
     Raises VidgenError for lengths that do not fit.
@@ -74,9 +69,11 @@ def read_prefix(
         )
     if given == 0:
         logits = model.start()
-        return logits, torch.zeros(len(logits), 0, dtype=torch.int64, device=logits.device)
-    if bool((prefix < 0).any()):
-        raise VidgenError("the prefix has tokens below 0; a causal model reads tokens that are known")
+        none = torch.zeros(len(logits), 0, dtype=torch.int64, device=logits.device)
+        return logits, none if prefix is None else prefix
+    unknown = is_unknown(prefix) if prefix.is_floating_point() else prefix < 0
+    if bool(unknown.any()):
+        raise VidgenError("the prefix has tokens below 0, or NaN; a causal model reads tokens that are known")
     if model.length == given:  # its logits after the last token are gone: that one is read again
         model.rewind(given - 1)
     return model.extend(prefix[:, model.length :])[:, -1], prefix

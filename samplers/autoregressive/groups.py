@@ -14,8 +14,8 @@ from torch import Tensor
 
 from vidgen.diffusion.noise import Generators
 from vidgen.errors import VidgenError
-from vidgen.interfaces import MASK, MaskedLogits
-from vidgen.samplers.autoregressive.categorical import TokenSampling, draw_uniform
+from vidgen.interfaces import MaskedLogits, TokenDraws
+from vidgen.models.priors.token_values import Tokens, is_unknown
 from vidgen.samplers.masked.revealing import check_sequences, reveal
 
 Grid = tuple[int, int, int]  # t, h, w
@@ -57,13 +57,13 @@ def far_apart_groups(grid: Grid, regions: tuple[int, int, int] = (1, 2, 2)) -> I
 @torch.no_grad()
 def sample_groups(
     logits: MaskedLogits,
-    tokens: Int[Tensor, "b n"],
-    sampling: TokenSampling,
+    tokens: Tokens,
+    sampling: TokenDraws,
     generators: Generators,
     *,
     groups: Int[Tensor, " n"],
     callback: Callable[[int, Tensor], None] | None = None,
-) -> Int[Tensor, "b n"]:
+) -> Tokens:
     """Draw the unknown tokens group by group, lowest number first; the known ones stay as they are.
 
     Groups that are known in all sequences take no pass. With a group for each token this is `sample_any_order` in their
@@ -71,22 +71,22 @@ def sample_groups(
 
     Args:
         logits: The model, of the any-order kind.
-        tokens: Sequences in which unknown tokens are MASK.
-        sampling: Temperature and filters.
+        tokens: Sequences in which unknown tokens are MASK; continuous ones NaN.
+        sampling: Temperature and filters, or the head of continuous tokens.
         generators: One a sample (on the CPU), so that no sample depends on its batch, or one for all.
         groups: The group of each token: `row_groups`, `frame_groups`, `far_apart_groups`, or any numbers.
         callback: Called as (number of groups done, tokens (b, n)) after each pass.
     """
     tokens = check_sequences(tokens)
-    if groups.shape != tokens.shape[1:]:
+    if groups.shape != tokens.shape[1:2]:
         raise VidgenError(f"there are {len(groups)} groups' numbers for {tokens.shape[1]} tokens; give one a token")
     groups = groups.to(tokens.device)
     for done, group in enumerate(groups.unique().tolist(), start=1):
-        chosen = (groups == group) & (tokens == MASK)
+        chosen = (groups == group) & is_unknown(tokens)
         if not bool(chosen.any()):
             continue
-        uniforms = draw_uniform(*tokens.shape, generators, chosen.any(1))
-        tokens, _ = reveal(logits, tokens, chosen, sampling, uniforms)
+        noise = sampling.draw_noise(*tokens.shape[:2], generators, chosen.any(1))
+        tokens, _ = reveal(logits, tokens, chosen, sampling, noise)
         if callback is not None:
             callback(done, tokens)
     return tokens

@@ -7,6 +7,8 @@ lies in an interval, both ends included; elsewhere the conditional law alone cou
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -19,6 +21,7 @@ from vidgen.samplers.autoregressive.uncached import check_rewind
 
 Interval = tuple[float, float]  # of the share of tokens that are done
 ALWAYS: Interval = (0.0, 1.0)
+Combine = Callable[[Tensor, Tensor, float], Tensor]
 
 
 def guided_logits(cond: Float[Tensor, "... v"], uncond: Float[Tensor, "... v"], scale: float) -> Float[Tensor, "... v"]:
@@ -45,8 +48,9 @@ class GuidedSequenceModel:
     """A SequenceModel that is guided: `cond` under the condition, `uncond` without it, or a weaker model.
 
     Token i of `num_tokens` is guided where i / num_tokens lies in the interval. `uncond` reads tokens only once its
-    logits are wanted: all at once at the interval's start, and none after its end. Raises VidgenError for models that
-    have read tokens before, and for a scale or interval that is none.
+    logits are wanted: all at once at the interval's start, and none after its end. `combine(cond, uncond, scale)` makes
+    one output of both; one of another shape than theirs, as continuous tokens have it, has no interval. Raises
+    VidgenError for models that have read tokens before, and for a scale or interval that is none.
     """
 
     def __init__(
@@ -56,12 +60,13 @@ class GuidedSequenceModel:
         scale: float,
         num_tokens: int,
         interval: Interval = ALWAYS,
+        combine: Combine = guided_logits,
     ) -> None:
         check_guidance(scale, interval)
         if cond.length or uncond.length:
             raise VidgenError("guidance begins with models that have read nothing; rewind both to 0")
         self.cond, self.uncond, self.scale, self.interval = cond, uncond, scale, interval
-        self.num_tokens = num_tokens
+        self.num_tokens, self.combine = num_tokens, combine
         self._tokens: Tensor | None = None  # those that `cond` has read, for `uncond` to catch up
 
     @property
@@ -72,7 +77,7 @@ class GuidedSequenceModel:
     def start(self) -> Float[Tensor, "b v"]:
         """Return the logits of the first token."""
         logits = self.cond.start()
-        return guided_logits(logits, self.uncond.start(), self.scale) if self._acts(0) else logits
+        return self.combine(logits, self.uncond.start(), self.scale) if self._acts(0) else logits
 
     def extend(self, tokens: Int[Tensor, "b k"]) -> Float[Tensor, "b k v"]:
         """Read k tokens more, and return the guided logits of the token after each of them."""
@@ -83,7 +88,9 @@ class GuidedSequenceModel:
         if not bool(acts.any()):
             return logits
         uncond = self.uncond.extend(self._tokens[:, self.uncond.length :])[:, -k:]
-        guided = guided_logits(logits, uncond, self.scale)
+        guided = self.combine(logits, uncond, self.scale)
+        if bool(acts.all()):
+            return guided
         return torch.where(acts[None, :, None], guided, logits.to(guided))
 
     def rewind(self, length: int) -> None:

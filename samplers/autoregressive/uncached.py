@@ -15,7 +15,7 @@ class UncachedModel:
     """A SequenceModel over a function of all tokens so far, which is asked for everything anew at each call.
 
     `logits(tokens (b, n))` gives (b, n + 1, v): those of the first token, and of the one after each. `calls` counts
-    how often it was asked.
+    how often it was asked. Continuous tokens have `channels`.
     """
 
     def __init__(
@@ -23,9 +23,12 @@ class UncachedModel:
         logits: Callable[[Int[Tensor, "b n"]], Float[Tensor, "b n_plus_1 v"]],
         batch: int,
         device: torch.device | str = "cpu",
+        channels: int = 0,
     ) -> None:
         self.logits = logits
         self.tokens = torch.zeros(batch, 0, dtype=torch.int64, device=device)
+        if channels:
+            self.tokens = torch.zeros(batch, 0, channels, device=device)
         self.calls = 0
 
     @property

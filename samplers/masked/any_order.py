@@ -10,8 +10,8 @@ from torch import Tensor
 
 from vidgen.diffusion.noise import Generators
 from vidgen.errors import VidgenError
-from vidgen.interfaces import MASK, MaskedLogits
-from vidgen.samplers.autoregressive.categorical import TokenSampling, draw_uniform
+from vidgen.interfaces import MaskedLogits, TokenDraws
+from vidgen.models.priors.token_values import Tokens, is_unknown
 from vidgen.samplers.masked.orders import random_ranks
 from vidgen.samplers.masked.revealing import check_sequences, largest, reveal
 
@@ -19,13 +19,13 @@ from vidgen.samplers.masked.revealing import check_sequences, largest, reveal
 @torch.no_grad()
 def sample_any_order(
     logits: MaskedLogits,
-    tokens: Int[Tensor, "b n"],
-    sampling: TokenSampling,
+    tokens: Tokens,
+    sampling: TokenDraws,
     generators: Generators,
     *,
     order: Int[Tensor, " n"] | None = None,
     callback: Callable[[int, Tensor], None] | None = None,
-) -> Int[Tensor, "b n"]:
+) -> Tokens:
     """Draw the unknown tokens of each sequence one a step; the known ones stay as they are.
 
     Uria et al. 2014 and Hoogeboom et al. 2022, algorithm 1. Raises VidgenError for tokens that are none, an order that
@@ -33,26 +33,26 @@ def sample_any_order(
 
     Args:
         logits: The model.
-        tokens: Sequences in which unknown tokens are MASK.
-        sampling: Temperature and filters.
+        tokens: Sequences in which unknown tokens are MASK; continuous ones NaN.
+        sampling: Temperature and filters, or the head of continuous tokens.
         generators: One a sample (on the CPU), so that no sample depends on its batch, or one for all.
         order: Places in the order of their turns (known ones are passed over); None draws one for each sequence.
         callback: Called as (number of tokens drawn, tokens (b, n)) after each step.
     """
     tokens = check_sequences(tokens)
-    unknown = (tokens == MASK).sum(1)
+    unknown = is_unknown(tokens).sum(1)
     ranks = random_ranks(tokens, generators, unknown > 0) if order is None else order_ranks(order, tokens)
     for step in range(int(unknown.max()) if len(unknown) else 0):
         active = unknown > step
-        chosen = largest(-ranks, tokens == MASK, active.long())
-        uniforms = draw_uniform(*tokens.shape, generators, active)
-        tokens, _ = reveal(logits, tokens, chosen, sampling, uniforms)
+        chosen = largest(-ranks, is_unknown(tokens), active.long())
+        noise = sampling.draw_noise(*tokens.shape[:2], generators, active)
+        tokens, _ = reveal(logits, tokens, chosen, sampling, noise)
         if callback is not None:
             callback(step + 1, tokens)
     return tokens
 
 
-def order_ranks(order: Int[Tensor, " n"], tokens: Int[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+def order_ranks(order: Int[Tensor, " n"], tokens: Tokens) -> Float[Tensor, "b n"]:
     """Return when each place has its turn. Raises VidgenError for what is no order of all places."""
     n = tokens.shape[1]
     if order.shape != (n,) or not torch.equal(order.sort().values.cpu(), torch.arange(n)):

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.diffusion.noise import Generators
-from vidgen.interfaces import MASK, MaskedLogits
-from vidgen.samplers.autoregressive.categorical import TokenSampling, draw_uniform
+from vidgen.interfaces import MaskedLogits, TokenDraws
+from vidgen.models.priors.token_values import Tokens, is_unknown
+from vidgen.samplers.autoregressive.categorical import draw_uniform
 from vidgen.samplers.masked.revealing import check_sequences, reveal
 from vidgen.samplers.masked.schedules import find_schedule
 
@@ -25,15 +26,15 @@ from vidgen.samplers.masked.schedules import find_schedule
 class FirstHitting:
     """Sequences, and the time from 1 (all masked) to 0 (none) at which each token was unmasked; 1 of known ones."""
 
-    tokens: Int[Tensor, "b n"]
+    tokens: Tokens
     times: Float[Tensor, "b n"]
 
 
 @torch.no_grad()
 def sample_first_hitting(
     logits: MaskedLogits,
-    tokens: Int[Tensor, "b n"],
-    sampling: TokenSampling,
+    tokens: Tokens,
+    sampling: TokenDraws,
     generators: Generators,
     *,
     schedule: str = "linear",
@@ -46,26 +47,27 @@ def sample_first_hitting(
 
     Args:
         logits: The model, which does not ask for the time (the ideal one has no use for it).
-        tokens: Sequences in which unknown tokens are MASK.
-        sampling: Temperature and filters.
+        tokens: Sequences in which unknown tokens are MASK; continuous ones NaN.
+        sampling: Temperature and filters, or the head of continuous tokens.
         generators: One a sample (on the CPU), so that no sample depends on its batch, or one for all.
         schedule: The share that is masked at progress 1 - t, of SCHEDULES.
         callback: Called as (number of tokens drawn, tokens (b, n)) after each step.
     """
     progress = find_schedule(schedule).progress
     tokens = check_sequences(tokens)
-    unknown = (tokens == MASK).sum(1)
+    unknown = is_unknown(tokens).sum(1)
     share = torch.ones(len(tokens), dtype=torch.float64, device=tokens.device)
-    times = torch.ones(tokens.shape, dtype=torch.float64, device=tokens.device)
+    times = torch.ones(tokens.shape[:2], dtype=torch.float64, device=tokens.device)
     for step in range(int(unknown.max()) if len(unknown) else 0):
-        masked = tokens == MASK
+        masked = is_unknown(tokens)
         left = masked.sum(1)
         active = left > 0
-        jump, place, value = draw_uniform(len(tokens), 3, generators, active).to(tokens.device).unbind(1)
+        jump, place = draw_uniform(len(tokens), 2, generators, active).to(tokens.device).unbind(1)
+        noise = sampling.draw_noise(len(tokens), 1, generators, active)
         share = share * (1.0 - jump) ** (1.0 / left.clamp(min=1))
         turn = (place * left).long().clamp(max=left - 1)  # which of those that are left, all alike
         chosen = masked & (masked.cumsum(1) - 1 == turn[:, None])
-        tokens, _ = reveal(logits, tokens, chosen, sampling, value[:, None].expand_as(times))
+        tokens, _ = reveal(logits, tokens, chosen, sampling, noise.expand(-1, tokens.shape[1], *noise.shape[2:]))
         times = torch.where(chosen, 1.0 - progress(share)[:, None], times)
         if callback is not None:
             callback(step + 1, tokens)

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from vidgen.bounds import Choice, InferenceSteps, Range, check_fields
 from vidgen.diffusion.noise import Generators
-from vidgen.interfaces import MASK, MaskedLogits
-from vidgen.samplers.autoregressive.categorical import TokenSampling, draw_uniform
+from vidgen.errors import VidgenError
+from vidgen.interfaces import MaskedLogits, TokenDraws
+from vidgen.models.priors.token_values import Tokens, choose_tokens, hide_tokens, is_unknown
+from vidgen.samplers.autoregressive.categorical import draw_uniform
 from vidgen.samplers.masked.orders import Grid, halton_ranks, random_ranks
 from vidgen.samplers.masked.revealing import check_sequences, largest, reveal
 from vidgen.samplers.masked.schedules import SCHEDULES, reveal_counts
@@ -51,23 +53,24 @@ class MaskGITConfig:
 @torch.no_grad()
 def sample_maskgit(
     logits: MaskedLogits,
-    tokens: Int[Tensor, "b n"],
-    sampling: TokenSampling,
+    tokens: Tokens,
+    sampling: TokenDraws,
     generators: Generators,
     *,
     config: MaskGITConfig | None = None,
     grid: Grid | None = None,
     callback: Callable[[int, Tensor], None] | None = None,
-) -> Int[Tensor, "b n"]:
+) -> Tokens:
     """Draw the unknown tokens of each sequence in `config.num_steps` steps; the known ones stay as they are.
 
     A sequence of fewer unknown tokens than steps has a step for each. Raises VidgenError for tokens that are none,
-    logits of NaN, and the Halton order without its grid.
+    logits of NaN, the Halton order without its grid, and an order by confidence of continuous tokens.
 
     Args:
         logits: The model.
-        tokens: Sequences in which unknown tokens are MASK: all of them, or those of an inpainting.
-        sampling: Temperature and filters of the draws; confidence is of the model's own law.
+        tokens: Sequences in which unknown tokens are MASK, continuous ones NaN: all, or those of an inpainting.
+        sampling: Temperature and filters of the draws, or the head of continuous tokens; confidence is of the model's
+            own law.
         generators: One a sample (on the CPU), so that no sample depends on its batch, or one for all.
         config: Steps, schedule, order, choice temperature, revision; None has the defaults.
         grid: Frames, height and width of a sequence, for the Halton order.
@@ -75,37 +78,47 @@ def sample_maskgit(
     """
     config = config or MaskGITConfig()
     tokens = check_sequences(tokens)
-    given = tokens != MASK
+    check_confidence(tokens, config)
+    given = ~is_unknown(tokens)
     counts, steps = step_counts(~given, config)
     ranks = None
     if config.order == "halton":
         ranks = halton_ranks(tokens, grid)
     elif config.order == "random":
         ranks = random_ranks(tokens, generators, steps > 0)
-    confidence = torch.zeros(tokens.shape, dtype=torch.float64, device=tokens.device)  # of what is kept, as drawn
+    confidence = torch.zeros(tokens.shape[:2], dtype=torch.float64, device=tokens.device)  # of what is kept, as drawn
     reopened = torch.zeros_like(steps)
     for step in range(counts.shape[1]):
-        masked = tokens == MASK
+        masked = is_unknown(tokens)
         keep_count = counts[:, step] + reopened
         active = step < steps
-        uniforms = draw_uniform(*tokens.shape, generators, active)
+        draws = sampling.draw_noise(*tokens.shape[:2], generators, active)
         if ranks is not None:
             kept = largest(-ranks, masked, keep_count)
-            drawn, log_probs = reveal(logits, tokens, kept, sampling, uniforms)
+            drawn, log_probs = reveal(logits, tokens, kept, sampling, draws)
         else:
-            drawn, log_probs = reveal(logits, tokens, masked, sampling, uniforms)
+            drawn, log_probs = reveal(logits, tokens, masked, sampling, draws)
             noise = gumbel(draw_uniform(*tokens.shape, generators, active)).to(tokens.device)
             left = 1.0 - (step + 1) / steps.clamp(min=step + 1).double()
             kept = largest(log_probs + config.choice_temperature * left[:, None] * noise, masked, keep_count)
-        tokens = torch.where(kept, drawn, tokens)
+        tokens = choose_tokens(kept, drawn, tokens)
         confidence = torch.where(kept, log_probs, confidence)
         if config.revised_share > 0.0:
             earlier = ~masked & ~given
             reopened = (config.revised_share * earlier.sum(1) * (step + 1 < steps)).long()
-            tokens = tokens.masked_fill(largest(-confidence, earlier, reopened), MASK)
+            tokens = hide_tokens(tokens, largest(-confidence, earlier, reopened))
         if callback is not None:
             callback(step + 1, tokens)
     return tokens
+
+
+def check_confidence(tokens: Tokens, config: MaskGITConfig) -> None:
+    """Raise VidgenError where a decoder would go by the confidence of continuous tokens."""
+    if tokens.is_floating_point() and (config.order == "confidence" or config.revised_share > 0.0):
+        raise VidgenError(
+            f"continuous tokens have no confidence, which order {config.order!r} with revised_share "
+            f"{config.revised_share:g} goes by; take order random or halton, and revise none"
+        )
 
 
 def step_counts(masked: Bool[Tensor, "b n"], config: MaskGITConfig) -> tuple[Int[Tensor, "b steps"], Int[Tensor, " b"]]:

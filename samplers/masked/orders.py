@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vidgen.diffusion.noise import Generators
 from vidgen.errors import VidgenError
+from vidgen.models.priors.token_values import Tokens
 from vidgen.samplers.autoregressive.categorical import draw_uniform
 
 Grid = tuple[int, int, int]  # t, h, w
@@ -49,7 +50,7 @@ def halton_order(grid: Grid) -> Int[Tensor, " n"]:
         points *= 2
 
 
-def halton_ranks(tokens: Int[Tensor, "b n"], grid: Grid | None) -> Float[Tensor, "b n"]:
+def halton_ranks(tokens: Tokens, grid: Grid | None) -> Float[Tensor, "b n"]:
     """Return when each place has its turn, the same in all sequences. Raises VidgenError for a grid of another size."""
     if grid is None or grid[0] * grid[1] * grid[2] != tokens.shape[1]:
         raise VidgenError(f"the Halton order of {tokens.shape[1]} tokens needs their grid (t, h, w); it is {grid}")
@@ -58,7 +59,7 @@ def halton_ranks(tokens: Int[Tensor, "b n"], grid: Grid | None) -> Float[Tensor,
 
 
 def random_ranks(
-    tokens: Int[Tensor, "b n"], generators: Generators, active: Bool[Tensor, " b"] | None = None
+    tokens: Tokens, generators: Generators, active: Bool[Tensor, " b"] | None = None
 ) -> Float[Tensor, "b n"]:
     """Return when each place has its turn, in an order drawn for each sequence: all are equally probable."""
-    return draw_uniform(*tokens.shape, generators, active).to(tokens.device)
+    return draw_uniform(*tokens.shape[:2], generators, active).to(tokens.device)

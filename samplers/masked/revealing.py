@@ -7,12 +7,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vidgen.errors import VidgenError
-from vidgen.interfaces import MASK, MaskedLogits
-from vidgen.samplers.autoregressive.categorical import TokenSampling, draw_tokens, seen_tokens
+from vidgen.interfaces import MASK, MaskedLogits, TokenDraws
+from vidgen.models.priors.token_values import Tokens
 
 
-def check_sequences(tokens: Int[Tensor, "b n"]) -> Int[Tensor, "b n"]:
-    """Return a copy of the sequences to fill in. Raises VidgenError for what are no tokens (int64, from MASK up)."""
+def check_sequences(tokens: Tokens) -> Tokens:
+    """Return a copy of the sequences to fill in. Raises VidgenError for what are no tokens (int64, from MASK up; or
+    vectors)."""
+    if tokens.ndim == 3 and tokens.is_floating_point():
+        return tokens.clone()
     if tokens.ndim != 2 or tokens.dtype != torch.int64:
         raise VidgenError(f"tokens are {tokens.dtype} of shape {tuple(tokens.shape)}; int64 (b, n) is wanted")
     if tokens.numel() and int(tokens.min()) < MASK:
@@ -22,31 +25,31 @@ def check_sequences(tokens: Int[Tensor, "b n"]) -> Int[Tensor, "b n"]:
 
 def reveal(
     logits: MaskedLogits,
-    tokens: Int[Tensor, "b n"],
+    tokens: Tokens,
     chosen: Bool[Tensor, "b n"],
-    sampling: TokenSampling,
-    uniforms: Float[Tensor, "b n"],
-) -> tuple[Int[Tensor, "b n"], Float[Tensor, "b n"]]:
-    """Return the sequences with the chosen tokens drawn, and the draws' log-probabilities in the model's own law.
+    sampling: TokenDraws,
+    noise: Float[Tensor, "b n *e"],
+) -> tuple[Tokens, Float[Tensor, "b n"]]:
+    """Return the sequences with the chosen tokens drawn, and the draws' log-probabilities in the model's own law; NaN
+    of continuous tokens.
 
     The chosen are drawn independently of each other given the known ones, none of which is drawn again: `chosen` has
     unknown tokens alone. Only their logits are looked at. Raises VidgenError for logits of NaN, logits of another
     shape, and known tokens beyond the vocabulary.
     """
     scores = logits(tokens)
-    if scores.shape[:2] != tokens.shape:
+    if scores.shape[:2] != tokens.shape[:2]:
         raise VidgenError(f"the model gave logits {tuple(scores.shape)} for tokens {tuple(tokens.shape)}")
     vocabulary = scores.shape[-1]
-    if int(tokens.max()) >= vocabulary:
+    if not tokens.is_floating_point() and int(tokens.max()) >= vocabulary:
         raise VidgenError(f"there is a token {int(tokens.max())} in a vocabulary of {vocabulary}")
     rows, columns = chosen.nonzero(as_tuple=True)
-    seen = seen_tokens(tokens, vocabulary) if sampling.repetition_penalty != 1.0 else None
-    uniforms = uniforms.to(tokens.device)[rows, columns]
-    drawn, drawn_log_probs = draw_tokens(scores[rows, columns], sampling, uniforms, seen, rows)
+    noise = noise.to(tokens.device)[rows, columns]
+    drawn, drawn_log_probs = sampling.draw(scores[rows, columns], noise, tokens, rows)
     sequences = tokens.clone()
     sequences[rows, columns] = drawn
-    log_probs = torch.zeros(tokens.shape, dtype=torch.float64, device=tokens.device)
-    log_probs[rows, columns] = drawn_log_probs
+    log_probs = torch.zeros(tokens.shape[:2], dtype=torch.float64, device=tokens.device)
+    log_probs[rows, columns] = torch.nan if drawn_log_probs is None else drawn_log_probs
     return sequences, log_probs
 
 

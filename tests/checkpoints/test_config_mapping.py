@@ -14,6 +14,7 @@ from vidgen.checkpoints.pretrained import CONFIG_NAME, Pretrained
 from vidgen.models.dit.config import VideoDiTConfig
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.encoders.external import ExternalConfig
+from vidgen.models.gan.split_generator import SplitGenerator
 from vidgen.models.ip_adapter import IPAdapterEncoder
 from vidgen.models.priors.config import TokenPriorConfig
 from vidgen.models.text.encoders import ByteTextEncoder
@@ -36,6 +37,7 @@ MODELS = [
     ByteTextEncoder,
     IPAdapterEncoder,
     LearnedTokens,
+    SplitGenerator,
 ]
 CONFIGS = [
     *(model.config_class() for model in MODELS),

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 # Classes of ours whose from_pretrained reads through vidgen/checkpoints.
 OURS = {
     *("VideoTokenizer", "DiffusionTokenizer", "KeyframeTokenizer", "TransformersTextEncoder", "component", "cls"),
-    *("LearnedTokens", "PriorPipeline", "TokenPrior", "ByteTextEncoder", "super()"),
+    *("LearnedTokens", "PriorPipeline", "TokenPrior", "ByteTextEncoder", "super()", "GANPipeline", "SplitGenerator"),
 }
 FOLDERS = ("vidgen", "tokenizers", "samplers", "train", "scripts")
 ONLY_HOME = "vidgen/checkpoints/other_libraries.py"

@@ -1,5 +1,6 @@
 """What a recipe can say: the dataclasses that its YAML is checked against, one of them for each task."""
 
+from vidgen.train.config.change_codes import ChangeCodesRecipe as ChangeCodesRecipe
 from vidgen.train.config.data import DataConfig as DataConfig
 from vidgen.train.config.data import SourceConfig as SourceConfig
 from vidgen.train.config.diffusion import DiffusionRecipe as DiffusionRecipe
@@ -7,6 +8,7 @@ from vidgen.train.config.diffusion import IPAdapterRecipe as IPAdapterRecipe
 from vidgen.train.config.diffusion import LoRARecipe as LoRARecipe
 from vidgen.train.config.diffusion import TextualInversionRecipe as TextualInversionRecipe
 from vidgen.train.config.distillation import DistillationRecipe as DistillationRecipe
+from vidgen.train.config.gan import GANRecipe as GANRecipe
 from vidgen.train.config.keyframes import KeyframeLossConfig as KeyframeLossConfig
 from vidgen.train.config.keyframes import KeyframeRecipe as KeyframeRecipe
 from vidgen.train.config.known_entropy import KnownEntropyRecipe as KnownEntropyRecipe

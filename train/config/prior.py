@@ -7,7 +7,7 @@ from math import prod
 from pathlib import Path
 from typing import Annotated, Any
 
-from vidgen.bounds import Count, Length, NoOrCount, Share
+from vidgen.bounds import Choice, Count, Length, NoOrCount, Share
 from vidgen.errors import VidgenError
 from vidgen.models.priors.config import CodebookSize
 from vidgen.train.config.run import LoopConfig
@@ -16,6 +16,9 @@ from vidgen.train.config.run import LoopConfig
 @dataclass
 class PriorRecipe(LoopConfig):
     """Task `prior`: a `TokenPrior` over the indices of a discrete `tokenizer`, and a text encoder trained with it.
+
+    `tokens` "latents" are latents of any tokenizer, a vector a cell, whose law a diffusion head (`model.head_width`,
+    `model.head_depth`) learns by flow matching: `head_draws` noise levels a token, of the TimeDistribution `time`.
 
     `model` overrides fields of `TokenPriorConfig`; its `order` says what is learned: the next token ("causal"), the
     next one in any order ("random"), masked ones of a clip ("masked") or of a frame after the frames before ("frames").
@@ -27,6 +30,9 @@ class PriorRecipe(LoopConfig):
     """
 
     tokenizer: str = "default"
+    tokens: Annotated[str, Choice(("indices", "latents"))] = "indices"
+    time: dict[str, Any] = field(default_factory=dict)
+    head_draws: Count = 4
     cache: str = ""
     cached_clips: NoOrCount = 20000
     model: dict[str, Any] = field(default_factory=dict)
@@ -38,10 +44,14 @@ class PriorRecipe(LoopConfig):
     def check(self, path: Path) -> None:
         """Raise VidgenError for shapes that are not the recipe's to say."""
         super().check(path)
-        if own := {"codebook_sizes", "text_width", "classes", "actions", "tokenizer_hash"} & self.model.keys():
+        own = {"codebook_sizes", "channels", "text_width", "classes", "actions", "tokenizer_hash"} & self.model.keys()
+        if own:
             raise VidgenError(
-                f"{path}: model.{min(own)} is not for recipes: codebooks are the tokenizer's, and clips have captions"
+                f"{path}: model.{min(own)} is not for recipes: codebooks and channels are the tokenizer's, and clips "
+                "have captions"
             )
+        if self.tokens == "latents" and self.digits:
+            raise VidgenError(f"{path}: digits={self.digits} are of indices; leave them out where tokens=latents")
 
     def codebook_sizes(self, size: int, quantizers: int | None) -> tuple[int, ...]:
         """Return the sizes of a cell's codes, of a tokenizer with so many quantizers of `size` codes.

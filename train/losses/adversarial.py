@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -51,17 +52,20 @@ class Plateau:
 class Adversary(nn.Module):
     """Discriminators, and the share that they have in the generator's loss. The loop trains them as a role.
 
-    `precision` is the recipe's autocast, "bfloat16" or "float32"; regularizers that differentiate run in float32.
+    `precision` is the recipe's autocast, "bfloat16" or "float32"; regularizers that differentiate run in float32. With
+    a `text_width` clips are judged beside a text, one vector a clip.
     """
 
-    def __init__(self, config: AdversarialConfig, *, seed: int, device: str, precision: str) -> None:
+    def __init__(
+        self, config: AdversarialConfig, *, seed: int, device: str, precision: str, text_width: int = 0
+    ) -> None:
         super().__init__()
         self.config = config
         self.device = device
         self.precision = precision
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            built = {kind: DISCRIMINATORS[kind](config.width, config.depth) for kind in config.kinds}
+            built = {kind: DISCRIMINATORS[kind](config.width, config.depth, text_width) for kind in config.kinds}
         self.discriminators = nn.ModuleDict(built).to(device)
         self.anchors = nn.ModuleDict({kind: LeCam(config.lecam_decay) for kind in config.kinds}).to(device)
         self.plateau = Plateau(config.settle_steps, config.settle_gain)
@@ -89,24 +93,34 @@ class Adversary(nn.Module):
         """The share of the full weight that the generator's loss has now."""
         return min(1.0, (self.age + 1) / max(1, self.config.ramp))
 
+    def hinge(self, video: Float[Tensor, "b c t h w"], text: Float[Tensor, "b d"] | None = None) -> Float[Tensor, ""]:
+        """Return a generator's hinge loss of its clips, the mean over the discriminators."""
+        losses = [hinge_generator(discriminator(video, text)) for discriminator in self.discriminators.values()]
+        return torch.stack(losses).mean()
+
     def generator_loss(
         self, decoded: Float[Tensor, "b c t h w"], reconstruction: Float[Tensor, ""], layer: list[nn.Parameter]
     ) -> tuple[Float[Tensor, ""], Metrics]:
         """Return what to add to the `reconstruction` loss of `decoded`, balanced on `layer`, the decoder's last."""
         if not self.started:
             return reconstruction.new_zeros(()), {}
-        losses = [hinge_generator(discriminator(decoded)) for discriminator in self.discriminators.values()]
-        loss = torch.stack(losses).mean()
+        loss = self.hinge(decoded)
         balance = adaptive_weight(reconstruction, loss, layer)
         weight = self.config.weight * self.ramp * (balance.weight if self.config.adaptive else 1.0)
         return weight * loss, {"g_loss": loss.item(), "g_weight": weight, "gradient_ratio": balance.ratio}
 
     def discriminator_loss(
-        self, real: Float[Tensor, "b c t h w"], fake: Float[Tensor, "b c t h w"], reconstruction: float
+        self,
+        real: Float[Tensor, "b c t h w"],
+        fake: Float[Tensor, "f c t h w"],
+        reconstruction: float,
+        real_text: Float[Tensor, "b d"] | None = None,
+        fake_text: Float[Tensor, "f d"] | None = None,
     ) -> tuple[Float[Tensor, ""] | None, Metrics]:
         """Return the hinge loss with its regularizers, mean over the discriminators; move LeCAM's anchors.
 
-        `fake` is what the generator made of `real`, with the `reconstruction` loss. Before the discriminators start
+        `fake` is what the generator made of `real`, with the `reconstruction` loss; each beside its text, where the
+        discriminators read one. Before the discriminators start
         there is no loss (None): the reconstruction is watched for a plateau, at which they do.
         """
         if not self.started:
@@ -119,8 +133,8 @@ class Adversary(nn.Module):
         for kind, discriminator in self.discriminators.items():
             anchors = self.anchors[kind]
             with autocast(self.device, self.precision):
-                real_logits = discriminator(real)
-                fake_logits = discriminator(fake.detach())
+                real_logits = discriminator(real, real_text)
+                fake_logits = discriminator(fake.detach(), fake_text)
             part = {"d_loss": hinge_discriminator(real_logits, fake_logits)}
             part |= {"logit_real": real_logits.mean(), "logit_fake": fake_logits.mean()}
             total = part["d_loss"]
@@ -128,7 +142,7 @@ class Adversary(nn.Module):
                 part["lecam"] = anchors(real_logits, fake_logits)
                 total = total + config.lecam * part["lecam"]
             if lazy:
-                part["r1"] = r1_penalty(discriminator, real)
+                part["r1"] = r1_penalty(partial(discriminator, text=real_text), real)
                 total = total + 0.5 * config.r1 * config.r1_every * part["r1"]
             anchors.follow(real_logits, fake_logits)
             parts.append({"total": total, **part})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -50,29 +51,47 @@ def patch_layers(convolution: type[nn.Module], width: int, depth: int) -> nn.Seq
     return nn.Sequential(*layers, convolution(before, 1, 3, padding=1))
 
 
-class FramePatches(nn.Module):
-    """A discriminator of patches of each frame on its own: (b, 3, t, h, w) -> logits (b, t, i, j)."""
+def judge(
+    layers: nn.Sequential, x: Float[Tensor, "b 3 *n"], prompt: Float[Tensor, "b d"] | None
+) -> Float[Tensor, "b 1 *m"]:
+    """Return the logits of `patch_layers`; beside a prompt plus the inner product of each patch's features with it
+    (the projection of Miyato & Koyama 2018, patch by patch)."""
+    features = layers[:-1](x)
+    logits = layers[-1](features)
+    if prompt is None:
+        return logits
+    return logits + (features.flatten(2).mT @ prompt[..., None]).reshape(logits.shape) / prompt.shape[-1] ** 0.5
 
-    def __init__(self, width: int, depth: int) -> None:
+
+class FramePatches(nn.Module):
+    """A discriminator of patches of each frame on its own: (b, 3, t, h, w) -> logits (b, t, i, j). With a `text_width`
+    it judges clips beside a text, one vector a clip."""
+
+    def __init__(self, width: int, depth: int, text_width: int = 0) -> None:
         super().__init__()
         self.layers = patch_layers(nn.Conv2d, width, depth)
+        self.text_in = nn.Linear(text_width, self.layers[-1].in_channels) if text_width else None
 
-    def forward(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b t i j"]:
-        """Return the logits of each frame's patches."""
-        logits = self.layers(rearrange(video, "b c t h w -> (b t) c h w"))
+    def forward(self, video: Float[Tensor, "b 3 t h w"], text: Float[Tensor, "b d"] | None = None) -> Tensor:
+        """Return the logits (b, t, i, j) of each frame's patches."""
+        prompt = None if text is None else self.text_in(text).repeat_interleave(video.shape[2], dim=0)
+        logits = judge(self.layers, rearrange(video, "b c t h w -> (b t) c h w"), prompt)
         return rearrange(logits, "(b t) 1 i j -> b t i j", b=video.shape[0]).float()
 
 
 class ClipPatches(nn.Module):
-    """A discriminator of patches of space and time: (b, 3, t, h, w) -> logits (b, s, i, j). One frame is a clip."""
+    """A discriminator of patches of space and time: (b, 3, t, h, w) -> logits (b, s, i, j). One frame is a clip. With a
+    `text_width` it judges clips beside a text, one vector a clip."""
 
-    def __init__(self, width: int, depth: int) -> None:
+    def __init__(self, width: int, depth: int, text_width: int = 0) -> None:
         super().__init__()
         self.layers = patch_layers(TimePaddedConv3d, width, depth)
+        self.text_in = nn.Linear(text_width, self.layers[-1].in_channels) if text_width else None
 
-    def forward(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b s i j"]:
-        """Return the logits of a clip's patches."""
-        return rearrange(self.layers(video), "b 1 s i j -> b s i j").float()
+    def forward(self, video: Float[Tensor, "b 3 t h w"], text: Float[Tensor, "b d"] | None = None) -> Tensor:
+        """Return the logits (b, s, i, j) of a clip's patches."""
+        logits = judge(self.layers, video, None if text is None else self.text_in(text))
+        return rearrange(logits, "b 1 s i j -> b s i j").float()
 
 
 DISCRIMINATORS: dict[str, type[nn.Module]] = {"2d": FramePatches, "3d": ClipPatches}
@@ -100,7 +119,7 @@ def hinge_generator(fake: Float[Tensor, "*n"]) -> Float[Tensor, ""]:
     return -fake.mean()
 
 
-def r1_penalty(discriminator: nn.Module, real: Float[Tensor, "b c t h w"]) -> Float[Tensor, ""]:
+def r1_penalty(discriminator: Callable[[Tensor], Tensor], real: Float[Tensor, "b c t h w"]) -> Float[Tensor, ""]:
     """Return the mean over clips of |grad D(x)|^2 at real x (Mescheder et al. 2018, eq. 9), in float32, with its graph.
 
     D is the sum of a clip's logits, and the result is divided by their number: so it means the same at every size.

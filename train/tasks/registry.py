@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from vidgen.train.config import (
+    ChangeCodesRecipe,
     DiffusionRecipe,
     DiffusionTokenizerRecipe,
     DistillationRecipe,
+    GANRecipe,
     IPAdapterRecipe,
     KeyframeRecipe,
     KnownEntropyRecipe,
@@ -23,12 +25,14 @@ from vidgen.train.config import (
 from vidgen.train.tasks.diffusion import DiffusionTask
 from vidgen.train.tasks.diffusion_decoder import DiffusionTokenizerTask
 from vidgen.train.tasks.distillation import DistillationTask
+from vidgen.train.tasks.generators.change_codes import ChangeCodesTask
+from vidgen.train.tasks.generators.gan import GANTask
+from vidgen.train.tasks.generators.known_entropy import KnownEntropyTask
+from vidgen.train.tasks.generators.prior import PriorTask
 from vidgen.train.tasks.ip_adapter import IPAdapterTask
 from vidgen.train.tasks.keyframes import KeyframeTask
-from vidgen.train.tasks.known_entropy import KnownEntropyTask
 from vidgen.train.tasks.lora import LoRATask
 from vidgen.train.tasks.preference import PreferenceTask
-from vidgen.train.tasks.prior import PriorTask
 from vidgen.train.tasks.task import Task
 from vidgen.train.tasks.textual_inversion import TextualInversionTask
 from vidgen.train.tasks.tokenizer import TokenizerTask
@@ -52,6 +56,8 @@ TASKS: dict[str, TaskEntry] = {
     "ip_adapter": TaskEntry(IPAdapterRecipe, IPAdapterTask),
     "prior": TaskEntry(PriorRecipe, PriorTask),
     "known_entropy": TaskEntry(KnownEntropyRecipe, KnownEntropyTask),
+    "change_codes": TaskEntry(ChangeCodesRecipe, ChangeCodesTask),
+    "gan": TaskEntry(GANRecipe, GANTask),
     "diffusion_tokenizer": TaskEntry(DiffusionTokenizerRecipe, DiffusionTokenizerTask),
     "keyframes": TaskEntry(KeyframeRecipe, KeyframeTask),
 }

@@ -89,6 +89,8 @@ def load_pipeline(
             f"{folder} holds a {class_name}, which has no denoiser: `vidgen sample` and `vidgen evaluate generation` "
             "take it, and load_generator in Python"
         )
+    if class_name == "GANPipeline":
+        raise VidgenError(f"{folder} holds a generator: GANPipeline.from_pretrained makes its clips in Python")
     if class_name != VideoPipeline.__name__:
         supported = ", ".join((VideoPipeline.__name__, *PIPELINES))
         raise VidgenError(f"{folder} holds a {class_name}, which is not supported; {supported} are")

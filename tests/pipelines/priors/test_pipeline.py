@@ -160,7 +160,7 @@ def test_a_prior_says_whose_indices_it_is_over(trained_prior, tiny_priors, tmp_p
     shutil.copytree(trained_prior, folder)
     shutil.rmtree(folder / "vae")
     tiny_priors["make_random"](seed=1).vae.save_pretrained(folder / "vae")  # of the same codebook
-    with pytest.raises(VidgenError, match="a prior over indices of the tokenizer .* is not for"):
+    with pytest.raises(VidgenError, match="a prior over tokens of the tokenizer .* is not for"):
         PriorPipeline.from_pretrained(folder)
     for dtype in (torch.float16, torch.bfloat16, torch.float64):
         pipe.save_pretrained(tmp_path / str(dtype), dtype=dtype)

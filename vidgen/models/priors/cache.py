@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vidgen.interfaces import MASK
 from vidgen.models.attention import Heads
 from vidgen.models.causal_attention import rotate
 from vidgen.models.priors.token_prior import TokenPrior
+from vidgen.models.priors.token_values import Tokens
 from vidgen.models.text.encoders import TextEncoding
 
 FIRST_FRAMES = 4  # that a cache has memory for at first, where there is no window
@@ -87,11 +87,10 @@ class CachedPrior:
     def start(self) -> Float[Tensor, "b v"]:
         """Return the logits of the first token."""
         if self.first is None:
-            blank = torch.full((self.batch, 1), MASK, device=self.prior.embed.weight.device)
-            self.first = self.run(blank)[:, 0]
+            self.first = self.run(self.prior.unknown(self.batch, 1))[:, 0]
         return self.first
 
-    def extend(self, tokens: Int[Tensor, "b k"]) -> Float[Tensor, "b k v"]:
+    def extend(self, tokens: Tokens) -> Float[Tensor, "b k v"]:
         """Append tokens; return the logits of the token after each of them."""
         self.start()
         parts = []
@@ -112,11 +111,11 @@ class CachedPrior:
             layer.count -= self.length - length
         self.length, self.slots = length, length + 1
 
-    def run(self, read: Int[Tensor, "b k"]) -> Float[Tensor, "b k v"]:
+    def run(self, read: Tokens) -> Float[Tensor, "b k v"]:
         """Compute slots of one frame that read these tokens, and return the logits of those that they predict."""
         prior, config = self.prior, self.prior.config
         self.forget()
-        places = torch.arange(self.slots, self.slots + read.shape[1], device=read.device).expand_as(read)
+        places = torch.arange(self.slots, self.slots + read.shape[1], device=read.device).expand(read.shape[:2])
         x = prior.embed_slots(read, places, (places - 1).clamp(min=0), **self.conditions)
         span = self.layers[0].count + read.shape[1]
         frames = config.window or 1 << (-(-span // self.frame_tokens) - 1).bit_length()  # few tables for long clips

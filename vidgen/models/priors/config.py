@@ -19,6 +19,8 @@ CodebookSize = Annotated[int, Range(2, 2**24)]
 class TokenPriorConfig(ConfigMapping):
     """Shape of a `TokenPrior`; `codebook_sizes` has one size for each code of a cell (several: residual or digits).
 
+    channels: in place of codebooks, those of a cell whose token is a vector: a latent. Its law is that of a diffusion
+        head (Li et al. 2024, MAR) of `head_width` and `head_depth` blocks.
     order:
         "causal": each token after those before it, (t, h, w) and then the codes of a cell: an exact likelihood.
         "random": the same after any other order of tokens too (Yu et al. 2024, RAR; Pannatier et al. 2024, sigma-GPT).
@@ -35,7 +37,10 @@ class TokenPriorConfig(ConfigMapping):
         earlier versions.
     """
 
-    codebook_sizes: Annotated[tuple[CodebookSize, ...], Length(1, 64)]
+    codebook_sizes: Annotated[tuple[CodebookSize, ...], Length(0, 64)] = ()
+    channels: NoOrWidth = 0
+    head_width: Width = 256
+    head_depth: Depth = 3
     order: Annotated[str, Choice(ORDERS)] = "causal"
     attention: Annotated[str, Choice(ATTENTION)] = "full"
     stride: Width = 8
@@ -52,6 +57,11 @@ class TokenPriorConfig(ConfigMapping):
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if (self.channels > 0) == (len(self.codebook_sizes) > 0):
+            raise VidgenError(
+                f"tokens are codes of codebook_sizes, or vectors of channels, one of the two; here they are "
+                f"{self.codebook_sizes} and {self.channels}"
+            )
         if self.width % self.head_dim or self.head_dim % 8:
             raise VidgenError(f"width {self.width} must be a multiple of head_dim {self.head_dim}, and that of 8")
         if self.sinks and self.sinks >= self.window:
@@ -64,12 +74,12 @@ class TokenPriorConfig(ConfigMapping):
     @property
     def codes(self) -> int:
         """Tokens of a cell."""
-        return len(self.codebook_sizes)
+        return len(self.codebook_sizes) or 1
 
     @property
     def vocabulary(self) -> int:
         """Values of a token: those of the largest codebook. Of a smaller one the others have no probability."""
-        return max(self.codebook_sizes)
+        return max(self.codebook_sizes, default=0)
 
     @property
     def block(self) -> BlockConfig:

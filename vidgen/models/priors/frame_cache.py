@@ -6,11 +6,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.models.causal_attention import FrameLayout, KVCache, over_groups
 from vidgen.models.priors.token_prior import TokenPrior
+from vidgen.models.priors.token_values import Tokens
 from vidgen.models.text.encoders import TextEncoding
 
 
@@ -35,17 +36,17 @@ class CachedFrames:
         self.cache = KVCache(prior.config.window, prior.config.sinks)
         self.done = 0  # frames
 
-    def __call__(self, tokens: Int[Tensor, "b n"]) -> Float[Tensor, "b n v"]:
+    def __call__(self, tokens: Tokens) -> Float[Tensor, "b n v"]:
         """Return the logits of the next frame's tokens, of which those that are `MASK` are predicted."""
         x = self.run(tokens, self.cache.layout(1))
         return self.prior.predict(x, torch.arange(tokens.shape[1], device=x.device))
 
-    def extend(self, tokens: Int[Tensor, "b n"]) -> None:
+    def extend(self, tokens: Tokens) -> None:
         """Take a frame's tokens as done."""
         self.run(tokens, self.cache.layout(1, extend=True))
         self.done += 1
 
-    def run(self, tokens: Int[Tensor, "b n"], layout: FrameLayout) -> Float[Tensor, "b n d"]:
+    def run(self, tokens: Tokens, layout: FrameLayout) -> Float[Tensor, "b n d"]:
         """Return the last block's output for the tokens of one frame."""
         prior = self.prior
         own = {name: value for name, value in self.conditions.items() if value is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vidgen.interfaces import MASK
+from vidgen.errors import VidgenError
 from vidgen.models.attention_patterns import Grid
 from vidgen.models.priors.token_prior import TokenPrior
+from vidgen.models.priors.token_values import Tokens, hide_tokens, is_unknown
+
+# What is lost at each token (b, n), of a prior's outputs (b, n, v) and the tokens.
+Measure = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,34 +51,39 @@ def draw_orders(b: int, n: int, generator: torch.Generator) -> Int[Tensor, "b n"
     return torch.rand(b, n, generator=generator, dtype=torch.float64).argsort(dim=1)
 
 
-def draw_masks(tokens: Int[Tensor, "b n"], counts: Int[Tensor, " b"], generator: torch.Generator) -> Int[Tensor, "b n"]:
-    """Return tokens of which `counts` of each clip, drawn at random, are `MASK`."""
-    ranks = draw_orders(*tokens.shape, generator).argsort(dim=1).to(tokens.device)
-    return tokens.masked_fill(ranks < counts.to(tokens.device)[:, None], MASK)
+def draw_masks(tokens: Tokens, counts: Int[Tensor, " b"], generator: torch.Generator) -> Tokens:
+    """Return tokens of which `counts` of each clip, drawn at random, are unknown."""
+    ranks = draw_orders(*tokens.shape[:2], generator).argsort(dim=1).to(tokens.device)
+    return hide_tokens(tokens, ranks < counts.to(tokens.device)[:, None])
 
 
 def masked_nats(
-    prior: TokenPrior, tokens: Int[Tensor, "b n"], grid: Grid, generator: torch.Generator, **conditions: Any
+    prior: TokenPrior,
+    tokens: Tokens,
+    grid: Grid,
+    generator: torch.Generator,
+    measure: Measure = token_nats,
+    **conditions: Any,
 ) -> Float[Tensor, " b"]:
     """Draw an unbiased estimate of the mean over orders of -log p(tokens in that order), an upper bound of -log of the
     mean law (Uria et al. 2014; Ou et al. 2024, eq. 3.9).
 
     Of k masked tokens, k uniform from 1 to n, it is n / k times their nats: the bound of masked diffusion. Of order
-    "frames" each frame is masked on its own.
+    "frames" each frame is masked on its own. Another `measure` takes the nats' place.
     """
-    b, n = tokens.shape
+    b, n = tokens.shape[:2]
     if prior.config.order == "masked":
         counts = torch.randint(1, n + 1, (b,), generator=generator)
         shown = draw_masks(tokens, counts, generator)
         weight = (n / counts)[:, None].to(tokens.device)
         logits = prior(shown, grid, **conditions)
     else:
-        frames = tokens.reshape(b * grid[0], -1)
+        frames = tokens.reshape(b * grid[0], n // grid[0], *tokens.shape[2:])
         counts = torch.randint(1, frames.shape[1] + 1, (len(frames),), generator=generator)
-        shown = draw_masks(frames, counts, generator).reshape(b, n)
+        shown = draw_masks(frames, counts, generator).reshape(tokens.shape)
         weight = (frames.shape[1] / counts).to(tokens.device).repeat_interleave(frames.shape[1]).reshape(b, n)
         logits = prior(shown, grid, clean=tokens, **conditions)
-    return (weight * token_nats(logits, tokens) * (shown == MASK)).sum(dim=1)
+    return (weight * measure(logits, tokens) * is_unknown(shown)).sum(dim=1)
 
 
 @torch.inference_mode()
@@ -83,8 +93,9 @@ def likelihood(
     """Return how probable the prior finds clips.
 
     Exact of order "causal"; of "random" the mean over `draws` orders, each of which is an exact law; else a bound, the
-    mean over `draws` draws of `masked_nats`.
+    mean over `draws` draws of `masked_nats`. Raises VidgenError for a prior over continuous tokens.
     """
+    check_likelihood(prior)
     if prior.config.order == "causal":
         nats = token_nats(prior(tokens, grid, **conditions), tokens)
         return Likelihood(nats=nats.sum(1), exact=True, standard_error=torch.zeros(len(nats)), by_token=nats)
@@ -95,13 +106,27 @@ def likelihood(
 
 
 def draw_nats(
-    prior: TokenPrior, tokens: Int[Tensor, "b n"], grid: Grid, generator: torch.Generator, **conditions: Any
+    prior: TokenPrior,
+    tokens: Tokens,
+    grid: Grid,
+    generator: torch.Generator,
+    measure: Measure = token_nats,
+    **conditions: Any,
 ) -> Float[Tensor, " b"]:
     """Return the nats of clips: exact, in an order that is drawn, or under masks that are drawn, as the prior's order
-    has it."""
+    has it. Another `measure` takes their place: of continuous tokens `flow_losses`."""
     if prior.config.order == "causal":
-        return token_nats(prior(tokens, grid, **conditions), tokens).sum(1)
+        return measure(prior(tokens, grid, **conditions), tokens).sum(1)
     if prior.config.order == "random":
-        order = draw_orders(*tokens.shape, generator).to(tokens.device)
-        return token_nats(prior(tokens, grid, order=order, **conditions), tokens).sum(1)
-    return masked_nats(prior, tokens, grid, generator, **conditions)
+        order = draw_orders(*tokens.shape[:2], generator).to(tokens.device)
+        return measure(prior(tokens, grid, order=order, **conditions), tokens).sum(1)
+    return masked_nats(prior, tokens, grid, generator, measure, **conditions)
+
+
+def check_likelihood(prior: TokenPrior) -> None:
+    """Raise VidgenError for a prior whose likelihood is not known."""
+    if prior.config.channels:
+        raise VidgenError(
+            "a prior over continuous tokens has no exact likelihood: its head makes draws, and no densities; measure "
+            "its clips, or take a prior over a discrete tokenizer's indices"
+        )

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vidgen.errors import VidgenError
@@ -28,6 +28,19 @@ def unflatten_tokens(tokens: Int[Tensor, "b n"], grid: Grid, codes: int = 1) -> 
         raise VidgenError(f"{tokens.shape[1]} tokens are not {codes} for each cell of {t}x{h}x{w}")
     indices = rearrange(tokens, "b (t h w q) -> b t h w q", t=t, h=h, w=w)
     return indices if codes > 1 else indices[..., 0]
+
+
+def flatten_latents(latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b n c"]:
+    """Return a vector for each cell, in the order of a prior: (t, h, w)."""
+    return rearrange(latents, "b c t h w -> b (t h w) c")
+
+
+def unflatten_latents(tokens: Float[Tensor, "b n c"], grid: Grid) -> Float[Tensor, "b c t h w"]:
+    """Return latents of vectors. Raises VidgenError for another number of them than the grid has."""
+    t, h, w = grid
+    if tokens.shape[1] != t * h * w:
+        raise VidgenError(f"{tokens.shape[1]} tokens are not one for each cell of {t}x{h}x{w}")
+    return rearrange(tokens, "b (t h w) c -> b c t h w", t=t, h=h, w=w)
 
 
 @lru_cache(maxsize=16)

@@ -12,14 +12,23 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vidgen.checkpoints.pretrained import Pretrained
-from vidgen.interfaces import MASK
 from vidgen.models.attention import Heads, find_attention
 from vidgen.models.attention_patterns import Grid
 from vidgen.models.causal_attention import FrameGroup, FrameLayout, causal_layout, over_groups, teacher_forcing_layout
 from vidgen.models.dit.blocks import text_heads
 from vidgen.models.priors.blocks import PriorBlock
 from vidgen.models.priors.config import TokenPriorConfig
+from vidgen.models.priors.diffusion_head import DiffusionHead
 from vidgen.models.priors.token_grid import visible
+from vidgen.models.priors.token_values import (
+    CodeEmbedding,
+    CodeHead,
+    Tokens,
+    VectorEmbedding,
+    blank_tokens,
+    is_unknown,
+    take_tokens,
+)
 from vidgen.models.rope import Rotary, apply_rotary_emb, rotary_table
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.models.text.prepared import TextHeads, TextTokens
@@ -29,6 +38,8 @@ Texts = tuple[TextHeads | None, ...]
 
 class TokenPrior(Pretrained):
     """A transformer over tokens with 3-D rotary positions. `forward` gives the logits of every token of a clip.
+
+    Tokens that are vectors have z in place of logits, from which `head` makes their law; unknown ones are NaN.
 
     Of order "causal" and "random" the law of a clip is the product of its tokens' conditionals, each after those before
     it (van den Oord et al. 2016, eq. 1). A slot of the transformer stands where the token is that it predicts, and
@@ -40,9 +51,10 @@ class TokenPrior(Pretrained):
     def __init__(self, config: TokenPriorConfig) -> None:
         super().__init__(config)
         width = config.width
-        starts = torch.tensor([0, *config.codebook_sizes[:-1]]).cumsum(0)
-        self.register_buffer("starts", starts, persistent=False)
-        self.embed = nn.Embedding(sum(config.codebook_sizes), width)
+        if config.channels:
+            self.embed: VectorEmbedding | CodeEmbedding = VectorEmbedding(config.channels, width)
+        else:
+            self.embed = CodeEmbedding(config.codebook_sizes, width)
         self.blank = nn.Parameter(torch.zeros(width))  # before the first token, or in place of one that is masked
         self.code = nn.Embedding(config.codes, width)
         self.position_in = nn.Linear(config.head_dim, width)
@@ -54,8 +66,14 @@ class TokenPrior(Pretrained):
             self.action_in = nn.Linear(config.actions, width)
         self.blocks = nn.ModuleList([PriorBlock(config.block) for _ in range(config.depth)])
         self.norm_out = nn.LayerNorm(width)
-        self.head = nn.Linear(width, sum(config.codebook_sizes))
-        nn.init.normal_(self.embed.weight, std=0.5)
+        if config.channels:
+            self.head: DiffusionHead | CodeHead = DiffusionHead(
+                config.channels, config.head_width, config.head_depth, width
+            )
+        else:
+            self.head = CodeHead(width, config.codebook_sizes)
+        if config.codebook_sizes:
+            nn.init.normal_(self.embed.weight, std=0.5)
         nn.init.normal_(self.blank, std=0.5)
         for layer in (layer for block in self.blocks for layer in block.last_layers):
             nn.init.normal_(layer.weight, std=width**-0.5 * (2 * config.depth) ** -0.5)
@@ -63,11 +81,11 @@ class TokenPrior(Pretrained):
 
     def forward(
         self,
-        tokens: Int[Tensor, "b n"],
+        tokens: Tokens,
         grid: Grid,
         text: TextEncoding | Texts | None = None,
         *,
-        clean: Int[Tensor, "b n"] | None = None,
+        clean: Tokens | None = None,
         order: Int[Tensor, "b n"] | None = None,
         class_id: Int[Tensor, " b"] | None = None,
         actions: Float[Tensor, "b t a"] | None = None,
@@ -88,10 +106,10 @@ class TokenPrior(Pretrained):
         """
         self.check_conditions(text, class_id, actions)
         n = tokens.shape[1]
-        places = torch.arange(n, device=tokens.device).expand_as(tokens) if order is None else order
+        places = torch.arange(n, device=tokens.device).expand(len(tokens), n) if order is None else order
         shown = {"class_id": class_id, "actions": actions, "grid": grid}
         if self.config.order in ("causal", "random"):
-            read = torch.cat([torch.full_like(tokens[:, :1], MASK), tokens.gather(1, places)[:, :-1]], dim=1)
+            read = torch.cat([blank_tokens(tokens, 1), take_tokens(tokens, places)[:, :-1]], dim=1)
             x = self.embed_slots(read, places, torch.cat([places[:, :1], places[:, :-1]], dim=1), **shown)
         else:
             x = self.embed_masked(tokens, **shown)
@@ -151,7 +169,7 @@ class TokenPrior(Pretrained):
 
     def embed_slots(
         self,
-        read: Int[Tensor, "b k"],
+        read: Tokens,
         places: Int[Tensor, "b k"],
         sources: Int[Tensor, "b k"],
         grid: Grid,
@@ -162,19 +180,19 @@ class TokenPrior(Pretrained):
         x = self.embed_values(read, sources)
         if self.config.order == "random":
             source = self.source_in(self.place_of(sources, grid, x))
-            x = x + torch.where(read[..., None] == MASK, torch.zeros_like(source), source)
+            x = x + torch.where(is_unknown(read)[..., None], torch.zeros_like(source), source)
         return x + self.stand(places, grid, x, class_id, actions)
 
-    def embed_values(self, tokens: Int[Tensor, "b k"], places: Int[Tensor, "b k"]) -> Float[Tensor, "b k d"]:
-        """Return embedded values of tokens at these places, those that are `MASK` blank."""
-        known = self.embed(tokens.clamp(min=0) + self.starts[places % self.config.codes])
-        return torch.where(tokens[..., None] == MASK, self.blank.to(known.dtype), known)
+    def embed_values(self, tokens: Tokens, places: Int[Tensor, "b k"]) -> Float[Tensor, "b k d"]:
+        """Return embedded values of tokens at these places, those that are unknown blank."""
+        known = self.embed(tokens, places)
+        return torch.where(is_unknown(tokens)[..., None], self.blank.to(known.dtype), known)
 
     def embed_masked(
-        self, tokens: Int[Tensor, "b n"], grid: Grid, class_id: Tensor | None = None, actions: Tensor | None = None
+        self, tokens: Tokens, grid: Grid, class_id: Tensor | None = None, actions: Tensor | None = None
     ) -> Float[Tensor, "b n d"]:
-        """Return tokens at their own places, those that are `MASK` blank."""
-        places = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+        """Return tokens at their own places, those that are unknown blank."""
+        places = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape[:2])
         x = self.embed_values(tokens, places)
         return x + self.stand(places, grid, x, class_id, actions)
 
@@ -199,18 +217,14 @@ class TokenPrior(Pretrained):
         return table[places % len(table)]
 
     def predict(self, x: Float[Tensor, "b k d"], places: Int[Tensor, "*b k"]) -> Float[Tensor, "b k v"]:
-        """Return the logits of tokens at these places, in float32 at least."""
-        logits = self.head(self.norm_out(x))
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        sizes = self.config.codebook_sizes
-        if len(sizes) == 1:
-            return logits
-        values = torch.arange(self.config.vocabulary, device=x.device)
-        code = places % len(sizes)
-        columns = self.starts[code][..., None] + values
-        exists = values < torch.tensor(sizes, device=x.device)[code][..., None]
-        columns = torch.where(exists, columns, torch.zeros_like(columns)).expand(*logits.shape[:-1], -1)
-        return logits.gather(-1, columns).masked_fill(~exists, float("-inf"))
+        """Return the logits of tokens at these places, in float32 at least; of vectors z."""
+        return self.head.predict(self.norm_out(x), places)
+
+    def unknown(self, batch: int, count: int) -> Tokens:
+        """Return `count` unknown tokens for each of `batch` sequences, of this prior's kind."""
+        weight, channels = self.embed.weight, self.config.channels
+        like = weight.new_zeros(batch, 0, channels) if channels else weight.new_zeros(batch, 0, dtype=torch.int64)
+        return blank_tokens(like, count)
 
     def read_text(self, text: TextEncoding | Texts | None) -> Texts:
         """Return keys and values of every block's cross-attention to a text."""

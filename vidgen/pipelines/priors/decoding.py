@@ -12,15 +12,17 @@ from jaxtyping import Int
 from torch import Tensor
 
 from vidgen.errors import VidgenError
-from vidgen.interfaces import MASK, MaskedLogits, SequenceModel
+from vidgen.interfaces import MaskedLogits, SequenceModel, TokenDraws
 from vidgen.models.attention_patterns import Grid
 from vidgen.models.priors.cache import CachedPrior
+from vidgen.models.priors.config import TokenPriorConfig
 from vidgen.models.priors.frame_cache import CachedFrames
 from vidgen.models.priors.token_prior import TokenPrior
+from vidgen.models.priors.token_values import Tokens, blank_tokens
 from vidgen.models.text.encoders import TextEncoding
-from vidgen.samplers.autoregressive.categorical import TokenSampling
+from vidgen.samplers.autoregressive.continuous import pair_conditions, pair_masked
 from vidgen.samplers.autoregressive.groups import far_apart_groups, row_groups
-from vidgen.samplers.autoregressive.guidance import GuidedSequenceModel, guide_masked
+from vidgen.samplers.autoregressive.guidance import GuidedSequenceModel, guide_masked, guided_logits
 from vidgen.samplers.autoregressive.uncached import UncachedModel
 from vidgen.samplers.masked.maskgit import MaskGITConfig
 from vidgen.samplers.token_decoders import TOKEN_DECODERS
@@ -50,11 +52,11 @@ class TokenRequest:
     text: TextEncoding | None
     negative: TextEncoding | None
     scale: float
-    sampling: TokenSampling
+    sampling: TokenDraws
     generators: Sequence[torch.Generator]
     steps: int
     decoder: str
-    prefix: Int[Tensor, "b p"]
+    prefix: Tokens
     callback: Callback | None = None
 
     @property
@@ -69,7 +71,7 @@ class TokenRequest:
         return lambda done, tokens: self.callback(first + done - 1, tokens)
 
 
-def decode_tokens(prior: TokenPrior, request: TokenRequest) -> Int[Tensor, "b n"]:
+def decode_tokens(prior: TokenPrior, request: TokenRequest) -> Tokens:
     """Return the tokens of clips, those of the prefix first. VidgenError for a clip that is too long for the prior."""
     config = prior.config
     if request.grid[0] > request.usual_frames and not config.window:
@@ -79,15 +81,17 @@ def decode_tokens(prior: TokenPrior, request: TokenRequest) -> Int[Tensor, "b n"
                 f"order {config.order} with {config.attention} attention it knows no window; ask for a shorter clip"
             )
         prior = prior.with_window(request.usual_frames)
-    request = replace(request, decoder=find_decoder(config.order, request.decoder))
+    request = replace(request, decoder=find_decoder(config, request.decoder))
     return LOOPS[config.order](prior, request)
 
 
-def find_decoder(order: str, name: str) -> str:
-    """Return the name of a decoder of priors of this order, the usual one for "". VidgenError for one of others."""
-    names = DECODERS[order]
+def find_decoder(config: TokenPriorConfig, name: str) -> str:
+    """Return the name of a decoder of such priors, the usual one for "". VidgenError for one of others: speculative
+    Jacobi accepts codes by their probabilities, which continuous tokens have none of."""
+    names = [name for name in DECODERS[config.order] if not config.channels or name != "speculative_jacobi"]
     if name and name not in names:
-        raise VidgenError(f"decoder {name!r} is not for a prior of order {order}; choose one of {', '.join(names)}")
+        kind = f"a prior of order {config.order}{' over latents' if config.channels else ''}"
+        raise VidgenError(f"decoder {name!r} is not for {kind}; choose one of {', '.join(names)}")
     return name or names[0]
 
 
@@ -95,7 +99,7 @@ def count_steps(prior: TokenPrior, grid: Grid, steps: int, decoder: str = "") ->
     """Return the steps of a clip, of which `steps` are MaskGIT's. Speculative Jacobi's are at most as many."""
     t, h, w = grid
     parts = t if prior.config.order == "frames" else 1
-    codes, name = prior.config.codes, find_decoder(prior.config.order, decoder)
+    codes, name = prior.config.codes, find_decoder(prior.config, decoder)
     if name == "maskgit":
         return parts * min(steps, t * h * w * codes // parts)
     if name in GROUPS:
@@ -103,7 +107,7 @@ def count_steps(prior: TokenPrior, grid: Grid, steps: int, decoder: str = "") ->
     return t * h * w * codes
 
 
-def decode_causal(prior: TokenPrior, request: TokenRequest) -> Int[Tensor, "b n"]:
+def decode_causal(prior: TokenPrior, request: TokenRequest) -> Tokens:
     """Draw token after token; of order "random" in the order of a causal prior, without a cache."""
     t, h, w = request.grid
     count = t * h * w * prior.config.codes
@@ -112,39 +116,41 @@ def decode_causal(prior: TokenPrior, request: TokenRequest) -> Int[Tensor, "b n"
         batch = len(request.prefix)
         if prior.config.order == "causal" and prior.config.attention == "full":
             return CachedPrior(prior, (h, w), batch, text)
-        return UncachedModel(partial(next_logits, prior, request.grid, text), batch, request.prefix.device)
+        logits = partial(next_logits, prior, request.grid, text)
+        return UncachedModel(logits, batch, request.prefix.device, prior.config.channels)
 
     sequence = model(request.text)
     if request.is_guided:
-        sequence = GuidedSequenceModel(sequence, model(request.negative), request.scale, count)
+        combine = pair_conditions if prior.config.channels else guided_logits
+        sequence = GuidedSequenceModel(sequence, model(request.negative), request.scale, count, combine=combine)
     if request.decoder == "speculative_jacobi" and prior.config.window and t > prior.config.window:
         raise VidgenError(
             "speculative_jacobi goes back in the clip, which a window that rolls on does not hold; choose "
             f"autoregressive, or a clip of {prior.config.window} latent frames at most"
         )
-    settings = {"prefix": request.prefix if request.prefix.shape[1] else None, "callback": request.report()}
+    settings = {"prefix": request.prefix, "callback": request.report()}
     return TOKEN_DECODERS[request.decoder](sequence, count, request.sampling, request.generators, **settings)
 
 
-def next_logits(prior: TokenPrior, grid: Grid, text: TextEncoding | None, tokens: Int[Tensor, "b n"]) -> Tensor:
+def next_logits(prior: TokenPrior, grid: Grid, text: TextEncoding | None, tokens: Tokens) -> Tensor:
     """Return the logits of the first token and of the one after each of the first n tokens of a clip."""
     t, h, w = grid
     count = t * h * w * prior.config.codes
-    filled = torch.cat([tokens, tokens.new_zeros(len(tokens), count - tokens.shape[1])], dim=1)
+    filled = torch.cat([tokens, tokens.new_zeros(len(tokens), count - tokens.shape[1], *tokens.shape[2:])], dim=1)
     return prior(filled, grid, text)[:, : tokens.shape[1] + 1]
 
 
-def decode_masked(prior: TokenPrior, request: TokenRequest) -> Int[Tensor, "b n"]:
+def decode_masked(prior: TokenPrior, request: TokenRequest) -> Tokens:
     """Fill in all unknown tokens of a clip at once, step by step."""
     t, h, w = request.grid
     known = request.prefix
-    tokens = known.new_full((len(known), t * h * w * prior.config.codes), MASK)
+    tokens = blank_tokens(known, t * h * w * prior.config.codes)
     tokens[:, : known.shape[1]] = known
     models = [partial(prior, grid=request.grid, text=text) for text in (request.text, request.negative)]
     return fill_in(models[0], models[1], tokens, request, request.grid)
 
 
-def decode_frames(prior: TokenPrior, request: TokenRequest) -> Int[Tensor, "b n"]:
+def decode_frames(prior: TokenPrior, request: TokenRequest) -> Tokens:
     """Fill in the tokens of one frame after the other."""
     t, h, w = request.grid
     size = h * w * prior.config.codes
@@ -152,7 +158,7 @@ def decode_frames(prior: TokenPrior, request: TokenRequest) -> Int[Tensor, "b n"
     models += [CachedFrames(prior, (h, w), request.negative)] if request.is_guided else []
     frames = []
     for number in range(t):
-        tokens = request.prefix.new_full((len(request.prefix), size), MASK)
+        tokens = blank_tokens(request.prefix, size)
         known = request.prefix[:, number * size : (number + 1) * size]
         tokens[:, : known.shape[1]] = known
         first = number * count_steps(prior, request.grid, request.steps, request.decoder) // t
@@ -163,19 +169,19 @@ def decode_frames(prior: TokenPrior, request: TokenRequest) -> Int[Tensor, "b n"
 
 
 def fill_in(
-    cond: MaskedLogits,
-    uncond: MaskedLogits,
-    tokens: Int[Tensor, "b n"],
-    request: TokenRequest,
-    grid: Grid,
-    first: int = 0,
-) -> Int[Tensor, "b n"]:
-    """Return tokens of cells `grid` without masks; `first` steps of the clip are done before."""
-    logits = guide_masked(cond, uncond, request.scale) if request.is_guided else cond
+    cond: MaskedLogits, uncond: MaskedLogits, tokens: Tokens, request: TokenRequest, grid: Grid, first: int = 0
+) -> Tokens:
+    """Return tokens of cells `grid` without masks; `first` steps of the clip are done before. Continuous ones have no
+    confidence: MaskGIT draws them in a random order (MAR)."""
+    is_continuous = tokens.is_floating_point()
+    logits = cond
+    if request.is_guided:
+        logits = pair_masked(cond, uncond) if is_continuous else guide_masked(cond, uncond, request.scale)
     settings: dict[str, Any] = {"callback": request.report(first)}
     name, codes = request.decoder, tokens.shape[1] // (grid[0] * grid[1] * grid[2])
     if name == "maskgit":
-        settings["config"] = MaskGITConfig(num_steps=request.steps)
+        order = "random" if is_continuous else "confidence"
+        settings["config"] = MaskGITConfig(num_steps=request.steps, order=order)
     if name in GROUPS:  # the codes of a cell are drawn one after the other
         settings["groups"] = (GROUPS[name](grid)[:, None] * codes + torch.arange(codes)).flatten()
         name = "groups"
@@ -186,7 +192,7 @@ CAUSAL = ("autoregressive", "speculative_jacobi")
 GROUPS: dict[str, Callable[[Grid], Int[Tensor, " n"]]] = {"rows": row_groups, "far_apart": far_apart_groups}
 MASKED = ("maskgit", "any_order", "first_hitting", *GROUPS)
 DECODERS = {"causal": CAUSAL, "random": CAUSAL, "masked": MASKED, "frames": MASKED}
-LOOPS: dict[str, Callable[[TokenPrior, TokenRequest], Int[Tensor, "b n"]]] = {
+LOOPS: dict[str, Callable[[TokenPrior, TokenRequest], Tokens]] = {
     "causal": decode_causal,
     "random": decode_causal,
     "masked": decode_masked,

@@ -18,10 +18,19 @@ from vidgen.checkpoints.hub import find_model
 from vidgen.data.frames import to_tensor
 from vidgen.errors import VidgenError
 from vidgen.files.bounded_files import read_json
+from vidgen.interfaces import TokenDraws
 from vidgen.models.attention_patterns import Grid
 from vidgen.models.placement import device_of, dtype_of
-from vidgen.models.priors.token_grid import flatten_indices, join_digits, split_digits, unflatten_tokens
+from vidgen.models.priors.token_grid import (
+    flatten_indices,
+    flatten_latents,
+    join_digits,
+    split_digits,
+    unflatten_latents,
+    unflatten_tokens,
+)
 from vidgen.models.priors.token_prior import TokenPrior
+from vidgen.models.priors.token_values import Tokens
 from vidgen.models.text.encoders import ByteTextEncoder
 from vidgen.pipelines.call_arguments import check_numbers, read_generators
 from vidgen.pipelines.components import INDEX_NAME, write_components
@@ -29,19 +38,20 @@ from vidgen.pipelines.output import PipelineOutput, check_output_type, convert_f
 from vidgen.pipelines.priors.decoding import Callback, TokenRequest, count_steps, decode_tokens
 from vidgen.pipelines.priors.schedule import SCHEDULE_FILE, PriorSchedule, read_prior_schedule
 from vidgen.samplers.autoregressive.categorical import TokenSampling
+from vidgen.samplers.autoregressive.continuous import HeadSampling
 from vidgen.tokenizers.encoded import latent_size
 from vidgen.tokenizers.files.token_files import tokenizer_hash
 from vidgen.tokenizers.model import VideoTokenizer
 
 
 class PriorPipeline:
-    """A prior with the tokenizer whose indices it knows, and the text encoder that it reads, if it reads any.
+    """A prior with the tokenizer whose indices or latents it knows, and the text encoder that it reads, if any.
 
-    Raises VidgenError for a prior of another tokenizer's indices, or of other codebooks.
+    Raises VidgenError for a prior of another tokenizer's indices, or of other codebooks or channels.
 
     Args:
         vae: The tokenizer.
-        prior: The law of its indices.
+        prior: The law of its indices, or of its latents.
         text_encoder: Prompts to tokens, or None.
         scheduler: The defaults of a call.
     """
@@ -49,6 +59,27 @@ class PriorPipeline:
     def __init__(
         self, vae: VideoTokenizer, prior: TokenPrior, text_encoder: ByteTextEncoder | None, scheduler: PriorSchedule
     ) -> None:
+        self.vae, self.prior, self.text_encoder, self.scheduler = vae, prior, text_encoder, scheduler
+        self.is_continuous = prior.config.channels > 0
+        self.check_tokens()
+
+    def check_tokens(self) -> None:
+        """Raise VidgenError for a prior of other tokens than the tokenizer's; see whether they are digits."""
+        vae, prior = self.vae, self.prior
+        known = prior.config.tokenizer_hash
+        if known and (own_hash := tokenizer_hash(vae)) != known:
+            raise VidgenError(
+                f"a prior over tokens of the tokenizer {known[:12]} is not for {vae.config.name} ({own_hash[:12]}); "
+                "name the tokenizer that it was trained on"
+            )
+        if self.is_continuous:
+            self.has_digits = False
+            if prior.config.channels != vae.config.latent_channels:
+                raise VidgenError(
+                    f"a prior over latents of {prior.config.channels} channels is not for the tokenizer "
+                    f"{vae.config.name}, which has {vae.config.latent_channels}"
+                )
+            return
         codebook, sizes = vae.bottleneck, prior.config.codebook_sizes
         quantizers = getattr(codebook, "quantizers", None)
         self.has_digits = quantizers is None and len(sizes) > 1
@@ -56,13 +87,6 @@ class PriorPipeline:
         own = int(np.prod(sizes)) if self.has_digits else sizes[0]
         if own != expected or (quantizers or 1) != (1 if self.has_digits else len(sizes)):
             raise VidgenError(f"a prior over codebooks of {sizes} is not for the tokenizer {vae.config.name}")
-        indices_of = prior.config.tokenizer_hash
-        if indices_of and (own_hash := tokenizer_hash(vae)) != indices_of:
-            raise VidgenError(
-                f"a prior over indices of the tokenizer {indices_of[:12]} is not for {vae.config.name} "
-                f"({own_hash[:12]}); name the tokenizer that it was trained on"
-            )
-        self.vae, self.prior, self.text_encoder, self.scheduler = vae, prior, text_encoder, scheduler
 
     @torch.inference_mode()
     def __call__(
@@ -80,6 +104,7 @@ class PriorPipeline:
         top_k: int | None = None,
         top_p: float | None = None,
         image: UInt8[np.ndarray, "H W 3"] | None = None,
+        num_diffusion_steps: int | None = None,
         video: UInt8[np.ndarray, "k H W 3"] | None = None,
         num_videos_per_prompt: int = 1,
         seed: int = 0,
@@ -98,9 +123,10 @@ class PriorPipeline:
             negative_prompt: What guidance leads away from.
             num_frames, height, width: Of the clips, in pixels.
             num_inference_steps: Of a prior that predicts masked tokens; a causal one takes one a token.
-            guidance_scale: Of the logits, 1 for none.
+            guidance_scale: Of the logits, or of the velocity of continuous tokens; 1 for none.
             decoder: One of `decoding.DECODERS` of the prior's order; empty is the usual one.
-            temperature, top_k, top_p: How tokens are drawn.
+            temperature, top_k, top_p: How tokens are drawn; continuous ones by their temperature alone.
+            num_diffusion_steps: Of the solver that draws a continuous token.
             image, video: The first frame of every clip, or frames that it goes on from, at its size.
             num_videos_per_prompt: Clips of each prompt.
             seed: Of the draws, one stream a clip; `generator`, one a clip or one for all, takes its place.
@@ -120,33 +146,62 @@ class PriorPipeline:
             raise VidgenError("an image and a video both say how the clip begins; give one of them")
         size = (num_frames or s.num_frames, height or s.height, width or s.width)
         prefix = self.read_prefix(video if image is None else image[None], size)
+        scale = s.guidance_scale if guidance_scale is None else guidance_scale
         request = TokenRequest(
             grid=self.grid_of(size),
             usual_frames=self.vae.latent_frames(s.num_frames),
             text=None if self.text_encoder is None else self.text_encoder(prompts),
             negative=None if self.text_encoder is None else self.text_encoder([negative_prompt] * len(prompts)),
-            scale=s.guidance_scale if guidance_scale is None else guidance_scale,
-            sampling=TokenSampling(
-                temperature=s.temperature if temperature is None else temperature,
-                top_k=top_k or s.top_k,
-                top_p=s.top_p if top_p is None else top_p,
-            ),
+            scale=scale,
+            sampling=self.sampling(temperature, top_k, top_p, num_diffusion_steps, scale),
             generators=generators,
             steps=num_inference_steps or s.num_inference_steps,
             decoder=decoder,
-            prefix=prefix.expand(len(prompts), -1),
+            prefix=prefix.repeat_interleave(len(prompts), dim=0),
             callback=callback_on_step_end,
         )
         tokens = decode_tokens(self.prior, request)
         return self.finish(tokens, request.grid, size, output_type)
+
+    def sampling(
+        self,
+        temperature: float | None,
+        top_k: int | None,
+        top_p: float | None,
+        num_diffusion_steps: int | None,
+        scale: float,
+    ) -> TokenDraws:
+        """Return how tokens are drawn. Raises VidgenError for settings that this prior's tokens do not have."""
+        s = self.scheduler
+        temperature = s.temperature if temperature is None else temperature
+        if not self.is_continuous:
+            if num_diffusion_steps is not None:
+                raise VidgenError(
+                    "num_diffusion_steps is for continuous tokens, and this prior's are codes; leave it out"
+                )
+            filters = {"top_k": top_k or s.top_k, "top_p": s.top_p if top_p is None else top_p}
+            return TokenSampling(temperature=temperature, **filters)
+        if top_k is not None or top_p is not None:
+            raise VidgenError("top_k and top_p are for codes, and this prior's tokens are continuous; use temperature")
+        return HeadSampling(
+            head=self.prior.head,
+            channels=self.prior.config.channels,
+            time=s.time_distribution,
+            num_diffusion_steps=s.num_diffusion_steps if num_diffusion_steps is None else num_diffusion_steps,
+            sampler=s.sampler,
+            scale=1.0 if self.text_encoder is None else scale,
+            temperature=temperature,
+        )
 
     def grid_of(self, size: tuple[int, int, int]) -> Grid:
         """Return the cells (t, h, w) of clips of `size` (frames, height, width)."""
         rows, columns = latent_size(*size[1:], self.vae.config.spatial_compression_ratio)
         return self.vae.latent_frames(size[0]), rows, columns
 
-    def tokens_of(self, indices: Tensor) -> Int[Tensor, "b n"]:
-        """Return the tokens of the tokenizer's indices."""
+    def tokens_of(self, indices: Tensor) -> Tokens:
+        """Return the tokens of the tokenizer's indices; of latents, where tokens are continuous."""
+        if self.is_continuous:
+            return flatten_latents(indices)
         return flatten_indices(split_digits(indices, self.prior.config.codebook_sizes) if self.has_digits else indices)
 
     def indices_of(self, tokens: Int[Tensor, "b n"], grid: Grid) -> Tensor:
@@ -154,24 +209,27 @@ class PriorPipeline:
         indices = unflatten_tokens(tokens, grid, self.prior.config.codes)
         return join_digits(indices, self.prior.config.codebook_sizes) if self.has_digits else indices
 
-    def read_prefix(self, video: UInt8[np.ndarray, "k H W 3"] | None, size: tuple[int, int, int]) -> Int[Tensor, "1 p"]:
+    def read_prefix(self, video: UInt8[np.ndarray, "k H W 3"] | None, size: tuple[int, int, int]) -> Tokens:
         """Return the tokens of the latent frames that a video fills. Raises VidgenError for one of another size."""
         device = device_of(self.prior)
         if video is None:
-            return torch.zeros(1, 0, dtype=torch.int64, device=device)
+            return self.prior.unknown(1, 0)
         if len(video) > size[0] or video.shape[1:3] != size[1:]:
             raise VidgenError(f"a video of {video.shape[:3]} frames, height and width does not begin a clip of {size}")
         ratio = self.vae.config.temporal_compression_ratio
         whole = video[: 1 + (len(video) - 1) // ratio * ratio]
-        indices = self.vae.encode(to_tensor(whole)[None].to(device_of(self.vae), dtype_of(self.vae))).indices
-        return self.tokens_of(indices.to(device))
+        encoded = self.vae.encode(to_tensor(whole)[None].to(device_of(self.vae), dtype_of(self.vae)))
+        if self.is_continuous:
+            return self.tokens_of(encoded.latents.to(device, dtype_of(self.prior)))
+        return self.tokens_of(encoded.indices.to(device))
 
-    def finish(
-        self, tokens: Int[Tensor, "b n"], grid: Grid, size: tuple[int, int, int], output_type: str
-    ) -> PipelineOutput:
+    def finish(self, tokens: Tokens, grid: Grid, size: tuple[int, int, int], output_type: str) -> PipelineOutput:
         """Return the clips of tokens."""
-        indices = self.indices_of(tokens, grid)
-        latents = self.vae.latents_from_indices(indices.to(device_of(self.vae)))
+        tokens = tokens.to(device_of(self.vae))
+        if self.is_continuous:
+            latents = unflatten_latents(tokens, grid)
+        else:
+            latents = self.vae.latents_from_indices(self.indices_of(tokens, grid))
         clips = None if output_type == "latent" else convert_frames(self.decode(latents, *size), output_type)
         return PipelineOutput(frames=clips, latents=latents, fps=self.scheduler.fps)
 
@@ -219,10 +277,14 @@ class PriorPipeline:
             raise VidgenError(f"{folder} holds a {index.get('_class_name')}, and a prior is wanted")
         settings = {"dtype": dtype, "device": device}
         parts = {
-            "vae": VideoTokenizer.from_pretrained(folder / "vae", **settings),
+            "vae": VideoTokenizer.from_pretrained(
+                folder / "vae", dtype=torch.float32, device=device
+            ),  # as it was hashed
             "prior": TokenPrior.from_pretrained(folder / "prior", **settings),
             "text_encoder": None,
         }
         if "text_encoder" in index:
             parts["text_encoder"] = ByteTextEncoder.from_pretrained(folder / "text_encoder", **settings)
-        return cls(**parts, scheduler=read_prior_schedule(folder))
+        pipe = cls(**parts, scheduler=read_prior_schedule(folder))
+        pipe.vae.to(dtype)
+        return pipe

@@ -12,7 +12,7 @@ from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
 from vidgen.train.config.files import load_recipe
 from vidgen.train.runtime.loop import Trainer
-from vidgen.train.tasks.prior import PriorTask
+from vidgen.train.tasks.generators.prior import PriorTask
 
 SMALL = [
     "cached_clips=4", "steps=2", "batch_size=2", "log_every=1", "validate_every=2", "checkpoint_every=1",
@@ -83,10 +83,52 @@ def test_a_run_that_was_cut_goes_on_bit_for_bit(make, tmp_path):
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
+@pytest.fixture
+def make_continuous(make, tmp_path):
+    """Return a recipe over the latents of a tiny kl tokenizer."""
+    torch.manual_seed(0)
+    VideoTokenizer(PRESETS["tiny"]).save_pretrained(tmp_path / "kl")
+    head = ["model.head_width=16", "model.head_depth=1", "time={density: logit_normal}"]
+    return lambda *more: make(f"tokenizer={tmp_path / 'kl'}", "tokens=latents", *head, *more)
+
+
+@pytest.mark.parametrize("order", ["causal", "frames"])
+def test_a_run_over_latents_goes_on_bit_for_bit_and_ends_with_a_pipeline(make_continuous, tmp_path, order):
+    pipes = []
+    for name, calls in (("whole", 9), ("cut", 1)):
+        recipe = make_continuous(f"model.order={order}", f"out={tmp_path / name}")
+        task = PriorTask(recipe)
+        losses = iter([task.loss] * calls)
+        task.loss = lambda *args, losses=losses: next(losses)(*args)
+        try:
+            Trainer(task, recipe).fit()
+        except StopIteration:
+            Trainer(PriorTask(recipe), recipe).fit()
+        pipes.append(PriorPipeline.from_pretrained(tmp_path / name / "final"))
+    assert pipes[0].scheduler.time_distribution == task.time and task.time.density == "logit_normal"
+    states = [pipe.prior.state_dict() for pipe in pipes]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    clip = pipes[0]("a red circle", num_inference_steps=2, num_diffusion_steps=2)
+    assert clip.frames[0].shape == (5, 16, 16, 3)
+    assert task.validate() == task.validate() and "bits_per_token" not in task.validate()
+
+
+def test_the_loss_over_latents_is_that_of_what_is_known(make_continuous):
+    task = PriorTask(make_continuous("drop_text=0", "head_draws=400"))
+    batch = task.gather([task.dataset[(0, slot)] for slot in range(2)])
+    tokens, grid = task.tokens_of(batch["latents"])
+    assert tokens.shape == (2, grid[0] * grid[1] * grid[2], 4) and "indices" not in batch
+    loss, _ = task.loss(batch, torch.Generator().manual_seed(0))
+    # a new head says velocity 0, whose error is |eps - x0|^2: 1 + x0^2 in the mean
+    assert loss.item() == pytest.approx(1.0 + tokens.square().mean().item(), rel=0.05)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["model.codebook_sizes=[4]"], "model.codebook_sizes is not for recipes"),
+        (["model.channels=4"], "model.channels is not for recipes"),
+        (["tokens=latents", "digits=[9,2]"], "digits=.* are of indices"),
     ],
 )
 def test_recipes_that_cannot_be(make, overrides, message):
@@ -100,3 +142,5 @@ def test_digits_and_tokenizers_that_do_not_fit(make, tmp_path):
     VideoTokenizer(PRESETS["tiny"]).save_pretrained(tmp_path / "kl")
     with pytest.raises(VidgenError, match="has no codebook"):
         PriorTask(make(f"tokenizer={tmp_path / 'kl'}"))
+    with pytest.raises(VidgenError, match="path cosine is not for the head"):
+        PriorTask(make(f"tokenizer={tmp_path / 'kl'}", "tokens=latents", "time={path: cosine}"))

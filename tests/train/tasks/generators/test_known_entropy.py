@@ -9,7 +9,7 @@ from vidgen.errors import VidgenError
 from vidgen.models.priors.token_prior import TokenPrior
 from vidgen.train.config.files import load_recipe
 from vidgen.train.runtime.loop import Trainer
-from vidgen.train.tasks.known_entropy import KnownEntropyTask
+from vidgen.train.tasks.generators.known_entropy import KnownEntropyTask
 
 SMALL = [
     "steps=2", "batch_size=4", "log_every=1", "validate_every=2", "checkpoint_every=1", "autocast=float32",

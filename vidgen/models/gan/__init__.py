@@ -1,0 +1,1 @@
+"""Generators of clips that are trained against discriminators."""

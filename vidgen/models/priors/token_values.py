@@ -1,0 +1,88 @@
+"""What stands in the places of a token grid, ids of codebooks or vectors, and how each is embedded and predicted."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from vidgen.interfaces import MASK
+
+Tokens = Int[Tensor, "b n"] | Float[Tensor, "b n c"]
+
+
+def is_unknown(tokens: Tokens) -> Bool[Tensor, "b n"]:
+    """Return which tokens are not known: ids that are `MASK`, or vectors of NaN."""
+    return tokens.isnan().any(-1) if tokens.is_floating_point() else tokens == MASK
+
+
+def hide_tokens(tokens: Tokens, hidden: Bool[Tensor, "b n"]) -> Tokens:
+    """Return tokens of which those that are `hidden` are unknown."""
+    if tokens.is_floating_point():
+        return tokens.masked_fill(hidden[..., None], torch.nan)
+    return tokens.masked_fill(hidden, MASK)
+
+
+def blank_tokens(like: Tokens, count: int) -> Tokens:
+    """Return `count` unknown tokens for each sequence, of the kind of `like`."""
+    unknown = torch.nan if like.is_floating_point() else MASK
+    return like.new_full((len(like), count, *like.shape[2:]), unknown)
+
+
+def choose_tokens(chosen: Bool[Tensor, "b n"], tokens: Tokens, others: Tokens) -> Tokens:
+    """Return `tokens` where they are `chosen`, else `others`."""
+    return torch.where(chosen.reshape(chosen.shape + (1,) * (tokens.ndim - 2)), tokens, others)
+
+
+def take_tokens(tokens: Tokens, places: Int[Tensor, "b k"]) -> Tokens:
+    """Return the tokens at these places of each sequence."""
+    if tokens.ndim == 2:
+        return tokens.gather(1, places)
+    return tokens.gather(1, places[..., None].expand(*places.shape, tokens.shape[2]))
+
+
+class CodeEmbedding(nn.Embedding):
+    """Embeds ids; the codes of a cell have codebooks of their own."""
+
+    def __init__(self, sizes: tuple[int, ...], width: int) -> None:
+        super().__init__(sum(sizes), width)
+        self.register_buffer("starts", code_starts(sizes), persistent=False)
+
+    def forward(self, tokens: Int[Tensor, "b k"], places: Int[Tensor, "b k"]) -> Float[Tensor, "b k d"]:
+        """Return the embeddings of tokens at these places; those of unknown ones are nobody's business."""
+        return super().forward(tokens.clamp(min=0) + self.starts[places % len(self.starts)])
+
+
+class VectorEmbedding(nn.Linear):
+    """Embeds vectors."""
+
+    def forward(self, tokens: Float[Tensor, "b k c"], places: Int[Tensor, "b k"]) -> Float[Tensor, "b k d"]:
+        """Return the embeddings of tokens, whose places do not matter; those of unknown ones are nobody's business."""
+        return super().forward(tokens.nan_to_num().to(self.weight.dtype))
+
+
+class CodeHead(nn.Linear):
+    """Gives the logits of ids."""
+
+    def __init__(self, width: int, sizes: tuple[int, ...]) -> None:
+        super().__init__(width, sum(sizes))
+        self.sizes = sizes
+        self.register_buffer("starts", code_starts(sizes), persistent=False)
+
+    def predict(self, x: Float[Tensor, "b k d"], places: Int[Tensor, "*b k"]) -> Float[Tensor, "b k v"]:
+        """Return the logits of tokens at these places, in float32 at least; -inf for ids that a codebook lacks."""
+        logits = self(x)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        if len(self.sizes) == 1:
+            return logits
+        values = torch.arange(max(self.sizes), device=x.device)
+        code = places % len(self.sizes)
+        columns = self.starts[code][..., None] + values
+        exists = values < torch.tensor(self.sizes, device=x.device)[code][..., None]
+        columns = torch.where(exists, columns, torch.zeros_like(columns)).expand(*logits.shape[:-1], -1)
+        return logits.gather(-1, columns).masked_fill(~exists, float("-inf"))
+
+
+def code_starts(sizes: tuple[int, ...]) -> Int[Tensor, " q"]:
+    """Return where each codebook begins in a table of all."""
+    return torch.tensor([0, *sizes[:-1]]).cumsum(0)

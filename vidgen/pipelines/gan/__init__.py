@@ -1,0 +1,1 @@
+"""The pipeline of a generator: prompt to clip in one pass."""
