@@ -16,6 +16,7 @@ from vidgen.train.config import (
     LoRARecipe,
     PreferenceRecipe,
     PriorRecipe,
+    SideStreamRecipe,
     TextualInversionRecipe,
     TokenizerRecipe,
 )
@@ -27,6 +28,7 @@ from vidgen.train.tasks.keyframes import KeyframeTask
 from vidgen.train.tasks.lora import LoRATask
 from vidgen.train.tasks.preference import PreferenceTask
 from vidgen.train.tasks.prior import PriorTask
+from vidgen.train.tasks.side_stream.task import SideStreamTask
 from vidgen.train.tasks.task import Task
 from vidgen.train.tasks.textual_inversion import TextualInversionTask
 from vidgen.train.tasks.tokenizer import TokenizerTask
@@ -49,6 +51,7 @@ TASKS: dict[str, TaskEntry] = {
     "textual_inversion": TaskEntry(TextualInversionRecipe, TextualInversionTask),
     "ip_adapter": TaskEntry(IPAdapterRecipe, IPAdapterTask),
     "prior": TaskEntry(PriorRecipe, PriorTask),
+    "side_stream": TaskEntry(SideStreamRecipe, SideStreamTask),
     "diffusion_tokenizer": TaskEntry(DiffusionTokenizerRecipe, DiffusionTokenizerTask),
     "keyframes": TaskEntry(KeyframeRecipe, KeyframeTask),
 }

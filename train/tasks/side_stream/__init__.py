@@ -1,0 +1,1 @@
+"""Task `side_stream`: clips with their actions."""
