@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
@@ -23,15 +25,20 @@ WALK_STREAM = 3  # of a clip's random generators; 0 draws labels, 1 wordings, 2 
 
 
 def draw_walk(
-    rng: np.random.Generator, low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"], largest: float, frames: int
+    rng: np.random.Generator,
+    first: Float[np.ndarray, " 2"],
+    low: Float[np.ndarray, " 2"],
+    high: Float[np.ndarray, " 2"],
+    largest: float,
+    frames: int,
 ) -> Float[np.ndarray, "t 2"]:
-    """Draw the positions (x, y) of a walk between `low` and `high`, in pixels.
+    """Draw the positions (x, y), in pixels, of a walk from `first` on that stays between `low` and `high`.
 
     Each frame keeps the velocity of the one before with probability 1 - `SWITCH`, if that does not lead out. Else it is
     drawn anew, uniformly within `largest` pixels on both axes among those that do not: a Markov chain of position and
     velocity.
     """
-    positions = [rng.uniform(low, high)]
+    positions = [first]
     velocity = np.full(2, np.inf)
     for _ in range(frames - 1):
         fresh = rng.random() < SWITCH
@@ -70,9 +77,18 @@ class WalkWorld:
         radius = np.full(frames, SIZES[words["size"]] * unit * rng.uniform(1 - SIZE_JITTER, 1 + SIZE_JITTER))
         angle = np.zeros(frames)
         low, high = find_room(np.zeros((1, 2)), *extents(words["shape"], radius, angle), config)
-        position = draw_walk(rng, low, high, LARGEST_STEP * unit, frames)
+        position = draw_walk(rng, rng.uniform(low, high), low, high, LARGEST_STEP * unit, frames)
         thing = label_track(words, Track(position=position, radius=radius, angle=angle), (0, frames))
         return ClipLabels(objects=(thing,), background=background)
+
+
+def redraw_walk(rng: np.random.Generator, labels: ClipLabels, config: ShapeWorldConfig) -> ClipLabels:
+    """Return the labels of another walk that begins with the same frame."""
+    thing = labels.objects[0]
+    low, high = find_room(np.zeros((1, 2)), *extents(thing.shape, thing.radius, thing.angle), config)
+    position = draw_walk(rng, thing.position[0], low, high, LARGEST_STEP * config.unit, len(thing.position))
+    track = Track(position=position, radius=thing.radius, angle=thing.angle)
+    return replace(labels, objects=(replace(thing, position=position, velocity=track.velocity),))
 
 
 def walk_actions(position: Float[np.ndarray, "t 2"], unit: int) -> Float[np.ndarray, "t 2"]:
