@@ -1,6 +1,7 @@
 """`vidgen evaluate`: how often clips show what their prompts ask for, by the synthetic world's checker.
 
-`conditions`, `control`, `distance`, `likelihood`, `rollout`, `sampler-law`, `steps` and `surprise` have own files.
+`conditions`, `control`, `distance`, `likelihood`, `rollout`, `sampler-law`, `side-stream`, `steps` and `surprise` have
+own files.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from vidgen.scripts.evaluate.distance import distance
 from vidgen.scripts.evaluate.likelihood import likelihood
 from vidgen.scripts.evaluate.rollout import rollouts
 from vidgen.scripts.evaluate.sampler_law import sampler_law
+from vidgen.scripts.evaluate.side_stream import side_stream
 from vidgen.scripts.evaluate.steps import steps
 from vidgen.scripts.evaluate.surprise import surprise
 from vidgen.scripts.sampling.pipelines import call_settings
@@ -178,6 +180,7 @@ app.command()(distance)
 app.command()(likelihood)
 app.command("rollout")(rollouts)
 app.command("sampler-law")(sampler_law)
+app.command("side-stream")(side_stream)
 app.command(cls=JsonToFile)(steps)
 app.command()(surprise)
 

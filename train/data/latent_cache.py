@@ -29,6 +29,7 @@ from tqdm import tqdm
 from vidgen.checkpoints.hashing import model_hash
 from vidgen.data.frames import to_tensor
 from vidgen.data.shapes import ClipLabels, ShapeWorldConfig, describe, describe_unnamed, portray
+from vidgen.data.shapes.walks import WALK, walk_actions
 from vidgen.files.atomic import atomic_write
 from vidgen.files.locks import exclusive
 from vidgen.files.seals import save_sealed
@@ -58,7 +59,7 @@ class CachedClip(NamedTuple):
     """An item: a clip's latents and caption; latents of a picture of what it shows, what there is to say beside it, and
     what it shows in words (None and "" where there are no pictures); the generation task that it is drawn for ("" where
     there are none), and latents of what a loss has left of it, for a task of restoration; and of a story, whose last
-    scene all this is about, captions of the scenes before."""
+    scene all this is about, captions of the scenes before. Of a walk, the action that leads into each frame."""
 
     latents: Float[Tensor, "c t h w"]
     caption: str
@@ -68,6 +69,7 @@ class CachedClip(NamedTuple):
     task: str = ""
     degraded: Float[Tensor, "c t h w"] | None = None
     earlier: tuple[str, ...] = ()
+    actions: Float[Tensor, "T two"] | None = None
 
 
 def cache_key(
@@ -177,6 +179,7 @@ class LatentCache(Dataset):
         indices: bool = False,
     ) -> None:
         self.seed = seed
+        self.unit = min(data.size)
         self.tasks = list(tasks or ())
         self.edges = edges_of(np.array(list((tasks or {}).values()), dtype=np.float64)) if tasks else None
         mixture = lru_cache(lambda: Mixture(data, seed, part))  # decodes the files, once they are needed
@@ -231,7 +234,7 @@ class LatentCache(Dataset):
             beside = self.beside(index, copy.deepcopy(rng))  # in the same wording
             caption = self.caption(index, rng)
             clip = CachedClip(latents, caption, self.pictures[index].float(), beside, self.shows(index))
-        clip = clip._replace(earlier=self.earlier(index, rng))
+        clip = clip._replace(earlier=self.earlier(index, rng), actions=self.actions(index))
         if self.edges is None:
             return clip
         task = self.tasks[pick(self.edges, rng_of(self.seed, *key, TASK_SLOT))]
@@ -248,6 +251,13 @@ class LatentCache(Dataset):
     def earlier(self, index: int, rng: np.random.Generator) -> tuple[str, ...]:
         """Return captions of the scenes of a story before the last."""
         return tuple(describe(ClipLabels.from_dict(scene), rng) for scene in self.rows[index].get("earlier", ()))
+
+    def actions(self, index: int) -> Float[Tensor, "T two"] | None:
+        """Return the action that leads into each frame of a walk; None for other clips."""
+        things = self.rows[index].get("labels", {"objects": [{}]})["objects"]
+        if things[0].get("motion") != WALK:
+            return None
+        return torch.from_numpy(walk_actions(np.array(things[0]["position"]), self.unit)).float()
 
     def beside(self, index: int, rng: np.random.Generator) -> str:
         """Return the caption without the words that a picture makes unnecessary, where it is known which these are."""

@@ -20,10 +20,12 @@ from torch.utils.data import DataLoader, Dataset
 from vidgen.data.frames import to_tensor
 from vidgen.data.reading import probe_video, read_video
 from vidgen.data.shapes import WORDS, ClipLabels, ShapeWorld, ShapeWorldConfig, describe, draw_story, render_story
+from vidgen.data.shapes.walks import WalkWorld
 from vidgen.errors import VideoError, VidgenError
 from vidgen.train.config import DataConfig, SourceConfig
 from vidgen.train.data.splits import source_records
 
+WORLDS = {"shapes": ShapeWorld, "walks": WalkWorld}
 OWN_FRAMES_MAX_STRIDE = 4  # where frames are taken by number, whatever the rate, and a recipe says nothing else
 VALIDATION_SEED_OFFSET = 0x5EED  # another stream than training's, whatever its seed
 LENGTH_SLOT = 2**31  # the slot, of no clip, whose random number chooses the length of a step's clips
@@ -47,7 +49,7 @@ def rng_of(*key: int) -> np.random.Generator:
 
 
 class ShapeSource:
-    """Clips of the synthetic world."""
+    """Clips of a synthetic world."""
 
     def __init__(self, source: SourceConfig, data: DataConfig, part: str) -> None:
         self.size = tuple(data.size)
@@ -56,7 +58,7 @@ class ShapeSource:
         self.most = math.prod(max(self.word_weight(kind, word) for word in words) for kind, words in WORDS.items())
         height, width = source.world_size or self.size
         self.scenes = source.scenes
-        self.world = ShapeWorld(
+        self.world = WORLDS[source.kind](
             ShapeWorldConfig(
                 height=height,
                 width=width,
@@ -202,7 +204,7 @@ class Mixture(Dataset):
     """
 
     def __init__(self, data: DataConfig, seed: int, part: str = "train") -> None:
-        kinds = {"shapes": ShapeSource, "clips": ClipSource}
+        kinds = {**dict.fromkeys(WORLDS, ShapeSource), "clips": ClipSource}
         self.seed = seed
         self.groups, shares = [], []
         for own, share in split_lengths(data, part):

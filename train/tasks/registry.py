@@ -19,6 +19,7 @@ from vidgen.train.config import (
     LoRARecipe,
     PreferenceRecipe,
     PriorRecipe,
+    SideStreamRecipe,
     TextualInversionRecipe,
     TokenizerRecipe,
 )
@@ -33,6 +34,7 @@ from vidgen.train.tasks.ip_adapter import IPAdapterTask
 from vidgen.train.tasks.keyframes import KeyframeTask
 from vidgen.train.tasks.lora import LoRATask
 from vidgen.train.tasks.preference import PreferenceTask
+from vidgen.train.tasks.side_stream import SideStreamTask
 from vidgen.train.tasks.task import Task
 from vidgen.train.tasks.textual_inversion import TextualInversionTask
 from vidgen.train.tasks.tokenizer import TokenizerTask
@@ -58,6 +60,7 @@ TASKS: dict[str, TaskEntry] = {
     "known_entropy": TaskEntry(KnownEntropyRecipe, KnownEntropyTask),
     "change_codes": TaskEntry(ChangeCodesRecipe, ChangeCodesTask),
     "gan": TaskEntry(GANRecipe, GANTask),
+    "side_stream": TaskEntry(SideStreamRecipe, SideStreamTask),
     "diffusion_tokenizer": TaskEntry(DiffusionTokenizerRecipe, DiffusionTokenizerTask),
     "keyframes": TaskEntry(KeyframeRecipe, KeyframeTask),
 }

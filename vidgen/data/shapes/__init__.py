@@ -20,6 +20,7 @@ from vidgen.data.shapes.portraits import describe_unnamed, portray
 from vidgen.data.shapes.render import render
 from vidgen.data.shapes.stories import draw_next_scene, draw_story, locate_object, render_story
 from vidgen.data.shapes.tasks import label_tasks
+from vidgen.data.shapes.walks import WalkWorld
 from vidgen.data.shapes.world import ShapeWorld
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "ShapeWorldConfig",
     "Sighting",
     "WORDS",
+    "WalkWorld",
     "check",
     "classify",
     "describe",

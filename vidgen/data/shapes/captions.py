@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "grow": ("grows", "gets bigger", "becomes larger"),
     "shrink": ("shrinks", "gets smaller", "becomes smaller"),
     "rotate": ("spins in place", "rotates", "turns around itself"),
+    "walk": ("wanders about", "wanders", "moves about"),
 }
 PARTICIPLES: dict[str, tuple[str, ...]] = {
     "still": ("staying still", "not moving"),
@@ -34,6 +35,7 @@ PARTICIPLES: dict[str, tuple[str, ...]] = {
     "grow": ("growing", "getting bigger"),
     "shrink": ("shrinking", "getting smaller"),
     "rotate": ("spinning in place", "rotating"),
+    "walk": ("wandering about", "moving about"),
 }
 for _name, _words in _TOWARDS.items():
     _plain = _name.replace("-", " and ")

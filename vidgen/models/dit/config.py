@@ -52,6 +52,8 @@ class VideoDiTConfig(ConfigMapping):
     text_attention: "cross", or "joint" with the patches, where text tokens have weights of their own (MM-DiT).
     causal_chunks: latent frames of the first chunk and of each after it, where frames see none of later chunks; (0, 0):
     all frames see each other. See `vidgen.models.causal_attention`.
+    side_channels: numbers a latent frame of a second stream that is denoised with the clip, such as actions; 0 for
+    none. See `vidgen.models.dit.side_stream`.
     """
 
     # Settings that were fields once and that only published networks changed: saved configs may name these values.
@@ -84,6 +86,7 @@ class VideoDiTConfig(ConfigMapping):
     window: tuple[NoOrWidth, NoOrWidth, NoOrWidth] = (0, 0, 0)
     text_attention: Annotated[str, Choice(TEXT_ATTENTION)] = "cross"
     causal_chunks: tuple[NoOrCount, NoOrCount] = (0, 0)
+    side_channels: NoOrWidth = 0
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -104,6 +107,9 @@ class VideoDiTConfig(ConfigMapping):
         check_chunks(self.causal_chunks)
         if any(self.causal_chunks) and (self.attention != "full" or any(self.window) or self.text_attention == "joint"):
             raise VidgenError(f"causal_chunks {self.causal_chunks} needs full attention, no window, and text by cross")
+        whole = self.attention == "full" and not any(self.window) and not any(self.causal_chunks)
+        if self.side_channels and not (whole and self.text_attention == "cross"):
+            raise VidgenError(f"side_channels {self.side_channels} needs full attention, no chunks, and text by cross")
 
     @property
     def block(self) -> BlockConfig:

@@ -17,6 +17,7 @@ from vidgen.models.dit.blocks import Block, text_heads
 from vidgen.models.dit.config import VideoDiTConfig
 from vidgen.models.dit.label_embedding import LabelConditioning, LabelEmbedding
 from vidgen.models.dit.mmdit_block import MMDiTBlock
+from vidgen.models.dit.side_stream import SideLayers, SideStream, SideTokens, run_beside
 from vidgen.models.dit.transformer import (
     DiffusionTransformer,
     FeatureIterator,
@@ -71,6 +72,8 @@ class VideoDiT(DiffusionTransformer):
             self.features_in = nn.Linear(config.feature_channels, width)
         if config.labels:
             self.labels_in = LabelEmbedding(config)
+        if config.side_channels:
+            self.side = SideLayers(config.side_channels, width)
         # Every block starts as the identity and the output as zero (adaLN-Zero).
         ungated = [layer for block in self.blocks for layer in block.ungated]
         start_as_zero([self.modulation, self.modulation_out, self.patch_out, *ungated])
@@ -83,9 +86,10 @@ class VideoDiT(DiffusionTransformer):
         features: Float[Tensor, "b e t i j"] | None = None,
         labels: LabelConditioning | None = None,
         layout: FrameLayout | None = None,
+        side: SideStream | None = None,
     ) -> Float[Tensor, "b c t h w"]:
         """Return the prediction. Raises as `iter_features`."""
-        return last_features(self.iter_features(x, t, text, features, labels, layout))
+        return last_features(self.iter_features(x, t, text, features, labels, layout, side))
 
     def iter_features(
         self,
@@ -95,29 +99,39 @@ class VideoDiT(DiffusionTransformer):
         features: Float[Tensor, "b e t i j"] | None = None,
         labels: LabelConditioning | None = None,
         layout: FrameLayout | None = None,
+        side: SideStream | None = None,
     ) -> FeatureIterator:
         """Yield "patches", the embedded patches, every block's output (b, t, h, w, d) by its layer's name, lazily, and
-        last "out", the prediction.
+        last "out", the prediction; before it, with a `side` stream, "side", that of the stream (b, t, a).
 
-        What is sent in answer to one of them stands for the last block's output, and the blocks between are left out.
-        `layout` says which frames see which, where it is not the config's `causal_chunks` that do.
-        Raises VidgenError for latents that do not cut into patches, and ValueError for a condition that the model does
-        not take or that it lacks.
+        What is sent in answer to one of them stands for the last block's output, and the blocks between are left out:
+        not with a side stream. `layout` says which frames see which, where it is not the config's `causal_chunks` that
+        do. Raises VidgenError for latents that do not cut into patches, and ValueError for a condition that the model
+        does not take or that it lacks.
         """
         grid = self.grid_of(x)
-        self.check_conditions(text, features, labels, grid)
+        self.check_conditions(text, features, labels, grid, side)
         x = self.embed_patches(x)  # b t s d
         if features is not None:
             x = x + self.features_in(rearrange(features.to(x.dtype), "b e t i j -> b t (i j) e"))
-        cond = F.silu(self.condition(t, text, labels))  # b f d
+        cond = F.silu(self.condition(self.embed_level(t), text, labels))  # b f d
         modulation = rearrange(self.modulation(cond), "b f (k d) -> b f k d", k=6)
         layout = self.layout_of(grid, layout)
         rotary = self.rotary_of(grid, layout, 0.0, x)
         positions = rearrange(self.position_in(torch.cat(rotary, dim=-1)), "(t s) d -> t s d", s=x.shape[2])
         x = x + (positions if layout is None else positions[layout.positions])
         words = list(self.text_of_blocks(text))
+        beside: SideTokens | None = None
+        if side is not None:
+            side_cond = F.silu(self.condition(self.side.embed_level(side.t), text, labels))
+            beside = self.side.embed(side, self.modulation(side_cond), rotary, positions)
 
         def run(i: int, x: Tensor) -> Tensor:
+            nonlocal beside
+            if beside is not None:
+                x, row = run_beside(self.blocks[i], x, modulation, words[i], beside)
+                beside = replace(beside, x=row)
+                return x
             if not self.joint:
                 causal = None if layout is None else layout.pattern(i, grid, rotary)
                 return self.blocks[i](x, modulation, words[i], rotary, grid, causal)
@@ -125,6 +139,9 @@ class VideoDiT(DiffusionTransformer):
             return x
 
         x = yield from self.iter_blocks(run, x, grid)
+        if beside is not None:
+            shift, scale = self.modulation_out(side_cond)[:, :, None].chunk(2, dim=-1)
+            yield "side", self.side.predict(beside, self.norm_out, shift, scale)
         shift, scale = self.modulation_out(cond)[:, :, None].chunk(2, dim=-1)
         yield "out", self.predict(x, shift, scale, grid[1])
 
@@ -140,9 +157,13 @@ class VideoDiT(DiffusionTransformer):
         features: Tensor | None,
         labels: LabelConditioning | None,
         grid: Grid,
+        side: SideStream | None = None,
     ) -> None:
-        """Raise ValueError unless text, features of `grid` and labels are there exactly where the config has them."""
+        """Raise ValueError unless text, features of `grid` and labels are there exactly where the config has them, and
+        for a side stream where it has none."""
         c = self.config
+        if side is not None and not c.side_channels:
+            raise ValueError("this model has side_channels=0; it was given a side stream")
         if (text is not None, features is not None) != (c.text_width > 0, c.feature_channels > 0):
             raise ValueError(
                 f"this model has text_width={c.text_width} and feature_channels={c.feature_channels}; it was given "
@@ -156,11 +177,10 @@ class VideoDiT(DiffusionTransformer):
             raise ValueError(f"this model takes the labels {sorted(c.labels)}; it was given {sorted(names)}")
 
     def condition(
-        self, t: Float[Tensor, b * f], text: TextEncoding | PreparedText | None, labels: LabelConditioning | None
+        self, level: Float[Tensor, "b f d"], text: TextEncoding | PreparedText | None, labels: LabelConditioning | None
     ) -> Float[Tensor, "b f d"]:
         """Return the embedded noise level plus the embeddings of text and labels, one row a frame where levels are per
         frame."""
-        level = self.embed_level(t)
         if text is not None:
             level = level + (text.pooled if isinstance(text, PreparedText) else self.pool(text))[:, None]
         return level if labels is None else level + self.labels_in(labels)[:, None]
