@@ -181,7 +181,8 @@ def sample(
     size = (length, height or scheduler.height, width or scheduler.width)
     check_frames(outputs[0], length)
     conditions = conditioning.read(pipe, size, rate, config)
-    made_by = {"negative_prompt": negative_prompt} | call_settings(pipe, model, sampling, tokens)
+    made_by = call_settings(pipe, model, sampling, tokens, negative_prompt=negative_prompt or None)
+    made_by |= {"negative_prompt": negative_prompt} if "negative_prompt" in made_by else {}
     maker = pipe
     if isinstance(pipe, VideoPipeline):
         made_by |= {"guidance": guide, "step_cache": caching}

@@ -98,8 +98,12 @@ def make_clips(run: Run, jobs: list[Job], batch_size: int) -> list[dict[str, Any
     A batch of which one clip is missing is made as a whole: what is computed beside a clip changes its last bits.
     Raises VidgenError, before any work, where they do not fit in the memory that is free.
     """
+    from vidgen.pipelines.gan.pipeline import GANPipeline
     from vidgen.scripts.sampling.memory import check_latents, check_sampling
 
+    if isinstance(run.pipe, GANPipeline):
+        make_in_one_pass(run, jobs, batch_size)
+        return []
     check_latents(run.pipe, run.size)
     num_frames, *frame = run.size
     size = (min(num_frames, run.windows.num_frames), *frame)
@@ -112,6 +116,28 @@ def make_clips(run: Run, jobs: list[Job], batch_size: int) -> list[dict[str, Any
         if not all(job.is_done for job in batch):
             make_batch(run, batch)
     return []
+
+
+def make_in_one_pass(run: Run, jobs: list[Job], batch_size: int) -> None:
+    """Make the clips of all jobs that are not done by a generator, which has no latents to keep. Raises VidgenError
+    where these are asked for."""
+    from vidgen.data.writing import write_video
+    from vidgen.diffusion.noise import sample_generator
+
+    if run.kind == "latent" or run.keep:
+        raise VidgenError(f"{run.model} makes frames in one pass and has no latents to write; choose another format")
+    size = dict(zip(("num_frames", "height", "width"), run.size, strict=True))
+    for first in range(0, len(jobs), batch_size):
+        batch = jobs[first : first + batch_size]
+        if all(job.is_done for job in batch):
+            continue
+        streams = [sample_generator(run.seed, job.copy) for job in batch]
+        clips = run.pipe([job.prompt for job in batch], generator=streams, **size, **run.settings).frames
+        for job, frames in zip(batch, clips, strict=True):
+            if not job.is_done:
+                run.record(job)
+                write_video(frames, job.output, fps=job.fps)
+                run.record(job, bytes=size_of(job.output))
 
 
 def make_batch(run: Run, jobs: list[Job]) -> None:

@@ -10,14 +10,18 @@ from vidgen.errors import VidgenError
 from vidgen.scripts.cli.lora import apply_loras
 
 if TYPE_CHECKING:
+    from vidgen.pipelines.gan.pipeline import GANPipeline
     from vidgen.pipelines.priors.pipeline import PriorPipeline
     from vidgen.pipelines.video import VideoPipeline
     from vidgen.scripts.cli.lora import LoraChoice
 
 
+KINDS = {"PriorPipeline": "a prior", "GANPipeline": "a generator in one pass"}
+
+
 def open_pipeline(
     model: str, settings: dict[str, Any], loras: list[LoraChoice], *, attention: str, text_cache: str, fps: float | None
-) -> VideoPipeline | PriorPipeline:
+) -> VideoPipeline | PriorPipeline | GANPipeline:
     """Return the pipeline with what the options change of it.
 
     Args:
@@ -50,7 +54,7 @@ def open_pipeline(
 
 
 def call_settings(
-    pipe: VideoPipeline | PriorPipeline, model: str, *option_sets: object, **typed: Any
+    pipe: VideoPipeline | PriorPipeline | GANPipeline, model: str, *option_sets: object, **typed: Any
 ) -> dict[str, Any]:
     """Return what of the options goes to the pipeline's call: those that it takes.
 
@@ -61,6 +65,6 @@ def call_settings(
     values = {name: value for options in option_sets for name, value in vars(options).items()} | typed
     for name, value in values.items():
         if name not in taken and value != defaults.get(name):
-            kind = "a prior" if "temperature" in taken else "a denoiser"
+            kind = KINDS.get(type(pipe).__name__, "a denoiser")
             raise VidgenError(f"--{name.replace('_', '-')} says nothing to {kind}, which {model} is; leave it out")
     return {name: value for name, value in values.items() if name in taken}

@@ -19,6 +19,7 @@ from vidgen.models.text.encoders import ByteTextEncoder, TransformersTextEncoder
 from vidgen.pipelines.components import INDEX_NAME
 from vidgen.pipelines.diffusers_folder import open_published, read_entry
 from vidgen.pipelines.families import PIPELINES
+from vidgen.pipelines.gan.pipeline import GANPipeline
 from vidgen.pipelines.priors.pipeline import PriorPipeline
 from vidgen.pipelines.scheduler_config import read_scheduler
 from vidgen.pipelines.video import VideoPipeline
@@ -43,7 +44,7 @@ READERS: dict[str, Callable[..., VideoTokenizer | WholeClipTokenizer]] = {
 }
 
 # Pipelines without a denoiser, by the class that model_index.json names.
-GENERATORS = {PriorPipeline.__name__: PriorPipeline}
+GENERATORS = {kind.__name__: kind for kind in (PriorPipeline, GANPipeline)}
 
 # What tasks of training make that has no VideoTokenizer's interface, and the commands that read it.
 READ_ELSEWHERE = {
@@ -89,8 +90,6 @@ def load_pipeline(
             f"{folder} holds a {class_name}, which has no denoiser: `vidgen sample` and `vidgen evaluate generation` "
             "take it, and load_generator in Python"
         )
-    if class_name == "GANPipeline":
-        raise VidgenError(f"{folder} holds a generator: GANPipeline.from_pretrained makes its clips in Python")
     if class_name != VideoPipeline.__name__:
         supported = ", ".join((VideoPipeline.__name__, *PIPELINES))
         raise VidgenError(f"{folder} holds a {class_name}, which is not supported; {supported} are")
@@ -109,8 +108,9 @@ def load_pipeline(
 
 def load_generator(
     name: str = "default", *, device: str = "cpu", dtype: torch.dtype | str | None = torch.float32
-) -> VideoPipeline | PriorPipeline:
-    """Return whatever makes clips of prompts: the pipeline of a denoiser, see `load_pipeline`, or of a prior.
+) -> VideoPipeline | PriorPipeline | GANPipeline:
+    """Return whatever makes clips of prompts: the pipeline of a denoiser, see `load_pipeline`, of a prior, or of a
+    generator in one pass.
 
     Raises VidgenError as `load_pipeline` does.
     """

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from vidgen.data.reading import read_video
 from vidgen.errors import VidgenError
 from vidgen.models.gan.config import SplitGeneratorConfig
 from vidgen.models.gan.split_generator import SplitGenerator
 from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder
 from vidgen.pipelines.gan.pipeline import GANPipeline
 from vidgen.pipelines.loading import load_pipeline
+from vidgen.scripts.main import dispatch
 
 SHAPE = {"num_frames": 4, "height": 8, "width": 8, "channels": 8, "noise_channels": 5}
 
@@ -43,7 +45,7 @@ def test_a_pipeline_is_saved_and_loaded(tmp_path):
         prompt = "a star" if text else ""
         assert np.array_equal(loaded(prompt).frames[0], pipe(prompt).frames[0])
         assert (loaded.scheduler.num_frames, loaded.scheduler.height, loaded.scheduler.fps) == (4, 8, 8.0)
-    with pytest.raises(VidgenError, match="holds a generator"):
+    with pytest.raises(VidgenError, match="holds a GANPipeline"):
         load_pipeline(str(tmp_path / "True"))
     (tmp_path / "model_index.json").write_text('{"_class_name": "VideoPipeline"}')
     with pytest.raises(VidgenError, match="holds a VideoPipeline, and a generator is wanted"):
@@ -68,3 +70,19 @@ def test_a_generator_without_text_reads_none():
         make_pipeline(text=False)("a star")
     with pytest.raises(VidgenError, match="text of width 0 has no use for an encoder of width 16"):
         GANPipeline(make_pipeline(text=False).generator, make_pipeline().text_encoder)
+
+
+def test_vidgen_sample_takes_it(tmp_path, capsys):
+    make_pipeline().save_pretrained(tmp_path / "gan")
+    words = ["sample", "a red circle", "--model", str(tmp_path / "gan"), "--seed", "3"]
+    assert dispatch([*words, "-o", str(tmp_path / "x.mkv")]) == 0, capsys.readouterr().err
+    want = make_pipeline()("a red circle", seed=3).frames[0]
+    assert read_video(tmp_path / "x.mkv").frames.shape == want.shape
+    capsys.readouterr()
+    for more, message in (
+        (["--temperature", "0.5"], "--temperature says nothing to a generator in one pass"),
+        (["--negative-prompt", "grey"], "--negative-prompt says nothing to a generator in one pass"),
+        (["--output-type", "latent"], "has no latents to write"),
+    ):
+        assert dispatch([*words, "-o", str(tmp_path / "y"), *more]) == 2
+        assert message in capsys.readouterr().err and not (tmp_path / "y").exists()

@@ -1,5 +1,7 @@
 """Pipelines of priors over latents: every order, known frames kept, guidance, saved and loaded, misfits refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -54,7 +56,7 @@ def test_a_pipeline_is_saved_and_loaded(tmp_path):
     pipe = make_pipeline("masked")
     pipe.save_pretrained(tmp_path / "prior")
     loaded = PriorPipeline.from_pretrained(tmp_path / "prior")
-    assert loaded.scheduler == CLIP and loaded.prior.config == pipe.prior.config
+    assert loaded.scheduler == CLIP and replace(loaded.prior.config, tokenizer_hash="") == pipe.prior.config
     assert torch.equal(loaded("a star").latents, pipe("a star").latents)
 
 

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.bounds import Count, check_value
 from vidgen.checkpoints.hub import find_model
 from vidgen.data.frames import clamp_to_uint8
-from vidgen.diffusion.noise import draw_per_sample, sample_generator
+from vidgen.diffusion.noise import draw_per_sample
 from vidgen.errors import VidgenError
 from vidgen.files.bounded_files import read_json
 from vidgen.interfaces import ClipFormat
 from vidgen.models.gan.split_generator import SplitGenerator
 from vidgen.models.placement import device_of
 from vidgen.models.text.encoders import ByteTextEncoder
+from vidgen.pipelines.call_arguments import check_numbers, read_generators
 from vidgen.pipelines.components import INDEX_NAME, write_components
 from vidgen.pipelines.output import PipelineOutput, check_output_type, convert_frames
 
@@ -58,8 +58,9 @@ class GANPipeline:
         width: int | None = None,
         num_videos_per_prompt: int = 1,
         seed: int = 0,
-        generators: Sequence[torch.Generator] | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
         output_type: str = "np",
+        callback_on_step_end: Callable[[int, Tensor], object] | None = None,
     ) -> PipelineOutput:
         """Return clips of prompts; `latents` are their noise (b, z, 1, 1, 1).
 
@@ -69,26 +70,34 @@ class GANPipeline:
             prompt: One or several.
             num_frames, height, width: Of the clips, in pixels: the generator's, or None.
             num_videos_per_prompt: Clips of each prompt.
-            seed: Of the noise, one stream a clip; `generators` take its place.
+            seed: Of the noise, one stream a clip; `generator`, one a clip or one for all, takes its place.
             output_type: As of `PipelineOutput`, or "latent".
+            callback_on_step_end: Called as (0, clips) after the one pass.
         """
         check_output_type(output_type)
-        check_value(num_videos_per_prompt, Count, "num_videos_per_prompt")
+        check_numbers(num_videos_per_prompt=num_videos_per_prompt)
         config = self.generator.config
         for name, value in {"num_frames": num_frames, "height": height, "width": width}.items():
             if value not in (None, config[name]):
                 raise VidgenError(f"{name} is {value}, and this generator makes clips of {config[name]} alone")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        streams = read_generators(generator, seed, len(prompts), num_videos_per_prompt)
         prompts = [text for text in prompts for _ in range(num_videos_per_prompt)]
         if self.text_encoder is None and any(prompts):
             raise VidgenError("this generator reads no text; leave the prompt empty")
-        streams = generators or [sample_generator(seed, number) for number in range(len(prompts))]
         noise = draw_per_sample((config.noise_channels,), streams).to(device_of(self.generator))
         latents = noise[:, :, None, None, None]
         if output_type == "latent":
             return PipelineOutput(frames=None, latents=latents, fps=config.fps)
-        clips = list(clamp_to_uint8(self.generator(noise, self.read_text(prompts)).video.float()))
+        video = self.generator(noise, self.read_text(prompts)).video.float()
+        if callback_on_step_end is not None:
+            callback_on_step_end(0, video)
+        clips = list(clamp_to_uint8(video))
         return PipelineOutput(frames=convert_frames(clips, output_type), latents=latents, fps=config.fps)
+
+    def steps_of(self, size: tuple[int, int, int]) -> int:
+        """Return after how many steps a clip of `size` (frames, height, width) is there."""
+        return 1
 
     def read_text(self, prompts: Sequence[str]) -> Float[Tensor, "b d"] | None:
         """Return each prompt as one vector, the mean of its tokens; None where the generator reads none."""
