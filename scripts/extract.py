@@ -47,7 +47,10 @@ def open_model(name: str, device: str, dtype: Dtype) -> Pipeline | Encoder:
     from vidgen.checkpoints.pretrained import read_config
     from vidgen.models.encoders.loading import is_external, is_packaged, load_encoder
     from vidgen.pipelines.components import INDEX_NAME
-    from vidgen.pipelines.loading import load_pipeline, load_tokenizer
+    from vidgen.pipelines.gan.pipeline import GANPipeline
+    from vidgen.pipelines.loading import load_generator, load_tokenizer
+    from vidgen.pipelines.priors.pipeline import PriorPipeline
+    from vidgen.representations.prior_encoder import PriorEncoder
     from vidgen.tokenizers.diffusion_decoder.model import DiffusionTokenizer
     from vidgen.tokenizers.keyframes.model import KeyframeTokenizer
 
@@ -57,7 +60,10 @@ def open_model(name: str, device: str, dtype: Dtype) -> Pipeline | Encoder:
         return load_encoder(name, **settings)
     folder = find_model(name)
     if (folder / INDEX_NAME).is_file():
-        return load_pipeline(name, **settings)
+        pipe = load_generator(name, **settings)
+        if isinstance(pipe, GANPipeline):
+            raise VidgenError(f"{name} makes clips and reads none; name a pipeline with a tokenizer, or an encoder")
+        return PriorEncoder(pipe) if isinstance(pipe, PriorPipeline) else pipe
     config = read_config(folder)
     if is_external(config):
         return load_encoder(name, **settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -104,6 +104,26 @@ class TokenPrior(Pretrained):
             class_id: The class of each clip; `classes` stands for none.
             actions: One a frame.
         """
+        n = tokens.shape[1]
+        conditions = {"class_id": class_id, "actions": actions}
+        *_, x = self.iter_hidden(tokens, grid, text, clean=clean, order=order, **conditions)
+        logits = self.predict(x, torch.arange(n, device=tokens.device) if order is None else order)
+        if order is None:
+            return logits
+        return torch.zeros_like(logits).scatter(1, order[..., None].expand_as(logits), logits)
+
+    def iter_hidden(
+        self,
+        tokens: Tokens,
+        grid: Grid,
+        text: TextEncoding | Texts | None = None,
+        *,
+        clean: Tokens | None = None,
+        order: Int[Tensor, "b n"] | None = None,
+        class_id: Int[Tensor, " b"] | None = None,
+        actions: Float[Tensor, "b t a"] | None = None,
+    ) -> Iterator[Float[Tensor, "b n d"]]:
+        """Yield the stream after each block, slot by slot in `order`; the arguments are those of `forward`."""
         self.check_conditions(text, class_id, actions)
         n = tokens.shape[1]
         places = torch.arange(n, device=tokens.device).expand(len(tokens), n) if order is None else order
@@ -118,10 +138,7 @@ class TokenPrior(Pretrained):
         words = self.read_text(text)
         for i, block in enumerate(self.blocks):
             x = block(x, self.attention(i, grid, x, places), words[i])
-        logits = self.predict(x[:, -n:], places)
-        if order is None:
-            return logits
-        return torch.zeros_like(logits).scatter(1, order[..., None].expand_as(logits), logits)
+            yield x[:, -n:]
 
     def with_window(self, frames: int) -> TokenPrior:
         """Return the same network, its weights shared, that sees no more than so many frames at once."""
