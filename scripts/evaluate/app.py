@@ -43,6 +43,7 @@ from vidgen.scripts.cli.printing import (
 from vidgen.scripts.evaluate.conditions import conditions
 from vidgen.scripts.evaluate.control import control
 from vidgen.scripts.evaluate.distance import distance
+from vidgen.scripts.evaluate.imitation import imitation
 from vidgen.scripts.evaluate.likelihood import likelihood
 from vidgen.scripts.evaluate.rollout import rollouts
 from vidgen.scripts.evaluate.sampler_law import sampler_law
@@ -177,6 +178,7 @@ def show(title: str, report: dict[str, Any], as_json: bool) -> None:
 app.command()(conditions)
 app.command()(control)
 app.command()(distance)
+app.command()(imitation)
 app.command()(likelihood)
 app.command("rollout")(rollouts)
 app.command("sampler-law")(sampler_law)

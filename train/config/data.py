@@ -14,8 +14,9 @@ from vidgen.errors import VidgenError
 
 @dataclass
 class SourceConfig:
-    """Where clips come from: `kind` "shapes" (the synthetic world), "walks" (one object at random, with its actions) or
-    "clips" (files under `path`, see the data docs; a source without a path is left out, if there are others).
+    """Where clips come from: `kind` "shapes" (the synthetic world), "walks" (one object at random, with its actions),
+    "imitations" (an object's motion, and then another object that does the same) or "clips" (files under `path`, see
+    the data docs; a source without a path is left out, if there are others).
 
     `share` is this source's part of every batch. `include` names files to take (empty: all). Clips from files
     are held in memory at `short_side` pixels, at most `max_frames` each. `world_size` (height, width) renders shapes
@@ -33,7 +34,7 @@ class SourceConfig:
     is of them.
     """
 
-    kind: Annotated[str, Choice(("shapes", "walks", "clips"))] = "shapes"
+    kind: Annotated[str, Choice(("shapes", "walks", "imitations", "clips"))] = "shapes"
     share: Weight = 1.0
     path: str = ""
     include: list[str] = field(default_factory=list)
@@ -64,9 +65,9 @@ class SourceConfig:
                 )
         if self.scenes > 1 and (self.kind != "shapes" or self.max_objects > 1):
             raise VidgenError(f"{path}: scenes={self.scenes} is for kind=shapes with max_objects=1")
-        if self.kind == "walks" and (self.max_objects > 1 or self.world_size):
+        if self.kind in ("walks", "imitations") and (self.max_objects > 1 or self.world_size):
             raise VidgenError(
-                f"{path}: kind=walks is of one object in the whole frame: leave max_objects, world_size out"
+                f"{path}: kind={self.kind} is of one object in the whole frame: leave max_objects, world_size out"
             )
         if len(self.world_size) == 1:
             raise VidgenError(f"{path}: world_size={self.world_size}: give height and width, or nothing")

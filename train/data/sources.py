@@ -20,12 +20,13 @@ from torch.utils.data import DataLoader, Dataset
 from vidgen.data.frames import to_tensor
 from vidgen.data.reading import probe_video, read_video
 from vidgen.data.shapes import WORDS, ClipLabels, ShapeWorld, ShapeWorldConfig, describe, draw_story, render_story
+from vidgen.data.shapes.imitations import ImitationWorld
 from vidgen.data.shapes.walks import WalkWorld
 from vidgen.errors import VideoError, VidgenError
 from vidgen.train.config import DataConfig, SourceConfig
 from vidgen.train.data.splits import source_records
 
-WORLDS = {"shapes": ShapeWorld, "walks": WalkWorld}
+WORLDS = {"shapes": ShapeWorld, "walks": WalkWorld, "imitations": ImitationWorld}
 OWN_FRAMES_MAX_STRIDE = 4  # where frames are taken by number, whatever the rate, and a recipe says nothing else
 VALIDATION_SEED_OFFSET = 0x5EED  # another stream than training's, whatever its seed
 LENGTH_SLOT = 2**31  # the slot, of no clip, whose random number chooses the length of a step's clips

@@ -27,6 +27,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "shrink": ("shrinks", "gets smaller", "becomes smaller"),
     "rotate": ("spins in place", "rotates", "turns around itself"),
     "walk": ("wanders about", "wanders", "moves about"),
+    "imitate": ("does the same", "does that too", "does likewise"),
 }
 PARTICIPLES: dict[str, tuple[str, ...]] = {
     "still": ("staying still", "not moving"),
@@ -36,6 +37,7 @@ PARTICIPLES: dict[str, tuple[str, ...]] = {
     "shrink": ("shrinking", "getting smaller"),
     "rotate": ("spinning in place", "rotating"),
     "walk": ("wandering about", "moving about"),
+    "imitate": ("doing the same", "doing that too"),
 }
 for _name, _words in _TOWARDS.items():
     _plain = _name.replace("-", " and ")
