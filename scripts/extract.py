@@ -49,8 +49,8 @@ def open_model(name: str, device: str, dtype: Dtype) -> Pipeline | Encoder:
     from vidgen.pipelines.components import INDEX_NAME
     from vidgen.pipelines.gan.pipeline import GANPipeline
     from vidgen.pipelines.loading import load_generator, load_tokenizer
+    from vidgen.pipelines.priors.encoder import PriorEncoder
     from vidgen.pipelines.priors.pipeline import PriorPipeline
-    from vidgen.representations.prior_encoder import PriorEncoder
     from vidgen.tokenizers.diffusion_decoder.model import DiffusionTokenizer
     from vidgen.tokenizers.keyframes.model import KeyframeTokenizer
 

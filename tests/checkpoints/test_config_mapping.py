@@ -23,6 +23,7 @@ from vidgen.pipelines.published_denoiser import DenoiserConfig
 from vidgen.pipelines.wan.autoencoder import WanAutoencoderConfig
 from vidgen.pipelines.wan.transformer import WanTransformer
 from vidgen.pipelines.whole_clip import WholeClipConfig
+from vidgen.tokenizers.change_codes import ChangeCodesConfig
 from vidgen.tokenizers.diffusion_decoder.model import DiffusionTokenizer
 from vidgen.tokenizers.keyframes.model import KeyframeTokenizer
 from vidgen.tokenizers.model import VideoTokenizer
@@ -43,6 +44,7 @@ CONFIGS = [
     *(model.config_class() for model in MODELS),
     ExternalConfig(model_type="clip", settings={"width": 8}),
     TokenPriorConfig(codebook_sizes=(8, 4)),
+    ChangeCodesConfig(latent_channels=4, size=(8, 8)),
     NeRVConfig(height=16, width=16, strides=(2, 2)),
     WanAutoencoderConfig(),
     WholeClipConfig.named(

@@ -36,7 +36,7 @@ def test_shipped_recipes_are_valid(name):
 def test_shipped_recipes_name_no_folder_that_a_user_lacks(path):
     written = read_recipe(path)
     assert {written.get(key, "default") for key in ("init_from", "tokenizer", "key")} <= {"default"}
-    assert {source.get("path", "") for source in written.data.sources} == {""}
+    assert {source.get("path", "") for source in written.data.get("sources", ())} <= {""}
 
 
 def test_overrides_reach_nested_keys():

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.checkpoints.pretrained import config_from_dict
-from vidgen.models.priors.change_codes import ChangeCodes, ChangeCodesConfig
 from vidgen.pipelines.loading import load_tokenizer
+from vidgen.tokenizers.change_codes import ChangeCodes, ChangeCodesConfig
 from vidgen.tokenizers.encoded import latent_size
 from vidgen.train.config.change_codes import ChangeCodesRecipe
 from vidgen.train.data.latent_cache import ENCODE_BATCH, CachedClip, LatentCache

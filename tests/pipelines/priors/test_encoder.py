@@ -10,11 +10,11 @@ import torch
 from vidgen.data.writing import write_video
 from vidgen.models.priors.config import TokenPriorConfig
 from vidgen.models.priors.token_prior import TokenPrior
+from vidgen.pipelines.priors.encoder import PriorEncoder
 from vidgen.pipelines.priors.pipeline import PriorPipeline
 from vidgen.pipelines.priors.schedule import PriorSchedule
 from vidgen.representations.bank import FeatureBank
 from vidgen.representations.extractor import FeatureExtractor
-from vidgen.representations.prior_encoder import PriorEncoder
 from vidgen.scripts.main import dispatch
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vidgen.models.priors.change_codes import ChangeCodes, ChangeCodesConfig
+from vidgen.tokenizers.change_codes import ChangeCodes, ChangeCodesConfig
 
 
 @pytest.fixture
