@@ -155,9 +155,10 @@ def test_a_stream_that_cannot_be(plain, dit):
     x, side, levels, text = inputs()
     stream = SideStream(values=side, t=levels[:, FRAMES:])
     with pytest.raises(ValueError, match="side_channels=0"):
-        plain(x, levels[:, :FRAMES], text, side=stream)
+        list(plain.iter_features(x, levels[:, :FRAMES], text, side=stream))
     with pytest.raises(ValueError, match="is not 3 frames of 5"):
-        dit(x, levels[:, :FRAMES], text, side=SideStream(values=side[:, :2], t=levels[:, :2]))
+        short = SideStream(values=side[:, :2], t=levels[:, :2])
+        list(dit.iter_features(x, levels[:, :FRAMES], text, side=short))
     with pytest.raises(VidgenError, match="has no side stream"):
         JointNetwork(transformer=plain, absent=nothing())
     for wrong in ({"attention": "factorised"}, {"causal_chunks": (1, 2)}, {"window": (0, 2, 2)}):

@@ -86,10 +86,9 @@ class VideoDiT(DiffusionTransformer):
         features: Float[Tensor, "b e t i j"] | None = None,
         labels: LabelConditioning | None = None,
         layout: FrameLayout | None = None,
-        side: SideStream | None = None,
     ) -> Float[Tensor, "b c t h w"]:
-        """Return the prediction. Raises as `iter_features`."""
-        return last_features(self.iter_features(x, t, text, features, labels, layout, side))
+        """Return the prediction, of clips without a side stream. Raises as `iter_features`."""
+        return last_features(self.iter_features(x, t, text, features, labels, layout))
 
     def iter_features(
         self,
