@@ -38,7 +38,7 @@ from vidgen.scripts.cli.prompts import (
 )
 from vidgen.scripts.sampling.index import plan_clips, stamp
 from vidgen.scripts.sampling.jobs import Job, Run, make_clips
-from vidgen.scripts.sampling.pipelines import call_settings, open_pipeline
+from vidgen.scripts.sampling.pipelines import call_settings, open_pipeline, sampler_settings
 
 
 @with_option_sets
@@ -181,8 +181,7 @@ def sample(
     size = (length, height or scheduler.height, width or scheduler.width)
     check_frames(outputs[0], length)
     conditions = conditioning.read(pipe, size, rate, config)
-    made_by = call_settings(pipe, model, sampling, tokens, negative_prompt=negative_prompt or None)
-    made_by |= {"negative_prompt": negative_prompt} if "negative_prompt" in made_by else {}
+    made_by = sampler_settings(pipe, model, sampling, tokens, negative_prompt)
     maker = pipe
     if isinstance(pipe, VideoPipeline):
         made_by |= {"guidance": guide, "step_cache": caching}

@@ -22,8 +22,8 @@ Level = Annotated[int, Range(2, 64)]
 class ChangeCodesConfig(ConfigMapping):
     """Shape of a `ChangeCodes`: `tokens` codes a change, each of `levels`; `size` (h, w) of the latent frames."""
 
-    latent_channels: Width
-    size: Annotated[tuple[Width, Width], Length(2, 2)]
+    latent_channels: Width = 16
+    size: Annotated[tuple[Width, Width], Length(2, 2)] = (8, 8)
     tokens: Count = 2
     levels: Annotated[tuple[Level, ...], Length(1, 16)] = (5, 5, 5)
     width: Width = 96

@@ -134,7 +134,8 @@ class TokenOptions:
         int | None, typer.Option(min=1, max=2**24, help="Draw among so many of the most probable tokens.")
     ] = None
     top_p: Annotated[
-        float | None, typer.Option(max=1.0, help="Draw among the most probable tokens that have this probability.")
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Draw among the most probable tokens that have this probability, above 0."),
     ] = None
 
     def settings(self) -> dict[str, Any]:

@@ -50,7 +50,7 @@ from vidgen.scripts.evaluate.sampler_law import sampler_law
 from vidgen.scripts.evaluate.side_stream import side_stream
 from vidgen.scripts.evaluate.steps import steps
 from vidgen.scripts.evaluate.surprise import surprise
-from vidgen.scripts.sampling.pipelines import call_settings
+from vidgen.scripts.sampling.pipelines import call_settings, sampler_settings
 
 if TYPE_CHECKING:
     from vidgen.pipelines.evaluation.adherence import LabeledPrompt
@@ -92,7 +92,7 @@ def generation(
     placement = hardware.settings()
     caching = step_cache.read()
     pipe = load_generator(model, **placement)
-    made_by = call_settings(pipe, model, sampling, tokens)
+    made_by = sampler_settings(pipe, model, sampling, tokens)
     has_denoiser = isinstance(pipe, VideoPipeline)
     if has_denoiser:
         made_by |= {"guidance": guidance.read(**placement), "step_cache": caching}
@@ -109,7 +109,7 @@ def generation(
             progress=advance,
             **made_by,
         )
-    used = {name: value for name, value in made_by.items() if value is not None}
+    used = {name: value for name, value in made_by.items() if value not in (None, "")}
     if has_denoiser:
         used = sampling.used(pipe.scheduler) | {"guidance": guidance.to_dict(), **describe_passes(caching)}
     show("generation", {"model": model, "seed": seed, **used, **report}, json)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vidgen.pipelines.priors.pipeline import PriorPipeline
     from vidgen.pipelines.video import VideoPipeline
     from vidgen.scripts.cli.lora import LoraChoice
+    from vidgen.scripts.cli.option_sets import SamplerOptions, TokenOptions
 
 
 KINDS = {"PriorPipeline": "a prior", "GANPipeline": "a generator in one pass"}
@@ -68,3 +69,20 @@ def call_settings(
             kind = KINDS.get(type(pipe).__name__, "a denoiser")
             raise VidgenError(f"--{name.replace('_', '-')} says nothing to {kind}, which {model} is; leave it out")
     return {name: value for name, value in values.items() if name in taken}
+
+
+def sampler_settings(
+    pipe: VideoPipeline | PriorPipeline | GANPipeline,
+    model: str,
+    sampling: SamplerOptions,
+    tokens: TokenOptions,
+    negative_prompt: str = "",
+) -> dict[str, Any]:
+    """Return the arguments of the pipeline's call that say how clips are drawn. Raises as `call_settings` does."""
+    from vidgen.pipelines.video import VideoPipeline
+
+    if isinstance(pipe, VideoPipeline):  # published ones hide what they take
+        call_settings(pipe, model, tokens)
+        return {"negative_prompt": negative_prompt, **sampling.settings()}
+    made_by = call_settings(pipe, model, sampling, tokens, negative_prompt=negative_prompt or None)
+    return made_by | ({"negative_prompt": negative_prompt} if "negative_prompt" in made_by else {})
