@@ -17,7 +17,7 @@ from vidgen.models.priors.token_prior import TokenPrior
 from vidgen.pipelines.loading import load_generator
 from vidgen.pipelines.priors.decoding import DECODERS
 from vidgen.pipelines.priors.pipeline import PriorPipeline
-from vidgen.profiling.peak_memory import measure_peaks
+from vidgen.profiling.peak_memory import measure_peaks, print_peak
 from vidgen.profiling.roofline import synchronizer
 from vidgen.samplers.autoregressive.categorical import PLAIN
 from vidgen.samplers.autoregressive.decode import sample_autoregressive
@@ -205,3 +205,7 @@ class CountedPasses:
 def generator(device: str) -> torch.Generator:
     """Return the generator of tokens that are read."""
     return torch.Generator(device).manual_seed(0)
+
+
+if __name__ == "__main__":
+    print_peak(prepare_long)

@@ -16,7 +16,7 @@ FIRST_FRAMES = 4  # that a cache has memory for at first, where there is no wind
 
 
 class KeptSlots:
-    """Keys and values (b, heads, slots, d) of one layer, not rotated, in memory that grows by doubling."""
+    """Keys and values (b, heads, slots, d) of one layer, rotated unless they roll, in memory that grows by doubling."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -121,9 +121,13 @@ class CachedPrior:
         frames = config.window or 1 << (-(-span // self.frame_tokens) - 1).bit_length()  # few tables for long clips
         rotary = prior.rotary_of((frames, *self.conditions["grid"][1:]), x)
 
+        here = slice(span - read.shape[1], span)
+
         def attend(layer: int, q: Heads, k: Heads, v: Heads) -> Heads:
+            q = rotate(q[:, :, None], rotary, here)
+            if not config.window:  # positions stay, so keys are kept as they are rotated
+                return prior.attend(q, *self.layers[layer].append(rotate(k[:, :, None], rotary, here), v))
             keys, values = self.layers[layer].append(k, v)
-            q = rotate(q[:, :, None], rotary, slice(span - read.shape[1], span))
             return prior.attend(q, rotate(keys[:, :, None], rotary, slice(span)), values)
 
         for i, block in enumerate(prior.blocks):
