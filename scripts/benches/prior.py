@@ -15,9 +15,9 @@ from vidgen.models.priors.cache import CachedPrior
 from vidgen.models.priors.config import TokenPriorConfig
 from vidgen.models.priors.token_prior import TokenPrior
 from vidgen.pipelines.loading import load_generator
-from vidgen.pipelines.priors.decoding import DECODERS
+from vidgen.pipelines.priors.decoding import list_decoders
 from vidgen.pipelines.priors.pipeline import PriorPipeline
-from vidgen.profiling.peak_memory import measure_peaks, print_peak
+from vidgen.profiling.peak_memory import compare_lengths, print_peak
 from vidgen.profiling.roofline import synchronizer
 from vidgen.samplers.autoregressive.categorical import PLAIN
 from vidgen.samplers.autoregressive.decode import sample_autoregressive
@@ -166,11 +166,7 @@ def measure_length(settings: BenchSettings) -> Row:
     columns: dict[str, Any] = {"tokens": frames * FRAME}
     if settings.memory:
         base = replace(work, frames=max(WINDOW + 1, frames // BASE))
-        peaks, reason = measure_peaks(prepare_long, base=base, whole=work)
-        columns |= {"note": reason} if reason else {}
-        if len(peaks) == 2:
-            columns |= {"peak_mb": peaks["whole"], "base_frames": base.frames, "base_peak_mb": peaks["base"]}
-            columns["peak_ratio"] = peaks["whole"] / peaks["base"]
+        columns |= compare_lengths(prepare_long, base, work)
     return make_row(f"clip of {frames} latent frames", times["long"], gflops=None, peak_gflops=None, **columns)
 
 
@@ -185,7 +181,7 @@ def measure_decoders(settings: BenchSettings) -> Iterator[Row]:
         return
     passes = CountedPasses()
     pipe.prior.blocks[0].register_forward_hook(passes)
-    for name in DECODERS[pipe.prior.config.order]:
+    for name in list_decoders(pipe.prior.config):
         run = lambda name=name: pipe(decoder=name, guidance_scale=1.0, output_type="latent")  # noqa: E731
         passes.count = 0
         times = alternate({name: run}, rounds=settings.rounds, settle=synchronizer(settings.device))

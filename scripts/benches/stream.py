@@ -15,7 +15,7 @@ from vidgen.models.causal_attention import KVCache, causal_layout, iter_chunks
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.pipelines.streaming.chunk_sampler import is_causal
 from vidgen.pipelines.video import VideoPipeline
-from vidgen.profiling.peak_memory import measure_peaks, print_peak
+from vidgen.profiling.peak_memory import compare_lengths, print_peak
 from vidgen.profiling.roofline import synchronizer
 from vidgen.scripts.benches.bench_rows import BenchSettings, Row, make_row
 from vidgen.scripts.benches.machine import Machine
@@ -110,11 +110,7 @@ def measure_length(pipe: VideoPipeline, settings: BenchSettings) -> Row:
     columns: dict[str, Any] = {**fps, "fps": sum(counts) / sum(seconds), "frames": frames}
     if settings.memory:
         work = StreamWork(model=settings.model, device=settings.device, dtype=settings.dtype, frames=frames // BASE)
-        peaks, reason = measure_peaks(prepare_alone, base=work, whole=replace(work, frames=frames))
-        columns |= {"note": reason} if reason else {}
-        if len(peaks) == 2:
-            columns |= {"peak_mb": peaks["whole"], "base_frames": work.frames, "base_peak_mb": peaks["base"]}
-            columns["peak_ratio"] = peaks["whole"] / peaks["base"]
+        columns |= compare_lengths(prepare_alone, work, replace(work, frames=frames))
     low, high = quartiles(tuple(seconds))
     note = f"{fps['first_fps']:.3g} frames/s in the first tenth, {fps['last_fps']:.3g} in the last"
     note += f"; a chunk takes {low:.3g} to {high:.3g} s (quartiles)"

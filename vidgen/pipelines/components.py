@@ -14,8 +14,10 @@ import torch
 from torch import nn
 
 from vidgen.checkpoints.hashing import model_hash
+from vidgen.checkpoints.hub import find_model
 from vidgen.errors import VidgenError
 from vidgen.files.atomic import atomic_write
+from vidgen.files.bounded_files import read_json
 from vidgen.interfaces import NoiseSchedule, TextEncoder, Tokenizer
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.ip_adapter import IPAdapterEncoder
@@ -156,3 +158,13 @@ def save_scheduler(scheduler: SchedulerConfig, folder: Path) -> None:
     (folder / "scheduler").mkdir()
     text = json.dumps({"_class_name": SchedulerConfig.__name__, **asdict(scheduler)}, indent=2)
     (folder / "scheduler" / "scheduler_config.json").write_text(text + "\n", encoding="utf-8")
+
+
+def open_components(name: str | os.PathLike, class_name: str, wanted: str) -> tuple[Path, dict[str, Any]]:
+    """Return the folder of a pipeline and its index. Raises VidgenError, with what is `wanted`, for one of another
+    class."""
+    folder = find_model(str(name))
+    index = read_json(folder / INDEX_NAME)
+    if index.get("_class_name") != class_name:
+        raise VidgenError(f"{folder} holds a {index.get('_class_name')}, and {wanted} is wanted")
+    return folder, index

@@ -74,6 +74,20 @@ def measure_peaks(prepare: Prepare, **works: Any) -> tuple[dict[str, float], str
     return peaks, "; ".join(notes)
 
 
+def compare_lengths(prepare: Prepare, base: Any, whole: Any) -> dict[str, Any]:
+    """Return the peak of a `whole` work and that of a shorter one, `base`, as columns of a bench's row; where a process
+    died a note on it.
+
+    base, whole: dataclasses as of `measure_peaks`, which have `frames`.
+    """
+    peaks, reason = measure_peaks(prepare, base=base, whole=whole)
+    columns: dict[str, Any] = {"note": reason} if reason else {}
+    if len(peaks) == 2:
+        columns |= {"peak_mb": peaks["whole"], "base_frames": base.frames, "base_peak_mb": peaks["base"]}
+        columns["peak_ratio"] = peaks["whole"] / peaks["base"]
+    return columns
+
+
 def print_peak(prepare: Prepare) -> None:
     """Do the work in this process and print its peak for `measure_peak`; settings are the first argument, in JSON."""
     print(json.dumps(asdict(peak_of(prepare(**json.loads(sys.argv[1]))))))

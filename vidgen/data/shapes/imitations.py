@@ -8,11 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from vidgen.data.shapes.captions import describe
-from vidgen.data.shapes.labels import MOTIONS, ClipLabels, ShapeClip, ShapeWorldConfig
+from vidgen.data.shapes.labels import MOTIONS, ClipLabels, ShapeClip
 from vidgen.data.shapes.motions import draw_track
 from vidgen.data.shapes.render import render
-from vidgen.data.shapes.world import clip_generator, draw_background, draw_words, label_track
+from vidgen.data.shapes.world import ShapeWorld, clip_generator, draw_background, draw_words, label_track
 
 IMITATION = "imitate"  # the motion's word in captions, which do not say what is done
 IMITATION_STREAM = 4  # of a clip's random generators; 0 draws labels, 1 wordings, 2 stories, 3 walks
@@ -25,7 +24,7 @@ class Imitation(NamedTuple):
     imitation: ClipLabels
 
 
-class ImitationWorld:
+class ImitationWorld(ShapeWorld):
     """`world[index]` is the same clip every time, for any index >= 0: a demonstration, a cut, and its imitation by
     another object before another background (Bai et al. 2024, LVM, visual sentences; Zhang et al. 2024, Video
     In-context Learning). The demonstration has the first half of the frames, and of an odd number one more.
@@ -33,9 +32,6 @@ class ImitationWorld:
     The caption names the second object and not the motion, which the first half alone tells: "a blue star does the
     same". Raises IndexError for a negative index.
     """
-
-    def __init__(self, config: ShapeWorldConfig | None = None):
-        self.config = config or ShapeWorldConfig()
 
     @property
     def lengths(self) -> tuple[int, int]:
@@ -48,11 +44,6 @@ class ImitationWorld:
         parts = zip(self.sample_pair(index), self.lengths, strict=True)
         video = np.concatenate([render(part, replace(self.config, num_frames=count)) for part, count in parts])
         return ShapeClip(video=video, caption=caption, labels=labels)
-
-    def sample_prompt(self, index: int) -> tuple[str, ClipLabels]:
-        """Return caption and labels of clip `index`, without rendering it."""
-        labels = self.sample_labels(index)
-        return describe(labels, clip_generator(self.config, index, stream=1)), labels
 
     def sample_labels(self, index: int) -> ClipLabels:
         """Return labels of the imitation as captions have them, whose motion is `IMITATION`."""

@@ -8,13 +8,11 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.data.shapes.captions import describe
-from vidgen.data.shapes.labels import SIZES, ClipLabels, ShapeClip, ShapeWorldConfig
+from vidgen.data.shapes.labels import SIZES, ClipLabels, ShapeWorldConfig
 from vidgen.data.shapes.motions import SIZE_JITTER, Track, find_room
 from vidgen.data.shapes.outlines import extents
-from vidgen.data.shapes.render import render
 from vidgen.data.shapes.tracking import as_frames, find_objects
-from vidgen.data.shapes.world import clip_generator, draw_background, draw_words, label_track
+from vidgen.data.shapes.world import ShapeWorld, clip_generator, draw_background, draw_words, label_track
 
 WALK = "walk"  # the motion's word: not one of MOTIONS, which the other worlds draw from
 SWITCH = 1 / 6  # probability that a frame begins a new velocity
@@ -48,24 +46,12 @@ def draw_walk(
     return np.stack(positions)
 
 
-class WalkWorld:
+class WalkWorld(ShapeWorld):
     """`world[index]` is the same clip every time, for any index >= 0, as those of `ShapeWorld`: one object on a walk.
 
     The first frame and `walk_actions` determine a clip, but for rounding to pixels. Raises IndexError for a negative
     index.
     """
-
-    def __init__(self, config: ShapeWorldConfig | None = None):
-        self.config = config or ShapeWorldConfig()
-
-    def __getitem__(self, index: int) -> ShapeClip:
-        caption, labels = self.sample_prompt(index)
-        return ShapeClip(video=render(labels, self.config), caption=caption, labels=labels)
-
-    def sample_prompt(self, index: int) -> tuple[str, ClipLabels]:
-        """Return caption and labels of clip `index`, without rendering it."""
-        labels = self.sample_labels(index)
-        return describe(labels, clip_generator(self.config, index, stream=1)), labels
 
     def sample_labels(self, index: int) -> ClipLabels:
         """Return labels of clip `index`, without rendering it."""

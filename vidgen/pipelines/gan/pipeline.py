@@ -10,17 +10,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.checkpoints.hub import find_model
 from vidgen.data.frames import clamp_to_uint8
 from vidgen.diffusion.noise import draw_per_sample
 from vidgen.errors import VidgenError
-from vidgen.files.bounded_files import read_json
 from vidgen.interfaces import ClipFormat
 from vidgen.models.gan.split_generator import SplitGenerator
 from vidgen.models.placement import device_of
 from vidgen.models.text.encoders import ByteTextEncoder
 from vidgen.pipelines.call_arguments import check_numbers, read_generators
-from vidgen.pipelines.components import INDEX_NAME, write_components
+from vidgen.pipelines.components import open_components, write_components
 from vidgen.pipelines.output import PipelineOutput, check_output_type, convert_frames
 
 
@@ -119,10 +117,7 @@ class GANPipeline:
         cls, name: str | os.PathLike, *, dtype: torch.dtype | None = torch.float32, device: str = "cpu"
     ) -> GANPipeline:
         """Return the pipeline of a folder. Raises VidgenError if it is not whole, or of another class."""
-        folder = find_model(str(name))
-        index = read_json(folder / INDEX_NAME)
-        if index.get("_class_name") != cls.__name__:
-            raise VidgenError(f"{folder} holds a {index.get('_class_name')}, and a generator is wanted")
+        folder, index = open_components(name, cls.__name__, "a generator")
         settings = {"dtype": dtype, "device": device}
         text: ByteTextEncoder | None = None
         if "text_encoder" in index:

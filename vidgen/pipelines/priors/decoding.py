@@ -85,10 +85,15 @@ def decode_tokens(prior: TokenPrior, request: TokenRequest) -> Tokens:
     return LOOPS[config.order](prior, request)
 
 
+def list_decoders(config: TokenPriorConfig) -> list[str]:
+    """Return the names of the decoders of such priors, the usual one first. Speculative Jacobi accepts codes by their
+    probabilities, which continuous tokens have none of."""
+    return [name for name in DECODERS[config.order] if not config.channels or name != "speculative_jacobi"]
+
+
 def find_decoder(config: TokenPriorConfig, name: str) -> str:
-    """Return the name of a decoder of such priors, the usual one for "". VidgenError for one of others: speculative
-    Jacobi accepts codes by their probabilities, which continuous tokens have none of."""
-    names = [name for name in DECODERS[config.order] if not config.channels or name != "speculative_jacobi"]
+    """Return the name of a decoder of such priors, the usual one for "". VidgenError for one of others."""
+    names = list_decoders(config)
     if name and name not in names:
         kind = f"a prior of order {config.order}{' over latents' if config.channels else ''}"
         raise VidgenError(f"decoder {name!r} is not for {kind}; choose one of {', '.join(names)}")

@@ -14,10 +14,8 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from vidgen.checkpoints.hub import find_model
 from vidgen.data.frames import to_tensor
 from vidgen.errors import VidgenError
-from vidgen.files.bounded_files import read_json
 from vidgen.interfaces import TokenDraws
 from vidgen.models.attention_patterns import Grid
 from vidgen.models.placement import device_of, dtype_of
@@ -33,7 +31,7 @@ from vidgen.models.priors.token_prior import TokenPrior
 from vidgen.models.priors.token_values import Tokens
 from vidgen.models.text.encoders import ByteTextEncoder
 from vidgen.pipelines.call_arguments import check_numbers, read_generators
-from vidgen.pipelines.components import INDEX_NAME, write_components
+from vidgen.pipelines.components import open_components, write_components
 from vidgen.pipelines.output import PipelineOutput, check_output_type, convert_frames, decode_clips
 from vidgen.pipelines.priors.decoding import Callback, TokenRequest, count_steps, decode_tokens
 from vidgen.pipelines.priors.schedule import SCHEDULE_FILE, PriorSchedule, read_prior_schedule
@@ -271,15 +269,11 @@ class PriorPipeline:
         cls, name: str | os.PathLike, *, dtype: torch.dtype | None = torch.float32, device: str = "cpu"
     ) -> PriorPipeline:
         """Return the pipeline of a folder. Raises VidgenError if it is not whole, or of another class."""
-        folder = find_model(str(name))
-        index = read_json(folder / INDEX_NAME)
-        if index.get("_class_name") != cls.__name__:
-            raise VidgenError(f"{folder} holds a {index.get('_class_name')}, and a prior is wanted")
+        folder, index = open_components(name, cls.__name__, "a prior")
         settings = {"dtype": dtype, "device": device}
+        as_hashed = settings | {"dtype": torch.float32}
         parts = {
-            "vae": VideoTokenizer.from_pretrained(
-                folder / "vae", dtype=torch.float32, device=device
-            ),  # as it was hashed
+            "vae": VideoTokenizer.from_pretrained(folder / "vae", **as_hashed),
             "prior": TokenPrior.from_pretrained(folder / "prior", **settings),
             "text_encoder": None,
         }
