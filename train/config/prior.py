@@ -26,7 +26,8 @@ class PriorRecipe(LoopConfig):
     is. Indices of `cached_clips` clips (0: 16 crops of each file) are made once and kept in `cache`.
 
     `text_model` is the shape of a byte-level text encoder; where it is empty there is no text. `drop_text` of the clips
-    have no caption, for guidance. Validation is by `validation_draws` draws of masks or orders, where there are any.
+    have no caption, for guidance. With `actions` those of sources of kind walks condition the prior, frame by frame: a
+    world model. Validation is by `validation_draws` draws of masks or orders, where there are any.
     """
 
     tokenizer: str = "default"
@@ -39,6 +40,7 @@ class PriorRecipe(LoopConfig):
     digits: Annotated[list[CodebookSize], Length(0, 64)] = field(default_factory=list)
     text_model: dict[str, Any] = field(default_factory=dict)
     drop_text: Share = 0.1
+    actions: bool = False
     validation_draws: Count = 4
 
     def check(self, path: Path) -> None:
@@ -50,6 +52,8 @@ class PriorRecipe(LoopConfig):
                 f"{path}: model.{min(own)} is not for recipes: codebooks and channels are the tokenizer's, and clips "
                 "have captions"
             )
+        if self.actions and any(source.kind != "walks" for source in self.data.sources if source.share > 0):
+            raise VidgenError(f"{path}: actions are those of walks: give sources of kind=walks alone, or actions=false")
         if self.tokens == "latents" and self.digits:
             raise VidgenError(f"{path}: digits={self.digits} are of indices; leave them out where tokens=latents")
 

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vidgen.checkpoints.pretrained import config_from_dict
+from vidgen.data.shapes.walks import ACTION_CHANNELS
 from vidgen.diffusion.noise import TimeDistribution
 from vidgen.errors import VidgenError
 from vidgen.models.attention_patterns import Grid
+from vidgen.models.dit.side_stream import rows_of_latents
 from vidgen.models.priors.config import TokenPriorConfig
 from vidgen.models.priors.diffusion_head import flow_losses
 from vidgen.models.priors.likelihood import Measure, draw_nats, likelihood, token_nats
@@ -43,7 +45,7 @@ class PriorTask(Task):
         self.recipe = recipe
         dtype = torch.bfloat16 if recipe.autocast == "bfloat16" else torch.float32
         self.tokenizer = load_tokenizer(recipe.tokenizer, dtype=dtype, device=recipe.device)
-        self.prior, self.text_encoder = build_prior(recipe, token_shape(recipe, self.tokenizer))
+        self.prior, self.text_encoder = build_prior(recipe, prior_shape(recipe, self.tokenizer))
         self.time = config_from_dict(TimeDistribution, recipe.time, "recipe key `time`")
         if self.time.path != "flow":
             raise VidgenError(f"recipe key `time`: path {self.time.path} is not for the head of a prior; it is flow")
@@ -62,8 +64,19 @@ class PriorTask(Task):
         self.held_out = open_held_out(*clips, **own, **settings)
 
     def gather(self, samples: list[CachedClip]) -> dict[str, Any]:
-        """Return indices, or latents, and captions."""
-        return {self.recipe.tokens: torch.stack([s.latents for s in samples]), "captions": [s.caption for s in samples]}
+        """Return indices, or latents, and captions, and the actions that the prior is told, if any."""
+        clips = {
+            self.recipe.tokens: torch.stack([s.latents for s in samples]),
+            "captions": [s.caption for s in samples],
+        }
+        return clips | self.told([s.actions for s in samples])
+
+    def told(self, actions: list[Float[Tensor, "T a"] | None]) -> dict[str, Tensor]:
+        """Return the actions of clips as rows of latent frames, where the prior is told them."""
+        if not self.recipe.actions:
+            return {}
+        ratio = self.tokenizer.config.temporal_compression_ratio
+        return {"actions": rows_of_latents(torch.stack(actions), ratio).to(self.recipe.device)}
 
     def tokens_of(self, indices: Tensor) -> tuple[Tokens, Grid]:
         """Return the tokens of indices, or of latents, and their cells (t, h, w)."""
@@ -89,8 +102,10 @@ class PriorTask(Task):
         """Return the mean nats, or the mean flow-matching loss, of a token."""
         tokens, grid = self.tokens_of(batch[self.recipe.tokens])
         dropped = torch.rand(len(tokens), generator=generator) < self.recipe.drop_text
-        text = self.text_of(batch["captions"], dropped)
-        nats = draw_nats(self.prior, tokens, grid, generator, self.measure(generator), **text)
+        known = self.text_of(batch["captions"], dropped)
+        if self.recipe.actions:
+            known["actions"] = batch["actions"]
+        nats = draw_nats(self.prior, tokens, grid, generator, self.measure(generator), **known)
         return nats.mean() / tokens.shape[1], {}
 
     def validate(self) -> Metrics:
@@ -99,9 +114,9 @@ class PriorTask(Task):
         if self.recipe.tokens == "latents":
             return {"loss": self.validate_latents()}
         nats, exact = [], True
-        for tokens, grid, text in self.held_out_batches():
+        for tokens, grid, known in self.held_out_batches():
             draws = {"draws": self.recipe.validation_draws, "seed": self.recipe.seed}
-            result = likelihood(self.prior, tokens, grid, **draws, **text)
+            result = likelihood(self.prior, tokens, grid, **draws, **known)
             nats.append(result.nats / tokens.shape[1])
             exact = result.exact
         mean = torch.cat(nats).mean().item()
@@ -111,9 +126,9 @@ class PriorTask(Task):
     def validate_latents(self) -> float:
         """Return the mean flow-matching loss of held-out clips."""
         generator, losses = torch.Generator().manual_seed(self.recipe.seed), []
-        for tokens, grid, text in self.held_out_batches():
+        for tokens, grid, known in self.held_out_batches():
             for _ in range(self.recipe.validation_draws):
-                drawn = draw_nats(self.prior, tokens, grid, generator, self.measure(generator), **text)
+                drawn = draw_nats(self.prior, tokens, grid, generator, self.measure(generator), **known)
                 losses.append(drawn / tokens.shape[1])
         return torch.cat(losses).mean().item()
 
@@ -123,32 +138,35 @@ class PriorTask(Task):
         for first in range(0, count, self.recipe.batch_size):
             rows = range(first, min(first + self.recipe.batch_size, count))
             cells = self.held_out.latents[rows.start : rows.stop].to(kind)
-            text = self.text_of([self.held_out.caption(i, rng_of(self.recipe.seed, i)) for i in rows])
-            yield *self.tokens_of(cells), text
+            known = self.text_of([self.held_out.caption(i, rng_of(self.recipe.seed, i)) for i in rows])
+            known |= self.told([self.held_out.actions(i) for i in rows])
+            yield *self.tokens_of(cells), known
 
     def export(self, folder: Path) -> None:
         """Write the whole pipeline: the tokenizer, the prior and its text encoder."""
         self.pipe.save_pretrained(folder, dtype=export_dtype(self.recipe.autocast))
 
 
-def token_shape(recipe: PriorRecipe, tokenizer: VideoTokenizer) -> dict[str, Any]:
-    """Return what a prior's config says of its tokens: codebooks, or channels. Raises VidgenError for indices of a
-    tokenizer without any, and for digits that are not of its codebook."""
+def prior_shape(recipe: PriorRecipe, tokenizer: VideoTokenizer) -> dict[str, Any]:
+    """Return what a prior's config says of its clips: codebooks, or channels, and those of actions. Raises VidgenError
+    for indices of a tokenizer without any, and for digits that are not of its codebook."""
+    actions = ACTION_CHANNELS * tokenizer.config.temporal_compression_ratio if recipe.actions else 0
     if recipe.tokens == "latents":
-        return {"channels": tokenizer.config.latent_channels}
+        return {"channels": tokenizer.config.latent_channels, "actions": actions}
     codebook = getattr(tokenizer, "bottleneck", None)
     if not isinstance(codebook, Quantizer):
         raise VidgenError(
             f"tokenizer={recipe.tokenizer} has no codebook: name the folder of one with fsq, vq or the like, or set "
             "tokens=latents"
         )
-    return {"codebook_sizes": recipe.codebook_sizes(codebook.codebook_size, codebook.quantizers)}
+    sizes = recipe.codebook_sizes(codebook.codebook_size, codebook.quantizers)
+    return {"codebook_sizes": sizes, "actions": actions}
 
 
 def build_prior(recipe: PriorRecipe, shape: dict[str, Any]) -> tuple[TokenPrior, ByteTextEncoder | None]:
     """Return the prior and the text encoder of `init_from`, or new ones from the recipe's seed.
 
-    Raises VidgenError for a prior of other tokens than `shape` says.
+    Raises VidgenError for a prior of other tokens or actions than `shape` says.
     """
     if recipe.init_from:
         pipe = PriorPipeline.from_pretrained(recipe.init_from, dtype=torch.float32, device=recipe.device)

@@ -14,6 +14,7 @@ from vidgen.data.frames import to_tensor
 from vidgen.metrics.intervals import mean_interval
 from vidgen.models.placement import device_of, dtype_of
 from vidgen.models.priors.likelihood import check_likelihood, likelihood
+from vidgen.pipelines.priors.conditions import refuse_actions
 from vidgen.pipelines.priors.pipeline import PriorPipeline
 from vidgen.tokenizers.bottlenecks.index_statistics import index_statistics
 
@@ -33,7 +34,7 @@ def score_likelihood(
     `exact`: bits of the law itself, else an upper bound of their mean. `bits_per_token` and `ci`, its 95% interval over
     clips; `bits_per_pixel`, of all frames; `stored_bits_per_token`, the logarithm of the codebook's size;
     `histogram_bits_per_token`, with the frequencies of these clips' own codes alone; `perplexity_by_frame`, None of a
-    bound. Raises VidgenError for a prior over continuous tokens, which has no likelihood.
+    bound. Raises VidgenError for a prior over continuous tokens, which has no likelihood, and one that is told actions.
 
     Args:
         pipe: The prior and its tokenizer.
@@ -44,6 +45,7 @@ def score_likelihood(
         advance: Called with the number of clips that are done.
     """
     check_likelihood(pipe.prior)
+    refuse_actions(pipe.prior, "likelihood")
     bits, tokens, nats = [], [], []
     exact = True
     for first in range(0, len(clips), batch_size):

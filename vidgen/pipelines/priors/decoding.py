@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -45,6 +45,7 @@ class TokenRequest:
         decoder: One of `DECODERS` of the prior's order; empty is the first of them.
         prefix: The tokens that the clips begin with.
         callback: Called as (step, tokens so far), after each of the `count_steps`.
+        conditions: What the prior is told beside the text, as `TokenPrior.forward` names it.
     """
 
     grid: Grid
@@ -58,6 +59,7 @@ class TokenRequest:
     decoder: str
     prefix: Tokens
     callback: Callback | None = None
+    conditions: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def is_guided(self) -> bool:
@@ -120,8 +122,8 @@ def decode_causal(prior: TokenPrior, request: TokenRequest) -> Tokens:
     def model(text: TextEncoding | None) -> SequenceModel:
         batch = len(request.prefix)
         if prior.config.order == "causal" and prior.config.attention == "full":
-            return CachedPrior(prior, (h, w), batch, text)
-        logits = partial(next_logits, prior, request.grid, text)
+            return CachedPrior(prior, (h, w), batch, text, **request.conditions)
+        logits = partial(next_logits, prior, request.grid, text, request.conditions)
         return UncachedModel(logits, batch, request.prefix.device, prior.config.channels)
 
     sequence = model(request.text)
@@ -137,12 +139,14 @@ def decode_causal(prior: TokenPrior, request: TokenRequest) -> Tokens:
     return TOKEN_DECODERS[request.decoder](sequence, count, request.sampling, request.generators, **settings)
 
 
-def next_logits(prior: TokenPrior, grid: Grid, text: TextEncoding | None, tokens: Tokens) -> Tensor:
+def next_logits(
+    prior: TokenPrior, grid: Grid, text: TextEncoding | None, conditions: Mapping[str, Tensor], tokens: Tokens
+) -> Tensor:
     """Return the logits of the first token and of the one after each of the first n tokens of a clip."""
     t, h, w = grid
     count = t * h * w * prior.config.codes
     filled = torch.cat([tokens, tokens.new_zeros(len(tokens), count - tokens.shape[1], *tokens.shape[2:])], dim=1)
-    return prior(filled, grid, text)[:, : tokens.shape[1] + 1]
+    return prior(filled, grid, text, **conditions)[:, : tokens.shape[1] + 1]
 
 
 def decode_masked(prior: TokenPrior, request: TokenRequest) -> Tokens:
@@ -151,7 +155,8 @@ def decode_masked(prior: TokenPrior, request: TokenRequest) -> Tokens:
     known = request.prefix
     tokens = blank_tokens(known, t * h * w * prior.config.codes)
     tokens[:, : known.shape[1]] = known
-    models = [partial(prior, grid=request.grid, text=text) for text in (request.text, request.negative)]
+    known_of = {"grid": request.grid, **request.conditions}
+    models = [partial(prior, text=text, **known_of) for text in (request.text, request.negative)]
     return fill_in(models[0], models[1], tokens, request, request.grid)
 
 
@@ -159,8 +164,8 @@ def decode_frames(prior: TokenPrior, request: TokenRequest) -> Tokens:
     """Fill in the tokens of one frame after the other."""
     t, h, w = request.grid
     size = h * w * prior.config.codes
-    models = [CachedFrames(prior, (h, w), request.text)]
-    models += [CachedFrames(prior, (h, w), request.negative)] if request.is_guided else []
+    texts = (request.text, request.negative) if request.is_guided else (request.text,)
+    models = [CachedFrames(prior, (h, w), text, **request.conditions) for text in texts]
     frames = []
     for number in range(t):
         tokens = blank_tokens(request.prefix, size)

@@ -12,6 +12,7 @@ from torch import Tensor
 from vidgen.checkpoints.config_fields import ConfigMapping
 from vidgen.models.feature_layers import FeatureInfo, FeatureMixin
 from vidgen.models.placement import PlacedModule, device_of, dtype_of
+from vidgen.pipelines.priors.conditions import refuse_actions
 from vidgen.pipelines.priors.pipeline import PriorPipeline
 
 
@@ -22,11 +23,13 @@ class PriorEncoder(FeatureMixin, PlacedModule):
     A cell's feature is the mean over its codes. Of orders "causal" and "random" a slot predicts its token and has read
     those before it; of the others it has read the whole clip, or its frame and those before. Text is "".
 
-    `num_frames`, `height`, `width`, `fps`: of the clips it was trained at.
+    `num_frames`, `height`, `width`, `fps`: of the clips it was trained at. Raises VidgenError for a prior that is told
+    actions.
     """
 
     def __init__(self, pipe: PriorPipeline) -> None:
         super().__init__()
+        refuse_actions(pipe.prior, "extraction")
         self.pipe = pipe
         self.vae, self.prior = pipe.vae, pipe.prior
         if pipe.text_encoder is not None:

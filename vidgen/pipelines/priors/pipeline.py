@@ -33,6 +33,7 @@ from vidgen.models.text.encoders import ByteTextEncoder
 from vidgen.pipelines.call_arguments import check_numbers, read_generators
 from vidgen.pipelines.components import open_components, write_components
 from vidgen.pipelines.output import PipelineOutput, check_output_type, convert_frames, decode_clips
+from vidgen.pipelines.priors.conditions import read_actions
 from vidgen.pipelines.priors.decoding import Callback, TokenRequest, count_steps, decode_tokens
 from vidgen.pipelines.priors.schedule import SCHEDULE_FILE, PriorSchedule, read_prior_schedule
 from vidgen.samplers.autoregressive.categorical import TokenSampling
@@ -104,6 +105,7 @@ class PriorPipeline:
         image: UInt8[np.ndarray, "H W 3"] | None = None,
         num_diffusion_steps: int | None = None,
         video: UInt8[np.ndarray, "k H W 3"] | None = None,
+        actions: Float[np.ndarray, "b T a"] | None = None,
         num_videos_per_prompt: int = 1,
         seed: int = 0,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -126,6 +128,7 @@ class PriorPipeline:
             temperature, top_k, top_p: How tokens are drawn; continuous ones by their temperature alone.
             num_diffusion_steps: Of the solver that draws a continuous token.
             image, video: The first frame of every clip, or frames that it goes on from, at its size.
+            actions: Of the clips of each prompt, what leads into each frame; for a prior that was trained with them.
             num_videos_per_prompt: Clips of each prompt.
             seed: Of the draws, one stream a clip; `generator`, one a clip or one for all, takes its place.
             output_type: As of `PipelineOutput`, or "latent".
@@ -145,6 +148,7 @@ class PriorPipeline:
         size = (num_frames or s.num_frames, height or s.height, width or s.width)
         prefix = self.read_prefix(video if image is None else image[None], size)
         scale = s.guidance_scale if guidance_scale is None else guidance_scale
+        told = read_actions(self.prior, actions, len(prompts), size[0], self.vae.config.temporal_compression_ratio)
         request = TokenRequest(
             grid=self.grid_of(size),
             usual_frames=self.vae.latent_frames(s.num_frames),
@@ -157,6 +161,7 @@ class PriorPipeline:
             decoder=decoder,
             prefix=prefix.repeat_interleave(len(prompts), dim=0),
             callback=callback_on_step_end,
+            conditions=told,
         )
         tokens = decode_tokens(self.prior, request)
         return self.finish(tokens, request.grid, size, output_type)

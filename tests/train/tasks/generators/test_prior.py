@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from vidgen.errors import VidgenError
 from vidgen.models.priors.config import ORDERS
+from vidgen.models.priors.likelihood import likelihood
+from vidgen.pipelines.priors.encoder import PriorEncoder
 from vidgen.pipelines.priors.pipeline import PriorPipeline
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
@@ -144,3 +147,51 @@ def test_digits_and_tokenizers_that_do_not_fit(make, tmp_path):
         PriorTask(make(f"tokenizer={tmp_path / 'kl'}"))
     with pytest.raises(VidgenError, match="path cosine is not for the head"):
         PriorTask(make(f"tokenizer={tmp_path / 'kl'}", "tokens=latents", "time={path: cosine}"))
+
+
+@pytest.mark.parametrize("order", ("causal", "frames"))
+def test_a_world_model_learns_what_an_action_does(make, order):
+    recipe = make(
+        "actions=true", "data.sources=[{kind: walks}]", "cached_clips=2", "drop_text=1", "steps=150",
+        "validate_every=150", "checkpoint_every=150", "log_every=150", f"model.order={order}",
+    )  # fmt: skip
+    task = PriorTask(recipe)
+    pipe = PriorPipeline.from_pretrained(Trainer(task, recipe).fit())
+    walks = [task.gather([task.dataset[(0, slot)]]) for slot in range(8)]
+    one = walks[0]
+    other = next(walk for walk in walks if not torch.equal(walk["actions"], one["actions"]))
+    tokens, grid = task.tokens_of(one["indices"])
+    told = {"text": task.text_encoder([""])}
+    nats = [likelihood(task.prior, tokens, grid, actions=walk["actions"], **told).nats.item() for walk in (one, other)]
+    assert nats[0] < 0.75 * nats[1]  # its own actions tell which of the two clips it is
+    values = np.zeros((1, 5, 2), dtype=np.float32)
+    values[0, 1:] = task.dataset.actions(0)[1:]
+    assert pipe("", actions=values, num_inference_steps=2).frames[0].shape == (5, 16, 16, 3)
+
+
+def test_actions_are_of_walks_and_are_told(make):
+    with pytest.raises(VidgenError, match="give sources of kind=walks alone"):
+        make("actions=true")
+    task = PriorTask(make("actions=true", "data.sources=[{kind: walks}]"))
+    with pytest.raises(VidgenError, match=r"give actions=, \(prompts, 5, 2\) numbers"):
+        task.pipe("a star")
+    for values, words in ((np.zeros((1, 4, 2)), "one a frame of a clip"), (np.full((1, 5, 2), np.nan), "not finite")):
+        with pytest.raises(VidgenError, match=words):
+            task.pipe("a star", actions=values)
+    with pytest.raises(VidgenError, match="extraction has clips without actions"):
+        PriorEncoder(task.pipe)
+    with pytest.raises(VidgenError, match="is told no actions"):
+        PriorTask(make()).pipe("a star", actions=np.zeros((1, 5, 2)))
+
+
+def test_images_and_clips_train_one_prior(make):
+    """Batches are of one length each; a clip's first latent frame is an image's."""
+    shapes = "[{kind: shapes, share: 0.5, num_frames: 1}, {kind: shapes, share: 0.5}]"
+    task = PriorTask(make(f"data.sources={shapes}"))
+    lengths = set()
+    for step in range(8):
+        batch = task.gather([task.dataset[(step, slot)] for slot in range(2)])
+        lengths.add(batch["indices"].shape[1])
+        task.loss(batch, torch.Generator().manual_seed(step))[0].backward()
+    assert lengths == {1, task.tokenizer.latent_frames(5)}
+    assert task.pipe("a star", num_frames=1).frames[0].shape == (1, 16, 16, 3)

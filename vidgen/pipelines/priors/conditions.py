@@ -1,0 +1,53 @@
+"""What a prior is told beside a prompt: the actions of a clip, a row for each latent frame."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vidgen.errors import VidgenError
+from vidgen.models.dit.side_stream import rows_of_latents
+from vidgen.models.placement import device_of
+from vidgen.models.priors.token_prior import TokenPrior
+
+
+def read_actions(
+    prior: TokenPrior, actions: Float[np.ndarray, "b T a"] | None, clips: int, num_frames: int, temporal_ratio: int
+) -> dict[str, Float[Tensor, "b t k"]]:
+    """Return the conditions `actions` of a prior, rows of latent frames (`rows_of_latents`); nothing without actions.
+
+    Raises VidgenError for actions to a prior that takes none, for none to one that does, and for others than it knows.
+
+    Args:
+        prior: The prior.
+        actions: Of each prompt, those that lead into each frame of its clips.
+        clips: Of all prompts.
+        num_frames: Of the clips.
+        temporal_ratio: Frames of a latent frame after the first.
+    """
+    channels = prior.config.actions // temporal_ratio
+    if actions is None:
+        if channels:
+            raise VidgenError(
+                f"this prior is told actions: in Python give actions=, (prompts, {num_frames}, {channels}) numbers"
+            )
+        return {}
+    if not channels:
+        raise VidgenError("this prior is told no actions; leave them out")
+    values = torch.as_tensor(np.asarray(actions), dtype=torch.float32)
+    if values.ndim != 3 or values.shape[1:] != (num_frames, channels) or not len(values) or clips % len(values):
+        raise VidgenError(
+            f"actions of shape {tuple(values.shape)} are not (prompts, {num_frames}, {channels}): one a frame of a clip"
+        )
+    if not bool(values.isfinite().all()):
+        raise VidgenError("actions are not finite; give numbers")
+    rows = rows_of_latents(values, temporal_ratio).to(device_of(prior))
+    return {"actions": rows.repeat_interleave(clips // len(values), dim=0)}
+
+
+def refuse_actions(prior: TokenPrior, purpose: str) -> None:
+    """Raise VidgenError for a prior that is told actions, where clips come without them."""
+    if prior.config.actions:
+        raise VidgenError(f"{purpose} has clips without actions, and this prior is told them; name one that is not")
