@@ -8,6 +8,7 @@ from vidgen.train.config.diffusion import IPAdapterRecipe as IPAdapterRecipe
 from vidgen.train.config.diffusion import LoRARecipe as LoRARecipe
 from vidgen.train.config.diffusion import TextualInversionRecipe as TextualInversionRecipe
 from vidgen.train.config.distillation import DistillationRecipe as DistillationRecipe
+from vidgen.train.config.forecast import ForecastRecipe as ForecastRecipe
 from vidgen.train.config.gan import GANRecipe as GANRecipe
 from vidgen.train.config.keyframes import KeyframeLossConfig as KeyframeLossConfig
 from vidgen.train.config.keyframes import KeyframeRecipe as KeyframeRecipe

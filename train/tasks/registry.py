@@ -11,6 +11,7 @@ from vidgen.train.config import (
     DiffusionRecipe,
     DiffusionTokenizerRecipe,
     DistillationRecipe,
+    ForecastRecipe,
     GANRecipe,
     IPAdapterRecipe,
     KeyframeRecipe,
@@ -27,6 +28,7 @@ from vidgen.train.tasks.diffusion import DiffusionTask
 from vidgen.train.tasks.diffusion_decoder import DiffusionTokenizerTask
 from vidgen.train.tasks.distillation import DistillationTask
 from vidgen.train.tasks.generators.change_codes import ChangeCodesTask
+from vidgen.train.tasks.generators.forecast import ForecastTask
 from vidgen.train.tasks.generators.gan import GANTask
 from vidgen.train.tasks.generators.known_entropy import KnownEntropyTask
 from vidgen.train.tasks.generators.prior import PriorTask
@@ -58,6 +60,7 @@ TASKS: dict[str, TaskEntry] = {
     "ip_adapter": TaskEntry(IPAdapterRecipe, IPAdapterTask),
     "prior": TaskEntry(PriorRecipe, PriorTask),
     "known_entropy": TaskEntry(KnownEntropyRecipe, KnownEntropyTask),
+    "forecast": TaskEntry(ForecastRecipe, ForecastTask),
     "change_codes": TaskEntry(ChangeCodesRecipe, ChangeCodesTask),
     "gan": TaskEntry(GANRecipe, GANTask),
     "side_stream": TaskEntry(SideStreamRecipe, SideStreamTask),
