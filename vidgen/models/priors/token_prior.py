@@ -16,7 +16,6 @@ from vidgen.models.attention import Heads, find_attention
 from vidgen.models.attention_patterns import Grid
 from vidgen.models.causal_attention import FrameGroup, FrameLayout, causal_layout, over_groups, teacher_forcing_layout
 from vidgen.models.dit.blocks import text_heads
-from vidgen.models.priors.blocks import PriorBlock
 from vidgen.models.priors.config import TokenPriorConfig
 from vidgen.models.priors.diffusion_head import DiffusionHead
 from vidgen.models.priors.token_grid import visible
@@ -32,6 +31,7 @@ from vidgen.models.priors.token_values import (
 from vidgen.models.rope import Rotary, apply_rotary_emb, rotary_table
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.models.text.prepared import TextHeads, TextTokens
+from vidgen.models.transformer_block import TransformerBlock
 
 Texts = tuple[TextHeads | None, ...]
 
@@ -64,7 +64,7 @@ class TokenPrior(Pretrained):
             self.class_in = nn.Embedding(config.classes + 1, width)  # the last one stands for none
         if config.actions:
             self.action_in = nn.Linear(config.actions, width)
-        self.blocks = nn.ModuleList([PriorBlock(config.block) for _ in range(config.depth)])
+        self.blocks = nn.ModuleList([TransformerBlock(config.block) for _ in range(config.depth)])
         self.norm_out = nn.LayerNorm(width)
         if config.channels:
             self.head: DiffusionHead | CodeHead = DiffusionHead(

@@ -1,4 +1,4 @@
-"""The block of a prior: attention over tokens, to a text, and a feed-forward, with keys and values that can be kept."""
+"""The plain pre-norm block of priors and encoders: attention as its caller says, to a text, and a feed-forward."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vidgen.models.text.prepared import TextHeads
 Attend = Callable[[Heads, Heads, Heads], Heads]
 
 
-class PriorBlock(nn.Module):
+class TransformerBlock(nn.Module):
     """A pre-norm transformer block (Xiong et al. 2020) with cross-attention to text, where there is text."""
 
     def __init__(self, config: BlockConfig) -> None:

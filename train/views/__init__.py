@@ -1,0 +1,1 @@
+"""Views: what a task without labels sees of a clip."""

@@ -1,0 +1,201 @@
+"""Which tokens of a clip are hidden. A mask is a score of every place, and the highest ones are hidden: so every clip
+of a batch has the same number of tokens left, and any ratio is met exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vidgen.bounds import Choice, Range, check_fields
+from vidgen.errors import VidgenError
+from vidgen.models.attention_patterns import Grid
+from vidgen.models.encoders.video_vit import to_patches
+from vidgen.tokenizers.keyframes.block_matching import match_blocks
+
+TIE = 1e-6  # of scores that are equal, which chance orders
+Scores = Float[Tensor, "b t h w"]
+
+
+class MaskDraw(NamedTuple):
+    """What a mask is drawn for: `batch` clips of tokens `grid`, the generator of all chance, and the clips themselves
+    (None where no mask looks at them) with their patches (t, h, w)."""
+
+    batch: int
+    grid: Grid
+    generator: torch.Generator
+    video: Float[Tensor, "b c T H W"] | None = None
+    patch: Grid = (1, 1, 1)
+
+    def rand(self, *shape: int) -> Tensor:
+        """Draw uniform numbers."""
+        return torch.rand(self.batch, *shape, generator=self.generator)
+
+
+def random_scores(draw: MaskDraw) -> Scores:
+    """Hide any tokens (Feichtenhofer et al. 2022, MAE-ST, section 3: agnostic to space and time)."""
+    return draw.rand(*draw.grid)
+
+
+def tube_scores(draw: MaskDraw) -> Scores:
+    """Hide the same places of all frames (Tong et al. 2022, VideoMAE, section 3.3)."""
+    t, h, w = draw.grid
+    return draw.rand(1, h, w).expand(-1, t, -1, -1)
+
+
+def frame_scores(draw: MaskDraw) -> Scores:
+    """Hide whole frames."""
+    t, h, w = draw.grid
+    return draw.rand(t, 1, 1).expand(-1, -1, h, w)
+
+
+def future_scores(draw: MaskDraw) -> Scores:
+    """Hide the last frames: what is predicted is the future."""
+    t, h, w = draw.grid
+    return torch.arange(t, dtype=torch.float32)[None, :, None, None].expand(draw.batch, -1, h, w)
+
+
+def block_scores(draw: MaskDraw, *, blocks: int = 8, scale: float = 0.15, aspect: float = 1.5) -> Scores:
+    """Hide the union of `blocks` rectangles through all frames, each `scale` of a frame, its sides' ratio at most
+    `aspect` (Bardes et al. 2024, V-JEPA, section 3.2: multi-block); chance fills the ratio where they overlap."""
+    t, h, w = draw.grid
+    y, x = torch.arange(h)[None, :, None], torch.arange(w)[None, None, :]
+    covered = torch.zeros(draw.batch, h, w)
+    for _ in range(blocks):
+        ratio = aspect ** (2.0 * draw.rand() - 1.0)
+        height = (scale * h * w / ratio).sqrt().round().clamp(1, h)
+        width = (scale * h * w * ratio).sqrt().round().clamp(1, w)
+        top = (draw.rand() * (h - height + 1)).floor()
+        left = (draw.rand() * (w - width + 1)).floor()
+        inside = (y >= top[:, None, None]) & (y < (top + height)[:, None, None])
+        inside = inside & (x >= left[:, None, None]) & (x < (left + width)[:, None, None])
+        covered = torch.maximum(covered, inside.float())
+    return (covered + 0.5 * draw.rand(h, w))[:, None].expand(-1, t, -1, -1)
+
+
+def check_video(draw: MaskDraw) -> Float[Tensor, "b c T H W"]:
+    """Return the clips. Raises VidgenError where there are none."""
+    if draw.video is None:
+        raise VidgenError("this mask looks at the clip, and there is none")
+    return draw.video.float()
+
+
+def change_of(draw: MaskDraw) -> Scores:
+    """Return how much each token differs from the one before it at its place, the first from the one after it."""
+    tokens = to_patches(check_video(draw), draw.patch).reshape(draw.batch, *draw.grid, -1)
+    if draw.grid[0] == 1:
+        return torch.zeros(draw.batch, *draw.grid)
+    change = (tokens[:, 1:] - tokens[:, :-1]).abs().mean(-1)
+    return torch.cat([change[:, :1], change], dim=1).cpu()
+
+
+def weighted_scores(draw: MaskDraw, weights: Scores) -> Scores:
+    """Return scores whose highest are a draw without replacement, by these weights (Gumbel top-k: Kool et al. 2019)."""
+    gumbel = -(-draw.rand(*draw.grid).clamp(1e-9, 1 - 1e-7).log()).log()
+    return weights.clamp(min=1e-9).log() + gumbel
+
+
+def motion_scores(draw: MaskDraw, *, floor: float = 0.05) -> Scores:
+    """Hide what moves, by how much it changes: the target is where something happens (Fan et al. 2023, MGM, with
+    differences for the codec's motion vectors). `floor`, of the largest change, is what still places weigh."""
+    change = change_of(draw)
+    return weighted_scores(draw, change + floor * change.amax((1, 2, 3), keepdim=True) + 1e-6)
+
+
+def redundancy_scores(draw: MaskDraw, *, floor: float = 0.05) -> Scores:
+    """Hide what repeats the frame before, so that tokens rich in motion are seen (Hwang et al. 2024, EVEREST, section
+    3.1, on pixels)."""
+    return -motion_scores(draw, floor=floor)
+
+
+def flow_scores(draw: MaskDraw) -> Scores:
+    """Hide by a tube mask that moves with what it covers: a patch has the score of the place in the first frame that it
+    comes from (Huang et al. 2023, MGMAE, section 3.3), found by block matching of some 10 pixels' reach.
+
+    Raises VidgenError for patches that are no even squares.
+    """
+    (t, h, w), (depth, side, other) = draw.grid, draw.patch
+    if side != other or side % 2:
+        raise VidgenError(f"mask flow matches square patches of an even side, not {side}x{other}; choose another mask")
+    video = check_video(draw)
+    fields = match_blocks(video[:, :, 0], video[:, :, depth::depth], side)  # (x, y) in pixels
+    cells = (fields / side).round().long().cpu()
+    cells = torch.cat([torch.zeros_like(cells[:, :, :1]), cells], dim=2)
+    rows = (torch.arange(h)[:, None] + cells[:, 1]).clamp(0, h - 1)
+    columns = (torch.arange(w) + cells[:, 0]).clamp(0, w - 1)
+    first = draw.rand(h * w)
+    return first.gather(1, (rows * w + columns).flatten(1)).reshape(draw.batch, t, h, w)
+
+
+def asymmetric_scores(draw: MaskDraw) -> Scores:
+    """Show the first frame whole, and hide any tokens of the others (Gupta et al. 2023, SiamMAE, section 3)."""
+    scores = draw.rand(*draw.grid)
+    scores[:, 0] -= 2.0
+    return scores
+
+
+MASKS: dict[str, Callable[..., Scores]] = {
+    "random": random_scores,
+    "tube": tube_scores,
+    "frame": frame_scores,
+    "future": future_scores,
+    "block": block_scores,
+    "motion": motion_scores,
+    "flow": flow_scores,
+    "redundancy": redundancy_scores,
+    "asymmetric": asymmetric_scores,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskConfig:
+    """A mask by its `kind`, of MASKS, with that one's `settings`, and the `ratio` of tokens that it hides; of these a
+    share `asked` is predicted (below 1: dual masking, Wang et al. 2023, VideoMAE V2, section 3.1)."""
+
+    kind: Annotated[str, Choice(tuple(MASKS))] = "tube"
+    ratio: Annotated[float, Range(0.0, 1.0)] = 0.9
+    asked: Annotated[float, Range(0.0, 1.0, above=True)] = 1.0
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def counts(self, tokens: int) -> tuple[int, int]:
+        """Return how many of so many tokens are hidden, and how many of these are predicted. Raises VidgenError where
+        it hides all of them or none."""
+        hidden = round(self.ratio * tokens)
+        if not 0 < hidden < tokens:
+            raise VidgenError(
+                f"a mask with ratio={self.ratio:g} hides {hidden} of {tokens} tokens; some must be hidden and some seen"
+            )
+        return hidden, max(1, round(self.asked * hidden))
+
+
+class Mask(NamedTuple):
+    """Places of a clip's tokens: those that are seen, and those that are predicted; each row rising."""
+
+    keep: Int[Tensor, "b k"]
+    asked: Int[Tensor, "b m"]
+
+
+def draw_mask(config: MaskConfig, draw: MaskDraw) -> Mask:
+    """Draw a mask of each clip. Raises VidgenError for a ratio that hides all or nothing, and settings that are not
+    the mask's."""
+    t, h, w = draw.grid
+    hidden, asked = config.counts(t * h * w)
+    try:
+        scores = MASKS[config.kind](draw, **config.settings)
+    except TypeError as error:
+        raise VidgenError(f"mask {config.kind}: settings {config.settings} are not its own ({error})") from None
+    order = (scores + TIE * draw.rand(*draw.grid)).flatten(1).argsort(dim=1, descending=True)
+    gone = order[:, :hidden]
+    if asked < hidden:
+        chosen = draw.rand(hidden).argsort(dim=1)[:, :asked]
+        asked_places = gone.gather(1, chosen)
+    else:
+        asked_places = gone
+    return Mask(order[:, hidden:].sort(dim=1).values, asked_places.sort(dim=1).values)

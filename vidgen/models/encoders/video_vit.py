@@ -1,0 +1,195 @@
+"""VideoViT: a transformer over the tubelets of a clip, its latents or its indices, of which some may be hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from vidgen.bounds import Choice, Depth, Expansion, NoOrWidth, Range, Width, check_fields
+from vidgen.checkpoints.config_fields import ConfigMapping
+from vidgen.checkpoints.pretrained import Pretrained
+from vidgen.errors import VidgenError
+from vidgen.models.attention import Heads, find_attention
+from vidgen.models.attention_patterns import Grid, over_frames, over_time
+from vidgen.models.dit.config import BlockConfig
+from vidgen.models.feature_layers import FeatureInfo, FeatureMixin
+from vidgen.models.rope import Rotary, apply_rotary_emb, rotary_table
+from vidgen.models.transformer_block import TransformerBlock
+
+ATTENTION = ("joint", "factorised")
+Size = Annotated[int, Range(1, 4096)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoViTConfig(ConfigMapping):
+    """Shape of a `VideoViT`; `patch` is (t, h, w) in frames and pixels, or in latent cells.
+
+    attention: "joint" over all tokens (Tong et al. 2022, VideoMAE); "factorised" over frames and over time alternately
+        (Arnab et al. 2021, ViViT, model 3).
+    in_channels: of a pixel, or of a latent cell. codebook_size: of indices in place of channels, 0 for none.
+    clip: frames, height and width, in pixels or latent cells, that it was trained at, and `fps`, frames a second.
+    """
+
+    patch: tuple[Size, Size, Size] = (2, 8, 8)
+    in_channels: Width = 3
+    codebook_size: NoOrWidth = 0
+    attention: Annotated[str, Choice(ATTENTION)] = "joint"
+    width: Width = 192
+    depth: Depth = 6
+    head_dim: Width = 48
+    mlp_ratio: Expansion = 4
+    clip: tuple[Size, Size, Size] = (16, 64, 64)
+    fps: Annotated[float, Range(0.0, 1000.0, above=True)] = 8.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.width % self.head_dim or self.head_dim % 8:
+            raise VidgenError(f"width {self.width} must be a multiple of head_dim {self.head_dim}, and that of 8")
+
+    @property
+    def block(self) -> BlockConfig:
+        """The shape of every block."""
+        return BlockConfig(width=self.width, head_dim=self.head_dim, mlp_ratio=self.mlp_ratio)
+
+
+class PlaceEmbedding(nn.Module):
+    """What tells a token its place: rotary positions alone see differences, and no border."""
+
+    def __init__(self, width: int, head_dim: int) -> None:
+        super().__init__()
+        self.head_dim = head_dim
+        self.place_in = nn.Linear(head_dim, width)
+
+    def forward(self, grid: Grid, like: Tensor) -> Float[Tensor, "n d"]:
+        """Return a vector for each place of a grid."""
+        table = rotary_table(grid, self.head_dim // 2, 0.0, like.device, torch.float32)
+        return self.place_in(torch.cat(table, dim=-1).to(self.place_in.weight.dtype))
+
+
+def rotary_rows(grid: Grid, head_dim: int, like: Tensor, places: Int[Tensor, "b k"] | None) -> Rotary:
+    """Return the rotary table of the tokens at `places` of a grid, one for all clips where these are all of them."""
+    table = rotary_table(grid, head_dim // 2, 0.0, like.device, like.dtype)
+    return table if places is None else Rotary(table.cos[places][:, None], table.sin[places][:, None])
+
+
+def take_rows(x: Float[Tensor, "b n d"], places: Int[Tensor, "b k"]) -> Float[Tensor, "b k d"]:
+    """Return the tokens at these places."""
+    return x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
+
+
+class VideoViT(FeatureMixin, Pretrained):
+    """A pre-norm transformer over tubelets with 3-D rotary positions. Layers are "blocks.<i>", the residual stream.
+
+    With `keep` the tokens of the other places are left out, and cost nothing (He et al. 2022, MAE, section 3).
+    """
+
+    config_class = VideoViTConfig
+
+    def __init__(self, config: VideoViTConfig) -> None:
+        super().__init__(config)
+        width, (t, h, w) = config.width, config.patch
+        if config.codebook_size:
+            self.code_in = nn.Embedding(config.codebook_size, width)
+            nn.init.normal_(self.code_in.weight, std=0.5)
+        channels = width if config.codebook_size else config.in_channels
+        self.patch_in = nn.Linear(channels * t * h * w, width)
+        self.place = PlaceEmbedding(width, config.head_dim)
+        self.blocks = nn.ModuleList([TransformerBlock(config.block) for _ in range(config.depth)])
+        self.norm_out = nn.LayerNorm(width)
+
+    def forward(self, video: Tensor, keep: Int[Tensor, "b k"] | None = None) -> Float[Tensor, "b k d"]:
+        """Return the normed tokens of the last block, of the places in `keep` or of all, (t, h, w) in order.
+
+        Raises VidgenError for clips that patches do not fill, and for hidden tokens of attention that needs a grid.
+
+        Args:
+            video: Clips (b, c, T, H, W), of indices (b, T, H, W).
+            keep: Places of the tokens that are seen, the same number of each clip.
+        """
+        *_, x = self.iter_tokens(video, keep)
+        return self.norm_out(x)
+
+    def iter_tokens(self, video: Tensor, keep: Int[Tensor, "b k"] | None = None) -> Iterator[Float[Tensor, "b k d"]]:
+        """Yield the stream before the first block and after each; the arguments are those of `forward`."""
+        if keep is not None and self.config.attention != "joint":
+            raise VidgenError(
+                f"attention {self.config.attention} needs every token of the grid: hide none, or be joint"
+            )
+        grid = self.grid_of(video)
+        x = self.embed(video) + self.place(grid, video)
+        if keep is not None:
+            x = take_rows(x, keep)
+        rotary = rotary_rows(grid, self.config.head_dim, x, keep)
+        yield x
+        for i, block in enumerate(self.blocks):
+            x = block(x, partial(self.attend, rotary=rotary, grid=grid, odd=i % 2 == 1), None)
+            yield x
+
+    def attend(self, q: Heads, k: Heads, v: Heads, *, rotary: Rotary, grid: Grid, odd: bool) -> Heads:
+        """Return attention of all tokens, or of those of a frame or of a place in `odd` blocks."""
+        run = find_attention(self.blocks[0].attention.backend)
+        q, k = apply_rotary_emb(q, rotary), apply_rotary_emb(k, rotary)
+        if self.config.attention == "joint":
+            return run(q, k, v)
+        return (over_time if odd else over_frames)(run, q, k, v, grid=grid)
+
+    def grid_of(self, video: Tensor) -> Grid:
+        """Return the tokens (t, h, w) of clips. Raises VidgenError for clips that patches do not fill."""
+        size, patch = tuple(video.shape[-3:]), self.config.patch
+        if any(n % p for n, p in zip(size, patch, strict=True)):
+            raise VidgenError(
+                f"clips of {size} (frames, height, width) are no multiple of the encoder's patches {patch}; crop them"
+            )
+        return tuple(n // p for n, p in zip(size, patch, strict=True))
+
+    def embed(self, video: Tensor) -> Float[Tensor, "b n d"]:
+        """Return the tokens of clips, without their places."""
+        if self.config.codebook_size:
+            video = rearrange(self.code_in(video), "b t h w c -> b c t h w")
+        return self.patch_in(to_patches(video.to(self.patch_in.weight.dtype), self.config.patch))
+
+    @property
+    def feature_info(self) -> list[FeatureInfo]:
+        """The blocks."""
+        kind = {"num_chs": self.config.width, "reduction": self.config.patch, "module": "encoder", "causal": False}
+        return [FeatureInfo(name=f"blocks.{i}", **kind) for i in range(self.config.depth)]
+
+    def iter_features(self, video: Tensor) -> Iterator[tuple[str, Float[Tensor, "b c t h w"]]]:
+        """Yield (name, map) of every block."""
+        t, h, _ = self.grid_of(video)
+        for i, x in enumerate(self.iter_tokens(video)):
+            if i:
+                yield f"blocks.{i - 1}", rearrange(x, "b (t h w) c -> b c t h w", t=t, h=h)
+
+    @property
+    def num_frames(self) -> int:
+        """Of the clips of training."""
+        return self.config.clip[0]
+
+    @property
+    def height(self) -> int:
+        """Of the clips of training."""
+        return self.config.clip[1]
+
+    @property
+    def width(self) -> int:
+        """Of the clips of training."""
+        return self.config.clip[2]
+
+    @property
+    def fps(self) -> float:
+        """Of the clips of training."""
+        return self.config.fps
+
+
+def to_patches(video: Float[Tensor, "b c T H W"], patch: Grid) -> Float[Tensor, "b n p"]:
+    """Return clips cut into patches (t, h, w), each a vector of its values, channels last."""
+    t, h, w = patch
+    return rearrange(video, "b c (t i) (h j) (w k) -> b (t h w) (i j k c)", i=t, j=h, k=w)

@@ -1,0 +1,1 @@
+"""Heads: small networks on top of an encoder."""
