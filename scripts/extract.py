@@ -41,36 +41,11 @@ if TYPE_CHECKING:
 
 
 def open_model(name: str, device: str, dtype: Dtype) -> Pipeline | Encoder:
-    """Return the model of that name: a pipeline, a tokenizer where the folder holds no more, or an encoder of
-    transformers or timm. Raises VidgenError if there is none."""
-    from vidgen.checkpoints.hub import find_model
-    from vidgen.checkpoints.pretrained import read_config
-    from vidgen.models.encoders.loading import is_external, is_packaged, load_encoder
-    from vidgen.pipelines.components import INDEX_NAME
-    from vidgen.pipelines.gan.pipeline import GANPipeline
-    from vidgen.pipelines.loading import load_generator, load_tokenizer
-    from vidgen.pipelines.priors.encoder import PriorEncoder
-    from vidgen.pipelines.priors.pipeline import PriorPipeline
-    from vidgen.tokenizers.diffusion_decoder.model import DiffusionTokenizer
-    from vidgen.tokenizers.keyframes.model import KeyframeTokenizer
+    """Return the model of that name, on a device and in a precision as options say it."""
+    from vidgen.pipelines.loading import load_feature_encoder
 
     where = find_device(device)
-    settings = {"device": where, "dtype": find_dtype(dtype, where)}
-    if is_packaged(name):
-        return load_encoder(name, **settings)
-    folder = find_model(name)
-    if (folder / INDEX_NAME).is_file():
-        pipe = load_generator(name, **settings)
-        if isinstance(pipe, GANPipeline):
-            raise VidgenError(f"{name} makes clips and reads none; name a pipeline with a tokenizer, or an encoder")
-        return PriorEncoder(pipe) if isinstance(pipe, PriorPipeline) else pipe
-    config = read_config(folder)
-    if is_external(config):
-        return load_encoder(name, **settings)
-    for component in (DiffusionTokenizer, KeyframeTokenizer):
-        if config.get("_class_name") == component.__name__:
-            return component.from_pretrained(folder, **settings)
-    return load_tokenizer(name, **settings)
+    return load_feature_encoder(name, device=where, dtype=find_dtype(dtype, where))
 
 
 def choose_layers(model: Pipeline | Encoder, text: str) -> list[str]:

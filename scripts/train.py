@@ -55,12 +55,12 @@ def train(
 
 def show_recipes(as_json: bool) -> None:
     """Print the shipped recipes, each with the first line of comment in its file."""
-    from vidgen.train.config.files import shipped_recipes
+    from vidgen.train.config.files import recipe_name, shipped_recipes
 
     rows: list[tuple[str, str]] = []
     for path in shipped_recipes():
         first = path.read_text(encoding="utf-8").splitlines()[0]
-        rows.append((path.stem, first.lstrip("# ") if first.startswith("#") else ""))
+        rows.append((recipe_name(path), first.lstrip("# ") if first.startswith("#") else ""))
     if as_json:
         print_json({"recipes": [{"name": name, "about": comment} for name, comment in rows]})
         return

@@ -14,7 +14,7 @@ from vidgen.diffusion.prediction_types import FORMER_PREDICTION_TYPES
 from vidgen.errors import VidgenError
 from vidgen.train.config import IPAdapterRecipe, LoRARecipe
 from vidgen.train.config.data import SourceConfig
-from vidgen.train.config.files import load_recipe, read_recipe, shipped_comparisons, shipped_recipes
+from vidgen.train.config.files import load_recipe, read_recipe, recipe_name, shipped_comparisons, shipped_recipes
 from vidgen.train.runtime.runs import open_run
 from vidgen.train.tasks.registry import TASKS
 
@@ -26,7 +26,7 @@ def write_checkpoint(folder: Path) -> None:
     save_file({"weight": torch.zeros(1)}, folder / "model.safetensors")
 
 
-@pytest.mark.parametrize("name", [path.stem for path in shipped_recipes()])
+@pytest.mark.parametrize("name", [recipe_name(path) for path in shipped_recipes()])
 def test_shipped_recipes_are_valid(name):
     recipe = load_recipe(name)
     assert isinstance(recipe, TASKS[recipe.task].recipe)

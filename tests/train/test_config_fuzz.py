@@ -24,7 +24,7 @@ from vidgen.tokenizers.diffusion_decoder.config import DiffusionTokenizerConfig
 from vidgen.tokenizers.keyframes.config import KeyframeConfig
 from vidgen.tokenizers.nerv.network import NeRVConfig
 from vidgen.train.config import LoopConfig
-from vidgen.train.config.files import load_recipe, shipped_recipes
+from vidgen.train.config.files import load_recipe, recipe_name, shipped_recipes
 from vidgen.train.tasks.registry import TASKS
 
 CONFIGS = (
@@ -75,7 +75,7 @@ def quiet() -> Any:
 
 
 @given(
-    name=st.sampled_from([path.stem for path in shipped_recipes()]),
+    name=st.sampled_from([recipe_name(path) for path in shipped_recipes()]),
     changes=st.lists(st.tuples(st.sampled_from(KEYS) | st.text(max_size=8), texts), min_size=1, max_size=3),
 )
 def test_overrides_end_in_a_recipe_or_one_line(name: str, changes: list[tuple[str, str]]) -> None:

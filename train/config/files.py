@@ -29,13 +29,18 @@ def find_recipe(name: str) -> Path:
     for path in (Path(name), RECIPES / f"{name}.yaml", COMPARISONS / f"{name}.yaml"):
         if path.is_file():
             return path
-    names = ", ".join(p.stem for p in shipped_recipes())
+    names = ", ".join(map(recipe_name, shipped_recipes()))
     raise VidgenError(f"recipe {name!r} is neither a file nor a shipped recipe; shipped: {names}")
 
 
 def shipped_recipes() -> list[Path]:
-    """Return the recipes of this package."""
-    return sorted(RECIPES.glob("*.yaml"))
+    """Return the recipes of this package, those of published systems without labels (ssl/NAME) last."""
+    return [*sorted(RECIPES.glob("*.yaml")), *sorted((RECIPES / "ssl").glob("*.yaml"))]
+
+
+def recipe_name(path: Path) -> str:
+    """Return what a shipped recipe is asked for by."""
+    return path.relative_to(RECIPES).with_suffix("").as_posix()
 
 
 def shipped_comparisons() -> list[Path]:

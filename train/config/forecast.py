@@ -32,8 +32,6 @@ class ForecastRecipe(LoopConfig):
     def check(self, path: Path) -> None:
         """Raise VidgenError without a bank, and for a model that knows something else than embeddings."""
         super().check(path)
-        if not self.bank:
-            raise VidgenError(f"{path}: task forecast reads a bank: give bank=FOLDER, of vidgen extract --pool frame")
         if self.model.get("order", "causal") not in ("causal", "masked"):
             raise VidgenError(f"{path}: model.order={self.model['order']}: embeddings are of order causal or masked")
         own = {"codebook_sizes", "channels", "text_width", "classes", "actions", "tokenizer_hash"} & self.model.keys()

@@ -25,9 +25,10 @@ def masked_regression(
     *,
     distance: str = "l2",
     visible: float = 0.0,
+    stop_gradient: bool = True,
 ) -> LossAndParts:
     """Return the mean distance of tokens that are masked, and `visible` times that of those that are not; targets get
-    no gradient.
+    no gradient but where `stop_gradient` is false.
 
     He et al. 2022 (MAE, section 3: pixels, masked patches alone) and Bardes et al. 2024 (V-JEPA, eq. 1: features of a
     teacher, "l1"); with `visible` the dense loss of V-JEPA 2.1 (2026). Parts: "masked", "visible".
@@ -36,7 +37,8 @@ def masked_regression(
     """
     if not bool(masked.any()):
         raise VidgenError("nothing is masked: there is no target; raise the mask's ratio")
-    error = DISTANCES[distance](predictions.float(), targets.detach().float(), reduction="none").mean(-1)
+    goals = targets.detach() if stop_gradient else targets
+    error = DISTANCES[distance](predictions.float(), goals.float(), reduction="none").mean(-1)
     hidden = error[masked].mean()
     shown = error[~masked].mean() if not bool(masked.all()) else torch.zeros_like(hidden)
     loss = hidden + visible * shown if visible else hidden

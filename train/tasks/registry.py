@@ -21,6 +21,7 @@ from vidgen.train.config import (
     PreferenceRecipe,
     PriorRecipe,
     SideStreamRecipe,
+    SSLRecipe,
     TextualInversionRecipe,
     TokenizerRecipe,
 )
@@ -37,6 +38,7 @@ from vidgen.train.tasks.keyframes import KeyframeTask
 from vidgen.train.tasks.lora import LoRATask
 from vidgen.train.tasks.preference import PreferenceTask
 from vidgen.train.tasks.side_stream import SideStreamTask
+from vidgen.train.tasks.ssl.task import SSLTask
 from vidgen.train.tasks.task import Task
 from vidgen.train.tasks.textual_inversion import TextualInversionTask
 from vidgen.train.tasks.tokenizer import TokenizerTask
@@ -63,6 +65,7 @@ TASKS: dict[str, TaskEntry] = {
     "forecast": TaskEntry(ForecastRecipe, ForecastTask),
     "change_codes": TaskEntry(ChangeCodesRecipe, ChangeCodesTask),
     "gan": TaskEntry(GANRecipe, GANTask),
+    "ssl": TaskEntry(SSLRecipe, SSLTask),
     "side_stream": TaskEntry(SideStreamRecipe, SideStreamTask),
     "diffusion_tokenizer": TaskEntry(DiffusionTokenizerRecipe, DiffusionTokenizerTask),
     "keyframes": TaskEntry(KeyframeRecipe, KeyframeTask),

@@ -1,4 +1,4 @@
-"""`load_pipeline`, `load_generator`, `load_tokenizer`, `load_trainable`: a shipped model, a folder, or a hub id."""
+"""`load_pipeline` and its like: a shipped model, a folder, or a hub id, as what makes clips, codes or features."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from vidgen.checkpoints.hub import find_model
 from vidgen.checkpoints.pretrained import read_config
 from vidgen.errors import VidgenError
 from vidgen.files.bounded_files import read_class, read_json
+from vidgen.interfaces import Encoder
 from vidgen.models.dit.video_dit import VideoDiT
+from vidgen.models.encoders.loading import is_external, is_packaged, load_encoder
+from vidgen.models.encoders.video_vit import VideoViT
 from vidgen.models.ip_adapter import IPAdapterEncoder
 from vidgen.models.placement import loading_dtype
 from vidgen.models.text.encoders import ByteTextEncoder, TransformersTextEncoder
@@ -120,6 +123,36 @@ def load_generator(
     if class_name in GENERATORS:
         return GENERATORS[class_name].from_pretrained(folder, dtype=loading_dtype(dtype, device), device=device)
     return load_pipeline(name, device=device, dtype=dtype)
+
+
+def load_feature_encoder(
+    name: str, *, device: str = "cpu", dtype: torch.dtype | str | None = torch.float32
+) -> VideoPipeline | Encoder:
+    """Return whatever has features to read: a pipeline, a tokenizer where the folder holds no more, a trained encoder,
+    or one of transformers or timm.
+
+    Raises VidgenError if there is none, and for a generator that reads no clips.
+    """
+    from vidgen.pipelines.priors.encoder import PriorEncoder
+    from vidgen.tokenizers.diffusion_decoder.model import DiffusionTokenizer
+    from vidgen.tokenizers.keyframes.model import KeyframeTokenizer
+
+    settings = {"device": device, "dtype": loading_dtype(dtype, device)}
+    if is_packaged(name):
+        return load_encoder(name, **settings)
+    folder = find_model(name)
+    if (folder / INDEX_NAME).is_file():
+        pipe = load_generator(name, **settings)
+        if isinstance(pipe, GANPipeline):
+            raise VidgenError(f"{name} makes clips and reads none; name a pipeline with a tokenizer, or an encoder")
+        return PriorEncoder(pipe) if isinstance(pipe, PriorPipeline) else pipe
+    config = read_config(folder)
+    if is_external(config):
+        return load_encoder(name, **settings)
+    for component in (VideoViT, DiffusionTokenizer, KeyframeTokenizer):
+        if config.get("_class_name") == component.__name__:
+            return component.from_pretrained(folder, **settings)
+    return load_tokenizer(name, **settings)
 
 
 def find_tokenizer(name: str) -> Path:

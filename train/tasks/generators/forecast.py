@@ -41,6 +41,8 @@ class ForecastTask(Task):
 
     def __init__(self, recipe: ForecastRecipe) -> None:
         self.recipe = recipe
+        if not recipe.bank:
+            raise VidgenError("task forecast reads a bank: give bank=FOLDER, of vidgen extract --pool frame")
         bank = FeatureBank.load(recipe.bank)
         values = torch.from_numpy(bank.tokens(recipe.layer))
         if values.ndim != 3 or values.shape[1] <= recipe.seen:

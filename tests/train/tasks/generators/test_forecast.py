@@ -99,7 +99,7 @@ def test_rows_of_no_split_are_held_out_and_named_ones_stay(tmp_path):
 
 def test_what_cannot_be_forecast_is_said(tmp_path):
     with pytest.raises(VidgenError, match="give bank=FOLDER"):
-        load_recipe("forecast")
+        ForecastTask(load_recipe("forecast"))
     bank = write_bank(tmp_path / "bank", draw_process(10, 0))
     with pytest.raises(VidgenError, match="embeddings are of order causal or masked"):
         make(tmp_path, bank, "model.order=frames")

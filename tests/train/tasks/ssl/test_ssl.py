@@ -1,0 +1,166 @@
+"""Task ssl with masked terms: encoders that load and extract, teachers that follow, runs that go on bit for bit."""
+
+import pytest
+import torch
+
+from vidgen.errors import VidgenError
+from vidgen.models.encoders.video_vit import VideoViT
+from vidgen.pipelines.loading import load_feature_encoder
+from vidgen.train.config.files import load_recipe
+from vidgen.train.runtime.loop import Trainer
+from vidgen.train.tasks.ssl.task import SSLTask
+from vidgen.train.views.masks import draw_mask
+
+SMALL = [
+    "steps=3", "batch_size=4", "log_every=1", "validate_every=3", "checkpoint_every=1", "data.validation_clips=4",
+    "data.num_frames=4", "data.size=[16,16]", "autocast=float32", "probe_clips=8",
+    "optimizer={kind: adamw, lr: 0.003, warmup: 0, ema_decay: 0}",
+    "encoder={patch: [2, 4, 4], width: 32, depth: 2, head_dim: 16}",
+]  # fmt: skip
+PREDICTOR = "predictor: {width: 32, depth: 1, head_dim: 16}"
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Return a recipe of a tiny encoder with one masked term of these settings."""
+
+    def load(*more: str, term: str = "", run: str = "run"):
+        masked = f"terms={{masked: {{kind: masked, mask: {{ratio: 0.75}}, {PREDICTOR}{', ' if term else ''}{term}}}}}"
+        return load_recipe("ssl", [*SMALL, f"out={tmp_path / run}", masked, *more])
+
+    return load
+
+
+class Same:
+    """The clips of the first step at every step."""
+
+    def __init__(self, mixture) -> None:
+        self.mixture = mixture
+
+    def __getitem__(self, key):
+        return self.mixture[(0, key[1])]
+
+
+def batch_of(task: SSLTask) -> dict:
+    return task.gather([task.dataset[(0, slot)] for slot in range(4)])
+
+
+TERMS = {
+    "pixels": "target: pixels",
+    "normalized_pixels": "",
+    "hog": "target: hog",
+    "teacher": "target: teacher, distance: l1",
+    "visible": "target: teacher, visible: 0.5",
+    "sigreg": "target: self, regularizer: sigreg",
+    "vicreg": "target: self, regularizer: vicreg",
+    "features": "target: features, source: SOURCE",
+    "layer": "target: features, source: SOURCE, layer: blocks.0",
+}
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_a_run_ends_with_an_encoder_that_extracts(make, tmp_path, name):
+    SSLTask(make("seed=1")).encoder.save_pretrained(tmp_path / "other")
+    recipe = make(term=TERMS[name].replace("SOURCE", str(tmp_path / "other")))
+    task = SSLTask(recipe)
+    folder = Trainer(task, recipe).fit()
+    encoder = load_feature_encoder(str(folder))
+    assert isinstance(encoder, VideoViT) and (encoder.num_frames, encoder.height, encoder.fps) == (4, 16, 8)
+    layers = dict(encoder.iter_features(batch_of(task)["video"]))
+    assert layers["blocks.1"].shape == (4, 32, 2, 4, 4)
+    metrics = task.validate()
+    assert {"loss", "masked_loss", "rankme", "feature_std", "knn_shape"} <= metrics.keys()
+
+
+def test_the_prediction_does_not_see_what_is_hidden(make):
+    task = SSLTask(make(term="target: pixels"))
+    term, video = task.terms["masked"], batch_of(task)["video"]
+    keep, asked = draw_mask(term.mask, term.draw(task.encoder, video, torch.Generator().manual_seed(5)))
+    patches = torch.zeros(4, 32, dtype=torch.bool).scatter(1, asked, True).reshape(4, 2, 4, 4)
+    pixels = patches.repeat_interleave(2, 1).repeat_interleave(4, 2).repeat_interleave(4, 3)[:, None]
+    changed = torch.where(pixels, torch.rand_like(video), video)
+    assert not torch.equal(changed, video)
+    grid = task.encoder.grid_of(video)
+    outputs = [term.predictor(task.encoder(x, keep), keep, asked, grid) for x in (video, changed)]
+    assert torch.equal(*outputs)
+    losses = [term.loss(task.encoder, x, torch.Generator().manual_seed(5))[0] for x in (video, changed)]
+    assert losses[0] != losses[1]  # the target does
+
+
+def test_a_clip_is_learned_by_heart(make):
+    every = [f"{key}=250" for key in ("steps", "validate_every", "checkpoint_every", "log_every")]
+    recipe = make(*every, term="target: pixels")
+    task = SSLTask(recipe)
+    batch = batch_of(task)
+    mixture = task.dataset
+    task.dataset = Same(mixture)
+    spread = batch["video"].var().item()
+    Trainer(task, recipe).fit()
+    assert task.loss(batch, torch.Generator().manual_seed(9))[0].item() < 0.35 * spread
+
+
+def test_a_teacher_is_the_average_of_the_encoder(make):
+    recipe = make("steps=2", term="target: teacher, teacher: {decay: 0.5, final_decay: 0.5}")
+    task = SSLTask(recipe)
+    start = [x.clone() for x in task.encoder.parameters()]
+    states = []
+    original = task.begin_step
+    task.begin_step = lambda step: (
+        states.append([x.detach().clone() for x in task.encoder.parameters()]),
+        original(step),
+    )
+    Trainer(task, recipe).fit()
+    after_one, after_two = states[1], list(task.encoder.parameters())
+    teacher = task.terms["masked"].frozen["teacher"]
+    for x, a, b, c in zip(teacher.parameters(), start, after_one, after_two, strict=True):
+        assert torch.allclose(x, 0.25 * a + 0.25 * b + 0.5 * c, atol=1e-6)
+        assert not x.requires_grad
+
+
+def test_a_run_that_was_cut_goes_on_bit_for_bit(make):
+    settings = {"term": "target: teacher, teacher: {decay: 0.9}"}
+    whole = make("steps=4", run="whole", **settings)
+    Trainer(SSLTask(whole), whole).fit()
+    cut = make("steps=4", run="cut", **settings)
+    task = SSLTask(cut)
+    losses = iter([task.loss, task.loss])
+    task.loss = lambda *args: next(losses)(*args)
+    with pytest.raises(StopIteration):
+        Trainer(task, cut).fit()
+    again = SSLTask(cut)
+    folder = Trainer(again, cut).fit()
+    other = VideoViT.from_pretrained(f"{whole.out}/final").state_dict()
+    assert all(torch.equal(x, other[name]) for name, x in VideoViT.from_pretrained(folder).state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("more", "term", "words"),
+    [
+        (["terms={a: {weight: 1}}"], "", "terms.a has no kind"),
+        (["encoder.fps=4"], "", "encoder.fps is the data's to say"),
+    ],
+)
+def test_recipes_that_cannot_be_are_refused(make, more, term, words):
+    with pytest.raises(VidgenError, match=words):
+        make(*more, term=term)
+
+
+@pytest.mark.parametrize(
+    ("more", "term", "words"),
+    [
+        ([], "target: stars", "terms.masked.*target"),
+        ([], "target: features", "needs source"),
+        ([], "stars: 1", "unknown keys stars"),
+        (["terms={a: {kind: stars}}"], "", "kind 'stars' is unknown"),
+        (["terms={a: {kind: masked, mask: {ratio: 0.99}}}"], "", "some must be hidden and some seen"),
+        (["data.num_frames=5"], "", "no multiple of the encoder's patches"),
+    ],
+)
+def test_what_a_task_cannot_do_is_said_before_the_first_step(make, more, term, words):
+    with pytest.raises(VidgenError, match=words):
+        SSLTask(make(*more, term=term))
+
+
+def test_a_task_without_terms_says_where_there_are_some():
+    with pytest.raises(VidgenError, match="has nothing to learn"):
+        SSLTask(load_recipe("ssl"))

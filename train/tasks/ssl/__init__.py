@@ -1,0 +1,1 @@
+"""Task `ssl`: an encoder, and the terms of its loss."""

@@ -1,0 +1,100 @@
+"""Masked prediction: MAE and JEPA are one term, and differ by their targets and by who makes these."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from functools import partial
+from math import prod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vidgen.checkpoints.pretrained import config_from_dict
+from vidgen.models.encoders.video_vit import VideoViT, take_rows
+from vidgen.models.heads.token_predictor import TokenPredictor
+from vidgen.pipelines.loading import load_feature_encoder
+from vidgen.train.config.ssl import MaskedTermConfig, TeacherConfig
+from vidgen.train.objectives.parts import LossAndParts
+from vidgen.train.objectives.predictive import masked_regression
+from vidgen.train.objectives.siamese import covariance_term, sigreg, variance_term
+from vidgen.train.tasks.ssl.targets import (
+    FeatureTarget,
+    LatentTarget,
+    Target,
+    hog_target,
+    normalized_target,
+    pixel_target,
+    token_target,
+)
+from vidgen.train.tasks.ssl.term import Term
+from vidgen.train.views.masks import MaskConfig, MaskDraw, draw_mask
+
+PIXEL_TARGETS = {"pixels": pixel_target, "normalized_pixels": normalized_target, "hog": hog_target}
+
+
+class MaskedTerm(Term):
+    """Tokens that are hidden are predicted from those that are seen (He et al. 2022, MAE; Bardes et al. 2024, V-JEPA).
+
+    With a `regularizer` the encoder's tokens of whole clips are the targets, with their gradient, and their mean over a
+    clip is kept from collapse by VICReg's terms or by SIGReg (Maes et al. 2025, LeWM; Balestriero & LeCun 2025).
+    Raises VidgenError for a mask that hides all or nothing of such clips.
+    """
+
+    def __init__(self, config: MaskedTermConfig, encoder: VideoViT, device: str) -> None:
+        super().__init__(config.weight)
+        self.config = config
+        self.mask = config_from_dict(MaskConfig, config.mask, "mask")
+        patch, clip = encoder.config.patch, encoder.config.clip
+        grid = tuple(n // p for n, p in zip(clip, patch, strict=True))
+        self.mask.counts(prod(grid))  # before the first step
+        self.target, width = self.make_target(encoder, device)
+        self.predictor = TokenPredictor(encoder.config.width, width, **config.predictor)
+
+    def make_target(self, encoder: VideoViT, device: str) -> tuple[Target, int]:
+        """Return what makes the targets of clips, and their channels."""
+        config, shape = self.config, encoder.config
+        if config.target in PIXEL_TARGETS:
+            target: Target = partial(PIXEL_TARGETS[config.target], patch=shape.patch)
+        elif config.target == "latents":
+            target = LatentTarget(config.tokenizer, shape, device)
+        elif config.target == "features":
+            target = FeatureTarget(load_feature_encoder(config.source, device=device), config.layer, shape)
+        elif config.target == "teacher":
+            teacher = deepcopy(encoder)
+            self.add_teacher("teacher", teacher, encoder, config_from_dict(TeacherConfig, config.teacher, "teacher"))
+            target = partial(token_target, teacher)
+        else:
+            target = partial(token_target, encoder)
+        with torch.no_grad():
+            return target, target(torch.zeros(1, 3, *shape.clip, device=device)).shape[-1]
+
+    def loss(self, encoder: VideoViT, video: Float[Tensor, "b 3 T H W"], generator: torch.Generator) -> LossAndParts:
+        """Return the loss of a batch."""
+        config, grid = self.config, encoder.grid_of(video)
+        keep, asked = (x.to(video.device) for x in draw_mask(self.mask, self.draw(encoder, video, generator)))
+        if config.target == "self" and config.regularizer:
+            targets = self.target(video)
+        else:
+            with torch.no_grad():
+                targets = self.target(video)
+        places = torch.cat([asked, keep], dim=1) if config.visible else asked
+        predictions = self.predictor(encoder(video, keep), keep, places, grid)
+        hidden = torch.arange(places.shape[1], device=video.device) < asked.shape[1]
+        goals = take_rows(targets, places)
+        settings = {"distance": config.distance, "visible": config.visible, "stop_gradient": not goals.requires_grad}
+        loss, parts = masked_regression(predictions, goals, hidden.expand(places.shape), **settings)
+        if not config.regularizer:
+            return loss, parts
+        kept_apart = self.regularize(targets.mean(1), generator)
+        return loss + config.regularizer_weight * kept_apart, parts | {config.regularizer: kept_apart.detach()}
+
+    def draw(self, encoder: VideoViT, video: Tensor, generator: torch.Generator) -> MaskDraw:
+        """Return what a mask is drawn for."""
+        return MaskDraw(len(video), encoder.grid_of(video), generator, video, encoder.config.patch)
+
+    def regularize(self, z: Float[Tensor, "b d"], generator: torch.Generator) -> Float[Tensor, ""]:
+        """Return what keeps embeddings of clips from collapsing."""
+        if self.config.regularizer == "sigreg":
+            return sigreg(z, generator=generator)[0]
+        return variance_term(z) + covariance_term(z) / 25.0  # VICReg's weights of the two, over that of variance

@@ -1,0 +1,24 @@
+"""The kinds of terms that a recipe can name: the dataclass of each one's settings, and the term."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from vidgen.train.config.ssl import MaskedTermConfig
+from vidgen.train.tasks.ssl.masked import MaskedTerm
+from vidgen.train.tasks.ssl.term import Term
+
+
+@dataclass(frozen=True)
+class TermEntry:
+    """A kind of term: its `config` class, and what makes the term of such a config, an encoder and a device."""
+
+    config: type
+    term: Callable[[Any, Any, str], Term]
+
+
+TERMS: dict[str, TermEntry] = {
+    "masked": TermEntry(MaskedTermConfig, MaskedTerm),
+}

@@ -1,0 +1,106 @@
+"""Targets of masked prediction: what stands at every token of a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from vidgen.errors import VidgenError
+from vidgen.interfaces import Encoder
+from vidgen.models.attention_patterns import Grid
+from vidgen.models.encoders.video_vit import VideoViT, VideoViTConfig, to_patches
+from vidgen.models.feature_layers import channels_last
+from vidgen.models.placement import device_of, dtype_of
+from vidgen.pipelines.loading import load_tokenizer
+
+Target = Callable[[Float[Tensor, "b 3 T H W"]], Float[Tensor, "b n d"]]
+HOG_BINS = 9
+SPREAD = 1e-6  # that is added to a patch's variance
+
+
+def pixel_target(video: Float[Tensor, "b 3 T H W"], patch: Grid) -> Float[Tensor, "b n d"]:
+    """Return the pixels of every patch."""
+    return to_patches(video.float(), patch)
+
+
+def normalized_target(video: Float[Tensor, "b 3 T H W"], patch: Grid) -> Float[Tensor, "b n d"]:
+    """Return the pixels of every patch less their mean, over their spread (He et al. 2022, MAE, section 4.1)."""
+    x = to_patches(video.float(), patch)
+    variance, mean = torch.var_mean(x, dim=-1, keepdim=True)
+    return (x - mean) / (variance + SPREAD).sqrt()
+
+
+def hog_target(video: Float[Tensor, "b 3 T H W"], patch: Grid) -> Float[Tensor, "b n d"]:
+    """Return histograms of oriented gradients of each channel and patch, of unit length (Dalal & Triggs 2005; as a
+    target Wei et al. 2022, MaskFeat, section 3.2): `HOG_BINS` unsigned orientations, weighed by the gradient."""
+    frames = rearrange(video.float(), "b c t h w -> (b t) c h w")
+    padded = F.pad(frames, (1, 1, 1, 1), mode="replicate")
+    dx = padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]
+    dy = padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]
+    angle = torch.atan2(dy, dx) / torch.pi % 1.0 * HOG_BINS
+    first = angle.floor()
+    share = angle - first
+    length = (dx.square() + dy.square()).sqrt()
+    bins = torch.zeros(HOG_BINS, *length.shape, device=length.device)
+    bins.scatter_add_(0, (first.long() % HOG_BINS)[None], ((1.0 - share) * length)[None])
+    bins.scatter_add_(0, ((first.long() + 1) % HOG_BINS)[None], (share * length)[None])
+    maps = rearrange(bins, "k (b t) c h w -> b (k c) t h w", b=len(video))
+    cells = F.avg_pool3d(maps, patch)
+    rows = rearrange(cells, "b (k c) t h w -> b (t h w) c k", k=HOG_BINS)
+    return F.normalize(rows, dim=-1, eps=1e-4).flatten(2)
+
+
+def map_target(maps: Float[Tensor, "b c t h w"], grid: Grid) -> Float[Tensor, "b n c"]:
+    """Return the map of another encoder at the places of a grid, averaged or interpolated, its channels normalized."""
+    if tuple(maps.shape[2:]) != grid:
+        maps = F.interpolate(maps.float(), size=grid, mode="trilinear", align_corners=False)
+    rows = rearrange(maps.float(), "b c t h w -> b (t h w) c")
+    return F.layer_norm(rows, rows.shape[-1:])
+
+
+class LatentTarget:
+    """The latents of a tokenizer."""
+
+    def __init__(self, name: str, config: VideoViTConfig, device: str) -> None:
+        self.tokenizer = load_tokenizer(name, device=device)
+        self.patch = config.patch
+
+    @torch.no_grad()
+    def __call__(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b n d"]:
+        """Return the target."""
+        grid = tuple(n // p for n, p in zip(video.shape[2:], self.patch, strict=True))
+        clips = video.to(device_of(self.tokenizer), dtype_of(self.tokenizer))
+        return map_target(self.tokenizer.encode(clips).latents, grid).to(video.device)
+
+
+class FeatureTarget:
+    """A layer of a frozen encoder, "" for its last (EVA, SALT, VideoPrism). Raises VidgenError for a layer that it does
+    not have."""
+
+    def __init__(self, encoder: Encoder, layer: str, config: VideoViTConfig) -> None:
+        names = [info.name for info in encoder.feature_info]
+        if layer and layer not in names:
+            raise VidgenError(f"layer {layer!r} is not one of the source's: {', '.join(names)}")
+        self.encoder, self.patch = encoder, config.patch
+        self.info = next(info for info in encoder.feature_info if info.name == (layer or names[-1]))
+
+    @torch.no_grad()
+    def __call__(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b n d"]:
+        """Return the target."""
+        grid = tuple(n // p for n, p in zip(video.shape[2:], self.patch, strict=True))
+        for name, features in self.encoder.iter_features(video.to(dtype_of(self.encoder))):
+            if name == self.info.name:
+                maps = rearrange(channels_last(features, self.info), "b t h w c -> b c t h w")
+                return map_target(maps, grid).to(video.device)
+        raise AssertionError(f"the encoder yields no {self.info.name}")
+
+
+def token_target(encoder: VideoViT, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b n d"]:
+    """Return the encoder's own tokens of whole clips, each normalized (V-JEPA: without weights of their own)."""
+    tokens = encoder(video).float()
+    return F.layer_norm(tokens, tokens.shape[-1:])

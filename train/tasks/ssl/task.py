@@ -1,0 +1,135 @@
+"""Task `ssl`: one encoder, and the weighted sum of terms that need no labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vidgen.checkpoints.pretrained import config_from_dict
+from vidgen.data.shapes import ClipLabels
+from vidgen.errors import VidgenError
+from vidgen.models.encoders.video_vit import VideoViT, VideoViTConfig
+from vidgen.train.config.ssl import SSLRecipe
+from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, Mixture, collate
+from vidgen.train.runtime.step_memory import check_clips
+from vidgen.train.tasks.ssl.monitoring import describe_features
+from vidgen.train.tasks.ssl.registry import TERMS
+from vidgen.train.tasks.ssl.term import Term
+from vidgen.train.tasks.task import Metrics, Role, Task, export_dtype
+
+PROBED = ("shape", "colour", "motion")  # of the synthetic world's labels
+NEIGHBOURS = 5
+
+
+class SSLTask(Task):
+    """The loss is the weighted sum of the terms' losses; the encoder and the terms' heads are trained."""
+
+    def __init__(self, recipe: SSLRecipe) -> None:
+        self.recipe = recipe
+        if not recipe.terms:
+            raise VidgenError("task ssl has nothing to learn: give terms, or take a recipe that has them, as ssl/mae")
+        self.encoder = build_encoder(recipe)
+        torch.manual_seed(recipe.seed)
+        self.terms = {name: self.make_term(name, dict(values)) for name, values in recipe.terms.items()}
+        self.model = nn.ModuleDict({"encoder": self.encoder, "terms": nn.ModuleDict(self.terms)}).to(recipe.device)
+        check_clips(recipe)
+        self.dataset = Mixture(recipe.data, recipe.seed)
+        self.held_out = Mixture(recipe.data, recipe.seed + VALIDATION_SEED_OFFSET, "validation")
+        self.gather = collate
+
+    def make_term(self, name: str, values: dict[str, Any]) -> Term:
+        """Return a term. Raises VidgenError, naming it, for a kind or settings that are not there."""
+        kind, where = values.pop("kind"), f"recipe key `terms.{name}`"
+        if kind not in TERMS:
+            raise VidgenError(f"{where}: kind {kind!r} is unknown; choose one of {', '.join(TERMS)}")
+        config = config_from_dict(TERMS[kind].config, values, where)
+        try:
+            return TERMS[kind].term(config, self.encoder, self.recipe.device).to(self.recipe.device)
+        except VidgenError as error:
+            raise VidgenError(f"{where}: {error}") from None
+
+    def loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, Metrics]:
+        """Return the weighted sum of the terms' losses, and their parts by "term_part"."""
+        video = batch["video"].to(self.recipe.device)
+        total, metrics = video.new_zeros(()), {}
+        for name, term in self.terms.items():
+            loss, parts = term.loss(self.encoder, video, generator)
+            total = total + term.weight * loss
+            metrics |= {f"{name}_loss": loss.item()} | {f"{name}_{key}": x.item() for key, x in parts.items()}
+        return total, metrics
+
+    def roles(self) -> dict[str, Role]:
+        """Return the teachers of all terms."""
+        return {f"{name}_{key}": role for name, term in self.terms.items() for key, role in term.roles().items()}
+
+    @torch.no_grad()
+    def validate(self) -> Metrics:
+        """Return the terms' losses of held-out clips, what tells of their features, and, where clips have labels, how
+        often the nearest neighbours among clips of training have the same ("knn_shape", ...)."""
+        recipe, generator = self.recipe, torch.Generator().manual_seed(self.recipe.seed)
+        count, losses, rows, labels = recipe.data.validation_clips, [], [], []
+        for first in range(0, count, recipe.batch_size):
+            samples = [self.held_out[(0, slot)] for slot in range(first, min(first + recipe.batch_size, count))]
+            video = collate(samples)["video"].to(recipe.device)
+            if len(video) > 1:  # a contrastive term has nothing to say of one clip
+                losses.append(self.loss({"video": video}, generator)[1])
+            rows.append(self.features(video))
+            labels += [sample.labels for sample in samples]
+        held_out = torch.cat(rows)
+        metrics = {f"{name}_loss": float(np.mean([x[f"{name}_loss"] for x in losses])) for name in self.terms}
+        total = sum(term.weight * metrics[f"{name}_loss"] for name, term in self.terms.items())
+        metrics = {"loss": total, **metrics, **describe_features(held_out)}
+        return metrics | (self.neighbours(held_out, labels) if labels[0] is not None else {})
+
+    def features(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b d"]:
+        """Return the mean token of each clip."""
+        return self.encoder(video).float().mean(1).cpu()
+
+    def neighbours(self, held_out: Float[Tensor, "n d"], labels: list[ClipLabels | None]) -> Metrics:
+        """Return the accuracy of nearest neighbours, by cosine, of each label of a clip's first object."""
+        from sklearn.neighbors import KNeighborsClassifier
+
+        samples = [self.dataset[(0, slot)] for slot in range(self.recipe.probe_clips)]
+        parts = [samples[i : i + self.recipe.batch_size] for i in range(0, len(samples), self.recipe.batch_size)]
+        known = torch.cat([self.features(collate(part)["video"].to(self.recipe.device)) for part in parts])
+        metrics = {}
+        for name in PROBED:
+            truth, own = ([getattr(x.objects[0], name) for x in rows] for rows in ([s.labels for s in samples], labels))
+            probe = KNeighborsClassifier(min(NEIGHBOURS, len(known)), metric="cosine").fit(known.numpy(), truth)
+            metrics[f"knn_{name}"] = float(probe.score(held_out.numpy(), own))
+        return metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what terms keep beside their parameters."""
+        return {name: term.state_dict_of_term() for name, term in self.terms.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`."""
+        for name, term in self.terms.items():
+            term.load_state_dict_of_term(state.get(name, {}))
+
+    def export(self, folder: Path) -> None:
+        """Write the encoder."""
+        self.encoder.save_pretrained(folder, dtype=export_dtype(self.recipe.autocast))
+
+
+def build_encoder(recipe: SSLRecipe) -> VideoViT:
+    """Return the encoder of `init_from`, or a new one from the recipe's seed. Raises VidgenError for another shape."""
+    data = recipe.data
+    clip = {"clip": (data.num_frames, *data.size), "fps": data.fps}
+    if recipe.init_from:
+        encoder = VideoViT.from_pretrained(recipe.init_from, dtype=torch.float32)
+        for name, value in recipe.encoder.items():
+            own = encoder.config[name] if name in encoder.config else None
+            if own != (tuple(value) if isinstance(value, list) else value):
+                raise VidgenError(f"init_from={recipe.init_from} has encoder.{name}={own}, not {value}; leave it out")
+    else:
+        torch.manual_seed(recipe.seed)
+        encoder = VideoViT(config_from_dict(VideoViTConfig, recipe.encoder | clip, "recipe key `encoder`"))
+    encoder.grid_of(torch.empty(1, 3, *clip["clip"], device="meta"))
+    return encoder.to(recipe.device).requires_grad_(True)

@@ -1,0 +1,52 @@
+"""What a term of the loss without labels is."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vidgen.models.encoders.video_vit import VideoViT
+from vidgen.train.config.ssl import TeacherConfig
+from vidgen.train.objectives.parts import LossAndParts
+from vidgen.train.tasks.task import Follow, Role
+
+
+class Term(nn.Module):
+    """A part of the loss: its own heads are its parameters, the encoder is the task's.
+
+    `frozen` are modules that are not trained, by name: no checkpoint of the model holds them. `teachers` are those of
+    them that follow a module that is.
+    """
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+        self.frozen: dict[str, nn.Module] = {}
+        self.teachers: dict[str, tuple[nn.Module, TeacherConfig]] = {}
+
+    def loss(self, encoder: VideoViT, video: Float[Tensor, "b 3 T H W"], generator: torch.Generator) -> LossAndParts:
+        """Return the loss of a batch of clips in [-1, 1], every random number from `generator`."""
+        raise NotImplementedError
+
+    def add_teacher(self, name: str, teacher: nn.Module, student: nn.Module, config: TeacherConfig) -> None:
+        """Keep a teacher, a copy of `student`, that is to follow it."""
+        self.frozen[name] = teacher.requires_grad_(False)
+        self.teachers[name] = (student, config)
+
+    def roles(self) -> dict[str, Role]:
+        """Return the teachers as roles."""
+        return {
+            name: Role(
+                module=self.frozen[name],
+                follow=Follow(source=student, decay=config.decay, final_decay=config.final_decay),
+            )
+            for name, (student, config) in self.teachers.items()
+        }
+
+    def state_dict_of_term(self) -> dict[str, Tensor]:
+        """Return what a checkpoint holds beside parameters, such as a queue."""
+        return {}
+
+    def load_state_dict_of_term(self, state: dict[str, Tensor]) -> None:
+        """Restore `state_dict_of_term`."""
