@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from vidgen.bounds import Choice, Count, Positive, Range, Weight, check_fields
+from vidgen.bounds import Choice, Count, NoOrCount, Positive, Range, Weight, check_fields
 from vidgen.errors import VidgenError
 from vidgen.train.config.run import LoopConfig
 from vidgen.train.objectives.predictive import DISTANCES
 
 TARGETS = ("pixels", "normalized_pixels", "hog", "latents", "features", "teacher", "self")
 REGULARIZERS = ("", "vicreg", "sigreg")
+AGREEMENTS = ("info_nce", "nt_xent", "byol", "barlow", "vicreg", "lejepa", "swav", "dino")
 Decay = Annotated[float, Range(0.0, 1.0)]
 
 
@@ -81,3 +82,40 @@ class MaskedTermConfig:
         check_fields(self)
         if self.target == "features" and not self.source:
             raise VidgenError("target features needs source: the folder or name of a frozen encoder")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointTermConfig:
+    """Embeddings of views of one clip agree, by the objective `agreement` with its own `settings` (its keyword
+    arguments, such as temperature).
+
+    `views` are fields of `ViewConfig`, two or more; `negatives` are such fields too, of views that a clip is told from,
+    its own ones. `projector` are fields of `Projector` but for the width, `predictor` the same of a second network on
+    the side that predicts; empty is none. `teacher` (fields of `TeacherConfig`) makes the targets by an average of
+    encoder and projector; without it they are the student's own. `queue` former targets are negatives. `prototypes`:
+    clusters of "swav" and outputs of "dino".
+    """
+
+    weight: Positive = 1.0
+    agreement: Annotated[str, Choice(AGREEMENTS)] = "info_nce"
+    settings: dict[str, Any] = field(default_factory=dict)
+    views: tuple[Any, ...] = ({}, {})
+    negatives: tuple[Any, ...] = ()
+    projector: dict[str, Any] = field(default_factory=dict)
+    predictor: dict[str, Any] = field(default_factory=dict)
+    teacher: dict[str, Any] = field(default_factory=dict)
+    queue: NoOrCount = 0
+    prototypes: NoOrCount = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if len(self.views) < 2:
+            raise VidgenError(f"{len(self.views)} view has nothing to agree with; give views, two or more")
+        if (self.agreement in ("swav", "dino")) != (self.prototypes > 0):
+            raise VidgenError(
+                f"prototypes={self.prototypes} with {self.agreement}: swav and dino have some, others none"
+            )
+        if (self.queue or self.negatives) and self.agreement != "info_nce":
+            raise VidgenError(f"{self.agreement} has no negatives of its own: leave queue and negatives out")
+        if self.agreement == "dino" and not self.teacher:
+            raise VidgenError("dino needs a teacher: give teacher, as {decay: 0.996}")

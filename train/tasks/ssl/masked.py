@@ -14,7 +14,7 @@ from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.models.encoders.video_vit import VideoViT, take_rows
 from vidgen.models.heads.token_predictor import TokenPredictor
 from vidgen.pipelines.loading import load_feature_encoder
-from vidgen.train.config.ssl import MaskedTermConfig, TeacherConfig
+from vidgen.train.config.ssl import MaskedTermConfig, SSLRecipe, TeacherConfig
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.predictive import masked_regression
 from vidgen.train.objectives.siamese import covariance_term, sigreg, variance_term
@@ -41,14 +41,14 @@ class MaskedTerm(Term):
     Raises VidgenError for a mask that hides all or nothing of such clips.
     """
 
-    def __init__(self, config: MaskedTermConfig, encoder: VideoViT, device: str) -> None:
+    def __init__(self, config: MaskedTermConfig, encoder: VideoViT, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
         self.config = config
         self.mask = config_from_dict(MaskConfig, config.mask, "mask")
         patch, clip = encoder.config.patch, encoder.config.clip
         grid = tuple(n // p for n, p in zip(clip, patch, strict=True))
         self.mask.counts(prod(grid))  # before the first step
-        self.target, width = self.make_target(encoder, device)
+        self.target, width = self.make_target(encoder, recipe.device)
         self.predictor = TokenPredictor(encoder.config.width, width, **config.predictor)
 
     def make_target(self, encoder: VideoViT, device: str) -> tuple[Target, int]:

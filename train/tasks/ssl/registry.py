@@ -6,19 +6,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from vidgen.train.config.ssl import MaskedTermConfig
+from vidgen.models.encoders.video_vit import VideoViT
+from vidgen.train.config.ssl import JointTermConfig, MaskedTermConfig, SSLRecipe
+from vidgen.train.tasks.ssl.joint import JointTerm
 from vidgen.train.tasks.ssl.masked import MaskedTerm
 from vidgen.train.tasks.ssl.term import Term
 
 
 @dataclass(frozen=True)
 class TermEntry:
-    """A kind of term: its `config` class, and what makes the term of such a config, an encoder and a device."""
+    """A kind of term: its `config` class, and what makes the term of such a config, an encoder and a recipe."""
 
     config: type
-    term: Callable[[Any, Any, str], Term]
+    term: Callable[[Any, VideoViT, SSLRecipe], Term]
 
 
 TERMS: dict[str, TermEntry] = {
     "masked": TermEntry(MaskedTermConfig, MaskedTerm),
+    "joint": TermEntry(JointTermConfig, JointTerm),
 }

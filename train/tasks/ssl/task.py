@@ -49,7 +49,7 @@ class SSLTask(Task):
             raise VidgenError(f"{where}: kind {kind!r} is unknown; choose one of {', '.join(TERMS)}")
         config = config_from_dict(TERMS[kind].config, values, where)
         try:
-            return TERMS[kind].term(config, self.encoder, self.recipe.device).to(self.recipe.device)
+            return TERMS[kind].term(config, self.encoder, self.recipe).to(self.recipe.device)
         except VidgenError as error:
             raise VidgenError(f"{where}: {error}") from None
 

@@ -1,0 +1,175 @@
+"""Joint embedding: views of one clip agree. Contrastive, self-distilled and decorrelated systems are one term."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from itertools import combinations, permutations
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vidgen.checkpoints.pretrained import config_from_dict
+from vidgen.errors import VidgenError
+from vidgen.models.encoders.video_vit import VideoViT
+from vidgen.models.heads.mlp import Projector, Prototypes
+from vidgen.train.config.ssl import JointTermConfig, SSLRecipe, TeacherConfig
+from vidgen.train.objectives.clusters import dino, move_center, swav
+from vidgen.train.objectives.contrastive import check_batch, info_nce, nt_xent
+from vidgen.train.objectives.parts import LossAndParts
+from vidgen.train.objectives.siamese import barlow_twins, cosine_regression, sigreg, vicreg
+from vidgen.train.tasks.ssl.term import Term
+from vidgen.train.views.clips import ViewConfig, draw_view
+
+Rows = Float[Tensor, "b d"]
+PROJECTOR = {"hidden": 256, "out": 128}
+
+
+class JointViews(NamedTuple):
+    """Embeddings of views: what predicts, what was projected, the targets, negatives, and what chance there is."""
+
+    predictions: Sequence[Rows]
+    embeddings: Sequence[Rows]
+    targets: Sequence[Rows]
+    negatives: Rows | None
+    center: Float[Tensor, " k"]
+    generator: torch.Generator
+
+
+def mean_over(losses: Sequence[LossAndParts]) -> LossAndParts:
+    """Return the mean of losses and of their parts."""
+    parts = {name: torch.stack([p[name] for _, p in losses]).mean() for name in losses[0][1]}
+    return torch.stack([loss for loss, _ in losses]).mean(), parts
+
+
+def over_pairs(
+    objective: Callable[..., LossAndParts], left: Sequence[Rows], right: Sequence[Rows], **settings: Any
+) -> LossAndParts:
+    """Return the mean over ordered pairs of different views."""
+    return mean_over([objective(left[i], right[j], **settings) for i, j in permutations(range(len(left)), 2)])
+
+
+def agree_lejepa(views: JointViews, *, weight: float = 0.05, **settings: Any) -> LossAndParts:
+    """Return (1 - weight) times the distance of views to their mean, and weight times SIGReg of each view (Balestriero
+    & LeCun 2025, LeJEPA)."""
+    z = torch.stack(list(views.embeddings)).float()
+    invariance = (z - z.mean(0)).square().mean()
+    normal = mean_over([sigreg(x, generator=views.generator, **settings) for x in views.embeddings])[0]
+    parts = {"invariance": invariance.detach(), "sigreg": normal.detach()}
+    return (1.0 - weight) * invariance + weight * normal, parts
+
+
+def in_pairs(objective: Callable[..., LossAndParts]) -> Callable[..., LossAndParts]:
+    """Return a symmetric objective of two views as one of all pairs."""
+
+    def agree(views: JointViews, **settings: Any) -> LossAndParts:
+        return mean_over([objective(a, b, **settings) for a, b in combinations(views.embeddings, 2)])
+
+    return agree
+
+
+OBJECTIVES: dict[str, Callable[..., LossAndParts]] = {
+    "info_nce": lambda v, **s: over_pairs(info_nce, v.predictions, v.targets, negatives=v.negatives, **s),
+    "byol": lambda v, **s: over_pairs(cosine_regression, v.predictions, v.targets, **s),
+    "nt_xent": in_pairs(nt_xent),
+    "barlow": in_pairs(barlow_twins),
+    "vicreg": in_pairs(vicreg),
+    "lejepa": agree_lejepa,
+    "swav": lambda v, **s: swav(v.predictions, **s),
+    "dino": lambda v, **s: dino(v.predictions, v.targets, v.center, **s),
+}
+
+
+class JointTerm(Term):
+    """The mean token of each view is projected, and what is predicted of one view is to be another's target.
+
+    Raises VidgenError for views that the clips are too short for, one clip in a batch, a queue that is no whole number
+    of batches, and settings that the objective does not have.
+    """
+
+    def __init__(self, config: JointTermConfig, encoder: VideoViT, recipe: SSLRecipe) -> None:
+        super().__init__(config.weight)
+        self.config, device = config, recipe.device
+        check_batch(recipe.batch_size)
+        rows = (*config.views, *config.negatives)
+        views = [config_from_dict(ViewConfig, dict(row), f"views.{i}") for i, row in enumerate(rows)]
+        self.views, self.negatives = views[: len(config.views)], views[len(config.views) :]
+        for view in views:
+            if (count := view.length(recipe.data.num_frames)) % encoder.config.patch[0]:
+                raise VidgenError(f"a view of {count} frames is no multiple of patches of {encoder.config.patch[0]}")
+        if config.queue % recipe.batch_size:
+            raise VidgenError(f"queue={config.queue} is no whole number of batches of {recipe.batch_size} clips")
+        shape = PROJECTOR | config.projector
+        self.projector = Projector(encoder.config.width, **shape)
+        width = shape["out"]
+        self.predictor = Projector(width, **PROJECTOR | config.predictor | {"out": width}) if config.predictor else None
+        self.prototypes = Prototypes(width, config.prototypes) if config.prototypes else None
+        self.queue = F.normalize(torch.randn(config.queue, width), dim=1).to(device) if config.queue else None
+        self.center = torch.zeros(config.prototypes or width, device=device)
+        if config.teacher:
+            student = nn.ModuleDict({"encoder": encoder, "projector": self.projector})
+            if self.prototypes is not None:
+                student["prototypes"] = self.prototypes
+            settings = config_from_dict(TeacherConfig, config.teacher, "teacher")
+            self.add_teacher("teacher", deepcopy(student).to(device), student, settings)
+
+    def loss(self, encoder: VideoViT, video: Float[Tensor, "b 3 T H W"], generator: torch.Generator) -> LossAndParts:
+        """Return the loss of a batch. In training the queue takes the targets in, and the centre moves."""
+        views = [draw_view(config, video, generator) for config in self.views]
+        embeddings = [self.projector(encoder(view).mean(1)) for view in views]
+        predictions = embeddings if self.predictor is None else [self.predictor(z) for z in embeddings]
+        if self.prototypes is not None:
+            predictions = [self.prototypes(p) for p in predictions]
+        targets = embeddings if not self.config.teacher else [self.teach(view) for view in views]
+        parted = [self.embed_negatives(encoder, draw_view(config, video, generator)) for config in self.negatives]
+        parted += [] if self.queue is None else [self.queue]
+        joint = JointViews(
+            predictions, embeddings, targets, torch.cat(parted) if parted else None, self.center, generator
+        )
+        loss, parts = self.agree(joint)
+        if self.training:
+            self.remember(targets)
+        return loss, parts
+
+    def agree(self, views: JointViews) -> LossAndParts:
+        """Return the objective. Raises VidgenError for settings that it does not have."""
+        try:
+            return OBJECTIVES[self.config.agreement](views, **self.config.settings)
+        except TypeError as error:
+            if "keyword" not in str(error):
+                raise
+            raise VidgenError(f"settings {self.config.settings} are not those of {self.config.agreement}") from None
+
+    @torch.no_grad()
+    def teach(self, view: Float[Tensor, "b 3 T H W"]) -> Rows:
+        """Return the teacher's embedding of a view, or its logits; in training it normalizes by its own batch, as the
+        student does (BYOL)."""
+        teacher = self.frozen["teacher"].train(self.training)
+        z = teacher["projector"](teacher["encoder"](view).mean(1))
+        return teacher["prototypes"](z) if self.prototypes is not None else z
+
+    def embed_negatives(self, encoder: VideoViT, view: Float[Tensor, "b 3 T H W"]) -> Rows:
+        """Return embeddings of views that clips are told from."""
+        return self.teach(view) if self.config.teacher else self.projector(encoder(view).mean(1))
+
+    @torch.no_grad()
+    def remember(self, targets: Sequence[Rows]) -> None:
+        """Put the targets of the last view in the queue, the oldest out; move the centre of "dino"."""
+        if self.queue is not None:
+            newest = F.normalize(targets[-1].float(), dim=1)
+            self.queue = torch.cat([self.queue[len(newest) :], newest])
+        if self.config.agreement == "dino":
+            self.center = move_center(self.center, torch.cat(list(targets)))
+
+    def state_dict_of_term(self) -> dict[str, Tensor]:
+        """Return the queue and the centre."""
+        return {"center": self.center} | ({} if self.queue is None else {"queue": self.queue})
+
+    def load_state_dict_of_term(self, state: dict[str, Tensor]) -> None:
+        """Restore `state_dict_of_term`."""
+        self.center = state["center"].to(self.center)
+        if self.queue is not None:
+            self.queue = state["queue"].to(self.queue)
