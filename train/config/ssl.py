@@ -10,6 +10,7 @@ from vidgen.bounds import Choice, Count, NoOrCount, Positive, Range, Weight, che
 from vidgen.errors import VidgenError
 from vidgen.train.config.run import LoopConfig
 from vidgen.train.objectives.predictive import DISTANCES
+from vidgen.train.views.pretexts import PRETEXTS
 
 TARGETS = ("pixels", "normalized_pixels", "hog", "latents", "features", "teacher", "self")
 REGULARIZERS = ("", "vicreg", "sigreg")
@@ -119,3 +120,14 @@ class JointTermConfig:
             raise VidgenError(f"{self.agreement} has no negatives of its own: leave queue and negatives out")
         if self.agreement == "dino" and not self.teacher:
             raise VidgenError("dino needs a teacher: give teacher, as {decay: 0.996}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretextTermConfig:
+    """What was done to a clip, or is to be seen in it, is told: `pretext` of vidgen.train.views.pretexts.PRETEXTS."""
+
+    weight: Positive = 1.0
+    pretext: Annotated[str, Choice(tuple(PRETEXTS))] = "speed"
+
+    def __post_init__(self) -> None:
+        check_fields(self)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from vidgen.models.encoders.video_vit import VideoViT
-from vidgen.train.config.ssl import JointTermConfig, MaskedTermConfig, SSLRecipe
+from vidgen.train.config.ssl import JointTermConfig, MaskedTermConfig, PretextTermConfig, SSLRecipe
 from vidgen.train.tasks.ssl.joint import JointTerm
 from vidgen.train.tasks.ssl.masked import MaskedTerm
+from vidgen.train.tasks.ssl.pretext import PretextTerm
 from vidgen.train.tasks.ssl.term import Term
 
 
@@ -24,4 +25,5 @@ class TermEntry:
 TERMS: dict[str, TermEntry] = {
     "masked": TermEntry(MaskedTermConfig, MaskedTerm),
     "joint": TermEntry(JointTermConfig, JointTerm),
+    "pretext": TermEntry(PretextTermConfig, PretextTerm),
 }

@@ -1,0 +1,44 @@
+"""Every recipe of a published system trains, and a pretext that can be learned is."""
+
+import math
+
+import pytest
+import torch
+
+from vidgen.errors import VidgenError
+from vidgen.models.encoders.video_vit import VideoViT
+from vidgen.train.config.files import load_recipe, recipe_name, shipped_recipes
+from vidgen.train.runtime.loop import Trainer
+from vidgen.train.tasks.ssl.task import SSLTask
+
+TINY = [
+    "steps=1", "batch_size=4", "log_every=1", "validate_every=1", "checkpoint_every=1", "data.validation_clips=4",
+    "data.size=[16,16]", "autocast=float32", "probe_clips=8",
+    "encoder={patch: [2, 8, 8], width: 32, depth: 1, head_dim: 16}",
+]  # fmt: skip
+SYSTEMS = [name for name in map(recipe_name, shipped_recipes()) if name.startswith("ssl/")]
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_every_system_trains(name, tmp_path):
+    recipe = load_recipe(name, [*TINY, f"out={tmp_path}"])
+    folder = Trainer(SSLTask(recipe), recipe).fit()
+    encoder = VideoViT.from_pretrained(folder)
+    assert all(x.isfinite().all() for x in encoder.parameters())
+
+
+def test_a_pretext_is_learned_above_chance(tmp_path):
+    every = [f"{key}=60" for key in ("steps", "validate_every", "checkpoint_every", "log_every")]
+    more = ["batch_size=16", "data.validation_clips=32", "optimizer={kind: adamw, lr: 0.003, warmup: 0, ema_decay: 0}"]
+    recipe = load_recipe("ssl/direction", [*TINY, *every, *more, "data.num_frames=2", f"out={tmp_path}"])
+    task = SSLTask(recipe)
+    clips = {"video": torch.tensor([-0.5, 0.5])[:, None, None].expand(16, 3, 2, 16, 16)}  # it brightens
+    task.gather = lambda samples: clips
+    Trainer(task, recipe).fit()
+    loss, parts = task.loss(clips, torch.Generator().manual_seed(99))
+    assert parts["pretext_accuracy"] > 0.95 and loss.item() < 0.3 * math.log(2)
+
+
+def test_a_pretext_that_does_not_fit_is_refused(tmp_path):
+    with pytest.raises(VidgenError, match="no multiple of patches of 2"):
+        SSLTask(load_recipe("ssl/speed", [*TINY, "data.num_frames=12", f"out={tmp_path}"]))
