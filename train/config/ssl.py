@@ -14,6 +14,7 @@ from vidgen.train.views.pretexts import PRETEXTS
 
 TARGETS = ("pixels", "normalized_pixels", "hog", "latents", "features", "teacher", "self")
 REGULARIZERS = ("", "vicreg", "sigreg")
+FUTURES = ("contrastive", "bidirectional", "composite")
 AGREEMENTS = ("info_nce", "nt_xent", "byol", "barlow", "vicreg", "lejepa", "swav", "dino")
 Decay = Annotated[float, Range(0.0, 1.0)]
 
@@ -128,6 +129,21 @@ class PretextTermConfig:
 
     weight: Positive = 1.0
     pretext: Annotated[str, Choice(tuple(PRETEXTS))] = "speed"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FutureTermConfig:
+    """The last `ahead` segments of a clip, of `frames` each (0: a patch), are predicted from those before: `predictor`
+    of FUTURES; of kind "stochastic" a later segment is decoded from an earlier one, with `kl_weight`."""
+
+    weight: Positive = 1.0
+    predictor: Annotated[str, Choice(FUTURES)] = "contrastive"
+    frames: NoOrCount = 0
+    ahead: Count = 1
+    kl_weight: Weight = 0.01
 
     def __post_init__(self) -> None:
         check_fields(self)

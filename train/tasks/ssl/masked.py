@@ -13,7 +13,6 @@ from torch import Tensor
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.models.encoders.video_vit import VideoViT, take_rows
 from vidgen.models.heads.token_predictor import TokenPredictor
-from vidgen.pipelines.loading import load_feature_encoder
 from vidgen.train.config.ssl import MaskedTermConfig, SSLRecipe, TeacherConfig
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.predictive import masked_regression
@@ -59,7 +58,7 @@ class MaskedTerm(Term):
         elif config.target == "latents":
             target = LatentTarget(config.tokenizer, shape, device)
         elif config.target == "features":
-            target = FeatureTarget(load_feature_encoder(config.source, device=device), config.layer, shape)
+            target = FeatureTarget(config.source, config.layer, shape, device)
         elif config.target == "teacher":
             teacher = deepcopy(encoder)
             self.add_teacher("teacher", teacher, encoder, config_from_dict(TeacherConfig, config.teacher, "teacher"))

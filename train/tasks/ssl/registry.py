@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vidgen.models.encoders.video_vit import VideoViT
-from vidgen.train.config.ssl import JointTermConfig, MaskedTermConfig, PretextTermConfig, SSLRecipe
+from vidgen.train.config.ssl import FutureTermConfig, JointTermConfig, MaskedTermConfig, PretextTermConfig, SSLRecipe
+from vidgen.train.tasks.ssl.future import FutureTerm, StochasticTerm
 from vidgen.train.tasks.ssl.joint import JointTerm
 from vidgen.train.tasks.ssl.masked import MaskedTerm
 from vidgen.train.tasks.ssl.pretext import PretextTerm
@@ -25,5 +26,7 @@ class TermEntry:
 TERMS: dict[str, TermEntry] = {
     "masked": TermEntry(MaskedTermConfig, MaskedTerm),
     "joint": TermEntry(JointTermConfig, JointTerm),
+    "future": TermEntry(FutureTermConfig, FutureTerm),
+    "stochastic": TermEntry(FutureTermConfig, StochasticTerm),
     "pretext": TermEntry(PretextTermConfig, PretextTerm),
 }

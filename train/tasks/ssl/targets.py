@@ -16,10 +16,14 @@ from vidgen.models.attention_patterns import Grid
 from vidgen.models.encoders.video_vit import VideoViT, VideoViTConfig, to_patches
 from vidgen.models.feature_layers import channels_last
 from vidgen.models.placement import device_of, dtype_of
-from vidgen.pipelines.loading import load_tokenizer
+from vidgen.pipelines.loading import load_feature_encoder, load_tokenizer
+from vidgen.pipelines.video import VideoPipeline
+from vidgen.representations.denoiser_encoder import DenoiserEncoder
+from vidgen.representations.feature_keys import parse_key
 
 Target = Callable[[Float[Tensor, "b 3 T H W"]], Float[Tensor, "b n d"]]
 HOG_BINS = 9
+DENOISER_LEVEL = 0.1
 SPREAD = 1e-6  # that is added to a patch's variance
 
 
@@ -79,21 +83,22 @@ class LatentTarget:
 
 
 class FeatureTarget:
-    """A layer of a frozen encoder, "" for its last (EVA, SALT, VideoPrism). Raises VidgenError for a layer that it does
-    not have."""
+    """A layer of a frozen encoder, "" for its last (EVA, SALT, VideoPrism); of a pipeline its denoiser's, read at
+    `DENOISER_LEVEL`. Raises VidgenError for a layer that it does not have."""
 
-    def __init__(self, encoder: Encoder, layer: str, config: VideoViTConfig) -> None:
-        names = [info.name for info in encoder.feature_info]
-        if layer and layer not in names:
-            raise VidgenError(f"layer {layer!r} is not one of the source's: {', '.join(names)}")
-        self.encoder, self.patch = encoder, config.patch
-        self.info = next(info for info in encoder.feature_info if info.name == (layer or names[-1]))
+    def __init__(self, source: str, layer: str, config: VideoViTConfig, device: str) -> None:
+        model = load_feature_encoder(source, device=device)
+        self.encoder: Encoder = DenoiserEncoder(model, (DENOISER_LEVEL,)) if isinstance(model, VideoPipeline) else model
+        layers = {parse_key(info.name)[0]: info for info in self.encoder.feature_info}
+        if layer and layer not in layers:
+            raise VidgenError(f"layer {layer!r} is not one of {source}'s: {', '.join(layers)}")
+        self.info, self.patch = layers[layer or list(layers)[-1]], config.patch
 
     @torch.no_grad()
     def __call__(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b n d"]:
         """Return the target."""
         grid = tuple(n // p for n, p in zip(video.shape[2:], self.patch, strict=True))
-        for name, features in self.encoder.iter_features(video.to(dtype_of(self.encoder))):
+        for name, features in self.encoder.iter_features(video.float()):
             if name == self.info.name:
                 maps = rearrange(channels_last(features, self.info), "b t h w c -> b c t h w")
                 return map_target(maps, grid).to(video.device)
