@@ -12,7 +12,8 @@ from vidgen.train.config.run import LoopConfig
 from vidgen.train.objectives.predictive import DISTANCES
 from vidgen.train.views.pretexts import PRETEXTS
 
-TARGETS = ("pixels", "normalized_pixels", "hog", "latents", "features", "teacher", "self")
+FIXED_TARGETS = ("pixels", "normalized_pixels", "hog", "latents", "features")
+TARGETS = (*FIXED_TARGETS, "teacher", "self")
 REGULARIZERS = ("", "vicreg", "sigreg")
 FUTURES = ("contrastive", "bidirectional", "composite")
 AGREEMENTS = ("info_nce", "nt_xent", "byol", "barlow", "vicreg", "lejepa", "swav", "dino")
@@ -57,33 +58,63 @@ class TeacherConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedTermConfig:
-    """Hidden tokens are predicted from those that are seen.
-
-    `target` of TARGETS: of pixels ("pixels"; "normalized_pixels" by each patch's mean and spread; "hog" their
-    histograms of gradients), the latents of a `tokenizer`, a `layer` of a frozen encoder `source` ("features"), the
-    encoder's own tokens of the whole clip, as its average teacher has them ("teacher") or it has them itself ("self",
-    with their gradient where there is a `regularizer` that keeps them apart). `visible` is the weight of tokens that
-    are seen. `mask` are fields of `MaskConfig`, `predictor` of `TokenPredictor`.
-    """
+class TargetConfig:
+    """What is told of tokens: `target`, of pixels ("pixels"; "normalized_pixels" by each patch's mean and spread; "hog"
+    their histograms of gradients), the latents of a `tokenizer`, or a `layer` of a frozen encoder `source`
+    ("features")."""
 
     weight: Positive = 1.0
     mask: dict[str, Any] = field(default_factory=dict)
-    target: Annotated[str, Choice(TARGETS)] = "normalized_pixels"
-    distance: Annotated[str, Choice(tuple(DISTANCES))] = "l2"
-    visible: Weight = 0.0
+    target: Annotated[str, Choice(FIXED_TARGETS)] = "normalized_pixels"
     predictor: dict[str, Any] = field(default_factory=dict)
-    teacher: dict[str, Any] = field(default_factory=dict)
     tokenizer: str = "default"
     source: str = ""
     layer: str = ""
-    regularizer: Annotated[str, Choice(REGULARIZERS)] = ""
-    regularizer_weight: Weight = 1.0
 
     def __post_init__(self) -> None:
         check_fields(self)
         if self.target == "features" and not self.source:
             raise VidgenError("target features needs source: the folder or name of a frozen encoder")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedTermConfig(TargetConfig):
+    """Hidden tokens are predicted from those that are seen.
+
+    `target` may also be the encoder's own tokens of the whole clip, as its average teacher has them ("teacher") or it
+    has them itself ("self", with their gradient where there is a `regularizer` that keeps them apart). `visible` is the
+    weight of tokens that are seen. `mask` are fields of `MaskConfig`, `predictor` of `TokenPredictor`.
+    """
+
+    target: Annotated[str, Choice(TARGETS)] = "normalized_pixels"
+    distance: Annotated[str, Choice(tuple(DISTANCES))] = "l2"
+    visible: Weight = 0.0
+    teacher: dict[str, Any] = field(default_factory=dict)
+    regularizer: Annotated[str, Choice(REGULARIZERS)] = ""
+    regularizer_weight: Weight = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterTermConfig(TargetConfig):
+    """The cluster of a fixed target is told, one of `clusters` that k-means makes of `fit_clips` clips: of hidden
+    tokens, or at `level` "clip" of a clip's mean target."""
+
+    clusters: Annotated[int, Range(2, 65536)] = 64
+    fit_clips: Count = 256
+    level: Annotated[str, Choice(("token", "clip"))] = "token"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinkhornTermConfig:
+    """Balanced clusters of hidden tubes, `prototypes` of them, are learned on the way."""
+
+    weight: Positive = 1.0
+    mask: dict[str, Any] = field(default_factory=dict)
+    predictor: dict[str, Any] = field(default_factory=dict)
+    prototypes: Annotated[int, Range(2, 65536)] = 64
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from copy import deepcopy
 from functools import partial
-from math import prod
 
 import torch
 from jaxtyping import Float
@@ -17,19 +16,9 @@ from vidgen.train.config.ssl import MaskedTermConfig, SSLRecipe, TeacherConfig
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.predictive import masked_regression
 from vidgen.train.objectives.siamese import covariance_term, sigreg, variance_term
-from vidgen.train.tasks.ssl.targets import (
-    FeatureTarget,
-    LatentTarget,
-    Target,
-    hog_target,
-    normalized_target,
-    pixel_target,
-    token_target,
-)
-from vidgen.train.tasks.ssl.term import Term
-from vidgen.train.views.masks import MaskConfig, MaskDraw, draw_mask
-
-PIXEL_TARGETS = {"pixels": pixel_target, "normalized_pixels": normalized_target, "hog": hog_target}
+from vidgen.train.tasks.ssl.targets import Target, fixed_target, token_target
+from vidgen.train.tasks.ssl.term import Term, mask_of
+from vidgen.train.views.masks import MaskDraw, draw_mask
 
 
 class MaskedTerm(Term):
@@ -43,28 +32,21 @@ class MaskedTerm(Term):
     def __init__(self, config: MaskedTermConfig, encoder: VideoViT, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
         self.config = config
-        self.mask = config_from_dict(MaskConfig, config.mask, "mask")
-        patch, clip = encoder.config.patch, encoder.config.clip
-        grid = tuple(n // p for n, p in zip(clip, patch, strict=True))
-        self.mask.counts(prod(grid))  # before the first step
+        self.mask = mask_of(config.mask, encoder)
         self.target, width = self.make_target(encoder, recipe.device)
         self.predictor = TokenPredictor(encoder.config.width, width, **config.predictor)
 
     def make_target(self, encoder: VideoViT, device: str) -> tuple[Target, int]:
         """Return what makes the targets of clips, and their channels."""
         config, shape = self.config, encoder.config
-        if config.target in PIXEL_TARGETS:
-            target: Target = partial(PIXEL_TARGETS[config.target], patch=shape.patch)
-        elif config.target == "latents":
-            target = LatentTarget(config.tokenizer, shape, device)
-        elif config.target == "features":
-            target = FeatureTarget(config.source, config.layer, shape, device)
-        elif config.target == "teacher":
+        if config.target == "teacher":
             teacher = deepcopy(encoder)
             self.add_teacher("teacher", teacher, encoder, config_from_dict(TeacherConfig, config.teacher, "teacher"))
-            target = partial(token_target, teacher)
-        else:
+            target: Target = partial(token_target, teacher)
+        elif config.target == "self":
             target = partial(token_target, encoder)
+        else:
+            target = fixed_target(config, shape, device)
         with torch.no_grad():
             return target, target(torch.zeros(1, 3, *shape.clip, device=device)).shape[-1]
 

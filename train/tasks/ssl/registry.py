@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from vidgen.models.encoders.video_vit import VideoViT
-from vidgen.train.config.ssl import FutureTermConfig, JointTermConfig, MaskedTermConfig, PretextTermConfig, SSLRecipe
+from vidgen.train.config.ssl import (
+    ClusterTermConfig,
+    FutureTermConfig,
+    JointTermConfig,
+    MaskedTermConfig,
+    PretextTermConfig,
+    SinkhornTermConfig,
+    SSLRecipe,
+)
+from vidgen.train.tasks.ssl.clustered import ClusterTerm, SinkhornTerm
 from vidgen.train.tasks.ssl.future import FutureTerm, StochasticTerm
 from vidgen.train.tasks.ssl.joint import JointTerm
 from vidgen.train.tasks.ssl.masked import MaskedTerm
@@ -26,6 +35,8 @@ class TermEntry:
 TERMS: dict[str, TermEntry] = {
     "masked": TermEntry(MaskedTermConfig, MaskedTerm),
     "joint": TermEntry(JointTermConfig, JointTerm),
+    "clusters": TermEntry(ClusterTermConfig, ClusterTerm),
+    "sinkhorn": TermEntry(SinkhornTermConfig, SinkhornTerm),
     "future": TermEntry(FutureTermConfig, FutureTerm),
     "stochastic": TermEntry(FutureTermConfig, StochasticTerm),
     "pretext": TermEntry(PretextTermConfig, PretextTerm),

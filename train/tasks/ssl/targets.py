@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from vidgen.pipelines.loading import load_feature_encoder, load_tokenizer
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.representations.denoiser_encoder import DenoiserEncoder
 from vidgen.representations.feature_keys import parse_key
+from vidgen.train.config.ssl import TargetConfig
 
 Target = Callable[[Float[Tensor, "b 3 T H W"]], Float[Tensor, "b n d"]]
 HOG_BINS = 9
@@ -103,6 +105,18 @@ class FeatureTarget:
                 maps = rearrange(channels_last(features, self.info), "b t h w c -> b c t h w")
                 return map_target(maps, grid).to(video.device)
         raise AssertionError(f"the encoder yields no {self.info.name}")
+
+
+PIXEL_TARGETS = {"pixels": pixel_target, "normalized_pixels": normalized_target, "hog": hog_target}
+
+
+def fixed_target(config: TargetConfig, shape: VideoViTConfig, device: str) -> Target:
+    """Return what makes targets that do not change in training: of pixels, latents, or a frozen encoder."""
+    if config.target in PIXEL_TARGETS:
+        return partial(PIXEL_TARGETS[config.target], patch=shape.patch)
+    if config.target == "latents":
+        return LatentTarget(config.tokenizer, shape, device)
+    return FeatureTarget(config.source, config.layer, shape, device)
 
 
 def token_target(encoder: VideoViT, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b n d"]:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from math import prod
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.models.encoders.video_vit import VideoViT
 from vidgen.train.config.ssl import TeacherConfig
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.tasks.task import Follow, Role
+from vidgen.train.views.masks import MaskConfig
+
+
+def mask_of(values: dict[str, Any], encoder: VideoViT) -> MaskConfig:
+    """Return a mask. Raises VidgenError for one that hides all or nothing of the encoder's clips."""
+    mask = config_from_dict(MaskConfig, values, "mask")
+    mask.counts(prod(n // p for n, p in zip(encoder.config.clip, encoder.config.patch, strict=True)))
+    return mask
 
 
 class Term(nn.Module):
