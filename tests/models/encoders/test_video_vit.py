@@ -28,8 +28,9 @@ def test_a_patch_is_its_own_pixels():
     assert torch.equal(patches[0, -1], last)
 
 
-def test_pixels_of_hidden_tokens_change_nothing():
-    model, video = make(), clips()
+@pytest.mark.parametrize("mixer", ["joint", "scan"])
+def test_pixels_of_hidden_tokens_change_nothing(mixer):
+    model, video = make(mixer=mixer), clips()
     keep = torch.tensor([[0, 3, 6], [7, 1, 2]])
     tokens = model(video, keep)
     other = video.clone()
@@ -50,7 +51,10 @@ def test_keeping_all_is_keeping_none_back():
     assert torch.allclose(shuffled, model(video).gather(1, order[..., None].expand(-1, -1, 32)), atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [{}, {"attention": "factorised"}, {"in_channels": 5}, {"codebook_size": 7}])
+@pytest.mark.parametrize(
+    "shape",
+    [{}, {"mixer": "factorised"}, {"mixer": "local"}, {"mixer": "scan"}, {"in_channels": 5}, {"codebook_size": 7}],
+)
 def test_layers_are_maps_of_the_grid(shape):
     model = make(**shape)
     if shape.get("codebook_size"):
@@ -66,12 +70,12 @@ def test_layers_are_maps_of_the_grid(shape):
 
 
 def test_factorised_attention_mixes_frames_in_odd_blocks_alone():
-    model, video = make(attention="factorised", depth=1), clips()
+    model, video = make(mixer="factorised", depth=1), clips()
     other = video.clone()
     other[:, :, 2:] = 0.0
     (_, one), (_, two) = (list(model.iter_features(x))[0] for x in (video, other))
     assert torch.equal(one[:, :, 0], two[:, :, 0])
-    deep = make(attention="factorised", depth=2)
+    deep = make(mixer="factorised", depth=2)
     one, two = (list(deep.iter_features(x))[1][1] for x in (video, other))
     assert not torch.allclose(one[:, :, 0], two[:, :, 0], atol=1e-5)
 
@@ -85,8 +89,8 @@ def test_places_are_told_apart_though_all_pixels_are_equal():
 def test_what_does_not_fit_is_said():
     with pytest.raises(VidgenError, match="no multiple of the encoder's patches"):
         make()(torch.zeros(1, 3, 5, 8, 8))
-    with pytest.raises(VidgenError, match="hide none, or be joint"):
-        make(attention="factorised")(clips(), torch.zeros(2, 1, dtype=torch.int64))
+    with pytest.raises(VidgenError, match="choose joint or scan"):
+        make(mixer="factorised")(clips(), torch.zeros(2, 1, dtype=torch.int64))
     with pytest.raises(VidgenError, match="must be a multiple of head_dim"):
         VideoViTConfig(width=100, head_dim=48)
 

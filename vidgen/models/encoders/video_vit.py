@@ -19,11 +19,13 @@ from vidgen.errors import VidgenError
 from vidgen.models.attention import Heads, find_attention
 from vidgen.models.attention_patterns import Grid, over_frames, over_time
 from vidgen.models.dit.config import BlockConfig
+from vidgen.models.encoders.mixers import LocalBlock, ScanBlock
 from vidgen.models.feature_layers import FeatureInfo, FeatureMixin
 from vidgen.models.rope import Rotary, apply_rotary_emb, rotary_table
 from vidgen.models.transformer_block import TransformerBlock
 
-ATTENTION = ("joint", "factorised")
+MIXERS = ("joint", "factorised", "local", "scan")
+PARTIAL = ("joint", "scan")  # that tokens may be left out of
 Size = Annotated[int, Range(1, 4096)]
 
 
@@ -31,8 +33,10 @@ Size = Annotated[int, Range(1, 4096)]
 class VideoViTConfig(ConfigMapping):
     """Shape of a `VideoViT`; `patch` is (t, h, w) in frames and pixels, or in latent cells.
 
-    attention: "joint" over all tokens (Tong et al. 2022, VideoMAE); "factorised" over frames and over time alternately
-        (Arnab et al. 2021, ViViT, model 3).
+    mixer: what joins tokens. Attention "joint" over all of them (Tong et al. 2022, VideoMAE), or "factorised" over
+        frames and over time alternately (Arnab et al. 2021, ViViT, model 3); "local": convolutions in the first half of
+        the blocks, joint attention in the others (Li et al. 2022, UniFormer); "scan": a selective scan both ways (Li et
+        al. 2024, VideoMamba).
     in_channels: of a pixel, or of a latent cell. codebook_size: of indices in place of channels, 0 for none.
     clip: frames, height and width, in pixels or latent cells, that it was trained at, and `fps`, frames a second.
     """
@@ -40,7 +44,7 @@ class VideoViTConfig(ConfigMapping):
     patch: tuple[Size, Size, Size] = (2, 8, 8)
     in_channels: Width = 3
     codebook_size: NoOrWidth = 0
-    attention: Annotated[str, Choice(ATTENTION)] = "joint"
+    mixer: Annotated[str, Choice(MIXERS)] = "joint"
     width: Width = 192
     depth: Depth = 6
     head_dim: Width = 48
@@ -101,7 +105,7 @@ class VideoViT(FeatureMixin, Pretrained):
         channels = width if config.codebook_size else config.in_channels
         self.patch_in = nn.Linear(channels * t * h * w, width)
         self.place = PlaceEmbedding(width, config.head_dim)
-        self.blocks = nn.ModuleList([TransformerBlock(config.block) for _ in range(config.depth)])
+        self.blocks = nn.ModuleList([self.make_block(i) for i in range(config.depth)])
         self.norm_out = nn.LayerNorm(width)
 
     def forward(self, video: Tensor, keep: Int[Tensor, "b k"] | None = None) -> Float[Tensor, "b k d"]:
@@ -118,9 +122,10 @@ class VideoViT(FeatureMixin, Pretrained):
 
     def iter_tokens(self, video: Tensor, keep: Int[Tensor, "b k"] | None = None) -> Iterator[Float[Tensor, "b k d"]]:
         """Yield the stream before the first block and after each; the arguments are those of `forward`."""
-        if keep is not None and self.config.attention != "joint":
+        if keep is not None and self.config.mixer not in PARTIAL:
             raise VidgenError(
-                f"attention {self.config.attention} needs every token of the grid: hide none, or be joint"
+                f"mixer {self.config.mixer} needs every token of the grid, and some are hidden; choose "
+                f"{' or '.join(PARTIAL)}"
             )
         grid = self.grid_of(video)
         x = self.embed(video) + self.place(grid, video)
@@ -129,14 +134,28 @@ class VideoViT(FeatureMixin, Pretrained):
         rotary = rotary_rows(grid, self.config.head_dim, x, keep)
         yield x
         for i, block in enumerate(self.blocks):
-            x = block(x, partial(self.attend, rotary=rotary, grid=grid, odd=i % 2 == 1), None)
+            if isinstance(block, LocalBlock):
+                x = block(x, grid)
+            elif isinstance(block, ScanBlock):
+                x = block(x)
+            else:
+                x = block(x, partial(self.attend, rotary=rotary, grid=grid, odd=i % 2 == 1), None)
             yield x
+
+    def make_block(self, number: int) -> nn.Module:
+        """Return a block by the config's mixer."""
+        config = self.config
+        if config.mixer == "scan":
+            return ScanBlock(config.width)
+        if config.mixer == "local" and number < config.depth // 2:
+            return LocalBlock(config.width, config.mlp_ratio)
+        return TransformerBlock(config.block)
 
     def attend(self, q: Heads, k: Heads, v: Heads, *, rotary: Rotary, grid: Grid, odd: bool) -> Heads:
         """Return attention of all tokens, or of those of a frame or of a place in `odd` blocks."""
-        run = find_attention(self.blocks[0].attention.backend)
+        run = find_attention("auto")
         q, k = apply_rotary_emb(q, rotary), apply_rotary_emb(k, rotary)
-        if self.config.attention == "joint":
+        if self.config.mixer != "factorised":
             return run(q, k, v)
         return (over_time if odd else over_frames)(run, q, k, v, grid=grid)
 
