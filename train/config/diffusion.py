@@ -42,6 +42,8 @@ class DiffusionRecipe(LoopConfig):
 
     `tasks` are generation tasks with shares, of vidgen.samplers.conditioning.generation_tasks, in place of
     `given_frames`: each clip of a batch draws one and has its condition, and the network is told which by an id.
+
+    `alignment` are fields of `AlignmentConfig`: tokens of the denoiser are drawn to a frozen encoder's.
     """
 
     tokenizer: str = "default"
@@ -64,10 +66,13 @@ class DiffusionRecipe(LoopConfig):
     image_model: dict[str, Any] = field(default_factory=dict)
     validation_levels: Count = 8
     gradient_checkpointing: bool = False
+    alignment: dict[str, Any] = field(default_factory=dict)
 
     def check(self, path: Path) -> None:
         """Raise VidgenError for lengths of clips that the model is not for, or that the tokenizer cuts short."""
         super().check(path)
+        if self.alignment and self.task != "diffusion":
+            raise VidgenError(f"{path}: alignment is of task diffusion, not {self.task}; leave it out")
         lengths = self.data.lengths()
         if self.data.num_frames not in lengths:
             raise VidgenError(

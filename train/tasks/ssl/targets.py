@@ -86,24 +86,32 @@ class LatentTarget:
 
 class FeatureTarget:
     """A layer of a frozen encoder, "" for its last (EVA, SALT, VideoPrism); of a pipeline its denoiser's, read at
-    `DENOISER_LEVEL`. Raises VidgenError for a layer that it does not have."""
+    `DENOISER_LEVEL`. Raises VidgenError for a layer that it does not have.
 
-    def __init__(self, source: str, layer: str, config: VideoViTConfig, device: str) -> None:
+    Called, it returns the target of tokens of `patch` (frames, height, width).
+    """
+
+    def __init__(self, source: str, layer: str, device: str, patch: Grid = (1, 1, 1)) -> None:
         model = load_feature_encoder(source, device=device)
         self.encoder: Encoder = DenoiserEncoder(model, (DENOISER_LEVEL,)) if isinstance(model, VideoPipeline) else model
         layers = {parse_key(info.name)[0]: info for info in self.encoder.feature_info}
         if layer and layer not in layers:
             raise VidgenError(f"layer {layer!r} is not one of {source}'s: {', '.join(layers)}")
-        self.info, self.patch = layers[layer or list(layers)[-1]], config.patch
+        self.info, self.patch = layers[layer or list(layers)[-1]], patch
 
     @torch.no_grad()
     def __call__(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b n d"]:
         """Return the target."""
         grid = tuple(n // p for n, p in zip(video.shape[2:], self.patch, strict=True))
+        return map_target(self.maps(video), grid)
+
+    @torch.no_grad()
+    def maps(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b c t h w"]:
+        """Return the layer's map of clips."""
         for name, features in self.encoder.iter_features(video.float()):
             if name == self.info.name:
                 maps = rearrange(channels_last(features, self.info), "b t h w c -> b c t h w")
-                return map_target(maps, grid).to(video.device)
+                return maps.float().to(video.device)
         raise AssertionError(f"the encoder yields no {self.info.name}")
 
 
@@ -116,7 +124,7 @@ def fixed_target(config: TargetConfig, shape: VideoViTConfig, device: str) -> Ta
         return partial(PIXEL_TARGETS[config.target], patch=shape.patch)
     if config.target == "latents":
         return LatentTarget(config.tokenizer, shape, device)
-    return FeatureTarget(config.source, config.layer, shape, device)
+    return FeatureTarget(config.source, config.layer, device, shape.patch)
 
 
 def token_target(encoder: VideoViT, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b n d"]:
