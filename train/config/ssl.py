@@ -178,3 +178,16 @@ class FutureTermConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupervisedTermConfig:
+    """Words of the synthetic world are told: `labels` of shape, colour and motion."""
+
+    weight: Positive = 1.0
+    labels: tuple[Annotated[str, Choice(("shape", "colour", "motion"))], ...] = ("shape", "colour", "motion")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.labels:
+            raise VidgenError("a supervised term needs labels: give some of shape, colour and motion")

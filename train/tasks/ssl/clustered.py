@@ -18,7 +18,7 @@ from vidgen.train.data.sources import Mixture, collate
 from vidgen.train.objectives.clusters import perplexity, swav
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.tasks.ssl.targets import fixed_target, normalized_target
-from vidgen.train.tasks.ssl.term import Term, mask_of
+from vidgen.train.tasks.ssl.term import ClipBatch, Term, mask_of
 from vidgen.train.views.masks import MaskDraw, draw_mask
 
 EMBEDDING = 64
@@ -36,8 +36,9 @@ class SinkhornTerm(Term):
         self.projector = Projector(pixels, 256, EMBEDDING, norm="layer")
         self.prototypes = Prototypes(EMBEDDING, config.prototypes)
 
-    def loss(self, encoder: VideoViT, video: Float[Tensor, "b 3 T H W"], generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: VideoViT, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch."""
+        video = batch.video
         grid, patch = encoder.grid_of(video), encoder.config.patch
         draw = MaskDraw(len(video), grid, generator, video, patch)
         keep, asked = (x.to(video.device) for x in draw_mask(self.mask, draw))
@@ -95,8 +96,9 @@ class ClusterTerm(Term):
         """Return the nearest centre of each target."""
         return torch.cdist(self.rows_of(video), self.centers[None]).argmin(dim=-1)
 
-    def loss(self, encoder: VideoViT, video: Float[Tensor, "b 3 T H W"], generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: VideoViT, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the cross-entropy of a batch. Parts: "accuracy", and "clusters", how many are in use."""
+        video = batch.video
         labels = self.clusters_of(video)
         if self.mask is None:
             logits = self.head(encoder(video).mean(1, keepdim=True))

@@ -19,7 +19,7 @@ from vidgen.train.objectives.contrastive import check_batch, info_nce
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.predictive import cpc, normal_kl, stochastic_prediction
 from vidgen.train.tasks.ssl.targets import normalized_target
-from vidgen.train.tasks.ssl.term import Term
+from vidgen.train.tasks.ssl.term import ClipBatch, Term
 
 THUMBNAIL = 8  # pixels of a side of what the composite model decodes
 EMBEDDING = 64
@@ -121,8 +121,9 @@ class FutureTerm(Term):
             )
         self.head = FUTURES[config.predictor](encoder.config.width, config.ahead)
 
-    def loss(self, encoder: VideoViT, video: Float[Tensor, "b 3 T H W"], generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: VideoViT, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch."""
+        video = batch.video
         count = video.shape[2] // self.frames
         segments = rearrange(video[:, :, : count * self.frames], "b c (s t) h w -> b s c t h w", s=count)
         z = encoder(segments.flatten(0, 1)).mean(1).reshape(len(video), count, -1)
@@ -146,8 +147,9 @@ class StochasticTerm(Term):
         self.state_in = nn.Linear(EMBEDDING, width)
         self.decoder = TokenPredictor(width, 3 * patch[0] * patch[1] * patch[2])
 
-    def loss(self, encoder: VideoViT, video: Float[Tensor, "b 3 T H W"], generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: VideoViT, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch; the gap between the frames is drawn."""
+        video = batch.video
         count = video.shape[2] // self.frames
         first, gap = (int(torch.randint(n, (1,), generator=generator)) for n in (count - 1, count))
         second = first + 1 + gap % (count - 1 - first)

@@ -21,7 +21,7 @@ from vidgen.train.objectives.clusters import dino, move_center, swav
 from vidgen.train.objectives.contrastive import check_batch, info_nce, nt_xent
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.siamese import barlow_twins, cosine_regression, sigreg, vicreg
-from vidgen.train.tasks.ssl.term import Term
+from vidgen.train.tasks.ssl.term import ClipBatch, Term
 from vidgen.train.views.clips import ViewConfig, draw_view
 
 Rows = Float[Tensor, "b d"]
@@ -116,8 +116,9 @@ class JointTerm(Term):
             settings = config_from_dict(TeacherConfig, config.teacher, "teacher")
             self.add_teacher("teacher", deepcopy(student).to(device), student, settings)
 
-    def loss(self, encoder: VideoViT, video: Float[Tensor, "b 3 T H W"], generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: VideoViT, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch. In training the queue takes the targets in, and the centre moves."""
+        video = batch.video
         views = [draw_view(config, video, generator) for config in self.views]
         embeddings = [self.projector(encoder(view).mean(1)) for view in views]
         predictions = embeddings if self.predictor is None else [self.predictor(z) for z in embeddings]

@@ -17,7 +17,7 @@ from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.predictive import masked_regression
 from vidgen.train.objectives.siamese import covariance_term, sigreg, variance_term
 from vidgen.train.tasks.ssl.targets import Target, fixed_target, token_target
-from vidgen.train.tasks.ssl.term import Term, mask_of
+from vidgen.train.tasks.ssl.term import ClipBatch, Term, mask_of
 from vidgen.train.views.masks import MaskDraw, draw_mask
 
 
@@ -50,8 +50,9 @@ class MaskedTerm(Term):
         with torch.no_grad():
             return target, target(torch.zeros(1, 3, *shape.clip, device=device)).shape[-1]
 
-    def loss(self, encoder: VideoViT, video: Float[Tensor, "b 3 T H W"], generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: VideoViT, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch."""
+        video = batch.video
         config, grid = self.config, encoder.grid_of(video)
         keep, asked = (x.to(video.device) for x in draw_mask(self.mask, self.draw(encoder, video, generator)))
         if config.target == "self" and config.regularizer:

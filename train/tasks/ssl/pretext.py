@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from vidgen.errors import VidgenError
 from vidgen.models.encoders.video_vit import VideoViT
 from vidgen.train.config.ssl import PretextTermConfig, SSLRecipe
 from vidgen.train.objectives.parts import LossAndParts
-from vidgen.train.tasks.ssl.term import Term
+from vidgen.train.tasks.ssl.term import ClipBatch, Term
 from vidgen.train.views.pretexts import PRETEXTS, draw_pretext
 
 
@@ -34,8 +33,9 @@ class PretextTerm(Term):
         self.answers = PRETEXTS[self.pretext].answers(frames)
         self.head = nn.Linear(encoder.config.width, sum(self.answers))
 
-    def loss(self, encoder: VideoViT, video: Float[Tensor, "b 3 T H W"], generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: VideoViT, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch. Parts: "accuracy", over all questions."""
+        video = batch.video
         view, labels = draw_pretext(self.pretext, video, generator)
         logits = self.head(encoder(view).mean(1)).float().split(self.answers, dim=1)
         losses = [F.cross_entropy(x, labels[:, i]) for i, x in enumerate(logits)]

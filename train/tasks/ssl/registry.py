@@ -15,12 +15,14 @@ from vidgen.train.config.ssl import (
     PretextTermConfig,
     SinkhornTermConfig,
     SSLRecipe,
+    SupervisedTermConfig,
 )
 from vidgen.train.tasks.ssl.clustered import ClusterTerm, SinkhornTerm
 from vidgen.train.tasks.ssl.future import FutureTerm, StochasticTerm
 from vidgen.train.tasks.ssl.joint import JointTerm
 from vidgen.train.tasks.ssl.masked import MaskedTerm
 from vidgen.train.tasks.ssl.pretext import PretextTerm
+from vidgen.train.tasks.ssl.supervised import SupervisedTerm
 from vidgen.train.tasks.ssl.term import Term
 
 
@@ -40,4 +42,5 @@ TERMS: dict[str, TermEntry] = {
     "future": TermEntry(FutureTermConfig, FutureTerm),
     "stochastic": TermEntry(FutureTermConfig, StochasticTerm),
     "pretext": TermEntry(PretextTermConfig, PretextTerm),
+    "supervised": TermEntry(SupervisedTermConfig, SupervisedTerm),
 }

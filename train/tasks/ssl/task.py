@@ -15,11 +15,11 @@ from vidgen.data.shapes import ClipLabels
 from vidgen.errors import VidgenError
 from vidgen.models.encoders.video_vit import VideoViT, VideoViTConfig
 from vidgen.train.config.ssl import SSLRecipe
-from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, Mixture, collate
+from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, Mixture, Sample, collate
 from vidgen.train.runtime.step_memory import check_clips
 from vidgen.train.tasks.ssl.monitoring import describe_features
 from vidgen.train.tasks.ssl.registry import TERMS
-from vidgen.train.tasks.ssl.term import Term
+from vidgen.train.tasks.ssl.term import ClipBatch, Term
 from vidgen.train.tasks.task import Metrics, Role, Task, export_dtype
 
 PROBED = ("shape", "colour", "motion")  # of the synthetic world's labels
@@ -40,7 +40,10 @@ class SSLTask(Task):
         check_clips(recipe)
         self.dataset = Mixture(recipe.data, recipe.seed)
         self.held_out = Mixture(recipe.data, recipe.seed + VALIDATION_SEED_OFFSET, "validation")
-        self.gather = collate
+
+    def gather(self, samples: list[Sample]) -> dict[str, Any]:
+        """Return clips, captions and labels."""
+        return collate(samples) | {"labels": [sample.labels for sample in samples]}
 
     def make_term(self, name: str, values: dict[str, Any]) -> Term:
         """Return a term. Raises VidgenError, naming it, for a kind or settings that are not there."""
@@ -56,9 +59,10 @@ class SSLTask(Task):
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, Metrics]:
         """Return the weighted sum of the terms' losses, and their parts by "term_part"."""
         video = batch["video"].to(self.recipe.device)
+        clips = ClipBatch(video, batch["captions"], batch["labels"])
         total, metrics = video.new_zeros(()), {}
         for name, term in self.terms.items():
-            loss, parts = term.loss(self.encoder, video, generator)
+            loss, parts = term.loss(self.encoder, clips, generator)
             total = total + term.weight * loss
             metrics |= {f"{name}_loss": loss.item()} | {f"{name}_{key}": x.item() for key, x in parts.items()}
         return total, metrics
@@ -75,11 +79,11 @@ class SSLTask(Task):
         count, losses, rows, labels = recipe.data.validation_clips, [], [], []
         for first in range(0, count, recipe.batch_size):
             samples = [self.held_out[(0, slot)] for slot in range(first, min(first + recipe.batch_size, count))]
-            video = collate(samples)["video"].to(recipe.device)
-            if len(video) > 1:  # a contrastive term has nothing to say of one clip
-                losses.append(self.loss({"video": video}, generator)[1])
-            rows.append(self.features(video))
-            labels += [sample.labels for sample in samples]
+            batch = self.gather(samples)
+            if len(samples) > 1:  # a contrastive term has nothing to say of one clip
+                losses.append(self.loss(batch, generator)[1])
+            rows.append(self.features(batch["video"].to(recipe.device)))
+            labels += batch["labels"]
         held_out = torch.cat(rows)
         metrics = {f"{name}_loss": float(np.mean([x[f"{name}_loss"] for x in losses])) for name in self.terms}
         total = sum(term.weight * metrics[f"{name}_loss"] for name, term in self.terms.items())

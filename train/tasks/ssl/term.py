@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.checkpoints.pretrained import config_from_dict
+from vidgen.data.shapes import ClipLabels
 from vidgen.models.encoders.video_vit import VideoViT
 from vidgen.train.config.ssl import TeacherConfig
 from vidgen.train.objectives.parts import LossAndParts
@@ -22,6 +24,14 @@ def mask_of(values: dict[str, Any], encoder: VideoViT) -> MaskConfig:
     mask = config_from_dict(MaskConfig, values, "mask")
     mask.counts(prod(n // p for n, p in zip(encoder.config.clip, encoder.config.patch, strict=True)))
     return mask
+
+
+class ClipBatch(NamedTuple):
+    """Clips in [-1, 1], their captions, and their labels where they are of the synthetic world."""
+
+    video: Float[Tensor, "b 3 T H W"]
+    captions: Sequence[str] = ()
+    labels: Sequence[ClipLabels | None] = ()
 
 
 class Term(nn.Module):
@@ -37,8 +47,8 @@ class Term(nn.Module):
         self.frozen: dict[str, nn.Module] = {}
         self.teachers: dict[str, tuple[nn.Module, TeacherConfig]] = {}
 
-    def loss(self, encoder: VideoViT, video: Float[Tensor, "b 3 T H W"], generator: torch.Generator) -> LossAndParts:
-        """Return the loss of a batch of clips in [-1, 1], every random number from `generator`."""
+    def loss(self, encoder: VideoViT, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
+        """Return the loss of a batch of clips, every random number from `generator`."""
         raise NotImplementedError
 
     def add_teacher(self, name: str, teacher: nn.Module, student: nn.Module, config: TeacherConfig) -> None:

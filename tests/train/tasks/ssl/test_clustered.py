@@ -39,7 +39,7 @@ def test_a_batch_is_learned_by_heart(tmp_path, term):
     optimizer = torch.optim.Adam(task.model.parameters(), lr=3e-3)
     losses = []
     for _ in range(80):
-        loss, _ = task.loss({"video": video}, torch.Generator().manual_seed(0))
+        loss, _ = task.loss({"video": video, "captions": [], "labels": []}, torch.Generator().manual_seed(0))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -7,6 +7,7 @@ from vidgen.errors import VidgenError
 from vidgen.train.config.files import load_recipe
 from vidgen.train.objectives.predictive import cpc
 from vidgen.train.tasks.ssl.task import SSLTask
+from vidgen.train.tasks.ssl.term import ClipBatch
 
 TINY = [
     "batch_size=4", "data.validation_clips=4", "data.num_frames=8", "data.size=[16,16]", "autocast=float32",
@@ -33,7 +34,7 @@ def test_a_prediction_sees_no_later_segment():
         z = term.head.project(task.encoder(segments.flatten(0, 1)).mean(1).reshape(4, 4, -1))
         predictions.append(term.head.predict(z))
     assert torch.equal(*predictions) and predictions[0].shape == (4, 2, 64)
-    loss, _ = term.loss(task.encoder, video, torch.Generator())
+    loss, _ = term.loss(task.encoder, ClipBatch(video), torch.Generator())
     segments = video.reshape(4, 3, 4, 2, 16, 16).transpose(1, 2)
     z = term.head.project(task.encoder(segments.flatten(0, 1)).mean(1).reshape(4, 4, -1))
     assert loss.item() == pytest.approx(cpc(predictions[0], z[:, 2:])[0].item(), rel=1e-5)
@@ -46,7 +47,7 @@ def test_a_batch_is_learned_by_heart(kind):
     optimizer = torch.optim.Adam(task.model.parameters(), lr=3e-3)
     losses = []
     for _ in range(80):
-        loss, _ = task.loss({"video": video}, torch.Generator().manual_seed(0))
+        loss, _ = task.loss({"video": video, "captions": [], "labels": []}, torch.Generator().manual_seed(0))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

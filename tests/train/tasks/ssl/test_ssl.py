@@ -9,6 +9,7 @@ from vidgen.pipelines.loading import load_feature_encoder
 from vidgen.train.config.files import load_recipe
 from vidgen.train.runtime.loop import Trainer
 from vidgen.train.tasks.ssl.task import SSLTask
+from vidgen.train.tasks.ssl.term import ClipBatch
 from vidgen.train.views.masks import draw_mask
 
 SMALL = [
@@ -83,7 +84,7 @@ def test_the_prediction_does_not_see_what_is_hidden(make):
     grid = task.encoder.grid_of(video)
     outputs = [term.predictor(task.encoder(x, keep), keep, asked, grid) for x in (video, changed)]
     assert torch.equal(*outputs)
-    losses = [term.loss(task.encoder, x, torch.Generator().manual_seed(5))[0] for x in (video, changed)]
+    losses = [term.loss(task.encoder, ClipBatch(x), torch.Generator().manual_seed(5))[0] for x in (video, changed)]
     assert losses[0] != losses[1]  # the target does
 
 
