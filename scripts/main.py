@@ -20,6 +20,7 @@ from vidgen.scripts import (
     solvers,
     steer,
     sweep,
+    systems,
     train,
 )
 from vidgen.scripts.cli.dispatch import Verb, VerbApp, run_app
@@ -49,6 +50,7 @@ PANELS: dict[str, dict[str, Verb]] = {
         "solvers": solvers.app,
         "schedule": schedule.app,
         "bench": bench.bench,
+        "systems": systems.systems,
     },
     "More": {
         "restore": restore.restore,
