@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from vidgen.bounds import Choice, NoOrCount, Positive, Weight, check_fields
-from vidgen.errors import VidgenError
 
 FORMS = ("tokens", "relations")
 
@@ -20,7 +19,7 @@ class AlignmentConfig:
         alike, beyond `margin` (Zhang et al. 2025, VideoREPA), with no projection.
     """
 
-    source: str = ""
+    source: str = "default"
     layer: str = ""
     block: NoOrCount = 3
     weight: Positive = 0.5
@@ -29,5 +28,3 @@ class AlignmentConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if not self.source:
-            raise VidgenError("alignment needs source: the folder or name of a frozen encoder")

@@ -83,8 +83,6 @@ def test_a_pipeline_is_saved_without_it(make):
 def test_what_cannot_be_aligned_is_refused(make):
     with pytest.raises(VidgenError, match="block=2: the denoiser has blocks 0 to 1"):
         DiffusionTask(make("form: tokens", "alignment.block=2"))
-    with pytest.raises(VidgenError, match="needs source"):
-        DiffusionTask(make("form: tokens", "alignment.source=''"))
     with pytest.raises(VidgenError, match="alignment is of task diffusion, not lora"):
         load_recipe("lora", ["alignment={source: x}"])
     with pytest.raises(VidgenError, match="is not one of"):

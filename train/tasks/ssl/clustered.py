@@ -13,7 +13,7 @@ from vidgen.errors import VidgenError
 from vidgen.models.encoders.video_vit import VideoViT, take_rows
 from vidgen.models.heads.mlp import Projector, Prototypes
 from vidgen.models.heads.token_predictor import TokenPredictor
-from vidgen.train.config.ssl import ClusterTermConfig, SinkhornTermConfig, SSLRecipe
+from vidgen.train.config.self_supervised import ClusterTermConfig, SinkhornTermConfig, SSLRecipe
 from vidgen.train.data.sources import Mixture, collate
 from vidgen.train.objectives.clusters import perplexity, swav
 from vidgen.train.objectives.parts import LossAndParts

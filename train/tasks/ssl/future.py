@@ -14,7 +14,7 @@ from vidgen.errors import VidgenError
 from vidgen.models.encoders.video_vit import VideoViT
 from vidgen.models.heads.mlp import Projector
 from vidgen.models.heads.token_predictor import TokenPredictor
-from vidgen.train.config.ssl import FutureTermConfig, SSLRecipe
+from vidgen.train.config.self_supervised import FutureTermConfig, SSLRecipe
 from vidgen.train.objectives.contrastive import check_batch, info_nce
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.predictive import cpc, normal_kl, stochastic_prediction

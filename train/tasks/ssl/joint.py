@@ -16,7 +16,7 @@ from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.errors import VidgenError
 from vidgen.models.encoders.video_vit import VideoViT
 from vidgen.models.heads.mlp import Projector, Prototypes
-from vidgen.train.config.ssl import JointTermConfig, SSLRecipe, TeacherConfig
+from vidgen.train.config.self_supervised import JointTermConfig, SSLRecipe, TeacherConfig
 from vidgen.train.objectives.clusters import dino, move_center, swav
 from vidgen.train.objectives.contrastive import check_batch, info_nce, nt_xent
 from vidgen.train.objectives.parts import LossAndParts

@@ -12,7 +12,7 @@ from torch import Tensor
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.models.encoders.video_vit import VideoViT, take_rows
 from vidgen.models.heads.token_predictor import TokenPredictor
-from vidgen.train.config.ssl import MaskedTermConfig, SSLRecipe, TeacherConfig
+from vidgen.train.config.self_supervised import MaskedTermConfig, SSLRecipe, TeacherConfig
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.predictive import masked_regression
 from vidgen.train.objectives.siamese import covariance_term, sigreg, variance_term

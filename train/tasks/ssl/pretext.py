@@ -8,7 +8,7 @@ from torch import nn
 
 from vidgen.errors import VidgenError
 from vidgen.models.encoders.video_vit import VideoViT
-from vidgen.train.config.ssl import PretextTermConfig, SSLRecipe
+from vidgen.train.config.self_supervised import PretextTermConfig, SSLRecipe
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.tasks.ssl.term import ClipBatch, Term
 from vidgen.train.views.pretexts import PRETEXTS, draw_pretext

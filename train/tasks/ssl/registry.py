@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vidgen.models.encoders.video_vit import VideoViT
-from vidgen.train.config.ssl import (
+from vidgen.train.config.self_supervised import (
     ClusterTermConfig,
     FutureTermConfig,
     JointTermConfig,

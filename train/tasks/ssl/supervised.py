@@ -9,7 +9,7 @@ from torch import nn
 from vidgen.data.shapes import WORDS
 from vidgen.errors import VidgenError
 from vidgen.models.encoders.video_vit import VideoViT
-from vidgen.train.config.ssl import SSLRecipe, SupervisedTermConfig
+from vidgen.train.config.self_supervised import SSLRecipe, SupervisedTermConfig
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.tasks.ssl.term import ClipBatch, Term
 

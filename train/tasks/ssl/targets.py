@@ -21,7 +21,7 @@ from vidgen.pipelines.loading import load_feature_encoder, load_tokenizer
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.representations.denoiser_encoder import DenoiserEncoder
 from vidgen.representations.feature_keys import parse_key
-from vidgen.train.config.ssl import TargetConfig
+from vidgen.train.config.self_supervised import TargetConfig
 
 Target = Callable[[Float[Tensor, "b 3 T H W"]], Float[Tensor, "b n d"]]
 HOG_BINS = 9

@@ -14,7 +14,7 @@ from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.data.shapes import ClipLabels
 from vidgen.errors import VidgenError
 from vidgen.models.encoders.video_vit import VideoViT, VideoViTConfig
-from vidgen.train.config.ssl import SSLRecipe
+from vidgen.train.config.self_supervised import SSLRecipe
 from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, Mixture, Sample, collate
 from vidgen.train.runtime.step_memory import check_clips
 from vidgen.train.tasks.ssl.monitoring import describe_features
@@ -38,6 +38,7 @@ class SSLTask(Task):
         self.terms = {name: self.make_term(name, dict(values)) for name, values in recipe.terms.items()}
         self.model = nn.ModuleDict({"encoder": self.encoder, "terms": nn.ModuleDict(self.terms)}).to(recipe.device)
         check_clips(recipe)
+        self.first_spread, self.best = 0.0, -1.0
         self.dataset = Mixture(recipe.data, recipe.seed)
         self.held_out = Mixture(recipe.data, recipe.seed + VALIDATION_SEED_OFFSET, "validation")
 
@@ -88,7 +89,29 @@ class SSLTask(Task):
         metrics = {f"{name}_loss": float(np.mean([x[f"{name}_loss"] for x in losses])) for name in self.terms}
         total = sum(term.weight * metrics[f"{name}_loss"] for name, term in self.terms.items())
         metrics = {"loss": total, **metrics, **describe_features(held_out)}
-        return metrics | (self.neighbours(held_out, labels) if labels[0] is not None else {})
+        self.check_collapse(metrics)
+        if labels[0] is not None:
+            metrics |= self.neighbours(held_out, labels)
+            self.keep_best(metrics)
+        return metrics
+
+    def check_collapse(self, metrics: Metrics) -> None:
+        """Raise VidgenError where features of clips hardly differ any more, beside those of the first validation."""
+        spread = metrics["feature_std"]
+        self.first_spread = self.first_spread or spread
+        if spread < self.recipe.collapse * self.first_spread:
+            raise VidgenError(
+                f"features have collapsed: their spread, feature_std, is {spread:.3g}, and at the first validation was "
+                f"{self.first_spread:.3g} (rankme {metrics['rankme']:.2f}); give a term that keeps clips apart, as "
+                "negatives, a teacher and a predictor, vicreg or sigreg; or collapse=0 to go on"
+            )
+
+    def keep_best(self, metrics: Metrics) -> None:
+        """Write the encoder beside the run's last one, in `best`, where its neighbours are the best so far."""
+        score = float(np.mean([metrics[f"knn_{name}"] for name in PROBED]))
+        if score > self.best:
+            self.best = score
+            self.export(Path(self.recipe.out) / "best")
 
     def features(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b d"]:
         """Return the mean token of each clip."""
@@ -109,13 +132,15 @@ class SSLTask(Task):
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what terms keep beside their parameters."""
-        return {name: term.state_dict_of_term() for name, term in self.terms.items()}
+        """Return what terms keep beside their parameters, and what validation compares with."""
+        kept = {"first_spread": self.first_spread, "best": self.best}
+        return {"validation": kept, "terms": {name: term.state_dict_of_term() for name, term in self.terms.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict`."""
+        self.first_spread, self.best = state["validation"]["first_spread"], state["validation"]["best"]
         for name, term in self.terms.items():
-            term.load_state_dict_of_term(state.get(name, {}))
+            term.load_state_dict_of_term(state["terms"].get(name, {}))
 
     def export(self, folder: Path) -> None:
         """Write the encoder."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.data.shapes import ClipLabels
 from vidgen.models.encoders.video_vit import VideoViT
-from vidgen.train.config.ssl import TeacherConfig
+from vidgen.train.config.self_supervised import TeacherConfig
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.tasks.task import Follow, Role
 from vidgen.train.views.masks import MaskConfig

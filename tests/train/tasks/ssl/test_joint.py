@@ -125,6 +125,17 @@ def test_without_what_keeps_them_apart_features_collapse_and_the_rank_says_so(ma
     assert lost["feature_std"] < 0.5 * kept["feature_std"] and lost["rankme"] < kept["rankme"]
 
 
+def test_a_collapse_is_named_and_ends_the_run(make):
+    recipe = make("agreement: vicreg, settings: {variance: 0.0, covariance: 0.0}", "steps=300", "validate_every=20",
+                  "checkpoint_every=300", "log_every=300", "batch_size=16", "data.validation_clips=32",
+                  "optimizer.lr=0.01", "collapse=0.5", views="views: [{frames: 8}, {frames: 8}]",
+                  heads="projector: {hidden: 32, out: 16, norm: none}")  # fmt: skip
+    task = SSLTask(recipe)
+    task.validate()
+    with pytest.raises(VidgenError, match="features have collapsed: their spread, feature_std"):
+        Trainer(task, recipe).fit()
+
+
 @pytest.mark.parametrize(
     ("term", "more", "words"),
     [

@@ -69,6 +69,8 @@ def test_a_run_ends_with_an_encoder_that_extracts(make, tmp_path, name):
     assert isinstance(encoder, VideoViT) and (encoder.num_frames, encoder.height, encoder.fps) == (4, 16, 8)
     layers = dict(encoder.iter_features(batch_of(task)["video"]))
     assert layers["blocks.1"].shape == (4, 32, 2, 4, 4)
+    best = VideoViT.from_pretrained(folder.parent / "best")  # of one validation, which is the last
+    assert all(torch.equal(x, y) for x, y in zip(best.parameters(), encoder.parameters(), strict=True))
     metrics = task.validate()
     assert {"loss", "masked_loss", "rankme", "feature_std", "knn_shape"} <= metrics.keys()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from vidgen.bounds import Choice, Count, NoOrCount, Positive, Range, Weight, check_fields
+from vidgen.bounds import Choice, Count, NoOrCount, Positive, Range, Share, Weight, check_fields
 from vidgen.errors import VidgenError
 from vidgen.train.config.run import LoopConfig
 from vidgen.train.objectives.predictive import DISTANCES
@@ -29,12 +29,15 @@ class SSLRecipe(LoopConfig):
     fields of that kind's config. `init_from` is the folder of an encoder to go on from.
 
     Validation says how features of held-out clips do without labels (spread, rank), and with them where the synthetic
-    world has them: nearest neighbours among `probe_clips` of training.
+    world has them: nearest neighbours among `probe_clips` of training. The encoder whose neighbours are best is kept in
+    the run's folder `best`. A run whose features spread less than `collapse` times as much as at the first validation
+    has collapsed, and ends.
     """
 
     encoder: dict[str, Any] = field(default_factory=dict)
     terms: dict[str, Any] = field(default_factory=dict)
     probe_clips: Count = 256
+    collapse: Share = 0.1
 
     def check(self, path: Path) -> None:
         """Raise VidgenError for shapes that are the data's to say, and terms without a kind."""
