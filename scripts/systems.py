@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from vidgen.errors import VidgenError
+from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.options import JsonOption
 from vidgen.scripts.cli.printing import print_json, print_table
 
@@ -41,3 +42,7 @@ def systems(
     for name, group in chosen.items():
         lines = [(s["name"], s["status"], s.get("recipe", ""), s.get("note", "")) for s in group["systems"]]
         print_table(f"{name}. {group['title']}", ("system", "status", "vidgen train", "note"), lines)
+
+
+if __name__ == "__main__":
+    run_verb("systems", systems)

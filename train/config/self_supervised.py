@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from vidgen.bounds import Choice, Count, NoOrCount, Positive, Range, Share, Weight, check_fields
+from vidgen.bounds import Choice, Count, Depth, NoOrCount, Positive, Range, Share, Weight, Width, check_fields
 from vidgen.errors import VidgenError
 from vidgen.train.config.run import LoopConfig
 from vidgen.train.objectives.predictive import DISTANCES
@@ -15,8 +15,6 @@ from vidgen.train.views.pretexts import PRETEXTS
 FIXED_TARGETS = ("pixels", "normalized_pixels", "hog", "latents", "features")
 TARGETS = (*FIXED_TARGETS, "teacher", "self")
 REGULARIZERS = ("", "vicreg", "sigreg")
-FUTURES = ("contrastive", "bidirectional", "composite")
-AGREEMENTS = ("info_nce", "nt_xent", "byol", "barlow", "vicreg", "lejepa", "swav", "dino")
 Decay = Annotated[float, Range(0.0, 1.0)]
 
 
@@ -61,6 +59,33 @@ class TeacherConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PredictorConfig:
+    """Shape of a `TokenPredictor`."""
+
+    width: Width = 96
+    depth: Depth = 2
+    head_dim: Width = 48
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.width % self.head_dim or self.head_dim % 8:
+            raise VidgenError(f"width {self.width} must be a multiple of head_dim {self.head_dim}, and that of 8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectorConfig:
+    """Shape of a `Projector`."""
+
+    hidden: Width = 256
+    channels: Width = 128
+    layers: Annotated[int, Range(1, 16)] = 2
+    norm: Annotated[str, Choice(("batch", "layer", "none"))] = "batch"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TargetConfig:
     """What is told of tokens: `target`, of pixels ("pixels"; "normalized_pixels" by each patch's mean and spread; "hog"
     their histograms of gradients), the latents of a `tokenizer`, or a `layer` of a frozen encoder `source`
@@ -86,7 +111,7 @@ class MaskedTermConfig(TargetConfig):
 
     `target` may also be the encoder's own tokens of the whole clip, as its average teacher has them ("teacher") or it
     has them itself ("self", with their gradient where there is a `regularizer` that keeps them apart). `visible` is the
-    weight of tokens that are seen. `mask` are fields of `MaskConfig`, `predictor` of `TokenPredictor`.
+    weight of tokens that are seen. `mask` are fields of `MaskConfig`, `predictor` of `PredictorConfig`.
     """
 
     target: Annotated[str, Choice(TARGETS)] = "normalized_pixels"
@@ -126,17 +151,17 @@ class JointTermConfig:
     arguments, such as temperature).
 
     `views` are fields of `ViewConfig`, two or more; `negatives` are such fields too, of views that a clip is told from,
-    its own ones. `projector` are fields of `Projector` but for the width, `predictor` the same of a second network on
-    the side that predicts; empty is none. `teacher` (fields of `TeacherConfig`) makes the targets by an average of
+    its own ones. `projector` are fields of `ProjectorConfig`, `predictor` the same of a second network on the side that
+    predicts; empty is none. `teacher` (fields of `TeacherConfig`) makes the targets by an average of
     encoder and projector; without it they are the student's own. `queue` former targets are negatives. `prototypes`:
     clusters of "swav" and outputs of "dino".
     """
 
     weight: Positive = 1.0
-    agreement: Annotated[str, Choice(AGREEMENTS)] = "info_nce"
+    agreement: str = "info_nce"
     settings: dict[str, Any] = field(default_factory=dict)
-    views: tuple[Any, ...] = ({}, {})
-    negatives: tuple[Any, ...] = ()
+    views: tuple[dict[str, Any], ...] = ({}, {})
+    negatives: tuple[dict[str, Any], ...] = ()
     projector: dict[str, Any] = field(default_factory=dict)
     predictor: dict[str, Any] = field(default_factory=dict)
     teacher: dict[str, Any] = field(default_factory=dict)
@@ -174,7 +199,7 @@ class FutureTermConfig:
     of FUTURES; of kind "stochastic" a later segment is decoded from an earlier one, with `kl_weight`."""
 
     weight: Positive = 1.0
-    predictor: Annotated[str, Choice(FUTURES)] = "contrastive"
+    predictor: str = "contrastive"
     frames: NoOrCount = 0
     ahead: Count = 1
     kl_weight: Weight = 0.01

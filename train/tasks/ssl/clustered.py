@@ -18,7 +18,7 @@ from vidgen.train.data.sources import Mixture, collate
 from vidgen.train.objectives.clusters import perplexity, swav
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.tasks.ssl.targets import fixed_target, normalized_target
-from vidgen.train.tasks.ssl.term import ClipBatch, Term, mask_of
+from vidgen.train.tasks.ssl.term import ClipBatch, Term, make_predictor, mask_of
 from vidgen.train.views.masks import MaskDraw, draw_mask
 
 EMBEDDING = 64
@@ -31,7 +31,7 @@ class SinkhornTerm(Term):
     def __init__(self, config: SinkhornTermConfig, encoder: VideoViT, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
         self.mask = mask_of(config.mask, encoder)
-        self.predictor = TokenPredictor(encoder.config.width, EMBEDDING, **config.predictor)
+        self.predictor = make_predictor(encoder, EMBEDDING, config.predictor)
         pixels = 3 * prod(encoder.config.patch)
         self.projector = Projector(pixels, 256, EMBEDDING, norm="layer")
         self.prototypes = Prototypes(EMBEDDING, config.prototypes)
@@ -63,7 +63,7 @@ class ClusterTerm(Term):
         if self.mask is None:
             self.head: Projector | TokenPredictor = Projector(width, 256, config.clusters, layers=1)
         else:
-            self.head = TokenPredictor(width, config.clusters, **config.predictor)
+            self.head = make_predictor(encoder, config.clusters, config.predictor)
 
     def find_centers(self, recipe: SSLRecipe) -> Float[Tensor, "k d"]:
         """Return the centres of clusters of `fit_clips` clips."""

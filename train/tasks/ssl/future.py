@@ -119,6 +119,8 @@ class FutureTerm(Term):
                 f"a clip of {recipe.data.num_frames} frames has {count} segments of {self.frames}; {least} or more are "
                 f"needed to see {config.ahead} ahead"
             )
+        if config.predictor not in FUTURES:
+            raise VidgenError(f"predictor {config.predictor!r} is unknown; choose one of {', '.join(FUTURES)}")
         self.head = FUTURES[config.predictor](encoder.config.width, config.ahead)
 
     def loss(self, encoder: VideoViT, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from dataclasses import asdict
 from itertools import combinations, permutations
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.errors import VidgenError
 from vidgen.models.encoders.video_vit import VideoViT
 from vidgen.models.heads.mlp import Projector, Prototypes
-from vidgen.train.config.self_supervised import JointTermConfig, SSLRecipe, TeacherConfig
+from vidgen.train.config.self_supervised import JointTermConfig, ProjectorConfig, SSLRecipe, TeacherConfig
 from vidgen.train.objectives.clusters import dino, move_center, swav
 from vidgen.train.objectives.contrastive import check_batch, info_nce, nt_xent
 from vidgen.train.objectives.parts import LossAndParts
@@ -25,7 +26,6 @@ from vidgen.train.tasks.ssl.term import ClipBatch, Term
 from vidgen.train.views.clips import ViewConfig, draw_view
 
 Rows = Float[Tensor, "b d"]
-PROJECTOR = {"hidden": 256, "out": 128}
 
 
 class JointViews(NamedTuple):
@@ -102,10 +102,13 @@ class JointTerm(Term):
                 raise VidgenError(f"a view of {count} frames is no multiple of patches of {encoder.config.patch[0]}")
         if config.queue % recipe.batch_size:
             raise VidgenError(f"queue={config.queue} is no whole number of batches of {recipe.batch_size} clips")
-        shape = PROJECTOR | config.projector
-        self.projector = Projector(encoder.config.width, **shape)
-        width = shape["out"]
-        self.predictor = Projector(width, **PROJECTOR | config.predictor | {"out": width}) if config.predictor else None
+        if config.agreement not in OBJECTIVES:
+            raise VidgenError(f"agreement {config.agreement!r} is unknown; choose one of {', '.join(OBJECTIVES)}")
+        shape = config_from_dict(ProjectorConfig, config.projector, "projector")
+        self.projector = Projector(encoder.config.width, **asdict(shape))
+        width = shape.channels
+        second = config_from_dict(ProjectorConfig, config.predictor | {"channels": width}, "predictor")
+        self.predictor = Projector(width, **asdict(second)) if config.predictor else None
         self.prototypes = Prototypes(width, config.prototypes) if config.prototypes else None
         self.queue = F.normalize(torch.randn(config.queue, width), dim=1).to(device) if config.queue else None
         self.center = torch.zeros(config.prototypes or width, device=device)

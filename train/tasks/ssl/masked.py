@@ -11,13 +11,12 @@ from torch import Tensor
 
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.models.encoders.video_vit import VideoViT, take_rows
-from vidgen.models.heads.token_predictor import TokenPredictor
 from vidgen.train.config.self_supervised import MaskedTermConfig, SSLRecipe, TeacherConfig
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.predictive import masked_regression
 from vidgen.train.objectives.siamese import covariance_term, sigreg, variance_term
 from vidgen.train.tasks.ssl.targets import Target, fixed_target, token_target
-from vidgen.train.tasks.ssl.term import ClipBatch, Term, mask_of
+from vidgen.train.tasks.ssl.term import ClipBatch, Term, make_predictor, mask_of
 from vidgen.train.views.masks import MaskDraw, draw_mask
 
 
@@ -34,7 +33,7 @@ class MaskedTerm(Term):
         self.config = config
         self.mask = mask_of(config.mask, encoder)
         self.target, width = self.make_target(encoder, recipe.device)
-        self.predictor = TokenPredictor(encoder.config.width, width, **config.predictor)
+        self.predictor = make_predictor(encoder, width, config.predictor)
 
     def make_target(self, encoder: VideoViT, device: str) -> tuple[Target, int]:
         """Return what makes the targets of clips, and their channels."""

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.data.shapes import ClipLabels
 from vidgen.models.encoders.video_vit import VideoViT
-from vidgen.train.config.self_supervised import TeacherConfig
+from vidgen.models.heads.token_predictor import TokenPredictor
+from vidgen.train.config.self_supervised import PredictorConfig, TeacherConfig
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.tasks.task import Follow, Role
 from vidgen.train.views.masks import MaskConfig
@@ -24,6 +25,12 @@ def mask_of(values: dict[str, Any], encoder: VideoViT) -> MaskConfig:
     mask = config_from_dict(MaskConfig, values, "mask")
     mask.counts(prod(n // p for n, p in zip(encoder.config.clip, encoder.config.patch, strict=True)))
     return mask
+
+
+def make_predictor(encoder: VideoViT, out: int, values: dict[str, Any]) -> TokenPredictor:
+    """Return a predictor of `out` channels from the encoder's tokens, of a shape as a recipe says it."""
+    shape = config_from_dict(PredictorConfig, values, "predictor")
+    return TokenPredictor(encoder.config.width, out, width=shape.width, depth=shape.depth, head_dim=shape.head_dim)
 
 
 class ClipBatch(NamedTuple):

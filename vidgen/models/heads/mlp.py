@@ -16,18 +16,18 @@ class Projector(nn.Module):
     Args:
         width: Of the features.
         hidden: Of the layers between.
-        out: Of the embeddings.
+        channels: Of the embeddings.
         layers: 1 or more.
         norm: "batch", "layer" or "none".
     """
 
-    def __init__(self, width: int, hidden: int, out: int, *, layers: int = 2, norm: str = "batch") -> None:
+    def __init__(self, width: int, hidden: int, channels: int, *, layers: int = 2, norm: str = "batch") -> None:
         super().__init__()
         norms = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm, "none": lambda channels: nn.Identity()}
         parts: list[nn.Module] = []
         for i in range(layers - 1):
             parts += [nn.Linear(width if i == 0 else hidden, hidden), norms[norm](hidden), nn.ReLU()]
-        self.layers = nn.Sequential(*parts, nn.Linear(hidden if layers > 1 else width, out))
+        self.layers = nn.Sequential(*parts, nn.Linear(hidden if layers > 1 else width, channels))
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b e"]:
         """Return embeddings; axes before the last are one batch."""

@@ -16,7 +16,7 @@ SMALL = [
     "encoder={patch: [2, 4, 4], width: 32, depth: 1, head_dim: 16}",
 ]  # fmt: skip
 VIEWS = "views: [{frames: 4}, {frames: 4, max_stride: 2}]"
-HEADS = "projector: {hidden: 32, out: 16}"
+HEADS = "projector: {hidden: 32, channels: 16}"
 TEACHER = "teacher: {decay: 0.9}"
 TERMS = {
     "info_nce": "agreement: info_nce",
@@ -112,7 +112,7 @@ def rank_after(make, term: str, run: str, steps: int = 150) -> dict:
     every = [f"{key}={steps}" for key in ("steps", "validate_every", "checkpoint_every", "log_every")]
     recipe = make(term, *every, "batch_size=16", "data.validation_clips=64", "optimizer.lr=0.01", run=run,
                   views="views: [{frames: 8}, {frames: 8}]",
-                  heads="projector: {hidden: 32, out: 16, norm: none}")  # fmt: skip
+                  heads="projector: {hidden: 32, channels: 16, norm: none}")  # fmt: skip
     task = SSLTask(recipe)
     Trainer(task, recipe).fit()
     return task.validate()
@@ -129,7 +129,7 @@ def test_a_collapse_is_named_and_ends_the_run(make):
     recipe = make("agreement: vicreg, settings: {variance: 0.0, covariance: 0.0}", "steps=300", "validate_every=20",
                   "checkpoint_every=300", "log_every=300", "batch_size=16", "data.validation_clips=32",
                   "optimizer.lr=0.01", "collapse=0.5", views="views: [{frames: 8}, {frames: 8}]",
-                  heads="projector: {hidden: 32, out: 16, norm: none}")  # fmt: skip
+                  heads="projector: {hidden: 32, channels: 16, norm: none}")  # fmt: skip
     task = SSLTask(recipe)
     task.validate()
     with pytest.raises(VidgenError, match="features have collapsed: their spread, feature_std"):
@@ -145,6 +145,10 @@ def test_a_collapse_is_named_and_ends_the_run(make):
         ("agreement: swav", [], "swav and dino have some"),
         ("agreement: dino, prototypes: 4", [], "dino needs a teacher"),
         ("agreement: info_nce, negatives: [{stars: 1}]", [], "unknown keys stars"),
+        ("agreement: info_nce, negatives: [3]", [], "negatives.0=3 is not"),
+        ("agreement: stars", [], "agreement 'stars' is unknown; choose one of info_nce"),
+        ("agreement: info_nce", ["terms.joint.projector.norm=stars"], "projector: norm='stars' is unknown"),
+        ("agreement: byol, predictor: {stars: 1}", [], "unknown keys stars"),
     ],
 )
 def test_what_cannot_agree_is_said_before_the_first_step(make, term, more, words):

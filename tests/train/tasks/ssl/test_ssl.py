@@ -154,6 +154,8 @@ def test_recipes_that_cannot_be_are_refused(make, more, term, words):
         ([], "target: stars", "terms.masked.*target"),
         ([], "target: features", "needs source"),
         ([], "stars: 1", "unknown keys stars"),
+        (["terms.masked.predictor={stars: 1}"], "", "unknown keys stars"),
+        (["terms.masked.predictor={width: 50}"], "", "must be a multiple of head_dim"),
         (["terms={a: {kind: stars}}"], "", "kind 'stars' is unknown"),
         (["terms={a: {kind: masked, mask: {ratio: 0.99}}}"], "", "some must be hidden and some seen"),
         (["data.num_frames=5"], "", "no multiple of the encoder's patches"),
