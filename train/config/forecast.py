@@ -22,7 +22,7 @@ class ForecastRecipe(LoopConfig):
     """
 
     bank: str = ""
-    layer: str = "latents"
+    layer: str = "tokenizer.latents"
     hold_out: Annotated[int, Range(2, 10**6)] = 5
     seen: Count = 1
     draws: Count = 8

@@ -34,7 +34,7 @@ def draw_process(count: int, seed: int) -> torch.Tensor:
 def write_bank(folder, values: torch.Tensor, splits=(None,)):
     rows = [BankRow(id=str(i), split=splits[i % len(splits)]) for i in range(len(values))]
     with BankWriter(folder, {"pool": "frame"}) as writer:
-        writer.add(rows, {"latents": values})
+        writer.add(rows, {"tokenizer.latents": values})
     return folder
 
 
