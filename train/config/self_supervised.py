@@ -42,7 +42,13 @@ class SSLRecipe(LoopConfig):
         super().check(path)
         if own := {"clip", "fps"} & self.encoder.keys():
             raise VidgenError(f"{path}: encoder.{min(own)} is the data's to say; leave it out")
+        if self.data.validation_clips < 2:
+            raise VidgenError(
+                f"{path}: data.validation_clips={self.data.validation_clips} tell no spread; give 2 or more"
+            )
         for name, values in self.terms.items():
+            if not name.isidentifier() or hasattr(dict, name):
+                raise VidgenError(f"{path}: a term cannot be named {name!r}; give it a plain word")
             if not isinstance(values, dict) or "kind" not in values:
                 raise VidgenError(f"{path}: terms.{name} has no kind; give one, as terms.{name}.kind=masked")
 
@@ -178,6 +184,12 @@ class JointTermConfig:
             )
         if (self.queue or self.negatives) and self.agreement != "info_nce":
             raise VidgenError(f"{self.agreement} has no negatives of its own: leave queue and negatives out")
+        if self.predictor and self.agreement in ("nt_xent", "barlow", "vicreg", "lejepa"):
+            raise VidgenError(f"{self.agreement} compares what is projected: leave predictor out")
+        if self.teacher and self.agreement not in ("info_nce", "byol", "dino"):
+            raise VidgenError(f"{self.agreement} has no teacher: leave it out")
+        if self.agreement == "byol" and not (self.teacher or self.predictor):
+            raise VidgenError("byol without teacher and predictor collapses: give one of them, or both")
         if self.agreement == "dino" and not self.teacher:
             raise VidgenError("dino needs a teacher: give teacher, as {decay: 0.996}")
 
@@ -195,13 +207,23 @@ class PretextTermConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FutureTermConfig:
-    """The last `ahead` segments of a clip, of `frames` each (0: a patch), are predicted from those before: `predictor`
-    of FUTURES; of kind "stochastic" a later segment is decoded from an earlier one, with `kl_weight`."""
+    """The last `ahead` segments of a clip, of `frames` each (0: a patch), are predicted from those before, by
+    `predictor`: contrastive, bidirectional or composite."""
 
     weight: Positive = 1.0
     predictor: str = "contrastive"
     frames: NoOrCount = 0
     ahead: Count = 1
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StochasticTermConfig:
+    """A later segment is decoded from an earlier one and what is uncertain, which costs `kl_weight` a nat."""
+
+    weight: Positive = 1.0
     kl_weight: Weight = 0.01
 
     def __post_init__(self) -> None:

@@ -16,11 +16,13 @@ from vidgen.models.attention_patterns import Grid
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.heads.mlp import Projector
 from vidgen.models.placement import dtype_of
+from vidgen.pipelines.loading import load_feature_encoder
 from vidgen.tokenizers.encoded import Encoded
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.train.config.alignment import AlignmentConfig
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.predictive import relation_distillation
+from vidgen.train.tasks.ssl.resampling import cell_edges
 from vidgen.train.tasks.ssl.targets import FeatureTarget
 
 
@@ -36,7 +38,7 @@ class Alignment(nn.Module):
             )
         self.config = config
         self.frozen = {"tokenizer": tokenizer}  # in a dictionary: no checkpoint of the model holds it
-        self.target = FeatureTarget(config.source, config.layer, device)
+        self.target = FeatureTarget(load_feature_encoder(config.source, device=device), config.layer)
         width, channels = transformer.config.width, self.target.info.num_chs
         self.projector = Projector(width, width, channels, layers=3, norm="none") if config.form == "tokens" else None
         self.to(device)
@@ -69,22 +71,5 @@ class Alignment(nn.Module):
         size = {"num_frames": 1 + (t - 1) * ratio, "height": h * side, "width": w * side}
         encoded = Encoded(latents=latents.to(dtype_of(tokenizer)), **size)
         video = tokenizer.decode(encoded).float().clamp(-1.0, 1.0)
-        step = self.target.info.reduction[0]
-        filled = torch.cat([video, video[:, :, -1:].expand(-1, -1, -video.shape[2] % step, -1, -1)], dim=2)
-        maps = self.target.maps(filled)
-        shares = frame_shares(maps.shape[2], step, video.shape[2], ratio)
-        maps = torch.einsum("kj,bcjhw->bckhw", shares[: grid[0]].to(maps), maps)
-        maps = F.interpolate(maps, size=grid, mode="trilinear", align_corners=False)
+        maps = self.target.maps_at(video, grid, cell_edges(grid[0], ratio, first_alone=True))
         return rearrange(maps, "b c t h w -> b t (h w) c")
-
-
-def frame_shares(maps: int, step: int, frames: int, ratio: int) -> Float[Tensor, "k j"]:
-    """Return which mean of an encoder's maps, each of `step` frames, each latent frame has: by how many frames they
-    have in common. The first latent frame is one frame, each later one `ratio`."""
-    count = 1 + -(-(frames - 1) // ratio)
-    starts = torch.tensor([0, *(1 + ratio * k for k in range(count - 1))], dtype=torch.float32)
-    stops = torch.tensor([1 + ratio * k for k in range(count)], dtype=torch.float32).clamp(max=frames)
-    first = step * torch.arange(maps, dtype=torch.float32)
-    common = torch.minimum(stops[:, None], first + step) - torch.maximum(starts[:, None], first)
-    common = common.clamp(min=0.0)
-    return common / common.sum(1, keepdim=True)

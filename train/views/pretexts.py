@@ -110,7 +110,7 @@ def tell_statistics(clip: Clip, generator: torch.Generator) -> Labelled:
     spread = F.adaptive_avg_pool2d(x.square().mean(1), PLACES) - F.adaptive_avg_pool2d(x.mean(1), PLACES).square()
     varied = int(spread.sum(0).argmax())
     mean = F.adaptive_avg_pool2d(x.mean(1), PLACES).flatten(1)[:, varied]
-    colour = int(((mean > 0).long() * torch.tensor([4, 2, 1])).sum())
+    colour = int(((mean > 0).long() * torch.tensor([4, 2, 1], device=mean.device)).sum())
     return clip, (place, round(angle) % DIRECTIONS, varied, colour)
 
 

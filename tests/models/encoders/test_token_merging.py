@@ -5,8 +5,15 @@ import torch
 
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Encoder
-from vidgen.models.encoders.token_merging import Merged, MergingConfig, MergingEncoder, merge_tokens
-from vidgen.models.encoders.video_vit import VideoViT, VideoViTConfig
+from vidgen.models.encoders.token_merging import (
+    Merged,
+    MergingConfig,
+    MergingEncoder,
+    attention_saliency,
+    merge_tokens,
+)
+from vidgen.models.encoders.video_vit import VideoViT, VideoViTConfig, rotary_rows
+from vidgen.models.rope import apply_rotary_emb
 
 
 def make(**shape) -> VideoViT:
@@ -62,6 +69,18 @@ def test_tokens_and_cost_fall_and_maps_stay_whole():
     assert len(torch.unique(last, dim=0)) == 18
     other = dict(MergingEncoder(make(), MergingConfig(ratio=0.25, saliency=True)).iter_features(clips()))
     assert not torch.equal(other["blocks.2"], maps["blocks.2"])
+
+
+def test_saliency_is_that_of_the_attention_that_runs():
+    model, video = make(), clips()
+    grid, block = model.grid_of(video), model.blocks[0]
+    x = model.embed(video) + model.place(grid, video)
+    rotary = rotary_rows(grid, 16, x, None)
+    q, k, v = block.attention.project(block.norm1(x))
+    weights = (apply_rotary_emb(q, rotary) @ apply_rotary_emb(k, rotary).transpose(-1, -2) / 4).softmax(-1)
+    entropy = -(weights * weights.log()).sum(-1).mean(1)
+    saliency = attention_saliency((q, k, v), rotary, torch.ones(2, 32))
+    assert torch.allclose(saliency, -entropy / torch.tensor(32.0).log(), atol=1e-5)
 
 
 def test_only_joint_attention_merges():

@@ -9,9 +9,9 @@ from vidgen.pipelines.loading import load_pipeline
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.tokenizers.presets import PRESETS
 from vidgen.train.config.files import load_recipe
-from vidgen.train.losses.alignment import frame_shares
 from vidgen.train.runtime.loop import Trainer
 from vidgen.train.tasks.diffusion import DiffusionTask
+from vidgen.train.tasks.ssl.resampling import cell_edges, overlap_shares
 
 SMALL = [
     "cached_clips=4", "steps=2", "batch_size=2", "log_every=1", "validate_every=2", "checkpoint_every=1",
@@ -39,13 +39,29 @@ def make(tmp_path):
 
 
 def test_latent_frames_have_the_maps_of_their_own_frames():
-    by_frame = frame_shares(9, 1, 9, 4)
+    latents = cell_edges(3, 4, first_alone=True)
+    assert latents.tolist() == [[0, 1], [1, 5], [5, 9]]
+    by_frame = overlap_shares(cell_edges(9, 1, first_alone=False), latents)
     assert by_frame[0].tolist() == [1.0] + [0.0] * 8
     assert by_frame[1].tolist() == [0.0] + [0.25] * 4 + [0.0] * 4
-    by_pairs = frame_shares(5, 2, 9, 4)  # frames 0-1, 2-3, ..., the last one filled up
+    by_pairs = overlap_shares(cell_edges(5, 2, first_alone=False), latents)  # frames 0-1, 2-3, ..., the last filled up
     assert by_pairs[0].tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
     assert by_pairs[1].tolist() == [0.25, 0.5, 0.25, 0.0, 0.0]
-    assert torch.allclose(by_pairs.sum(1), torch.ones(3))
+    assert torch.equal(overlap_shares(latents, latents), torch.eye(3))  # a denoiser's cells are the latent frames
+    pairs = overlap_shares(latents, cell_edges(5, 2, first_alone=False))
+    assert pairs[0].tolist() == [0.5, 0.5, 0.0] and pairs[4].tolist() == [0.0, 0.0, 1.0]
+
+
+def test_a_denoiser_is_aligned_cell_by_cell(make):
+    task = DiffusionTask(make("form: tokens", "alignment.source=default", "alignment.layer=blocks.3"))
+    assert task.alignment.target.first_alone
+    video = torch.rand(1, 3, 5, 16, 16) * 2 - 1
+    (name, maps) = next(
+        (name, x) for name, x in task.alignment.target.encoder.iter_features(video) if name.startswith("blocks.3@")
+    )
+    grid = (maps.shape[1], *maps.shape[2:4])
+    same = task.alignment.target.maps_at(video, grid, cell_edges(grid[0], 4, first_alone=True))
+    assert torch.allclose(same, maps.permute(0, 4, 1, 2, 3), atol=1e-5) and name
 
 
 @pytest.mark.parametrize("form", ["tokens", "relations"])

@@ -14,7 +14,7 @@ from vidgen.errors import VidgenError
 from vidgen.models.encoders.video_vit import VideoViT
 from vidgen.models.heads.mlp import Projector
 from vidgen.models.heads.token_predictor import TokenPredictor
-from vidgen.train.config.self_supervised import FutureTermConfig, SSLRecipe
+from vidgen.train.config.self_supervised import FutureTermConfig, SSLRecipe, StochasticTermConfig
 from vidgen.train.objectives.contrastive import check_batch, info_nce
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.predictive import cpc, normal_kl, stochastic_prediction
@@ -47,7 +47,8 @@ class ContrastiveFuture(nn.Module):
 
 
 class BidirectionalFuture(nn.Module):
-    """Past and future from the present, each with the other as a hard negative (Behrmann et al. 2021, section 3.2)."""
+    """Past and future from the present, each with the other as a hard negative (after Behrmann et al. 2021, who
+    contrast past and future encoded together with the two swapped)."""
 
     def __init__(self, width: int, ahead: int) -> None:
         super().__init__()
@@ -139,7 +140,7 @@ class StochasticTerm(Term):
     later frame are decoded from the tokens of the earlier one and s. Raises VidgenError for clips of one segment.
     """
 
-    def __init__(self, config: FutureTermConfig, encoder: VideoViT, recipe: SSLRecipe) -> None:
+    def __init__(self, config: StochasticTermConfig, encoder: VideoViT, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
         self.config, self.frames = config, encoder.config.patch[0]
         if recipe.data.num_frames < 2 * self.frames:

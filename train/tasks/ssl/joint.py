@@ -52,11 +52,11 @@ def over_pairs(
     return mean_over([objective(left[i], right[j], **settings) for i, j in permutations(range(len(left)), 2)])
 
 
-def agree_lejepa(views: JointViews, *, weight: float = 0.05, **settings: Any) -> LossAndParts:
-    """Return (1 - weight) times the distance of views to their mean, and weight times SIGReg of each view (Balestriero
-    & LeCun 2025, LeJEPA)."""
+def agree_lejepa(views: JointViews, *, weight: float = 0.05, whole: int = 2, **settings: Any) -> LossAndParts:
+    """Return (1 - weight) times the distance of views to the mean of the first `whole` ones, and weight times SIGReg of
+    each view (Balestriero & LeCun 2025, LeJEPA)."""
     z = torch.stack(list(views.embeddings)).float()
-    invariance = (z - z.mean(0)).square().mean()
+    invariance = (z - z[:whole].mean(0)).square().mean()
     normal = mean_over([sigreg(x, generator=views.generator, **settings) for x in views.embeddings])[0]
     parts = {"invariance": invariance.detach(), "sigreg": normal.detach()}
     return (1.0 - weight) * invariance + weight * normal, parts
@@ -86,8 +86,8 @@ OBJECTIVES: dict[str, Callable[..., LossAndParts]] = {
 class JointTerm(Term):
     """The mean token of each view is projected, and what is predicted of one view is to be another's target.
 
-    Raises VidgenError for views that the clips are too short for, one clip in a batch, a queue that is no whole number
-    of batches, and settings that the objective does not have.
+    Queue and centre are of one process. Raises VidgenError for views that the clips are too short for, one clip in a
+    batch, a queue that is no whole number of batches, and settings that the objective cannot have.
     """
 
     def __init__(self, config: JointTermConfig, encoder: VideoViT, recipe: SSLRecipe) -> None:
@@ -112,6 +112,7 @@ class JointTerm(Term):
         self.prototypes = Prototypes(width, config.prototypes) if config.prototypes else None
         self.queue = F.normalize(torch.randn(config.queue, width), dim=1).to(device) if config.queue else None
         self.center = torch.zeros(config.prototypes or width, device=device)
+        self.check_settings(width, device)
         if config.teacher:
             student = nn.ModuleDict({"encoder": encoder, "projector": self.projector})
             if self.prototypes is not None:
@@ -139,13 +140,21 @@ class JointTerm(Term):
         return loss, parts
 
     def agree(self, views: JointViews) -> LossAndParts:
-        """Return the objective. Raises VidgenError for settings that it does not have."""
+        """Return the objective."""
+        return OBJECTIVES[self.config.agreement](views, **self.config.settings)
+
+    def check_settings(self, width: int, device: str) -> None:
+        """Raise VidgenError for settings that the objective does not have, or with which it gives no number."""
+        generator = torch.Generator().manual_seed(0)
+        shape = (4, self.config.prototypes or width)
+        rows = [torch.randn(shape, generator=generator).to(device) for _ in self.views]
+        views = JointViews(rows, rows, rows, None, self.center, generator)
         try:
-            return OBJECTIVES[self.config.agreement](views, **self.config.settings)
-        except TypeError as error:
-            if "keyword" not in str(error):
-                raise
-            raise VidgenError(f"settings {self.config.settings} are not those of {self.config.agreement}") from None
+            finite = bool(self.agree(views)[0].isfinite())
+        except (TypeError, ValueError, RuntimeError, VidgenError):
+            finite = False
+        if not finite:
+            raise VidgenError(f"settings {self.config.settings} are not ones of {self.config.agreement}")
 
     @torch.no_grad()
     def teach(self, view: Float[Tensor, "b 3 T H W"]) -> Rows:

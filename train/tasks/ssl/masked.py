@@ -14,7 +14,7 @@ from vidgen.models.encoders.video_vit import VideoViT, take_rows
 from vidgen.train.config.self_supervised import MaskedTermConfig, SSLRecipe, TeacherConfig
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.predictive import masked_regression
-from vidgen.train.objectives.siamese import covariance_term, sigreg, variance_term
+from vidgen.train.objectives.siamese import check_rows, covariance_term, sigreg, variance_term
 from vidgen.train.tasks.ssl.targets import Target, fixed_target, token_target
 from vidgen.train.tasks.ssl.term import ClipBatch, Term, make_predictor, mask_of
 from vidgen.train.views.masks import MaskDraw, draw_mask
@@ -32,6 +32,8 @@ class MaskedTerm(Term):
         super().__init__(config.weight)
         self.config = config
         self.mask = mask_of(config.mask, encoder)
+        if config.regularizer:
+            check_rows(recipe.batch_size)
         self.target, width = self.make_target(encoder, recipe.device)
         self.predictor = make_predictor(encoder, width, config.predictor)
 

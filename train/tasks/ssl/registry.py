@@ -15,6 +15,7 @@ from vidgen.train.config.self_supervised import (
     PretextTermConfig,
     SinkhornTermConfig,
     SSLRecipe,
+    StochasticTermConfig,
     SupervisedTermConfig,
 )
 from vidgen.train.tasks.ssl.clustered import ClusterTerm, SinkhornTerm
@@ -40,7 +41,7 @@ TERMS: dict[str, TermEntry] = {
     "clusters": TermEntry(ClusterTermConfig, ClusterTerm),
     "sinkhorn": TermEntry(SinkhornTermConfig, SinkhornTerm),
     "future": TermEntry(FutureTermConfig, FutureTerm),
-    "stochastic": TermEntry(FutureTermConfig, StochasticTerm),
+    "stochastic": TermEntry(StochasticTermConfig, StochasticTerm),
     "pretext": TermEntry(PretextTermConfig, PretextTerm),
     "supervised": TermEntry(SupervisedTermConfig, SupervisedTerm),
 }

@@ -16,12 +16,12 @@ from vidgen.interfaces import Encoder
 from vidgen.models.attention_patterns import Grid
 from vidgen.models.encoders.video_vit import VideoViT, VideoViTConfig, to_patches
 from vidgen.models.feature_layers import channels_last
-from vidgen.models.placement import device_of, dtype_of
 from vidgen.pipelines.loading import load_feature_encoder, load_tokenizer
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.representations.denoiser_encoder import DenoiserEncoder
 from vidgen.representations.feature_keys import parse_key
 from vidgen.train.config.self_supervised import TargetConfig
+from vidgen.train.tasks.ssl.resampling import cell_edges, has_first_frame, resample_map
 
 Target = Callable[[Float[Tensor, "b 3 T H W"]], Float[Tensor, "b n d"]]
 HOG_BINS = 9
@@ -61,57 +61,47 @@ def hog_target(video: Float[Tensor, "b 3 T H W"], patch: Grid) -> Float[Tensor, 
     return F.normalize(rows, dim=-1, eps=1e-4).flatten(2)
 
 
-def map_target(maps: Float[Tensor, "b c t h w"], grid: Grid) -> Float[Tensor, "b n c"]:
-    """Return the map of another encoder at the places of a grid, averaged or interpolated, its channels normalized."""
-    if tuple(maps.shape[2:]) != grid:
-        maps = F.interpolate(maps.float(), size=grid, mode="trilinear", align_corners=False)
+def normalize_map(maps: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b n c"]:
+    """Return the vectors of a map, each normalized over its channels."""
     rows = rearrange(maps.float(), "b c t h w -> b (t h w) c")
     return F.layer_norm(rows, rows.shape[-1:])
 
 
-class LatentTarget:
-    """The latents of a tokenizer."""
-
-    def __init__(self, name: str, config: VideoViTConfig, device: str) -> None:
-        self.tokenizer = load_tokenizer(name, device=device)
-        self.patch = config.patch
-
-    @torch.no_grad()
-    def __call__(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b n d"]:
-        """Return the target."""
-        grid = tuple(n // p for n, p in zip(video.shape[2:], self.patch, strict=True))
-        clips = video.to(device_of(self.tokenizer), dtype_of(self.tokenizer))
-        return map_target(self.tokenizer.encode(clips).latents, grid).to(video.device)
-
-
 class FeatureTarget:
-    """A layer of a frozen encoder, "" for its last (EVA, SALT, VideoPrism); of a pipeline its denoiser's, read at
-    `DENOISER_LEVEL`. Raises VidgenError for a layer that it does not have.
+    """A layer of a frozen encoder, "" for its last (EVA, SALT, VideoPrism), or a tokenizer's latents; of a pipeline its
+    denoiser's, read at `DENOISER_LEVEL`. Raises VidgenError for a layer that it does not have.
 
     Called, it returns the target of tokens of `patch` (frames, height, width).
     """
 
-    def __init__(self, source: str, layer: str, device: str, patch: Grid = (1, 1, 1)) -> None:
-        model = load_feature_encoder(source, device=device)
+    def __init__(self, model: VideoPipeline | Encoder, layer: str, patch: Grid = (1, 1, 1)) -> None:
         self.encoder: Encoder = DenoiserEncoder(model, (DENOISER_LEVEL,)) if isinstance(model, VideoPipeline) else model
         layers = {parse_key(info.name)[0]: info for info in self.encoder.feature_info}
         if layer and layer not in layers:
-            raise VidgenError(f"layer {layer!r} is not one of {source}'s: {', '.join(layers)}")
+            raise VidgenError(f"layer {layer!r} is not one of the source's: {', '.join(layers)}")
         self.info, self.patch = layers[layer or list(layers)[-1]], patch
+        self.first_alone = has_first_frame(self.info, {info.module for info in layers.values()})
 
     @torch.no_grad()
     def __call__(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b n d"]:
         """Return the target."""
         grid = tuple(n // p for n, p in zip(video.shape[2:], self.patch, strict=True))
-        return map_target(self.maps(video), grid)
+        return normalize_map(self.maps_at(video, grid, cell_edges(grid[0], self.patch[0], first_alone=False)))
 
     @torch.no_grad()
-    def maps(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b c t h w"]:
-        """Return the layer's map of clips."""
-        for name, features in self.encoder.iter_features(video.float()):
+    def maps_at(
+        self, video: Float[Tensor, "b 3 T H W"], grid: Grid, edges: Float[Tensor, "t two"]
+    ) -> Float[Tensor, "b c t h w"]:
+        """Return the layer's map of clips at the places of a grid, whose cells begin and end at these frames. The last
+        frame is repeated where the encoder takes several at a time."""
+        step = self.info.reduction[0]
+        missing = 0 if self.first_alone else -video.shape[2] % step
+        filled = torch.cat([video, video[:, :, -1:].expand(-1, -1, missing, -1, -1)], dim=2).float()
+        for name, features in self.encoder.iter_features(filled):
             if name == self.info.name:
                 maps = rearrange(channels_last(features, self.info), "b t h w c -> b c t h w")
-                return maps.float().to(video.device)
+                maps = maps.float().to(video.device)
+                return resample_map(maps, grid, cell_edges(maps.shape[2], step, self.first_alone), edges)
         raise AssertionError(f"the encoder yields no {self.info.name}")
 
 
@@ -123,8 +113,8 @@ def fixed_target(config: TargetConfig, shape: VideoViTConfig, device: str) -> Ta
     if config.target in PIXEL_TARGETS:
         return partial(PIXEL_TARGETS[config.target], patch=shape.patch)
     if config.target == "latents":
-        return LatentTarget(config.tokenizer, shape, device)
-    return FeatureTarget(config.source, config.layer, device, shape.patch)
+        return FeatureTarget(load_tokenizer(config.tokenizer, device=device), "latents", shape.patch)
+    return FeatureTarget(load_feature_encoder(config.source, device=device), config.layer, shape.patch)
 
 
 def token_target(encoder: VideoViT, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b n d"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from vidgen.data.shapes import ClipLabels
 from vidgen.errors import VidgenError
 from vidgen.models.encoders.video_vit import VideoViT, VideoViTConfig
 from vidgen.train.config.self_supervised import SSLRecipe
-from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, Mixture, Sample, collate
+from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, Mixture, Sample, collate, named_sources
 from vidgen.train.runtime.step_memory import check_clips
 from vidgen.train.tasks.ssl.monitoring import describe_features
 from vidgen.train.tasks.ssl.registry import TERMS
@@ -81,7 +82,7 @@ class SSLTask(Task):
         for first in range(0, count, recipe.batch_size):
             samples = [self.held_out[(0, slot)] for slot in range(first, min(first + recipe.batch_size, count))]
             batch = self.gather(samples)
-            if len(samples) > 1:  # a contrastive term has nothing to say of one clip
+            if len(samples) == recipe.batch_size or not losses:  # a rest may be one clip, which has no negatives
                 losses.append(self.loss(batch, generator)[1])
             rows.append(self.features(batch["video"].to(recipe.device)))
             labels += batch["labels"]
@@ -90,10 +91,15 @@ class SSLTask(Task):
         total = sum(term.weight * metrics[f"{name}_loss"] for name, term in self.terms.items())
         metrics = {"loss": total, **metrics, **describe_features(held_out)}
         self.check_collapse(metrics)
-        if labels[0] is not None:
+        if self.has_labels:
             metrics |= self.neighbours(held_out, labels)
             self.keep_best(metrics)
         return metrics
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether all clips are of the synthetic world."""
+        return all(source.kind != "clips" for source in named_sources(self.recipe.data, "validation"))
 
     def check_collapse(self, metrics: Metrics) -> None:
         """Raise VidgenError where features of clips hardly differ any more, beside those of the first validation."""
@@ -150,9 +156,10 @@ class SSLTask(Task):
 def build_encoder(recipe: SSLRecipe) -> VideoViT:
     """Return the encoder of `init_from`, or a new one from the recipe's seed. Raises VidgenError for another shape."""
     data = recipe.data
-    clip = {"clip": (data.num_frames, *data.size), "fps": data.fps}
+    clip = {"clip": (data.num_frames, *data.size), "fps": data.fps or VideoViTConfig.fps}
     if recipe.init_from:
         encoder = VideoViT.from_pretrained(recipe.init_from, dtype=torch.float32)
+        encoder.config = replace(encoder.config, **clip)  # what it is trained at from here on
         for name, value in recipe.encoder.items():
             own = encoder.config[name] if name in encoder.config else None
             if own != (tuple(value) if isinstance(value, list) else value):
@@ -160,5 +167,7 @@ def build_encoder(recipe: SSLRecipe) -> VideoViT:
     else:
         torch.manual_seed(recipe.seed)
         encoder = VideoViT(config_from_dict(VideoViTConfig, recipe.encoder | clip, "recipe key `encoder`"))
+    if encoder.config.in_channels != 3 or encoder.config.codebook_size:
+        raise VidgenError("task ssl trains encoders of pixels: leave encoder.in_channels and encoder.codebook_size out")
     encoder.grid_of(torch.empty(1, 3, *clip["clip"], device="meta"))
     return encoder.to(recipe.device).requires_grad_(True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any, NamedTuple
 
 import torch
@@ -12,18 +11,26 @@ from torch import Tensor, nn
 
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.data.shapes import ClipLabels
-from vidgen.models.encoders.video_vit import VideoViT
+from vidgen.errors import VidgenError
+from vidgen.models.encoders.video_vit import PARTIAL, VideoViT
 from vidgen.models.heads.token_predictor import TokenPredictor
 from vidgen.train.config.self_supervised import PredictorConfig, TeacherConfig
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.tasks.task import Follow, Role
-from vidgen.train.views.masks import MaskConfig
+from vidgen.train.views.masks import MaskConfig, MaskDraw, draw_mask
 
 
 def mask_of(values: dict[str, Any], encoder: VideoViT) -> MaskConfig:
-    """Return a mask. Raises VidgenError for one that hides all or nothing of the encoder's clips."""
+    """Return a mask. Raises VidgenError for one that hides all or nothing of the encoder's clips, for settings that are
+    not its own, and for an encoder that needs all tokens."""
+    config = encoder.config
+    if config.mixer not in PARTIAL:
+        raise VidgenError(
+            f"mixer {config.mixer} needs every token, and a mask hides some; choose {' or '.join(PARTIAL)}"
+        )
     mask = config_from_dict(MaskConfig, values, "mask")
-    mask.counts(prod(n // p for n, p in zip(encoder.config.clip, encoder.config.patch, strict=True)))
+    grid = tuple(n // p for n, p in zip(config.clip, config.patch, strict=True))
+    draw_mask(mask, MaskDraw(1, grid, torch.Generator().manual_seed(0), torch.zeros(1, 3, *config.clip), config.patch))
     return mask
 
 

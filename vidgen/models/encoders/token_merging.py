@@ -36,8 +36,8 @@ def merge_tokens(merged: Merged, count: int, saliency: Float[Tensor, "b m"] | No
     """Return tokens of which `count` have been merged into others, by bipartite soft matching (Bolya et al. 2023, ToMe,
     section 3): of every second token the nearest of the others by cosine; the closest pairs become their mean, by size.
 
-    With a `saliency` the least salient tokens are merged first, whatever their likeness (Choi et al. 2024, vid-TLDR,
-    section 3.2). At most half of the tokens merge at once.
+    With a `saliency` the least salient tokens are merged first, whatever their likeness (after Choi et al. 2024,
+    vid-TLDR). At most half of the tokens merge at once.
     """
     x, size, places, owner = merged
     m, count = x.shape[1], min(count, x.shape[1] // 2)
@@ -68,7 +68,7 @@ def expand(rows: Int[Tensor, "b k"], x: Float[Tensor, "b n d"]) -> Int[Tensor, "
 @dataclass(frozen=True, kw_only=True)
 class MergingConfig:
     """Which share of the tokens that are left is merged before each block but the first; `saliency`: the least salient
-    ones, by how sharp attention to them is."""
+    ones, by how many tokens they look at."""
 
     ratio: Annotated[float, Range(0.0, 0.5)] = 0.1
     saliency: bool = False
@@ -116,9 +116,9 @@ class MergingEncoder(FeatureMixin, PlacedModule):
                 merged = merge_tokens(merged, round(self.merging.ratio * merged.x.shape[1]), saliency)
             rotary = rotary_rows(grid, encoder.config.head_dim, merged.x, merged.places)
             attend = partial(attend_by_size, rotary=rotary, size=merged.size)
-            merged = merged._replace(x=block(merged.x, attend, None))
             if self.merging.saliency and i + 1 < len(encoder.blocks):
-                saliency = attention_saliency(block.attention.project(block.norm1(merged.x)), rotary)
+                saliency = attention_saliency(block.attention.project(block.norm1(merged.x)), rotary, merged.size)
+            merged = merged._replace(x=block(merged.x, attend, None))
             whole = merged.x.gather(1, expand(merged.owner, merged.x))
             yield f"blocks.{i}", rearrange(whole, "b (t h w) c -> b c t h w", t=grid[0], h=grid[1])
 
@@ -129,9 +129,12 @@ def attend_by_size(q: Heads, k: Heads, v: Heads, *, rotary: Rotary, size: Float[
     return find_attention("auto")(apply_rotary_emb(q, rotary), apply_rotary_emb(k, rotary), v, mask)
 
 
-def attention_saliency(heads: tuple[Heads, Heads, Heads], rotary: Rotary) -> Float[Tensor, "b m"]:
-    """Return minus the entropy of each token's attention, over the logarithm of the tokens: what looks at a few tokens
-    is salient (vid-TLDR, eq. 5)."""
+def attention_saliency(
+    heads: tuple[Heads, Heads, Heads], rotary: Rotary, size: Float[Tensor, "b m"]
+) -> Float[Tensor, "b m"]:
+    """Return minus the entropy of each token's attention, over the logarithm of the tokens: what looks at few tokens is
+    salient (after Choi et al. 2024, vid-TLDR)."""
     q, k, _ = heads
     scores = apply_rotary_emb(q, rotary) @ apply_rotary_emb(k, rotary).transpose(-1, -2) * q.shape[-1] ** -0.5
+    scores = scores + size.log().to(scores.dtype)[:, None, None]
     return -torch.special.entr(scores.float().softmax(-1)).sum(-1).mean(1) / torch.tensor(float(k.shape[2])).log()

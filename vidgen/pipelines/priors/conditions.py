@@ -14,7 +14,7 @@ from vidgen.models.priors.token_prior import TokenPrior
 
 
 def read_actions(
-    prior: TokenPrior, actions: Float[np.ndarray, "b T a"] | None, clips: int, num_frames: int, temporal_ratio: int
+    prior: TokenPrior, actions: Float[np.ndarray, "b T a"] | None, prompts: int, num_frames: int, temporal_ratio: int
 ) -> dict[str, Float[Tensor, "b t k"]]:
     """Return the conditions `actions` of a prior, rows of latent frames (`rows_of_latents`); nothing without actions.
 
@@ -23,7 +23,7 @@ def read_actions(
     Args:
         prior: The prior.
         actions: Of each prompt, those that lead into each frame of its clips.
-        clips: Of all prompts.
+        prompts: How many.
         num_frames: Of the clips.
         temporal_ratio: Frames of a latent frame after the first.
     """
@@ -37,14 +37,14 @@ def read_actions(
     if not channels:
         raise VidgenError("this prior is told no actions; leave them out")
     values = torch.as_tensor(np.asarray(actions), dtype=torch.float32)
-    if values.ndim != 3 or values.shape[1:] != (num_frames, channels) or not len(values) or clips % len(values):
+    if values.ndim != 3 or values.shape[1:] != (num_frames, channels) or len(values) != prompts:
         raise VidgenError(
-            f"actions of shape {tuple(values.shape)} are not (prompts, {num_frames}, {channels}): one a frame of a clip"
+            f"actions of shape {tuple(values.shape)} are not ({prompts}, {num_frames}, {channels}): one a frame of "
+            "each prompt's clips"
         )
     if not bool(values.isfinite().all()):
         raise VidgenError("actions are not finite; give numbers")
-    rows = rows_of_latents(values, temporal_ratio).to(device_of(prior))
-    return {"actions": rows.repeat_interleave(clips // len(values), dim=0)}
+    return {"actions": rows_of_latents(values, temporal_ratio).to(device_of(prior))}
 
 
 def refuse_actions(prior: TokenPrior, purpose: str) -> None:

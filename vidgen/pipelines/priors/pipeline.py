@@ -148,7 +148,8 @@ class PriorPipeline:
         size = (num_frames or s.num_frames, height or s.height, width or s.width)
         prefix = self.read_prefix(video if image is None else image[None], size)
         scale = s.guidance_scale if guidance_scale is None else guidance_scale
-        told = read_actions(self.prior, actions, len(prompts), size[0], self.vae.config.temporal_compression_ratio)
+        asked = len(prompts) // num_videos_per_prompt
+        told = read_actions(self.prior, actions, asked, size[0], self.vae.config.temporal_compression_ratio)
         request = TokenRequest(
             grid=self.grid_of(size),
             usual_frames=self.vae.latent_frames(s.num_frames),
@@ -161,7 +162,7 @@ class PriorPipeline:
             decoder=decoder,
             prefix=prefix.repeat_interleave(len(prompts), dim=0),
             callback=callback_on_step_end,
-            conditions=told,
+            conditions={name: x.repeat_interleave(num_videos_per_prompt, dim=0) for name, x in told.items()},
         )
         tokens = decode_tokens(self.prior, request)
         return self.finish(tokens, request.grid, size, output_type)

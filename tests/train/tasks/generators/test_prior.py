@@ -175,7 +175,7 @@ def test_actions_are_of_walks_and_are_told(make):
     task = PriorTask(make("actions=true", "data.sources=[{kind: walks}]"))
     with pytest.raises(VidgenError, match=r"give actions=, \(prompts, 5, 2\) numbers"):
         task.pipe("a star")
-    for values, words in ((np.zeros((1, 4, 2)), "one a frame of a clip"), (np.full((1, 5, 2), np.nan), "not finite")):
+    for values, words in ((np.zeros((1, 4, 2)), "one a frame of"), (np.full((1, 5, 2), np.nan), "not finite")):
         with pytest.raises(VidgenError, match=words):
             task.pipe("a star", actions=values)
     with pytest.raises(VidgenError, match="extraction has clips without actions"):

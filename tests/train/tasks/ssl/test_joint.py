@@ -144,6 +144,9 @@ def test_a_collapse_is_named_and_ends_the_run(make):
         ("agreement: nt_xent, queue: 4", [], "leave queue and negatives out"),
         ("agreement: swav", [], "swav and dino have some"),
         ("agreement: dino, prototypes: 4", [], "dino needs a teacher"),
+        ("agreement: nt_xent, predictor: {hidden: 16}", [], "leave predictor out"),
+        (f"agreement: barlow, {TEACHER}", [], "barlow has no teacher"),
+        ("agreement: byol", [], "collapses"),
         ("agreement: info_nce, negatives: [{stars: 1}]", [], "unknown keys stars"),
         ("agreement: info_nce, negatives: [3]", [], "negatives.0=3 is not"),
         ("agreement: stars", [], "agreement 'stars' is unknown; choose one of info_nce"),
@@ -169,7 +172,10 @@ def test_views_that_do_not_fit_are_refused(make, views, words):
         SSLTask(make("agreement: info_nce", views=views))
 
 
-def test_settings_of_another_objective_are_refused(make):
-    task = SSLTask(make("agreement: barlow, settings: {temperature: 0.1}"))
-    with pytest.raises(VidgenError, match="are not those of barlow"):
-        task.loss(batch_of(task), torch.Generator())
+@pytest.mark.parametrize("term", ["agreement: barlow, settings: {temperature: 0.1}",
+                                  "agreement: info_nce, settings: {temperature: hot}",
+                                  "agreement: info_nce, settings: {temperature: 0}",
+                                  "agreement: swav, prototypes: 4, settings: {assigned: 0}"])  # fmt: skip
+def test_settings_that_an_objective_cannot_have_are_refused(make, term):
+    with pytest.raises(VidgenError, match="are not ones of"):
+        SSLTask(make(term))

@@ -141,6 +141,8 @@ def test_a_run_that_was_cut_goes_on_bit_for_bit(make):
     [
         (["terms={a: {weight: 1}}"], "", "terms.a has no kind"),
         (["encoder.fps=4"], "", "encoder.fps is the data's to say"),
+        (["data.validation_clips=1"], "", "give 2 or more"),
+        (["terms={keys: {kind: masked}}"], "", "cannot be named 'keys'"),
     ],
 )
 def test_recipes_that_cannot_be_are_refused(make, more, term, words):
@@ -159,11 +161,21 @@ def test_recipes_that_cannot_be_are_refused(make, more, term, words):
         (["terms={a: {kind: stars}}"], "", "kind 'stars' is unknown"),
         (["terms={a: {kind: masked, mask: {ratio: 0.99}}}"], "", "some must be hidden and some seen"),
         (["data.num_frames=5"], "", "no multiple of the encoder's patches"),
+        (["encoder.in_channels=4"], "", "encoders of pixels"),
+        (["encoder.mixer=factorised"], "", "needs every token, and a mask hides some"),
+        (["terms.masked.mask.settings={stars: 1}"], "", "mask tube: settings"),
+        (["batch_size=1"], "target: self, regularizer: vicreg", "has no variance"),
     ],
 )
 def test_what_a_task_cannot_do_is_said_before_the_first_step(make, more, term, words):
     with pytest.raises(VidgenError, match=words):
         SSLTask(make(*more, term=term))
+
+
+def test_an_encoder_goes_on_at_the_clips_of_its_data(make, tmp_path):
+    SSLTask(make()).encoder.save_pretrained(tmp_path / "first")
+    task = SSLTask(make(f"init_from={tmp_path / 'first'}", "data.num_frames=8", "data.fps=4"))
+    assert (task.encoder.num_frames, task.encoder.fps) == (8, 4)
 
 
 def test_a_task_without_terms_says_where_there_are_some():

@@ -14,7 +14,8 @@ from vidgen.train.tasks.ssl.monitoring import (
     rank_me,
     uniformity,
 )
-from vidgen.train.tasks.ssl.targets import HOG_BINS, hog_target, map_target, normalized_target
+from vidgen.train.tasks.ssl.resampling import cell_edges, resample_map
+from vidgen.train.tasks.ssl.targets import HOG_BINS, hog_target, normalize_map, normalized_target
 
 PATCH = (2, 4, 4)
 
@@ -45,12 +46,16 @@ def test_a_ramp_has_one_orientation(axis, bin):
     assert torch.allclose(hog_target(-5.0 * video + 1.0, PATCH), x.flatten(2), atol=1e-5)  # unsigned, any contrast
 
 
-def test_maps_of_another_grid_are_resampled_and_normalized():
-    maps = draw(1, 6, 3, 4, 4)
-    x = map_target(maps, (2, 2, 2))
-    assert x.shape == (1, 8, 6) and torch.allclose(x.mean(-1), torch.zeros(1, 8), atol=1e-5)
-    same = map_target(maps, (3, 4, 4)).reshape(1, 3, 4, 4, 6)
-    assert torch.allclose(same[0, 1, 2, 3], torch.nn.functional.layer_norm(maps[0, :, 1, 2, 3], (6,)), atol=1e-5)
+def test_maps_of_another_grid_are_resampled():
+    maps, own, halves = draw(1, 6, 3, 4, 4), cell_edges(3, 2, first_alone=False), cell_edges(2, 3, first_alone=False)
+    assert torch.equal(resample_map(maps, (3, 4, 4), own, own), maps)
+    x = resample_map(maps, (2, 2, 2), own, halves)  # frames 0-2 are the first cell and half of the second
+    expected = (2 * maps[0, :, 0, :2, :2] + maps[0, :, 1, :2, :2]).mean((1, 2)) / 3
+    assert x.shape == (1, 6, 2, 2, 2) and torch.allclose(x[0, :, 0, 0, 0], expected, atol=1e-5)
+    flat = resample_map(torch.ones(1, 2, 3, 4, 4), (3, 8, 8), own, own)
+    assert flat.shape == (1, 2, 3, 8, 8) and torch.allclose(flat, torch.ones_like(flat))
+    rows = normalize_map(maps)
+    assert rows.shape == (1, 48, 6) and torch.allclose(rows.mean(-1), torch.zeros(1, 48), atol=1e-5)
 
 
 def test_the_rank_of_features():
