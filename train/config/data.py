@@ -93,6 +93,10 @@ class DataConfig:
         """Return the lengths of clips that sources have, rising."""
         return sorted({source.num_frames or self.num_frames for source in self.sources if source.share > 0})
 
+    def is_only(self, kind: str) -> bool:
+        """Return whether all sources that have a share are of this kind."""
+        return all(source.kind == kind for source in self.sources if source.share > 0)
+
     def scenes(self) -> int:
         """Return the most scenes that a source has."""
         return max(source.scenes for source in self.sources if source.share > 0)

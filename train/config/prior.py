@@ -52,7 +52,7 @@ class PriorRecipe(LoopConfig):
                 f"{path}: model.{min(own)} is not for recipes: codebooks and channels are the tokenizer's, and clips "
                 "have captions"
             )
-        if self.actions and any(source.kind != "walks" for source in self.data.sources if source.share > 0):
+        if self.actions and not self.data.is_only("walks"):
             raise VidgenError(f"{path}: actions are those of walks: give sources of kind=walks alone, or actions=false")
         if self.tokens == "latents" and self.digits:
             raise VidgenError(f"{path}: digits={self.digits} are of indices; leave them out where tokens=latents")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from vidgen.bounds import Choice, Count, Depth, NoOrCount, Positive, Range, Share, Weight, Width, check_fields
 from vidgen.errors import VidgenError
+from vidgen.models.dit.config import check_heads
 from vidgen.train.config.run import LoopConfig
 from vidgen.train.objectives.predictive import DISTANCES
 from vidgen.train.views.pretexts import PRETEXTS
@@ -74,8 +75,7 @@ class PredictorConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.width % self.head_dim or self.head_dim % 8:
-            raise VidgenError(f"width {self.width} must be a multiple of head_dim {self.head_dim}, and that of 8")
+        check_heads(self.width, self.head_dim)
 
 
 @dataclass(frozen=True, kw_only=True)

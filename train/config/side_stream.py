@@ -31,7 +31,7 @@ class SideStreamRecipe(DiffusionRecipe):
             raise VidgenError(f"{path}: side.{unknown[0]} is unknown; choose of {', '.join(SIDE_MODES)}")
         if not self.side:
             raise VidgenError(f"{path}: side has no mode; give shares of {', '.join(SIDE_MODES)}")
-        if any(source.kind != "walks" for source in self.data.sources if source.share > 0):
+        if not self.data.is_only("walks"):
             raise VidgenError(f"{path}: task side_stream needs clips with actions: give sources of kind=walks alone")
         others = ("tasks", "given_frames", "per_frame_noise", "teacher_forcing", "reference", "gradient_checkpointing")
         if double := [name for name in others if bool(vars(self)[name])]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vidgen.bounds import Depth, Width, check_fields
 from vidgen.checkpoints.config_fields import ConfigMapping
 from vidgen.checkpoints.pretrained import Pretrained
-from vidgen.errors import VidgenError
+from vidgen.models.dit.config import check_heads
 from vidgen.models.rope import rotary_table
 from vidgen.models.text.encoders import TextBlock, TextEncoding
 
@@ -32,8 +32,7 @@ class IPAdapterConfig(ConfigMapping):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.width % self.head_dim or self.head_dim % 8:
-            raise VidgenError(f"width {self.width} must be a multiple of head_dim {self.head_dim}, and that of 8")
+        check_heads(self.width, self.head_dim)
 
 
 class IPAdapterEncoder(Pretrained):

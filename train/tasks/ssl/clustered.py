@@ -18,8 +18,7 @@ from vidgen.train.data.sources import Mixture, collate
 from vidgen.train.objectives.clusters import perplexity, swav
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.tasks.ssl.targets import fixed_target, normalized_target
-from vidgen.train.tasks.ssl.term import ClipBatch, Term, make_predictor, mask_of
-from vidgen.train.views.masks import MaskDraw, draw_mask
+from vidgen.train.tasks.ssl.term import ClipBatch, Term, hide_tokens, make_predictor, mask_of
 
 EMBEDDING = 64
 
@@ -40,8 +39,7 @@ class SinkhornTerm(Term):
         """Return the loss of a batch."""
         video = batch.video
         grid, patch = encoder.grid_of(video), encoder.config.patch
-        draw = MaskDraw(len(video), grid, generator, video, patch)
-        keep, asked = (x.to(video.device) for x in draw_mask(self.mask, draw))
+        keep, asked = hide_tokens(self.mask, encoder, video, generator)
         predictions = self.predictor(encoder(video, keep), keep, asked, grid)
         targets = self.projector(take_rows(normalized_target(video, patch), asked))
         return swav([self.prototypes(x.flatten(0, 1)) for x in (predictions, targets)])
@@ -104,8 +102,7 @@ class ClusterTerm(Term):
             logits = self.head(encoder(video).mean(1, keepdim=True))
         else:
             grid = encoder.grid_of(video)
-            draw = MaskDraw(len(video), grid, generator, video, encoder.config.patch)
-            keep, asked = (x.to(video.device) for x in draw_mask(self.mask, draw))
+            keep, asked = hide_tokens(self.mask, encoder, video, generator)
             logits, labels = self.head(encoder(video, keep), keep, asked, grid), labels.gather(1, asked)
         flat = logits.float().flatten(0, 1)
         hits = (flat.argmax(1) == labels.flatten()).float().mean()

@@ -16,8 +16,7 @@ from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.predictive import masked_regression
 from vidgen.train.objectives.siamese import check_rows, covariance_term, sigreg, variance_term
 from vidgen.train.tasks.ssl.targets import Target, fixed_target, token_target
-from vidgen.train.tasks.ssl.term import ClipBatch, Term, make_predictor, mask_of
-from vidgen.train.views.masks import MaskDraw, draw_mask
+from vidgen.train.tasks.ssl.term import ClipBatch, Term, hide_tokens, make_predictor, mask_of
 
 
 class MaskedTerm(Term):
@@ -55,7 +54,7 @@ class MaskedTerm(Term):
         """Return the loss of a batch."""
         video = batch.video
         config, grid = self.config, encoder.grid_of(video)
-        keep, asked = (x.to(video.device) for x in draw_mask(self.mask, self.draw(encoder, video, generator)))
+        keep, asked = hide_tokens(self.mask, encoder, video, generator)
         if config.target == "self" and config.regularizer:
             targets = self.target(video)
         else:
@@ -71,10 +70,6 @@ class MaskedTerm(Term):
             return loss, parts
         kept_apart = self.regularize(targets.mean(1), generator)
         return loss + config.regularizer_weight * kept_apart, parts | {config.regularizer: kept_apart.detach()}
-
-    def draw(self, encoder: VideoViT, video: Tensor, generator: torch.Generator) -> MaskDraw:
-        """Return what a mask is drawn for."""
-        return MaskDraw(len(video), encoder.grid_of(video), generator, video, encoder.config.patch)
 
     def regularize(self, z: Float[Tensor, "b d"], generator: torch.Generator) -> Float[Tensor, ""]:
         """Return what keeps embeddings of clips from collapsing."""

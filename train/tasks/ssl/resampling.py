@@ -10,13 +10,11 @@ from torch import Tensor
 from vidgen.models.attention_patterns import Grid
 from vidgen.models.feature_layers import FeatureInfo
 
-# Layers of tokenizers and denoisers: their first cell is one frame, as causal tokenizers code an image.
-CAUSAL_MODULES = ("posterior", "codes", "latent", "denoiser")
-
 
 def has_first_frame(info: FeatureInfo, names: set[str]) -> bool:
-    """Return whether the first cell of a layer is one frame; `names` are the modules of all layers of its encoder."""
-    return info.module in CAUSAL_MODULES or "latent" in names
+    """Return whether the first cell of a layer is one frame, as causal tokenizers code an image: of tokenizers, which
+    have latents, and of denoisers. `names` are the modules of all layers of its encoder."""
+    return info.module == "denoiser" or "latent" in names
 
 
 def cell_edges(count: int, frames: int, first_alone: bool) -> Float[Tensor, "n two"]:

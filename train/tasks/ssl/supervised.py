@@ -22,7 +22,7 @@ class SupervisedTerm(Term):
 
     def __init__(self, config: SupervisedTermConfig, encoder: VideoViT, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
-        if any(source.kind != "shapes" for source in recipe.data.sources if source.share > 0):
+        if not recipe.data.is_only("shapes"):
             raise VidgenError("a supervised term needs labels: give sources of kind=shapes alone")
         self.words = {name: list(WORDS[name]) for name in config.labels}
         self.heads = nn.ModuleDict(

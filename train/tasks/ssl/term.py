@@ -17,7 +17,7 @@ from vidgen.models.heads.token_predictor import TokenPredictor
 from vidgen.train.config.self_supervised import PredictorConfig, TeacherConfig
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.tasks.task import Follow, Role
-from vidgen.train.views.masks import MaskConfig, MaskDraw, draw_mask
+from vidgen.train.views.masks import Mask, MaskConfig, MaskDraw, draw_mask
 
 
 def mask_of(values: dict[str, Any], encoder: VideoViT) -> MaskConfig:
@@ -32,6 +32,12 @@ def mask_of(values: dict[str, Any], encoder: VideoViT) -> MaskConfig:
     grid = tuple(n // p for n, p in zip(config.clip, config.patch, strict=True))
     draw_mask(mask, MaskDraw(1, grid, torch.Generator().manual_seed(0), torch.zeros(1, 3, *config.clip), config.patch))
     return mask
+
+
+def hide_tokens(mask: MaskConfig, encoder: VideoViT, video: Tensor, generator: torch.Generator) -> Mask:
+    """Draw which tokens of clips are seen and which are predicted."""
+    drawn = draw_mask(mask, MaskDraw(len(video), encoder.grid_of(video), generator, video, encoder.config.patch))
+    return Mask(*(places.to(video.device) for places in drawn))
 
 
 def make_predictor(encoder: VideoViT, out: int, values: dict[str, Any]) -> TokenPredictor:

@@ -14,6 +14,12 @@ ATTENTION = ("full", "factorised", "divided", "swapped")
 TEXT_ATTENTION = ("cross", "joint")
 
 
+def check_heads(width: int, head_dim: int) -> None:
+    """Raise VidgenError unless heads fill the width, and rotary positions a head."""
+    if width % head_dim or head_dim % 8:
+        raise VidgenError(f"width {width} must be a multiple of head_dim {head_dim}, and that of 8")
+
+
 def check_chunks(chunks: tuple[int, int]) -> None:
     """Raise VidgenError unless both sizes of causal chunks are there, or neither."""
     if (chunks[0] > 0) != (chunks[1] > 0):
@@ -94,8 +100,7 @@ class VideoDiTConfig(ConfigMapping):
             raise VidgenError(f"task_names {list(self.task_names)} are not the names of {self.tasks} tasks")
         if self.task_names and any(self.causal_chunks):
             raise VidgenError("task_names are for models that see whole clips; one with causal_chunks has no tasks")
-        if self.width % self.head_dim or self.head_dim % 8:
-            raise VidgenError(f"width {self.width} must be a multiple of head_dim {self.head_dim}, and that of 8")
+        check_heads(self.width, self.head_dim)
         if self.patch[0] != 1:
             raise VidgenError(f"patch {self.patch}: a noise level per latent frame needs patches of one frame")
         if any(self.window) and self.attention not in ("full", "swapped"):

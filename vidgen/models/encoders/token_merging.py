@@ -15,8 +15,8 @@ from torch import Tensor
 
 from vidgen.bounds import Range, check_fields
 from vidgen.errors import VidgenError
-from vidgen.models.attention import Heads, find_attention
-from vidgen.models.encoders.video_vit import VideoViT, rotary_rows
+from vidgen.models.attention import Heads
+from vidgen.models.encoders.video_vit import VideoViT, attend_rotated, rotary_rows
 from vidgen.models.feature_layers import FeatureInfo, FeatureMixin
 from vidgen.models.placement import PlacedModule
 from vidgen.models.rope import Rotary, apply_rotary_emb
@@ -126,7 +126,7 @@ class MergingEncoder(FeatureMixin, PlacedModule):
 def attend_by_size(q: Heads, k: Heads, v: Heads, *, rotary: Rotary, size: Float[Tensor, "b m"]) -> Heads:
     """Return attention to keys that count as often as they have merged ones."""
     mask = None if bool((size == 1).all()) else size.log().to(q.dtype)
-    return find_attention("auto")(apply_rotary_emb(q, rotary), apply_rotary_emb(k, rotary), v, mask)
+    return attend_rotated(q, k, v, rotary=rotary, mask=mask)
 
 
 def attention_saliency(

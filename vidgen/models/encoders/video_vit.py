@@ -16,9 +16,9 @@ from vidgen.bounds import Choice, Depth, Expansion, NoOrWidth, Range, Width, che
 from vidgen.checkpoints.config_fields import ConfigMapping
 from vidgen.checkpoints.pretrained import Pretrained
 from vidgen.errors import VidgenError
-from vidgen.models.attention import Heads, find_attention
+from vidgen.models.attention import Heads, Mask, find_attention
 from vidgen.models.attention_patterns import Grid, over_frames, over_time
-from vidgen.models.dit.config import BlockConfig
+from vidgen.models.dit.config import BlockConfig, check_heads
 from vidgen.models.encoders.mixers import LocalBlock, ScanBlock
 from vidgen.models.feature_layers import FeatureInfo, FeatureMixin
 from vidgen.models.rope import Rotary, apply_rotary_emb, rotary_table
@@ -54,8 +54,7 @@ class VideoViTConfig(ConfigMapping):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.width % self.head_dim or self.head_dim % 8:
-            raise VidgenError(f"width {self.width} must be a multiple of head_dim {self.head_dim}, and that of 8")
+        check_heads(self.width, self.head_dim)
 
     @property
     def block(self) -> BlockConfig:
@@ -81,6 +80,11 @@ def rotary_rows(grid: Grid, head_dim: int, like: Tensor, places: Int[Tensor, "b 
     """Return the rotary table of the tokens at `places` of a grid, one for all clips where these are all of them."""
     table = rotary_table(grid, head_dim // 2, 0.0, like.device, like.dtype)
     return table if places is None else Rotary(table.cos[places][:, None], table.sin[places][:, None])
+
+
+def attend_rotated(q: Heads, k: Heads, v: Heads, *, rotary: Rotary, mask: Mask | None = None) -> Heads:
+    """Return attention of all tokens to all, queries and keys rotated by the rows of their places."""
+    return find_attention("auto")(apply_rotary_emb(q, rotary), apply_rotary_emb(k, rotary), v, mask)
 
 
 def take_rows(x: Float[Tensor, "b n d"], places: Int[Tensor, "b k"]) -> Float[Tensor, "b k d"]:
@@ -153,11 +157,10 @@ class VideoViT(FeatureMixin, Pretrained):
 
     def attend(self, q: Heads, k: Heads, v: Heads, *, rotary: Rotary, grid: Grid, odd: bool) -> Heads:
         """Return attention of all tokens, or of those of a frame or of a place in `odd` blocks."""
-        run = find_attention("auto")
-        q, k = apply_rotary_emb(q, rotary), apply_rotary_emb(k, rotary)
         if self.config.mixer != "factorised":
-            return run(q, k, v)
-        return (over_time if odd else over_frames)(run, q, k, v, grid=grid)
+            return attend_rotated(q, k, v, rotary=rotary)
+        q, k = apply_rotary_emb(q, rotary), apply_rotary_emb(k, rotary)
+        return (over_time if odd else over_frames)(find_attention("auto"), q, k, v, grid=grid)
 
     def grid_of(self, video: Tensor) -> Grid:
         """Return the tokens (t, h, w) of clips. Raises VidgenError for clips that patches do not fill."""

@@ -8,11 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vidgen.models.attention import Heads, find_attention
 from vidgen.models.attention_patterns import Grid
 from vidgen.models.dit.config import BlockConfig
-from vidgen.models.encoders.video_vit import PlaceEmbedding, rotary_rows, take_rows
-from vidgen.models.rope import Rotary, apply_rotary_emb
+from vidgen.models.encoders.video_vit import PlaceEmbedding, attend_rotated, rotary_rows, take_rows
 from vidgen.models.transformer_block import TransformerBlock
 
 
@@ -54,10 +52,5 @@ class TokenPredictor(nn.Module):
         x = x + take_rows(self.place(grid, x).to(x.dtype).expand(len(x), -1, -1), places)
         rotary = rotary_rows(grid, self.head_dim, x, places)
         for block in self.blocks:
-            x = block(x, partial(self.attend, rotary=rotary), None)
+            x = block(x, partial(attend_rotated, rotary=rotary), None)
         return self.out(self.norm_out(x[:, keep.shape[1] :]))
-
-    def attend(self, q: Heads, k: Heads, v: Heads, *, rotary: Rotary) -> Heads:
-        """Return attention of all tokens."""
-        run = find_attention(self.blocks[0].attention.backend)
-        return run(apply_rotary_emb(q, rotary), apply_rotary_emb(k, rotary), v)

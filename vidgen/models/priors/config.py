@@ -8,7 +8,7 @@ from typing import Annotated
 from vidgen.bounds import Choice, Depth, Expansion, Length, NoOrCount, NoOrWidth, Range, Width, check_fields
 from vidgen.checkpoints.config_fields import ConfigMapping
 from vidgen.errors import VidgenError
-from vidgen.models.dit.config import BlockConfig
+from vidgen.models.dit.config import BlockConfig, check_heads
 
 ORDERS = ("causal", "random", "masked", "frames")
 ATTENTION = ("full", "axial", "strided")
@@ -62,8 +62,7 @@ class TokenPriorConfig(ConfigMapping):
                 f"tokens are codes of codebook_sizes, or vectors of channels, one of the two; here they are "
                 f"{self.codebook_sizes} and {self.channels}"
             )
-        if self.width % self.head_dim or self.head_dim % 8:
-            raise VidgenError(f"width {self.width} must be a multiple of head_dim {self.head_dim}, and that of 8")
+        check_heads(self.width, self.head_dim)
         if self.sinks and self.sinks >= self.window:
             raise VidgenError(f"a window of {self.window} frames has no room for {self.sinks} sinks; give it more")
         if self.attention != "full" and self.order not in ("causal", "masked"):

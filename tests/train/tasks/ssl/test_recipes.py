@@ -27,29 +27,18 @@ def test_every_system_trains(name, tmp_path):
     assert all(x.isfinite().all() for x in encoder.parameters())
 
 
-def learn(task: SSLTask, batch: dict, steps: int = 60) -> dict[str, float]:
-    """Train on one batch, and return the last step's parts."""
-    optimizer = torch.optim.Adam(task.model.parameters(), lr=0.01)
-    for step in range(steps):
-        loss, parts = task.loss(batch, torch.Generator().manual_seed(step))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return parts
-
-
-def test_a_pretext_is_learned_above_chance(tmp_path):
+def test_a_pretext_is_learned_above_chance(tmp_path, learn):
     task = SSLTask(load_recipe("ssl/direction", [*TINY, "data.num_frames=2", f"out={tmp_path}"]))
     video = torch.tensor([-0.5, 0.5])[:, None, None].expand(16, 3, 2, 16, 16)  # it brightens
-    parts = learn(task, {"video": video, "captions": [], "labels": []})
+    *_, parts = learn(task, {"video": video, "captions": [], "labels": []}, steps=60, lr=0.01)
     assert parts["pretext_accuracy"] == 1.0 and parts["pretext_loss"] < 0.3 * math.log(2)
 
 
-def test_labels_are_told_and_sources_without_them_refused(tmp_path):
+def test_labels_are_told_and_sources_without_them_refused(tmp_path, learn):
     recipe = load_recipe("ssl/supervised", [*TINY, f"out={tmp_path}"])
     task = SSLTask(recipe)
     batch = task.gather([task.dataset[(0, slot)] for slot in range(4)])
-    parts = learn(task, batch)
+    *_, parts = learn(task, batch, steps=60, lr=0.01)
     assert all(parts[f"supervised_{name}"] == 1.0 for name in ("shape", "colour", "motion"))
     with pytest.raises(VidgenError, match="give sources of kind=shapes alone"):
         SSLTask(load_recipe("ssl/supervised", [*TINY, "data.sources=[{kind: walks}]"]))

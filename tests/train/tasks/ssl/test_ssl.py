@@ -9,8 +9,7 @@ from vidgen.pipelines.loading import load_feature_encoder
 from vidgen.train.config.files import load_recipe
 from vidgen.train.runtime.loop import Trainer
 from vidgen.train.tasks.ssl.task import SSLTask
-from vidgen.train.tasks.ssl.term import ClipBatch
-from vidgen.train.views.masks import draw_mask
+from vidgen.train.tasks.ssl.term import ClipBatch, hide_tokens
 
 SMALL = [
     "steps=3", "batch_size=4", "log_every=1", "validate_every=3", "checkpoint_every=1", "data.validation_clips=4",
@@ -78,7 +77,7 @@ def test_a_run_ends_with_an_encoder_that_extracts(make, tmp_path, name):
 def test_the_prediction_does_not_see_what_is_hidden(make):
     task = SSLTask(make(term="target: pixels"))
     term, video = task.terms["masked"], batch_of(task)["video"]
-    keep, asked = draw_mask(term.mask, term.draw(task.encoder, video, torch.Generator().manual_seed(5)))
+    keep, asked = hide_tokens(term.mask, task.encoder, video, torch.Generator().manual_seed(5))
     patches = torch.zeros(4, 32, dtype=torch.bool).scatter(1, asked, True).reshape(4, 2, 4, 4)
     pixels = patches.repeat_interleave(2, 1).repeat_interleave(4, 2).repeat_interleave(4, 3)[:, None]
     changed = torch.where(pixels, torch.rand_like(video), video)
