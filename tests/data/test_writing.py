@@ -32,6 +32,19 @@ def test_uint8_and_floats_are_never_scaled_twice():
     np.testing.assert_array_equal(to_uint8(torch.from_numpy(frames.transpose(3, 0, 1, 2).copy())), frames)
 
 
+def test_the_same_frames_make_the_same_file_whatever_was_in_memory(tmp_path):
+    rng = np.random.default_rng(0)
+    clip = rng.integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
+    garbage, files = [], set()
+    for _ in range(60):
+        # memory as a program leaves it: blocks of all sizes, written and given back out of order
+        garbage += [rng.integers(1, 256, size, dtype=np.uint8) for size in rng.integers(8, 200_000, 40)]
+        rng.shuffle(garbage)
+        del garbage[400:]
+        files.add(write_video(clip, tmp_path / "a.mp4", fps=8).read_bytes())
+    assert len(files) == 1
+
+
 def test_values_outside_the_declared_range_are_refused():
     video = torch.zeros(3, 2, 4, 4)
     for value in (1.1, -1.1, float("nan"), float("inf")):

@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 
 from vidgen.data.containers.frame_pixels import TO_RGB
 from vidgen.data.containers.opening import DECODER_ERRORS, describe_error
-from vidgen.data.writing import BT709, TO_YUV
+from vidgen.data.writing import BT709, TO_YUV, X264_REPEATABLE
 from vidgen.errors import VidgenError
 
 START_CODE = re.compile(rb"\x00?\x00\x00\x01")
@@ -39,7 +39,11 @@ class Codec:
 _X26 = {"preset": "medium", "tune": "psnr"}
 CODECS: dict[str, Codec] = {
     "x264": Codec(
-        name="x264", encoder="libx264", decoder="h264", options=_X26, sweep=(4, 10, 16, 22, 28, 34, 40, 46, 51)
+        name="x264",
+        encoder="libx264",
+        decoder="h264",
+        options=_X26 | {"x264-params": X264_REPEATABLE},
+        sweep=(4, 10, 16, 22, 28, 34, 40, 46, 51),
     ),
     "x265": Codec(
         name="x265",

@@ -22,6 +22,8 @@ H264_SUFFIXES = (".mp4", ".m4v", ".mov")
 LOSSLESS_SUFFIXES = (".mkv",)
 ANIMATION_SUFFIXES = (".gif", ".webp")
 BT709 = 1  # the code of BT.709 for matrix, primaries and transfer alike (ITU-T H.273)
+# without it x264's macroblock tree reads memory that nothing wrote: at 64x64, with AVX-512, a tenth of the files differ
+X264_REPEATABLE = "cpu-independent=1"
 TO_YUV = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INP | Interpolation.ACCURATE_RND
 _PATTERN = re.compile(r"%0?\d*d")
 
@@ -161,7 +163,8 @@ def _add_stream(
         return stream
     if height % 2 or width % 2:
         container.metadata["comment"] = f"vidgen:size={width}x{height}"
-    stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "medium"})
+    options = {"crf": str(crf), "preset": "medium", "x264-params": X264_REPEATABLE}
+    stream = container.add_stream("libx264", rate=rate, options=options)
     stream.width = width + width % 2
     stream.height = height + height % 2
     stream.pix_fmt = "yuv420p"
