@@ -1,7 +1,7 @@
 """`vidgen evaluate`: how often clips show what their prompts ask for, by the synthetic world's checker.
 
-`conditions`, `control`, `distance`, `likelihood`, `rollout`, `sampler-law`, `side-stream`, `steps` and `surprise` have
-own files.
+`conditions`, `control`, `distance`, `horizon`, `likelihood`, `rollout`, `sampler-law`, `side-stream`, `steps` and
+`surprise` have own files.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from vidgen.scripts.cli.printing import (
 from vidgen.scripts.evaluate.conditions import conditions
 from vidgen.scripts.evaluate.control import control
 from vidgen.scripts.evaluate.distance import distance
+from vidgen.scripts.evaluate.horizon import horizon
 from vidgen.scripts.evaluate.imitation import imitation
 from vidgen.scripts.evaluate.likelihood import likelihood
 from vidgen.scripts.evaluate.rollout import rollouts
@@ -178,6 +179,7 @@ def show(title: str, report: dict[str, Any], as_json: bool) -> None:
 app.command()(conditions)
 app.command()(control)
 app.command()(distance)
+app.command()(horizon)
 app.command()(imitation)
 app.command()(likelihood)
 app.command("rollout")(rollouts)

@@ -1,8 +1,8 @@
-"""`vidgen evaluate surprise`: does a denoiser lose more on motion that cannot be?"""
+"""`vidgen evaluate surprise`: does a model lose more on motion that cannot be?"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,12 @@ from vidgen.scripts.cli.printing import (
     print_table,
     progress,
 )
+
+if TYPE_CHECKING:
+    from vidgen.models.encoders.feature_predictor import FeaturePredictor
+    from vidgen.models.encoders.video_vit import VideoViT
+    from vidgen.pipelines.scheduler_config import SchedulerConfig
+    from vidgen.pipelines.video import VideoPipeline
 
 
 @with_option_sets
@@ -50,29 +56,28 @@ def surprise(
     hardware: HardwareOptions,
     json: JsonOption = False,
 ) -> None:
-    """Measure how often a denoiser's loss is higher on impossible motion than on possible, 0.5 being chance.
+    """Measure how often a model's loss is higher on impossible motion than on possible, 0.5 being chance.
 
     Things vanish, teleport, change colour or shape, or pass through a block; the possible clips beside them show the
-    same in every frame, and get the same noise. Example: vidgen evaluate surprise --model default --n 50
+    same in every frame, and get the same noise. The loss is the denoiser's, or of an encoder without labels that of
+    its predictor of features (as ssl/jepa trains one). Example: vidgen evaluate surprise --model default --n 50
     """
     levels = tuple(parse_numbers(noise_levels, "--noise-levels"))
 
     from vidgen.data.shapes import ShapeWorldConfig
     from vidgen.data.shapes.scenes import VIOLATIONS
-    from vidgen.pipelines.loading import load_pipeline
     from vidgen.representations.time.surprise import Noise, measure_surprise
 
     names = list(VIOLATIONS) if violations.strip() == "all" else parse_names(violations)
     noise = Noise(levels=levels, draws=draws, seed=seed)
-    pipe = load_pipeline(model, **hardware.settings())
-    scheduler = pipe.scheduler
-    size = {"height": scheduler.height, "width": scheduler.width, "fps": round(scheduler.fps)}
-    size["num_frames"] = num_frames or scheduler.num_frames
+    scored, clips = open_scored(model, hardware.settings())
+    size = {"height": clips.height, "width": clips.width, "fps": round(clips.fps)}
+    size["num_frames"] = num_frames or clips.num_frames
     try:
         config = ShapeWorldConfig(**size, seed=seed, split="held_out")
         with progress(model, n * len(names)) as advance:
             rows = measure_surprise(
-                pipe, names, n, config=config, noise=noise, in_view=in_view, baselines=baselines, progress=advance
+                scored, names, n, config=config, noise=noise, in_view=in_view, baselines=baselines, progress=advance
             )
     except ValueError as error:
         if isinstance(error, VidgenError):
@@ -85,11 +90,32 @@ def surprise(
     print_surprise(f"surprise of {model}, {n} quartets a violation", rows)
 
 
+def open_scored(
+    model: str, settings: dict[str, Any]
+) -> tuple[FeaturePredictor | VideoPipeline, VideoViT | SchedulerConfig]:
+    """Return a model with a loss to measure, and what says at which size and length it takes clips."""
+    from vidgen.checkpoints.hub import find_model
+    from vidgen.models.encoders.feature_predictor import FeaturePredictor, predicts_features
+    from vidgen.pipelines.loading import load_pipeline
+
+    if predicts_features(folder := find_model(model)):
+        predictor = FeaturePredictor.from_pretrained(folder, **settings)
+        return predictor, predictor.encoder
+    pipe = load_pipeline(model, **settings)
+    return pipe, pipe.scheduler
+
+
 def print_surprise(title: str, rows: list[dict[str, Any]]) -> None:
     """Print a line for each scorer and violation."""
     cells = []
     for row in rows:
-        scores = (f"{row['accuracy']:.3f}", format_interval(row["ci"]), f"{100 * row['excess']:+.2f}%", row["ties"])
+        scores = (
+            f"{row['accuracy']:.3f}",
+            format_interval(row["ci"]),
+            f"{row['auc']:.3f}",
+            f"{100 * row['excess']:+.2f}%",
+            row["ties"],
+        )
         cells.append(
             (
                 row["scorer"],
@@ -99,6 +125,6 @@ def print_surprise(title: str, rows: list[dict[str, Any]]) -> None:
                 "baseline" if row["baseline"] else "",
             )
         )
-    columns = ("scorer", ">noise", "violation", ">accuracy", ">95% interval", ">more loss", ">ties", "")
+    columns = ("scorer", ">noise", "violation", ">accuracy", ">95% interval", ">AUC", ">more loss", ">ties", "")
     print_table(title, columns, cells)
     print(f"0.5 is chance{describe_memory()}")

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from vidgen.bounds import Choice, Count, Depth, NoOrCount, Positive, Range, Share, Weight, Width, check_fields
+from vidgen.bounds import Choice, Count, NoOrCount, Positive, Range, Share, Weight, Width, check_fields
 from vidgen.errors import VidgenError
-from vidgen.models.dit.config import check_heads
 from vidgen.train.config.run import LoopConfig
 from vidgen.train.objectives.predictive import DISTANCES
 from vidgen.train.views.pretexts import PRETEXTS
@@ -63,19 +62,6 @@ class TeacherConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictorConfig:
-    """Shape of a `TokenPredictor`."""
-
-    width: Width = 96
-    depth: Depth = 2
-    head_dim: Width = 48
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        check_heads(self.width, self.head_dim)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,13 +6,21 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import nn
 
 from vidgen.data.shapes import ShapeWorldConfig
 from vidgen.diffusion.noise import draw_normal, sample_generator
 from vidgen.diffusion.paths import FlowPath
 from vidgen.errors import VidgenError
-from vidgen.representations.time.surprise import Noise, denoising_losses, measure_surprise, read_quartet
+from vidgen.models.encoders.feature_predictor import FeaturePredictor
+from vidgen.representations.time.surprise import (
+    Noise,
+    denoising_losses,
+    measure_surprise,
+    prediction_losses,
+    read_quartet,
+)
 
 CONFIG = ShapeWorldConfig(height=32, width=32, num_frames=9)
 CROSSED = ["vanishes", "teleports", "recolours", "reshapes"]
@@ -145,3 +153,28 @@ def test_what_cannot_be_measured_is_one_line(pipeline):
     for levels in ((0.0,), (1.0,), ()):
         with pytest.raises(VidgenError, match="a number above 0 and below 1"):
             Noise(levels=levels)
+
+
+class LastFrame(FeaturePredictor):
+    """Features are the pixels, and of what comes the last frame that was seen is told, or with `knows` the truth."""
+
+    def __init__(self, knows=False):
+        nn.Module.__init__(self)
+        self.knows, self.weight = knows, nn.Parameter(torch.ones(()))
+
+    def features(self, video):
+        return rearrange(video, "b c t h w -> b t h w c")
+
+    def forward(self, video, seen, ahead):
+        return self.features(video)[:, seen : seen + ahead] if self.knows else self.features(video)[:, seen - 1 : seen]
+
+
+def test_a_predictor_is_surprised_by_what_it_does_not_expect():
+    video = read_quartet("teleports", 0, CONFIG, in_view=True)
+    expected = video.double().diff(dim=2).abs().mean((1, 2, 3, 4)).numpy()
+    np.testing.assert_allclose(prediction_losses(LastFrame(), video), expected, rtol=1e-5)
+    rows = measure_surprise(LastFrame(), ["teleports"], 6, config=CONFIG, in_view=True, baselines=False)
+    assert [(row["scorer"], row["noise_level"], row["baseline"]) for row in rows] == [("predictor", None, False)]
+    assert rows[0]["accuracy"] == 1.0 and rows[0]["auc"] > 0.5  # a jump is farther than a step
+    rows = measure_surprise(LastFrame(knows=True), ["teleports"], 6, config=CONFIG, in_view=True, baselines=False)
+    assert rows[0]["accuracy"] == 0.5 and rows[0]["ties"] == 6 and rows[0]["auc"] == 0.5

@@ -13,13 +13,12 @@ from torch import Tensor, nn
 from vidgen.errors import VidgenError
 from vidgen.models.encoders.video_vit import VideoViT
 from vidgen.models.heads.mlp import Projector
-from vidgen.models.heads.token_predictor import TokenPredictor
 from vidgen.train.config.self_supervised import FutureTermConfig, SSLRecipe, StochasticTermConfig
 from vidgen.train.objectives.contrastive import check_batch, info_nce
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.predictive import cpc, normal_kl, stochastic_prediction
 from vidgen.train.tasks.ssl.targets import normalized_target
-from vidgen.train.tasks.ssl.term import ClipBatch, Term
+from vidgen.train.tasks.ssl.term import ClipBatch, Term, make_predictor
 
 THUMBNAIL = 8  # pixels of a side of what the composite model decodes
 EMBEDDING = 64
@@ -148,7 +147,7 @@ class StochasticTerm(Term):
         width, patch = encoder.config.width, encoder.config.patch
         self.posterior, self.prior = (Projector(n * width, width, 2 * EMBEDDING, norm="none") for n in (2, 1))
         self.state_in = nn.Linear(EMBEDDING, width)
-        self.decoder = TokenPredictor(width, 3 * patch[0] * patch[1] * patch[2])
+        self.decoder = make_predictor(encoder, 3 * patch[0] * patch[1] * patch[2], {})
 
     def loss(self, encoder: VideoViT, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch; the gap between the frames is drawn."""

@@ -10,12 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.checkpoints.pretrained import config_from_dict
+from vidgen.models.encoders.feature_predictor import FeaturePredictor, output_tokens
 from vidgen.models.encoders.video_vit import VideoViT, take_rows
 from vidgen.train.config.self_supervised import MaskedTermConfig, SSLRecipe, TeacherConfig
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.predictive import masked_regression
 from vidgen.train.objectives.siamese import check_rows, covariance_term, sigreg, variance_term
-from vidgen.train.tasks.ssl.targets import Target, fixed_target, token_target
+from vidgen.train.tasks.ssl.targets import FeatureTarget, Target, fixed_target
 from vidgen.train.tasks.ssl.term import ClipBatch, Term, hide_tokens, make_predictor, mask_of
 
 
@@ -34,7 +35,8 @@ class MaskedTerm(Term):
         if config.regularizer:
             check_rows(recipe.batch_size)
         self.target, width = self.make_target(encoder, recipe.device)
-        self.predictor = make_predictor(encoder, width, config.predictor)
+        layer = self.target.info.name if isinstance(self.target, FeatureTarget) else ""
+        self.predictor = make_predictor(encoder, width, config.predictor, target_layer=layer)
 
     def make_target(self, encoder: VideoViT, device: str) -> tuple[Target, int]:
         """Return what makes the targets of clips, and their channels."""
@@ -42,9 +44,9 @@ class MaskedTerm(Term):
         if config.target == "teacher":
             teacher = deepcopy(encoder)
             self.add_teacher("teacher", teacher, encoder, config_from_dict(TeacherConfig, config.teacher, "teacher"))
-            target: Target = partial(token_target, teacher)
+            target: Target = partial(output_tokens, teacher)
         elif config.target == "self":
-            target = partial(token_target, encoder)
+            target = partial(output_tokens, encoder)
         else:
             target = fixed_target(config, shape, device)
         with torch.no_grad():
@@ -76,3 +78,16 @@ class MaskedTerm(Term):
         if self.config.regularizer == "sigreg":
             return sigreg(z, generator=generator)[0]
         return variance_term(z) + covariance_term(z) / 25.0  # VICReg's weights of the two, over that of variance
+
+    def feature_predictor(self, encoder: VideoViT) -> FeaturePredictor | None:
+        """Return what predicts features of hidden tokens; None where pixels or latents are the targets, or another
+        library's features."""
+        if self.config.target == "teacher":
+            teacher = self.frozen["teacher"]
+        elif isinstance(self.target, FeatureTarget):
+            teacher = self.target.encoder
+        else:
+            teacher = encoder if self.config.target == "self" else None
+        if not isinstance(teacher, VideoViT) or teacher.config.patch != encoder.config.patch:
+            return None
+        return FeaturePredictor(encoder=encoder, predictor=self.predictor, teacher=teacher)

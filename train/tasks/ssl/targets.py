@@ -14,7 +14,8 @@ from torch import Tensor
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Encoder
 from vidgen.models.attention_patterns import Grid
-from vidgen.models.encoders.video_vit import VideoViT, VideoViTConfig, to_patches
+from vidgen.models.encoders.feature_predictor import normalized_tokens
+from vidgen.models.encoders.video_vit import VideoViTConfig, to_patches
 from vidgen.models.feature_layers import channels_last
 from vidgen.pipelines.loading import load_feature_encoder, load_tokenizer
 from vidgen.pipelines.video import VideoPipeline
@@ -61,12 +62,6 @@ def hog_target(video: Float[Tensor, "b 3 T H W"], patch: Grid) -> Float[Tensor, 
     return F.normalize(rows, dim=-1, eps=1e-4).flatten(2)
 
 
-def normalize_map(maps: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b n c"]:
-    """Return the vectors of a map, each normalized over its channels."""
-    rows = rearrange(maps.float(), "b c t h w -> b (t h w) c")
-    return F.layer_norm(rows, rows.shape[-1:])
-
-
 class FeatureTarget:
     """A layer of a frozen encoder, "" for its last (EVA, SALT, VideoPrism), or a tokenizer's latents; of a pipeline its
     denoiser's, read at `DENOISER_LEVEL`. Raises VidgenError for a layer that it does not have.
@@ -86,7 +81,7 @@ class FeatureTarget:
     def __call__(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b n d"]:
         """Return the target."""
         grid = tuple(n // p for n, p in zip(video.shape[2:], self.patch, strict=True))
-        return normalize_map(self.maps_at(video, grid, cell_edges(grid[0], self.patch[0], first_alone=False)))
+        return normalized_tokens(self.maps_at(video, grid, cell_edges(grid[0], self.patch[0], first_alone=False)))
 
     @torch.no_grad()
     def maps_at(
@@ -115,9 +110,3 @@ def fixed_target(config: TargetConfig, shape: VideoViTConfig, device: str) -> Ta
     if config.target == "latents":
         return FeatureTarget(load_tokenizer(config.tokenizer, device=device), "latents", shape.patch)
     return FeatureTarget(load_feature_encoder(config.source, device=device), config.layer, shape.patch)
-
-
-def token_target(encoder: VideoViT, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b n d"]:
-    """Return the encoder's own tokens of whole clips, each normalized (V-JEPA: without weights of their own)."""
-    tokens = encoder(video).float()
-    return F.layer_norm(tokens, tokens.shape[-1:])

@@ -149,8 +149,11 @@ class SSLTask(Task):
             term.load_state_dict_of_term(state["terms"].get(name, {}))
 
     def export(self, folder: Path) -> None:
-        """Write the encoder."""
-        self.encoder.save_pretrained(folder, dtype=export_dtype(self.recipe.autocast))
+        """Write the encoder, with what predicts features of hidden tokens where one term learns that."""
+        learned = [term.feature_predictor(self.encoder) for term in self.terms.values()]
+        predictors = [predictor for predictor in learned if predictor is not None]
+        whole = predictors[0] if len(predictors) == 1 else self.encoder
+        whole.save_pretrained(folder, dtype=export_dtype(self.recipe.autocast))
 
 
 def build_encoder(recipe: SSLRecipe) -> VideoViT:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import torch
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.data.shapes import ClipLabels
 from vidgen.errors import VidgenError
+from vidgen.models.encoders.feature_predictor import FeaturePredictor
 from vidgen.models.encoders.video_vit import PARTIAL, VideoViT
-from vidgen.models.heads.token_predictor import TokenPredictor
-from vidgen.train.config.self_supervised import PredictorConfig, TeacherConfig
+from vidgen.models.heads.token_predictor import PredictorConfig, TokenPredictor, TokenPredictorConfig
+from vidgen.train.config.self_supervised import TeacherConfig
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.tasks.task import Follow, Role
 from vidgen.train.views.masks import Mask, MaskConfig, MaskDraw, draw_mask
@@ -40,10 +42,11 @@ def hide_tokens(mask: MaskConfig, encoder: VideoViT, video: Tensor, generator: t
     return Mask(*(places.to(video.device) for places in drawn))
 
 
-def make_predictor(encoder: VideoViT, out: int, values: dict[str, Any]) -> TokenPredictor:
+def make_predictor(encoder: VideoViT, out: int, values: dict[str, Any], *, target_layer: str = "") -> TokenPredictor:
     """Return a predictor of `out` channels from the encoder's tokens, of a shape as a recipe says it."""
-    shape = config_from_dict(PredictorConfig, values, "predictor")
-    return TokenPredictor(encoder.config.width, out, width=shape.width, depth=shape.depth, head_dim=shape.head_dim)
+    shape = asdict(config_from_dict(PredictorConfig, values, "predictor"))
+    config = TokenPredictorConfig(**shape, context_width=encoder.config.width, out=out, target_layer=target_layer)
+    return TokenPredictor(config)
 
 
 class ClipBatch(NamedTuple):
@@ -85,6 +88,10 @@ class Term(nn.Module):
             )
             for name, (student, config) in self.teachers.items()
         }
+
+    def feature_predictor(self, encoder: VideoViT) -> FeaturePredictor | None:
+        """Return what predicts features of hidden tokens, where the term learns such a thing."""
+        return None
 
     def state_dict_of_term(self) -> dict[str, Tensor]:
         """Return what a checkpoint holds beside parameters, such as a queue."""

@@ -2,38 +2,63 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from vidgen.bounds import Depth, Width, check_fields
+from vidgen.checkpoints.config_fields import ConfigMapping
+from vidgen.checkpoints.pretrained import Pretrained
 from vidgen.models.attention_patterns import Grid
-from vidgen.models.dit.config import BlockConfig
+from vidgen.models.dit.config import BlockConfig, check_heads
 from vidgen.models.encoders.video_vit import PlaceEmbedding, attend_rotated, rotary_rows, take_rows
 from vidgen.models.transformer_block import TransformerBlock
 
 
-class TokenPredictor(nn.Module):
-    """Tokens that were seen, and a learned query at every place that is asked for, in one transformer (He et al. 2022,
-    MAE, section 3, decoder; Bardes et al. 2024, V-JEPA, section 3.2, predictor).
+@dataclass(frozen=True, kw_only=True)
+class PredictorConfig(ConfigMapping):
+    """Shape of the transformer of a `TokenPredictor`."""
 
-    Args:
-        context_width: Of the encoder's tokens.
-        out: Channels of what is predicted.
-        width, depth, head_dim: Of the transformer.
+    width: Width = 96
+    depth: Depth = 2
+    head_dim: Width = 48
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_heads(self.width, self.head_dim)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenPredictorConfig(PredictorConfig):
+    """The same, with what it reads and answers: channels of the encoder's tokens, and `out` of what is predicted.
+
+    target_layer: of a teacher, whose features are predicted; "" for its output.
     """
 
-    def __init__(self, context_width: int, out: int, *, width: int = 96, depth: int = 2, head_dim: int = 48) -> None:
-        super().__init__()
-        self.head_dim = head_dim
-        self.context_in = nn.Linear(context_width, width)
+    context_width: Width = 192
+    out: Width = 192
+    target_layer: str = ""
+
+
+class TokenPredictor(Pretrained):
+    """Tokens that were seen, and a learned query at every place that is asked for, in one transformer (He et al. 2022,
+    MAE, section 3, decoder; Bardes et al. 2024, V-JEPA, section 3.2, predictor)."""
+
+    config_class = TokenPredictorConfig
+
+    def __init__(self, config: TokenPredictorConfig) -> None:
+        super().__init__(config)
+        width, head_dim = config.width, config.head_dim
+        self.context_in = nn.Linear(config.context_width, width)
         self.query = nn.Parameter(torch.randn(width) * 0.02)
         self.place = PlaceEmbedding(width, head_dim)
         block = BlockConfig(width=width, head_dim=head_dim)
-        self.blocks = nn.ModuleList([TransformerBlock(block) for _ in range(depth)])
+        self.blocks = nn.ModuleList([TransformerBlock(block) for _ in range(config.depth)])
         self.norm_out = nn.LayerNorm(width)
-        self.out = nn.Linear(width, out)
+        self.out = nn.Linear(width, config.out)
 
     def forward(
         self,
@@ -50,7 +75,7 @@ class TokenPredictor(nn.Module):
         x = self.context_in(context)
         x = torch.cat([x, self.query.to(x.dtype).expand(*asked.shape, -1)], dim=1)
         x = x + take_rows(self.place(grid, x).to(x.dtype).expand(len(x), -1, -1), places)
-        rotary = rotary_rows(grid, self.head_dim, x, places)
+        rotary = rotary_rows(grid, self.config.head_dim, x, places)
         for block in self.blocks:
             x = block(x, partial(attend_rotated, rotary=rotary), None)
         return self.out(self.norm_out(x[:, keep.shape[1] :]))

@@ -1,4 +1,4 @@
-"""Surprise, or violation of expectation: is a denoiser's loss higher on impossible motion than on possible motion?"""
+"""Surprise, or violation of expectation: is a model's loss higher on impossible motion than on possible motion?"""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from vidgen.diffusion.noise import draw_normal, sample_generator
 from vidgen.diffusion.paths import add_noise
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Pipeline
+from vidgen.models.encoders.feature_predictor import FeaturePredictor
 from vidgen.models.placement import device_of
 from vidgen.representations.baselines import RANDOM, random_like
 from vidgen.representations.model_layers import evaluating
@@ -30,6 +31,7 @@ Level = Annotated[float, Range(0.0, 1.0, above=True, below=True)]
 LEVELS = (0.1, 0.3, 0.5, 0.7)
 DIFFERENCES = "frame_differences"
 LossKey = tuple[str, float | None, str]  # scorer, noise level, violation
+SCORERS = ("denoiser", "predictor")  # what is no baseline
 TIE = 1e-6  # relative: losses that differ by less are equal but for rounding
 
 
@@ -46,7 +48,7 @@ class Noise:
 
 
 def measure_surprise(
-    model: Pipeline,
+    model: Pipeline | FeaturePredictor,
     violations: Sequence[str],
     n: int,
     *,
@@ -60,11 +62,13 @@ def measure_surprise(
 
     A quartet is scored 1 where the two possible clips together have the lower loss, 0 where the impossible ones have,
     and 0.5 where they are equal: `accuracy` is the mean, the relative accuracy of Riochet et al. 2018 (section 3.4),
-    with a 95% interval by bootstrap over quartets. `excess` is the mean of the relative difference of losses.
+    with a 95% interval by bootstrap over quartets. `excess` is the mean of the relative difference of losses; `auc`
+    the chance that an impossible clip has a higher loss than a possible one of any quartet.
     Raises VidgenError for an unknown violation, a model without a denoiser, levels that have no loss.
 
     Args:
-        model: a pipeline; its prompt is empty.
+        model: a pipeline, whose loss is its denoiser's with an empty prompt; or a predictor of features, whose loss is
+            how far it is off in each token frame, told of those before (Garrido et al. 2025), at no noise level.
         violations: names of `VIOLATIONS`.
         n: quartets of each violation; see `draw_quartet`.
         config: of the clips.
@@ -75,15 +79,23 @@ def measure_surprise(
     """
     if unknown := [name for name in violations if name not in VIOLATIONS]:
         raise VidgenError(f"violation {unknown[0]!r} is unknown; choose some of {', '.join(VIOLATIONS)}")
-    if not isinstance(model, Pipeline):
-        raise VidgenError(f"{type(model).__name__} has no denoiser, whose loss it is that is measured; give a pipeline")
+    if not isinstance(model, Pipeline | FeaturePredictor):
+        raise VidgenError(
+            f"{type(model).__name__} has no denoiser and predicts no features, whose loss it is that is measured; give "
+            "a pipeline, or an encoder with its predictor"
+        )
     noise = noise or Noise()
-    models = {"denoiser": model} | ({RANDOM + "denoiser": random_like(model, noise.seed)} if baselines else {})
+    own = "predictor" if isinstance(model, FeaturePredictor) else "denoiser"
+    models = {own: model} | ({RANDOM + own: random_like(model, noise.seed)} if baselines else {})
     losses: dict[LossKey, list[np.ndarray]] = {}
     for done, (name, index) in enumerate((name, index) for name in violations for index in range(n)):
         video = read_quartet(name, index, config, in_view)
         for scorer, scored in models.items():
-            for level, loss in denoising_losses(scored, video, f"{name} {index}", noise).items():
+            if isinstance(scored, FeaturePredictor):
+                by_level: dict[float | None, np.ndarray] = {None: prediction_losses(scored, video)}
+            else:
+                by_level = denoising_losses(scored, video, f"{name} {index}", noise)
+            for level, loss in by_level.items():
                 losses.setdefault((scorer, level, name), []).append(loss)
         if baselines:
             losses.setdefault((DIFFERENCES, None, name), []).append(difference_losses(video))
@@ -102,7 +114,7 @@ def read_quartet(name: str, index: int, config: ShapeWorldConfig | None, in_view
 @torch.no_grad()
 def denoising_losses(
     model: Pipeline, video: Float[Tensor, "b 3 T H W"], name: str, noise: Noise
-) -> dict[float, Float[np.ndarray, " b"]]:
+) -> dict[float | None, Float[np.ndarray, " b"]]:
     """Return by noise level the mean squared error of x0, of every clip. All clips get the same noise, a function of
     (seed, name) alone: what differs between them is not luck."""
     with evaluating(model):
@@ -123,6 +135,20 @@ def denoising_losses(
     return losses
 
 
+@torch.no_grad()
+def prediction_losses(model: FeaturePredictor, video: Float[Tensor, "b 3 T H W"]) -> Float[np.ndarray, " b"]:
+    """Return the mean absolute error of the features of every token frame but the first, each told of all before it
+    (Garrido et al. 2025, "Intuitive physics understanding emerges from self-supervised pretraining on natural
+    videos")."""
+    video = video.to(model.device)
+    truth = model.features(video)
+    errors = [
+        (model(video, seen, 1).float() - truth[:, seen : seen + 1]).abs().mean((1, 2, 3, 4))
+        for seen in range(1, truth.shape[1])
+    ]
+    return torch.stack(errors).double().mean(0).cpu().numpy()
+
+
 def difference_losses(video: Float[Tensor, "b 3 T H W"]) -> Float[np.ndarray, " b"]:
     """Return the mean squared difference between neighboring frames: the surprise of what expects no motion."""
     return video.double().diff(dim=2).square().mean((1, 2, 3, 4)).numpy()
@@ -140,6 +166,8 @@ def with_all(losses: dict[LossKey, list[np.ndarray]]) -> Iterator[tuple[LossKey,
 
 def row_of(key: LossKey, losses: Float[np.ndarray, "q 4"], n: int, seed: int) -> dict[str, Any]:
     """Return a row of results, as plain data; `losses` are of n quartets for each violation."""
+    from sklearn.metrics import roc_auc_score
+
     scorer, level, name = key
     possible, impossible = losses[:, :2].sum(1), losses[:, 2:].sum(1)
     excess = (impossible - possible) / np.where(possible > 0, possible, 1.0)
@@ -154,7 +182,8 @@ def row_of(key: LossKey, losses: Float[np.ndarray, "q 4"], n: int, seed: int) ->
         "accuracy": metric(counts),
         "ci": ci and list(ci),
         "excess": float(excess.mean()),
+        "auc": float(roc_auc_score(np.tile([0, 0, 1, 1], len(losses)), losses.ravel())),
         "quartets": len(counts),
         "ties": int((scores == 0.5).sum()),
-        "baseline": scorer != "denoiser",
+        "baseline": scorer not in SCORERS,
     }

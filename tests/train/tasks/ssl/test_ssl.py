@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from vidgen.errors import VidgenError
+from vidgen.models.encoders.feature_predictor import FeaturePredictor, predicts_features
 from vidgen.models.encoders.video_vit import VideoViT
 from vidgen.pipelines.loading import load_feature_encoder
 from vidgen.train.config.files import load_recipe
@@ -70,6 +71,12 @@ def test_a_run_ends_with_an_encoder_that_extracts(make, tmp_path, name):
     assert layers["blocks.1"].shape == (4, 32, 2, 4, 4)
     best = VideoViT.from_pretrained(folder.parent / "best")  # of one validation, which is the last
     assert all(torch.equal(x, y) for x, y in zip(best.parameters(), encoder.parameters(), strict=True))
+    assert predicts_features(folder) == (name not in ("pixels", "normalized_pixels", "hog"))
+    if predicts_features(folder):
+        predictor = FeaturePredictor.from_pretrained(folder)
+        learned, video = task.terms["masked"].feature_predictor(task.encoder), batch_of(task)["video"]
+        torch.testing.assert_close(predictor(video, 1, 1), learned(video, 1, 1))
+        torch.testing.assert_close(predictor.features(video).flatten(1, 3), task.terms["masked"].target(video).detach())
     metrics = task.validate()
     assert {"loss", "masked_loss", "rankme", "feature_std", "knn_shape"} <= metrics.keys()
 

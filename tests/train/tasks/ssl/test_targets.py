@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from vidgen.models.encoders.feature_predictor import normalized_tokens
 from vidgen.train.tasks.ssl.monitoring import (
     alignment,
     describe_features,
@@ -15,7 +16,7 @@ from vidgen.train.tasks.ssl.monitoring import (
     uniformity,
 )
 from vidgen.train.tasks.ssl.resampling import cell_edges, resample_map
-from vidgen.train.tasks.ssl.targets import HOG_BINS, hog_target, normalize_map, normalized_target
+from vidgen.train.tasks.ssl.targets import HOG_BINS, hog_target, normalized_target
 
 PATCH = (2, 4, 4)
 
@@ -54,7 +55,7 @@ def test_maps_of_another_grid_are_resampled():
     assert x.shape == (1, 6, 2, 2, 2) and torch.allclose(x[0, :, 0, 0, 0], expected, atol=1e-5)
     flat = resample_map(torch.ones(1, 2, 3, 4, 4), (3, 8, 8), own, own)
     assert flat.shape == (1, 2, 3, 8, 8) and torch.allclose(flat, torch.ones_like(flat))
-    rows = normalize_map(maps)
+    rows = normalized_tokens(maps)
     assert rows.shape == (1, 48, 6) and torch.allclose(rows.mean(-1), torch.zeros(1, 48), atol=1e-5)
 
 
