@@ -16,6 +16,7 @@ from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.encoders.external import ExternalConfig
 from vidgen.models.encoders.video_vit import VideoViTConfig
 from vidgen.models.gan.split_generator import SplitGenerator
+from vidgen.models.heads.token_predictor import TokenPredictorConfig
 from vidgen.models.ip_adapter import IPAdapterEncoder
 from vidgen.models.priors.config import TokenPriorConfig
 from vidgen.models.text.encoders import ByteTextEncoder
@@ -46,6 +47,7 @@ CONFIGS = [
     ExternalConfig(model_type="clip", settings={"width": 8}),
     TokenPriorConfig(codebook_sizes=(8, 4)),
     ChangeCodesConfig(latent_channels=4, size=(8, 8)),
+    TokenPredictorConfig(),
     VideoViTConfig(),
     NeRVConfig(height=16, width=16, strides=(2, 2)),
     WanAutoencoderConfig(),

@@ -14,7 +14,7 @@ SHAPE = VideoViTConfig(patch=(2, 8, 8), width=32, depth=2, head_dim=16, clip=(8,
 def make(*, own: bool = False, layer: str = "") -> FeaturePredictor:
     torch.manual_seed(0)
     encoder = VideoViT(SHAPE)
-    config = TokenPredictorConfig(width=32, head_dim=16, context_width=32, out=32, target_layer=layer)
+    config = TokenPredictorConfig(width=32, head_dim=16, context_width=32, channels=32, target_layer=layer)
     teacher = encoder if own else VideoViT(SHAPE)
     return FeaturePredictor(encoder=encoder, predictor=TokenPredictor(config), teacher=teacher).eval()
 
@@ -71,9 +71,9 @@ def test_parts_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(VidgenError, match="has no predictor of features"):
         FeaturePredictor.from_pretrained(tmp_path / "alone")
     model = make()
-    narrow = TokenPredictor(TokenPredictorConfig(width=32, head_dim=16, context_width=48, out=32))
+    narrow = TokenPredictor(TokenPredictorConfig(width=32, head_dim=16, context_width=48, channels=32))
     with pytest.raises(VidgenError, match="48 channels does not fit an encoder of 32"):
         FeaturePredictor(encoder=model.encoder, predictor=narrow, teacher=model.teacher)
-    pixels = TokenPredictor(TokenPredictorConfig(width=32, head_dim=16, context_width=32, out=384))
+    pixels = TokenPredictor(TokenPredictorConfig(width=32, head_dim=16, context_width=32, channels=384))
     with pytest.raises(VidgenError, match="come from another model"):
         FeaturePredictor(encoder=model.encoder, predictor=pixels, teacher=model.teacher)

@@ -103,7 +103,7 @@ def test_a_saved_encoder_is_the_same(tmp_path):
 
 def test_a_predictor_answers_by_place_and_context():
     torch.manual_seed(0)
-    predictor = TokenPredictor(TokenPredictorConfig(context_width=32, out=5, width=32, head_dim=16))
+    predictor = TokenPredictor(TokenPredictorConfig(context_width=32, channels=5, width=32, head_dim=16))
     context, keep = torch.randn(2, 3, 32), torch.tensor([[0, 1, 2], [3, 4, 5]])
     asked = torch.tensor([[6, 7], [0, 7]])
     out = predictor(context, keep, asked, (2, 2, 2))

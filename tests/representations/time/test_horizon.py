@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from torch import nn
 
 from vidgen.errors import VidgenError
@@ -32,7 +31,7 @@ class Oracle(FeaturePredictor):
 
     def __init__(self) -> None:
         nn.Module.__init__(self)
-        config = TokenPredictorConfig(width=32, head_dim=16, context_width=32, out=32)
+        config = TokenPredictorConfig(width=32, head_dim=16, context_width=32, channels=32)
         self.encoder, self.predictor = VideoViT(SHAPE), TokenPredictor(config)
 
     def features(self, video):
@@ -57,7 +56,7 @@ def test_a_predictor_that_is_right_reads_what_the_frames_themselves_say():
 
 def test_short_clips_are_refused():
     short = VideoViT(VideoViTConfig(patch=(2, 16, 16), width=32, depth=1, head_dim=16, clip=(6, 32, 32)))
-    config = TokenPredictorConfig(width=32, head_dim=16, context_width=32, out=32)
+    config = TokenPredictorConfig(width=32, head_dim=16, context_width=32, channels=32)
     model = FeaturePredictor(encoder=short, predictor=TokenPredictor(config), teacher=short)
     with pytest.raises(VidgenError, match="4 or more are needed to see ahead"):
         measure_horizon(model, n=4)

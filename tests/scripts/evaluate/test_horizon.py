@@ -15,7 +15,7 @@ from vidgen.models.heads.token_predictor import TokenPredictor, TokenPredictorCo
 def predictor(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     shape = VideoViTConfig(patch=(2, 8, 8), width=32, depth=1, head_dim=16, clip=(12, 32, 32))
-    config = TokenPredictorConfig(width=32, head_dim=16, depth=1, context_width=32, out=32)
+    config = TokenPredictorConfig(width=32, head_dim=16, depth=1, context_width=32, channels=32)
     model = FeaturePredictor(encoder=VideoViT(shape), predictor=TokenPredictor(config), teacher=VideoViT(shape))
     model.save_pretrained(tmp_path / "predictor")
     return tmp_path / "predictor"

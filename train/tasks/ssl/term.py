@@ -45,7 +45,7 @@ def hide_tokens(mask: MaskConfig, encoder: VideoViT, video: Tensor, generator: t
 def make_predictor(encoder: VideoViT, out: int, values: dict[str, Any], *, target_layer: str = "") -> TokenPredictor:
     """Return a predictor of `out` channels from the encoder's tokens, of a shape as a recipe says it."""
     shape = asdict(config_from_dict(PredictorConfig, values, "predictor"))
-    config = TokenPredictorConfig(**shape, context_width=encoder.config.width, out=out, target_layer=target_layer)
+    config = TokenPredictorConfig(**shape, context_width=encoder.config.width, channels=out, target_layer=target_layer)
     return TokenPredictor(config)
 
 

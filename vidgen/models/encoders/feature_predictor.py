@@ -47,7 +47,7 @@ class FeaturePredictor(PlacedModule):
             raise VidgenError(
                 f"a predictor of tokens of {width} channels does not fit an encoder of {encoder.config.width}"
             )
-        if predictor.config.out != teacher.config.width or teacher.config.patch != encoder.config.patch:
+        if predictor.config.channels != teacher.config.width or teacher.config.patch != encoder.config.patch:
             raise VidgenError("the teacher's tokens are not what the predictor predicts; they come from another model")
 
     @torch.no_grad()

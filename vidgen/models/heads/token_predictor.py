@@ -19,7 +19,7 @@ from vidgen.models.transformer_block import TransformerBlock
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictorConfig(ConfigMapping):
+class PredictorConfig:
     """Shape of the transformer of a `TokenPredictor`."""
 
     width: Width = 96
@@ -32,14 +32,14 @@ class PredictorConfig(ConfigMapping):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenPredictorConfig(PredictorConfig):
-    """The same, with what it reads and answers: channels of the encoder's tokens, and `out` of what is predicted.
+class TokenPredictorConfig(PredictorConfig, ConfigMapping):
+    """The same, with what it reads and answers: channels of the encoder's tokens, and `channels` of what is predicted.
 
     target_layer: of a teacher, whose features are predicted; "" for its output.
     """
 
     context_width: Width = 192
-    out: Width = 192
+    channels: Width = 192
     target_layer: str = ""
 
 
@@ -58,7 +58,7 @@ class TokenPredictor(Pretrained):
         block = BlockConfig(width=width, head_dim=head_dim)
         self.blocks = nn.ModuleList([TransformerBlock(block) for _ in range(config.depth)])
         self.norm_out = nn.LayerNorm(width)
-        self.out = nn.Linear(width, config.out)
+        self.out = nn.Linear(width, config.channels)
 
     def forward(
         self,
