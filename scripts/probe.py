@@ -26,6 +26,7 @@ from vidgen.scripts.cli.probe_protocols import ProbeOptions, ProtocolOptions, pr
 # Of some rows only: the head of their column, and how they are written.
 EXTRA = {
     "temporal_gain": ("temporal gain", "{:+.3f}"),
+    "difference": ("difference", "{:+.3f}"),
     "labels_alone": ("labels alone", "{:.3f}"),
     "own_domain": ("own domain", "{:.3f}"),
 }
@@ -40,6 +41,14 @@ def probe(
     best: Annotated[
         bool, typer.Option("--best", help="Of every family of layers, show only the best on validation.")
     ] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FEATURES",
+            help="Also how far each is above these, with an interval on the same clips: a layer, or a family, as dit "
+            "or raw_pixels, of which the best on validation counts.",
+        ),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also write DIR/index.html, a page with the clips.")
     ] = None,
@@ -50,18 +59,20 @@ def probe(
     """Predict labels from features, and score it on the bank's test split with a 95% interval and baselines beside it.
 
     The manifest that was extracted needs columns of labels; without a column `split` a quarter of the groups is held
-    out. By default the probe learns from all clips of train; --shots, --labels-per-class, --fine-tune and --test-bank
-    choose another protocol.
+    out. By default the probe learns from all clips of train; --shots, --labels-per-class, --fine-tune, --test-bank and
+    --leave-groups-out choose another protocol.
     Example: vidgen probe bank --kind linear --task colour --best
     """
     protocol.check()
+    if against is not None and protocol.chosen not in ([], ["--leave-groups-out"]):
+        raise VidgenError(f"--against is of probes that learn from all of train; leave {protocol.chosen[0]} out")
     if report is not None:
         if protocol.chosen:
             raise VidgenError(f"--report is of probes that learn from all of train; leave {protocol.chosen[0]} out")
         check_folder_output(report)
     names = parse_names(layers) if layers else None
     with progress(f"{options.kind} on {bank}", None) as advance:
-        tables = probe_tables(bank, names, options, protocol, seed, advance)
+        tables = probe_tables(bank, names, options, protocol, against, seed, advance)
     page = None if report is None else write_page(bank, next(iter(tables.values())), options, seed, report)
     if best and protocol.fine_tune is None:
         from vidgen.representations.probes.sweep import best_rows
@@ -97,7 +108,7 @@ def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
     cells = []
     for row in rows:
         scores = (f"{row['validation']:.3f}", f"{row['test']:.3f}", format_interval(row["ci"]))
-        others = [form.format(row[name]) if name in row else "" for name, (_, form) in extra.items()]
+        others = [form.format(row[name]) + gap(row, name) if name in row else "" for name, (_, form) in extra.items()]
         choice = describe_choice(row["choice"])
         cells.append(
             (
@@ -117,6 +128,11 @@ def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
         classes = "" if first["classes"] is None else f"{first['classes']} classes, "
         left = f", {first['unlabelled']} without a label" if first["unlabelled"] else ""
         print(f"{first['metric']} of {first['task']}: {classes}{clips}{left}")
+
+
+def gap(row: dict[str, Any], name: str) -> str:
+    """Return the interval of a difference, where there is one, after a space."""
+    return f" {format_interval(row[f'{name}_ci'])}" if row.get(f"{name}_ci") else ""
 
 
 def describe_choice(choice: Any) -> str:

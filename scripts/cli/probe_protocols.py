@@ -44,7 +44,7 @@ class ProbeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ProtocolOptions:
-    """How the probe learns: at most one of shots, labels_per_class, test_bank and fine_tune; or shots and test_bank."""
+    """How the probe learns: at most one of them; or shots and test_bank."""
 
     shots: Annotated[
         str | None, typer.Option(help="Few-shot: learn from so many clips of each class, as 1,5, in many episodes.")
@@ -74,11 +74,19 @@ class ProtocolOptions:
         ),
     ] = None
 
+    leave_groups_out: Annotated[
+        bool,
+        typer.Option(
+            "--leave-groups-out",
+            help="Report on all clips, those of each group by a probe of the other groups; splits do not count.",
+        ),
+    ] = False
+
     @property
     def chosen(self) -> list[str]:
         """The options that choose a protocol; without one, learning is from all of train."""
-        names = ("shots", "labels_per_class", "test_bank", "fine_tune")
-        return [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is not None]
+        names = ("shots", "labels_per_class", "test_bank", "fine_tune", "leave_groups_out")
+        return [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) not in (None, False)]
 
     def check(self) -> None:
         """Raise VidgenError for options that exclude each other."""
@@ -93,6 +101,7 @@ def probe_tables(
     layers: list[str] | None,
     probe: ProbeOptions,
     protocol: ProtocolOptions,
+    against: str | None,
     seed: int,
     progress: Callable[[int, int], None],
 ) -> Tables:
@@ -103,6 +112,7 @@ def probe_tables(
         layers: what is probed; None is all of it.
         probe: the kind of probe, and the labels.
         protocol: how it learns.
+        against: what each is held against, of probes that learn from all of train.
         seed: of all random numbers.
         progress: called with the number of features that are done, and of all.
     """
@@ -124,6 +134,7 @@ def probe_tables(
     if protocol.test_bank is not None:
         rows = cross_domain_rows(bank, FeatureBank.load(protocol.test_bank), probe.kind, layers, **settings)
         return {f"{probe.kind} on {folder}, reported on {protocol.test_bank}": rows}
+    settings |= {"against": against, "leave_groups_out": protocol.leave_groups_out}
     return {f"{probe.kind} on {folder}": probe_rows(bank, probe.kind, layers, **settings)}
 
 

@@ -48,6 +48,10 @@ def test_extract_and_probe(vidgen, model: Path, labelled: Path, tmp_path: Path) 
     assert pixels["test"] == 1.0
     table = vidgen("probe", bank, "--best").out
     assert "tokenizer.latents" in table and "majority" in table and "8 clips to learn from, 4 to report on" in table
+    held = json.loads(vidgen("probe", bank, "--against", "raw_pixels", "--json").out)["rows"]
+    assert {row.get("against") for row in held} == {"raw_pixels", None}  # the majority looks at nothing
+    assert "difference" in vidgen("probe", bank, "--against", "dit").out
+    assert "leave --shots out" in vidgen("probe", bank, "--against", "dit", "--shots", "1").error
     found = json.loads(vidgen("retrieve", bank, "--json", "--k", "1,8").out)["rows"]
     scores = {row["layer"]: row for row in found}
     assert scores["raw_pixels"]["test"] == 1.0 and scores["chance"]["recall"] == {"1": 0.5, "8": 1.0}

@@ -49,6 +49,19 @@ def test_rows_are_plain_data(bank):
     assert few == ["tokenizer.latents", "shuffled.tokenizer.latents", "raw_pixels", "majority"]
 
 
+def test_each_may_be_held_against_another(bank):
+    table = {row["layer"]: row for row in probe_rows(bank, against="raw_pixels")}
+    first = table["tokenizer.latents"]
+    assert first["against"] == "raw_pixels" and first["difference"] == first["test"] - table["raw_pixels"]["test"]
+    # what raw_pixels here holds is the shuffled clips' features, so that the two differences are one
+    assert first["difference_ci"] == first["temporal_gain_ci"]
+    assert table["raw_pixels"]["difference"] == 0 and table["raw_pixels"]["difference_ci"] == [0, 0]
+    assert "difference" not in table["majority"]
+    assert probe_rows(bank, against="dit")[0]["against"] == "dit.blocks.0@t=0.10"
+    with pytest.raises(VidgenError, match="nothing here is called 'blocks', to hold others against; choose one of tok"):
+        probe_rows(bank, against="blocks")
+
+
 def test_progress_counts_features(bank):
     calls = []
     table = probe_rows(bank, "centroid", layers=["tokenizer.latents"], progress=lambda *call: calls.append(call))

@@ -59,6 +59,15 @@ def of_network(layer: str) -> bool:
     return is_model(layer) or base_of(layer).startswith(OF_NETWORKS)
 
 
+def family(layer: str) -> str:
+    """Return a layer's family: the blocks of one network are one ("dit", "random.dit"); others are their own."""
+    if "tokenizer." not in layer:
+        for middle in (".blocks.", ".layers."):
+            if middle in layer:
+                return layer.partition(middle)[0]
+    return layer
+
+
 def pool_of(bank: FeatureBank, layer: str) -> str | None:
     """Return the bank's pool for what comes from a network; pixels are not pooled, and constants have no features."""
     if not of_network(layer):

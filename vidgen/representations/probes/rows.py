@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,10 +14,11 @@ from vidgen.errors import VidgenError
 from vidgen.representations.augmentations import AUGMENTATIONS
 from vidgen.representations.baselines import OF_NETWORKS, PIXEL_BASELINES, SHUFFLED, base_of, twin_of
 from vidgen.representations.feature_keys import parse_key
+from vidgen.representations.probes.leave_group_out import all_clips, leave_group_out
 from vidgen.representations.probes.metrics import METRICS, difference_interval
 from vidgen.representations.probes.registry import MAJORITY, PROBES
-from vidgen.representations.probes.results import describe_score, is_model, pool_of
-from vidgen.representations.probes.selection import Probe, choose_and_score
+from vidgen.representations.probes.results import describe_score, family, is_model, pool_of
+from vidgen.representations.probes.selection import Probe, ProbeScore, choose_and_score
 from vidgen.representations.probes.task import ProbeTask, task_of
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def probe_rows(
     task: str = "label",
     target_type: str | None = None,
     skip_unlabelled: bool = False,
+    against: str | None = None,
+    leave_groups_out: bool = False,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
@@ -43,7 +46,8 @@ def probe_rows(
 
     A row has layer, noise_level, pool, kind, task, metric, validation, test, ci, baseline, and: target_type, choice,
     split, classes, the number of clips and groups in train and test, and unlabelled clips that were left out; "mae" for
-    numbers, in their unit; temporal_gain and its interval where the bank has the same layer of shuffled frames.
+    numbers, in their unit; temporal_gain and its interval where the bank has the same layer of shuffled frames; and
+    with `against` the difference from that, its 95% interval on the same clips (paired bootstrap over groups).
     Raises VidgenError for a kind that is not there, a bank that holds no task, or a layer that it lacks.
 
     Args:
@@ -53,6 +57,9 @@ def probe_rows(
         task: the name of the labels.
         target_type: see `read_column`.
         skip_unlabelled: leaves out clips without a label.
+        against: a layer, a key, or a family (see `family`), of which the best on validation is what others are held
+            against.
+        leave_groups_out: reports on all clips, those of each group by a probe of the other groups; splits do not count.
         seed: of a split that is drawn, of intervals, and of probes that are trained from random weights.
         progress: called with the number of features that are done, and of all.
     """
@@ -61,22 +68,52 @@ def probe_rows(
     probe = PROBES[kind]
     labels = task_of(bank, seed, name=task, target_type=target_type, skip_unlabelled=skip_unlabelled)
     keys = counted(chosen_keys(bank, layers), progress)
-    scores = {key: choose_and_score(probe, features_for(bank, key, probe), labels, seed=seed) for key in keys}
+    if leave_groups_out:
+        labels = all_clips(labels)
+    score_of = leave_group_out if leave_groups_out else choose_and_score
+    scores = {key: score_of(probe, features_for(bank, key, probe), labels, seed=seed) for key in keys}
+    reference = None if against is None else best_of(scores, against)
     rows = []
     for key, score in scores.items():
         row = describe_score(bank, key, kind, labels, score)
         if (twin := scores.get(twin_of(key, SHUFFLED))) is not None:
-            metric, groups = METRICS[labels.target_type], labels.groups[labels.test]
-            row["temporal_gain"] = score.test - twin.test
-            ci = difference_interval(metric, score.counts, twin.counts, groups, seed)
-            row["temporal_gain_ci"] = ci and list(ci)
+            row |= difference("temporal_gain", score, twin, labels, seed)
+        if reference is not None:
+            row |= {"against": reference, **difference("difference", score, scores[reference], labels, seed)}
         rows.append(row)
-    return [*rows, majority_row(bank, kind, labels, seed)]
+    return [*rows, majority_row(bank, kind, labels, seed, score_of=score_of)]
 
 
-def majority_row(bank: FeatureBank, kind: str, task: ProbeTask, seed: int, **others: Any) -> dict[str, Any]:
-    """Return the row of the majority class, or of the mean of numbers."""
-    score = choose_and_score(MAJORITY, np.zeros((len(bank), 1), np.float32), task, seed=seed)
+def best_of(scores: Mapping[str, ProbeScore], name: str) -> str:
+    """Return of the features called `name`, by key, layer or family, the key that is best on validation. Raises
+    VidgenError for none."""
+    keys = [key for key in scores if name in {*names_of(key), family(parse_key(key)[0])}]
+    if not keys:
+        families = dict.fromkeys(family(parse_key(key)[0]) for key in scores)
+        raise VidgenError(
+            f"nothing here is called {name!r}, to hold others against; choose one of {', '.join(families)}"
+        )
+    return max(keys, key=lambda key: scores[key].validation)
+
+
+def difference(name: str, score: ProbeScore, other: ProbeScore, task: ProbeTask, seed: int) -> dict[str, Any]:
+    """Return how far a score on test is above another, as `name`, and the interval of that."""
+    groups = task.groups[task.test]
+    ci = difference_interval(METRICS[task.target_type], score.counts, other.counts, groups, seed)
+    return {name: score.test - other.test, f"{name}_ci": ci and list(ci)}
+
+
+def majority_row(
+    bank: FeatureBank,
+    kind: str,
+    task: ProbeTask,
+    seed: int,
+    *,
+    score_of: Callable[..., ProbeScore] = choose_and_score,
+    **others: Any,
+) -> dict[str, Any]:
+    """Return the row of the majority class, or of the mean of numbers, scored by `score_of`."""
+    score = score_of(MAJORITY, np.zeros((len(bank), 1), np.float32), task, seed=seed)
     name = "mean" if task.target_type == "regression" else "majority"
     return describe_score(bank, name, kind, task, score, **others)
 

@@ -13,19 +13,10 @@ from vidgen.representations.bank import FeatureBank
 from vidgen.representations.extract import extract_source
 from vidgen.representations.extractor import default_layers, feature_key, parse_key
 from vidgen.representations.probes import probe_rows
-from vidgen.representations.probes.results import is_model, of_network
+from vidgen.representations.probes.results import family, is_model, of_network
 
 LEVELS = (0.0, 0.1, 0.3, 0.5)
 FLAT = 0.02  # of accuracy, F1 or R2: a grid that differs by less is not worth the rest of it
-
-
-def family(layer: str) -> str:
-    """Return a layer's family: the blocks of one network are one ("dit", "random.dit"); others are their own."""
-    if "tokenizer." not in layer:
-        for middle in (".blocks.", ".layers."):
-            if middle in layer:
-                return layer.partition(middle)[0]
-    return layer
 
 
 def best_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
