@@ -17,13 +17,13 @@ def test_a_linear_feature_is_read_exactly_and_each_way_is_what_it_says():
     rng = np.random.default_rng(0)
     start, speed = rng.uniform(10, 50, (64, 1, 2)), rng.normal(0, 2, (64, 1, 2))
     straight = start + speed * np.arange(6)[None, :, None]
-    mix = rng.normal(size=(2, 5))
-    features = {"train": straight @ mix, "held_out": straight @ mix, "predicted": (straight @ mix)[:, 3:] + mix[0]}
-    guesses = tell(features, {"train": straight, "held_out": straight}, 3)
-    np.testing.assert_allclose(guesses["features"], straight[:, 3:], atol=0.05)
-    np.testing.assert_allclose(guesses["predicted"], straight[:, 3:] + [1.0, 0.0], atol=0.05)  # a pixel to the right
-    np.testing.assert_allclose(guesses["constant velocity"], straight[:, 3:])
-    np.testing.assert_allclose(guesses["stay"], np.repeat(straight[:, 2:3], 3, axis=1))
+    features = straight @ rng.normal(size=(2, 5))
+    guesses = tell(features, features[:, 3:] * 0.1 + 7.0, straight, 48)  # a law of its own is read as well
+    for source in ("features", "predicted"):
+        np.testing.assert_allclose(guesses[source], straight[48:, 3:], atol=0.05)
+    np.testing.assert_allclose(guesses["constant velocity"], straight[48:, 3:])
+    np.testing.assert_allclose(guesses["stay"], np.repeat(straight[48:, 2:3], 3, axis=1))
+    np.testing.assert_allclose(guesses["mean"][5, 1], straight[:48, 3:].mean((0, 1)))
 
 
 class Oracle(FeaturePredictor):

@@ -33,11 +33,12 @@ def measure_horizon(
     """Return a row for every step ahead and each way of telling where an object will be: the mean distance from where
     it is, in pixels, with a 95% interval over clips.
 
-    The encoder sees the first half of a clip of one object. A ridge regression from a token frame's features, of
-    `train_clips` clips (as many as `n`) that are not among the `n`, reads positions. Ways, by the row's "source":
-    "predicted", from features that the model predicts; "features", from those that its teacher has of the very frames,
-    which no prediction can beat but by chance; "stay" and "constant velocity", which go on from the true places in the
-    last two token frames that are seen; and "mean", the same place always. Raises VidgenError for clips too short to
+    The encoder sees the first half of a clip of one object. Ridge regressions from a token frame's features, fitted to
+    `train_clips` clips (as many as `n`) that are not among the `n`, read positions: one from features that the model
+    predicts (its own, as predictions are means, and less spread than what they predict), one from those that its
+    teacher has of the very frames. Ways, by the row's "source": "predicted" and "features", of these two; "stay" and
+    "constant velocity", which go on from the true places in the last two token frames that are seen; and "mean", the
+    same place always. Raises VidgenError for clips too short to
     have two token frames to see and one to predict.
     """
     t, height, width = model.encoder.config.clip
@@ -47,26 +48,26 @@ def measure_horizon(
         raise VidgenError(f"clips of {t} frames are {t // frames} token frames; 4 or more are needed to see ahead")
     world = {"height": height, "width": width, "num_frames": t, "fps": round(model.encoder.config.fps), "seed": seed}
     train_clips = train_clips or n
-    total, done = train_clips + n, 0
-    parts: dict[str, list[Float[np.ndarray, "n t d"]]] = {"train": [], "held_out": [], "predicted": []}
-    places: dict[str, list[Float[np.ndarray, "n t two"]]] = {"train": [], "held_out": []}
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in ("features", "predictions", "position")}
+    done = 0
     for split, count in (("train", train_clips), ("held_out", n)):
         for video, position in read_clips(ShapeWorldConfig(**world, split=split), count, frames):
             video = video.to(model.device)
-            parts[split].append(pooled(model.features(video)))
-            places[split].append(position)
-            if split == "held_out":
-                with torch.no_grad():
-                    parts["predicted"].append(pooled(model(video, seen, t // frames - seen)))
+            with torch.no_grad():
+                predictions = model(video, seen, t // frames - seen)
+            parts["features"].append(pooled(model.features(video)))
+            parts["predictions"].append(pooled(predictions))
+            parts["position"].append(position)
             done += len(video)
             if progress is not None:
-                progress(done, total)
-    features, position = ({k: np.concatenate(v) for k, v in x.items() if v} for x in (parts, places))
+                progress(done, train_clips + n)
+    features, predicted, position = (np.concatenate(parts[name]) for name in parts)
+    guesses = tell(features, predicted, position, train_clips)
     rows = []
-    for source, guess in tell(features, position, seen).items():
+    for source, guess in guesses.items():
         for k in range(guess.shape[1]):
             row = {"source": source, "steps": k + 1, "frames": (k + 1) * frames, "baseline": source in BASELINES}
-            rows.append(row | describe(guess[:, k], position["held_out"][:, seen + k]))
+            rows.append(row | describe(guess[:, k], position[train_clips:, seen + k]))
     return rows
 
 
@@ -90,28 +91,33 @@ def pooled(features: Float[Tensor, "b t h w d"]) -> Float[np.ndarray, "b t d"]:
 
 
 def tell(
-    features: dict[str, Float[np.ndarray, "n t d"]], position: dict[str, Float[np.ndarray, "n t two"]], seen: int
-) -> dict[str, Float[np.ndarray, "n k two"]]:
-    """Return the places in the token frames after `seen`, as each way of telling has them."""
+    features: Float[np.ndarray, "n t d"],
+    predicted: Float[np.ndarray, "n k d"],
+    position: Float[np.ndarray, "n t two"],
+    train_clips: int,
+) -> dict[str, Float[np.ndarray, "m k two"]]:
+    """Return the places in the last k token frames of the clips after the first `train_clips`, as each way of telling
+    has them."""
     from sklearn.linear_model import RidgeCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    probe = make_pipeline(StandardScaler(), RidgeCV(ALPHAS))
-    probe.fit(features["train"].reshape(-1, features["train"].shape[-1]), position["train"].reshape(-1, 2))
+    ahead = predicted.shape[1]
+    to_tell = position[:, -ahead:]
 
-    def read(x: Float[np.ndarray, "n k d"]) -> Float[np.ndarray, "n k two"]:
-        return probe.predict(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:2], 2)
+    def read(x: Float[np.ndarray, "n k d"]) -> Float[np.ndarray, "m k two"]:
+        probe = make_pipeline(StandardScaler(), RidgeCV(ALPHAS))
+        probe.fit(x[:train_clips].reshape(-1, x.shape[-1]), to_tell[:train_clips].reshape(-1, 2))
+        return probe.predict(x[train_clips:].reshape(-1, x.shape[-1])).reshape(-1, ahead, 2)
 
-    held_out = position["held_out"]
-    last, before = held_out[:, seen - 1, None], held_out[:, seen - 2, None]
-    steps = np.arange(1, held_out.shape[1] - seen + 1)[None, :, None]
+    last, before = (position[train_clips:, -ahead - i, None] for i in (1, 2))
+    steps = np.arange(1, ahead + 1)[None, :, None]
     return {
-        "predicted": read(features["predicted"]),
-        "features": read(features["held_out"][:, seen:]),
-        "stay": np.repeat(last, steps.shape[1], axis=1),
+        "predicted": read(predicted),
+        "features": read(features[:, -ahead:]),
+        "stay": np.repeat(last, ahead, axis=1),
         "constant velocity": last + steps * (last - before),
-        "mean": np.broadcast_to(position["train"].mean((0, 1)), held_out[:, seen:].shape),
+        "mean": np.broadcast_to(to_tell[:train_clips].mean((0, 1)), to_tell[train_clips:].shape),
     }
 
 

@@ -1,0 +1,34 @@
+"""`vidgen bench ssl`: what hidden tokens save, what data takes, and a queue in bounded memory."""
+
+import pytest
+
+from vidgen.scripts.benches.bench_rows import BenchSettings
+from vidgen.scripts.benches.encoders import learning
+from vidgen.scripts.benches.machine import Machine
+
+MACHINE = Machine(about={}, matmul_gflops={"float32": 10.0}, conv_gflops={"float32": 10.0})
+
+
+def rows_of(**settings: object) -> list[dict]:
+    bench = BenchSettings(**{"dtype": "float32", "rounds": 1, "memory": False, **settings})
+    return [row.to_json() for row in learning.measure(bench, MACHINE)]
+
+
+def test_hidden_tokens_cost_nothing_in_the_encoder() -> None:
+    (row,) = rows_of(only=("masked",), quick=True)
+    # of 64 tokens 16 are seen: linear layers do a quarter of the work, and attention less
+    assert row["gflops"] < 0.3 * row["peer_gflops"] and row["ratio"] > 0 and row["tokens_per_s"] > 0
+
+
+def test_a_step_and_its_data() -> None:
+    (row,) = rows_of(only=("step",), quick=True)
+    assert row["gflops"] > 0 and 0 < row["data_share"] < 1
+
+
+@pytest.mark.slow
+def test_a_long_queue_takes_less_than_its_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learning, "ROWS", 4096)
+    run = learning.prepare_queue(4096)
+    assert run() is None
+    (row,) = rows_of(only=("queue",), quick=True)
+    assert row["logits_mb"] == 64.0
