@@ -1,0 +1,1 @@
+"""`vidgen bench encoder`: what fewer tokens cost, and how far features are from those of all tokens."""
