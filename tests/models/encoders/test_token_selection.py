@@ -88,6 +88,13 @@ def test_every_reducer_is_an_encoder_with_a_hash_of_its_own_and_a_random_twin(na
     assert all(maps[k].shape == (2, 32, 4, 4, 4) == random[k].shape and not maps[k].equal(random[k]) for k in maps)
 
 
+@pytest.mark.parametrize("name", REDUCERS)
+def test_shapes_are_known_without_memory(name):
+    encoder = reduce_encoder(make().to("meta"), f"{name}:{REDUCERS[name].curve[0]}")
+    maps = dict(encoder.iter_features(torch.empty(2, 3, 16, 16, 16, device="meta")))
+    assert all(x.shape == (2, 32, 8, 4, 4) and x.is_meta for x in maps.values()) and len(maps) == 3
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [

@@ -53,7 +53,7 @@ def merge_tokens(merged: Merged, count: int, saliency: Float[Tensor, "b m"] | No
     kept = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device).scatter(1, gone, False)
     number = kept.cumsum(dim=1) - 1
     number = number.scatter(1, gone, number.gather(1, partner))
-    rows = kept.nonzero()[:, 1].reshape(len(x), m - count)
+    rows = kept.float().argsort(dim=1, descending=True, stable=True)[:, : m - count]
     mean = (sums / sizes[..., None]).gather(1, expand(rows, x)).to(x.dtype)
     return Merged(mean, sizes.gather(1, rows), places.gather(1, rows), number.gather(1, owner))
 
@@ -113,7 +113,7 @@ class MergingEncoder(ReducedEncoder[MergingConfig]):
 
 def attend_by_size(q: Heads, k: Heads, v: Heads, *, rotary: Rotary, size: Float[Tensor, "b m"]) -> Heads:
     """Return attention to keys that count as often as they have merged ones."""
-    mask = None if bool((size == 1).all()) else size.log().to(q.dtype)
+    mask = None if not size.is_meta and bool((size == 1).all()) else size.log().to(q.dtype)
     return attend_rotated(q, k, v, rotary=rotary, mask=mask)
 
 
