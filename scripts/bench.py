@@ -48,13 +48,21 @@ def load_benches() -> dict[str, ModuleType]:
     """Return the benches by name: `measure(settings, machine)` of each yields its rows; --only and --peers choose from
     its `CASES` and `PEERS`."""
     from vidgen.scripts.benches import dit, extract, prior, stream, tokenizer
+    from vidgen.scripts.benches.encoders import encoder
 
-    return {"tokenizer": tokenizer, "dit": dit, "stream": stream, "prior": prior, "extract": extract}
+    return {
+        "tokenizer": tokenizer,
+        "dit": dit,
+        "stream": stream,
+        "prior": prior,
+        "extract": extract,
+        "encoder": encoder,
+    }
 
 
 def bench(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="What to measure: tokenizer, dit, stream, prior or extract.")
+        str, typer.Argument(metavar="NAME", help="What to measure: tokenizer, dit, stream, prior, extract or encoder.")
     ],
     model: ModelOption = "default",
     rounds: Annotated[int, typer.Option("--rounds", min=1, max=10**6, help="Times that each is run, in turns.")] = 5,

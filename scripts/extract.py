@@ -48,6 +48,16 @@ def open_model(name: str, device: str, dtype: Dtype) -> Pipeline | Encoder:
     return load_feature_encoder(name, device=where, dtype=find_dtype(dtype, where))
 
 
+def reduce_model(model: Pipeline | Encoder, text: str) -> Encoder:
+    """Return an encoder that computes fewer tokens, as --reduce says it."""
+    from vidgen.models.encoders.reducers import reduce_encoder
+
+    try:
+        return reduce_encoder(model, text)
+    except VidgenError as error:
+        raise VidgenError(f"--reduce {error}") from None
+
+
 def choose_layers(model: Pipeline | Encoder, text: str) -> list[str]:
     """Return the layers named, or for "all" the latents and every block of the denoiser (of others every layer)."""
     from vidgen.representations.model_layers import default_layers
@@ -109,6 +119,12 @@ def extract(
         bool,
         typer.Option("--views", help="Add clips that are faster, slower, shifted, for probes of few labels."),
     ] = False,
+    reduction: Annotated[
+        str | None,
+        typer.Option(
+            "--reduce", metavar="NAME:NUMBER", help="Fewer tokens, as merge:0.2, of an encoder of train ssl/NAME."
+        ),
+    ] = None,
     prompt: Annotated[str, typer.Option(help="Text that the denoiser is conditioned on.")] = "",
     batch_size: BatchOption = 8,
     limit: LimitOption = None,
@@ -134,6 +150,8 @@ def extract(
     from vidgen.representations.extract import extract_source
 
     opened = open_model(model, device, dtype)
+    if reduction is not None:
+        opened = reduce_model(opened, reduction)
     with progress(source.name, None) as moved, names_rows(output):
         report = extract_source(
             opened,

@@ -1,12 +1,14 @@
-"""`vidgen extract`: what ends it says what was saved."""
+"""`vidgen extract`: what ends it says what was saved, and fewer tokens make other features."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from vidgen.errors import Interrupted
-from vidgen.representations.bank import BankRow, BankWriter
+from vidgen.models.encoders.video_vit import VideoViT, VideoViTConfig
+from vidgen.representations.bank import BankRow, BankWriter, FeatureBank
 from vidgen.scripts.extract import names_rows
 
 
@@ -22,4 +24,24 @@ def test_an_interruption_names_the_clips_that_a_bank_holds(tmp_path: Path) -> No
         writer.add([BankRow(id=name) for name in "ab"], {"raw_pixels": torch.zeros(2, 3)})
     assert (
         interrupt(tmp_path / "bank") == f"interrupted; {tmp_path / 'bank'} holds 2 clips, and the same command goes on"
+    )
+
+
+def test_fewer_tokens_are_another_bank(vidgen, tmp_path: Path, model: Path) -> None:
+    torch.manual_seed(0)
+    clips = tmp_path / "clips"
+    vidgen("data", "synthesize", "-o", clips, "--count", 3, "--num-frames", 4, "--size", 16)
+    shape = VideoViTConfig(patch=(1, 4, 4), width=32, depth=2, head_dim=16, clip=(4, 16, 16))
+    VideoViT(shape).save_pretrained(tmp_path / "vit")
+    words = (tmp_path / "vit", clips, "--layers", "encoder.blocks.1", "--num-frames", 4, "--size", 16)
+    for name, options in {"plain": (), "all": ("--reduce", "tokens:1"), "half": ("--reduce", "tokens:0.5")}.items():
+        ran = vidgen("extract", *words, "-o", tmp_path / name, *options)
+        assert ran.status == 0, ran
+    plain, everything, half = (FeatureBank.load(tmp_path / x).X("encoder.blocks.1") for x in ("plain", "all", "half"))
+    assert np.allclose(plain, everything, atol=1e-4) and not np.allclose(plain, half, atol=1e-2)
+    again = vidgen("extract", *words, "-o", tmp_path / "half", "--reduce", "tokens:0.25")
+    assert again.status == 2 and "half" in again.error  # a bank of other features
+    assert "--reduce 'merge:2'" in vidgen("extract", *words, "-o", tmp_path / "x", "--reduce", "merge:2").error
+    assert (
+        "reduces an encoder of" in vidgen("extract", model, clips, "-o", tmp_path / "x", "--reduce", "merge:0.1").error
     )

@@ -217,6 +217,17 @@ class StochasticTermConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SelectionTermConfig:
+    """The encoder's selector (`encoder.selector_frames`) learns by policy gradient, from `draws` of frames a clip."""
+
+    weight: Positive = 1.0
+    draws: Annotated[int, Range(2, 64)] = 4
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SupervisedTermConfig:
     """Words of the synthetic world are told: `labels` of shape, colour and motion."""
 

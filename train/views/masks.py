@@ -14,7 +14,7 @@ from torch import Tensor
 from vidgen.bounds import Choice, Range, check_fields
 from vidgen.errors import VidgenError
 from vidgen.models.attention_patterns import Grid
-from vidgen.models.encoders.video_vit import to_patches
+from vidgen.models.encoders.token_selection import token_change
 from vidgen.tokenizers.keyframes.block_matching import match_blocks
 
 TIE = 1e-6  # of scores that are equal, which chance orders
@@ -84,15 +84,6 @@ def check_video(draw: MaskDraw) -> Float[Tensor, "b c T H W"]:
     return draw.video.float()
 
 
-def change_of(draw: MaskDraw) -> Scores:
-    """Return how much each token differs from the one before it at its place, the first from the one after it."""
-    tokens = to_patches(check_video(draw), draw.patch).reshape(draw.batch, *draw.grid, -1)
-    if draw.grid[0] == 1:
-        return torch.zeros(draw.batch, *draw.grid)
-    change = (tokens[:, 1:] - tokens[:, :-1]).abs().mean(-1)
-    return torch.cat([change[:, :1], change], dim=1).cpu()
-
-
 def weighted_scores(draw: MaskDraw, weights: Scores) -> Scores:
     """Return scores whose highest are a draw without replacement, by these weights (Gumbel top-k: Kool et al. 2019)."""
     gumbel = -(-draw.rand(*draw.grid).clamp(1e-9, 1 - 1e-7).log()).log()
@@ -102,7 +93,7 @@ def weighted_scores(draw: MaskDraw, weights: Scores) -> Scores:
 def motion_scores(draw: MaskDraw, *, floor: float = 0.05) -> Scores:
     """Hide what moves, by how much it changes: the target is where something happens (Fan et al. 2023, MGM, with
     differences for the codec's motion vectors). `floor`, of the largest change, is what still places weigh."""
-    change = change_of(draw)
+    change = token_change(check_video(draw), draw.patch).cpu()
     return weighted_scores(draw, change + floor * change.amax((1, 2, 3), keepdim=True) + 1e-6)
 
 

@@ -18,7 +18,7 @@ from vidgen.train.objectives.contrastive import check_batch, info_nce
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.predictive import cpc, normal_kl, stochastic_prediction
 from vidgen.train.tasks.ssl.targets import normalized_target
-from vidgen.train.tasks.ssl.term import ClipBatch, Term, make_predictor
+from vidgen.train.tasks.ssl.term import ClipBatch, Term, check_all_tokens, make_predictor
 
 THUMBNAIL = 8  # pixels of a side of what the composite model decodes
 EMBEDDING = 64
@@ -141,6 +141,7 @@ class StochasticTerm(Term):
 
     def __init__(self, config: StochasticTermConfig, encoder: VideoViT, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
+        check_all_tokens(encoder)
         self.config, self.frames = config, encoder.config.patch[0]
         if recipe.data.num_frames < 2 * self.frames:
             raise VidgenError(f"a clip of {recipe.data.num_frames} frames has no later segment of {self.frames}")

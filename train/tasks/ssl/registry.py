@@ -13,6 +13,7 @@ from vidgen.train.config.self_supervised import (
     JointTermConfig,
     MaskedTermConfig,
     PretextTermConfig,
+    SelectionTermConfig,
     SinkhornTermConfig,
     SSLRecipe,
     StochasticTermConfig,
@@ -23,6 +24,7 @@ from vidgen.train.tasks.ssl.future import FutureTerm, StochasticTerm
 from vidgen.train.tasks.ssl.joint import JointTerm
 from vidgen.train.tasks.ssl.masked import MaskedTerm
 from vidgen.train.tasks.ssl.pretext import PretextTerm
+from vidgen.train.tasks.ssl.selection import SelectionTerm
 from vidgen.train.tasks.ssl.supervised import SupervisedTerm
 from vidgen.train.tasks.ssl.term import Term
 
@@ -43,5 +45,6 @@ TERMS: dict[str, TermEntry] = {
     "future": TermEntry(FutureTermConfig, FutureTerm),
     "stochastic": TermEntry(StochasticTermConfig, StochasticTerm),
     "pretext": TermEntry(PretextTermConfig, PretextTerm),
+    "selection": TermEntry(SelectionTermConfig, SelectionTerm),
     "supervised": TermEntry(SupervisedTermConfig, SupervisedTerm),
 }

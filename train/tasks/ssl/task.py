@@ -163,6 +163,8 @@ def build_encoder(recipe: SSLRecipe) -> VideoViT:
     if recipe.init_from:
         encoder = VideoViT.from_pretrained(recipe.init_from, dtype=torch.float32)
         encoder.config = replace(encoder.config, **clip)  # what it is trained at from here on
+        if recipe.encoder.get("selector_frames") and not encoder.config.selector_frames:
+            encoder = add_selector(encoder, recipe.encoder["selector_frames"], recipe.seed)
         for name, value in recipe.encoder.items():
             own = encoder.config[name] if name in encoder.config else None
             if own != (tuple(value) if isinstance(value, list) else value):
@@ -174,3 +176,14 @@ def build_encoder(recipe: SSLRecipe) -> VideoViT:
         raise VidgenError("task ssl trains encoders of pixels: leave encoder.in_channels and encoder.codebook_size out")
     encoder.grid_of(torch.empty(1, 3, *clip["clip"], device="meta"))
     return encoder.to(recipe.device).requires_grad_(True)
+
+
+def add_selector(encoder: VideoViT, frames: int, seed: int) -> VideoViT:
+    """Return a trained encoder with a new selector of so many frames."""
+    torch.manual_seed(seed)
+    config = config_from_dict(
+        VideoViTConfig, dict(encoder.config) | {"selector_frames": frames}, "recipe key `encoder`"
+    )
+    selecting = VideoViT(config)
+    selecting.load_state_dict(selecting.state_dict() | encoder.state_dict())
+    return selecting

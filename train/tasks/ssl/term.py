@@ -22,10 +22,17 @@ from vidgen.train.tasks.task import Follow, Role
 from vidgen.train.views.masks import Mask, MaskConfig, MaskDraw, draw_mask
 
 
+def check_all_tokens(encoder: VideoViT) -> None:
+    """Raise VidgenError for an encoder whose tokens are not those of the places of its grid."""
+    if not encoder.config.has_all_tokens:
+        raise VidgenError("tokens are told place by place: leave encoder.learner_tokens and selector_frames out")
+
+
 def mask_of(values: dict[str, Any], encoder: VideoViT) -> MaskConfig:
     """Return a mask. Raises VidgenError for one that hides all or nothing of the encoder's clips, for settings that are
     not its own, and for an encoder that needs all tokens."""
     config = encoder.config
+    check_all_tokens(encoder)
     if config.mixer not in PARTIAL:
         raise VidgenError(
             f"mixer {config.mixer} needs every token, and a mask hides some; choose {' or '.join(PARTIAL)}"

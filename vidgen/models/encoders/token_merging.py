@@ -14,11 +14,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vidgen.bounds import Range, check_fields
-from vidgen.errors import VidgenError
 from vidgen.models.attention import Heads
-from vidgen.models.encoders.video_vit import VideoViT, attend_rotated, rotary_rows
-from vidgen.models.feature_layers import FeatureInfo, FeatureMixin
-from vidgen.models.placement import PlacedModule
+from vidgen.models.encoders.reduced import ReducedEncoder
+from vidgen.models.encoders.video_vit import attend_rotated, rotary_rows
 from vidgen.models.rope import Rotary, apply_rotary_emb
 
 
@@ -55,7 +53,7 @@ def merge_tokens(merged: Merged, count: int, saliency: Float[Tensor, "b m"] | No
     kept = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device).scatter(1, gone, False)
     number = kept.cumsum(dim=1) - 1
     number = number.scatter(1, gone, number.gather(1, partner))
-    rows = kept.nonzero()[:, 1].reshape(len(x), m - count)
+    rows = kept.float().argsort(dim=1, descending=True, stable=True)[:, : m - count]
     mean = (sums / sizes[..., None]).gather(1, expand(rows, x)).to(x.dtype)
     return Merged(mean, sizes.gather(1, rows), places.gather(1, rows), number.gather(1, owner))
 
@@ -77,30 +75,20 @@ class MergingConfig:
         check_fields(self)
 
 
-class MergingEncoder(FeatureMixin, PlacedModule):
-    """A trained `VideoViT` with joint attention whose tokens are merged on the way; an `Encoder` of the same layers.
+class MergingEncoder(ReducedEncoder[MergingConfig]):
+    """A trained `VideoViT` with joint attention whose tokens are merged on the way; its config is a `MergingConfig`.
 
     Keys count as often as they have merged ones (ToMe, eq. 1: log size is added to the scores). In maps every place has
-    the token that stands for it. Raises VidgenError for another mixer.
+    the token that stands for it.
     """
 
-    def __init__(self, encoder: VideoViT, config: MergingConfig) -> None:
-        super().__init__()
-        if encoder.config.mixer != "joint":
-            raise VidgenError(f"tokens merge under joint attention, and this encoder's mixer is {encoder.config.mixer}")
-        self.encoder, self.merging = encoder, config
-        self.num_frames, self.height, self.width, self.fps = (*encoder.config.clip, encoder.config.fps)
-
-    @property
-    def feature_info(self) -> list[FeatureInfo]:
-        """The encoder's own."""
-        return self.encoder.feature_info
+    mixers = ("joint",)
 
     def tokens_left(self, tokens: int) -> list[int]:
         """Return how many of so many tokens each block has."""
         left = [tokens]
         for _ in self.encoder.blocks[1:]:
-            left.append(left[-1] - min(round(self.merging.ratio * left[-1]), left[-1] // 2))
+            left.append(left[-1] - min(round(self.reduction.ratio * left[-1]), left[-1] // 2))
         return left
 
     def iter_features(self, video: Tensor) -> Iterator[tuple[str, Float[Tensor, "b c t h w"]]]:
@@ -113,10 +101,10 @@ class MergingEncoder(FeatureMixin, PlacedModule):
         saliency = None
         for i, block in enumerate(encoder.blocks):
             if i:
-                merged = merge_tokens(merged, round(self.merging.ratio * merged.x.shape[1]), saliency)
+                merged = merge_tokens(merged, round(self.reduction.ratio * merged.x.shape[1]), saliency)
             rotary = rotary_rows(grid, encoder.config.head_dim, merged.x, merged.places)
             attend = partial(attend_by_size, rotary=rotary, size=merged.size)
-            if self.merging.saliency and i + 1 < len(encoder.blocks):
+            if self.reduction.saliency and i + 1 < len(encoder.blocks):
                 saliency = attention_saliency(block.attention.project(block.norm1(merged.x)), rotary, merged.size)
             merged = merged._replace(x=block(merged.x, attend, None))
             whole = merged.x.gather(1, expand(merged.owner, merged.x))
@@ -125,7 +113,7 @@ class MergingEncoder(FeatureMixin, PlacedModule):
 
 def attend_by_size(q: Heads, k: Heads, v: Heads, *, rotary: Rotary, size: Float[Tensor, "b m"]) -> Heads:
     """Return attention to keys that count as often as they have merged ones."""
-    mask = None if bool((size == 1).all()) else size.log().to(q.dtype)
+    mask = None if not size.is_meta and bool((size == 1).all()) else size.log().to(q.dtype)
     return attend_rotated(q, k, v, rotary=rotary, mask=mask)
 
 

@@ -12,14 +12,17 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vidgen.bounds import Choice, Depth, Expansion, NoOrWidth, Range, Width, check_fields
+from vidgen.bounds import Choice, Depth, Expansion, NoOrCount, NoOrWidth, Range, Width, check_fields
 from vidgen.checkpoints.config_fields import ConfigMapping
 from vidgen.checkpoints.pretrained import Pretrained
 from vidgen.errors import VidgenError
 from vidgen.models.attention import Heads, Mask, find_attention
 from vidgen.models.attention_patterns import Grid, over_frames, over_time
 from vidgen.models.dit.config import BlockConfig, check_heads
+from vidgen.models.encoders.frame_selector import FrameSelector, places_of_frames
 from vidgen.models.encoders.mixers import LocalBlock, ScanBlock
+from vidgen.models.encoders.token_learner import SCOPES, TokenLearner
+from vidgen.models.encoders.token_stream import TokenStream
 from vidgen.models.feature_layers import FeatureInfo, FeatureMixin
 from vidgen.models.rope import Rotary, apply_rotary_emb, rotary_table
 from vidgen.models.transformer_block import TransformerBlock
@@ -39,6 +42,9 @@ class VideoViTConfig(ConfigMapping):
         al. 2024, VideoMamba).
     in_channels: of a pixel, or of a latent cell. codebook_size: of indices in place of channels, 0 for none.
     clip: frames, height and width, in pixels or latent cells, that it was trained at, and `fps`, frames a second.
+    learner_tokens: that a `TokenLearner` makes of each frame of tubes, or of the clip (`learner_scope`), before block
+        number `learner_block`; 0 for none. The blocks from there on have these alone, which know their time.
+    selector_frames: of tubes that a `FrameSelector` chooses, and that alone are read; 0 for all.
     """
 
     patch: tuple[Size, Size, Size] = (2, 8, 8)
@@ -51,10 +57,28 @@ class VideoViTConfig(ConfigMapping):
     mlp_ratio: Expansion = 4
     clip: tuple[Size, Size, Size] = (16, 64, 64)
     fps: Annotated[float, Range(0.0, 1000.0, above=True)] = 8.0
+    learner_tokens: NoOrCount = 0
+    learner_scope: Annotated[str, Choice(SCOPES)] = "frame"
+    learner_block: NoOrCount = 0
+    selector_frames: NoOrCount = 0
 
     def __post_init__(self) -> None:
         check_fields(self)
         check_heads(self.width, self.head_dim)
+        if not self.has_all_tokens and self.mixer not in PARTIAL:
+            raise VidgenError(
+                f"mixer {self.mixer} needs every token of the grid: choose {' or '.join(PARTIAL)}, or leave "
+                "learner_tokens and selector_frames out"
+            )
+        if self.learner_block >= self.depth:
+            raise VidgenError(f"learner_block={self.learner_block} is none of {self.depth} blocks, counted from 0")
+        if self.selector_frames and self.codebook_size:
+            raise VidgenError("selector_frames are chosen by pixels or latents, not by indices; leave it out")
+
+    @property
+    def has_all_tokens(self) -> bool:
+        """Whether the output has a token for every place, or for every one that is not hidden."""
+        return not (self.learner_tokens or self.selector_frames)
 
     @property
     def block(self) -> BlockConfig:
@@ -111,40 +135,66 @@ class VideoViT(FeatureMixin, Pretrained):
         self.place = PlaceEmbedding(width, config.head_dim)
         self.blocks = nn.ModuleList([self.make_block(i) for i in range(config.depth)])
         self.norm_out = nn.LayerNorm(width)
+        if config.learner_tokens:
+            self.learner = TokenLearner(width, config.learner_tokens)
+        if config.selector_frames:
+            self.selector = FrameSelector(config.in_channels, t)
 
     def forward(self, video: Tensor, keep: Int[Tensor, "b k"] | None = None) -> Float[Tensor, "b k d"]:
-        """Return the normed tokens of the last block, of the places in `keep` or of all, (t, h, w) in order.
+        """Return the normed tokens of the last block, of the places in `keep` or of all, (t, h, w) in order; those that
+        are learned, where there is a TokenLearner, frame by frame.
 
-        Raises VidgenError for clips that patches do not fill, and for hidden tokens of attention that needs a grid.
+        Raises VidgenError for clips that patches do not fill, and for hidden tokens of attention or a TokenLearner that
+        needs a grid.
 
         Args:
             video: Clips (b, c, T, H, W), of indices (b, T, H, W).
-            keep: Places of the tokens that are seen, the same number of each clip.
+            keep: Places of the tokens that are seen, the same number of each clip, whatever a selector would choose.
         """
-        *_, x = self.iter_tokens(video, keep)
-        return self.norm_out(x)
+        *_, stream = self.iter_tokens(video, keep)
+        return self.norm_out(stream.x)
 
-    def iter_tokens(self, video: Tensor, keep: Int[Tensor, "b k"] | None = None) -> Iterator[Float[Tensor, "b k d"]]:
+    def iter_tokens(self, video: Tensor, keep: Int[Tensor, "b k"] | None = None) -> Iterator[TokenStream]:
         """Yield the stream before the first block and after each; the arguments are those of `forward`."""
-        if keep is not None and self.config.mixer not in PARTIAL:
+        config = self.config
+        if keep is not None and (config.mixer not in PARTIAL or config.learner_tokens):
+            what = "a TokenLearner" if config.learner_tokens else f"mixer {config.mixer}"
             raise VidgenError(
-                f"mixer {self.config.mixer} needs every token of the grid, and some are hidden; choose "
-                f"{' or '.join(PARTIAL)}"
+                f"{what} needs every token of the grid, and some are hidden; choose {' or '.join(PARTIAL)} without "
+                "learner_tokens"
             )
-        grid = self.grid_of(video)
+        grid, shares = self.grid_of(video), None
         x = self.embed(video) + self.place(grid, video)
+        if keep is None and config.selector_frames:
+            keep = places_of_frames(self.selector.choose(video, config.selector_frames), grid)
         if keep is not None:
             x = take_rows(x, keep)
-        rotary = rotary_rows(grid, self.config.head_dim, x, keep)
-        yield x
+        rotary = rotary_rows(grid, config.head_dim, x, keep)
+        yield TokenStream(x, keep)
         for i, block in enumerate(self.blocks):
+            if config.learner_tokens and i == config.learner_block:
+                x, shares, rotary = self.learn_tokens(x, keep, grid)
             if isinstance(block, LocalBlock):
                 x = block(x, grid)
             elif isinstance(block, ScanBlock):
                 x = block(x)
             else:
                 x = block(x, partial(self.attend, rotary=rotary, grid=grid, odd=i % 2 == 1), None)
-            yield x
+            yield TokenStream(x, keep, shares)
+
+    def learn_tokens(
+        self, x: Float[Tensor, "b k d"], places: Int[Tensor, "b k"] | None, grid: Grid
+    ) -> tuple[Float[Tensor, "b m d"], Float[Tensor, "b f p s"], Rotary]:
+        """Return the learned tokens of whole frames or of the clip, their shares in each place, and their rotary rows:
+        those of the frame's time, or of the clip's begin, and of no place in it."""
+        cells = grid[1] * grid[2]
+        if places is None:
+            places = torch.arange(x.shape[1], device=x.device)[None]
+        count = x.shape[1] // cells if self.config.learner_scope == "frame" else 1
+        tokens, shares = self.learner(rearrange(x, "b (f p) d -> b f p d", f=count))
+        corners = places[:, :: places.shape[1] // count] // cells * cells
+        rotary = rotary_rows(grid, self.config.head_dim, x, corners.repeat_interleave(tokens.shape[2], dim=1))
+        return rearrange(tokens, "b f s d -> b (f s) d"), shares, rotary
 
     def make_block(self, number: int) -> nn.Module:
         """Return a block by the config's mixer."""
@@ -185,10 +235,10 @@ class VideoViT(FeatureMixin, Pretrained):
 
     def iter_features(self, video: Tensor) -> Iterator[tuple[str, Float[Tensor, "b c t h w"]]]:
         """Yield (name, map) of every block."""
-        t, h, _ = self.grid_of(video)
-        for i, x in enumerate(self.iter_tokens(video)):
+        grid = self.grid_of(video)
+        for i, stream in enumerate(self.iter_tokens(video)):
             if i:
-                yield f"blocks.{i - 1}", rearrange(x, "b (t h w) c -> b c t h w", t=t, h=h)
+                yield f"blocks.{i - 1}", stream.to_map(grid)
 
     @property
     def num_frames(self) -> int:

@@ -14,7 +14,7 @@ from vidgen.train.tasks.ssl.task import SSLTask
 TINY = [
     "steps=1", "batch_size=4", "log_every=1", "validate_every=1", "checkpoint_every=1", "data.validation_clips=4",
     "data.size=[16,16]", "autocast=float32", "probe_clips=8",
-    "encoder={patch: [2, 8, 8], width: 32, depth: 1, head_dim: 16}",
+    "encoder={patch: [2, 8, 8], width: 32, depth: 1, head_dim: 16, learner_block: 0}",
 ]  # fmt: skip
 SYSTEMS = [name for name in map(recipe_name, shipped_recipes()) if name.startswith("ssl/")]
 
