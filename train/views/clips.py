@@ -156,6 +156,13 @@ def change_colours(frames: Float[Tensor, "T 3 H W"], amounts: list[float]) -> Fl
     return gray + saturation * (x - gray) - 1.0
 
 
+def frame_differences(video: Video) -> Video:
+    """Return half of how each frame differs from the one before, in [-1, 1]; the first one is the second's. A stream of
+    motion beside that of pixels (in place of the optical flow of Han et al. 2020, CoCLR)."""
+    change = (video[:, :, 1:] - video[:, :, :-1]) / 2.0
+    return torch.cat([change[:, :, :1], change], dim=2)
+
+
 def scramble_cells(frames: Float[Tensor, "T c H W"], share: float, generator: torch.Generator) -> Tensor:
     """Return frames of which a share of the cells, an eighth of a side each, are swapped about, the same in all."""
     height, width = frames.shape[2:]

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -19,7 +18,7 @@ from vidgen.train.objectives.contrastive import check_batch, info_nce
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.predictive import cpc, normal_kl, stochastic_prediction
 from vidgen.train.tasks.ssl.targets import normalized_target
-from vidgen.train.tasks.ssl.term import ClipBatch, Term
+from vidgen.train.tasks.ssl.term import ClipBatch, Term, cut_segments, embed_each, segment_frames
 
 THUMBNAIL = 8  # pixels of a side of what the composite model decodes
 EMBEDDING = 64
@@ -108,11 +107,7 @@ class FutureTerm(Term):
     def __init__(self, config: FutureTermConfig, encoder: VideoViT, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
         check_batch(recipe.batch_size)
-        self.config, self.frames = config, config.frames or encoder.config.patch[0]
-        if self.frames % encoder.config.patch[0]:
-            raise VidgenError(
-                f"segments of {self.frames} frames are no multiple of patches of {encoder.config.patch[0]}"
-            )
+        self.config, self.frames = config, segment_frames(config.frames, encoder)
         count = recipe.data.num_frames // self.frames
         least = 2 * config.ahead + 1 if config.predictor == "bidirectional" else config.ahead + 1
         if count < least:
@@ -126,11 +121,8 @@ class FutureTerm(Term):
 
     def loss(self, encoder: VideoViT, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch."""
-        video = batch.video
-        count = video.shape[2] // self.frames
-        segments = rearrange(video[:, :, : count * self.frames], "b c (s t) h w -> b s c t h w", s=count)
-        z = encoder(segments.flatten(0, 1)).mean(1).reshape(len(video), count, -1)
-        return self.head(z, segments, generator)
+        segments = cut_segments(batch.video, self.frames)
+        return self.head(embed_each(encoder, segments), segments, generator)
 
 
 class StochasticTerm(Term):

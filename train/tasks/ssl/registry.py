@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from vidgen.models.encoders.video_vit import VideoViT
+from vidgen.train.config.correspondence import (
+    CoTrainingTermConfig,
+    CycleTermConfig,
+    SegmentsTermConfig,
+    WalkTermConfig,
+)
 from vidgen.train.config.self_supervised import (
     ClusterTermConfig,
     FutureTermConfig,
@@ -19,10 +25,13 @@ from vidgen.train.config.self_supervised import (
     SupervisedTermConfig,
 )
 from vidgen.train.tasks.ssl.clustered import ClusterTerm, SinkhornTerm
+from vidgen.train.tasks.ssl.co_training import CoTrainingTerm
+from vidgen.train.tasks.ssl.cycles import CycleTerm, WalkTerm
 from vidgen.train.tasks.ssl.future import FutureTerm, StochasticTerm
 from vidgen.train.tasks.ssl.joint import JointTerm
 from vidgen.train.tasks.ssl.masked import MaskedTerm
 from vidgen.train.tasks.ssl.pretext import PretextTerm
+from vidgen.train.tasks.ssl.segments import SegmentsTerm
 from vidgen.train.tasks.ssl.supervised import SupervisedTerm
 from vidgen.train.tasks.ssl.term import Term
 
@@ -43,5 +52,9 @@ TERMS: dict[str, TermEntry] = {
     "future": TermEntry(FutureTermConfig, FutureTerm),
     "stochastic": TermEntry(StochasticTermConfig, StochasticTerm),
     "pretext": TermEntry(PretextTermConfig, PretextTerm),
+    "cycle": TermEntry(CycleTermConfig, CycleTerm),
+    "walk": TermEntry(WalkTermConfig, WalkTerm),
+    "co_training": TermEntry(CoTrainingTermConfig, CoTrainingTerm),
+    "segments": TermEntry(SegmentsTermConfig, SegmentsTerm),
     "supervised": TermEntry(SupervisedTermConfig, SupervisedTerm),
 }

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -14,9 +15,10 @@ from vidgen.data.shapes import ClipLabels
 from vidgen.errors import VidgenError
 from vidgen.models.encoders.video_vit import PARTIAL, VideoViT
 from vidgen.models.heads.token_predictor import TokenPredictor
-from vidgen.train.config.self_supervised import PredictorConfig, TeacherConfig
+from vidgen.train.config.self_supervised import PredictorConfig, SSLRecipe, TeacherConfig
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.tasks.task import Follow, Role
+from vidgen.train.views.clips import ViewConfig
 from vidgen.train.views.masks import Mask, MaskConfig, MaskDraw, draw_mask
 
 
@@ -44,6 +46,35 @@ def make_predictor(encoder: VideoViT, out: int, values: dict[str, Any]) -> Token
     """Return a predictor of `out` channels from the encoder's tokens, of a shape as a recipe says it."""
     shape = config_from_dict(PredictorConfig, values, "predictor")
     return TokenPredictor(encoder.config.width, out, width=shape.width, depth=shape.depth, head_dim=shape.head_dim)
+
+
+def make_views(rows: Sequence[dict[str, Any]], encoder: VideoViT, recipe: SSLRecipe) -> list[ViewConfig]:
+    """Return views of these fields. Raises VidgenError for those that the clips are too short for or patches do not
+    fill."""
+    views = [config_from_dict(ViewConfig, dict(row), f"views.{i}") for i, row in enumerate(rows)]
+    for view in views:
+        if (count := view.length(recipe.data.num_frames)) % encoder.config.patch[0]:
+            raise VidgenError(f"a view of {count} frames is no multiple of patches of {encoder.config.patch[0]}")
+    return views
+
+
+def segment_frames(frames: int, encoder: VideoViT) -> int:
+    """Return the frames of a segment, 0 being a patch. Raises VidgenError for one that patches do not fill."""
+    patch = encoder.config.patch[0]
+    if frames % patch:
+        raise VidgenError(f"segments of {frames} frames are no multiple of patches of {patch}")
+    return frames or patch
+
+
+def cut_segments(video: Float[Tensor, "b c T H W"], frames: int) -> Float[Tensor, "b s c t H W"]:
+    """Return clips cut into segments of so many frames, without a rest."""
+    count = video.shape[2] // frames
+    return rearrange(video[:, :, : count * frames], "b c (s t) h w -> b s c t h w", s=count)
+
+
+def embed_each(encoder: VideoViT, segments: Float[Tensor, "*b c t h w"]) -> Float[Tensor, "*b d"]:
+    """Return the mean token of each segment, which the encoder sees alone."""
+    return encoder(segments.flatten(0, -5)).mean(1).unflatten(0, segments.shape[:-4])
 
 
 class ClipBatch(NamedTuple):
