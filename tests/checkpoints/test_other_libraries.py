@@ -20,7 +20,6 @@ OURS = {
     *("VideoTokenizer", "DiffusionTokenizer", "KeyframeTokenizer", "TransformersTextEncoder", "component", "cls"),
     *("LearnedTokens", "PriorPipeline", "TokenPrior", "ByteTextEncoder", "super()", "GANPipeline", "SplitGenerator"),
     "GENERATORS[class_name]",
-    "VideoViT",
 }
 FOLDERS = ("vidgen", "tokenizers", "samplers", "train", "scripts")
 ONLY_HOME = "vidgen/checkpoints/other_libraries.py"

@@ -21,9 +21,10 @@ Decay = Annotated[float, Range(0.0, 1.0)]
 
 @dataclass
 class SSLRecipe(LoopConfig):
-    """Task `ssl`: a `VideoViT` learns from clips without labels, by the weighted sum of `terms`.
+    """Task `ssl`: an encoder learns from clips without labels, by the weighted sum of `terms`.
 
-    `encoder` overrides fields of `VideoViTConfig`; clips and rate are the data's. A term is named as one likes; its
+    `encoder` has its `kind`, "vit" (the default) or "resnet", and overrides fields of `VideoViTConfig` or
+    `VideoResNetConfig`; clips and rate are the data's. A term is named as one likes; its
     `kind` is one of vidgen.train.tasks.ssl.registry.TERMS, its `weight` counts in the sum, and its other keys are the
     fields of that kind's config. `init_from` is the folder of an encoder to go on from.
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Encoder
 from vidgen.models.attention_patterns import Grid
-from vidgen.models.encoders.video_vit import VideoViT, VideoViTConfig, to_patches
+from vidgen.models.encoders.clip_encoder import ClipEncoder, ClipEncoderConfig
+from vidgen.models.encoders.video_vit import to_patches
 from vidgen.models.feature_layers import channels_last
 from vidgen.pipelines.loading import load_feature_encoder, load_tokenizer
 from vidgen.pipelines.video import VideoPipeline
@@ -108,7 +109,7 @@ class FeatureTarget:
 PIXEL_TARGETS = {"pixels": pixel_target, "normalized_pixels": normalized_target, "hog": hog_target}
 
 
-def fixed_target(config: TargetConfig, shape: VideoViTConfig, device: str) -> Target:
+def fixed_target(config: TargetConfig, shape: ClipEncoderConfig, device: str) -> Target:
     """Return what makes targets that do not change in training: of pixels, latents, or a frozen encoder."""
     if config.target in PIXEL_TARGETS:
         return partial(PIXEL_TARGETS[config.target], patch=shape.patch)
@@ -117,7 +118,7 @@ def fixed_target(config: TargetConfig, shape: VideoViTConfig, device: str) -> Ta
     return FeatureTarget(load_feature_encoder(config.source, device=device), config.layer, shape.patch)
 
 
-def token_target(encoder: VideoViT, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b n d"]:
+def token_target(encoder: ClipEncoder, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b n d"]:
     """Return the encoder's own tokens of whole clips, each normalized (V-JEPA: without weights of their own)."""
     tokens = encoder(video).float()
     return F.layer_norm(tokens, tokens.shape[-1:])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.data.shapes import ClipLabels
 from vidgen.errors import VidgenError
-from vidgen.models.encoders.video_vit import PARTIAL, VideoViT
+from vidgen.models.encoders.clip_encoder import ClipEncoder
 from vidgen.models.heads.token_predictor import TokenPredictor
 from vidgen.train.config.self_supervised import PredictorConfig, SSLRecipe, TeacherConfig
 from vidgen.train.objectives.parts import LossAndParts
@@ -22,33 +22,30 @@ from vidgen.train.views.clips import ViewConfig
 from vidgen.train.views.masks import Mask, MaskConfig, MaskDraw, draw_mask
 
 
-def mask_of(values: dict[str, Any], encoder: VideoViT) -> MaskConfig:
+def mask_of(values: dict[str, Any], encoder: ClipEncoder) -> MaskConfig:
     """Return a mask. Raises VidgenError for one that hides all or nothing of the encoder's clips, for settings that are
     not its own, and for an encoder that needs all tokens."""
     config = encoder.config
-    if config.mixer not in PARTIAL:
-        raise VidgenError(
-            f"mixer {config.mixer} needs every token, and a mask hides some; choose {' or '.join(PARTIAL)}"
-        )
+    encoder.check_partial()
     mask = config_from_dict(MaskConfig, values, "mask")
     grid = tuple(n // p for n, p in zip(config.clip, config.patch, strict=True))
     draw_mask(mask, MaskDraw(1, grid, torch.Generator().manual_seed(0), torch.zeros(1, 3, *config.clip), config.patch))
     return mask
 
 
-def hide_tokens(mask: MaskConfig, encoder: VideoViT, video: Tensor, generator: torch.Generator) -> Mask:
+def hide_tokens(mask: MaskConfig, encoder: ClipEncoder, video: Tensor, generator: torch.Generator) -> Mask:
     """Draw which tokens of clips are seen and which are predicted."""
     drawn = draw_mask(mask, MaskDraw(len(video), encoder.grid_of(video), generator, video, encoder.config.patch))
     return Mask(*(places.to(video.device) for places in drawn))
 
 
-def make_predictor(encoder: VideoViT, out: int, values: dict[str, Any]) -> TokenPredictor:
+def make_predictor(encoder: ClipEncoder, out: int, values: dict[str, Any]) -> TokenPredictor:
     """Return a predictor of `out` channels from the encoder's tokens, of a shape as a recipe says it."""
     shape = config_from_dict(PredictorConfig, values, "predictor")
     return TokenPredictor(encoder.config.width, out, width=shape.width, depth=shape.depth, head_dim=shape.head_dim)
 
 
-def make_views(rows: Sequence[dict[str, Any]], encoder: VideoViT, recipe: SSLRecipe) -> list[ViewConfig]:
+def make_views(rows: Sequence[dict[str, Any]], encoder: ClipEncoder, recipe: SSLRecipe) -> list[ViewConfig]:
     """Return views of these fields. Raises VidgenError for those that the clips are too short for or patches do not
     fill."""
     views = [config_from_dict(ViewConfig, dict(row), f"views.{i}") for i, row in enumerate(rows)]
@@ -58,7 +55,7 @@ def make_views(rows: Sequence[dict[str, Any]], encoder: VideoViT, recipe: SSLRec
     return views
 
 
-def segment_frames(frames: int, encoder: VideoViT) -> int:
+def segment_frames(frames: int, encoder: ClipEncoder) -> int:
     """Return the frames of a segment, 0 being a patch. Raises VidgenError for one that patches do not fill."""
     patch = encoder.config.patch[0]
     if frames % patch:
@@ -72,7 +69,7 @@ def cut_segments(video: Float[Tensor, "b c T H W"], frames: int) -> Float[Tensor
     return rearrange(video[:, :, : count * frames], "b c (s t) h w -> b s c t h w", s=count)
 
 
-def embed_each(encoder: VideoViT, segments: Float[Tensor, "*b c t h w"]) -> Float[Tensor, "*b d"]:
+def embed_each(encoder: ClipEncoder, segments: Float[Tensor, "*b c t h w"]) -> Float[Tensor, "*b d"]:
     """Return the mean token of each segment, which the encoder sees alone."""
     return encoder(segments.flatten(0, -5)).mean(1).unflatten(0, segments.shape[:-4])
 
@@ -98,7 +95,7 @@ class Term(nn.Module):
         self.frozen: dict[str, nn.Module] = {}
         self.teachers: dict[str, tuple[nn.Module, TeacherConfig]] = {}
 
-    def loss(self, encoder: VideoViT, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: ClipEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch of clips, every random number from `generator`."""
         raise NotImplementedError
 

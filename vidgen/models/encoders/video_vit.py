@@ -14,13 +14,12 @@ from torch import Tensor, nn
 
 from vidgen.bounds import Choice, Depth, Expansion, NoOrWidth, Range, Width, check_fields
 from vidgen.checkpoints.config_fields import ConfigMapping
-from vidgen.checkpoints.pretrained import Pretrained
-from vidgen.errors import VidgenError
 from vidgen.models.attention import Heads, Mask, find_attention
 from vidgen.models.attention_patterns import Grid, over_frames, over_time
 from vidgen.models.dit.config import BlockConfig, check_heads
+from vidgen.models.encoders.clip_encoder import ClipEncoder, refuse_partial
 from vidgen.models.encoders.mixers import LocalBlock, ScanBlock
-from vidgen.models.feature_layers import FeatureInfo, FeatureMixin
+from vidgen.models.feature_layers import FeatureInfo
 from vidgen.models.rope import Rotary, apply_rotary_emb, rotary_table
 from vidgen.models.transformer_block import TransformerBlock
 
@@ -92,13 +91,14 @@ def take_rows(x: Float[Tensor, "b n d"], places: Int[Tensor, "b k"]) -> Float[Te
     return x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
 
 
-class VideoViT(FeatureMixin, Pretrained):
+class VideoViT(ClipEncoder):
     """A pre-norm transformer over tubelets with 3-D rotary positions. Layers are "blocks.<i>", the residual stream.
 
     With `keep` the tokens of the other places are left out, and cost nothing (He et al. 2022, MAE, section 3).
     """
 
     config_class = VideoViTConfig
+    config: VideoViTConfig
 
     def __init__(self, config: VideoViTConfig) -> None:
         super().__init__(config)
@@ -126,11 +126,8 @@ class VideoViT(FeatureMixin, Pretrained):
 
     def iter_tokens(self, video: Tensor, keep: Int[Tensor, "b k"] | None = None) -> Iterator[Float[Tensor, "b k d"]]:
         """Yield the stream before the first block and after each; the arguments are those of `forward`."""
-        if keep is not None and self.config.mixer not in PARTIAL:
-            raise VidgenError(
-                f"mixer {self.config.mixer} needs every token of the grid, and some are hidden; choose "
-                f"{' or '.join(PARTIAL)}"
-            )
+        if keep is not None:
+            self.check_partial()
         grid = self.grid_of(video)
         x = self.embed(video) + self.place(grid, video)
         if keep is not None:
@@ -145,6 +142,11 @@ class VideoViT(FeatureMixin, Pretrained):
             else:
                 x = block(x, partial(self.attend, rotary=rotary, grid=grid, odd=i % 2 == 1), None)
             yield x
+
+    def check_partial(self) -> None:
+        """Raise VidgenError for attention that needs a grid."""
+        if self.config.mixer not in PARTIAL:
+            refuse_partial(f"mixer {self.config.mixer}", PARTIAL)
 
     def make_block(self, number: int) -> nn.Module:
         """Return a block by the config's mixer."""
@@ -161,15 +163,6 @@ class VideoViT(FeatureMixin, Pretrained):
             return attend_rotated(q, k, v, rotary=rotary)
         q, k = apply_rotary_emb(q, rotary), apply_rotary_emb(k, rotary)
         return (over_time if odd else over_frames)(find_attention("auto"), q, k, v, grid=grid)
-
-    def grid_of(self, video: Tensor) -> Grid:
-        """Return the tokens (t, h, w) of clips. Raises VidgenError for clips that patches do not fill."""
-        size, patch = tuple(video.shape[-3:]), self.config.patch
-        if any(n % p for n, p in zip(size, patch, strict=True)):
-            raise VidgenError(
-                f"clips of {size} (frames, height, width) are no multiple of the encoder's patches {patch}; crop them"
-            )
-        return tuple(n // p for n, p in zip(size, patch, strict=True))
 
     def embed(self, video: Tensor) -> Float[Tensor, "b n d"]:
         """Return the tokens of clips, without their places."""
@@ -189,26 +182,6 @@ class VideoViT(FeatureMixin, Pretrained):
         for i, x in enumerate(self.iter_tokens(video)):
             if i:
                 yield f"blocks.{i - 1}", rearrange(x, "b (t h w) c -> b c t h w", t=t, h=h)
-
-    @property
-    def num_frames(self) -> int:
-        """Of the clips of training."""
-        return self.config.clip[0]
-
-    @property
-    def height(self) -> int:
-        """Of the clips of training."""
-        return self.config.clip[1]
-
-    @property
-    def width(self) -> int:
-        """Of the clips of training."""
-        return self.config.clip[2]
-
-    @property
-    def fps(self) -> float:
-        """Of the clips of training."""
-        return self.config.fps
 
 
 def to_patches(video: Float[Tensor, "b c T H W"], patch: Grid) -> Float[Tensor, "b n p"]:
