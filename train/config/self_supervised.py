@@ -118,12 +118,14 @@ class MaskedTermConfig(TargetConfig):
 
     `target` may also be the encoder's own tokens of the whole clip, as its average teacher has them ("teacher") or it
     has them itself ("self", with their gradient where there is a `regularizer` that keeps them apart). `visible` is the
-    weight of tokens that are seen. `mask` are fields of `MaskConfig`, `predictor` of `PredictorConfig`.
+    weight of tokens that are seen. `mask` are fields of `MaskConfig`, `predictor` of `PredictorConfig`, and `view` of
+    `ViewConfig`; empty is the clip as it is.
     """
 
     target: Annotated[str, Choice(TARGETS)] = "normalized_pixels"
     distance: Annotated[str, Choice(tuple(DISTANCES))] = "l2"
     visible: Weight = 0.0
+    view: dict[str, Any] = field(default_factory=dict)
     teacher: dict[str, Any] = field(default_factory=dict)
     regularizer: Annotated[str, Choice(REGULARIZERS)] = ""
     regularizer_weight: Weight = 1.0

@@ -17,7 +17,8 @@ from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.predictive import masked_regression
 from vidgen.train.objectives.siamese import check_rows, covariance_term, sigreg, variance_term
 from vidgen.train.tasks.ssl.targets import Target, fixed_target, token_target
-from vidgen.train.tasks.ssl.term import ClipBatch, Term, hide_tokens, make_predictor, mask_of
+from vidgen.train.tasks.ssl.term import ClipBatch, Term, hide_tokens, make_predictor, make_views, mask_of
+from vidgen.train.views.clips import draw_view
 
 
 class MaskedTerm(Term):
@@ -31,7 +32,9 @@ class MaskedTerm(Term):
     def __init__(self, config: MaskedTermConfig, encoder: ClipEncoder, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
         self.config = config
-        self.mask = mask_of(config.mask, encoder)
+        self.view = make_views([config.view], encoder, recipe)[0] if config.view else None
+        frames = self.view.length(recipe.data.num_frames) if self.view else 0
+        self.mask = mask_of(config.mask, encoder, frames)
         if config.regularizer:
             check_rows(recipe.batch_size)
         self.target, width = self.make_target(encoder, recipe.device)
@@ -53,7 +56,7 @@ class MaskedTerm(Term):
 
     def loss(self, encoder: ClipEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch."""
-        video = batch.video
+        video = draw_view(self.view, batch.video, generator) if self.view else batch.video
         config, grid = self.config, encoder.grid_of(video)
         keep, asked = hide_tokens(self.mask, encoder, video, generator)
         if config.target == "self" and config.regularizer:

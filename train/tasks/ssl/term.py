@@ -22,14 +22,14 @@ from vidgen.train.views.clips import ViewConfig
 from vidgen.train.views.masks import Mask, MaskConfig, MaskDraw, draw_mask
 
 
-def mask_of(values: dict[str, Any], encoder: ClipEncoder) -> MaskConfig:
-    """Return a mask. Raises VidgenError for one that hides all or nothing of the encoder's clips, for settings that are
-    not its own, and for an encoder that needs all tokens."""
+def mask_of(values: dict[str, Any], encoder: ClipEncoder, frames: int = 0) -> MaskConfig:
+    """Return a mask, of the encoder's clips or of so many `frames` of them. Raises VidgenError for one that hides all
+    or nothing, for settings that are not its own, and for an encoder that needs all tokens."""
     config = encoder.config
     encoder.check_partial()
     mask = config_from_dict(MaskConfig, values, "mask")
-    grid = tuple(n // p for n, p in zip(config.clip, config.patch, strict=True))
-    draw_mask(mask, MaskDraw(1, grid, torch.Generator().manual_seed(0), torch.zeros(1, 3, *config.clip), config.patch))
+    clip = torch.zeros(1, 3, frames or config.clip[0], *config.clip[1:])
+    hide_tokens(mask, encoder, clip, torch.Generator().manual_seed(0))
     return mask
 
 
@@ -50,8 +50,10 @@ def make_views(rows: Sequence[dict[str, Any]], encoder: ClipEncoder, recipe: SSL
     fill."""
     views = [config_from_dict(ViewConfig, dict(row), f"views.{i}") for i, row in enumerate(rows)]
     for view in views:
-        if (count := view.length(recipe.data.num_frames)) % encoder.config.patch[0]:
-            raise VidgenError(f"a view of {count} frames is no multiple of patches of {encoder.config.patch[0]}")
+        count, patch = view.length(recipe.data.num_frames), encoder.config.patch[0]
+        if count // view.crops % patch:
+            each = f", in each of {view.crops} crops," if view.crops > 1 else ""
+            raise VidgenError(f"a view of {count} frames{each} is no multiple of patches of {patch}")
     return views
 
 

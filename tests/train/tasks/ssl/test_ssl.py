@@ -102,6 +102,22 @@ def test_a_clip_is_learned_by_heart(make):
     assert task.loss(batch, torch.Generator().manual_seed(9))[0].item() < 0.35 * spread
 
 
+def test_a_masked_view_is_masked_as_its_clip_would_be(make):
+    plain, mask = "crop: 1.0, colour: 0.0, gray: 0.0", "mask: {kind: future, ratio: 0.5}"
+    terms = [f"{{kind: masked, target: pixels, {mask}, {PREDICTOR}{view}}}" for view in ("", f", view: {{{plain}}}")]
+    losses = []
+    for term in terms:
+        task = SSLTask(make(f"terms={{a: {term}}}"))
+        losses.append(task.loss(batch_of(task), torch.Generator().manual_seed(0))[0].item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    twice = f"{{kind: masked, mask: {{kind: asymmetric, ratio: 0.5}}, view: {{{plain}, order: repeated, crops: 2}}}}"
+    task = SSLTask(make(f"terms={{a: {twice}}}"))
+    keep, asked = hide_tokens(task.terms["a"].mask, task.encoder, batch_of(task)["video"], torch.Generator())
+    assert keep.tolist() == [list(range(16))] * 4 and asked.min() == 16  # one crop is seen, the other told
+    with pytest.raises(VidgenError, match="of 4 frames, in each of 4 crops, is no multiple of patches of 2"):
+        SSLTask(make(f"terms={{a: {twice.replace('crops: 2', 'crops: 4')}}}"))
+
+
 def test_a_teacher_is_the_average_of_the_encoder(make):
     recipe = make("steps=2", term="target: teacher, teacher: {decay: 0.5, final_decay: 0.5}")
     task = SSLTask(recipe)
