@@ -14,6 +14,7 @@ from vidgen.checkpoints.pretrained import CONFIG_NAME, Pretrained
 from vidgen.models.dit.config import VideoDiTConfig
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.encoders.external import ExternalConfig
+from vidgen.models.encoders.video_resnet import VideoResNetConfig
 from vidgen.models.encoders.video_vit import VideoViTConfig
 from vidgen.models.gan.split_generator import SplitGenerator
 from vidgen.models.heads.token_predictor import TokenPredictorConfig
@@ -48,6 +49,7 @@ CONFIGS = [
     TokenPriorConfig(codebook_sizes=(8, 4)),
     ChangeCodesConfig(latent_channels=4, size=(8, 8)),
     TokenPredictorConfig(),
+    VideoResNetConfig(),
     VideoViTConfig(),
     NeRVConfig(height=16, width=16, strides=(2, 2)),
     WanAutoencoderConfig(),

@@ -20,9 +20,10 @@ Decay = Annotated[float, Range(0.0, 1.0)]
 
 @dataclass
 class SSLRecipe(LoopConfig):
-    """Task `ssl`: a `VideoViT` learns from clips without labels, by the weighted sum of `terms`.
+    """Task `ssl`: an encoder learns from clips without labels, by the weighted sum of `terms`.
 
-    `encoder` overrides fields of `VideoViTConfig`; clips and rate are the data's. A term is named as one likes; its
+    `encoder` has its `kind`, "vit" (the default) or "resnet", and overrides fields of `VideoViTConfig` or
+    `VideoResNetConfig`; clips and rate are the data's. A term is named as one likes; its
     `kind` is one of vidgen.train.tasks.ssl.registry.TERMS, its `weight` counts in the sum, and its other keys are the
     fields of that kind's config. `init_from` is the folder of an encoder to go on from.
 
@@ -103,12 +104,14 @@ class MaskedTermConfig(TargetConfig):
 
     `target` may also be the encoder's own tokens of the whole clip, as its average teacher has them ("teacher") or it
     has them itself ("self", with their gradient where there is a `regularizer` that keeps them apart). `visible` is the
-    weight of tokens that are seen. `mask` are fields of `MaskConfig`, `predictor` of `PredictorConfig`.
+    weight of tokens that are seen. `mask` are fields of `MaskConfig`, `predictor` of `PredictorConfig`, and `view` of
+    `ViewConfig`; empty is the clip as it is.
     """
 
     target: Annotated[str, Choice(TARGETS)] = "normalized_pixels"
     distance: Annotated[str, Choice(tuple(DISTANCES))] = "l2"
     visible: Weight = 0.0
+    view: dict[str, Any] = field(default_factory=dict)
     teacher: dict[str, Any] = field(default_factory=dict)
     regularizer: Annotated[str, Choice(REGULARIZERS)] = ""
     regularizer_weight: Weight = 1.0

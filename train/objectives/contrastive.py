@@ -96,6 +96,14 @@ def multi_positive_nce(
     return loss.mean(), {"positives": positives.sum(dim=1).float().mean()}
 
 
+def mine_positives(keys: Float[Tensor, "b d"], queue: Float[Tensor, "m d"], count: int) -> Bool[Tensor, "b n"]:
+    """Return which of a batch's keys and a queue, n = b + m, are positives of each row: the own key, and those of the
+    queue whose clips are the `count` nearest, by cosine, in these rows of another stream (Han et al. 2020, CoCLR)."""
+    near = F.normalize(keys.float(), dim=-1) @ F.normalize(queue.float(), dim=-1).T
+    chosen = torch.zeros_like(near, dtype=torch.bool).scatter(1, near.topk(count, dim=1).indices, True)
+    return torch.cat([torch.eye(len(keys), dtype=torch.bool, device=keys.device), chosen], dim=1)
+
+
 def sigmoid_contrastive(
     a: Float[Tensor, "b d"], b: Float[Tensor, "b d"], *, log_scale: Float[Tensor, ""], bias: Float[Tensor, ""]
 ) -> LossAndParts:

@@ -108,8 +108,9 @@ class MuonAndAdamW:
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer | MuonAndAdamW:
-    """Return the optimizer that `config.kind` names, over the model's parameters that ask for gradients."""
-    if config.kind == "muon":
+    """Return the optimizer that `config.kind` names, over the model's parameters that ask for gradients; AdamW where
+    Muon would have no matrix, as in a network of convolutions."""
+    if config.kind == "muon" and hidden_matrices(model):
         return MuonAndAdamW(model, config)
     groups = decay_groups([p for p in model.parameters() if p.requires_grad], config.weight_decay)
     return torch.optim.AdamW(groups, lr=config.lr, betas=tuple(config.betas), fused=True)

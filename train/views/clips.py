@@ -57,11 +57,14 @@ ORDERS: dict[str, Callable[[int, torch.Generator], Tensor]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ViewConfig:
-    """How a view is drawn of a clip; all of it is the same for all its frames (Qian et al. 2021, CVRL, section 3.2).
+    """How a view is drawn of a clip; all of it but `crops` is the same for all its frames (Qian et al. 2021, CVRL,
+    section 3.2).
 
     frames: of the view, 0 for as many as the clip has over `stride`; from a moment that is drawn.
     stride: every so many frames; `max_stride` above it draws one of them.
     crop: the least share of the frame's area, resized to the whole; its sides' ratio is at most 4:3.
+    crops: in how many runs, of as many frames each, the crop is another one; with order "repeated", crops of one image
+        (Eymaël et al. 2024, CropMAE).
     flip: how often it is mirrored. colour: how much brightness, contrast and saturation change; gray: how often it has
         no colour.
     scramble: how much pixels of each frame are moved about at random, in cells of an eighth of the frame: the motion
@@ -73,6 +76,7 @@ class ViewConfig:
     stride: Count = 1
     max_stride: NoOrCount = 0
     crop: Annotated[float, Range(0.0, 1.0, above=True)] = 0.4
+    crops: Count = 1
     flip: Share = 0.0
     colour: Share = 0.4
     gray: Share = 0.2
@@ -90,6 +94,8 @@ class ViewConfig:
         count = self.frames or -(-frames // longest)
         if 1 + (count - 1) * longest > frames:
             raise VidgenError(f"a view of {count} frames, every {longest}-th, is longer than a clip of {frames}")
+        if count % self.crops:
+            raise VidgenError(f"a view of {count} frames is not to be parted into {self.crops} crops")
         return count
 
 
@@ -115,7 +121,10 @@ def draw_one(config: ViewConfig, clip: Float[Tensor, "c T H W"], count: int, gen
     first = int(uniform() * (clip.shape[1] - (count - 1) * stride))
     times = first + stride * ORDERS[config.order](count, generator)
     frames = clip[:, times].transpose(0, 1)  # (T, c, H, W)
-    frames = crop_frames(frames, uniform(config.crop, 1.0), uniform(-1.0, 1.0), uniform(), uniform())
+    runs = frames.chunk(config.crops)
+    frames = torch.cat(
+        [crop_frames(run, uniform(config.crop, 1.0), uniform(-1.0, 1.0), uniform(), uniform()) for run in runs]
+    )
     if uniform() < config.flip:
         frames = frames.flip(-1)
     if config.scramble:
@@ -154,6 +163,13 @@ def change_colours(frames: Float[Tensor, "T 3 H W"], amounts: list[float]) -> Fl
     x = x.mean() + contrast * (x - x.mean())
     gray = luma(x)
     return gray + saturation * (x - gray) - 1.0
+
+
+def frame_differences(video: Video) -> Video:
+    """Return half of how each frame differs from the one before, in [-1, 1]; the first one is the second's. A stream of
+    motion beside that of pixels (in place of the optical flow of Han et al. 2020, CoCLR)."""
+    change = (video[:, :, 1:] - video[:, :, :-1]) / 2.0
+    return torch.cat([change[:, :, :1], change], dim=2)
 
 
 def scramble_cells(frames: Float[Tensor, "T c H W"], share: float, generator: torch.Generator) -> Tensor:

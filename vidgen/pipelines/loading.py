@@ -15,6 +15,7 @@ from vidgen.files.bounded_files import read_class, read_json
 from vidgen.interfaces import Encoder
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.encoders.loading import is_external, is_packaged, load_encoder
+from vidgen.models.encoders.video_resnet import VideoResNet
 from vidgen.models.encoders.video_vit import VideoViT
 from vidgen.models.ip_adapter import IPAdapterEncoder
 from vidgen.models.placement import loading_dtype
@@ -149,7 +150,7 @@ def load_feature_encoder(
     config = read_config(folder)
     if is_external(config):
         return load_encoder(name, **settings)
-    for component in (VideoViT, DiffusionTokenizer, KeyframeTokenizer):
+    for component in (VideoViT, VideoResNet, DiffusionTokenizer, KeyframeTokenizer):
         if config.get("_class_name") == component.__name__:
             return component.from_pretrained(folder, **settings)
     return load_tokenizer(name, **settings)

@@ -32,6 +32,25 @@ def test_all_frames_are_changed_alike():
     assert torch.equal(view, view[:, :, :1].expand_as(view)) and not torch.equal(view, still)
 
 
+def test_crops_of_one_image_are_runs_of_frames():
+    video = clips()
+    view = draw(video, **PLAIN | {"crop": 0.3}, frames=4, order="repeated", crops=2)
+    first, second = view[:, :, :2], view[:, :, 2:]
+    assert torch.equal(first[:, :, 0], first[:, :, 1]) and torch.equal(second[:, :, 0], second[:, :, 1])
+    assert all(not torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    ramp = torch.linspace(-1.0, 1.0, 16).expand(3, 3, 8, 16, -1)  # any crop of it is a ramp, less steep
+    steps = draw(ramp, **PLAIN | {"crop": 0.3}, frames=4, order="repeated", crops=2)[..., 4:12].diff(dim=-1)
+    widths = steps.mean((1, 3, 4)) / (2 / 15)
+    assert (
+        torch.allclose(steps, steps[..., :1].expand_as(steps), atol=1e-5) and len(set(widths[:, [0, 2]].flatten())) > 4
+    )
+    assert widths.min() > 0.3**0.5 * 0.75 and widths.max() <= 1.0 + 1e-5
+    whole = draw(video, **PLAIN, frames=4, order="repeated", crops=2)
+    assert [len(set(times_of(x, y))) for x, y in zip(whole, video, strict=True)] == [1, 1, 1]
+    with pytest.raises(VidgenError, match="not to be parted into 3 crops"):
+        draw(video, frames=4, crops=3)
+
+
 def test_a_clip_has_its_own_draws_whatever_is_beside_it():
     video = clips()
     views = draw(video)

@@ -6,19 +6,18 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.errors import VidgenError
-from vidgen.models.encoders.video_vit import VideoViT
+from vidgen.models.encoders.clip_encoder import ClipEncoder
 from vidgen.models.heads.mlp import Projector
 from vidgen.train.config.self_supervised import FutureTermConfig, SSLRecipe, StochasticTermConfig
 from vidgen.train.objectives.contrastive import check_batch, info_nce
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.predictive import cpc, normal_kl, stochastic_prediction
 from vidgen.train.tasks.ssl.targets import normalized_target
-from vidgen.train.tasks.ssl.term import ClipBatch, Term, check_all_tokens, make_predictor
+from vidgen.train.tasks.ssl.term import ClipBatch, Term, cut_segments, embed_each, make_predictor, segment_frames
 
 THUMBNAIL = 8  # pixels of a side of what the composite model decodes
 EMBEDDING = 64
@@ -104,14 +103,10 @@ class FutureTerm(Term):
     Raises VidgenError for clips that have too few segments, and segments that patches do not fill.
     """
 
-    def __init__(self, config: FutureTermConfig, encoder: VideoViT, recipe: SSLRecipe) -> None:
+    def __init__(self, config: FutureTermConfig, encoder: ClipEncoder, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
         check_batch(recipe.batch_size)
-        self.config, self.frames = config, config.frames or encoder.config.patch[0]
-        if self.frames % encoder.config.patch[0]:
-            raise VidgenError(
-                f"segments of {self.frames} frames are no multiple of patches of {encoder.config.patch[0]}"
-            )
+        self.config, self.frames = config, segment_frames(config.frames, encoder)
         count = recipe.data.num_frames // self.frames
         least = 2 * config.ahead + 1 if config.predictor == "bidirectional" else config.ahead + 1
         if count < least:
@@ -123,13 +118,10 @@ class FutureTerm(Term):
             raise VidgenError(f"predictor {config.predictor!r} is unknown; choose one of {', '.join(FUTURES)}")
         self.head = FUTURES[config.predictor](encoder.config.width, config.ahead)
 
-    def loss(self, encoder: VideoViT, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: ClipEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch."""
-        video = batch.video
-        count = video.shape[2] // self.frames
-        segments = rearrange(video[:, :, : count * self.frames], "b c (s t) h w -> b s c t h w", s=count)
-        z = encoder(segments.flatten(0, 1)).mean(1).reshape(len(video), count, -1)
-        return self.head(z, segments, generator)
+        segments = cut_segments(batch.video, self.frames)
+        return self.head(embed_each(encoder, segments), segments, generator)
 
 
 class StochasticTerm(Term):
@@ -139,9 +131,9 @@ class StochasticTerm(Term):
     later frame are decoded from the tokens of the earlier one and s. Raises VidgenError for clips of one segment.
     """
 
-    def __init__(self, config: StochasticTermConfig, encoder: VideoViT, recipe: SSLRecipe) -> None:
+    def __init__(self, config: StochasticTermConfig, encoder: ClipEncoder, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
-        check_all_tokens(encoder)
+        encoder.check_all_tokens()
         self.config, self.frames = config, encoder.config.patch[0]
         if recipe.data.num_frames < 2 * self.frames:
             raise VidgenError(f"a clip of {recipe.data.num_frames} frames has no later segment of {self.frames}")
@@ -150,7 +142,7 @@ class StochasticTerm(Term):
         self.state_in = nn.Linear(EMBEDDING, width)
         self.decoder = make_predictor(encoder, 3 * patch[0] * patch[1] * patch[2], {})
 
-    def loss(self, encoder: VideoViT, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: ClipEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch; the gap between the frames is drawn."""
         video = batch.video
         count = video.shape[2] // self.frames

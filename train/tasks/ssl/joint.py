@@ -15,21 +15,23 @@ from torch import Tensor, nn
 
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.errors import VidgenError
-from vidgen.models.encoders.video_vit import VideoViT
+from vidgen.models.encoders.clip_encoder import ClipEncoder
+from vidgen.models.heads.critic import LipschitzCritic
 from vidgen.models.heads.mlp import Projector, Prototypes
 from vidgen.train.config.self_supervised import JointTermConfig, ProjectorConfig, SSLRecipe, TeacherConfig
 from vidgen.train.objectives.clusters import dino, move_center, swav
-from vidgen.train.objectives.contrastive import check_batch, info_nce, nt_xent
+from vidgen.train.objectives.contrastive import check_batch, info_nce, nt_xent, wasserstein_dependency
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.siamese import barlow_twins, cosine_regression, sigreg, vicreg
-from vidgen.train.tasks.ssl.term import ClipBatch, Term
-from vidgen.train.views.clips import ViewConfig, draw_view
+from vidgen.train.tasks.ssl.term import ClipBatch, Term, make_views
+from vidgen.train.views.clips import draw_view
 
 Rows = Float[Tensor, "b d"]
 
 
 class JointViews(NamedTuple):
-    """Embeddings of views: what predicts, what was projected, the targets, negatives, and what chance there is."""
+    """Embeddings of views: what predicts, what was projected, the targets, negatives, what chance there is, and who
+    scores pairs of "wasserstein"."""
 
     predictions: Sequence[Rows]
     embeddings: Sequence[Rows]
@@ -37,6 +39,7 @@ class JointViews(NamedTuple):
     negatives: Rows | None
     center: Float[Tensor, " k"]
     generator: torch.Generator
+    critic: LipschitzCritic | None = None
 
 
 def mean_over(losses: Sequence[LossAndParts]) -> LossAndParts:
@@ -62,6 +65,15 @@ def agree_lejepa(views: JointViews, *, weight: float = 0.05, whole: int = 2, **s
     return (1.0 - weight) * invariance + weight * normal, parts
 
 
+def agree_wasserstein(views: JointViews) -> LossAndParts:
+    """Return the Wasserstein dependency of pairs of views, by the distance of their unit embeddings."""
+
+    def dependency(a: Rows, b: Rows) -> LossAndParts:
+        return wasserstein_dependency(views.critic(F.normalize(a.float(), dim=-1), F.normalize(b.float(), dim=-1)))
+
+    return over_pairs(dependency, views.predictions, views.targets)
+
+
 def in_pairs(objective: Callable[..., LossAndParts]) -> Callable[..., LossAndParts]:
     """Return a symmetric objective of two views as one of all pairs."""
 
@@ -78,6 +90,7 @@ OBJECTIVES: dict[str, Callable[..., LossAndParts]] = {
     "barlow": in_pairs(barlow_twins),
     "vicreg": in_pairs(vicreg),
     "lejepa": agree_lejepa,
+    "wasserstein": agree_wasserstein,
     "swav": lambda v, **s: swav(v.predictions, **s),
     "dino": lambda v, **s: dino(v.predictions, v.targets, v.center, **s),
 }
@@ -90,16 +103,12 @@ class JointTerm(Term):
     batch, a queue that is no whole number of batches, and settings that the objective cannot have.
     """
 
-    def __init__(self, config: JointTermConfig, encoder: VideoViT, recipe: SSLRecipe) -> None:
+    def __init__(self, config: JointTermConfig, encoder: ClipEncoder, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
         self.config, device = config, recipe.device
         check_batch(recipe.batch_size)
-        rows = (*config.views, *config.negatives)
-        views = [config_from_dict(ViewConfig, dict(row), f"views.{i}") for i, row in enumerate(rows)]
+        views = make_views((*config.views, *config.negatives), encoder, recipe)
         self.views, self.negatives = views[: len(config.views)], views[len(config.views) :]
-        for view in views:
-            if (count := view.length(recipe.data.num_frames)) % encoder.config.patch[0]:
-                raise VidgenError(f"a view of {count} frames is no multiple of patches of {encoder.config.patch[0]}")
         if config.queue % recipe.batch_size:
             raise VidgenError(f"queue={config.queue} is no whole number of batches of {recipe.batch_size} clips")
         if config.agreement not in OBJECTIVES:
@@ -110,6 +119,7 @@ class JointTerm(Term):
         second = config_from_dict(ProjectorConfig, config.predictor | {"channels": width}, "predictor")
         self.predictor = Projector(width, **asdict(second)) if config.predictor else None
         self.prototypes = Prototypes(width, config.prototypes) if config.prototypes else None
+        self.critic = LipschitzCritic(width).to(device) if config.agreement == "wasserstein" else None
         self.queue = F.normalize(torch.randn(config.queue, width), dim=1).to(device) if config.queue else None
         self.center = torch.zeros(config.prototypes or width, device=device)
         self.check_settings(width, device)
@@ -120,7 +130,7 @@ class JointTerm(Term):
             settings = config_from_dict(TeacherConfig, config.teacher, "teacher")
             self.add_teacher("teacher", deepcopy(student).to(device), student, settings)
 
-    def loss(self, encoder: VideoViT, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: ClipEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch. In training the queue takes the targets in, and the centre moves."""
         video = batch.video
         views = [draw_view(config, video, generator) for config in self.views]
@@ -132,7 +142,7 @@ class JointTerm(Term):
         parted = [self.embed_negatives(encoder, draw_view(config, video, generator)) for config in self.negatives]
         parted += [] if self.queue is None else [self.queue]
         joint = JointViews(
-            predictions, embeddings, targets, torch.cat(parted) if parted else None, self.center, generator
+            predictions, embeddings, targets, torch.cat(parted) if parted else None, self.center, generator, self.critic
         )
         loss, parts = self.agree(joint)
         if self.training:
@@ -148,7 +158,7 @@ class JointTerm(Term):
         generator = torch.Generator().manual_seed(0)
         shape = (4, self.config.prototypes or width)
         rows = [torch.randn(shape, generator=generator).to(device) for _ in self.views]
-        views = JointViews(rows, rows, rows, None, self.center, generator)
+        views = JointViews(rows, rows, rows, None, self.center, generator, self.critic)
         try:
             finite = bool(self.agree(views)[0].isfinite())
         except (TypeError, ValueError, RuntimeError, VidgenError):
@@ -164,7 +174,7 @@ class JointTerm(Term):
         z = teacher["projector"](teacher["encoder"](view).mean(1))
         return teacher["prototypes"](z) if self.prototypes is not None else z
 
-    def embed_negatives(self, encoder: VideoViT, view: Float[Tensor, "b 3 T H W"]) -> Rows:
+    def embed_negatives(self, encoder: ClipEncoder, view: Float[Tensor, "b 3 T H W"]) -> Rows:
         """Return embeddings of views that clips are told from."""
         return self.teach(view) if self.config.teacher else self.projector(encoder(view).mean(1))
 

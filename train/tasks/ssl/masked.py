@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.checkpoints.pretrained import config_from_dict
+from vidgen.models.encoders.clip_encoder import ClipEncoder
 from vidgen.models.encoders.feature_predictor import FeaturePredictor, output_tokens
 from vidgen.models.encoders.video_vit import VideoViT, take_rows
 from vidgen.train.config.self_supervised import MaskedTermConfig, SSLRecipe, TeacherConfig
@@ -17,7 +18,8 @@ from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.predictive import masked_regression
 from vidgen.train.objectives.siamese import check_rows, covariance_term, sigreg, variance_term
 from vidgen.train.tasks.ssl.targets import FeatureTarget, Target, fixed_target
-from vidgen.train.tasks.ssl.term import ClipBatch, Term, hide_tokens, make_predictor, mask_of
+from vidgen.train.tasks.ssl.term import ClipBatch, Term, hide_tokens, make_predictor, make_views, mask_of
+from vidgen.train.views.clips import draw_view
 
 
 class MaskedTerm(Term):
@@ -28,17 +30,19 @@ class MaskedTerm(Term):
     Raises VidgenError for a mask that hides all or nothing of such clips.
     """
 
-    def __init__(self, config: MaskedTermConfig, encoder: VideoViT, recipe: SSLRecipe) -> None:
+    def __init__(self, config: MaskedTermConfig, encoder: ClipEncoder, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
         self.config = config
-        self.mask = mask_of(config.mask, encoder)
+        self.view = make_views([config.view], encoder, recipe)[0] if config.view else None
+        frames = self.view.length(recipe.data.num_frames) if self.view else 0
+        self.mask = mask_of(config.mask, encoder, frames)
         if config.regularizer:
             check_rows(recipe.batch_size)
         self.target, width = self.make_target(encoder, recipe.device)
         layer = self.target.info.name if isinstance(self.target, FeatureTarget) else ""
         self.predictor = make_predictor(encoder, width, config.predictor, target_layer=layer)
 
-    def make_target(self, encoder: VideoViT, device: str) -> tuple[Target, int]:
+    def make_target(self, encoder: ClipEncoder, device: str) -> tuple[Target, int]:
         """Return what makes the targets of clips, and their channels."""
         config, shape = self.config, encoder.config
         if config.target == "teacher":
@@ -52,9 +56,9 @@ class MaskedTerm(Term):
         with torch.no_grad():
             return target, target(torch.zeros(1, 3, *shape.clip, device=device)).shape[-1]
 
-    def loss(self, encoder: VideoViT, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: ClipEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch."""
-        video = batch.video
+        video = draw_view(self.view, batch.video, generator) if self.view else batch.video
         config, grid = self.config, encoder.grid_of(video)
         keep, asked = hide_tokens(self.mask, encoder, video, generator)
         if config.target == "self" and config.regularizer:
@@ -79,7 +83,7 @@ class MaskedTerm(Term):
             return sigreg(z, generator=generator)[0]
         return variance_term(z) + covariance_term(z) / 25.0  # VICReg's weights of the two, over that of variance
 
-    def feature_predictor(self, encoder: VideoViT) -> FeaturePredictor | None:
+    def feature_predictor(self, encoder: ClipEncoder) -> FeaturePredictor | None:
         """Return what predicts features of hidden tokens; None where pixels or latents are the targets, or another
         library's features."""
         if self.config.target == "teacher":
@@ -88,6 +92,8 @@ class MaskedTerm(Term):
             teacher = self.target.encoder
         else:
             teacher = encoder if self.config.target == "self" else None
-        if not isinstance(teacher, VideoViT) or teacher.config.patch != encoder.config.patch:
+        if not (isinstance(encoder, VideoViT) and isinstance(teacher, VideoViT)):
+            return None
+        if teacher.config.patch != encoder.config.patch:
             return None
         return FeaturePredictor(encoder=encoder, predictor=self.predictor, teacher=teacher)

@@ -6,7 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from vidgen.models.encoders.video_vit import VideoViT
+from vidgen.models.encoders.clip_encoder import ClipEncoder
+from vidgen.train.config.correspondence import (
+    CoTrainingTermConfig,
+    CycleTermConfig,
+    SegmentsTermConfig,
+    WalkTermConfig,
+)
 from vidgen.train.config.self_supervised import (
     ClusterTermConfig,
     FutureTermConfig,
@@ -20,10 +26,13 @@ from vidgen.train.config.self_supervised import (
     SupervisedTermConfig,
 )
 from vidgen.train.tasks.ssl.clustered import ClusterTerm, SinkhornTerm
+from vidgen.train.tasks.ssl.co_training import CoTrainingTerm
+from vidgen.train.tasks.ssl.cycles import CycleTerm, WalkTerm
 from vidgen.train.tasks.ssl.future import FutureTerm, StochasticTerm
 from vidgen.train.tasks.ssl.joint import JointTerm
 from vidgen.train.tasks.ssl.masked import MaskedTerm
 from vidgen.train.tasks.ssl.pretext import PretextTerm
+from vidgen.train.tasks.ssl.segments import SegmentsTerm
 from vidgen.train.tasks.ssl.selection import SelectionTerm
 from vidgen.train.tasks.ssl.supervised import SupervisedTerm
 from vidgen.train.tasks.ssl.term import Term
@@ -34,7 +43,7 @@ class TermEntry:
     """A kind of term: its `config` class, and what makes the term of such a config, an encoder and a recipe."""
 
     config: type
-    term: Callable[[Any, VideoViT, SSLRecipe], Term]
+    term: Callable[[Any, ClipEncoder, SSLRecipe], Term]
 
 
 TERMS: dict[str, TermEntry] = {
@@ -46,5 +55,9 @@ TERMS: dict[str, TermEntry] = {
     "stochastic": TermEntry(StochasticTermConfig, StochasticTerm),
     "pretext": TermEntry(PretextTermConfig, PretextTerm),
     "selection": TermEntry(SelectionTermConfig, SelectionTerm),
+    "cycle": TermEntry(CycleTermConfig, CycleTerm),
+    "walk": TermEntry(WalkTermConfig, WalkTerm),
+    "co_training": TermEntry(CoTrainingTermConfig, CoTrainingTerm),
+    "segments": TermEntry(SegmentsTermConfig, SegmentsTerm),
     "supervised": TermEntry(SupervisedTermConfig, SupervisedTerm),
 }

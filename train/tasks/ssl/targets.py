@@ -14,8 +14,9 @@ from torch import Tensor
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Encoder
 from vidgen.models.attention_patterns import Grid
+from vidgen.models.encoders.clip_encoder import ClipEncoderConfig
 from vidgen.models.encoders.feature_predictor import normalized_tokens
-from vidgen.models.encoders.video_vit import VideoViTConfig, to_patches
+from vidgen.models.encoders.video_vit import to_patches
 from vidgen.models.feature_layers import channels_last
 from vidgen.pipelines.loading import load_feature_encoder, load_tokenizer
 from vidgen.pipelines.video import VideoPipeline
@@ -103,7 +104,7 @@ class FeatureTarget:
 PIXEL_TARGETS = {"pixels": pixel_target, "normalized_pixels": normalized_target, "hog": hog_target}
 
 
-def fixed_target(config: TargetConfig, shape: VideoViTConfig, device: str) -> Target:
+def fixed_target(config: TargetConfig, shape: ClipEncoderConfig, device: str) -> Target:
     """Return what makes targets that do not change in training: of pixels, latents, or a frozen encoder."""
     if config.target in PIXEL_TARGETS:
         return partial(PIXEL_TARGETS[config.target], patch=shape.patch)

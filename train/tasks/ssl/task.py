@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,10 @@ from torch import Tensor, nn
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.data.shapes import ClipLabels
 from vidgen.errors import VidgenError
-from vidgen.models.encoders.video_vit import VideoViT, VideoViTConfig
 from vidgen.train.config.self_supervised import SSLRecipe
 from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, Mixture, Sample, collate, named_sources
 from vidgen.train.runtime.step_memory import check_clips
+from vidgen.train.tasks.ssl.encoders import build_encoder
 from vidgen.train.tasks.ssl.monitoring import describe_features
 from vidgen.train.tasks.ssl.registry import TERMS
 from vidgen.train.tasks.ssl.term import ClipBatch, Term
@@ -154,36 +153,3 @@ class SSLTask(Task):
         predictors = [predictor for predictor in learned if predictor is not None]
         whole = predictors[0] if len(predictors) == 1 else self.encoder
         whole.save_pretrained(folder, dtype=export_dtype(self.recipe.autocast))
-
-
-def build_encoder(recipe: SSLRecipe) -> VideoViT:
-    """Return the encoder of `init_from`, or a new one from the recipe's seed. Raises VidgenError for another shape."""
-    data = recipe.data
-    clip = {"clip": (data.num_frames, *data.size), "fps": data.fps or VideoViTConfig.fps}
-    if recipe.init_from:
-        encoder = VideoViT.from_pretrained(recipe.init_from, dtype=torch.float32)
-        encoder.config = replace(encoder.config, **clip)  # what it is trained at from here on
-        if recipe.encoder.get("selector_frames") and not encoder.config.selector_frames:
-            encoder = add_selector(encoder, recipe.encoder["selector_frames"], recipe.seed)
-        for name, value in recipe.encoder.items():
-            own = encoder.config[name] if name in encoder.config else None
-            if own != (tuple(value) if isinstance(value, list) else value):
-                raise VidgenError(f"init_from={recipe.init_from} has encoder.{name}={own}, not {value}; leave it out")
-    else:
-        torch.manual_seed(recipe.seed)
-        encoder = VideoViT(config_from_dict(VideoViTConfig, recipe.encoder | clip, "recipe key `encoder`"))
-    if encoder.config.in_channels != 3 or encoder.config.codebook_size:
-        raise VidgenError("task ssl trains encoders of pixels: leave encoder.in_channels and encoder.codebook_size out")
-    encoder.grid_of(torch.empty(1, 3, *clip["clip"], device="meta"))
-    return encoder.to(recipe.device).requires_grad_(True)
-
-
-def add_selector(encoder: VideoViT, frames: int, seed: int) -> VideoViT:
-    """Return a trained encoder with a new selector of so many frames."""
-    torch.manual_seed(seed)
-    config = config_from_dict(
-        VideoViTConfig, dict(encoder.config) | {"selector_frames": frames}, "recipe key `encoder`"
-    )
-    selecting = VideoViT(config)
-    selecting.load_state_dict(selecting.state_dict() | encoder.state_dict())
-    return selecting

@@ -7,53 +7,77 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.data.shapes import ClipLabels
 from vidgen.errors import VidgenError
+from vidgen.models.encoders.clip_encoder import ClipEncoder
 from vidgen.models.encoders.feature_predictor import FeaturePredictor
-from vidgen.models.encoders.video_vit import PARTIAL, VideoViT
 from vidgen.models.heads.token_predictor import PredictorConfig, TokenPredictor, TokenPredictorConfig
-from vidgen.train.config.self_supervised import TeacherConfig
+from vidgen.train.config.self_supervised import SSLRecipe, TeacherConfig
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.tasks.task import Follow, Role
+from vidgen.train.views.clips import ViewConfig
 from vidgen.train.views.masks import Mask, MaskConfig, MaskDraw, draw_mask
 
 
-def check_all_tokens(encoder: VideoViT) -> None:
-    """Raise VidgenError for an encoder whose tokens are not those of the places of its grid."""
-    if not encoder.config.has_all_tokens:
-        raise VidgenError("tokens are told place by place: leave encoder.learner_tokens and selector_frames out")
-
-
-def mask_of(values: dict[str, Any], encoder: VideoViT) -> MaskConfig:
-    """Return a mask. Raises VidgenError for one that hides all or nothing of the encoder's clips, for settings that are
-    not its own, and for an encoder that needs all tokens."""
+def mask_of(values: dict[str, Any], encoder: ClipEncoder, frames: int = 0) -> MaskConfig:
+    """Return a mask, of the encoder's clips or of so many `frames` of them. Raises VidgenError for one that hides all
+    or nothing, for settings that are not its own, and for an encoder that needs all tokens."""
     config = encoder.config
-    check_all_tokens(encoder)
-    if config.mixer not in PARTIAL:
-        raise VidgenError(
-            f"mixer {config.mixer} needs every token, and a mask hides some; choose {' or '.join(PARTIAL)}"
-        )
+    encoder.check_partial()
+    encoder.check_all_tokens()
     mask = config_from_dict(MaskConfig, values, "mask")
-    grid = tuple(n // p for n, p in zip(config.clip, config.patch, strict=True))
-    draw_mask(mask, MaskDraw(1, grid, torch.Generator().manual_seed(0), torch.zeros(1, 3, *config.clip), config.patch))
+    clip = torch.zeros(1, 3, frames or config.clip[0], *config.clip[1:])
+    hide_tokens(mask, encoder, clip, torch.Generator().manual_seed(0))
     return mask
 
 
-def hide_tokens(mask: MaskConfig, encoder: VideoViT, video: Tensor, generator: torch.Generator) -> Mask:
+def hide_tokens(mask: MaskConfig, encoder: ClipEncoder, video: Tensor, generator: torch.Generator) -> Mask:
     """Draw which tokens of clips are seen and which are predicted."""
     drawn = draw_mask(mask, MaskDraw(len(video), encoder.grid_of(video), generator, video, encoder.config.patch))
     return Mask(*(places.to(video.device) for places in drawn))
 
 
-def make_predictor(encoder: VideoViT, out: int, values: dict[str, Any], *, target_layer: str = "") -> TokenPredictor:
+def make_predictor(encoder: ClipEncoder, out: int, values: dict[str, Any], *, target_layer: str = "") -> TokenPredictor:
     """Return a predictor of `out` channels from the encoder's tokens, of a shape as a recipe says it."""
     shape = asdict(config_from_dict(PredictorConfig, values, "predictor"))
     config = TokenPredictorConfig(**shape, context_width=encoder.config.width, channels=out, target_layer=target_layer)
     return TokenPredictor(config)
+
+
+def make_views(rows: Sequence[dict[str, Any]], encoder: ClipEncoder, recipe: SSLRecipe) -> list[ViewConfig]:
+    """Return views of these fields. Raises VidgenError for those that the clips are too short for or patches do not
+    fill."""
+    views = [config_from_dict(ViewConfig, dict(row), f"views.{i}") for i, row in enumerate(rows)]
+    for view in views:
+        count, patch = view.length(recipe.data.num_frames), encoder.config.patch[0]
+        if count // view.crops % patch:
+            each = f", in each of {view.crops} crops," if view.crops > 1 else ""
+            raise VidgenError(f"a view of {count} frames{each} is no multiple of patches of {patch}")
+    return views
+
+
+def segment_frames(frames: int, encoder: ClipEncoder) -> int:
+    """Return the frames of a segment, 0 being a patch. Raises VidgenError for one that patches do not fill."""
+    patch = encoder.config.patch[0]
+    if frames % patch:
+        raise VidgenError(f"segments of {frames} frames are no multiple of patches of {patch}")
+    return frames or patch
+
+
+def cut_segments(video: Float[Tensor, "b c T H W"], frames: int) -> Float[Tensor, "b s c t H W"]:
+    """Return clips cut into segments of so many frames, without a rest."""
+    count = video.shape[2] // frames
+    return rearrange(video[:, :, : count * frames], "b c (s t) h w -> b s c t h w", s=count)
+
+
+def embed_each(encoder: ClipEncoder, segments: Float[Tensor, "*b c t h w"]) -> Float[Tensor, "*b d"]:
+    """Return the mean token of each segment, which the encoder sees alone."""
+    return encoder(segments.flatten(0, -5)).mean(1).unflatten(0, segments.shape[:-4])
 
 
 class ClipBatch(NamedTuple):
@@ -77,7 +101,7 @@ class Term(nn.Module):
         self.frozen: dict[str, nn.Module] = {}
         self.teachers: dict[str, tuple[nn.Module, TeacherConfig]] = {}
 
-    def loss(self, encoder: VideoViT, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: ClipEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch of clips, every random number from `generator`."""
         raise NotImplementedError
 
@@ -96,7 +120,7 @@ class Term(nn.Module):
             for name, (student, config) in self.teachers.items()
         }
 
-    def feature_predictor(self, encoder: VideoViT) -> FeaturePredictor | None:
+    def feature_predictor(self, encoder: ClipEncoder) -> FeaturePredictor | None:
         """Return what predicts features of hidden tokens, where the term learns such a thing."""
         return None
 

@@ -14,16 +14,16 @@ from torch import Tensor, nn
 
 from vidgen.bounds import Choice, Depth, Expansion, NoOrCount, NoOrWidth, Range, Width, check_fields
 from vidgen.checkpoints.config_fields import ConfigMapping
-from vidgen.checkpoints.pretrained import Pretrained
 from vidgen.errors import VidgenError
 from vidgen.models.attention import Heads, Mask, find_attention
 from vidgen.models.attention_patterns import Grid, over_frames, over_time
 from vidgen.models.dit.config import BlockConfig, check_heads
+from vidgen.models.encoders.clip_encoder import ClipEncoder, refuse_partial
 from vidgen.models.encoders.frame_selector import FrameSelector, places_of_frames
 from vidgen.models.encoders.mixers import LocalBlock, ScanBlock
 from vidgen.models.encoders.token_learner import SCOPES, TokenLearner
 from vidgen.models.encoders.token_stream import TokenStream
-from vidgen.models.feature_layers import FeatureInfo, FeatureMixin
+from vidgen.models.feature_layers import FeatureInfo
 from vidgen.models.rope import Rotary, apply_rotary_emb, rotary_table
 from vidgen.models.transformer_block import TransformerBlock
 
@@ -116,13 +116,14 @@ def take_rows(x: Float[Tensor, "b n d"], places: Int[Tensor, "b k"]) -> Float[Te
     return x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
 
 
-class VideoViT(FeatureMixin, Pretrained):
+class VideoViT(ClipEncoder):
     """A pre-norm transformer over tubelets with 3-D rotary positions. Layers are "blocks.<i>", the residual stream.
 
     With `keep` the tokens of the other places are left out, and cost nothing (He et al. 2022, MAE, section 3).
     """
 
     config_class = VideoViTConfig
+    config: VideoViTConfig
 
     def __init__(self, config: VideoViTConfig) -> None:
         super().__init__(config)
@@ -157,12 +158,8 @@ class VideoViT(FeatureMixin, Pretrained):
     def iter_tokens(self, video: Tensor, keep: Int[Tensor, "b k"] | None = None) -> Iterator[TokenStream]:
         """Yield the stream before the first block and after each; the arguments are those of `forward`."""
         config = self.config
-        if keep is not None and (config.mixer not in PARTIAL or config.learner_tokens):
-            what = "a TokenLearner" if config.learner_tokens else f"mixer {config.mixer}"
-            raise VidgenError(
-                f"{what} needs every token of the grid, and some are hidden; choose {' or '.join(PARTIAL)} without "
-                "learner_tokens"
-            )
+        if keep is not None:
+            self.check_partial()
         grid, shares = self.grid_of(video), None
         x = self.embed(video) + self.place(grid, video)
         if keep is None and config.selector_frames:
@@ -196,6 +193,18 @@ class VideoViT(FeatureMixin, Pretrained):
         rotary = rotary_rows(grid, self.config.head_dim, x, corners.repeat_interleave(tokens.shape[2], dim=1))
         return rearrange(tokens, "b f s d -> b (f s) d"), shares, rotary
 
+    def check_partial(self) -> None:
+        """Raise VidgenError for attention that needs a grid, and for learned tokens."""
+        if self.config.mixer not in PARTIAL:
+            refuse_partial(f"mixer {self.config.mixer}", PARTIAL)
+        if self.config.learner_tokens:
+            refuse_partial("a TokenLearner", ("an encoder without learner_tokens",))
+
+    def check_all_tokens(self) -> None:
+        """Raise VidgenError where the tokens are not those of the places of the grid."""
+        if not self.config.has_all_tokens:
+            raise VidgenError("tokens are told place by place: leave encoder.learner_tokens and selector_frames out")
+
     def make_block(self, number: int) -> nn.Module:
         """Return a block by the config's mixer."""
         config = self.config
@@ -211,15 +220,6 @@ class VideoViT(FeatureMixin, Pretrained):
             return attend_rotated(q, k, v, rotary=rotary)
         q, k = apply_rotary_emb(q, rotary), apply_rotary_emb(k, rotary)
         return (over_time if odd else over_frames)(find_attention("auto"), q, k, v, grid=grid)
-
-    def grid_of(self, video: Tensor) -> Grid:
-        """Return the tokens (t, h, w) of clips. Raises VidgenError for clips that patches do not fill."""
-        size, patch = tuple(video.shape[-3:]), self.config.patch
-        if any(n % p for n, p in zip(size, patch, strict=True)):
-            raise VidgenError(
-                f"clips of {size} (frames, height, width) are no multiple of the encoder's patches {patch}; crop them"
-            )
-        return tuple(n // p for n, p in zip(size, patch, strict=True))
 
     def embed(self, video: Tensor) -> Float[Tensor, "b n d"]:
         """Return the tokens of clips, without their places."""
@@ -239,26 +239,6 @@ class VideoViT(FeatureMixin, Pretrained):
         for i, stream in enumerate(self.iter_tokens(video)):
             if i:
                 yield f"blocks.{i - 1}", stream.to_map(grid)
-
-    @property
-    def num_frames(self) -> int:
-        """Of the clips of training."""
-        return self.config.clip[0]
-
-    @property
-    def height(self) -> int:
-        """Of the clips of training."""
-        return self.config.clip[1]
-
-    @property
-    def width(self) -> int:
-        """Of the clips of training."""
-        return self.config.clip[2]
-
-    @property
-    def fps(self) -> float:
-        """Of the clips of training."""
-        return self.config.fps
 
 
 def to_patches(video: Float[Tensor, "b c T H W"], patch: Grid) -> Float[Tensor, "b n p"]:

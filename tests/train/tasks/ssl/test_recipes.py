@@ -6,24 +6,32 @@ import pytest
 import torch
 
 from vidgen.errors import VidgenError
-from vidgen.models.encoders.video_vit import VideoViT
+from vidgen.pipelines.loading import load_feature_encoder
 from vidgen.train.config.files import load_recipe, recipe_name, shipped_recipes
 from vidgen.train.runtime.loop import Trainer
+from vidgen.train.tasks.ssl.encoders import ENCODERS
 from vidgen.train.tasks.ssl.task import SSLTask
 
-TINY = [
+RUN = [
     "steps=1", "batch_size=4", "log_every=1", "validate_every=1", "checkpoint_every=1", "data.validation_clips=4",
     "data.size=[16,16]", "autocast=float32", "probe_clips=8",
-    "encoder={patch: [2, 8, 8], width: 32, depth: 1, head_dim: 16, learner_block: 0}",
 ]  # fmt: skip
+SHAPES = {
+    "vit": "{patch: [2, 8, 8], width: 32, depth: 1, head_dim: 16, learner_block: 0}",
+    "resnet": "{width: 32, depth: 3}",
+}
+TINY = [*RUN, f"encoder={SHAPES['vit']}"]
+MORE = {"ssl/walk": ["data.size=[32,32]"]}  # what squares of two patches need
 SYSTEMS = [name for name in map(recipe_name, shipped_recipes()) if name.startswith("ssl/")]
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_every_system_trains(name, tmp_path):
-    recipe = load_recipe(name, [*TINY, f"out={tmp_path}"])
+    kind = load_recipe(name).encoder.get("kind", "vit")
+    recipe = load_recipe(name, [*RUN, *MORE.get(name, []), f"encoder={SHAPES[kind]}", f"out={tmp_path}"])
     folder = Trainer(SSLTask(recipe), recipe).fit()
-    encoder = VideoViT.from_pretrained(folder)
+    encoder = load_feature_encoder(str(folder))
+    assert isinstance(encoder, ENCODERS[kind])
     assert all(x.isfinite().all() for x in encoder.parameters())
 
 

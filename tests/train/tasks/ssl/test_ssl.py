@@ -5,6 +5,7 @@ import torch
 
 from vidgen.errors import VidgenError
 from vidgen.models.encoders.feature_predictor import FeaturePredictor, predicts_features
+from vidgen.models.encoders.video_resnet import VideoResNet
 from vidgen.models.encoders.video_vit import VideoViT
 from vidgen.pipelines.loading import load_feature_encoder
 from vidgen.train.config.files import load_recipe
@@ -108,6 +109,22 @@ def test_a_clip_is_learned_by_heart(make):
     assert task.loss(batch, torch.Generator().manual_seed(9))[0].item() < 0.35 * spread
 
 
+def test_a_masked_view_is_masked_as_its_clip_would_be(make):
+    plain, mask = "crop: 1.0, colour: 0.0, gray: 0.0", "mask: {kind: future, ratio: 0.5}"
+    terms = [f"{{kind: masked, target: pixels, {mask}, {PREDICTOR}{view}}}" for view in ("", f", view: {{{plain}}}")]
+    losses = []
+    for term in terms:
+        task = SSLTask(make(f"terms={{a: {term}}}"))
+        losses.append(task.loss(batch_of(task), torch.Generator().manual_seed(0))[0].item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    twice = f"{{kind: masked, mask: {{kind: asymmetric, ratio: 0.5}}, view: {{{plain}, order: repeated, crops: 2}}}}"
+    task = SSLTask(make(f"terms={{a: {twice}}}"))
+    keep, asked = hide_tokens(task.terms["a"].mask, task.encoder, batch_of(task)["video"], torch.Generator())
+    assert keep.tolist() == [list(range(16))] * 4 and asked.min() == 16  # one crop is seen, the other told
+    with pytest.raises(VidgenError, match="of 4 frames, in each of 4 crops, is no multiple of patches of 2"):
+        SSLTask(make(f"terms={{a: {twice.replace('crops: 2', 'crops: 4')}}}"))
+
+
 def test_a_teacher_is_the_average_of_the_encoder(make):
     recipe = make("steps=2", term="target: teacher, teacher: {decay: 0.5, final_decay: 0.5}")
     task = SSLTask(recipe)
@@ -168,6 +185,8 @@ def test_recipes_that_cannot_be_are_refused(make, more, term, words):
         (["terms={a: {kind: masked, mask: {ratio: 0.99}}}"], "", "some must be hidden and some seen"),
         (["data.num_frames=5"], "", "no multiple of the encoder's patches"),
         (["encoder.in_channels=4"], "", "encoders of pixels"),
+        (["encoder={kind: resnet, head_dim: 48}"], "", "unknown keys head_dim"),
+        (["encoder.kind=stars"], "", "kind 'stars' is unknown; choose one of vit, resnet"),
         (["encoder.mixer=factorised"], "", "needs every token, and a mask hides some"),
         (["terms.masked.mask.settings={stars: 1}"], "", "mask tube: settings"),
         (["batch_size=1"], "target: self, regularizer: vicreg", "has no variance"),
@@ -182,6 +201,24 @@ def test_an_encoder_goes_on_at_the_clips_of_its_data(make, tmp_path):
     SSLTask(make()).encoder.save_pretrained(tmp_path / "first")
     task = SSLTask(make(f"init_from={tmp_path / 'first'}", "data.num_frames=8", "data.fps=4"))
     assert (task.encoder.num_frames, task.encoder.fps) == (8, 4)
+
+
+def test_a_resnet_goes_on_from_its_folder_and_hides_no_tokens(tmp_path):
+    run = [x for x in SMALL if not x.startswith("encoder")]
+    shape = "encoder={kind: resnet, patch: [2, 4, 4], width: 32, depth: 2}"
+
+    def load(*more: str, term: str = "{kind: joint, views: [{}, {}]}") -> SSLTask:
+        overrides = [*run, f"out={tmp_path}/run", shape, f"terms={{it: {term}}}", *more]
+        return SSLTask(load_recipe("ssl", overrides))
+
+    first = load()
+    first.encoder.save_pretrained(tmp_path / "first")
+    task = load(f"init_from={tmp_path / 'first'}", "data.num_frames=8")
+    assert isinstance(task.encoder, VideoResNet) and task.encoder.num_frames == 8
+    state = first.encoder.state_dict()
+    assert all(torch.equal(x, state[name]) for name, x in task.encoder.state_dict().items())
+    with pytest.raises(VidgenError, match="encoder.kind resnet needs every token, and a mask hides some; choose vit"):
+        load(term="{kind: masked, mask: {ratio: 0.5}}")
 
 
 def test_a_task_without_terms_says_where_there_are_some():
