@@ -43,6 +43,30 @@ class Encoder(Protocol):
     ) -> tuple[Tensor, list[Tensor]] | list[Tensor]: ...
 
 
+class TokenShape(Protocol):
+    """Channels of a token, the frames, height and width in pixels that it stands for, and those of a clip."""
+
+    width: int
+    patch: tuple[int, int, int]
+    clip: tuple[int, int, int]
+
+
+class TokenEncoder(Protocol):
+    """An encoder that terms of a loss are of: a module that turns clips into tokens (b, n, d), (t, h, w) in order.
+
+    `maskable`: whether it reads the tokens at the places `keep` alone; `dense`: whether each token stands for a patch
+    of the clip, as `grid_of` says.
+    """
+
+    config: TokenShape
+    maskable: bool
+    dense: bool
+
+    def __call__(self, video: Tensor, keep: Int[Tensor, "b k"] | None = None) -> Float[Tensor, "b n d"]: ...
+
+    def grid_of(self, video: Tensor) -> tuple[int, int, int]: ...
+
+
 @runtime_checkable
 class ClipFormat(Protocol):
     """The clips that a model was trained at; None is any number of frames, or any rate."""

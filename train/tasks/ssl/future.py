@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.errors import VidgenError
-from vidgen.models.encoders.video_vit import VideoViT
+from vidgen.interfaces import TokenEncoder
 from vidgen.models.heads.mlp import Projector
 from vidgen.models.heads.token_predictor import TokenPredictor
 from vidgen.train.config.self_supervised import FutureTermConfig, SSLRecipe, StochasticTermConfig
@@ -19,7 +19,7 @@ from vidgen.train.objectives.contrastive import check_batch, info_nce
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.predictive import cpc, normal_kl, stochastic_prediction
 from vidgen.train.tasks.ssl.targets import normalized_target
-from vidgen.train.tasks.ssl.term import ClipBatch, Term
+from vidgen.train.tasks.ssl.term import ClipBatch, Term, check_dense
 
 THUMBNAIL = 8  # pixels of a side of what the composite model decodes
 EMBEDDING = 64
@@ -105,7 +105,7 @@ class FutureTerm(Term):
     Raises VidgenError for clips that have too few segments, and segments that patches do not fill.
     """
 
-    def __init__(self, config: FutureTermConfig, encoder: VideoViT, recipe: SSLRecipe) -> None:
+    def __init__(self, config: FutureTermConfig, encoder: TokenEncoder, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
         check_batch(recipe.batch_size)
         self.config, self.frames = config, config.frames or encoder.config.patch[0]
@@ -124,7 +124,7 @@ class FutureTerm(Term):
             raise VidgenError(f"predictor {config.predictor!r} is unknown; choose one of {', '.join(FUTURES)}")
         self.head = FUTURES[config.predictor](encoder.config.width, config.ahead)
 
-    def loss(self, encoder: VideoViT, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: TokenEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch."""
         video = batch.video
         count = video.shape[2] // self.frames
@@ -140,9 +140,10 @@ class StochasticTerm(Term):
     later frame are decoded from the tokens of the earlier one and s. Raises VidgenError for clips of one segment.
     """
 
-    def __init__(self, config: StochasticTermConfig, encoder: VideoViT, recipe: SSLRecipe) -> None:
+    def __init__(self, config: StochasticTermConfig, encoder: TokenEncoder, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
         self.config, self.frames = config, encoder.config.patch[0]
+        check_dense(encoder)
         if recipe.data.num_frames < 2 * self.frames:
             raise VidgenError(f"a clip of {recipe.data.num_frames} frames has no later segment of {self.frames}")
         width, patch = encoder.config.width, encoder.config.patch
@@ -150,7 +151,7 @@ class StochasticTerm(Term):
         self.state_in = nn.Linear(EMBEDDING, width)
         self.decoder = TokenPredictor(width, 3 * patch[0] * patch[1] * patch[2])
 
-    def loss(self, encoder: VideoViT, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: TokenEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch; the gap between the frames is drawn."""
         video = batch.video
         count = video.shape[2] // self.frames

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.checkpoints.pretrained import config_from_dict
-from vidgen.models.encoders.video_vit import VideoViT, take_rows
+from vidgen.interfaces import TokenEncoder
+from vidgen.models.encoders.video_vit import take_rows
 from vidgen.train.config.self_supervised import MaskedTermConfig, SSLRecipe, TeacherConfig
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.predictive import masked_regression
@@ -27,7 +28,7 @@ class MaskedTerm(Term):
     Raises VidgenError for a mask that hides all or nothing of such clips.
     """
 
-    def __init__(self, config: MaskedTermConfig, encoder: VideoViT, recipe: SSLRecipe) -> None:
+    def __init__(self, config: MaskedTermConfig, encoder: TokenEncoder, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
         self.config = config
         self.mask = mask_of(config.mask, encoder)
@@ -36,7 +37,7 @@ class MaskedTerm(Term):
         self.target, width = self.make_target(encoder, recipe.device)
         self.predictor = make_predictor(encoder, width, config.predictor)
 
-    def make_target(self, encoder: VideoViT, device: str) -> tuple[Target, int]:
+    def make_target(self, encoder: TokenEncoder, device: str) -> tuple[Target, int]:
         """Return what makes the targets of clips, and their channels."""
         config, shape = self.config, encoder.config
         if config.target == "teacher":
@@ -50,7 +51,7 @@ class MaskedTerm(Term):
         with torch.no_grad():
             return target, target(torch.zeros(1, 3, *shape.clip, device=device)).shape[-1]
 
-    def loss(self, encoder: VideoViT, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: TokenEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch."""
         video = batch.video
         config, grid = self.config, encoder.grid_of(video)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from vidgen.models.encoders.video_vit import VideoViT
+from vidgen.interfaces import TokenEncoder
 from vidgen.train.config.self_supervised import (
     ClusterTermConfig,
     FutureTermConfig,
@@ -32,7 +32,7 @@ class TermEntry:
     """A kind of term: its `config` class, and what makes the term of such a config, an encoder and a recipe."""
 
     config: type
-    term: Callable[[Any, VideoViT, SSLRecipe], Term]
+    term: Callable[[Any, TokenEncoder, SSLRecipe], Term]
 
 
 TERMS: dict[str, TermEntry] = {

@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.errors import VidgenError
-from vidgen.interfaces import Encoder
+from vidgen.interfaces import Encoder, TokenEncoder
 from vidgen.models.attention_patterns import Grid
-from vidgen.models.encoders.video_vit import VideoViT, VideoViTConfig, to_patches
+from vidgen.models.encoders.video_vit import VideoViTConfig, to_patches
 from vidgen.models.feature_layers import channels_last
 from vidgen.pipelines.loading import load_feature_encoder, load_tokenizer
 from vidgen.pipelines.video import VideoPipeline
@@ -117,7 +117,7 @@ def fixed_target(config: TargetConfig, shape: VideoViTConfig, device: str) -> Ta
     return FeatureTarget(load_feature_encoder(config.source, device=device), config.layer, shape.patch)
 
 
-def token_target(encoder: VideoViT, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b n d"]:
+def token_target(encoder: TokenEncoder, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b n d"]:
     """Return the encoder's own tokens of whole clips, each normalized (V-JEPA: without weights of their own)."""
     tokens = encoder(video).float()
     return F.layer_norm(tokens, tokens.shape[-1:])

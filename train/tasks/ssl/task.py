@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.data.shapes import ClipLabels
 from vidgen.errors import VidgenError
+from vidgen.interfaces import TokenEncoder
 from vidgen.models.encoders.video_vit import VideoViT, VideoViTConfig
 from vidgen.train.config.self_supervised import SSLRecipe
 from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, Mixture, Sample, collate, named_sources
 from vidgen.train.runtime.step_memory import check_clips
+from vidgen.train.tasks.ssl.adaptation import build_adapted, check_same, export_adapted
 from vidgen.train.tasks.ssl.monitoring import describe_features
 from vidgen.train.tasks.ssl.registry import TERMS
 from vidgen.train.tasks.ssl.term import ClipBatch, Term
@@ -28,16 +30,19 @@ NEIGHBOURS = 5
 
 
 class SSLTask(Task):
-    """The loss is the weighted sum of the terms' losses; the encoder and the terms' heads are trained."""
+    """The loss is the weighted sum of the terms' losses; the encoder and the terms' heads are trained, or with `adapt`
+    these and what is learned beside an encoder that stays."""
 
     def __init__(self, recipe: SSLRecipe) -> None:
         self.recipe = recipe
         if not recipe.terms:
             raise VidgenError("task ssl has nothing to learn: give terms, or take a recipe that has them, as ssl/mae")
-        self.encoder = build_encoder(recipe)
+        self.adapted = build_adapted(recipe) if recipe.adapt else None
+        self.encoder: TokenEncoder = self.adapted.encoder if self.adapted else build_encoder(recipe)
         torch.manual_seed(recipe.seed)
         self.terms = {name: self.make_term(name, dict(values)) for name, values in recipe.terms.items()}
-        self.model = nn.ModuleDict({"encoder": self.encoder, "terms": nn.ModuleDict(self.terms)}).to(recipe.device)
+        learned = self.adapted.encoder.adaptation if self.adapted else self.encoder
+        self.model = nn.ModuleDict({"encoder": learned, "terms": nn.ModuleDict(self.terms)}).to(recipe.device)
         check_clips(recipe)
         self.first_spread, self.best = 0.0, -1.0
         self.dataset = Mixture(recipe.data, recipe.seed)
@@ -149,8 +154,12 @@ class SSLTask(Task):
             term.load_state_dict_of_term(state["terms"].get(name, {}))
 
     def export(self, folder: Path) -> None:
-        """Write the encoder."""
-        self.encoder.save_pretrained(folder, dtype=export_dtype(self.recipe.autocast))
+        """Write the encoder, or what was learned beside a frozen one."""
+        dtype = export_dtype(self.recipe.autocast)
+        if self.adapted:
+            export_adapted(self.adapted, folder, dtype)
+        else:
+            self.encoder.save_pretrained(folder, dtype=dtype)
 
 
 def build_encoder(recipe: SSLRecipe) -> VideoViT:
@@ -160,10 +169,7 @@ def build_encoder(recipe: SSLRecipe) -> VideoViT:
     if recipe.init_from:
         encoder = VideoViT.from_pretrained(recipe.init_from, dtype=torch.float32)
         encoder.config = replace(encoder.config, **clip)  # what it is trained at from here on
-        for name, value in recipe.encoder.items():
-            own = encoder.config[name] if name in encoder.config else None
-            if own != (tuple(value) if isinstance(value, list) else value):
-                raise VidgenError(f"init_from={recipe.init_from} has encoder.{name}={own}, not {value}; leave it out")
+        check_same(encoder.config, recipe)
     else:
         torch.manual_seed(recipe.seed)
         encoder = VideoViT(config_from_dict(VideoViTConfig, recipe.encoder | clip, "recipe key `encoder`"))

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.data.shapes import ClipLabels
 from vidgen.errors import VidgenError
-from vidgen.models.encoders.video_vit import PARTIAL, VideoViT
+from vidgen.interfaces import TokenEncoder
+from vidgen.models.encoders.video_vit import PARTIAL
 from vidgen.models.heads.token_predictor import TokenPredictor
 from vidgen.train.config.self_supervised import PredictorConfig, TeacherConfig
 from vidgen.train.objectives.parts import LossAndParts
@@ -20,13 +21,14 @@ from vidgen.train.tasks.task import Follow, Role
 from vidgen.train.views.masks import Mask, MaskConfig, MaskDraw, draw_mask
 
 
-def mask_of(values: dict[str, Any], encoder: VideoViT) -> MaskConfig:
+def mask_of(values: dict[str, Any], encoder: TokenEncoder) -> MaskConfig:
     """Return a mask. Raises VidgenError for one that hides all or nothing of the encoder's clips, for settings that are
     not its own, and for an encoder that needs all tokens."""
     config = encoder.config
-    if config.mixer not in PARTIAL:
+    if not encoder.maskable:
         raise VidgenError(
-            f"mixer {config.mixer} needs every token, and a mask hides some; choose {' or '.join(PARTIAL)}"
+            f"this encoder needs every token, and a mask hides some; choose mixer {' or '.join(PARTIAL)}, and no "
+            "adaptation over time or by a class token"
         )
     mask = config_from_dict(MaskConfig, values, "mask")
     grid = tuple(n // p for n, p in zip(config.clip, config.patch, strict=True))
@@ -34,13 +36,19 @@ def mask_of(values: dict[str, Any], encoder: VideoViT) -> MaskConfig:
     return mask
 
 
-def hide_tokens(mask: MaskConfig, encoder: VideoViT, video: Tensor, generator: torch.Generator) -> Mask:
+def check_dense(encoder: TokenEncoder) -> None:
+    """Raise VidgenError for an encoder whose tokens stand for no patches of a clip."""
+    if not encoder.dense:
+        raise VidgenError("this term is of patches, and tokens of this adaptation stand for none; take another term")
+
+
+def hide_tokens(mask: MaskConfig, encoder: TokenEncoder, video: Tensor, generator: torch.Generator) -> Mask:
     """Draw which tokens of clips are seen and which are predicted."""
     drawn = draw_mask(mask, MaskDraw(len(video), encoder.grid_of(video), generator, video, encoder.config.patch))
     return Mask(*(places.to(video.device) for places in drawn))
 
 
-def make_predictor(encoder: VideoViT, out: int, values: dict[str, Any]) -> TokenPredictor:
+def make_predictor(encoder: TokenEncoder, out: int, values: dict[str, Any]) -> TokenPredictor:
     """Return a predictor of `out` channels from the encoder's tokens, of a shape as a recipe says it."""
     shape = config_from_dict(PredictorConfig, values, "predictor")
     return TokenPredictor(encoder.config.width, out, width=shape.width, depth=shape.depth, head_dim=shape.head_dim)
@@ -67,7 +75,7 @@ class Term(nn.Module):
         self.frozen: dict[str, nn.Module] = {}
         self.teachers: dict[str, tuple[nn.Module, TeacherConfig]] = {}
 
-    def loss(self, encoder: VideoViT, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: TokenEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch of clips, every random number from `generator`."""
         raise NotImplementedError
 

@@ -22,7 +22,7 @@ from vidgen.models.dit.config import BlockConfig, check_heads
 from vidgen.models.encoders.mixers import LocalBlock, ScanBlock
 from vidgen.models.feature_layers import FeatureInfo, FeatureMixin
 from vidgen.models.rope import Rotary, apply_rotary_emb, rotary_table
-from vidgen.models.transformer_block import TransformerBlock
+from vidgen.models.transformer_block import Attend, TransformerBlock
 
 MIXERS = ("joint", "factorised", "local", "scan")
 PARTIAL = ("joint", "scan")  # that tokens may be left out of
@@ -99,6 +99,7 @@ class VideoViT(FeatureMixin, Pretrained):
     """
 
     config_class = VideoViTConfig
+    dense = True  # every token stands for a patch
 
     def __init__(self, config: VideoViTConfig) -> None:
         super().__init__(config)
@@ -126,7 +127,22 @@ class VideoViT(FeatureMixin, Pretrained):
 
     def iter_tokens(self, video: Tensor, keep: Int[Tensor, "b k"] | None = None) -> Iterator[Float[Tensor, "b k d"]]:
         """Yield the stream before the first block and after each; the arguments are those of `forward`."""
-        if keep is not None and self.config.mixer not in PARTIAL:
+        x, grid, rotary = self.begin(video, keep)
+        yield x
+        for i, block in enumerate(self.blocks):
+            if isinstance(block, LocalBlock):
+                x = block(x, grid)
+            elif isinstance(block, ScanBlock):
+                x = block(x)
+            else:
+                x = block(x, self.attention_of(i, grid, rotary), None)
+            yield x
+
+    def begin(
+        self, video: Tensor, keep: Int[Tensor, "b k"] | None = None
+    ) -> tuple[Float[Tensor, "b k d"], Grid, Rotary]:
+        """Return the stream before the first block, the grid of all tokens, and the rotation of those in the stream."""
+        if keep is not None and not self.maskable:
             raise VidgenError(
                 f"mixer {self.config.mixer} needs every token of the grid, and some are hidden; choose "
                 f"{' or '.join(PARTIAL)}"
@@ -135,16 +151,16 @@ class VideoViT(FeatureMixin, Pretrained):
         x = self.embed(video) + self.place(grid, video)
         if keep is not None:
             x = take_rows(x, keep)
-        rotary = rotary_rows(grid, self.config.head_dim, x, keep)
-        yield x
-        for i, block in enumerate(self.blocks):
-            if isinstance(block, LocalBlock):
-                x = block(x, grid)
-            elif isinstance(block, ScanBlock):
-                x = block(x)
-            else:
-                x = block(x, partial(self.attend, rotary=rotary, grid=grid, odd=i % 2 == 1), None)
-            yield x
+        return x, grid, rotary_rows(grid, self.config.head_dim, x, keep)
+
+    def attention_of(self, number: int, grid: Grid, rotary: Rotary) -> Attend:
+        """Return how the tokens of a block attend to each other."""
+        return partial(self.attend, rotary=rotary, grid=grid, odd=number % 2 == 1)
+
+    @property
+    def maskable(self) -> bool:
+        """Whether tokens may be left out, as the mixer allows it."""
+        return self.config.mixer in PARTIAL
 
     def make_block(self, number: int) -> nn.Module:
         """Return a block by the config's mixer."""
@@ -164,12 +180,7 @@ class VideoViT(FeatureMixin, Pretrained):
 
     def grid_of(self, video: Tensor) -> Grid:
         """Return the tokens (t, h, w) of clips. Raises VidgenError for clips that patches do not fill."""
-        size, patch = tuple(video.shape[-3:]), self.config.patch
-        if any(n % p for n, p in zip(size, patch, strict=True)):
-            raise VidgenError(
-                f"clips of {size} (frames, height, width) are no multiple of the encoder's patches {patch}; crop them"
-            )
-        return tuple(n // p for n, p in zip(size, patch, strict=True))
+        return patch_grid(tuple(video.shape[-3:]), self.config.patch)
 
     def embed(self, video: Tensor) -> Float[Tensor, "b n d"]:
         """Return the tokens of clips, without their places."""
@@ -191,6 +202,11 @@ class VideoViT(FeatureMixin, Pretrained):
                 yield f"blocks.{i - 1}", rearrange(x, "b (t h w) c -> b c t h w", t=t, h=h)
 
     @property
+    def block_modules(self) -> dict[str, nn.Module]:
+        """What makes each layer, by its name."""
+        return {f"blocks.{i}": block for i, block in enumerate(self.blocks)}
+
+    @property
     def num_frames(self) -> int:
         """Of the clips of training."""
         return self.config.clip[0]
@@ -209,6 +225,15 @@ class VideoViT(FeatureMixin, Pretrained):
     def fps(self) -> float:
         """Of the clips of training."""
         return self.config.fps
+
+
+def patch_grid(size: Grid, patch: Grid) -> Grid:
+    """Return the patches (t, h, w) of clips of a size. Raises VidgenError for clips that patches do not fill."""
+    if any(n % p for n, p in zip(size, patch, strict=True)):
+        raise VidgenError(
+            f"clips of {size} (frames, height, width) are no multiple of the encoder's patches {patch}; crop them"
+        )
+    return tuple(n // p for n, p in zip(size, patch, strict=True))
 
 
 def to_patches(video: Float[Tensor, "b c T H W"], patch: Grid) -> Float[Tensor, "b n p"]:
