@@ -53,7 +53,7 @@ class SSLRecipe(LoopConfig):
             raise VidgenError(
                 f"{path}: data.validation_clips={self.data.validation_clips} tell no spread; give 2 or more"
             )
-        if self.adapt and "kind" not in self.adapt:
+        if self.adapt and not isinstance(self.adapt.get("kind"), str):
             raise VidgenError(f"{path}: adapt has no kind; give one, as adapt.kind=adapter")
         if self.adapt and not self.init_from:
             raise VidgenError(f"{path}: adapt needs the encoder that stays as it is; give init_from=FOLDER")

@@ -103,6 +103,7 @@ def test_a_base_of_another_hash_is_refused_and_a_base_that_moved_can_be_named(ba
     assert torch.equal(load_adapted(tmp_path / "small")(video), adapted(video))
 
 
+@pytest.mark.slow
 def test_a_tower_of_a_package_is_kept_by_its_name(video, tmp_path):
     frozen, origin = open_base(EFFICIENTNET)
     assert origin.name == EFFICIENTNET

@@ -105,6 +105,7 @@ def test_inflated_patches_are_trained_and_tubelets_are_frames(make, video):
     assert adapted.adaptation.patch_in.weight.grad.abs().sum() > 0
 
 
+@pytest.mark.slow
 def test_a_tower_of_another_library(video):
     encoder = load_encoder(EFFICIENTNET)
     with torch.no_grad():
@@ -136,6 +137,7 @@ def test_what_cannot_be_is_said_in_a_line(make, settings, words):
         adapt(make(**TOWER), **settings)
 
 
+@pytest.mark.slow
 def test_patches_of_other_libraries_are_not_inflated_nor_their_blocks_adapted():
     encoder = load_encoder(EFFICIENTNET)
     with pytest.raises(VidgenError, match="leave inflate out"):
