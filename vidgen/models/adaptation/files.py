@@ -47,8 +47,6 @@ class AdaptedConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if bool(self.base) == bool(self.encoder):
-            raise VidgenError("one of base and encoder says which encoder is adapted; the other is empty")
 
 
 def open_base(name: str, *, device: str = "cpu", dtype: torch.dtype | None = None) -> tuple[ImageTower, Base]:
@@ -128,6 +126,8 @@ def load_adapted(folder: Path, *, dtype: torch.dtype | None = None, device: str 
     """
     where = folder / CONFIG_NAME
     config = config_from_dict(AdaptedConfig, read_config(folder), str(where))
+    if bool(config.base) == bool(config.encoder):
+        raise VidgenError(f"{where}: one of base and encoder says which encoder is adapted, and the other is empty")
     checkpoint = find_checkpoint(folder)
     if config.encoder:
         shape = config_from_dict(VideoViTConfig, config.encoder, f"{where}: encoder")
