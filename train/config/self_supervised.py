@@ -55,8 +55,6 @@ class SSLRecipe(LoopConfig):
             )
         if self.adapt and not isinstance(self.adapt.get("kind"), str):
             raise VidgenError(f"{path}: adapt has no kind; give one, as adapt.kind=adapter")
-        if self.adapt and not self.init_from:
-            raise VidgenError(f"{path}: adapt needs the encoder that stays as it is; give init_from=FOLDER")
         for name, values in self.terms.items():
             if not name.isidentifier() or hasattr(dict, name):
                 raise VidgenError(f"{path}: a term cannot be named {name!r}; give it a plain word")

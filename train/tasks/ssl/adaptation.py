@@ -27,6 +27,11 @@ def build_adapted(recipe: SSLRecipe) -> Adapted:
 
     Raises VidgenError for an encoder that is not there or cannot be adapted so, and settings that are not the kind's.
     """
+    if not recipe.init_from:
+        raise VidgenError(
+            "recipe key `adapt` is beside an encoder that was trained before (as by `vidgen train ssl/mae`); give "
+            "init_from=FOLDER"
+        )
     frozen, base = open_base(recipe.init_from, device=recipe.device, dtype=torch.float32)
     shape = frozen.config if isinstance(frozen, VideoViT) else None
     if shape is None and recipe.encoder:
