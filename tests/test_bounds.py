@@ -82,7 +82,14 @@ def test_every_number_of_every_config_has_a_range() -> None:
 def default(config: type) -> Any:
     """An instance with defaults, and something for what has none."""
     required = {"height": 64, "width": 64, "head_dim": 32, "strides": (2,), "threshold": 0.1, "where": "file"}
-    required |= {"task": "tokenizer", "out": "run", "codebook_sizes": (8,)}
+    required |= {
+        "task": "tokenizer",
+        "out": "run",
+        "codebook_sizes": (8,),
+        "kind": "lora",
+        "clip": (16, 64, 64),
+        "fps": 8.0,
+    }
     names = {f.name for f in dataclasses.fields(config) if f.default is f.default_factory is dataclasses.MISSING}
     names |= {"task", "out", "codebook_sizes"} & {f.name for f in dataclasses.fields(config)}
     return config(**{name: required[name] for name in names})

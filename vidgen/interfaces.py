@@ -43,6 +43,32 @@ class Encoder(Protocol):
     ) -> tuple[Tensor, list[Tensor]] | list[Tensor]: ...
 
 
+class TokenShape(Protocol):
+    """Channels of a token, the frames, height and width in pixels that it stands for, and those of a clip."""
+
+    width: int
+    patch: tuple[int, int, int]
+    clip: tuple[int, int, int]
+
+
+class TokenEncoder(Protocol):
+    """An encoder that terms of a loss are of: a module that turns clips into tokens (b, n, d), (t, h, w) in order.
+
+    `check_partial` raises VidgenError where it cannot read the tokens at the places `keep` alone, `check_dense` where
+    tokens do not stand for the patches of the clip that `grid_of` says.
+    """
+
+    config: TokenShape
+
+    def __call__(self, video: Tensor, keep: Int[Tensor, "b k"] | None = None) -> Float[Tensor, "b n d"]: ...
+
+    def grid_of(self, video: Tensor) -> tuple[int, int, int]: ...
+
+    def check_partial(self) -> None: ...
+
+    def check_dense(self) -> None: ...
+
+
 @runtime_checkable
 class ClipFormat(Protocol):
     """The clips that a model was trained at; None is any number of frames, or any rate."""

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from vidgen.diffusion.loss_weighting import prediction_weight
 from vidgen.diffusion.prediction_types import FORMER_PREDICTION_TYPES
 from vidgen.errors import VidgenError
+from vidgen.models.encoders.efficientnet import EFFICIENTNET
 from vidgen.train.config import IPAdapterRecipe, LoRARecipe
 from vidgen.train.config.data import SourceConfig
 from vidgen.train.config.files import load_recipe, read_recipe, recipe_name, shipped_comparisons, shipped_recipes
@@ -35,7 +36,8 @@ def test_shipped_recipes_are_valid(name):
 @pytest.mark.parametrize("path", [*shipped_recipes(), *shipped_comparisons()], ids=lambda path: path.stem)
 def test_shipped_recipes_name_no_folder_that_a_user_lacks(path):
     written = read_recipe(path)
-    assert {written.get(key, "default") for key in ("init_from", "tokenizer", "key")} <= {"default"}
+    names = {"default", EFFICIENTNET}  # the shipped model, and one that is a package
+    assert {written.get(key, "default") for key in ("init_from", "tokenizer", "key")} <= names
     assert {source.get("path", "") for source in written.data.get("sources", ())} <= {""}
 
 

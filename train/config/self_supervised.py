@@ -27,6 +27,11 @@ class SSLRecipe(LoopConfig):
     `kind` is one of vidgen.train.tasks.ssl.registry.TERMS, its `weight` counts in the sum, and its other keys are the
     fields of that kind's config. `init_from` is the folder of an encoder to go on from.
 
+    With `adapt` the encoder of `init_from` (a `VideoViT`; for kind temporal also a model of timm or transformers, by
+    name or folder) stays as it is, and what is learned stands beside it: `kind` is one of
+    vidgen.models.adaptation.adapted_encoder.ADAPTATIONS, other keys are fields of that kind's config, and `whole` true
+    saves the encoder too.
+
     Validation says how features of held-out clips do without labels (spread, rank), and with them where the synthetic
     world has them: nearest neighbours among `probe_clips` of training. The encoder whose neighbours are best is kept in
     the run's folder `best`. A run whose features spread less than `collapse` times as much as at the first validation
@@ -34,6 +39,7 @@ class SSLRecipe(LoopConfig):
     """
 
     encoder: dict[str, Any] = field(default_factory=dict)
+    adapt: dict[str, Any] = field(default_factory=dict)
     terms: dict[str, Any] = field(default_factory=dict)
     probe_clips: Count = 256
     collapse: Share = 0.1
@@ -47,6 +53,8 @@ class SSLRecipe(LoopConfig):
             raise VidgenError(
                 f"{path}: data.validation_clips={self.data.validation_clips} tell no spread; give 2 or more"
             )
+        if self.adapt and not isinstance(self.adapt.get("kind"), str):
+            raise VidgenError(f"{path}: adapt has no kind; give one, as adapt.kind=adapter")
         for name, values in self.terms.items():
             if not name.isidentifier() or hasattr(dict, name):
                 raise VidgenError(f"{path}: a term cannot be named {name!r}; give it a plain word")

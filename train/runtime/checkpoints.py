@@ -12,7 +12,7 @@ import pickle
 import re
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from vidgen.checkpoints.hashing import json_hash
 from vidgen.errors import VidgenError
@@ -74,12 +75,23 @@ def folder_of(checkpoint: Path, role: RunningRole) -> Path:
 def save_role(folder: Path, role: RunningRole) -> None:
     """Write a role's weights and, where it has them, its averaged weights and its optimizer."""
     folder.mkdir(exist_ok=True)
-    save_file({k: v.contiguous() for k, v in role.module.state_dict().items()}, folder / "model.safetensors")
+    save_file(unshared(role.module.state_dict()), folder / "model.safetensors")
     if role.ema is not None:
         averages = {f"{i}": p.contiguous() for i, p in enumerate(role.ema.shadow_params)}
         save_file(averages, folder / "ema.safetensors")
     if role.optimizer is not None:
         torch.save(role.optimizer.state_dict(), folder / "optimizer.pt")
+
+
+def unshared(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a module's state with a copy of what it has under a second name, as files of safetensors need it."""
+    memory: set[int] = set()
+    tensors = {}
+    for name, value in state.items():
+        place = value.untyped_storage().data_ptr()
+        tensors[name] = value.clone(memory_format=torch.contiguous_format) if place in memory else value.contiguous()
+        memory.add(place)
+    return tensors
 
 
 def load_role(folder: Path, role: RunningRole, ema_step: int) -> None:

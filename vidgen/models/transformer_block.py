@@ -33,11 +33,19 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "b n d"], attend: Attend, text: TextHeads | None) -> Float[Tensor, "b n d"]:
         """Return the block's output."""
-        q, k, v = self.attention.project(self.norm1(x))
-        x = x + self.attention.join(attend(q, k, v))
+        x = x + self.attention_branch(x, attend)
         if text is not None:
             x = x + self.cross.look_up(self.norm_text(x), *text)
-        return x + self.mlp(self.norm2(x))
+        return x + self.mlp_branch(x)
+
+    def attention_branch(self, x: Float[Tensor, "b n d"], attend: Attend) -> Float[Tensor, "b n d"]:
+        """Return what attention adds to the stream."""
+        q, k, v = self.attention.project(self.norm1(x))
+        return self.attention.join(attend(q, k, v))
+
+    def mlp_branch(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """Return what the feed-forward adds to the stream."""
+        return self.mlp(self.norm2(x))
 
     @property
     def last_layers(self) -> list[nn.Linear]:

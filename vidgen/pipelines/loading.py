@@ -13,6 +13,8 @@ from vidgen.checkpoints.pretrained import read_config
 from vidgen.errors import VidgenError
 from vidgen.files.bounded_files import read_class, read_json
 from vidgen.interfaces import Encoder
+from vidgen.models.adaptation.adapted_encoder import AdaptedEncoder
+from vidgen.models.adaptation.files import load_adapted
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.encoders.loading import is_external, is_packaged, load_encoder
 from vidgen.models.encoders.video_resnet import VideoResNet
@@ -150,6 +152,8 @@ def load_feature_encoder(
     config = read_config(folder)
     if is_external(config):
         return load_encoder(name, **settings)
+    if config.get("_class_name") == AdaptedEncoder.__name__:
+        return load_adapted(folder, **settings)
     for component in (VideoViT, VideoResNet, DiffusionTokenizer, KeyframeTokenizer):
         if config.get("_class_name") == component.__name__:
             return component.from_pretrained(folder, **settings)

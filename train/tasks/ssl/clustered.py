@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vidgen.errors import VidgenError
-from vidgen.models.encoders.clip_encoder import ClipEncoder
+from vidgen.interfaces import TokenEncoder
 from vidgen.models.encoders.video_vit import take_rows
 from vidgen.models.heads.mlp import Projector, Prototypes
 from vidgen.models.heads.token_predictor import TokenPredictor
@@ -28,7 +28,7 @@ class SinkhornTerm(Term):
     """Predictions of hidden tubes and a projection of their pixels, which is learned with them, tell each other's
     balanced cluster (Salehi et al. 2024, SIGMA)."""
 
-    def __init__(self, config: SinkhornTermConfig, encoder: ClipEncoder, recipe: SSLRecipe) -> None:
+    def __init__(self, config: SinkhornTermConfig, encoder: TokenEncoder, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
         self.mask = mask_of(config.mask, encoder)
         self.predictor = make_predictor(encoder, EMBEDDING, config.predictor)
@@ -36,7 +36,7 @@ class SinkhornTerm(Term):
         self.projector = Projector(pixels, 256, EMBEDDING, norm="layer")
         self.prototypes = Prototypes(EMBEDDING, config.prototypes)
 
-    def loss(self, encoder: ClipEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: TokenEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch."""
         video = batch.video
         grid, patch = encoder.grid_of(video), encoder.config.patch
@@ -53,9 +53,10 @@ class ClusterTerm(Term):
     Raises VidgenError where fewer targets than clusters are drawn.
     """
 
-    def __init__(self, config: ClusterTermConfig, encoder: ClipEncoder, recipe: SSLRecipe) -> None:
+    def __init__(self, config: ClusterTermConfig, encoder: TokenEncoder, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
         self.config, self.mask = config, mask_of(config.mask, encoder) if config.level == "token" else None
+        encoder.check_dense()
         self.target = fixed_target(config, encoder.config, recipe.device)
         self.centers = self.find_centers(recipe).to(recipe.device)
         width = encoder.config.width
@@ -95,7 +96,7 @@ class ClusterTerm(Term):
         """Return the nearest centre of each target."""
         return torch.cdist(self.rows_of(video), self.centers[None]).argmin(dim=-1)
 
-    def loss(self, encoder: ClipEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: TokenEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the cross-entropy of a batch. Parts: "accuracy", and "clusters", how many are in use."""
         video = batch.video
         labels = self.clusters_of(video)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.errors import VidgenError
-from vidgen.models.encoders.clip_encoder import ClipEncoder
+from vidgen.interfaces import TokenEncoder
 from vidgen.models.heads.mlp import Projector
 from vidgen.train.config.correspondence import CoTrainingTermConfig
 from vidgen.train.config.self_supervised import ProjectorConfig, SSLRecipe, TeacherConfig
@@ -35,7 +35,7 @@ class CoTrainingTerm(Term):
     do not fit, and mining before the queue is full.
     """
 
-    def __init__(self, config: CoTrainingTermConfig, encoder: ClipEncoder, recipe: SSLRecipe) -> None:
+    def __init__(self, config: CoTrainingTermConfig, encoder: TokenEncoder, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
         check_batch(recipe.batch_size)
         if config.queue % recipe.batch_size:
@@ -57,11 +57,11 @@ class CoTrainingTerm(Term):
             student = nn.ModuleDict({"encoder": self.encoder_of(name, encoder), "projector": self.projectors[name]})
             self.add_teacher(name, deepcopy(student).to(recipe.device), student, settings)
 
-    def encoder_of(self, stream: str, encoder: ClipEncoder) -> ClipEncoder:
+    def encoder_of(self, stream: str, encoder: TokenEncoder) -> TokenEncoder:
         """Return the encoder of a stream."""
         return encoder if stream == "pixels" else self.second
 
-    def loss(self, encoder: ClipEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: TokenEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the mean loss of both streams. In training the queues take the keys in. Parts: "positives", how many a
         clip has."""
         query, key = (draw_view(view, batch.video, generator) for view in self.views)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.errors import VidgenError
-from vidgen.models.encoders.clip_encoder import ClipEncoder
+from vidgen.interfaces import TokenEncoder
 from vidgen.models.heads.mlp import Projector
 from vidgen.train.config.correspondence import CycleTermConfig, WalkTermConfig
 from vidgen.train.config.self_supervised import ProjectorConfig, SSLRecipe
@@ -29,7 +29,7 @@ class CycleTerm(Term):
     Raises VidgenError for one clip in a batch, and for views or segments that do not fit.
     """
 
-    def __init__(self, config: CycleTermConfig, encoder: ClipEncoder, recipe: SSLRecipe) -> None:
+    def __init__(self, config: CycleTermConfig, encoder: TokenEncoder, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
         check_batch(recipe.batch_size)
         self.config, self.frames = config, segment_frames(config.frames, encoder)
@@ -39,7 +39,7 @@ class CycleTerm(Term):
         shape = asdict(config_from_dict(ProjectorConfig, config.projector, "projector"))
         self.projectors = nn.ModuleList([Projector(encoder.config.width, **shape) for _ in range(2)])
 
-    def loss(self, encoder: ClipEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: TokenEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch."""
         view = draw_view(self.view, batch.video, generator)
         segments, clips = self.projectors
@@ -60,7 +60,7 @@ class WalkTerm(Term):
     Raises VidgenError for clips of one segment, and for squares that do not fit in the frames twice.
     """
 
-    def __init__(self, config: WalkTermConfig, encoder: ClipEncoder, recipe: SSLRecipe) -> None:
+    def __init__(self, config: WalkTermConfig, encoder: TokenEncoder, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
         self.config, (self.frames, h, w) = config, encoder.config.patch
         self.side = (config.node * h, config.node * w)
@@ -74,7 +74,7 @@ class WalkTerm(Term):
         shape = config_from_dict(ProjectorConfig, {"layers": 1} | config.projector, "projector")
         self.projector = Projector(encoder.config.width, **asdict(shape))
 
-    def loss(self, encoder: ClipEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: TokenEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch."""
         nodes = cut_nodes(cut_segments(batch.video, self.frames), self.side)
         settings = {"temperature": self.config.temperature, "dropout": self.config.dropout if self.training else 0.0}

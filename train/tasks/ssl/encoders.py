@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -32,10 +34,7 @@ def build_encoder(recipe: SSLRecipe) -> ClipEncoder:
         frames = values.get("selector_frames")
         if frames and isinstance(encoder, VideoViT) and not encoder.config.selector_frames:
             encoder = add_selector(encoder, frames, recipe.seed)
-        for name, value in values.items():
-            own = encoder.config[name] if name in encoder.config else None
-            if own != (tuple(value) if isinstance(value, list) else value):
-                raise VidgenError(f"init_from={recipe.init_from} has encoder.{name}={own}, not {value}; leave it out")
+        check_same(encoder.config, values, recipe)
     else:
         torch.manual_seed(recipe.seed)
         encoder = encoder_class(config_from_dict(encoder_class.config_class, values | clip, "recipe key `encoder`"))
@@ -61,3 +60,11 @@ def add_selector(encoder: VideoViT, frames: int, seed: int) -> VideoViT:
     selecting = VideoViT(config_from_dict(VideoViTConfig, shape, "recipe key `encoder`"))
     selecting.load_state_dict(selecting.state_dict() | encoder.state_dict())
     return selecting
+
+
+def check_same(shape: Mapping[str, Any], values: Mapping[str, Any], recipe: SSLRecipe) -> None:
+    """Raise VidgenError where `values` say another shape than that of the encoder of `init_from`."""
+    for name, value in values.items():
+        own = shape[name] if name in shape else None
+        if own != (tuple(value) if isinstance(value, list) else value):
+            raise VidgenError(f"init_from={recipe.init_from} has encoder.{name}={own}, not {value}; leave it out")

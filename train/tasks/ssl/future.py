@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.errors import VidgenError
-from vidgen.models.encoders.clip_encoder import ClipEncoder
+from vidgen.interfaces import TokenEncoder
 from vidgen.models.heads.mlp import Projector
 from vidgen.train.config.self_supervised import FutureTermConfig, SSLRecipe, StochasticTermConfig
 from vidgen.train.objectives.contrastive import check_batch, info_nce
@@ -103,7 +103,7 @@ class FutureTerm(Term):
     Raises VidgenError for clips that have too few segments, and segments that patches do not fill.
     """
 
-    def __init__(self, config: FutureTermConfig, encoder: ClipEncoder, recipe: SSLRecipe) -> None:
+    def __init__(self, config: FutureTermConfig, encoder: TokenEncoder, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
         check_batch(recipe.batch_size)
         self.config, self.frames = config, segment_frames(config.frames, encoder)
@@ -118,7 +118,7 @@ class FutureTerm(Term):
             raise VidgenError(f"predictor {config.predictor!r} is unknown; choose one of {', '.join(FUTURES)}")
         self.head = FUTURES[config.predictor](encoder.config.width, config.ahead)
 
-    def loss(self, encoder: ClipEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: TokenEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch."""
         segments = cut_segments(batch.video, self.frames)
         return self.head(embed_each(encoder, segments), segments, generator)
@@ -131,9 +131,9 @@ class StochasticTerm(Term):
     later frame are decoded from the tokens of the earlier one and s. Raises VidgenError for clips of one segment.
     """
 
-    def __init__(self, config: StochasticTermConfig, encoder: ClipEncoder, recipe: SSLRecipe) -> None:
+    def __init__(self, config: StochasticTermConfig, encoder: TokenEncoder, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
-        encoder.check_all_tokens()
+        encoder.check_dense()
         self.config, self.frames = config, encoder.config.patch[0]
         if recipe.data.num_frames < 2 * self.frames:
             raise VidgenError(f"a clip of {recipe.data.num_frames} frames has no later segment of {self.frames}")
@@ -142,7 +142,7 @@ class StochasticTerm(Term):
         self.state_in = nn.Linear(EMBEDDING, width)
         self.decoder = make_predictor(encoder, 3 * patch[0] * patch[1] * patch[2], {})
 
-    def loss(self, encoder: ClipEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: TokenEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch; the gap between the frames is drawn."""
         video = batch.video
         count = video.shape[2] // self.frames

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.errors import VidgenError
-from vidgen.models.encoders.clip_encoder import ClipEncoder
+from vidgen.interfaces import TokenEncoder
 from vidgen.models.heads.critic import LipschitzCritic
 from vidgen.models.heads.mlp import Projector, Prototypes
 from vidgen.train.config.self_supervised import JointTermConfig, ProjectorConfig, SSLRecipe, TeacherConfig
@@ -103,7 +103,7 @@ class JointTerm(Term):
     batch, a queue that is no whole number of batches, and settings that the objective cannot have.
     """
 
-    def __init__(self, config: JointTermConfig, encoder: ClipEncoder, recipe: SSLRecipe) -> None:
+    def __init__(self, config: JointTermConfig, encoder: TokenEncoder, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
         self.config, device = config, recipe.device
         check_batch(recipe.batch_size)
@@ -130,7 +130,7 @@ class JointTerm(Term):
             settings = config_from_dict(TeacherConfig, config.teacher, "teacher")
             self.add_teacher("teacher", deepcopy(student).to(device), student, settings)
 
-    def loss(self, encoder: ClipEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: TokenEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch. In training the queue takes the targets in, and the centre moves."""
         video = batch.video
         views = [draw_view(config, video, generator) for config in self.views]
@@ -174,7 +174,7 @@ class JointTerm(Term):
         z = teacher["projector"](teacher["encoder"](view).mean(1))
         return teacher["prototypes"](z) if self.prototypes is not None else z
 
-    def embed_negatives(self, encoder: ClipEncoder, view: Float[Tensor, "b 3 T H W"]) -> Rows:
+    def embed_negatives(self, encoder: TokenEncoder, view: Float[Tensor, "b 3 T H W"]) -> Rows:
         """Return embeddings of views that clips are told from."""
         return self.teach(view) if self.config.teacher else self.projector(encoder(view).mean(1))
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.checkpoints.pretrained import config_from_dict
-from vidgen.models.encoders.clip_encoder import ClipEncoder
+from vidgen.interfaces import TokenEncoder
 from vidgen.models.encoders.feature_predictor import FeaturePredictor, output_tokens
 from vidgen.models.encoders.video_vit import VideoViT, take_rows
 from vidgen.train.config.self_supervised import MaskedTermConfig, SSLRecipe, TeacherConfig
@@ -30,7 +30,7 @@ class MaskedTerm(Term):
     Raises VidgenError for a mask that hides all or nothing of such clips.
     """
 
-    def __init__(self, config: MaskedTermConfig, encoder: ClipEncoder, recipe: SSLRecipe) -> None:
+    def __init__(self, config: MaskedTermConfig, encoder: TokenEncoder, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
         self.config = config
         self.view = make_views([config.view], encoder, recipe)[0] if config.view else None
@@ -42,7 +42,7 @@ class MaskedTerm(Term):
         layer = self.target.info.name if isinstance(self.target, FeatureTarget) else ""
         self.predictor = make_predictor(encoder, width, config.predictor, target_layer=layer)
 
-    def make_target(self, encoder: ClipEncoder, device: str) -> tuple[Target, int]:
+    def make_target(self, encoder: TokenEncoder, device: str) -> tuple[Target, int]:
         """Return what makes the targets of clips, and their channels."""
         config, shape = self.config, encoder.config
         if config.target == "teacher":
@@ -56,7 +56,7 @@ class MaskedTerm(Term):
         with torch.no_grad():
             return target, target(torch.zeros(1, 3, *shape.clip, device=device)).shape[-1]
 
-    def loss(self, encoder: ClipEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: TokenEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch."""
         video = draw_view(self.view, batch.video, generator) if self.view else batch.video
         config, grid = self.config, encoder.grid_of(video)
@@ -83,7 +83,7 @@ class MaskedTerm(Term):
             return sigreg(z, generator=generator)[0]
         return variance_term(z) + covariance_term(z) / 25.0  # VICReg's weights of the two, over that of variance
 
-    def feature_predictor(self, encoder: ClipEncoder) -> FeaturePredictor | None:
+    def feature_predictor(self, encoder: TokenEncoder) -> FeaturePredictor | None:
         """Return what predicts features of hidden tokens; None where pixels or latents are the targets, or another
         library's features."""
         if self.config.target == "teacher":

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from vidgen.errors import VidgenError
-from vidgen.models.encoders.clip_encoder import ClipEncoder
+from vidgen.interfaces import TokenEncoder
 from vidgen.train.config.self_supervised import PretextTermConfig, SSLRecipe
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.tasks.ssl.term import ClipBatch, Term
@@ -20,7 +20,7 @@ class PretextTerm(Term):
     Raises VidgenError for clips that are too short for it, or whose views no patches fill.
     """
 
-    def __init__(self, config: PretextTermConfig, encoder: ClipEncoder, recipe: SSLRecipe) -> None:
+    def __init__(self, config: PretextTermConfig, encoder: TokenEncoder, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
         self.pretext = config.pretext
         frames, patch = recipe.data.num_frames, encoder.config.patch[0]
@@ -33,7 +33,7 @@ class PretextTerm(Term):
         self.answers = PRETEXTS[self.pretext].answers(frames)
         self.head = nn.Linear(encoder.config.width, sum(self.answers))
 
-    def loss(self, encoder: ClipEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: TokenEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch. Parts: "accuracy", over all questions."""
         video = batch.video
         view, labels = draw_pretext(self.pretext, video, generator)

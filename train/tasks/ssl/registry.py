@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from vidgen.models.encoders.clip_encoder import ClipEncoder
+from vidgen.interfaces import TokenEncoder
 from vidgen.train.config.correspondence import (
     CoTrainingTermConfig,
     CycleTermConfig,
@@ -43,7 +43,7 @@ class TermEntry:
     """A kind of term: its `config` class, and what makes the term of such a config, an encoder and a recipe."""
 
     config: type
-    term: Callable[[Any, ClipEncoder, SSLRecipe], Term]
+    term: Callable[[Any, TokenEncoder, SSLRecipe], Term]
 
 
 TERMS: dict[str, TermEntry] = {

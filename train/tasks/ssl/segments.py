@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vidgen.errors import VidgenError
-from vidgen.models.encoders.clip_encoder import ClipEncoder
+from vidgen.interfaces import TokenEncoder
 from vidgen.models.heads.mlp import Projector
 from vidgen.train.config.correspondence import SegmentsTermConfig
 from vidgen.train.config.self_supervised import SSLRecipe
@@ -111,7 +111,7 @@ class SegmentsTerm(Term):
     Raises VidgenError for clips that are too short for it, or whose segments no patches fill.
     """
 
-    def __init__(self, config: SegmentsTermConfig, encoder: ClipEncoder, recipe: SSLRecipe) -> None:
+    def __init__(self, config: SegmentsTermConfig, encoder: TokenEncoder, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
         self.name, self.pretext = config.pretext, SEGMENT_PRETEXTS[config.pretext]
         if self.pretext.head == "contrast":
@@ -125,7 +125,7 @@ class SegmentsTerm(Term):
             )
         self.head = HEADS[self.pretext.head](encoder.config.width, self.pretext)
 
-    def loss(self, encoder: ClipEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: TokenEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch. Parts: "accuracy"."""
         segments, labels = draw_segments(self.name, batch.video, generator)
         logits = self.head(embed_each(encoder, segments)).float()

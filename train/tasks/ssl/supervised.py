@@ -8,7 +8,7 @@ from torch import nn
 
 from vidgen.data.shapes import WORDS
 from vidgen.errors import VidgenError
-from vidgen.models.encoders.clip_encoder import ClipEncoder
+from vidgen.interfaces import TokenEncoder
 from vidgen.train.config.self_supervised import SSLRecipe, SupervisedTermConfig
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.tasks.ssl.term import ClipBatch, Term
@@ -20,7 +20,7 @@ class SupervisedTerm(Term):
     Raises VidgenError for sources without labels.
     """
 
-    def __init__(self, config: SupervisedTermConfig, encoder: ClipEncoder, recipe: SSLRecipe) -> None:
+    def __init__(self, config: SupervisedTermConfig, encoder: TokenEncoder, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
         if not recipe.data.is_only("shapes"):
             raise VidgenError("a supervised term needs labels: give sources of kind=shapes alone")
@@ -29,7 +29,7 @@ class SupervisedTerm(Term):
             {name: nn.Linear(encoder.config.width, len(words)) for name, words in self.words.items()}
         )
 
-    def loss(self, encoder: ClipEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: TokenEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch. Parts: the accuracy of each label."""
         features = encoder(batch.video).mean(1)
         losses, parts = [], {}

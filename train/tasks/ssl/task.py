@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.data.shapes import ClipLabels
 from vidgen.errors import VidgenError
+from vidgen.interfaces import TokenEncoder
 from vidgen.train.config.self_supervised import SSLRecipe
 from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, Mixture, Sample, collate, named_sources
 from vidgen.train.runtime.step_memory import check_clips
+from vidgen.train.tasks.ssl.adaptation import build_adapted, export_adapted
 from vidgen.train.tasks.ssl.encoders import build_encoder
 from vidgen.train.tasks.ssl.monitoring import describe_features
 from vidgen.train.tasks.ssl.registry import TERMS
@@ -27,16 +29,19 @@ NEIGHBOURS = 5
 
 
 class SSLTask(Task):
-    """The loss is the weighted sum of the terms' losses; the encoder and the terms' heads are trained."""
+    """The loss is the weighted sum of the terms' losses; the encoder and the terms' heads are trained, or with `adapt`
+    these and what is learned beside an encoder that stays."""
 
     def __init__(self, recipe: SSLRecipe) -> None:
         self.recipe = recipe
         if not recipe.terms:
             raise VidgenError("task ssl has nothing to learn: give terms, or take a recipe that has them, as ssl/mae")
-        self.encoder = build_encoder(recipe)
+        self.adapted = build_adapted(recipe) if recipe.adapt else None
+        self.encoder: TokenEncoder = self.adapted.encoder if self.adapted else build_encoder(recipe)
         torch.manual_seed(recipe.seed)
         self.terms = {name: self.make_term(name, dict(values)) for name, values in recipe.terms.items()}
-        self.model = nn.ModuleDict({"encoder": self.encoder, "terms": nn.ModuleDict(self.terms)}).to(recipe.device)
+        learned = self.adapted.encoder.adaptation if self.adapted else self.encoder
+        self.model = nn.ModuleDict({"encoder": learned, "terms": nn.ModuleDict(self.terms)}).to(recipe.device)
         check_clips(recipe)
         self.first_spread, self.best = 0.0, -1.0
         self.dataset = Mixture(recipe.data, recipe.seed)
@@ -148,8 +153,13 @@ class SSLTask(Task):
             term.load_state_dict_of_term(state["terms"].get(name, {}))
 
     def export(self, folder: Path) -> None:
-        """Write the encoder, with what predicts features of hidden tokens where one term learns that."""
+        """Write what was learned beside a frozen encoder; or the encoder, with what predicts features of hidden tokens
+        where one term learns that."""
+        dtype = export_dtype(self.recipe.autocast)
+        if self.adapted:
+            export_adapted(self.adapted, folder, dtype)
+            return
         learned = [term.feature_predictor(self.encoder) for term in self.terms.values()]
         predictors = [predictor for predictor in learned if predictor is not None]
         whole = predictors[0] if len(predictors) == 1 else self.encoder
-        whole.save_pretrained(folder, dtype=export_dtype(self.recipe.autocast))
+        whole.save_pretrained(folder, dtype=dtype)

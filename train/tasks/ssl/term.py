@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.data.shapes import ClipLabels
 from vidgen.errors import VidgenError
-from vidgen.models.encoders.clip_encoder import ClipEncoder
+from vidgen.interfaces import TokenEncoder
 from vidgen.models.encoders.feature_predictor import FeaturePredictor
 from vidgen.models.heads.token_predictor import PredictorConfig, TokenPredictor, TokenPredictorConfig
 from vidgen.train.config.self_supervised import SSLRecipe, TeacherConfig
@@ -24,32 +24,34 @@ from vidgen.train.views.clips import ViewConfig
 from vidgen.train.views.masks import Mask, MaskConfig, MaskDraw, draw_mask
 
 
-def mask_of(values: dict[str, Any], encoder: ClipEncoder, frames: int = 0) -> MaskConfig:
+def mask_of(values: dict[str, Any], encoder: TokenEncoder, frames: int = 0) -> MaskConfig:
     """Return a mask, of the encoder's clips or of so many `frames` of them. Raises VidgenError for one that hides all
     or nothing, for settings that are not its own, and for an encoder that needs all tokens."""
     config = encoder.config
     encoder.check_partial()
-    encoder.check_all_tokens()
+    encoder.check_dense()
     mask = config_from_dict(MaskConfig, values, "mask")
     clip = torch.zeros(1, 3, frames or config.clip[0], *config.clip[1:])
     hide_tokens(mask, encoder, clip, torch.Generator().manual_seed(0))
     return mask
 
 
-def hide_tokens(mask: MaskConfig, encoder: ClipEncoder, video: Tensor, generator: torch.Generator) -> Mask:
+def hide_tokens(mask: MaskConfig, encoder: TokenEncoder, video: Tensor, generator: torch.Generator) -> Mask:
     """Draw which tokens of clips are seen and which are predicted."""
     drawn = draw_mask(mask, MaskDraw(len(video), encoder.grid_of(video), generator, video, encoder.config.patch))
     return Mask(*(places.to(video.device) for places in drawn))
 
 
-def make_predictor(encoder: ClipEncoder, out: int, values: dict[str, Any], *, target_layer: str = "") -> TokenPredictor:
+def make_predictor(
+    encoder: TokenEncoder, out: int, values: dict[str, Any], *, target_layer: str = ""
+) -> TokenPredictor:
     """Return a predictor of `out` channels from the encoder's tokens, of a shape as a recipe says it."""
     shape = asdict(config_from_dict(PredictorConfig, values, "predictor"))
     config = TokenPredictorConfig(**shape, context_width=encoder.config.width, channels=out, target_layer=target_layer)
     return TokenPredictor(config)
 
 
-def make_views(rows: Sequence[dict[str, Any]], encoder: ClipEncoder, recipe: SSLRecipe) -> list[ViewConfig]:
+def make_views(rows: Sequence[dict[str, Any]], encoder: TokenEncoder, recipe: SSLRecipe) -> list[ViewConfig]:
     """Return views of these fields. Raises VidgenError for those that the clips are too short for or patches do not
     fill."""
     views = [config_from_dict(ViewConfig, dict(row), f"views.{i}") for i, row in enumerate(rows)]
@@ -61,7 +63,7 @@ def make_views(rows: Sequence[dict[str, Any]], encoder: ClipEncoder, recipe: SSL
     return views
 
 
-def segment_frames(frames: int, encoder: ClipEncoder) -> int:
+def segment_frames(frames: int, encoder: TokenEncoder) -> int:
     """Return the frames of a segment, 0 being a patch. Raises VidgenError for one that patches do not fill."""
     patch = encoder.config.patch[0]
     if frames % patch:
@@ -75,7 +77,7 @@ def cut_segments(video: Float[Tensor, "b c T H W"], frames: int) -> Float[Tensor
     return rearrange(video[:, :, : count * frames], "b c (s t) h w -> b s c t h w", s=count)
 
 
-def embed_each(encoder: ClipEncoder, segments: Float[Tensor, "*b c t h w"]) -> Float[Tensor, "*b d"]:
+def embed_each(encoder: TokenEncoder, segments: Float[Tensor, "*b c t h w"]) -> Float[Tensor, "*b d"]:
     """Return the mean token of each segment, which the encoder sees alone."""
     return encoder(segments.flatten(0, -5)).mean(1).unflatten(0, segments.shape[:-4])
 
@@ -101,7 +103,7 @@ class Term(nn.Module):
         self.frozen: dict[str, nn.Module] = {}
         self.teachers: dict[str, tuple[nn.Module, TeacherConfig]] = {}
 
-    def loss(self, encoder: ClipEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
+    def loss(self, encoder: TokenEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch of clips, every random number from `generator`."""
         raise NotImplementedError
 
@@ -120,7 +122,7 @@ class Term(nn.Module):
             for name, (student, config) in self.teachers.items()
         }
 
-    def feature_predictor(self, encoder: ClipEncoder) -> FeaturePredictor | None:
+    def feature_predictor(self, encoder: TokenEncoder) -> FeaturePredictor | None:
         """Return what predicts features of hidden tokens, where the term learns such a thing."""
         return None
 

@@ -24,32 +24,10 @@ class ClipEncoderConfig(Protocol):
     fps: float
 
 
-class ClipEncoder(FeatureMixin, Pretrained):
-    """An encoder that is trained here: clips in, a token for every patch out; an `Encoder` and a `ClipFormat`."""
+class TrainedClips:
+    """The clips that an encoder was trained at, as its config has them: a `ClipFormat`."""
 
     config: ClipEncoderConfig
-
-    def forward(self, video: Tensor, keep: Int[Tensor, "b k"] | None = None) -> Float[Tensor, "b k d"]:
-        """Return the normed tokens of the last layer, of the places in `keep` or of all, (t, h, w) in order.
-
-        Raises VidgenError for clips that patches do not fill, and for hidden tokens where all are needed.
-        """
-        raise NotImplementedError
-
-    def check_partial(self) -> None:
-        """Raise VidgenError where the encoder needs every token."""
-
-    def check_all_tokens(self) -> None:
-        """Raise VidgenError where the tokens are not those of the places of the grid."""
-
-    def grid_of(self, video: Tensor) -> Grid:
-        """Return the tokens (t, h, w) of clips. Raises VidgenError for clips that patches do not fill."""
-        size, patch = tuple(video.shape[-3:]), self.config.patch
-        if any(n % p for n, p in zip(size, patch, strict=True)):
-            raise VidgenError(
-                f"clips of {size} (frames, height, width) are no multiple of the encoder's patches {patch}; crop them"
-            )
-        return tuple(n // p for n, p in zip(size, patch, strict=True))
 
     @property
     def num_frames(self) -> int:
@@ -70,6 +48,38 @@ class ClipEncoder(FeatureMixin, Pretrained):
     def fps(self) -> float:
         """Of the clips of training."""
         return self.config.fps
+
+
+class ClipEncoder(TrainedClips, FeatureMixin, Pretrained):
+    """An encoder that is trained here: clips in, a token for every patch out; an `Encoder` and a `ClipFormat`."""
+
+    config: ClipEncoderConfig
+
+    def forward(self, video: Tensor, keep: Int[Tensor, "b k"] | None = None) -> Float[Tensor, "b k d"]:
+        """Return the normed tokens of the last layer, of the places in `keep` or of all, (t, h, w) in order.
+
+        Raises VidgenError for clips that patches do not fill, and for hidden tokens where all are needed.
+        """
+        raise NotImplementedError
+
+    def check_partial(self) -> None:
+        """Raise VidgenError where the encoder needs every token."""
+
+    def check_dense(self) -> None:
+        """Raise VidgenError where the tokens are not those of the places of the grid."""
+
+    def grid_of(self, video: Tensor) -> Grid:
+        """Return the tokens (t, h, w) of clips. Raises VidgenError for clips that patches do not fill."""
+        return patch_grid(tuple(video.shape[-3:]), self.config.patch)
+
+
+def patch_grid(size: Grid, patch: Grid) -> Grid:
+    """Return the patches (t, h, w) of clips of a size. Raises VidgenError for clips that patches do not fill."""
+    if any(n % p for n, p in zip(size, patch, strict=True)):
+        raise VidgenError(
+            f"clips of {size} (frames, height, width) are no multiple of the encoder's patches {patch}; crop them"
+        )
+    return tuple(n // p for n, p in zip(size, patch, strict=True))
 
 
 def refuse_partial(what: str, choices: Sequence[Any]) -> None:

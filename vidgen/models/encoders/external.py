@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from einops import rearrange
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidgen.checkpoints.config_fields import ConfigMapping
 from vidgen.data.frames import to_uint8
@@ -69,6 +69,12 @@ class ExternalEncoder(FeatureMixin, PlacedModule):
                 f"{self.config.model_type} takes frames by {tubelet}, and {count} is no multiple of it; give "
                 f"--num-frames {count + tubelet - count % tubelet}"
             )
+
+    @property
+    def block_modules(self) -> dict[str, nn.Module]:
+        """What makes the layers, by their names: modules that give tokens (n, l, c) or maps (n, c, h, w), or a tuple
+        with these first."""
+        raise NotImplementedError
 
     def forward(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b c t h w"]:
         """Return the map of the last layer."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vidgen.errors import VidgenError
 from vidgen.files.atomic import atomic_write
-from vidgen.models.encoders.clip_encoder import ClipEncoder
+from vidgen.interfaces import TokenEncoder
 from vidgen.models.encoders.video_vit import VideoViT
 from vidgen.models.heads.token_predictor import TokenPredictor
 from vidgen.models.placement import PlacedModule
@@ -27,7 +27,7 @@ def normalized_tokens(maps: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b n c"
     return F.layer_norm(rows, rows.shape[-1:])
 
 
-def output_tokens(encoder: ClipEncoder, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b n d"]:
+def output_tokens(encoder: TokenEncoder, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b n d"]:
     """Return the encoder's own tokens of whole clips, each normalized (V-JEPA: without weights of their own)."""
     tokens = encoder(video).float()
     return F.layer_norm(tokens, tokens.shape[-1:])

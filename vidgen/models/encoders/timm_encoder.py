@@ -52,6 +52,14 @@ class TimmEncoder(ExternalEncoder):
         layers.append(("last", self.network.num_features, layers[-1][2]))
         return [info for name, chs, r in layers for info in self.describe_layers([name], chs, (1, r, r))]
 
+    @property
+    def block_modules(self) -> dict[str, nn.Module]:
+        """What makes each of timm's layers, by its name. Raises VidgenError for a network whose maps are (h, w, c)."""
+        if getattr(self.network, "output_fmt", "NCHW") == "NHWC":
+            raise VidgenError(f"timm's {self.config.model_type} has channels last between its blocks; take another")
+        infos = self.network.feature_info
+        return {f"layers.{i}": self.network.get_submodule(infos[i]["module"]) for i in range(len(infos))}
+
     def iter_features(self, video: Float[Tensor, "b 3 T H W"]) -> Iterator[tuple[str, Float[Tensor, "b c T h w"]]]:
         """Yield (name, map) of every layer."""
         x = self.preprocess(video)

@@ -115,6 +115,11 @@ class TransformersEncoder(ExternalEncoder):
         names = ["embeddings", *(f"layers.{i}" for i in range(len(self.layers))), "last"]
         return self.describe_layers(names, self.num_chs, self.reduction)
 
+    @property
+    def block_modules(self) -> dict[str, nn.Module]:
+        """What makes the layers between embeddings and last, by their names."""
+        return {f"layers.{i}": block for i, block in enumerate(self.layers)}
+
     def iter_features(self, video: Float[Tensor, "b 3 T H W"]) -> Iterator[tuple[str, Float[Tensor, "b c t h w"]]]:
         """Yield (name, map) of every layer, lazily: stop iterating and the rest is not run."""
         self.check_frames(video.shape[2], self.reduction[0])

@@ -25,7 +25,7 @@ from vidgen.models.encoders.token_learner import SCOPES, TokenLearner
 from vidgen.models.encoders.token_stream import TokenStream
 from vidgen.models.feature_layers import FeatureInfo
 from vidgen.models.rope import Rotary, apply_rotary_emb, rotary_table
-from vidgen.models.transformer_block import TransformerBlock
+from vidgen.models.transformer_block import Attend, TransformerBlock
 
 MIXERS = ("joint", "factorised", "local", "scan")
 PARTIAL = ("joint", "scan")  # that tokens may be left out of
@@ -158,15 +158,10 @@ class VideoViT(ClipEncoder):
     def iter_tokens(self, video: Tensor, keep: Int[Tensor, "b k"] | None = None) -> Iterator[TokenStream]:
         """Yield the stream before the first block and after each; the arguments are those of `forward`."""
         config = self.config
-        if keep is not None:
-            self.check_partial()
-        grid, shares = self.grid_of(video), None
-        x = self.embed(video) + self.place(grid, video)
         if keep is None and config.selector_frames:
-            keep = places_of_frames(self.selector.choose(video, config.selector_frames), grid)
-        if keep is not None:
-            x = take_rows(x, keep)
-        rotary = rotary_rows(grid, config.head_dim, x, keep)
+            keep = places_of_frames(self.selector.choose(video, config.selector_frames), self.grid_of(video))
+        x, grid, rotary = self.begin(video, keep)
+        shares = None
         yield TokenStream(x, keep)
         for i, block in enumerate(self.blocks):
             if config.learner_tokens and i == config.learner_block:
@@ -176,8 +171,23 @@ class VideoViT(ClipEncoder):
             elif isinstance(block, ScanBlock):
                 x = block(x)
             else:
-                x = block(x, partial(self.attend, rotary=rotary, grid=grid, odd=i % 2 == 1), None)
+                x = block(x, self.attention_of(i, grid, rotary), None)
             yield TokenStream(x, keep, shares)
+
+    def begin(
+        self, video: Tensor, keep: Int[Tensor, "b k"] | None = None
+    ) -> tuple[Float[Tensor, "b k d"], Grid, Rotary]:
+        """Return the stream before the first block, the grid of all tokens, and the rotation of those in the stream."""
+        if keep is not None:
+            self.check_partial()
+        grid = self.grid_of(video)
+        place = self.place(grid, video)
+        x = self.embed(video, keep) + (place if keep is None else place[keep])
+        return x, grid, rotary_rows(grid, self.config.head_dim, x, keep)
+
+    def attention_of(self, number: int, grid: Grid, rotary: Rotary) -> Attend:
+        """Return how the tokens of a block attend to each other."""
+        return partial(self.attend, rotary=rotary, grid=grid, odd=number % 2 == 1)
 
     def learn_tokens(
         self, x: Float[Tensor, "b k d"], places: Int[Tensor, "b k"] | None, grid: Grid
@@ -193,6 +203,11 @@ class VideoViT(ClipEncoder):
         rotary = rotary_rows(grid, self.config.head_dim, x, corners.repeat_interleave(tokens.shape[2], dim=1))
         return rearrange(tokens, "b f s d -> b (f s) d"), shares, rotary
 
+    @property
+    def maskable(self) -> bool:
+        """Whether tokens may be left out, as the mixer allows it."""
+        return self.config.mixer in PARTIAL and not self.config.learner_tokens
+
     def check_partial(self) -> None:
         """Raise VidgenError for attention that needs a grid, and for learned tokens."""
         if self.config.mixer not in PARTIAL:
@@ -200,7 +215,7 @@ class VideoViT(ClipEncoder):
         if self.config.learner_tokens:
             refuse_partial("a TokenLearner", ("an encoder without learner_tokens",))
 
-    def check_all_tokens(self) -> None:
+    def check_dense(self) -> None:
         """Raise VidgenError where the tokens are not those of the places of the grid."""
         if not self.config.has_all_tokens:
             raise VidgenError("tokens are told place by place: leave encoder.learner_tokens and selector_frames out")
@@ -221,11 +236,12 @@ class VideoViT(ClipEncoder):
         q, k = apply_rotary_emb(q, rotary), apply_rotary_emb(k, rotary)
         return (over_time if odd else over_frames)(find_attention("auto"), q, k, v, grid=grid)
 
-    def embed(self, video: Tensor) -> Float[Tensor, "b n d"]:
-        """Return the tokens of clips, without their places."""
+    def embed(self, video: Tensor, keep: Int[Tensor, "b k"] | None = None) -> Float[Tensor, "b k d"]:
+        """Return the tokens of clips, of the places in `keep` or of all, without their places."""
         if self.config.codebook_size:
             video = rearrange(self.code_in(video), "b t h w c -> b c t h w")
-        return self.patch_in(to_patches(video.to(self.patch_in.weight.dtype), self.config.patch))
+        patches = to_patches(video.to(self.patch_in.weight.dtype), self.config.patch)
+        return self.patch_in(patches if keep is None else take_rows(patches, keep))
 
     @property
     def feature_info(self) -> list[FeatureInfo]:
@@ -239,6 +255,11 @@ class VideoViT(ClipEncoder):
         for i, stream in enumerate(self.iter_tokens(video)):
             if i:
                 yield f"blocks.{i - 1}", stream.to_map(grid)
+
+    @property
+    def block_modules(self) -> dict[str, nn.Module]:
+        """What makes each layer, by its name."""
+        return {f"blocks.{i}": block for i, block in enumerate(self.blocks)}
 
 
 def to_patches(video: Float[Tensor, "b c T H W"], patch: Grid) -> Float[Tensor, "b n p"]:
