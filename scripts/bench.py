@@ -48,7 +48,7 @@ def load_benches() -> dict[str, ModuleType]:
     """Return the benches by name: `measure(settings, machine)` of each yields its rows; --only and --peers choose from
     its `CASES` and `PEERS`."""
     from vidgen.scripts.benches import dit, extract, prior, stream, tokenizer
-    from vidgen.scripts.benches.encoders import encoder
+    from vidgen.scripts.benches.encoders import encoder, learning
 
     return {
         "tokenizer": tokenizer,
@@ -57,12 +57,14 @@ def load_benches() -> dict[str, ModuleType]:
         "prior": prior,
         "extract": extract,
         "encoder": encoder,
+        "ssl": learning,
     }
 
 
 def bench(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="What to measure: tokenizer, dit, stream, prior, extract or encoder.")
+        str,
+        typer.Argument(metavar="NAME", help="What to measure: tokenizer, dit, stream, prior, extract, encoder or ssl."),
     ],
     model: ModelOption = "default",
     rounds: Annotated[int, typer.Option("--rounds", min=1, max=10**6, help="Times that each is run, in turns.")] = 5,

@@ -1,1 +1,1 @@
-"""`vidgen bench encoder`: what fewer tokens cost, and how far features are from those of all tokens."""
+"""`vidgen bench encoder` and `ssl`: what fewer tokens cost, how far their features are from all, what hiding saves."""

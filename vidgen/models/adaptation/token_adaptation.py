@@ -33,7 +33,7 @@ class TokenAdaptation(nn.Module):
     def iter_tokens(
         self, encoder: VideoViT, video: Tensor, keep: Int[Tensor, "b k"] | None
     ) -> Iterator[Float[Tensor, "b k+c d"]]:
-        """Yield the stream before the first block and after each, as `VideoViT.iter_tokens`."""
+        """Yield the stream's tokens before the first block and after each."""
         raise NotImplementedError
 
     def tokens(
@@ -90,7 +90,8 @@ class LoRAAdaptation(TokenAdaptation):
         self, encoder: VideoViT, video: Tensor, keep: Int[Tensor, "b k"] | None
     ) -> Iterator[Float[Tensor, "b k d"]]:
         """Yield the stream before the first block and after each."""
-        yield from encoder.iter_tokens(video, keep)
+        for stream in encoder.iter_tokens(video, keep):
+            yield stream.x
 
 
 def attention_blocks(encoder: VideoViT, kind: str, mixers: tuple[str, ...]) -> list[TransformerBlock]:

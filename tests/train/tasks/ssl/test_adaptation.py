@@ -145,10 +145,14 @@ def test_patches_inflated_in_time_are_part_of_it(make):
         (
             "ssl/adapt_memory",
             ["terms.a={kind: masked, mask: {ratio: 0.75}}"],
-            "terms.a`: this encoder needs every token",
+            "terms.a`: this memory adaptation needs every token",
         ),
         ("ssl/adapt_st_adapter", ["terms.a={kind: masked, mask: {ratio: 0.75}}"], "needs every token"),
-        ("ssl/adapt_memory", ["terms.a={kind: stochastic}"], "terms.a`: this term is of patches"),
+        (
+            "ssl/adapt_memory",
+            ["terms.a={kind: stochastic}"],
+            "terms.a`: tokens of this memory adaptation stand for no patches",
+        ),
     ],
 )
 def test_what_cannot_be_is_said_before_the_first_step(make, name, more, words):
