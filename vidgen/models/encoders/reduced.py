@@ -18,7 +18,7 @@ Reduction = TypeVar("Reduction")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReducedConfig:
+class ReducedShape:
     """The encoder's config and that of what reduces its tokens: a bank's hash is of both."""
 
     encoder: VideoViTConfig
@@ -42,7 +42,7 @@ class ReducedEncoder(FeatureMixin, PlacedModule, Generic[Reduction]):
         if not shape.has_all_tokens:
             raise VidgenError(f"{name} needs an encoder of all tokens; this one learns or selects its own already")
         self.encoder, self.reduction = encoder, reduction
-        self.config = ReducedConfig(encoder=shape, reduction=reduction)
+        self.config = ReducedShape(encoder=shape, reduction=reduction)
         self.num_frames, self.height, self.width, self.fps = (*shape.clip, shape.fps)
 
     @property
