@@ -44,9 +44,13 @@ def surprise(
         str, typer.Option(help="Violations to test, as vanishes,teleports; all: every one, and a control without any.")
     ] = "all",
     noise_levels: Annotated[
-        str, typer.Option("--noise-levels", help="Noise levels at which the loss is measured, in [0, 1].")
-    ] = "0.1,0.3,0.5,0.7",
-    draws: Annotated[int, typer.Option(min=1, max=10**6, help="Draws of noise that each loss is the mean of.")] = 4,
+        str | None,
+        typer.Option("--noise-levels", help="Noise levels of a denoiser's loss, in [0, 1]. Default: 0.1,0.3,0.5,0.7."),
+    ] = None,
+    draws: Annotated[
+        int | None,
+        typer.Option(min=1, max=10**6, help="Draws of noise that a denoiser's loss is the mean of. Default: 4."),
+    ] = None,
     in_view: Annotated[
         bool, typer.Option("--in-view", help="Let it happen in the open, rather than behind a screen that hides it.")
     ] = False,
@@ -62,15 +66,19 @@ def surprise(
     same in every frame, and get the same noise. The loss is the denoiser's, or of an encoder without labels that of
     its predictor of features (as ssl/jepa trains one). Example: vidgen evaluate surprise --model default --n 50
     """
-    levels = tuple(parse_numbers(noise_levels, "--noise-levels"))
-
     from vidgen.data.shapes import ShapeWorldConfig
     from vidgen.data.shapes.scenes import VIOLATIONS
+    from vidgen.models.encoders.feature_predictor import FeaturePredictor
     from vidgen.representations.time.surprise import Noise, measure_surprise
 
     names = list(VIOLATIONS) if violations.strip() == "all" else parse_names(violations)
-    noise = Noise(levels=levels, draws=draws, seed=seed)
+    settings: dict[str, Any] = {"draws": draws}
+    if noise_levels is not None:
+        settings["levels"] = tuple(parse_numbers(noise_levels, "--noise-levels"))
+    noise = Noise(seed=seed, **{name: value for name, value in settings.items() if value is not None})
     scored, clips = open_scored(model, hardware.settings())
+    if isinstance(scored, FeaturePredictor) and (draws, noise_levels) != (None, None):
+        raise VidgenError(f"{model} predicts features, and its loss has no noise; leave --noise-levels and --draws out")
     size = {"height": clips.height, "width": clips.width, "fps": round(clips.fps)}
     size["num_frames"] = num_frames or clips.num_frames
     try:
@@ -84,7 +92,7 @@ def surprise(
             raise
         raise VidgenError(f"no such clips can be made for {model}: {error}") from None
     if json:
-        report = {"model": model, "n": n, "draws": draws, "in_view": in_view, "seed": seed}
+        report = {"model": model, "n": n, "draws": noise.draws, "in_view": in_view, "seed": seed}
         print_json({**report, "rows": rows, "peak_mb": peak_memory_mb()})
         return
     print_surprise(f"surprise of {model}, {n} quartets a violation", rows)

@@ -23,9 +23,9 @@ class SSLRecipe(LoopConfig):
     """Task `ssl`: an encoder learns from clips without labels, by the weighted sum of `terms`.
 
     `encoder` has its `kind`, "vit" (the default) or "resnet", and overrides fields of `VideoViTConfig` or
-    `VideoResNetConfig`; clips and rate are the data's. A term is named as one likes; its
-    `kind` is one of vidgen.train.tasks.ssl.registry.TERMS, its `weight` counts in the sum, and its other keys are the
-    fields of that kind's config. `init_from` is the folder of an encoder to go on from.
+    `VideoResNetConfig`; clips and rate are the data's. A term is named as one likes; its `kind` is one of
+    vidgen.train.tasks.ssl.registry.TERMS, its `weight` counts in the sum, and its other keys are the fields of that
+    kind's config. `init_from` is the folder of an encoder to go on from.
 
     With `adapt` the encoder of `init_from` (a `VideoViT`; for kind temporal also a model of timm or transformers, by
     name or folder) stays as it is, and what is learned stands beside it: `kind` is one of

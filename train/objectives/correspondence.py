@@ -39,8 +39,8 @@ def palindrome_walk(
     generator: torch.Generator | None = None,
 ) -> LossAndParts:
     """Return the loss of walks from the first frame's nodes to frame k and back, which are to end where they began, in
-    the mean over k (Jabri et al. 2020, Contrastive Random Walk; cycles of tracking as Wang, Jabri & Efros
-    2019, TimeCycle).
+    the mean over k (Jabri et al. 2020, Contrastive Random Walk; cycles of tracking as Wang, Jabri & Efros 2019,
+    TimeCycle).
 
         A_k = P_01 ... P_(k-1)k P_k(k-1) ... P_10,   loss = -mean_k mean_i log (A_k)_ii
 

@@ -167,7 +167,10 @@ def change_colours(frames: Float[Tensor, "T 3 H W"], amounts: list[float]) -> Fl
 
 def frame_differences(video: Video) -> Video:
     """Return half of how each frame differs from the one before, in [-1, 1]; the first one is the second's. A stream of
-    motion beside that of pixels (in place of the optical flow of Han et al. 2020, CoCLR)."""
+    motion beside that of pixels (in place of the optical flow of Han et al. 2020, CoCLR). Raises ValueError for one
+    frame."""
+    if video.shape[2] < 2:
+        raise ValueError("one frame differs from none before it")
     change = (video[:, :, 1:] - video[:, :, :-1]) / 2.0
     return torch.cat([change[:, :, :1], change], dim=2)
 

@@ -105,7 +105,7 @@ def measure_reducer(
     times = alternate(runs, rounds=settings.rounds, settle=synchronizer(settings.device), clock=clock)
     count, tokens = len(video), encoder.grid_of(video)
     cosine = None if text.startswith(LEARNER) else compare(runs["reduced"](), runs["plain"]())
-    said = "with random weights" if cosine is None else f"cosine to all tokens {cosine:.3f}"
+    remark = "with random weights" if cosine is None else f"cosine to all tokens {cosine:.3f}"
     return make_row(
         f"{text} {count} x {'x'.join(map(str, video.shape[2:]))}",
         times["reduced"],
@@ -117,7 +117,7 @@ def measure_reducer(
         peer_clip_s=times["plain"].median / count,
         tokens_per_s=count * tokens[0] * tokens[1] * tokens[2] / times["reduced"].median,
         cosine=cosine,
-        said=said,
+        said=remark,
         clock="wall" if on_gpu else "processor",
         against="the same encoder with all tokens",
         peer_layout="in turns",

@@ -8,16 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.data.frames import to_tensor
-from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig
 from vidgen.models.encoders.video_vit import VideoViT, VideoViTConfig
 from vidgen.profiling.flops import count_gflops
 from vidgen.profiling.peak_memory import measure_peak, print_peak
 from vidgen.profiling.roofline import synchronizer
 from vidgen.scripts.benches.bench_rows import BenchSettings, Row, make_row
+from vidgen.scripts.benches.encoders.encoder import QUICK, draw_clips
 from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.timing import alternate
 from vidgen.train.config.files import load_recipe
@@ -29,8 +27,6 @@ from vidgen.train.views.masks import MaskConfig, MaskDraw, draw_mask
 CASES = ("masked", "step", "queue")
 PEERS = ()
 RATIOS = (0.75, 0.9, 0.95)  # of hidden tokens
-CLIPS, QUICK_CLIPS = 16, 2
-QUICK = VideoViTConfig(patch=(2, 8, 8), width=32, depth=2, head_dim=16, clip=(8, 32, 32))
 QUEUES = (4096, 65536)
 ROWS, CHANNELS = 64, 128  # of a batch of embeddings
 
@@ -53,7 +49,7 @@ def measure_masked(ratio: float, settings: BenchSettings, machine: Machine) -> R
     Tokens a second are those of the clips, seen or not."""
     torch.manual_seed(0)
     encoder = VideoViT(QUICK if settings.quick else VideoViTConfig()).to(settings.device)
-    video = draw_clips(encoder.config, QUICK_CLIPS if settings.quick else CLIPS).to(settings.device)
+    video = draw_clips(encoder, settings, 1)
     grid = encoder.grid_of(video)
     draw = MaskDraw(len(video), grid, torch.Generator().manual_seed(0), video, encoder.config.patch)
     keep = draw_mask(MaskConfig(kind="tube", ratio=ratio), draw).keep.to(settings.device)
@@ -78,13 +74,6 @@ def measure_masked(ratio: float, settings: BenchSettings, machine: Machine) -> R
         against="the same encoder, shown all tokens",
         clock="wall" if settings.device.startswith("cuda") else "processor",
     )
-
-
-def draw_clips(config: VideoViTConfig, count: int) -> Float[Tensor, "b 3 T H W"]:
-    """Return clips of the synthetic world, of an encoder's size."""
-    frames, height, width = config.clip
-    world = ShapeWorld(ShapeWorldConfig(num_frames=frames, height=height, width=width))
-    return torch.stack([to_tensor(world[i].video) for i in range(count)])
 
 
 def measure_step(settings: BenchSettings, machine: Machine) -> Row:
@@ -115,22 +104,26 @@ def measure_step(settings: BenchSettings, machine: Machine) -> Row:
         tokens_per_s=recipe.batch_size * grid[0] * grid[1] * grid[2] / step,
         fps=recipe.batch_size * recipe.data.num_frames / step,
         data_share=drawing / (step + drawing),
+        clock="wall",
     )
 
 
-def prepare_queue(length: int) -> Callable[[], object]:
+def prepare_queue(length: int, device: str = "cpu") -> Callable[[], object]:
     """Make ready InfoNCE with its gradient, of a batch against a queue."""
     generator = torch.Generator().manual_seed(0)
-    queries, keys = (torch.randn(ROWS, CHANNELS, generator=generator, requires_grad=True) for _ in range(2))
-    queue = torch.randn(length, CHANNELS, generator=generator)
+    queries, keys, queue = (
+        torch.randn(rows, CHANNELS, generator=generator).to(device).requires_grad_(rows == ROWS)
+        for rows in (ROWS, ROWS, length)
+    )
     return lambda: info_nce(queries, keys, negatives=queue)[0].backward()
 
 
 def measure_queue(length: int, settings: BenchSettings) -> Row:
     """Return the time of InfoNCE against a queue of so many embeddings, and its peak memory; `logits_mb` is what all
     logits would take at once."""
-    times = alternate({"ours": prepare_queue(length)}, rounds=settings.rounds)
-    peak = measure_peak(prepare_queue, length=length) if settings.memory else None
+    run = prepare_queue(length, settings.device)
+    times = alternate({"ours": run}, rounds=settings.rounds, settle=synchronizer(settings.device))
+    peak = measure_peak(prepare_queue, length=length, device=settings.device) if settings.memory else None
     return make_row(
         f"InfoNCE, {ROWS} clips, queue of {length:,}",
         times["ours"],
@@ -139,6 +132,7 @@ def measure_queue(length: int, settings: BenchSettings) -> Row:
         peak_mb=None if peak is None else peak.peak_mb,
         work_mb=None if peak is None else peak.work_mb,
         logits_mb=ROWS * length * 4 / 2**20,
+        clock="wall",
     )
 
 

@@ -94,13 +94,16 @@ def test_hidden_tokens_change_nothing(make, video, name):
     keep = torch.tensor([[0, 3, 6], [0, 3, 6]])
     other = video.clone()
     other[:, :, :2, :4, 4:] = 1.0  # the token 1
-    assert torch.equal(adapted(video, keep), adapted(other, keep)) and adapted.maskable
+    assert torch.equal(adapted(video, keep), adapted(other, keep))
     assert not torch.allclose(adapted(video), adapted(other))
 
 
-@pytest.mark.parametrize("name", ["adapter kernel", "memory masked"])
-def test_where_every_token_is_needed_it_is_said(make, name):
-    assert not adapt(make(), name).maskable
+@pytest.mark.parametrize(
+    ("name", "words"), [("adapter kernel", "with a kernel needs every"), ("memory masked", "class")]
+)
+def test_where_every_token_is_needed_it_is_said(make, video, name, words):
+    with pytest.raises(VidgenError, match=words):
+        adapt(make(), name)(video, torch.zeros(2, 1, dtype=torch.long))
 
 
 def test_a_kernel_over_time_joins_no_places(make, video):

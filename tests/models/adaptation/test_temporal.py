@@ -38,7 +38,9 @@ def test_the_start_is_every_frame_alone_to_the_bit(make, video):
     assert all(torch.equal(after[name], x) for name, x in before.items()) and len(after) == 2
     tokens = rearrange(before["blocks.1"], "b c t h w -> b (t h w) c")
     assert torch.equal(adapted(video), encoder.norm_out(tokens))
-    assert adapted.grid_of(video) == (4, 2, 2) and not adapted.maskable
+    assert adapted.grid_of(video) == (4, 2, 2)
+    with pytest.raises(VidgenError, match="attention over time needs every token"):
+        adapted.check_partial()
 
 
 def test_then_frames_see_each_other_at_their_place(make, video):
@@ -119,7 +121,9 @@ def test_a_tower_of_another_library(video):
     adapted.train()
     adapted(video[:1, :, :2])
     assert torch.equal(encoder.network.bn1.running_mean, statistics)
-    assert adapted.config.width == 1280 and not adapted.dense
+    assert adapted.config.width == 1280
+    with pytest.raises(VidgenError, match="stand for no patches"):
+        adapted.check_dense()
     with pytest.raises(VidgenError, match="stand for no patches"):
         adapted.grid_of(video)
 

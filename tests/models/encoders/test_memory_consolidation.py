@@ -7,7 +7,7 @@ from vidgen.models.attention import plain_attention
 from vidgen.models.encoders.memory_consolidation import (
     CONSOLIDATIONS,
     ConsolidatingEncoder,
-    MemoryConfig,
+    ConsolidationConfig,
     choose_coreset,
     choose_random,
     cluster_means,
@@ -28,7 +28,7 @@ def clips(frames: int = 12) -> torch.Tensor:
 
 
 def maps_of(model: VideoViT, video: torch.Tensor, **settings) -> dict[str, torch.Tensor]:
-    return dict(ConsolidatingEncoder(model, MemoryConfig(**settings)).iter_features(video))
+    return dict(ConsolidatingEncoder(model, ConsolidationConfig(**settings)).iter_features(video))
 
 
 def block_causal(model: VideoViT, video: torch.Tensor, segment: int) -> list[torch.Tensor]:
@@ -93,7 +93,7 @@ def test_memory_is_short():
             seen.append(k.shape[2])
             return k, v
 
-    list(Watched(make(), MemoryConfig(keep=0.25, frames=2)).iter_features(clips()))
+    list(Watched(make(), ConsolidationConfig(keep=0.25, frames=2)).iter_features(clips()))
     assert seen == [8, 8] * 3  # of 32 tokens a segment, after the first and the second, in each block
 
 

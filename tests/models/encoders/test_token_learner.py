@@ -85,6 +85,22 @@ def test_learned_tokens_know_their_time():
         assert torch.equal(rows[:, 0], table[frames.repeat_interleave(3, dim=1)])
 
 
+def test_tokens_are_learned_of_frames_that_are_selected():
+    model = make(selector_frames=2)
+    *_, last = model.iter_tokens(clips())
+    assert last.x.shape[1] == 2 * model.config.learner_tokens  # of each of two frames
+    places = places_of_frames(model.selector.choose(clips(), 2), model.grid_of(clips()))
+    alone = replace(SHAPE, selector_frames=0)
+    twin = VideoViT(alone)
+    twin.load_state_dict({name: x for name, x in model.state_dict().items() if not name.startswith("selector")})
+    x, grid, rotary = twin.begin(clips(), places)
+    for i, block in enumerate(twin.blocks):
+        if i == alone.learner_block:
+            x, _, rotary = twin.learn_tokens(x, places, grid)
+        x = block(x, twin.attention_of(i, grid, rotary), None)
+    torch.testing.assert_close(model(clips()), twin.norm_out(x))
+
+
 def test_what_does_not_fit_is_refused():
     with pytest.raises(VidgenError, match="learner_block=3 is none of 3 blocks"):
         replace(SHAPE, learner_block=3)

@@ -58,6 +58,8 @@ def test_each_may_be_held_against_another(bank):
     assert table["raw_pixels"]["difference"] == 0 and table["raw_pixels"]["difference_ci"] == [0, 0]
     assert "difference" not in table["majority"]
     assert probe_rows(bank, against="dit")[0]["against"] == "dit.blocks.0@t=0.10"
+    few = probe_rows(bank, layers=["tokenizer.latents"], against="dit")
+    assert {row.get("against") for row in few} == {"dit.blocks.0@t=0.10", None}
     with pytest.raises(VidgenError, match="nothing here is called 'blocks', to hold others against; choose one of tok"):
         probe_rows(bank, against="blocks")
 

@@ -8,7 +8,7 @@ from vidgen.errors import VidgenError
 from vidgen.models.encoders.feature_predictor import FeaturePredictor
 from vidgen.models.encoders.video_vit import VideoViT, VideoViTConfig
 from vidgen.models.heads.token_predictor import TokenPredictor, TokenPredictorConfig
-from vidgen.representations.time.horizon import measure_horizon, tell
+from vidgen.representations.time.horizon import guess_positions, measure_horizon
 
 SHAPE = VideoViTConfig(patch=(2, 16, 16), width=32, depth=1, head_dim=16, clip=(16, 32, 32))
 
@@ -18,7 +18,7 @@ def test_a_linear_feature_is_read_exactly_and_each_way_is_what_it_says():
     start, speed = rng.uniform(10, 50, (64, 1, 2)), rng.normal(0, 2, (64, 1, 2))
     straight = start + speed * np.arange(6)[None, :, None]
     features = straight @ rng.normal(size=(2, 5))
-    guesses = tell(features, features[:, 3:] * 0.1 + 7.0, straight, 48)  # a law of its own is read as well
+    guesses = guess_positions(features, features[:, 3:] * 0.1 + 7.0, straight, 48)  # a law of its own is read as well
     for source in ("features", "predicted"):
         np.testing.assert_allclose(guesses[source], straight[48:, 3:], atol=0.05)
     np.testing.assert_allclose(guesses["constant velocity"], straight[48:, 3:])

@@ -178,3 +178,8 @@ def test_a_predictor_is_surprised_by_what_it_does_not_expect():
     assert rows[0]["accuracy"] == 1.0 and rows[0]["auc"] > 0.5  # a jump is farther than a step
     rows = measure_surprise(LastFrame(knows=True), ["teleports"], 6, config=CONFIG, in_view=True, baselines=False)
     assert rows[0]["accuracy"] == 0.5 and rows[0]["ties"] == 6 and rows[0]["auc"] == 0.5
+
+
+def test_one_token_frame_has_nothing_before_it():
+    with pytest.raises(VidgenError, match="one token frame, before which there is none"):
+        prediction_losses(LastFrame(), read_quartet("teleports", 0, CONFIG, in_view=True)[:, :, :1])

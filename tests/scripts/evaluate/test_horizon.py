@@ -37,3 +37,4 @@ def test_surprise_of_an_encoder_is_its_predictors(vidgen, predictor: Path) -> No
     assert [row["scorer"] for row in rows] == ["predictor", "random.predictor", "frame_differences"]
     assert all(0 <= row["auc"] <= 1 and row["noise_level"] is None for row in rows)
     assert "AUC" in vidgen(*words).out
+    assert "leave --noise-levels and --draws out" in vidgen(*words, "--draws", 2).error

@@ -43,7 +43,7 @@ def build_adapted(recipe: SSLRecipe) -> Adapted:
     if not isinstance(whole, bool) or whole and shape is None:
         raise VidgenError(f"recipe key `adapt`: whole={whole} is false, or true for a VideoViT; leave it out")
     if shape is not None:
-        check_same(shape, recipe.encoder, recipe)
+        check_same(shape, {k: v for k, v in recipe.encoder.items() if (k, v) != ("kind", "vit")}, recipe)
     clip, fps = (recipe.data.num_frames, *recipe.data.size), recipe.data.fps or VideoViTConfig.fps
     torch.manual_seed(recipe.seed)
     try:

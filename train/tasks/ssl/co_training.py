@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vidgen.checkpoints.pretrained import config_from_dict
 from vidgen.errors import VidgenError
 from vidgen.interfaces import TokenEncoder
+from vidgen.models.encoders.clip_encoder import ClipEncoder
 from vidgen.models.heads.mlp import Projector
 from vidgen.train.config.correspondence import CoTrainingTermConfig
 from vidgen.train.config.self_supervised import ProjectorConfig, SSLRecipe, TeacherConfig
@@ -32,11 +33,13 @@ class CoTrainingTerm(Term):
 
     The encoder of pixels is the task's; that of differences is the term's own, and is not exported. Keys are those of
     average teachers, in queues (MoCo), which are of one process. Raises VidgenError for one clip in a batch, views that
-    do not fit, and mining before the queue is full.
+    do not fit, mining before the queue is full, and an adapted encoder.
     """
 
     def __init__(self, config: CoTrainingTermConfig, encoder: TokenEncoder, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
+        if not isinstance(encoder, ClipEncoder):
+            raise VidgenError("co-training makes a second encoder of the first one's shape; leave adapt out")
         check_batch(recipe.batch_size)
         if config.queue % recipe.batch_size:
             raise VidgenError(f"queue={config.queue} is no whole number of batches of {recipe.batch_size} clips")
@@ -46,6 +49,8 @@ class CoTrainingTerm(Term):
             )
         self.config, self.steps = config, 0
         self.views = make_views(config.views, encoder, recipe)
+        if min(view.length(recipe.data.num_frames) for view in self.views) < 2:
+            raise VidgenError("a view of one frame has no differences; give views of 2 frames or more")
         shape = config_from_dict(ProjectorConfig, config.projector, "projector")
         self.projectors = nn.ModuleDict({name: Projector(encoder.config.width, **asdict(shape)) for name in STREAMS})
         self.second = type(encoder)(encoder.config)

@@ -47,10 +47,11 @@ def build_encoder(recipe: SSLRecipe) -> ClipEncoder:
 
 def open_encoder(name: str, wanted: type[ClipEncoder] | None) -> ClipEncoder:
     """Return the encoder in a folder, of the class `wanted` or of whichever it says. Raises VidgenError for another."""
-    written = read_config(find_model(name)).get("_class_name")
-    own = {encoder_class.__name__: encoder_class for encoder_class in ENCODERS.values()}.get(written, VideoViT)
-    component = wanted or own
-    return component.from_pretrained(name, dtype=torch.float32)
+    class_name = read_config(find_model(name)).get("_class_name")
+    classes = {encoder_class.__name__: encoder_class for encoder_class in ENCODERS.values()}
+    if class_name not in classes:
+        raise VidgenError(f"init_from={name} is a {class_name}; name a folder of a {' or '.join(classes)}")
+    return (wanted or classes[class_name]).from_pretrained(name, dtype=torch.float32)
 
 
 def add_selector(encoder: VideoViT, frames: int, seed: int) -> VideoViT:

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vidgen.errors import VidgenError
+from vidgen.interfaces import TokenEncoder
 from vidgen.models.encoders.frame_selector import places_of_frames
 from vidgen.models.encoders.video_vit import VideoViT
 from vidgen.train.config.self_supervised import SelectionTermConfig, SSLRecipe
@@ -21,11 +22,17 @@ class SelectionTerm(Term):
     of the whole clip (after Lin et al. 2022, OCSampler, section 3.3, whose reward is a classifier's confidence).
 
     The selector alone has a gradient; the encoder is what `init_from` and other terms make it. Raises VidgenError for
-    an encoder without selector, and for one that chooses all frames of a clip.
+    an encoder without selector, for one that chooses all frames of a clip, and where nothing trained the encoder.
     """
 
-    def __init__(self, config: SelectionTermConfig, encoder: VideoViT, recipe: SSLRecipe) -> None:
+    def __init__(self, config: SelectionTermConfig, encoder: TokenEncoder, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
+        if not isinstance(encoder, VideoViT):
+            raise VidgenError("frames are selected for a VideoViT; leave adapt and encoder.kind out")
+        if not recipe.init_from and len(recipe.terms) == 1:
+            raise VidgenError(
+                "a selector alone trains no encoder; give init_from=FOLDER of a trained one, or more terms"
+            )
         self.config, shape = config, encoder.config
         frames = recipe.data.num_frames // shape.patch[0]
         if not 0 < shape.selector_frames < frames:

@@ -144,10 +144,20 @@ class SSLTask(Task):
     def state_dict(self) -> dict[str, Any]:
         """Return what terms keep beside their parameters, and what validation compares with."""
         kept = {"first_spread": self.first_spread, "best": self.best}
-        return {"validation": kept, "terms": {name: term.state_dict_of_term() for name, term in self.terms.items()}}
+        base = self.adapted.base.hash if self.adapted else ""
+        return {
+            "validation": kept,
+            "base": base,
+            "terms": {name: term.state_dict_of_term() for name, term in self.terms.items()},
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore `state_dict`."""
+        """Restore `state_dict`. Raises VidgenError where the frozen encoder is another one now."""
+        if self.adapted and state.get("base") != self.adapted.base.hash:
+            raise VidgenError(
+                f"init_from={self.recipe.init_from} is not the encoder that this run began beside; put that one back, "
+                "or start anew in another folder"
+            )
         self.first_spread, self.best = state["validation"]["first_spread"], state["validation"]["best"]
         for name, term in self.terms.items():
             term.load_state_dict_of_term(state["terms"].get(name, {}))

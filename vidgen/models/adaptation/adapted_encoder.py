@@ -17,8 +17,8 @@ from vidgen.models.adaptation.learned_tokens import Memory, Prompts
 from vidgen.models.adaptation.temporal import ImageTower, TemporalAdaptation
 from vidgen.models.adaptation.token_adaptation import LoRAAdaptation, TokenAdaptation
 from vidgen.models.attention_patterns import Grid
-from vidgen.models.encoders.clip_encoder import TrainedClips, patch_grid, refuse_partial
-from vidgen.models.encoders.video_vit import Size, VideoViT
+from vidgen.models.encoders.clip_encoder import Size, TrainedClips, patch_grid
+from vidgen.models.encoders.video_vit import VideoViT
 from vidgen.models.feature_layers import FeatureInfo, FeatureMixin
 from vidgen.models.placement import PlacedModule
 
@@ -42,8 +42,9 @@ ADAPTATIONS: dict[str, AdaptationEntry] = {
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptedShape:
-    """What an adapted encoder is: the `kind` of adaptation with all its `settings`, the clips (frames, height, width)
-    and rate that it was trained at, its channels, and what a token stands for, (frames, height, width)."""
+    """What an adapted encoder is: the `kind` of adaptation with all its `settings`, the config of the `encoder` beside
+    which, the clips (frames, height, width) and rate that it was trained at, its channels, and what a token stands for,
+    (frames, height, width)."""
 
     kind: str
     settings: dict[str, Any] = field(default_factory=dict)
@@ -51,6 +52,7 @@ class AdaptedShape:
     fps: float
     width: int
     patch: tuple[int, int, int]
+    encoder: object
 
 
 class AdaptedEncoder(TrainedClips, FeatureMixin, PlacedModule):
@@ -78,18 +80,21 @@ class AdaptedEncoder(TrainedClips, FeatureMixin, PlacedModule):
         if isinstance(encoder, VideoViT):
             encoder.check_dense()
         self.encoder = encoder.requires_grad_(False)
+        frozen = encoder.config
         self.adaptation = entry.adaptation(self.encoder, config).to(self.encoder.device)
         if kind != "temporal":
             encoder.config = replace(encoder.config, clip=tuple(clip), fps=fps)  # what it is trained at from here on
         width, patch = self.adaptation.clip_shape(self.encoder)
         self.config = AdaptedShape(
-            kind=kind, settings=asdict(config), clip=tuple(clip), fps=fps, width=width, patch=patch
+            kind=kind, settings=asdict(config), clip=tuple(clip), fps=fps, width=width, patch=patch, encoder=frozen
         )
         self.train(False)
 
     def forward(self, video: Tensor, keep: Int[Tensor, "b k"] | None = None) -> Float[Tensor, "b n d"]:
         """Return the tokens of clips (b, 3, T, H, W), of the places in `keep` or of all; or the class tokens, where
         the adaptation has some. Raises VidgenError for hidden tokens where none may be."""
+        if keep is not None:
+            self.check_partial()
         return self.adaptation.tokens(self.encoder, video, keep)
 
     def train(self, mode: bool = True) -> AdaptedEncoder:
@@ -123,22 +128,8 @@ class AdaptedEncoder(TrainedClips, FeatureMixin, PlacedModule):
 
     def check_partial(self) -> None:
         """Raise VidgenError where every token is needed."""
-        if not self.maskable:
-            refuse_partial(
-                f"this {self.config.kind} adaptation", ("another, without time or class token, of mixer joint",)
-            )
+        self.adaptation.check_partial(self.encoder)
 
     def check_dense(self) -> None:
         """Raise VidgenError where tokens stand for no patches."""
-        if not self.dense:
-            raise VidgenError(f"tokens of this {self.config.kind} adaptation stand for no patches of clips")
-
-    @property
-    def maskable(self) -> bool:
-        """Whether tokens of clips may be left out."""
-        return self.adaptation.is_maskable(self.encoder)
-
-    @property
-    def dense(self) -> bool:
-        """Whether every token stands for a patch."""
-        return self.adaptation.is_dense(self.encoder)
+        self.adaptation.check_dense(self.encoder)

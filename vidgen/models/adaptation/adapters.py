@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vidgen.errors import VidgenError
 from vidgen.models.adaptation.config import AdapterConfig
 from vidgen.models.adaptation.token_adaptation import TokenAdaptation, attention_blocks
 from vidgen.models.attention_patterns import Grid
+from vidgen.models.encoders.clip_encoder import refuse_partial
 from vidgen.models.encoders.mixers import over_grid
 from vidgen.models.encoders.video_vit import VideoViT
 
@@ -59,10 +59,7 @@ class Adapters(TokenAdaptation):
     def iter_tokens(
         self, encoder: VideoViT, video: Tensor, keep: Int[Tensor, "b k"] | None
     ) -> Iterator[Float[Tensor, "b k d"]]:
-        """Yield the stream before the first block and after each. Raises VidgenError for hidden tokens under a
-        convolution."""
-        if keep is not None and self.config.kernel:
-            raise VidgenError("adapters with a kernel need every token of the grid, and some are hidden; leave it out")
+        """Yield the stream before the first block and after each."""
         x, grid, rotary = encoder.begin(video, keep)
         yield x
         for i, (block, pair) in enumerate(zip(encoder.blocks, self.blocks, strict=True)):
@@ -70,6 +67,8 @@ class Adapters(TokenAdaptation):
             x = x + pair.mlp(block.mlp_branch(x), grid)
             yield x
 
-    def is_maskable(self, encoder: VideoViT) -> bool:
-        """Return whether tokens of the clip may be left out."""
-        return encoder.maskable and not self.config.kernel
+    def check_partial(self, encoder: VideoViT) -> None:
+        """Raise VidgenError where tokens of the clip may not be left out."""
+        super().check_partial(encoder)
+        if self.config.kernel:
+            refuse_partial("an adapter with a kernel", ("adapt.kernel=0",))

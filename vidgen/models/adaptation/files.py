@@ -21,8 +21,9 @@ from vidgen.errors import VidgenError
 from vidgen.files.atomic import atomic_write
 from vidgen.models.adaptation.adapted_encoder import ADAPTATIONS, AdaptedEncoder
 from vidgen.models.adaptation.temporal import ImageTower
+from vidgen.models.encoders.clip_encoder import Size
 from vidgen.models.encoders.loading import is_external, is_packaged, load_encoder
-from vidgen.models.encoders.video_vit import Size, VideoViT, VideoViTConfig
+from vidgen.models.encoders.video_vit import VideoViT, VideoViTConfig
 
 
 class Base(NamedTuple):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vidgen.errors import VidgenError
 from vidgen.models.adaptation.config import TemporalConfig
 from vidgen.models.attention_patterns import Grid
-from vidgen.models.encoders.clip_encoder import patch_grid
+from vidgen.models.encoders.clip_encoder import patch_grid, refuse_partial
 from vidgen.models.encoders.external import ExternalEncoder
 from vidgen.models.encoders.video_vit import VideoViT
 from vidgen.models.feature_layers import FeatureInfo
@@ -135,9 +135,7 @@ class TemporalAdaptation(nn.Module):
     def tokens(
         self, encoder: ImageTower, video: Tensor, keep: Int[Tensor, "b k"] | None = None
     ) -> Float[Tensor, "b n d"]:
-        """Return the tokens of the last layer, frame by frame. Raises VidgenError where some are hidden."""
-        if keep is not None:
-            raise VidgenError("attention over time needs every token, and some are hidden; leave masks out")
+        """Return the tokens of the last layer, frame by frame."""
         *_, (_, last) = self.iter_features(encoder, video)
         rows = rearrange(last, "b c t h w -> b (t h w) c")
         return encoder.norm_out(rows) if isinstance(encoder, VideoViT) else rows
@@ -165,10 +163,11 @@ class TemporalAdaptation(nn.Module):
         last = encoder.feature_info[-1]
         return last.num_chs, last.reduction
 
-    def is_maskable(self, encoder: ImageTower) -> bool:
-        """Return False: tokens attend to those at their place in other frames."""
-        return False
+    def check_partial(self, encoder: ImageTower) -> None:
+        """Raise VidgenError: tokens attend to those at their place in other frames."""
+        refuse_partial("attention over time", ("another adaptation", "a term without masks"))
 
-    def is_dense(self, encoder: ImageTower) -> bool:
-        """Return whether every token stands for a patch: towers of other libraries crop and size frames themselves."""
-        return isinstance(encoder, VideoViT)
+    def check_dense(self, encoder: ImageTower) -> None:
+        """Raise VidgenError for towers of other libraries, which crop and size frames themselves."""
+        if not isinstance(encoder, VideoViT):
+            raise VidgenError("tokens of this tower stand for no patches of clips; take another term")

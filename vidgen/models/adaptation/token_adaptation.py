@@ -66,13 +66,17 @@ class TokenAdaptation(nn.Module):
         """Return channels of a token, and the frames, height and width in pixels that it stands for."""
         return encoder.config.width, encoder.config.patch
 
-    def is_maskable(self, encoder: VideoViT) -> bool:
-        """Return whether tokens of the clip may be left out."""
-        return encoder.maskable and self.is_dense(encoder)
+    def check_partial(self, encoder: VideoViT) -> None:
+        """Raise VidgenError where tokens of the clip may not be left out."""
+        encoder.check_partial()
+        self.check_dense(encoder)
 
-    def is_dense(self, encoder: VideoViT) -> bool:
-        """Return whether every token stands for a patch."""
-        return not self.class_tokens
+    def check_dense(self, encoder: VideoViT) -> None:
+        """Raise VidgenError where tokens stand for no patches."""
+        if self.class_tokens:
+            raise VidgenError(
+                "class tokens stand for no patches of clips: leave adapt.masked out, or take another term"
+            )
 
 
 class LoRAAdaptation(TokenAdaptation):

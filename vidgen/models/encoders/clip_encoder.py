@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vidgen.bounds import Range
 from vidgen.checkpoints.pretrained import Pretrained
 from vidgen.errors import VidgenError
+from vidgen.interfaces import TokenShape
 from vidgen.models.attention_patterns import Grid
 from vidgen.models.feature_layers import FeatureMixin
 
+Size = Annotated[int, Range(1, 4096)]
 
-class ClipEncoderConfig(Protocol):
-    """`patch` is (t, h, w) in frames and pixels a token, `width` the channels of a token, `clip` (frames, height,
-    width) and `fps` those of training."""
 
-    patch: Grid
-    width: int
-    clip: Grid
+class ClipEncoderConfig(TokenShape, Protocol):
+    """The shape of tokens and clips, and `fps`, the rate of clips of training."""
+
     fps: float
 
 

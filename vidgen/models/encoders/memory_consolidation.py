@@ -73,7 +73,7 @@ CONSOLIDATIONS: dict[str, Callable[[Tensor, int], Consolidated]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryConfig:
+class ConsolidationConfig:
     """A segment is `frames` frames of tubes long (0: as the encoder's clips of training), and of its activations in
     each block the share `keep` is remembered, chosen by `method`: random, kmeans or coreset."""
 
@@ -85,9 +85,9 @@ class MemoryConfig:
         check_fields(self)
 
 
-class ConsolidatingEncoder(ReducedEncoder[MemoryConfig]):
+class ConsolidatingEncoder(ReducedEncoder[ConsolidationConfig]):
     """A trained `VideoViT` with joint attention that reads clips of any length in segments; its config is a
-    `MemoryConfig`.
+    `ConsolidationConfig`.
 
     Each block of a segment attends to its own tokens and to a memory of what came into that block in every segment
     before, a few of them or their means (Balazevic et al. 2024, MC-ViT, section 3.3): cost grows with the clip by the
@@ -148,7 +148,7 @@ class ConsolidatingEncoder(ReducedEncoder[MemoryConfig]):
         if count < x.shape[1]:
             normed, rows = CONSOLIDATIONS[self.reduction.method](normed, count)
             rotary = Rotary(rotary.cos[rows][:, None], rotary.sin[rows][:, None])
-        _, k, v = block.attention.project(normed)
+        k, v = block.attention.keys_values(normed)
         return apply_rotary_emb(k, rotary), v
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Encoder, Pipeline
-from vidgen.models.encoders.memory_consolidation import ConsolidatingEncoder, MemoryConfig
+from vidgen.models.encoders.memory_consolidation import ConsolidatingEncoder, ConsolidationConfig
 from vidgen.models.encoders.reduced import ReducedEncoder
 from vidgen.models.encoders.token_merging import MergingConfig, MergingEncoder
 from vidgen.models.encoders.token_selection import select
@@ -31,7 +31,7 @@ def merge(encoder: VideoViT, ratio: float, *, saliency: bool) -> MergingEncoder:
 
 def remember(encoder: VideoViT, keep: float, method: str) -> ConsolidatingEncoder:
     """Return an encoder that reads segments as long as its clips of training, and remembers this share of each."""
-    return ConsolidatingEncoder(encoder, MemoryConfig(keep=keep, method=method))
+    return ConsolidatingEncoder(encoder, ConsolidationConfig(keep=keep, method=method))
 
 
 MERGED, READ = "share of the tokens left that merges before each block", "share of the tokens that is read"

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from vidgen.bounds import Choice, Depth, Range, Width, check_fields
 from vidgen.checkpoints.config_fields import ConfigMapping
 from vidgen.errors import VidgenError
-from vidgen.models.encoders.clip_encoder import ClipEncoder, refuse_partial
+from vidgen.models.encoders.clip_encoder import ClipEncoder, Size, refuse_partial
 from vidgen.models.feature_layers import FeatureInfo
 
 CONVOLUTIONS = ("2plus1d", "3d")
-Size = Annotated[int, Range(1, 4096)]
 Map = Float[Tensor, "b c t h w"]
 
 
@@ -34,7 +33,7 @@ class VideoResNetConfig(ConfigMapping):
     """
 
     patch: tuple[Size, Size, Size] = (2, 8, 8)
-    width: Width = 192
+    width: Width = 144
     depth: Depth = 6
     convolution: Annotated[str, Choice(CONVOLUTIONS)] = "2plus1d"
     clip: tuple[Size, Size, Size] = (16, 64, 64)

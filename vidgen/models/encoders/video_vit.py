@@ -18,7 +18,7 @@ from vidgen.errors import VidgenError
 from vidgen.models.attention import Heads, Mask, find_attention
 from vidgen.models.attention_patterns import Grid, over_frames, over_time
 from vidgen.models.dit.config import BlockConfig, check_heads
-from vidgen.models.encoders.clip_encoder import ClipEncoder, refuse_partial
+from vidgen.models.encoders.clip_encoder import ClipEncoder, Size, refuse_partial
 from vidgen.models.encoders.frame_selector import FrameSelector, places_of_frames
 from vidgen.models.encoders.mixers import LocalBlock, ScanBlock
 from vidgen.models.encoders.token_learner import SCOPES, TokenLearner
@@ -29,7 +29,6 @@ from vidgen.models.transformer_block import Attend, TransformerBlock
 
 MIXERS = ("joint", "factorised", "local", "scan")
 PARTIAL = ("joint", "scan")  # that tokens may be left out of
-Size = Annotated[int, Range(1, 4096)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +50,7 @@ class VideoViTConfig(ConfigMapping):
     in_channels: Width = 3
     codebook_size: NoOrWidth = 0
     mixer: Annotated[str, Choice(MIXERS)] = "joint"
-    width: Width = 192
+    width: Width = 144
     depth: Depth = 6
     head_dim: Width = 48
     mlp_ratio: Expansion = 4
@@ -158,7 +157,9 @@ class VideoViT(ClipEncoder):
     def iter_tokens(self, video: Tensor, keep: Int[Tensor, "b k"] | None = None) -> Iterator[TokenStream]:
         """Yield the stream before the first block and after each; the arguments are those of `forward`."""
         config = self.config
-        if keep is None and config.selector_frames:
+        if keep is not None:
+            self.check_partial()
+        elif config.selector_frames:
             keep = places_of_frames(self.selector.choose(video, config.selector_frames), self.grid_of(video))
         x, grid, rotary = self.begin(video, keep)
         shares = None
@@ -178,8 +179,6 @@ class VideoViT(ClipEncoder):
         self, video: Tensor, keep: Int[Tensor, "b k"] | None = None
     ) -> tuple[Float[Tensor, "b k d"], Grid, Rotary]:
         """Return the stream before the first block, the grid of all tokens, and the rotation of those in the stream."""
-        if keep is not None:
-            self.check_partial()
         grid = self.grid_of(video)
         place = self.place(grid, video)
         x = self.embed(video, keep) + (place if keep is None else place[keep])
@@ -202,11 +201,6 @@ class VideoViT(ClipEncoder):
         corners = places[:, :: places.shape[1] // count] // cells * cells
         rotary = rotary_rows(grid, self.config.head_dim, x, corners.repeat_interleave(tokens.shape[2], dim=1))
         return rearrange(tokens, "b f s d -> b (f s) d"), shares, rotary
-
-    @property
-    def maskable(self) -> bool:
-        """Whether tokens may be left out, as the mixer allows it."""
-        return self.config.mixer in PARTIAL and not self.config.learner_tokens
 
     def check_partial(self) -> None:
         """Raise VidgenError for attention that needs a grid, and for learned tokens."""

@@ -38,8 +38,8 @@ class TokenPredictorConfig(PredictorConfig, ConfigMapping):
     target_layer: of a teacher, whose features are predicted; "" for its output.
     """
 
-    context_width: Width = 192
-    channels: Width = 192
+    context_width: Width = 144
+    channels: Width = 144
     target_layer: str = ""
 
 

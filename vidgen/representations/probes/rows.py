@@ -67,7 +67,10 @@ def probe_rows(
         raise VidgenError(f"probe {kind!r} is unknown; choose one of {', '.join(PROBES)}")
     probe = PROBES[kind]
     labels = task_of(bank, seed, name=task, target_type=target_type, skip_unlabelled=skip_unlabelled)
-    keys = counted(chosen_keys(bank, layers), progress)
+    chosen = chosen_keys(bank, layers)
+    if against is not None and layers is not None:
+        chosen += [key for key in chosen_keys(bank, None) if is_called(key, against) and key not in chosen]
+    keys = counted(chosen, progress)
     if leave_groups_out:
         labels = all_clips(labels)
     score_of = leave_group_out if leave_groups_out else choose_and_score
@@ -87,13 +90,18 @@ def probe_rows(
 def best_of(scores: Mapping[str, ProbeScore], name: str) -> str:
     """Return of the features called `name`, by key, layer or family, the key that is best on validation. Raises
     VidgenError for none."""
-    keys = [key for key in scores if name in {*names_of(key), family(parse_key(key)[0])}]
+    keys = [key for key in scores if is_called(key, name)]
     if not keys:
         families = dict.fromkeys(family(parse_key(key)[0]) for key in scores)
         raise VidgenError(
             f"nothing here is called {name!r}, to hold others against; choose one of {', '.join(families)}"
         )
     return max(keys, key=lambda key: scores[key].validation)
+
+
+def is_called(key: str, name: str) -> bool:
+    """Return whether a feature may be asked for as `name`: its key, its layer or its family."""
+    return name in {*names_of(key), family(parse_key(key)[0])}
 
 
 def difference(name: str, score: ProbeScore, other: ProbeScore, task: ProbeTask, seed: int) -> dict[str, Any]:

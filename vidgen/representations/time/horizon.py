@@ -38,8 +38,7 @@ def measure_horizon(
     predicts (its own, as predictions are means, and less spread than what they predict), one from those that its
     teacher has of the very frames. Ways, by the row's "source": "predicted" and "features", of these two; "stay" and
     "constant velocity", which go on from the true places in the last two token frames that are seen; and "mean", the
-    same place always. Raises VidgenError for clips too short to
-    have two token frames to see and one to predict.
+    same place always. Raises VidgenError for clips of fewer than four token frames.
     """
     t, height, width = model.encoder.config.clip
     frames = model.encoder.config.patch[0]
@@ -62,7 +61,7 @@ def measure_horizon(
             if progress is not None:
                 progress(done, train_clips + n)
     features, predicted, position = (np.concatenate(parts[name]) for name in parts)
-    guesses = tell(features, predicted, position, train_clips)
+    guesses = guess_positions(features, predicted, position, train_clips)
     rows = []
     for source, guess in guesses.items():
         for k in range(guess.shape[1]):
@@ -90,7 +89,7 @@ def pooled(features: Float[Tensor, "b t h w d"]) -> Float[np.ndarray, "b t d"]:
     return features.float().mean((2, 3)).cpu().numpy()
 
 
-def tell(
+def guess_positions(
     features: Float[np.ndarray, "n t d"],
     predicted: Float[np.ndarray, "n k d"],
     position: Float[np.ndarray, "n t two"],
@@ -103,11 +102,11 @@ def tell(
     from sklearn.preprocessing import StandardScaler
 
     ahead = predicted.shape[1]
-    to_tell = position[:, -ahead:]
+    targets = position[:, -ahead:]
 
     def read(x: Float[np.ndarray, "n k d"]) -> Float[np.ndarray, "m k two"]:
         probe = make_pipeline(StandardScaler(), RidgeCV(ALPHAS))
-        probe.fit(x[:train_clips].reshape(-1, x.shape[-1]), to_tell[:train_clips].reshape(-1, 2))
+        probe.fit(x[:train_clips].reshape(-1, x.shape[-1]), targets[:train_clips].reshape(-1, 2))
         return probe.predict(x[train_clips:].reshape(-1, x.shape[-1])).reshape(-1, ahead, 2)
 
     last, before = (position[train_clips:, -ahead - i, None] for i in (1, 2))
@@ -117,7 +116,7 @@ def tell(
         "features": read(features[:, -ahead:]),
         "stay": np.repeat(last, ahead, axis=1),
         "constant velocity": last + steps * (last - before),
-        "mean": np.broadcast_to(to_tell[:train_clips].mean((0, 1)), to_tell[train_clips:].shape),
+        "mean": np.broadcast_to(targets[:train_clips].mean((0, 1)), targets[train_clips:].shape),
     }
 
 

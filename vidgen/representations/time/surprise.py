@@ -142,6 +142,10 @@ def prediction_losses(model: FeaturePredictor, video: Float[Tensor, "b 3 T H W"]
     videos")."""
     video = video.to(model.device)
     truth = model.features(video)
+    if truth.shape[1] < 2:
+        raise VidgenError(
+            f"clips of {video.shape[2]} frames are one token frame, before which there is none; give more"
+        )
     errors = [
         (model(video, seen, 1).float() - truth[:, seen : seen + 1]).abs().mean((1, 2, 3, 4))
         for seen in range(1, truth.shape[1])

@@ -145,13 +145,13 @@ def test_patches_inflated_in_time_are_part_of_it(make):
         (
             "ssl/adapt_memory",
             ["terms.a={kind: masked, mask: {ratio: 0.75}}"],
-            "terms.a`: this memory adaptation needs every token",
+            "terms.a`: class tokens stand for no patches",
         ),
         ("ssl/adapt_st_adapter", ["terms.a={kind: masked, mask: {ratio: 0.75}}"], "needs every token"),
         (
             "ssl/adapt_memory",
             ["terms.a={kind: stochastic}"],
-            "terms.a`: tokens of this memory adaptation stand for no patches",
+            "terms.a`: class tokens stand for no patches",
         ),
     ],
 )
@@ -175,3 +175,21 @@ def test_a_tower_of_a_package_trains(tmp_path):
     folder = Trainer(SSLTask(recipe), recipe).fit()
     encoder = load_feature_encoder(str(folder))
     assert encoder.config.width == 1280 and encoder.feature_info[-1].name == "last"
+
+
+def test_a_run_does_not_go_on_beside_another_encoder(make):
+    recipe = make("ssl/adapt_adapter", "steps=2")
+    Trainer(SSLTask(recipe), recipe).fit()
+    other = SSLTask(make("ssl/adapt_adapter", "steps=3"))
+    other.adapted = other.adapted._replace(base=other.adapted.base._replace(hash="another"))
+    with pytest.raises(VidgenError, match="is not the encoder that this run began beside"):
+        Trainer(other, other.recipe).fit()
+
+
+@pytest.mark.parametrize(
+    ("term", "words"),
+    [("{kind: co_training}", "leave adapt out"), ("{kind: selection}", "leave adapt and encoder.kind out")],
+)
+def test_terms_of_a_whole_encoder_refuse_an_adapted_one(make, term, words):
+    with pytest.raises(VidgenError, match=words):
+        SSLTask(make("ssl/adapt_adapter", f"terms.a={term}"))

@@ -6,10 +6,11 @@ import torch
 from vidgen.errors import VidgenError
 from vidgen.models.encoders.feature_predictor import FeaturePredictor, predicts_features
 from vidgen.models.encoders.video_resnet import VideoResNet
-from vidgen.models.encoders.video_vit import VideoViT
+from vidgen.models.encoders.video_vit import VideoViT, VideoViTConfig
 from vidgen.pipelines.loading import load_feature_encoder
 from vidgen.train.config.files import load_recipe
 from vidgen.train.runtime.loop import Trainer
+from vidgen.train.tasks.ssl.encoders import build_encoder
 from vidgen.train.tasks.ssl.task import SSLTask
 from vidgen.train.tasks.ssl.term import ClipBatch, hide_tokens
 
@@ -80,6 +81,17 @@ def test_a_run_ends_with_an_encoder_that_extracts(make, tmp_path, name):
         torch.testing.assert_close(predictor.features(video).flatten(1, 3), task.terms["masked"].target(video).detach())
     metrics = task.validate()
     assert {"loss", "masked_loss", "rankme", "feature_std", "knn_shape"} <= metrics.keys()
+
+
+def test_a_shipped_recipe_goes_on_from_an_encoder_of_any_shape(tmp_path):
+    shape = VideoViTConfig(patch=(4, 16, 16), width=32, depth=1, head_dim=16, clip=(8, 32, 32))
+    VideoViT(shape).save_pretrained(tmp_path / "other")
+    recipe = load_recipe("ssl/mae", [f"init_from={tmp_path / 'other'}", f"out={tmp_path / 'run'}"])
+    config = build_encoder(recipe).config
+    assert (config.width, config.patch, config.clip) == (32, (4, 16, 16), (16, 64, 64))
+    recipe.encoder["width"] = 64
+    with pytest.raises(VidgenError, match="has encoder.width=32, not 64; leave it out"):
+        build_encoder(recipe)
 
 
 def test_the_prediction_does_not_see_what_is_hidden(make):
