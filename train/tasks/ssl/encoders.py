@@ -51,7 +51,8 @@ def open_encoder(name: str, wanted: type[ClipEncoder] | None) -> ClipEncoder:
     classes = {encoder_class.__name__: encoder_class for encoder_class in ENCODERS.values()}
     if class_name not in classes:
         raise VidgenError(f"init_from={name} is a {class_name}; name a folder of a {' or '.join(classes)}")
-    return (wanted or classes[class_name]).from_pretrained(name, dtype=torch.float32)
+    component = wanted or classes[class_name]
+    return component.from_pretrained(name, dtype=torch.float32)
 
 
 def add_selector(encoder: VideoViT, frames: int, seed: int) -> VideoViT:

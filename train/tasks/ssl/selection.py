@@ -29,10 +29,6 @@ class SelectionTerm(Term):
         super().__init__(config.weight)
         if not isinstance(encoder, VideoViT):
             raise VidgenError("frames are selected for a VideoViT; leave adapt and encoder.kind out")
-        if not recipe.init_from and len(recipe.terms) == 1:
-            raise VidgenError(
-                "a selector alone trains no encoder; give init_from=FOLDER of a trained one, or more terms"
-            )
         self.config, shape = config, encoder.config
         frames = recipe.data.num_frames // shape.patch[0]
         if not 0 < shape.selector_frames < frames:
@@ -42,6 +38,10 @@ class SelectionTerm(Term):
             )
         if shape.learner_tokens:
             raise VidgenError("frames are selected for an encoder without learned tokens; leave learner_tokens out")
+        if not recipe.init_from and len(recipe.terms) == 1:
+            raise VidgenError(
+                "a selector alone trains no encoder; give init_from=FOLDER of a trained one, or more terms"
+            )
 
     @torch.no_grad()
     def similarity(

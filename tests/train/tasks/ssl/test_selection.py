@@ -1,11 +1,13 @@
 """Frame selection: the selector learns what is like the clip, the encoder stays, and terms of places refuse both."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from vidgen.errors import VidgenError
 from vidgen.models.encoders.frame_selector import places_of_frames
-from vidgen.models.encoders.video_vit import VideoViT
+from vidgen.models.encoders.video_vit import VideoViT, VideoViTConfig
 from vidgen.pipelines.loading import load_feature_encoder
 from vidgen.train.config.files import load_recipe
 from vidgen.train.runtime.loop import Trainer
@@ -15,10 +17,15 @@ TINY = [
     "steps=2", "batch_size=4", "log_every=1", "validate_every=2", "checkpoint_every=1", "data.validation_clips=4",
     "data.num_frames=8", "data.size=[16,16]", "autocast=float32", "probe_clips=8",
 ]  # fmt: skip
+FIRST = VideoViTConfig(patch=(2, 4, 4), width=32, depth=2, head_dim=16, clip=(8, 16, 16))
 SHAPE = "patch: [2, 4, 4], width: 32, depth: 2, head_dim: 16"
 
 
 def make(tmp_path, *more: str, name: str = "ssl/frame_selection", own: str = "selector_frames: 1") -> SSLTask:
+    if name == "ssl/frame_selection" and not any(word.startswith("init_from=") for word in more):
+        torch.manual_seed(0)
+        VideoViT(FIRST).save_pretrained(tmp_path / "first")
+        more = (*more, f"init_from={tmp_path / 'first'}")
     recipe = load_recipe(name, [*TINY, f"out={tmp_path / 'run'}", f"encoder={{{SHAPE}, {own}}}", *more])
     return SSLTask(recipe)
 
@@ -72,16 +79,24 @@ def test_a_trained_encoder_gains_a_selector_and_is_not_trained(tmp_path):
     ("name", "own", "line"),
     [
         ("ssl/mae", "selector_frames: 2", "told place by place"),
-        ("ssl/sigma", "learner_tokens: 2", "told place by place"),
+        ("ssl/sigma", "learner_tokens: 2", "a TokenLearner needs every token"),
         ("ssl/rsp", "learner_tokens: 2", "told place by place"),
         ("ssl/frame_selection", "selector_frames: 4", "selector_frames=4 of 4 leaves nothing"),
         ("ssl/frame_selection", "selector_frames: 0", "selector_frames=0 of 4 leaves nothing"),
-        ("ssl/frame_selection", "selector_frames: 2, learner_tokens: 2", "leave learner_tokens out"),
     ],
 )
 def test_terms_that_do_not_fit_are_refused(tmp_path, name, own, line):
     with pytest.raises(VidgenError, match=line):
         make(tmp_path, name=name, own=own)
+
+
+def test_a_selector_needs_an_encoder_that_something_trains(tmp_path):
+    words = [*TINY, f"out={tmp_path / 'run'}", f"encoder={{{SHAPE}, selector_frames: 1}}"]
+    with pytest.raises(VidgenError, match="a selector alone trains no encoder; give init_from=FOLDER"):
+        SSLTask(load_recipe("ssl/frame_selection", words))
+    VideoViT(replace(FIRST, learner_tokens=2)).save_pretrained(tmp_path / "learning")
+    with pytest.raises(VidgenError, match="leave learner_tokens out"):
+        make(tmp_path, f"init_from={tmp_path / 'learning'}")
 
 
 def test_learned_tokens_are_trained_by_a_term_of_clips(tmp_path):
