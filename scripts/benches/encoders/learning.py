@@ -72,6 +72,8 @@ def measure_masked(ratio: float, settings: BenchSettings, machine: Machine) -> R
         peer_gflops=count_gflops(runs["all"]),
         tokens_per_s=len(video) * grid[0] * grid[1] * grid[2] / times["masked"].median,
         against="the same encoder, shown all tokens",
+        peer_layout="in turns",
+        peer_autocast=False,
         clock="wall" if settings.device.startswith("cuda") else "processor",
     )
 

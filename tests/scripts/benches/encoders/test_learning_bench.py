@@ -1,5 +1,7 @@
 """`vidgen bench ssl`: what hidden tokens save, what data takes, and a queue in bounded memory."""
 
+import pytest
+
 from vidgen.scripts.benches.bench_rows import BenchSettings
 from vidgen.scripts.benches.encoders import learning
 from vidgen.scripts.benches.machine import Machine
@@ -26,3 +28,11 @@ def test_a_step_and_its_data() -> None:
 def test_a_queue_has_a_row() -> None:
     (row,) = rows_of(only=("queue",), quick=True)
     assert row["logits_mb"] == 64 * 4096 * 4 / 2**20 and row["ours_s"] > 0
+
+
+@pytest.mark.slow
+def test_the_verb_prints_all_rows(vidgen) -> None:
+    ran = vidgen("bench", "ssl", "--quick", "--no-memory", "--rounds", 1, "--dtype", "float32")
+    assert ran.status == 0, ran
+    assert "75% hidden" in ran.out and "train ssl/mae" in ran.out and "queue of 4,096" in ran.out
+    assert "shown all tokens, in turns" in ran.out
