@@ -34,6 +34,12 @@ def quartiles(values: tuple[float, ...]) -> tuple[float, float]:
     return low, high
 
 
+def processor_clock(device: str) -> tuple[Callable[[], float], str]:
+    """Return the clock of what runs on a device, and its name: of the processor on a CPU, which other work does not
+    change, and of the wall on a GPU."""
+    return (time.perf_counter, "wall") if device.startswith("cuda") else (time.process_time, "processor")
+
+
 def alternate(
     runs: Mapping[str, Callable[[], object]],
     *,

@@ -16,9 +16,7 @@ from vidgen.interfaces import Encoder
 from vidgen.models.adaptation.adapted_encoder import AdaptedEncoder
 from vidgen.models.adaptation.files import load_adapted
 from vidgen.models.dit.video_dit import VideoDiT
-from vidgen.models.encoders.loading import is_external, is_packaged, load_encoder
-from vidgen.models.encoders.video_resnet import VideoResNet
-from vidgen.models.encoders.video_vit import VideoViT
+from vidgen.models.encoders.loading import ENCODERS, is_external, is_packaged, load_encoder
 from vidgen.models.ip_adapter import IPAdapterEncoder
 from vidgen.models.placement import loading_dtype
 from vidgen.models.text.encoders import ByteTextEncoder, TransformersTextEncoder
@@ -154,7 +152,7 @@ def load_feature_encoder(
         return load_encoder(name, **settings)
     if config.get("_class_name") == AdaptedEncoder.__name__:
         return load_adapted(folder, **settings)
-    for component in (VideoViT, VideoResNet, DiffusionTokenizer, KeyframeTokenizer):
+    for component in (*ENCODERS.values(), DiffusionTokenizer, KeyframeTokenizer):
         if config.get("_class_name") == component.__name__:
             return component.from_pretrained(folder, **settings)
     return load_tokenizer(name, **settings)

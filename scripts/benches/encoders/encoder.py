@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -22,7 +21,7 @@ from vidgen.profiling.flops import count_gflops
 from vidgen.profiling.roofline import synchronizer
 from vidgen.scripts.benches.bench_rows import BenchSettings, Row, make_row
 from vidgen.scripts.benches.machine import Machine
-from vidgen.scripts.benches.timing import alternate
+from vidgen.scripts.benches.timing import alternate, processor_clock
 
 LEARNER = "learner"
 CASES = (*REDUCERS, LEARNER)
@@ -100,8 +99,7 @@ def measure_reducer(
         "reduced": lambda: features_of(reduced, video),
         "plain": lambda: features_of(encoder, video),
     }
-    on_gpu = settings.device.startswith("cuda")
-    clock = time.perf_counter if on_gpu else time.process_time
+    clock, clock_name = processor_clock(settings.device)
     times = alternate(runs, rounds=settings.rounds, settle=synchronizer(settings.device), clock=clock)
     count, tokens = len(video), encoder.grid_of(video)
     cosine = None if text.startswith(LEARNER) else compare(runs["reduced"](), runs["plain"]())
@@ -118,7 +116,7 @@ def measure_reducer(
         tokens_per_s=count * tokens[0] * tokens[1] * tokens[2] / times["reduced"].median,
         cosine=cosine,
         said=remark,
-        clock="wall" if on_gpu else "processor",
+        clock=clock_name,
         against="the same encoder with all tokens",
         peer_layout="in turns",
         peer_autocast=False,

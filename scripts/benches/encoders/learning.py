@@ -4,7 +4,6 @@ clips are waited for, and contrast with a long queue."""
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 
 import torch
@@ -17,7 +16,7 @@ from vidgen.profiling.roofline import synchronizer
 from vidgen.scripts.benches.bench_rows import BenchSettings, Row, make_row
 from vidgen.scripts.benches.encoders.encoder import QUICK, draw_clips
 from vidgen.scripts.benches.machine import Machine
-from vidgen.scripts.benches.timing import alternate
+from vidgen.scripts.benches.timing import alternate, processor_clock
 from vidgen.train.config.files import load_recipe
 from vidgen.train.objectives.contrastive import info_nce
 from vidgen.train.runtime.loop import Trainer
@@ -61,7 +60,7 @@ def measure_masked(ratio: float, settings: BenchSettings, machine: Machine) -> R
         encoder.zero_grad()
 
     runs: dict[str, Callable[[], None]] = {"masked": lambda: step(keep), "all": lambda: step(None)}
-    clock = time.perf_counter if settings.device.startswith("cuda") else time.process_time
+    clock, clock_name = processor_clock(settings.device)
     times = alternate(runs, rounds=settings.rounds, settle=synchronizer(settings.device), clock=clock)
     return make_row(
         f"encoder step, {ratio:.0%} hidden, {len(video)} x {'x'.join(map(str, video.shape[2:]))}",
@@ -74,7 +73,7 @@ def measure_masked(ratio: float, settings: BenchSettings, machine: Machine) -> R
         against="the same encoder, shown all tokens",
         peer_layout="in turns",
         peer_autocast=False,
-        clock="wall" if settings.device.startswith("cuda") else "processor",
+        clock=clock_name,
     )
 
 

@@ -20,7 +20,7 @@ from vidgen.train.config.correspondence import CoTrainingTermConfig
 from vidgen.train.config.self_supervised import ProjectorConfig, SSLRecipe, TeacherConfig
 from vidgen.train.objectives.contrastive import check_batch, mine_positives, multi_positive_nce
 from vidgen.train.objectives.parts import LossAndParts
-from vidgen.train.tasks.ssl.term import ClipBatch, Term, embed_each, make_views
+from vidgen.train.tasks.ssl.term import ClipBatch, Term, embed_each, make_queue, make_views
 from vidgen.train.views.clips import draw_view, frame_differences
 
 Rows = Float[Tensor, "b d"]
@@ -41,8 +41,6 @@ class CoTrainingTerm(Term):
         if not isinstance(encoder, ClipEncoder):
             raise VidgenError("co-training makes a second encoder of the first one's shape; leave adapt out")
         check_batch(recipe.batch_size)
-        if config.queue % recipe.batch_size:
-            raise VidgenError(f"queue={config.queue} is no whole number of batches of {recipe.batch_size} clips")
         if config.mine_after < (least := config.queue // recipe.batch_size):
             raise VidgenError(
                 f"mine_after={config.mine_after}: the queue is full of clips after {least} steps; raise it"
@@ -54,9 +52,7 @@ class CoTrainingTerm(Term):
         shape = config_from_dict(ProjectorConfig, config.projector, "projector")
         self.projectors = nn.ModuleDict({name: Projector(encoder.config.width, **asdict(shape)) for name in STREAMS})
         self.second = type(encoder)(encoder.config)
-        self.queues = {
-            name: F.normalize(torch.randn(config.queue, shape.channels), dim=1).to(recipe.device) for name in STREAMS
-        }
+        self.queues = {name: make_queue(config.queue, shape.channels, recipe) for name in STREAMS}
         settings = config_from_dict(TeacherConfig, config.teacher, "teacher")
         for name in STREAMS:
             student = nn.ModuleDict({"encoder": self.encoder_of(name, encoder), "projector": self.projectors[name]})

@@ -12,11 +12,9 @@ from vidgen.checkpoints.hub import find_model
 from vidgen.checkpoints.pretrained import config_from_dict, read_config
 from vidgen.errors import VidgenError
 from vidgen.models.encoders.clip_encoder import ClipEncoder
-from vidgen.models.encoders.video_resnet import VideoResNet
+from vidgen.models.encoders.loading import ENCODERS
 from vidgen.models.encoders.video_vit import VideoViT, VideoViTConfig
 from vidgen.train.config.self_supervised import SSLRecipe
-
-ENCODERS: dict[str, type[ClipEncoder]] = {"vit": VideoViT, "resnet": VideoResNet}
 
 
 def build_encoder(recipe: SSLRecipe) -> ClipEncoder:

@@ -23,7 +23,7 @@ from vidgen.train.objectives.clusters import dino, move_center, swav
 from vidgen.train.objectives.contrastive import check_batch, info_nce, nt_xent, wasserstein_dependency
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.siamese import barlow_twins, cosine_regression, sigreg, vicreg
-from vidgen.train.tasks.ssl.term import ClipBatch, Term, make_views
+from vidgen.train.tasks.ssl.term import ClipBatch, Term, make_queue, make_views
 from vidgen.train.views.clips import draw_view
 
 Rows = Float[Tensor, "b d"]
@@ -109,8 +109,6 @@ class JointTerm(Term):
         check_batch(recipe.batch_size)
         views = make_views((*config.views, *config.negatives), encoder, recipe)
         self.views, self.negatives = views[: len(config.views)], views[len(config.views) :]
-        if config.queue % recipe.batch_size:
-            raise VidgenError(f"queue={config.queue} is no whole number of batches of {recipe.batch_size} clips")
         if config.agreement not in OBJECTIVES:
             raise VidgenError(f"agreement {config.agreement!r} is unknown; choose one of {', '.join(OBJECTIVES)}")
         shape = config_from_dict(ProjectorConfig, config.projector, "projector")
@@ -120,7 +118,7 @@ class JointTerm(Term):
         self.predictor = Projector(width, **asdict(second)) if config.predictor else None
         self.prototypes = Prototypes(width, config.prototypes) if config.prototypes else None
         self.critic = LipschitzCritic(width).to(device) if config.agreement == "wasserstein" else None
-        self.queue = F.normalize(torch.randn(config.queue, width), dim=1).to(device) if config.queue else None
+        self.queue = make_queue(config.queue, width, recipe) if config.queue else None
         self.center = torch.zeros(config.prototypes or width, device=device)
         self.check_settings(width, device)
         if config.teacher:

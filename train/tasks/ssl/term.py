@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -61,6 +62,13 @@ def make_views(rows: Sequence[dict[str, Any]], encoder: TokenEncoder, recipe: SS
             each = f", in each of {view.crops} crops," if view.crops > 1 else ""
             raise VidgenError(f"a view of {count} frames{each} is no multiple of patches of {patch}")
     return views
+
+
+def make_queue(length: int, channels: int, recipe: SSLRecipe) -> Float[Tensor, "m d"]:
+    """Return a queue of embeddings, at first drawn ones. Raises VidgenError for one that batches do not fill."""
+    if length % recipe.batch_size:
+        raise VidgenError(f"queue={length} is no whole number of batches of {recipe.batch_size} clips")
+    return F.normalize(torch.randn(length, channels), dim=1).to(recipe.device)
 
 
 def segment_frames(frames: int, encoder: TokenEncoder) -> int:

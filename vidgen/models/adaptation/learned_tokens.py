@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from vidgen.models.adaptation.config import MemoryConfig, PromptConfig
 from vidgen.models.adaptation.token_adaptation import TokenAdaptation, attention_blocks
-from vidgen.models.attention import Heads, find_attention
-from vidgen.models.encoders.video_vit import VideoViT, attend_rotated
+from vidgen.models.attention import Heads
+from vidgen.models.encoders.video_vit import VideoViT, attend_beside, attend_rotated
 from vidgen.models.rope import Rotary, apply_rotary_emb
 from vidgen.models.transformer_block import TransformerBlock
 
@@ -25,13 +25,6 @@ def unrotated_first(rotary: Rotary, count: int) -> Rotary:
     """Return the rotary table of tokens that have `count` without a place before them."""
     before = (0, 0, count, 0)
     return Rotary(F.pad(rotary.cos, before, value=1.0), F.pad(rotary.sin, before))
-
-
-def attend_beside(q: Heads, k: Heads, v: Heads, *, rotary: Rotary | None, keys: Heads, values: Heads) -> Heads:
-    """Return attention of tokens to each other, rotated by their places where they have some, and to other keys."""
-    if rotary is not None:
-        q, k = apply_rotary_emb(q, rotary), apply_rotary_emb(k, rotary)
-    return find_attention("auto")(q, torch.cat([k, keys], dim=2), torch.cat([v, values], dim=2))
 
 
 class Prompts(TokenAdaptation):
@@ -88,7 +81,7 @@ class Memory(TokenAdaptation):
         for block, memory in zip(encoder.blocks, self.memory.to(x.dtype), strict=True):
             beside = block.attention.keys_values(block.norm1(memory.expand(len(x), -1, -1)))
             if own is None:
-                x = block(x, partial(attend_beside, rotary=rotary, keys=beside[0], values=beside[1]), None)
+                x = block(x, partial(attend_beside, rotary=rotary, keys=beside[:1], values=beside[1:]), None)
                 yield x
             else:
                 x, own = self.step(block, (x, own), beside, rotary)
@@ -100,7 +93,6 @@ class Memory(TokenAdaptation):
         """Return the clip's tokens and the class token after a block."""
         x, own = stream
         keys, values = block.attention.keys_values(block.norm1(x))
-        keys = torch.cat([memory[0], apply_rotary_emb(keys, rotary)], dim=2)
-        values = torch.cat([memory[1], values], dim=2)
+        keys, values = (memory[0], apply_rotary_emb(keys, rotary)), (memory[1], values)
         own = block(own, partial(attend_beside, rotary=None, keys=keys, values=values), None)
         return block(x, partial(attend_rotated, rotary=rotary), None), own

@@ -56,7 +56,7 @@ class FeaturePredictor(PlacedModule):
         """Return what is predicted: the teacher's features of clips, which it sees whole."""
         layer = self.predictor.config.target_layer
         if layer:
-            tokens = normalized_tokens(dict(self.teacher.iter_features(video))[layer])
+            tokens = normalized_tokens(next(x for name, x in self.teacher.iter_features(video) if name == layer))
         else:
             tokens = output_tokens(self.teacher, video)
         t, h, _ = self.teacher.grid_of(video)

@@ -1,4 +1,4 @@
-"""Encoders of other libraries by name: which library a folder is of, and that its weights are safe to read."""
+"""Encoders by name: ours by kind; of others, which library a folder is of, and that its weights are safe to read."""
 
 from __future__ import annotations
 
@@ -13,8 +13,13 @@ from vidgen.checkpoints.hub import find_model
 from vidgen.checkpoints.pretrained import CONFIG_NAME
 from vidgen.errors import VidgenError
 from vidgen.files.bounded_files import read_json
+from vidgen.models.encoders.clip_encoder import ClipEncoder
 from vidgen.models.encoders.efficientnet import EFFICIENTNET, load_efficientnet
 from vidgen.models.encoders.external import ExternalEncoder
+from vidgen.models.encoders.video_resnet import VideoResNet
+from vidgen.models.encoders.video_vit import VideoViT
+
+ENCODERS: dict[str, type[ClipEncoder]] = {"vit": VideoViT, "resnet": VideoResNet}  # that are trained here, by kind
 
 
 def is_external(values: dict[str, Any]) -> bool:

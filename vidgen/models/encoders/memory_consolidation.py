@@ -13,10 +13,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vidgen.bounds import Choice, Range, check_fields
-from vidgen.models.attention import Heads, find_attention
+from vidgen.models.attention import Heads
 from vidgen.models.attention_patterns import Grid
 from vidgen.models.encoders.reduced import ReducedEncoder
-from vidgen.models.encoders.video_vit import rotary_rows, take_rows
+from vidgen.models.encoders.video_vit import attend_beside, take_rows
 from vidgen.models.rope import Rotary, apply_rotary_emb
 from vidgen.models.transformer_block import TransformerBlock
 
@@ -114,11 +114,8 @@ class ConsolidatingEncoder(ReducedEncoder[ConsolidationConfig]):
 
     def iter_features(self, video: Tensor) -> Iterator[tuple[str, Float[Tensor, "b c t h w"]]]:
         """Yield (name, map) of every block."""
-        encoder = self.encoder
-        grid = encoder.grid_of(video)
-        x = encoder.embed(video) + encoder.place(grid, video)
-        rotary = rotary_rows(grid, encoder.config.head_dim, x, None)
-        for i, block in enumerate(encoder.blocks):
+        x, grid, rotary = self.encoder.begin(video)
+        for i, block in enumerate(self.encoder.blocks):
             x = self.run_block(block, x, rotary, grid)
             yield f"blocks.{i}", rearrange(x, "b (t h w) c -> b c t h w", t=grid[0], h=grid[1])
 
@@ -131,7 +128,7 @@ class ConsolidatingEncoder(ReducedEncoder[ConsolidationConfig]):
         for first in range(0, x.shape[1], size):
             part = x[:, first : first + size]
             own = Rotary(rotary.cos[first : first + size], rotary.sin[first : first + size])
-            attend = partial(attend_with_memory, rotary=own, keys=tuple(keys), values=tuple(values))
+            attend = partial(attend_beside, rotary=own, keys=tuple(keys), values=tuple(values))
             outputs.append(block(part, attend, None))
             count = self.remembered(part.shape[1])
             if count and first + size < x.shape[1]:
@@ -150,11 +147,3 @@ class ConsolidatingEncoder(ReducedEncoder[ConsolidationConfig]):
             rotary = Rotary(rotary.cos[rows][:, None], rotary.sin[rows][:, None])
         k, v = block.attention.keys_values(normed)
         return apply_rotary_emb(k, rotary), v
-
-
-def attend_with_memory(
-    q: Heads, k: Heads, v: Heads, *, rotary: Rotary, keys: tuple[Heads, ...], values: tuple[Heads, ...]
-) -> Heads:
-    """Return attention of a segment's tokens to each other and to keys and values that are remembered."""
-    k = torch.cat([*keys, apply_rotary_emb(k, rotary)], dim=2)
-    return find_attention("auto")(apply_rotary_emb(q, rotary), k, torch.cat([*values, v], dim=2))

@@ -94,8 +94,7 @@ class MergingEncoder(ReducedEncoder[MergingConfig]):
     def iter_features(self, video: Tensor) -> Iterator[tuple[str, Float[Tensor, "b c t h w"]]]:
         """Yield (name, map) of every block."""
         encoder = self.encoder
-        grid = encoder.grid_of(video)
-        x = encoder.embed(video) + encoder.place(grid, video)
+        x, grid, _ = encoder.begin(video)
         everywhere = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])
         merged = Merged(x, x.new_ones(x.shape[:2]), everywhere, everywhere)
         saliency = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
@@ -108,6 +108,15 @@ def rotary_rows(grid: Grid, head_dim: int, like: Tensor, places: Int[Tensor, "b 
 def attend_rotated(q: Heads, k: Heads, v: Heads, *, rotary: Rotary, mask: Mask | None = None) -> Heads:
     """Return attention of all tokens to all, queries and keys rotated by the rows of their places."""
     return find_attention("auto")(apply_rotary_emb(q, rotary), apply_rotary_emb(k, rotary), v, mask)
+
+
+def attend_beside(
+    q: Heads, k: Heads, v: Heads, *, rotary: Rotary | None, keys: Sequence[Heads], values: Sequence[Heads]
+) -> Heads:
+    """Return attention of tokens to each other, rotated by their places where they have some, and to other keys."""
+    if rotary is not None:
+        q, k = apply_rotary_emb(q, rotary), apply_rotary_emb(k, rotary)
+    return find_attention("auto")(q, torch.cat([k, *keys], dim=2), torch.cat([v, *values], dim=2))
 
 
 def take_rows(x: Float[Tensor, "b n d"], places: Int[Tensor, "b k"]) -> Float[Tensor, "b k d"]:

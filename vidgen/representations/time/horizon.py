@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.data.frames import levels_to_float
+from vidgen.data.frames import to_tensor
 from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig
 from vidgen.errors import VidgenError
 from vidgen.metrics.intervals import mean_interval
@@ -77,11 +76,11 @@ def read_clips(
     world = ShapeWorld(config)
     for first in range(0, count, BATCH):
         clips = [world[index] for index in range(first, min(first + BATCH, count))]
-        video = torch.from_numpy(np.stack([clip.video for clip in clips]))
+        video = torch.stack([to_tensor(clip.video) for clip in clips])
         position = np.stack([clip.labels.objects[0].position for clip in clips])
         length = position.shape[1] // frames * frames
         means = position[:, :length].reshape(len(clips), -1, frames, 2).mean(2)
-        yield rearrange(levels_to_float(video), "b t h w c -> b c t h w"), means
+        yield video, means
 
 
 def pooled(features: Float[Tensor, "b t h w d"]) -> Float[np.ndarray, "b t d"]:
