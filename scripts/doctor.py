@@ -117,7 +117,7 @@ def has_codec(name: str, mode: Literal["r", "w"]) -> bool:
 def look_at_models() -> Iterator[Finding]:
     """Yield the shipped models, and whether each loads."""
     from vidgen.checkpoints.hub import SHIPPED
-    from vidgen.pipelines.loading import load_pipeline
+    from vidgen.pipelines.loading import load_feature_encoder
 
     folders = sorted(path for path in SHIPPED.glob("*") if path.is_dir()) if SHIPPED.is_dir() else []
     if not folders:
@@ -125,7 +125,7 @@ def look_at_models() -> Iterator[Finding]:
     for folder in folders:
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
         try:
-            load_pipeline(folder.name)
+            load_feature_encoder(folder.name)
         except VidgenError as error:
             yield Finding(name=folder.name, status="warn", found=str(error), advice="install the package again")
             continue

@@ -30,7 +30,7 @@ def find_model(name: str | os.PathLike, part: str | None = None) -> Path:
     pipeline is. Raises VidgenError if there is no such model.
     """
     name = os.fspath(name)
-    if (SHIPPED / name / "model_index.json").is_file():
+    if any((SHIPPED / name / index).is_file() for index in ("model_index.json", "config.json")):
         return SHIPPED / name
     if Path(name).is_dir() or (Path(name).is_file() and name.endswith(".safetensors")):
         return Path(name)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from vidgen.checkpoints.hub import find_model
-from vidgen.checkpoints.pretrained import read_config
+from vidgen.checkpoints.pretrained import CONFIG_NAME, read_config
 from vidgen.errors import VidgenError
 from vidgen.files.bounded_files import read_class, read_json
 from vidgen.interfaces import Encoder
@@ -85,6 +85,9 @@ def load_pipeline(
     if folder.is_file():
         read_config(folder)  # says what it is, if it is known
         raise VidgenError(f"{folder} is one file of weights, and a pipeline is a folder with {INDEX_NAME}; name that")
+    if (folder / CONFIG_NAME).is_file() and not (folder / INDEX_NAME).is_file():
+        class_name = read_class(read_config(folder), folder / CONFIG_NAME) or "model of another library"
+        raise VidgenError(f"{name} is a {class_name} alone, and a pipeline is a folder with {INDEX_NAME}; name that")
     index = read_json(folder / INDEX_NAME)
     class_name = read_class(index, folder / INDEX_NAME) or VideoPipeline.__name__
     if class_name in PIPELINES:
