@@ -12,6 +12,7 @@ from vidgen.train.config.run import LoopConfig
 from vidgen.train.objectives.predictive import DISTANCES
 from vidgen.train.views.pretexts import PRETEXTS
 
+READS = ("pixels", "latents", "indices")
 FIXED_TARGETS = ("pixels", "normalized_pixels", "hog", "latents", "features")
 TARGETS = (*FIXED_TARGETS, "teacher", "self")
 REGULARIZERS = ("", "vicreg", "sigreg")
@@ -27,6 +28,10 @@ class SSLRecipe(LoopConfig):
     vidgen.train.tasks.ssl.registry.TERMS, its `weight` counts in the sum, and its other keys are the fields of that
     kind's config. `init_from` is the folder of an encoder to go on from.
 
+    `reads`: "pixels", or what a frozen `tokenizer` (a name or folder) makes of clips: "latents", normalized, or
+    "indices" of one with a codebook. The encoder, a vit, is then over its cells: `encoder.patch` is in cells, one
+    latent frame deep, and (1, 1, 1) where it is left out.
+
     With `adapt` the encoder of `init_from` (a `VideoViT`; for kind temporal also a model of timm or transformers, by
     name or folder) stays as it is, and what is learned stands beside it: `kind` is one of
     vidgen.models.adaptation.adapted_encoder.ADAPTATIONS, other keys are fields of that kind's config, and `whole` true
@@ -38,6 +43,8 @@ class SSLRecipe(LoopConfig):
     has collapsed, and ends.
     """
 
+    reads: Annotated[str, Choice(READS)] = "pixels"
+    tokenizer: str = "default"
     encoder: dict[str, Any] = field(default_factory=dict)
     adapt: dict[str, Any] = field(default_factory=dict)
     terms: dict[str, Any] = field(default_factory=dict)
@@ -49,6 +56,17 @@ class SSLRecipe(LoopConfig):
         super().check(path)
         if own := {"clip", "fps"} & self.encoder.keys():
             raise VidgenError(f"{path}: encoder.{min(own)} is the data's to say; leave it out")
+        if own := {"in_channels", "codebook_size"} & self.encoder.keys():
+            raise VidgenError(
+                f"{path}: encoder.{min(own)} is not for recipes: set reads=latents or reads=indices for an encoder "
+                "over a tokenizer's cells"
+            )
+        if self.reads == "pixels" and self.tokenizer != "default":
+            raise VidgenError(
+                f"{path}: tokenizer={self.tokenizer} is for reads=latents or indices; a term has a tokenizer of its own"
+            )
+        if self.reads != "pixels" and self.adapt:
+            raise VidgenError(f"{path}: adapt is beside an encoder of pixels; leave it out, or reads={self.reads}")
         if self.data.validation_clips < 2:
             raise VidgenError(
                 f"{path}: data.validation_clips={self.data.validation_clips} tell no spread; give 2 or more"
@@ -90,7 +108,7 @@ class ProjectorConfig:
 class TargetConfig:
     """What is told of tokens: `target`, of pixels ("pixels"; "normalized_pixels" by each patch's mean and spread; "hog"
     their histograms of gradients), the latents of a `tokenizer`, or a `layer` of a frozen encoder `source`
-    ("features")."""
+    ("features"). Of an encoder that reads latents "pixels" are its latents."""
 
     weight: Positive = 1.0
     mask: dict[str, Any] = field(default_factory=dict)
@@ -133,6 +151,20 @@ class ClusterTermConfig(TargetConfig):
     clusters: Annotated[int, Range(2, 65536)] = 64
     fit_clips: Count = 256
     level: Annotated[str, Choice(("token", "clip"))] = "token"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexTermConfig:
+    """The indices of hidden tokens are told, of the codebook of a `tokenizer`; of an encoder that reads a tokenizer's
+    cells, of that one ("")."""
+
+    weight: Positive = 1.0
+    mask: dict[str, Any] = field(default_factory=dict)
+    predictor: dict[str, Any] = field(default_factory=dict)
+    tokenizer: str = ""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)

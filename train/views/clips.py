@@ -100,8 +100,8 @@ class ViewConfig:
 
 
 def draw_view(config: ViewConfig, video: Video, generator: torch.Generator) -> Video:
-    """Draw a view of each clip, in [-1, 1], at the clip's height and width; a clip's draws do not depend on the
-    others'. Raises VidgenError for clips that are too short."""
+    """Draw a view of each clip, at the clip's height and width; a clip's draws do not depend on the others'. Raises
+    VidgenError for clips that are too short."""
     count = config.length(video.shape[2])
     seeds = torch.randint(2**62, (len(video),), generator=generator).tolist()
     return torch.stack([
@@ -133,7 +133,9 @@ def draw_one(config: ViewConfig, clip: Float[Tensor, "c T H W"], count: int, gen
         frames = change_colours(frames, [uniform(-config.colour, config.colour) for _ in range(3)])
     if uniform() < config.gray:
         frames = luma(frames).expand_as(frames)
-    return frames.clamp(-1.0, 1.0).transpose(0, 1)
+    if config.colour or config.gray:  # latents have no such bounds, and no colours
+        frames = frames.clamp(-1.0, 1.0)
+    return frames.transpose(0, 1)
 
 
 def crop_frames(frames: Float[Tensor, "T c H W"], area: float, aspect: float, top: float, left: float) -> Tensor:

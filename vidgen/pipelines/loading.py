@@ -17,6 +17,7 @@ from vidgen.models.adaptation.adapted_encoder import AdaptedEncoder
 from vidgen.models.adaptation.files import load_adapted
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.encoders.loading import ENCODERS, is_external, is_packaged, load_encoder
+from vidgen.models.encoders.video_vit import VideoViT
 from vidgen.models.ip_adapter import IPAdapterEncoder
 from vidgen.models.placement import loading_dtype
 from vidgen.models.text.encoders import ByteTextEncoder, TransformersTextEncoder
@@ -29,6 +30,8 @@ from vidgen.pipelines.scheduler_config import read_scheduler
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.pipelines.wan.transformer import WanTransformer
 from vidgen.pipelines.whole_clip import WholeClipTokenizer
+from vidgen.representations.latent_encoder import ENCODER, LatentEncoder, read_latent_config
+from vidgen.tokenizers.files.token_files import tokenizer_hash
 from vidgen.tokenizers.model import VideoTokenizer
 
 # By class name alone: modules move, and older folders name where a class once was.
@@ -155,6 +158,8 @@ def load_feature_encoder(
         return load_encoder(name, **settings)
     if config.get("_class_name") == AdaptedEncoder.__name__:
         return load_adapted(folder, **settings)
+    if config.get("_class_name") == LatentEncoder.__name__:
+        return load_latent_encoder(folder, **settings)
     for component in (*ENCODERS.values(), DiffusionTokenizer, KeyframeTokenizer):
         if config.get("_class_name") == component.__name__:
             return component.from_pretrained(folder, **settings)
@@ -196,6 +201,28 @@ def load_tokenizer(
             f"{folder} holds a {class_name}, not a VideoTokenizer, nor a published class that is read: {published}"
         )
     return READERS[class_name](folder, dtype=dtype, device=device)
+
+
+def load_latent_encoder(folder: Path, *, device: str = "cpu", dtype: torch.dtype | None = None) -> LatentEncoder:
+    """Return the encoder over a tokenizer's latents or indices in a folder, with that tokenizer, in evaluation mode.
+
+    Raises VidgenError where the tokenizer is not there, or is another than the one whose cells were learned.
+    """
+    where, config = folder / CONFIG_NAME, read_latent_config(folder)
+    try:
+        tokenizer = load_tokenizer(config.tokenizer, device=device, dtype=dtype)
+    except VidgenError as error:
+        raise VidgenError(
+            f"{where}: the tokenizer is not to be had, name its place as `tokenizer` there: {error}"
+        ) from None
+    if (own_hash := tokenizer_hash(tokenizer)) != config.tokenizer_hash:
+        raise VidgenError(
+            f"{where}: {config.tokenizer} has hash {own_hash[:12]}, and the encoder reads {config.reads} of "
+            f"{config.tokenizer_hash[:12]}; name that tokenizer's folder as `tokenizer` there"
+        )
+    encoder = VideoViT.from_pretrained(folder / ENCODER, device=device, dtype=dtype)
+    whole = LatentEncoder(tokenizer, encoder, config.reads, clip=config.clip, fps=config.fps)
+    return whole.eval().requires_grad_(False)
 
 
 def load_trainable(name: str, *, dtype: torch.dtype | None = None) -> VideoTokenizer:

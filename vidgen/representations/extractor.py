@@ -179,9 +179,11 @@ class FeatureExtractor:
 
     def _last_frames(self, info: FeatureInfo, count: int, num_frames: int) -> Tensor:
         """Return for each of `count` feature frames the last video frame in it; models fill up what is cut short."""
-        cell = self._infos[LATENTS].reduction[0] if LATENTS in self._infos else 1
+        step = info.reduction[0]
+        lone_first = count > -(-num_frames // step)  # as encoders over a tokenizer's cells have it
+        cell = self._infos[LATENTS].reduction[0] if LATENTS in self._infos else step if lone_first else 1
         # Counted from the end, which all have in common: first frames fill a cell, or stand by themselves.
-        ends = -(-(num_frames - 1) // cell) * cell - torch.arange(count).flip(0) * info.reduction[0]
+        ends = -(-(num_frames - 1) // cell) * cell - torch.arange(count).flip(0) * step
         return ends.clamp(0, num_frames - 1)
 
     def _check_size(self, video: Tensor) -> None:

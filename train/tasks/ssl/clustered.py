@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -14,14 +12,23 @@ from vidgen.interfaces import TokenEncoder
 from vidgen.models.encoders.video_vit import take_rows
 from vidgen.models.heads.mlp import Projector, Prototypes
 from vidgen.models.heads.token_predictor import TokenPredictor
-from vidgen.train.config.self_supervised import ClusterTermConfig, SinkhornTermConfig, SSLRecipe
+from vidgen.train.config.self_supervised import ClusterTermConfig, IndexTermConfig, SinkhornTermConfig, SSLRecipe
 from vidgen.train.data.sources import Mixture, collate
 from vidgen.train.objectives.clusters import perplexity, swav
 from vidgen.train.objectives.parts import LossAndParts
-from vidgen.train.tasks.ssl.targets import fixed_target, normalized_target
-from vidgen.train.tasks.ssl.term import ClipBatch, Term, hide_tokens, make_predictor, mask_of
+from vidgen.train.tasks.ssl.encoders import open_reader
+from vidgen.train.tasks.ssl.targets import IndexTarget, fixed_target, normalized_target
+from vidgen.train.tasks.ssl.term import ClipBatch, Term, blank_clip, hide_tokens, make_predictor, mask_of
 
 EMBEDDING = 64
+
+
+def tell_clusters(logits: Float[Tensor, "*b k"], labels: Int[Tensor, "*b"]) -> LossAndParts:
+    """Return the mean cross-entropy. Parts: "accuracy", and "clusters", how many are in use."""
+    flat, truth = logits.float().flatten(0, -2), labels.flatten()
+    counts = torch.bincount(truth, minlength=flat.shape[1])
+    hits = (flat.argmax(1) == truth).float().mean()
+    return F.cross_entropy(flat, truth), {"accuracy": hits, "clusters": perplexity(counts[None] / len(truth))}
 
 
 class SinkhornTerm(Term):
@@ -30,9 +37,9 @@ class SinkhornTerm(Term):
 
     def __init__(self, config: SinkhornTermConfig, encoder: TokenEncoder, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
-        self.mask = mask_of(config.mask, encoder)
+        self.mask = mask_of(config.mask, encoder, recipe)
         self.predictor = make_predictor(encoder, EMBEDDING, config.predictor)
-        pixels = 3 * prod(encoder.config.patch)
+        pixels = normalized_target(blank_clip(encoder), encoder.config.patch).shape[-1]
         self.projector = Projector(pixels, 256, EMBEDDING, norm="layer")
         self.prototypes = Prototypes(EMBEDDING, config.prototypes)
 
@@ -55,9 +62,10 @@ class ClusterTerm(Term):
 
     def __init__(self, config: ClusterTermConfig, encoder: TokenEncoder, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
-        self.config, self.mask = config, mask_of(config.mask, encoder) if config.level == "token" else None
+        self.config = config
+        self.mask = mask_of(config.mask, encoder, recipe) if config.level == "token" else None
         encoder.check_dense()
-        self.target = fixed_target(config, encoder.config, recipe.device)
+        self.target = fixed_target(config, encoder.config, recipe)
         self.centers = self.find_centers(recipe).to(recipe.device)
         width = encoder.config.width
         if self.mask is None:
@@ -70,11 +78,13 @@ class ClusterTerm(Term):
         from sklearn.cluster import MiniBatchKMeans
 
         mixture = Mixture(recipe.data, recipe.seed)
+        reader = None if recipe.reads == "pixels" else open_reader(recipe.tokenizer, recipe.reads, recipe)
         rows = []
         for first in range(0, self.config.fit_clips, recipe.batch_size):
             numbers = range(first, min(first + recipe.batch_size, self.config.fit_clips))
             video = collate([mixture[(0, i)] for i in numbers])["video"].to(recipe.device)
-            rows.append(self.rows_of(video).flatten(0, 1).cpu())
+            cells = video if reader is None else reader(video)
+            rows.append(self.rows_of(cells).flatten(0, 1).cpu())
         values = torch.cat(rows)
         if len(values) < self.config.clusters:
             raise VidgenError(
@@ -106,10 +116,7 @@ class ClusterTerm(Term):
             grid = encoder.grid_of(video)
             keep, asked = hide_tokens(self.mask, encoder, video, generator)
             logits, labels = self.head(encoder(video, keep), keep, asked, grid), labels.gather(1, asked)
-        flat = logits.float().flatten(0, 1)
-        hits = (flat.argmax(1) == labels.flatten()).float().mean()
-        used = perplexity(F.one_hot(labels.flatten(), self.config.clusters))
-        return F.cross_entropy(flat, labels.flatten()), {"accuracy": hits, "clusters": used}
+        return tell_clusters(logits, labels)
 
     def state_dict_of_term(self) -> dict[str, Tensor]:
         """Return the centres, which another machine might find otherwise."""
@@ -118,3 +125,36 @@ class ClusterTerm(Term):
     def load_state_dict_of_term(self, state: dict[str, Tensor]) -> None:
         """Restore `state_dict_of_term`."""
         self.centers = state["centers"].to(self.centers)
+
+
+class IndexTerm(Term):
+    """The indices of hidden tokens, of a tokenizer's codebook, are told from tokens that are seen (Wang et al. 2022,
+    BEVT, section 3.1, without its stream of images); every cell that a token stands for by itself.
+
+    Raises VidgenError for a tokenizer without a codebook, and one whose cells tokens do not fill.
+    """
+
+    def __init__(self, config: IndexTermConfig, encoder: TokenEncoder, recipe: SSLRecipe) -> None:
+        super().__init__(config.weight)
+        self.mask = mask_of(config.mask, encoder, recipe)
+        self.target = IndexTarget(config, encoder.config, recipe)
+        self.head = make_predictor(encoder, self.target.cells * self.target.reader.codes, config.predictor)
+
+    def loss(self, encoder: TokenEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
+        """Return the cross-entropy of a batch. Parts: "accuracy", and "clusters", how many codes are in use."""
+        grid = encoder.grid_of(batch.video)
+        keep, asked = hide_tokens(self.mask, encoder, batch.video, generator)
+        logits = self.head(encoder(batch.video, keep), keep, asked, grid)
+        return tell_clusters(logits.unflatten(-1, (self.target.cells, -1)), take_rows(self.target(batch.pixels), asked))
+
+    def state_dict_of_term(self) -> dict[str, Tensor]:
+        """Return the tokenizer's hash."""
+        return {"tokenizer": torch.tensor(list(bytes.fromhex(self.target.reader.hash)), dtype=torch.uint8)}
+
+    def load_state_dict_of_term(self, state: dict[str, Tensor]) -> None:
+        """Restore `state_dict_of_term`. Raises VidgenError where the tokenizer is another one now."""
+        if not torch.equal(state["tokenizer"].cpu(), self.state_dict_of_term()["tokenizer"]):
+            raise VidgenError(
+                f"the tokenizer {self.target.reader.name} is not the one whose indices this run began with; put that "
+                "one back, or start anew in another folder"
+            )

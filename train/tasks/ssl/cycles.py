@@ -34,7 +34,7 @@ class CycleTerm(Term):
         check_batch(recipe.batch_size)
         self.config, self.frames = config, segment_frames(config.frames, encoder)
         (self.view,) = make_views([config.view], encoder, recipe)
-        if (count := self.view.length(recipe.data.num_frames)) < 2 * self.frames:
+        if (count := self.view.length(encoder.config.clip[0])) < 2 * self.frames:
             raise VidgenError(f"a view of {count} frames has less than two segments of {self.frames}")
         shape = asdict(config_from_dict(ProjectorConfig, config.projector, "projector"))
         self.projectors = nn.ModuleList([Projector(encoder.config.width, **shape) for _ in range(2)])
@@ -64,12 +64,13 @@ class WalkTerm(Term):
         super().__init__(config.weight)
         self.config, (self.frames, h, w) = config, encoder.config.patch
         self.side = (config.node * h, config.node * w)
-        if recipe.data.num_frames < 2 * self.frames:
-            raise VidgenError(f"a clip of {recipe.data.num_frames} frames has no later segment of {self.frames}")
-        if min(self.side) < 2 or any(2 * n < 3 * side for n, side in zip(recipe.data.size, self.side, strict=True)):
+        frames, *size = encoder.config.clip
+        if frames < 2 * self.frames:
+            raise VidgenError(f"a clip of {frames} frames has no later segment of {self.frames}")
+        if min(self.side) < 2 or any(2 * n < 3 * side for n, side in zip(size, self.side, strict=True)):
             raise VidgenError(
-                f"nodes of {self.side} pixels are not to be found twice in frames of {tuple(recipe.data.size)}; lower "
-                "node, or the encoder's patch"
+                f"nodes of {self.side} pixels are not to be found twice in frames of {tuple(size)}; lower node, or the "
+                "encoder's patch"
             )
         shape = config_from_dict(ProjectorConfig, {"layers": 1} | config.projector, "projector")
         self.projector = Projector(encoder.config.width, **asdict(shape))

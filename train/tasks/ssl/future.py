@@ -17,7 +17,15 @@ from vidgen.train.objectives.contrastive import check_batch, info_nce
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.predictive import cpc, normal_kl, stochastic_prediction
 from vidgen.train.tasks.ssl.targets import normalized_target
-from vidgen.train.tasks.ssl.term import ClipBatch, Term, cut_segments, embed_each, make_predictor, segment_frames
+from vidgen.train.tasks.ssl.term import (
+    ClipBatch,
+    Term,
+    blank_clip,
+    cut_segments,
+    embed_each,
+    make_predictor,
+    segment_frames,
+)
 
 THUMBNAIL = 8  # pixels of a side of what the composite model decodes
 EMBEDDING = 64
@@ -107,15 +115,20 @@ class FutureTerm(Term):
         super().__init__(config.weight)
         check_batch(recipe.batch_size)
         self.config, self.frames = config, segment_frames(config.frames, encoder)
-        count = recipe.data.num_frames // self.frames
+        frames = encoder.config.clip[0]
+        count = frames // self.frames
         least = 2 * config.ahead + 1 if config.predictor == "bidirectional" else config.ahead + 1
         if count < least:
             raise VidgenError(
-                f"a clip of {recipe.data.num_frames} frames has {count} segments of {self.frames}; {least} or more are "
+                f"a clip of {frames} frames has {count} segments of {self.frames}; {least} or more are "
                 f"needed to see {config.ahead} ahead"
             )
         if config.predictor not in FUTURES:
             raise VidgenError(f"predictor {config.predictor!r} is unknown; choose one of {', '.join(FUTURES)}")
+        if config.predictor == "composite" and recipe.reads != "pixels":
+            raise VidgenError(
+                f"predictor composite makes pictures of pixels, and the encoder reads {recipe.reads}; choose another"
+            )
         self.head = FUTURES[config.predictor](encoder.config.width, config.ahead)
 
     def loss(self, encoder: TokenEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
@@ -135,12 +148,13 @@ class StochasticTerm(Term):
         super().__init__(config.weight)
         encoder.check_dense()
         self.config, self.frames = config, encoder.config.patch[0]
-        if recipe.data.num_frames < 2 * self.frames:
-            raise VidgenError(f"a clip of {recipe.data.num_frames} frames has no later segment of {self.frames}")
-        width, patch = encoder.config.width, encoder.config.patch
+        if (frames := encoder.config.clip[0]) < 2 * self.frames:
+            raise VidgenError(f"a clip of {frames} frames has no later segment of {self.frames}")
+        width = encoder.config.width
         self.posterior, self.prior = (Projector(n * width, width, 2 * EMBEDDING, norm="none") for n in (2, 1))
         self.state_in = nn.Linear(EMBEDDING, width)
-        self.decoder = make_predictor(encoder, 3 * patch[0] * patch[1] * patch[2], {})
+        channels = normalized_target(blank_clip(encoder), encoder.config.patch).shape[-1]
+        self.decoder = make_predictor(encoder, channels, {})
 
     def loss(self, encoder: TokenEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch; the gap between the frames is drawn."""

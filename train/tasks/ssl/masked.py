@@ -18,7 +18,7 @@ from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.predictive import masked_regression
 from vidgen.train.objectives.siamese import check_rows, covariance_term, sigreg, variance_term
 from vidgen.train.tasks.ssl.targets import FeatureTarget, Target, fixed_target
-from vidgen.train.tasks.ssl.term import ClipBatch, Term, hide_tokens, make_predictor, make_views, mask_of
+from vidgen.train.tasks.ssl.term import ClipBatch, Term, blank_clip, hide_tokens, make_predictor, make_views, mask_of
 from vidgen.train.views.clips import draw_view
 
 
@@ -34,17 +34,17 @@ class MaskedTerm(Term):
         super().__init__(config.weight)
         self.config = config
         self.view = make_views([config.view], encoder, recipe)[0] if config.view else None
-        frames = self.view.length(recipe.data.num_frames) if self.view else 0
-        self.mask = mask_of(config.mask, encoder, frames)
+        frames = self.view.length(encoder.config.clip[0]) if self.view else 0
+        self.mask = mask_of(config.mask, encoder, recipe, frames)
         if config.regularizer:
             check_rows(recipe.batch_size)
-        self.target, width = self.make_target(encoder, recipe.device)
+        self.target, width = self.make_target(encoder, recipe)
         layer = self.target.info.name if isinstance(self.target, FeatureTarget) else ""
         self.predictor = make_predictor(encoder, width, config.predictor, target_layer=layer)
 
-    def make_target(self, encoder: TokenEncoder, device: str) -> tuple[Target, int]:
+    def make_target(self, encoder: TokenEncoder, recipe: SSLRecipe) -> tuple[Target, int]:
         """Return what makes the targets of clips, and their channels."""
-        config, shape = self.config, encoder.config
+        config = self.config
         if config.target == "teacher":
             teacher = deepcopy(encoder)
             self.add_teacher("teacher", teacher, encoder, config_from_dict(TeacherConfig, config.teacher, "teacher"))
@@ -52,9 +52,9 @@ class MaskedTerm(Term):
         elif config.target == "self":
             target = partial(output_tokens, encoder)
         else:
-            target = fixed_target(config, shape, device)
+            target = fixed_target(config, encoder.config, recipe)
         with torch.no_grad():
-            return target, target(torch.zeros(1, 3, *shape.clip, device=device)).shape[-1]
+            return target, target(blank_clip(encoder).to(recipe.device)).shape[-1]
 
     def loss(self, encoder: TokenEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch."""

@@ -14,8 +14,10 @@ from vidgen.train.config.correspondence import (
     WalkTermConfig,
 )
 from vidgen.train.config.self_supervised import (
+    READS,
     ClusterTermConfig,
     FutureTermConfig,
+    IndexTermConfig,
     JointTermConfig,
     MaskedTermConfig,
     PretextTermConfig,
@@ -25,7 +27,7 @@ from vidgen.train.config.self_supervised import (
     StochasticTermConfig,
     SupervisedTermConfig,
 )
-from vidgen.train.tasks.ssl.clustered import ClusterTerm, SinkhornTerm
+from vidgen.train.tasks.ssl.clustered import ClusterTerm, IndexTerm, SinkhornTerm
 from vidgen.train.tasks.ssl.co_training import CoTrainingTerm
 from vidgen.train.tasks.ssl.cycles import CycleTerm, WalkTerm
 from vidgen.train.tasks.ssl.future import FutureTerm, StochasticTerm
@@ -37,27 +39,33 @@ from vidgen.train.tasks.ssl.selection import SelectionTerm
 from vidgen.train.tasks.ssl.supervised import SupervisedTerm
 from vidgen.train.tasks.ssl.term import Term
 
+PIXELS = ("pixels",)  # what was done to clips would be told by a tokenizer's first cell, which is of one frame
+CONTINUOUS = ("pixels", "latents")
+
 
 @dataclass(frozen=True)
 class TermEntry:
-    """A kind of term: its `config` class, and what makes the term of such a config, an encoder and a recipe."""
+    """A kind of term: its `config` class, what makes the term of such a config, an encoder and a recipe, and what of
+    clips the encoder may read."""
 
     config: type
     term: Callable[[Any, TokenEncoder, SSLRecipe], Term]
+    reads: tuple[str, ...] = READS
 
 
 TERMS: dict[str, TermEntry] = {
     "masked": TermEntry(MaskedTermConfig, MaskedTerm),
     "joint": TermEntry(JointTermConfig, JointTerm),
     "clusters": TermEntry(ClusterTermConfig, ClusterTerm),
-    "sinkhorn": TermEntry(SinkhornTermConfig, SinkhornTerm),
+    "indices": TermEntry(IndexTermConfig, IndexTerm),
+    "sinkhorn": TermEntry(SinkhornTermConfig, SinkhornTerm, CONTINUOUS),
     "future": TermEntry(FutureTermConfig, FutureTerm),
-    "stochastic": TermEntry(StochasticTermConfig, StochasticTerm),
-    "pretext": TermEntry(PretextTermConfig, PretextTerm),
-    "selection": TermEntry(SelectionTermConfig, SelectionTerm),
+    "stochastic": TermEntry(StochasticTermConfig, StochasticTerm, CONTINUOUS),
+    "pretext": TermEntry(PretextTermConfig, PretextTerm, PIXELS),
+    "selection": TermEntry(SelectionTermConfig, SelectionTerm, CONTINUOUS),
     "cycle": TermEntry(CycleTermConfig, CycleTerm),
     "walk": TermEntry(WalkTermConfig, WalkTerm),
-    "co_training": TermEntry(CoTrainingTermConfig, CoTrainingTerm),
-    "segments": TermEntry(SegmentsTermConfig, SegmentsTerm),
+    "co_training": TermEntry(CoTrainingTermConfig, CoTrainingTerm, CONTINUOUS),
+    "segments": TermEntry(SegmentsTermConfig, SegmentsTerm, PIXELS),
     "supervised": TermEntry(SupervisedTermConfig, SupervisedTerm),
 }

@@ -30,7 +30,7 @@ class SelectionTerm(Term):
         if not isinstance(encoder, VideoViT):
             raise VidgenError("frames are selected for a VideoViT; leave adapt and encoder.kind out")
         self.config, shape = config, encoder.config
-        frames = recipe.data.num_frames // shape.patch[0]
+        frames = shape.clip[0] // shape.patch[0]
         if not 0 < shape.selector_frames < frames:
             raise VidgenError(
                 f"encoder.selector_frames={shape.selector_frames} of {frames} leaves nothing to select; give from 1 to "

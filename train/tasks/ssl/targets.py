@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import prod
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from vidgen.errors import VidgenError
-from vidgen.interfaces import Encoder
+from vidgen.interfaces import Encoder, TokenShape
 from vidgen.models.attention_patterns import Grid
 from vidgen.models.encoders.clip_encoder import ClipEncoderConfig
 from vidgen.models.encoders.feature_predictor import normalized_tokens
@@ -22,7 +23,9 @@ from vidgen.pipelines.loading import load_feature_encoder, load_tokenizer
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.representations.denoiser_encoder import DenoiserEncoder
 from vidgen.representations.feature_keys import parse_key
-from vidgen.train.config.self_supervised import TargetConfig
+from vidgen.representations.latent_encoder import LatentEncoder, cell_size
+from vidgen.train.config.self_supervised import FIXED_TARGETS, IndexTermConfig, SSLRecipe, TargetConfig
+from vidgen.train.tasks.ssl.encoders import open_reader
 from vidgen.train.tasks.ssl.resampling import cell_edges, has_first_frame, resample_map
 
 Target = Callable[[Float[Tensor, "b 3 T H W"]], Float[Tensor, "b n d"]]
@@ -76,7 +79,8 @@ class FeatureTarget:
         if layer and layer not in layers:
             raise VidgenError(f"layer {layer!r} is not one of the source's: {', '.join(layers)}")
         self.info, self.patch = layers[layer or list(layers)[-1]], patch
-        self.first_alone = has_first_frame(self.info, {info.module for info in layers.values()})
+        modules = {info.module for info in layers.values()}
+        self.first_alone = isinstance(model, LatentEncoder) or has_first_frame(self.info, modules)
 
     @torch.no_grad()
     def __call__(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b n d"]:
@@ -101,11 +105,61 @@ class FeatureTarget:
         raise AssertionError(f"the encoder yields no {self.info.name}")
 
 
+class IndexTarget:
+    """The indices of a tokenizer's codebook at tokens; `cells` is how many a token has.
+
+    Of a token of pixels they are those of all cells within its square, or of the one that it lies in, at its last
+    frame. Of a token of cells they are those of all of them. Raises VidgenError for pixels without the name of a
+    tokenizer, for another tokenizer than that of the cells, and for squares that are no multiple of cells, nor cells of
+    them.
+    """
+
+    def __init__(self, config: IndexTermConfig, shape: TokenShape, recipe: SSLRecipe) -> None:
+        self.over_cells, self.patch = recipe.reads != "pixels", shape.patch
+        if self.over_cells and config.tokenizer not in ("", recipe.tokenizer):
+            raise VidgenError(f"the indices are those of tokenizer={recipe.tokenizer}; leave the term's tokenizer out")
+        if not self.over_cells and not config.tokenizer:
+            raise VidgenError("indices are of a tokenizer with a codebook; give tokenizer: FOLDER")
+        self.reader = open_reader(recipe.tokenizer if self.over_cells else config.tokenizer, "indices", recipe)
+        self.cell = cell_size(self.reader.tokenizer)
+        sides = list(zip(self.patch[1:], self.cell[1:], strict=True))
+        if not self.over_cells and any(p % c and c % p for p, c in sides):
+            raise VidgenError(
+                f"patches of {self.patch} pixels are no whole number of cells of {self.cell}, nor these of them"
+            )
+        self.cells = prod(self.patch) if self.over_cells else prod(max(1, p // c) for p, c in sides)
+
+    def __call__(self, video: Float[Tensor, "b 3 T H W"]) -> Int[Tensor, "b n m"]:
+        """Return the indices of clips of pixels."""
+        indices = self.reader(video)
+        if self.over_cells:
+            return to_patches(indices, self.patch)
+        t, h, w = (n // p for n, p in zip(video.shape[2:], self.patch, strict=True))
+        last = torch.arange(1, t + 1, device=indices.device) * self.patch[0] - 1
+        maps = indices[:, :, (last / self.cell[0]).ceil().long()]  # the first frame has a cell of its own
+        inside = [max(1, p // c) for p, c in zip(self.patch[1:], self.cell[1:], strict=True)]
+        for axis, (p, c) in enumerate(zip(self.patch[1:], self.cell[1:], strict=True), start=3):
+            maps = maps.repeat_interleave(max(1, c // p), dim=axis)
+        return to_patches(maps[..., : h * inside[0], : w * inside[1]], (1, *inside))
+
+
 PIXEL_TARGETS = {"pixels": pixel_target, "normalized_pixels": normalized_target, "hog": hog_target}
 
 
-def fixed_target(config: TargetConfig, shape: ClipEncoderConfig, device: str) -> Target:
-    """Return what makes targets that do not change in training: of pixels, latents, or a frozen encoder."""
+# What can be told of what an encoder reads.
+OWN_TARGETS = {"pixels": FIXED_TARGETS, "latents": ("pixels", "normalized_pixels"), "indices": ()}
+
+
+def fixed_target(config: TargetConfig, shape: ClipEncoderConfig, recipe: SSLRecipe) -> Target:
+    """Return what makes targets that do not change in training: of pixels, latents, or a frozen encoder. Raises
+    VidgenError for targets that cannot be had of what the encoder reads."""
+    if config.target not in OWN_TARGETS[recipe.reads]:
+        others = ", ".join((*OWN_TARGETS[recipe.reads], "teacher"))
+        raise VidgenError(
+            f"target {config.target} is of pixels, and the encoder reads {recipe.reads}; choose one of {others}, or a "
+            "term of kind indices"
+        )
+    device = recipe.device
     if config.target in PIXEL_TARGETS:
         return partial(PIXEL_TARGETS[config.target], patch=shape.patch)
     if config.target == "latents":

@@ -18,7 +18,7 @@ from vidgen.train.config.self_supervised import SSLRecipe
 from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, Mixture, Sample, collate, named_sources
 from vidgen.train.runtime.step_memory import check_clips
 from vidgen.train.tasks.ssl.adaptation import build_adapted, export_adapted
-from vidgen.train.tasks.ssl.encoders import build_encoder
+from vidgen.train.tasks.ssl.encoders import build_encoder, export_over_cells, open_reader
 from vidgen.train.tasks.ssl.monitoring import describe_features
 from vidgen.train.tasks.ssl.registry import TERMS
 from vidgen.train.tasks.ssl.term import ClipBatch, Term
@@ -36,8 +36,9 @@ class SSLTask(Task):
         self.recipe = recipe
         if not recipe.terms:
             raise VidgenError("task ssl has nothing to learn: give terms, or take a recipe that has them, as ssl/mae")
+        self.reader = None if recipe.reads == "pixels" else open_reader(recipe.tokenizer, recipe.reads, recipe)
         self.adapted = build_adapted(recipe) if recipe.adapt else None
-        self.encoder: TokenEncoder = self.adapted.encoder if self.adapted else build_encoder(recipe)
+        self.encoder: TokenEncoder = self.adapted.encoder if self.adapted else build_encoder(recipe, self.reader)
         torch.manual_seed(recipe.seed)
         self.terms = {name: self.make_term(name, dict(values)) for name, values in recipe.terms.items()}
         learned = self.adapted.encoder.adaptation if self.adapted else self.encoder
@@ -57,6 +58,8 @@ class SSLTask(Task):
         if kind not in TERMS:
             raise VidgenError(f"{where}: kind {kind!r} is unknown; choose one of {', '.join(TERMS)}")
         config = config_from_dict(TERMS[kind].config, values, where)
+        if (reads := self.recipe.reads) not in (possible := TERMS[kind].reads):
+            raise VidgenError(f"{where}: kind {kind} is for {' and '.join(possible)}, and the encoder reads {reads}")
         try:
             return TERMS[kind].term(config, self.encoder, self.recipe).to(self.recipe.device)
         except VidgenError as error:
@@ -64,14 +67,18 @@ class SSLTask(Task):
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, Metrics]:
         """Return the weighted sum of the terms' losses, and their parts by "term_part"."""
-        video = batch["video"].to(self.recipe.device)
-        clips = ClipBatch(video, batch["captions"], batch["labels"])
-        total, metrics = video.new_zeros(()), {}
+        pixels = batch["video"].to(self.recipe.device)
+        clips = ClipBatch(self.read(pixels), batch["captions"], batch["labels"], pixels)
+        total, metrics = pixels.new_zeros(()), {}
         for name, term in self.terms.items():
             loss, parts = term.loss(self.encoder, clips, generator)
             total = total + term.weight * loss
             metrics |= {f"{name}_loss": loss.item()} | {f"{name}_{key}": x.item() for key, x in parts.items()}
         return total, metrics
+
+    def read(self, video: Float[Tensor, "b 3 T H W"]) -> Tensor:
+        """Return clips as the encoder reads them: the pixels, or the tokenizer's cells of them."""
+        return video if self.reader is None else self.reader(video)
 
     def roles(self) -> dict[str, Role]:
         """Return the teachers of all terms."""
@@ -125,7 +132,7 @@ class SSLTask(Task):
 
     def features(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b d"]:
         """Return the mean token of each clip."""
-        return self.encoder(video).float().mean(1).cpu()
+        return self.encoder(self.read(video)).float().mean(1).cpu()
 
     def neighbours(self, held_out: Float[Tensor, "n d"], labels: list[ClipLabels | None]) -> Metrics:
         """Return the accuracy of nearest neighbours, by cosine, of each label of a clip's first object."""
@@ -148,26 +155,35 @@ class SSLTask(Task):
         return {
             "validation": kept,
             "base": base,
+            "tokenizer": self.reader.hash if self.reader else "",
             "terms": {name: term.state_dict_of_term() for name, term in self.terms.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore `state_dict`. Raises VidgenError where the frozen encoder is another one now."""
+        """Restore `state_dict`. Raises VidgenError where the frozen encoder or the tokenizer is another one now."""
         if self.adapted and state.get("base") != self.adapted.base.hash:
             raise VidgenError(
                 f"init_from={self.recipe.init_from} is not the encoder that this run began beside; put that one back, "
                 "or start anew in another folder"
+            )
+        if self.reader and state.get("tokenizer") != self.reader.hash:
+            raise VidgenError(
+                f"tokenizer={self.recipe.tokenizer} is not the one that this run began on; put that one back, or start "
+                "anew in another folder"
             )
         self.first_spread, self.best = state["validation"]["first_spread"], state["validation"]["best"]
         for name, term in self.terms.items():
             term.load_state_dict_of_term(state["terms"].get(name, {}))
 
     def export(self, folder: Path) -> None:
-        """Write what was learned beside a frozen encoder; or the encoder, with what predicts features of hidden tokens
-        where one term learns that."""
+        """Write what was learned beside a frozen encoder; or the encoder, with the name of the tokenizer whose cells it
+        reads, or with what predicts features of hidden tokens where one term of pixels learns that."""
         dtype = export_dtype(self.recipe.autocast)
         if self.adapted:
             export_adapted(self.adapted, folder, dtype)
+            return
+        if self.reader:
+            export_over_cells(self.encoder, self.reader, self.recipe, folder, dtype)
             return
         learned = [term.feature_predictor(self.encoder) for term in self.terms.values()]
         predictors = [predictor for predictor in learned if predictor is not None]

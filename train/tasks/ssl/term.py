@@ -17,6 +17,7 @@ from vidgen.data.shapes import ClipLabels
 from vidgen.errors import VidgenError
 from vidgen.interfaces import TokenEncoder
 from vidgen.models.encoders.feature_predictor import FeaturePredictor
+from vidgen.models.encoders.video_vit import VideoViT
 from vidgen.models.heads.token_predictor import PredictorConfig, TokenPredictor, TokenPredictorConfig
 from vidgen.train.config.self_supervised import SSLRecipe, TeacherConfig
 from vidgen.train.objectives.parts import LossAndParts
@@ -24,16 +25,32 @@ from vidgen.train.tasks.task import Follow, Role
 from vidgen.train.views.clips import ViewConfig
 from vidgen.train.views.masks import Mask, MaskConfig, MaskDraw, draw_mask
 
+# Masks that look at what the encoder reads, and make no sense of it.
+BLIND_MASKS = {"pixels": (), "latents": ("flow",), "indices": ("motion", "redundancy", "flow")}
 
-def mask_of(values: dict[str, Any], encoder: TokenEncoder, frames: int = 0) -> MaskConfig:
+
+def blank_clip(encoder: TokenEncoder, frames: int = 0) -> Tensor:
+    """Return one clip of zeros as the encoder reads it, of pixels, latents or indices; of the encoder's frames, or of
+    so many."""
+    size = (frames or encoder.config.clip[0], *encoder.config.clip[1:])
+    if not isinstance(encoder, VideoViT):
+        return torch.zeros(1, 3, *size)
+    shape = encoder.config
+    return torch.zeros(1, 1, *size).long() if shape.codebook_size else torch.zeros(1, shape.in_channels, *size)
+
+
+def mask_of(values: dict[str, Any], encoder: TokenEncoder, recipe: SSLRecipe, frames: int = 0) -> MaskConfig:
     """Return a mask, of the encoder's clips or of so many `frames` of them. Raises VidgenError for one that hides all
-    or nothing, for settings that are not its own, and for an encoder that needs all tokens."""
-    config = encoder.config
+    or nothing, for settings that are not its own, for one that looks at pixels where there are none, and for an encoder
+    that needs all tokens."""
     encoder.check_partial()
     encoder.check_dense()
     mask = config_from_dict(MaskConfig, values, "mask")
-    clip = torch.zeros(1, 3, frames or config.clip[0], *config.clip[1:])
-    hide_tokens(mask, encoder, clip, torch.Generator().manual_seed(0))
+    if mask.kind in BLIND_MASKS[recipe.reads]:
+        raise VidgenError(
+            f"mask {mask.kind} looks at pixels, and the encoder reads {recipe.reads}; choose another mask"
+        )
+    hide_tokens(mask, encoder, blank_clip(encoder, frames), torch.Generator().manual_seed(0))
     return mask
 
 
@@ -54,10 +71,16 @@ def make_predictor(
 
 def make_views(rows: Sequence[dict[str, Any]], encoder: TokenEncoder, recipe: SSLRecipe) -> list[ViewConfig]:
     """Return views of these fields. Raises VidgenError for those that the clips are too short for or patches do not
-    fill."""
+    fill, and for what cannot be done to latents or indices."""
     views = [config_from_dict(ViewConfig, dict(row), f"views.{i}") for i, row in enumerate(rows)]
     for view in views:
-        count, patch = view.length(recipe.data.num_frames), encoder.config.patch[0]
+        if recipe.reads != "pixels" and (view.colour or view.gray):
+            raise VidgenError(
+                f"colours are of pixels, and the encoder reads {recipe.reads}; give views colour: 0, gray: 0"
+            )
+        if recipe.reads == "indices" and view.crop < 1:
+            raise VidgenError("a crop is resized, and indices cannot be; give views crop: 1")
+        count, patch = view.length(encoder.config.clip[0]), encoder.config.patch[0]
         if count // view.crops % patch:
             each = f", in each of {view.crops} crops," if view.crops > 1 else ""
             raise VidgenError(f"a view of {count} frames{each} is no multiple of patches of {patch}")
@@ -91,11 +114,18 @@ def embed_each(encoder: TokenEncoder, segments: Float[Tensor, "*b c t h w"]) -> 
 
 
 class ClipBatch(NamedTuple):
-    """Clips in [-1, 1], their captions, and their labels where they are of the synthetic world."""
+    """Clips as the encoder reads them, pixels in [-1, 1] or a tokenizer's cells; their captions, their labels where
+    they are of the synthetic world, and their pixels where `video` is of cells."""
 
-    video: Float[Tensor, "b 3 T H W"]
+    video: Float[Tensor, "b c T H W"]
     captions: Sequence[str] = ()
     labels: Sequence[ClipLabels | None] = ()
+    clips: Float[Tensor, "b 3 T H W"] | None = None
+
+    @property
+    def pixels(self) -> Float[Tensor, "b 3 T H W"]:
+        """The clips in [-1, 1]."""
+        return self.video if self.clips is None else self.clips
 
 
 class Term(nn.Module):

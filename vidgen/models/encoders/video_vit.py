@@ -157,7 +157,7 @@ class VideoViT(ClipEncoder):
         needs a grid.
 
         Args:
-            video: Clips (b, c, T, H, W), of indices (b, T, H, W).
+            video: Clips (b, c, T, H, W), of indices (b, T, H, W) or (b, 1, T, H, W).
             keep: Places of the tokens that are seen, the same number of each clip, whatever a selector would choose.
         """
         *_, stream = self.iter_tokens(video, keep)
@@ -242,7 +242,8 @@ class VideoViT(ClipEncoder):
     def embed(self, video: Tensor, keep: Int[Tensor, "b k"] | None = None) -> Float[Tensor, "b k d"]:
         """Return the tokens of clips, of the places in `keep` or of all, without their places."""
         if self.config.codebook_size:
-            video = rearrange(self.code_in(video), "b t h w c -> b c t h w")
+            codes = video.squeeze(1) if video.ndim == 5 else video
+            video = rearrange(self.code_in(codes), "b t h w c -> b c t h w")
         patches = to_patches(video.to(self.patch_in.weight.dtype), self.config.patch)
         return self.patch_in(patches if keep is None else take_rows(patches, keep))
 

@@ -196,7 +196,7 @@ def test_recipes_that_cannot_be_are_refused(make, more, term, words):
         (["terms={a: {kind: stars}}"], "", "kind 'stars' is unknown"),
         (["terms={a: {kind: masked, mask: {ratio: 0.99}}}"], "", "some must be hidden and some seen"),
         (["data.num_frames=5"], "", "no multiple of the encoder's patches"),
-        (["encoder.in_channels=4"], "", "encoders of pixels"),
+        (["encoder.in_channels=4"], "", "encoder.in_channels is not for recipes: set reads=latents"),
         (["encoder={kind: resnet, head_dim: 48}"], "", "unknown keys head_dim"),
         (["encoder.kind=stars"], "", "kind 'stars' is unknown; choose one of vit, resnet"),
         (["encoder.mixer=factorised"], "", "needs every token, and a mask hides some"),
