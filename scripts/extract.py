@@ -51,8 +51,11 @@ def open_model(name: str, device: str, dtype: Dtype) -> Pipeline | Encoder:
 def reduce_model(model: Pipeline | Encoder, text: str) -> Encoder:
     """Return an encoder that computes fewer tokens, as --reduce says it."""
     from vidgen.models.encoders.reducers import reduce_encoder
+    from vidgen.representations.latent_encoder import LatentEncoder
 
     try:
+        if isinstance(model, LatentEncoder):
+            return model.around(reduce_encoder(model.encoder, text))
         return reduce_encoder(model, text)
     except VidgenError as error:
         raise VidgenError(f"--reduce {error}") from None

@@ -140,8 +140,8 @@ class LatentEncoder(TrainedClips, FeatureMixin, PlacedModule):
         """Return the same architecture with new random weights, those of the tokenizer too."""
         inner = self.encoder
         encoder = inner.fresh() if isinstance(inner, ReducedEncoder) else VideoViT(inner.config)
-        shape = self.config
-        return LatentEncoder(random_like(self.tokenizer), encoder, shape.reads, clip=shape.clip, fps=shape.fps)
+        tokenizer = random_like(self.tokenizer, seed=int(torch.randint(2**31, ())))
+        return LatentEncoder(tokenizer, encoder, self.config.reads, clip=self.config.clip, fps=self.config.fps)
 
     @property
     def feature_info(self) -> list[FeatureInfo]:

@@ -19,6 +19,7 @@ from vidgen.models.encoders.video_vit import VideoViT, VideoViTConfig
 from vidgen.pipelines.loading import load_feature_encoder
 from vidgen.profiling.flops import count_gflops
 from vidgen.profiling.roofline import synchronizer
+from vidgen.representations.latent_encoder import LatentEncoder, cell_size
 from vidgen.scripts.benches.bench_rows import BenchSettings, Row, make_row
 from vidgen.scripts.benches.machine import Machine
 from vidgen.scripts.benches.timing import alternate, processor_clock
@@ -34,16 +35,20 @@ QUICK = VideoViTConfig(patch=(2, 8, 8), width=32, depth=2, head_dim=16, clip=(8,
 
 def measure(settings: BenchSettings, machine: Machine) -> Iterator[Row]:
     """Yield a row of each reducer at each number of its curve: `settings.model` is a folder of `vidgen train ssl/NAME`,
-    or "default", the default shape of a `VideoViT` with random weights."""
-    encoder = open_encoder(settings)
+    or "default", the default shape of a `VideoViT` with random weights. One over a tokenizer's cells is given these, so
+    that the tokenizer's time is not in the rows."""
+    model = open_encoder(settings)
+    encoder = model.encoder if isinstance(model, LatentEncoder) else model
     for name in CASES if settings.only is None else settings.only:
-        video = draw_clips(encoder, settings, LONGER if name.startswith("memory") else 1)
+        video = draw_clips(model, settings, LONGER if name.startswith("memory") else 1)
+        if isinstance(model, LatentEncoder):
+            video = model.cells_of(video)
         numbers = LEARNED if name == LEARNER else REDUCERS[name].curve
         for number in numbers[:1] if settings.quick else numbers:
             yield measure_reducer(f"{name}:{number:g}", encoder, video, settings, machine)
 
 
-def open_encoder(settings: BenchSettings) -> VideoViT:
+def open_encoder(settings: BenchSettings) -> VideoViT | LatentEncoder:
     """Return the encoder. Raises VidgenError for a model that is none of `vidgen train ssl/NAME`."""
     dtype = getattr(torch, settings.dtype)
     if settings.model == "default":
@@ -51,15 +56,18 @@ def open_encoder(settings: BenchSettings) -> VideoViT:
         encoder = VideoViT(QUICK if settings.quick else VideoViTConfig()).eval().requires_grad_(False)
         return encoder.to(settings.device, dtype)
     encoder = load_feature_encoder(settings.model, device=settings.device, dtype=dtype)
-    if not isinstance(encoder, VideoViT):
+    if not isinstance(encoder, VideoViT | LatentEncoder):
         raise VidgenError(f"{settings.model} is a {type(encoder).__name__}; name a folder of `vidgen train ssl/NAME`")
     return encoder
 
 
-def draw_clips(encoder: VideoViT, settings: BenchSettings, times: int) -> Float[Tensor, "b 3 T H W"]:
-    """Return clips of the synthetic world, so many times as long as the encoder's."""
+def draw_clips(encoder: VideoViT | LatentEncoder, settings: BenchSettings, times: int) -> Float[Tensor, "b 3 T H W"]:
+    """Return clips of the synthetic world, so many times as long as the encoder's, in latent frames where it reads
+    these."""
     frames, height, width = encoder.config.clip
-    world = ShapeWorld(ShapeWorldConfig(num_frames=times * frames, height=height, width=width))
+    cell = cell_size(encoder.tokenizer)[0] if isinstance(encoder, LatentEncoder) else 1
+    longer = frames + (times - 1) * -(-(frames + cell - 1) // cell) * cell
+    world = ShapeWorld(ShapeWorldConfig(num_frames=longer, height=height, width=width))
     count = QUICK_CLIPS if settings.quick else CLIPS
     clips = [to_tensor(world[i].video) for i in range(count)]
     return torch.stack(clips).to(settings.device)

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vidgen.bounds import Choice, Range, check_fields
+from vidgen.errors import VidgenError
 from vidgen.models.attention_patterns import Grid
 from vidgen.models.encoders.reduced import ReducedEncoder
 from vidgen.models.encoders.video_vit import VideoViT, to_patches
@@ -53,8 +54,14 @@ class SelectingEncoder(ReducedEncoder[SelectionConfig]):
     """A trained `VideoViT` that reads a part of the tokens: as MAE's encoder reads what is not hidden, and, by frames,
     as frames are sampled. Where none was read maps have the mean of those that were, so that a map's mean is theirs.
 
-    Random choice is the same for all clips. The config is a `SelectionConfig`.
+    Random choice is the same for all clips. The config is a `SelectionConfig`. Raises VidgenError for change in
+    indices, which are names.
     """
+
+    def __init__(self, encoder: VideoViT, reduction: SelectionConfig) -> None:
+        super().__init__(encoder, reduction)
+        if encoder.config.codebook_size and reduction.criterion == "change":
+            raise VidgenError("how much indices change says nothing: choose random, or merge")
 
     def tokens_left(self, tokens: int) -> list[int]:
         """Return how many of so many tokens each block computes, for clips of the encoder's frames."""
