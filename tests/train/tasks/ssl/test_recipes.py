@@ -1,12 +1,16 @@
 """Every recipe of a published system trains, and a pretext that can be learned is."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from vidgen.errors import VidgenError
 from vidgen.pipelines.loading import load_feature_encoder
+from vidgen.representations.latent_encoder import LatentEncoder
+from vidgen.tokenizers.model import VideoTokenizer
+from vidgen.tokenizers.presets import PRESETS
 from vidgen.train.config.files import load_recipe, recipe_name, shipped_recipes
 from vidgen.train.runtime.loop import Trainer
 from vidgen.train.tasks.ssl.encoders import ENCODERS
@@ -21,7 +25,8 @@ SHAPES = {
     "resnet": "{width: 32, depth: 3}",
 }
 TINY = [*RUN, f"encoder={SHAPES['vit']}"]
-MORE = {"ssl/walk": ["data.size=[32,32]"]}  # what squares of two patches need
+# What squares of two patches need, and cells.
+MORE = {"ssl/walk": ["data.size=[32,32]"], "ssl/mae_latents": ["encoder.patch=[1,1,1]"]}
 SYSTEMS = [name for name in map(recipe_name, shipped_recipes()) if name.startswith("ssl/")]
 ADAPTED = [name for name in SYSTEMS if name.startswith("ssl/adapt_")]  # of an encoder that is there before
 
@@ -29,14 +34,18 @@ ADAPTED = [name for name in SYSTEMS if name.startswith("ssl/adapt_")]  # of an e
 @pytest.mark.parametrize("name", sorted({*SYSTEMS} - {*ADAPTED}))
 def test_every_system_trains(name, tmp_path):
     kind = load_recipe(name).encoder.get("kind", "vit")
-    words = [*RUN, *MORE.get(name, []), f"encoder={SHAPES[kind]}", f"out={tmp_path / 'run'}"]
+    words = [*RUN, f"encoder={SHAPES[kind]}", f"out={tmp_path / 'run'}", *MORE.get(name, [])]
+    if name == "ssl/bevt":  # whose tokenizer has to have a codebook
+        config = replace(PRESETS["tiny"], bottleneck="fsq", latent_channels=3, levels=(3, 3, 2))
+        VideoTokenizer(config).save_pretrained(tmp_path / "tokenizer")
+        words.append(f"terms.indices.tokenizer={tmp_path / 'tokenizer'}")
     if name == "ssl/frame_selection":  # which trains no encoder
         SSLTask(load_recipe("ssl/mae", words)).encoder.save_pretrained(tmp_path / "first")
         words.append(f"init_from={tmp_path / 'first'}")
     recipe = load_recipe(name, words)
     folder = Trainer(SSLTask(recipe), recipe).fit()
     encoder = load_feature_encoder(str(folder))
-    assert isinstance(encoder, ENCODERS[kind])
+    assert isinstance(encoder, ENCODERS[kind] if recipe.reads == "pixels" else LatentEncoder)
     assert all(x.isfinite().all() for x in encoder.parameters())
 
 
