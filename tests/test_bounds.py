@@ -89,6 +89,9 @@ def default(config: type) -> Any:
         "kind": "lora",
         "clip": (16, 64, 64),
         "fps": 8.0,
+        "reads": "latents",
+        "tokenizer": "default",
+        "tokenizer_hash": "",
     }
     names = {f.name for f in dataclasses.fields(config) if f.default is f.default_factory is dataclasses.MISSING}
     names |= {"task", "out", "codebook_sizes"} & {f.name for f in dataclasses.fields(config)}
