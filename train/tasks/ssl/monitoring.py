@@ -5,12 +5,19 @@ A loss that falls says little: that of a collapsed encoder is the lowest there i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.train.tasks.task import Metrics
+from vidgen.train.views.clips import ViewConfig
+
+NEIGHBOURS = 5
+PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4)
+SECOND_VIEW = ViewConfig(crop=0.6)  # what features of a clip are to outlast: most of the frame, in other colours
 
 
 def rank_me(z: Float[Tensor, "n d"]) -> float:
@@ -63,14 +70,35 @@ def lidar(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], delta: float = 1e-3)
     return torch.special.entr(shares).sum().exp().item()
 
 
-def describe_features(z: Float[Tensor, "n d"]) -> Metrics:
-    """Return spread, rank, its share of the width, correlation and uniformity of features of clips."""
-    z = z.float().cpu()
+def describe_features(z: Float[Tensor, "n d"], second: Float[Tensor, "n d"]) -> Metrics:
+    """Return spread, rank, its share of what it could be, correlation and uniformity of features of clips, and how
+    those of a `second` view of each clip agree with them."""
+    z, second = z.float().cpu(), second.float().cpu()
     rank = rank_me(z)
     return {
         "feature_std": feature_spread(z),
         "rankme": rank,
         "rankme_share": rank / min(z.shape),
+        "lidar": lidar(z, second),
         "correlation": off_diagonal_correlation(z),
         "uniformity": uniformity(z),
+        "alignment": alignment(z, second),
     }
+
+
+def probe_features(
+    name: str, known: Float[Tensor, "n d"], truth: Sequence[str], z: Float[Tensor, "m d"], labels: Sequence[str]
+) -> Metrics:
+    """Return the accuracy of the nearest of `known` features, by cosine, and of a ridge classifier of them, whose
+    penalty is chosen by leaving one out: "knn_<name>" and "linear_<name>"."""
+    from sklearn.linear_model import RidgeClassifierCV
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    probes = {
+        "knn": KNeighborsClassifier(min(NEIGHBOURS, len(known)), metric="cosine"),
+        "linear": make_pipeline(StandardScaler(), RidgeClassifierCV(PENALTIES)),
+    }
+    fits = {kind: probe.fit(known.double().numpy(), list(truth)) for kind, probe in probes.items()}
+    return {f"{kind}_{name}": float(fit.score(z.double().numpy(), list(labels))) for kind, fit in fits.items()}

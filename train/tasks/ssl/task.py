@@ -19,13 +19,13 @@ from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, Mixture, Sample, c
 from vidgen.train.runtime.step_memory import check_clips
 from vidgen.train.tasks.ssl.adaptation import build_adapted, export_adapted
 from vidgen.train.tasks.ssl.encoders import build_encoder, export_over_cells, open_reader
-from vidgen.train.tasks.ssl.monitoring import describe_features
+from vidgen.train.tasks.ssl.monitoring import SECOND_VIEW, describe_features, probe_features
 from vidgen.train.tasks.ssl.registry import TERMS
 from vidgen.train.tasks.ssl.term import ClipBatch, Term
 from vidgen.train.tasks.task import Metrics, Role, Task, export_dtype
+from vidgen.train.views.clips import draw_view
 
 PROBED = ("shape", "colour", "motion")  # of the synthetic world's labels
-NEIGHBOURS = 5
 
 
 class SSLTask(Task):
@@ -87,23 +87,26 @@ class SSLTask(Task):
     @torch.no_grad()
     def validate(self) -> Metrics:
         """Return the terms' losses of held-out clips, what tells of their features, and, where clips have labels, how
-        often the nearest neighbours among clips of training have the same ("knn_shape", ...)."""
+        often their nearest neighbours among clips of training and a linear map tell them ("knn_shape", ...)."""
         recipe, generator = self.recipe, torch.Generator().manual_seed(self.recipe.seed)
-        count, losses, rows, labels = recipe.data.validation_clips, [], [], []
+        views = torch.Generator().manual_seed(recipe.seed)  # of its own, so that no term's draws depend on them
+        count, losses, rows, seconds, labels = recipe.data.validation_clips, [], [], [], []
         for first in range(0, count, recipe.batch_size):
             samples = [self.held_out[(0, slot)] for slot in range(first, min(first + recipe.batch_size, count))]
             batch = self.gather(samples)
             if len(samples) == recipe.batch_size or not losses:  # a rest may be one clip, which has no negatives
                 losses.append(self.loss(batch, generator)[1])
-            rows.append(self.features(batch["video"].to(recipe.device)))
+            video = batch["video"].to(recipe.device)
+            rows.append(self.features(video))
+            seconds.append(self.features(draw_view(SECOND_VIEW, video, views)))
             labels += batch["labels"]
         held_out = torch.cat(rows)
         metrics = {f"{name}_loss": float(np.mean([x[f"{name}_loss"] for x in losses])) for name in self.terms}
         total = sum(term.weight * metrics[f"{name}_loss"] for name, term in self.terms.items())
-        metrics = {"loss": total, **metrics, **describe_features(held_out)}
+        metrics = {"loss": total, **metrics, **describe_features(held_out, torch.cat(seconds))}
         self.check_collapse(metrics)
         if self.has_labels:
-            metrics |= self.neighbours(held_out, labels)
+            metrics |= self.probe(held_out, labels)
             self.keep_best(metrics)
         return metrics
 
@@ -134,18 +137,15 @@ class SSLTask(Task):
         """Return the mean token of each clip."""
         return self.encoder(self.read(video)).float().mean(1).cpu()
 
-    def neighbours(self, held_out: Float[Tensor, "n d"], labels: list[ClipLabels | None]) -> Metrics:
-        """Return the accuracy of nearest neighbours, by cosine, of each label of a clip's first object."""
-        from sklearn.neighbors import KNeighborsClassifier
-
+    def probe(self, held_out: Float[Tensor, "n d"], labels: list[ClipLabels | None]) -> Metrics:
+        """Return how often labels of a clip's first object are told, by features of `probe_clips` clips of training."""
         samples = [self.dataset[(0, slot)] for slot in range(self.recipe.probe_clips)]
         parts = [samples[i : i + self.recipe.batch_size] for i in range(0, len(samples), self.recipe.batch_size)]
         known = torch.cat([self.features(collate(part)["video"].to(self.recipe.device)) for part in parts])
-        metrics = {}
+        metrics: Metrics = {}
         for name in PROBED:
             truth, own = ([getattr(x.objects[0], name) for x in rows] for rows in ([s.labels for s in samples], labels))
-            probe = KNeighborsClassifier(min(NEIGHBOURS, len(known)), metric="cosine").fit(known.numpy(), truth)
-            metrics[f"knn_{name}"] = float(probe.score(held_out.numpy(), own))
+            metrics |= probe_features(name, known, truth, held_out, own)
         return metrics
 
     def state_dict(self) -> dict[str, Any]:

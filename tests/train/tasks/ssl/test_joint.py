@@ -56,7 +56,7 @@ def test_every_agreement_trains_an_encoder(make, name):
     folder = Trainer(task, recipe).fit()
     trained = VideoViT.from_pretrained(folder)
     assert any(not torch.equal(a, b) for a, b in zip(before, trained.parameters(), strict=True))
-    assert {"joint_loss", "rankme", "knn_motion"} <= task.validate().keys()
+    assert {"joint_loss", "rankme", "lidar", "alignment", "knn_motion", "linear_motion"} <= task.validate().keys()
 
 
 def test_simsiam_is_byol_with_a_teacher_that_is_the_student(make):

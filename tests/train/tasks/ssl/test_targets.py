@@ -12,6 +12,7 @@ from vidgen.train.tasks.ssl.monitoring import (
     feature_spread,
     lidar,
     off_diagonal_correlation,
+    probe_features,
     rank_me,
     uniformity,
 )
@@ -77,7 +78,19 @@ def test_spread_correlation_and_uniformity():
     circle = torch.eye(2)[[0, 1]]
     assert uniformity(circle) == pytest.approx(-4.0)  # |x - y|^2 = 2
     assert alignment(circle, circle) == 0.0 and alignment(circle, -circle) == pytest.approx(4.0)
-    assert describe_features(z)["rankme_share"] > 0.9
+    told = describe_features(z, z)
+    assert told["rankme_share"] > 0.9 and told["alignment"] == 0.0 and told["lidar"] > 7.9
+    gone = describe_features(torch.ones(40, 8), torch.ones(40, 8))  # a collapse is told, and no error
+    assert gone["rankme"] == pytest.approx(1.0) and gone["lidar"] == pytest.approx(1.0)
+
+
+def test_probes_while_training_tell_what_features_hold():
+    centers = torch.eye(3, 8)
+    truth = ["a", "b", "c"] * 20
+    known, z = (centers.repeat(20, 1) + 0.05 * draw(60, 8, seed=i) for i in (1, 2))
+    assert probe_features("kind", known, truth, z, truth) == {"knn_kind": 1.0, "linear_kind": 1.0}
+    other = ["a", "a", "b"] * 20  # of which the first of each three alone is right
+    assert probe_features("kind", known, truth, z, other)["linear_kind"] == pytest.approx(1 / 3)
 
 
 def test_lidar_counts_the_directions_that_tell_clips_apart():
