@@ -115,6 +115,12 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple
 
 
 @pytest.fixture(scope="session")
+def in_two() -> Callable[..., list]:
+    """`in_two(function, *arguments)`: what a function of the test's file returns in each of two processes."""
+    return load_fixtures("two_processes")["in_two"]
+
+
+@pytest.fixture(scope="session")
 def tiny_priors() -> dict[str, Any]:
     """Makers of tiny pipelines of priors: `make_random`, `make_trained`, and `make_frames` of a clip."""
     return load_fixtures("tiny_priors")

@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from jaxtyping import Shaped
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from vidgen.errors import VidgenError
@@ -123,6 +124,37 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     *parts, counts = flat.split([p.numel() for p in parameters] + [len(has_gradient)])
     for p, part, count in zip(parameters, parts, counts.tolist(), strict=True):
         p.grad = p.grad.copy_(part.view_as(p) / world_size()) if count else None
+
+
+def gather_rows(rows: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "n ..."]:
+    """Return the rows of all processes, as many of each, in order of rank, with their gradient: of a batch's parts, the
+    batch.
+
+    Where every process computes the loss of the batch from them, what comes back to a process's own rows is the sum of
+    what all of them send, so that `average_gradients` leaves the gradient that one process has of the whole batch: of
+    parameters that are used before the gathering, and of those after it.
+    """
+    if world_size() == 1:
+        return rows
+    # The one that torch names in place of torch.distributed.nn's, which are deprecated; a late import, since they
+    # were named otherwise before.
+    from torch.distributed._functional_collectives import all_gather_single, wait_tensor
+
+    return wait_tensor(all_gather_single(rows, 0, dist.group.WORLD))
+
+
+def first_generator(generator: torch.Generator) -> torch.Generator:
+    """Return the first process's generator as it is there now, for draws that are to be the same in all; those of other
+    processes stay where they are."""
+    if world_size() == 1:
+        return generator
+    state = generator.get_state().to(_communication_device())
+    dist.broadcast(state, src=0)
+    if rank() == 0:
+        return generator
+    same = torch.Generator()
+    same.set_state(state.cpu())
+    return same
 
 
 def _communication_device() -> str:

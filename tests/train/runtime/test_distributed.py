@@ -2,9 +2,6 @@
 
 import json
 import math
-import multiprocessing
-import runpy
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,37 +21,6 @@ from vidgen.train.tasks.task import Role, Task
 
 pytestmark = pytest.mark.slow
 WIDTH, BATCH = 6, 4
-SPAWNED = "__spawned__"
-
-
-def work(rank: int, port: int, name: str, arguments: tuple, results) -> None:
-    """Put what the function of that name returns into `results`, as one of two processes."""
-    with pytest.MonkeyPatch.context() as patch:
-        values = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        for key, value in values.items():
-            patch.setenv(key, str(value))
-        with distributed.init_distributed("cpu"):
-            results.put((rank, globals()[name](*arguments)))
-            distributed.barrier()
-
-
-def in_two(function: Callable, *arguments: object) -> list:
-    """What `function` returns in each of two processes, as numbers and lists of them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # Fresh interpreters that run this file: torch refuses gradients in a fork of a process that had re-entrant ones.
-    context = multiprocessing.get_context("spawn")
-    results = context.SimpleQueue()
-    calls = [(rank, port, function.__name__, arguments, results) for rank in range(2)]
-    settings = [{"init_globals": {"CALL": call}, "run_name": SPAWNED} for call in calls]
-    started = [context.Process(target=runpy.run_path, args=(__file__,), kwargs=one) for one in settings]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join(180)
-    assert [process.exitcode for process in started] == [0, 0]
-    return [value for _, value in sorted(results.get() for _ in started)]
 
 
 class Points:
@@ -109,7 +75,7 @@ def fit(out: Path) -> list:
     return [[p.tolist() for p in trainer.main.parameters], ema, trainer.monitor.rollbacks, trainer.monitor.history[-1]]
 
 
-def test_two_processes_train_as_one_go_back_as_one_and_write_once(tmp_path: Path) -> None:
+def test_two_processes_train_as_one_go_back_as_one_and_write_once(in_two: Callable[..., list], tmp_path: Path) -> None:
     alone = fit(tmp_path / "alone")
     first, second = in_two(fit, tmp_path / "two")
     assert first == second  # to the bit
@@ -139,7 +105,7 @@ def learn(parts: int) -> list:
     return [value.tolist() for value in codebook.state_dict().values()]
 
 
-def test_a_codebook_learns_of_the_vectors_of_all_processes() -> None:
+def test_a_codebook_learns_of_the_vectors_of_all_processes(in_two: Callable[..., list]) -> None:
     first, second = in_two(learn, 2)
     assert first == second
     for ours, alone in zip(first, learn(1), strict=True):
@@ -162,7 +128,7 @@ def play(parts: int) -> list:
     return [game.age, *(value.tolist() for value in state)]
 
 
-def test_discriminators_play_the_same_game_everywhere() -> None:
+def test_discriminators_play_the_same_game_everywhere(in_two: Callable[..., list]) -> None:
     first, second = in_two(play, 2)
     alone = play(1)
     assert first == second and first[0] == alone[0] > 0
@@ -177,12 +143,8 @@ def refuse() -> list:
     return [flags, distributed.all_reduce_mean({"b": 1.0 + distributed.rank(), "a": math.inf})["b"]]
 
 
-def test_processes_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_agree(in_two: Callable[..., list], monkeypatch: pytest.MonkeyPatch) -> None:
     assert in_two(refuse) == [[[True, False], 1.5]] * 2
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(VidgenError, match="device=cuda:1 is one for all processes; give device=cuda"):
         distributed.init_distributed("cuda:1").__enter__()
-
-
-if __name__ == SPAWNED:
-    work(*CALL)  # noqa: F821 (given by `in_two`)

@@ -18,7 +18,7 @@ from vidgen.train.objectives.clusters import perplexity, swav
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.tasks.ssl.encoders import open_reader
 from vidgen.train.tasks.ssl.targets import IndexTarget, fixed_target, normalized_target
-from vidgen.train.tasks.ssl.term import ClipBatch, Term, blank_clip, hide_tokens, make_predictor, mask_of
+from vidgen.train.tasks.ssl.term import ClipBatch, Term, blank_clip, hide_tokens, make_predictor, mask_of, whole_batch
 
 EMBEDDING = 64
 
@@ -50,7 +50,7 @@ class SinkhornTerm(Term):
         keep, asked = hide_tokens(self.mask, encoder, video, generator)
         predictions = self.predictor(encoder(video, keep), keep, asked, grid)
         targets = self.projector(take_rows(normalized_target(video, patch), asked))
-        return swav([self.prototypes(x.flatten(0, 1)) for x in (predictions, targets)])
+        return swav([self.prototypes(whole_batch(self, x.flatten(0, 1))) for x in (predictions, targets)])
 
 
 class ClusterTerm(Term):

@@ -20,7 +20,7 @@ from vidgen.train.config.correspondence import CoTrainingTermConfig
 from vidgen.train.config.self_supervised import ProjectorConfig, SSLRecipe, TeacherConfig
 from vidgen.train.objectives.contrastive import check_batch, mine_positives, multi_positive_nce
 from vidgen.train.objectives.parts import LossAndParts
-from vidgen.train.tasks.ssl.term import ClipBatch, Term, embed_each, make_queue, make_views
+from vidgen.train.tasks.ssl.term import ClipBatch, Term, embed_each, make_queue, make_views, whole_batch
 from vidgen.train.views.clips import draw_view, frame_differences
 
 Rows = Float[Tensor, "b d"]
@@ -32,8 +32,8 @@ class CoTrainingTerm(Term):
     clip itself (Han et al. 2020, CoCLR), both streams at once, where the paper takes turns.
 
     The encoder of pixels is the task's; that of differences is the term's own, and is not exported. Keys are those of
-    average teachers, in queues (MoCo), which are of one process. Raises VidgenError for one clip in a batch, views that
-    do not fit, mining before the queue is full, and an adapted encoder.
+    average teachers, in queues (MoCo). Raises VidgenError for one clip in a batch, views that do not fit, mining before
+    the queue is full, and an adapted encoder.
     """
 
     def __init__(self, config: CoTrainingTermConfig, encoder: TokenEncoder, recipe: SSLRecipe) -> None:
@@ -67,7 +67,7 @@ class CoTrainingTerm(Term):
         clip has."""
         query, key = (draw_view(view, batch.video, generator) for view in self.views)
         queries = {
-            name: self.projectors[name](embed_each(self.encoder_of(name, encoder), change(query)))
+            name: self.projectors[name](whole_batch(self, embed_each(self.encoder_of(name, encoder), change(query))))
             for name, change in STREAMS.items()
         }
         keys = {name: self.teach(name, change(key)) for name, change in STREAMS.items()}
@@ -89,7 +89,8 @@ class CoTrainingTerm(Term):
     def teach(self, stream: str, view: Float[Tensor, "b 3 T H W"]) -> Rows:
         """Return the keys of a stream, by its teacher."""
         teacher = self.frozen[stream].train(self.training)
-        return F.normalize(teacher["projector"](embed_each(teacher["encoder"], view)).float(), dim=1)
+        rows = whole_batch(self, embed_each(teacher["encoder"], view))
+        return F.normalize(teacher["projector"](rows).float(), dim=1)
 
     @torch.no_grad()
     def remember(self, keys: dict[str, Rows]) -> None:

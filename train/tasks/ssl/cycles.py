@@ -18,7 +18,16 @@ from vidgen.train.config.self_supervised import ProjectorConfig, SSLRecipe
 from vidgen.train.objectives.contrastive import check_batch, cycle_contrastive
 from vidgen.train.objectives.correspondence import palindrome_walk
 from vidgen.train.objectives.parts import LossAndParts
-from vidgen.train.tasks.ssl.term import ClipBatch, Term, cut_segments, embed_each, make_views, segment_frames
+from vidgen.train.tasks.ssl.term import (
+    ClipBatch,
+    Term,
+    batch_generator,
+    cut_segments,
+    embed_each,
+    make_views,
+    segment_frames,
+    whole_batch,
+)
 from vidgen.train.views.clips import draw_view
 
 
@@ -43,8 +52,9 @@ class CycleTerm(Term):
         """Return the loss of a batch."""
         view = draw_view(self.view, batch.video, generator)
         segments, clips = self.projectors
-        frames = segments(embed_each(encoder, cut_segments(view, self.frames)))
-        return cycle_contrastive(frames, clips(embed_each(encoder, view)), temperature=self.config.temperature)
+        frames = segments(whole_batch(self, embed_each(encoder, cut_segments(view, self.frames))))
+        videos = clips(whole_batch(self, embed_each(encoder, view)))
+        return cycle_contrastive(frames, videos, temperature=self.config.temperature)
 
 
 def cut_nodes(segments: Float[Tensor, "b s c t H W"], side: tuple[int, int]) -> Float[Tensor, "b s n c t h w"]:
@@ -79,4 +89,5 @@ class WalkTerm(Term):
         """Return the loss of a batch."""
         nodes = cut_nodes(cut_segments(batch.video, self.frames), self.side)
         settings = {"temperature": self.config.temperature, "dropout": self.config.dropout if self.training else 0.0}
-        return palindrome_walk(self.projector(embed_each(encoder, nodes)), generator=generator, **settings)
+        rows = whole_batch(self, embed_each(encoder, nodes))  # a walk is of one clip, batch norm is not
+        return palindrome_walk(self.projector(rows), generator=batch_generator(self, generator), **settings)

@@ -25,6 +25,7 @@ from vidgen.train.tasks.ssl.term import (
     embed_each,
     make_predictor,
     segment_frames,
+    whole_batch,
 )
 
 THUMBNAIL = 8  # pixels of a side of what the composite model decodes
@@ -43,7 +44,7 @@ class ContrastiveFuture(nn.Module):
 
     def forward(self, z: Float[Tensor, "b s d"], segments: Tensor, generator: torch.Generator) -> LossAndParts:
         """Return the loss of clips from the embeddings of their segments."""
-        z = self.project(z)
+        z = whole_batch(self, self.project(z))
         return cpc(self.predict(z), z[:, -len(self.steps) :])
 
     def predict(self, z: Float[Tensor, "b s e"]) -> Float[Tensor, "b k e"]:
@@ -64,7 +65,8 @@ class BidirectionalFuture(nn.Module):
 
     def forward(self, z: Float[Tensor, "b s d"], segments: Tensor, generator: torch.Generator) -> LossAndParts:
         """Return the loss of clips from the embeddings of their segments."""
-        past, present, future = self.project(z[:, [-2 * self.ahead - 1, -self.ahead - 1, -1]]).unbind(1)
+        z = whole_batch(self, self.project(z[:, [-2 * self.ahead - 1, -self.ahead - 1, -1]]))
+        past, present, future = z.unbind(1)
         losses = [
             info_nce(self.forth(present), future, negatives=past),
             info_nce(self.back(present), past, negatives=future),

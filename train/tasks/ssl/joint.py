@@ -23,7 +23,7 @@ from vidgen.train.objectives.clusters import dino, move_center, swav
 from vidgen.train.objectives.contrastive import check_batch, info_nce, nt_xent, wasserstein_dependency
 from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.siamese import barlow_twins, cosine_regression, sigreg, vicreg
-from vidgen.train.tasks.ssl.term import ClipBatch, Term, make_queue, make_views
+from vidgen.train.tasks.ssl.term import ClipBatch, Term, batch_generator, make_queue, make_views, whole_batch
 from vidgen.train.views.clips import draw_view
 
 Rows = Float[Tensor, "b d"]
@@ -99,8 +99,9 @@ OBJECTIVES: dict[str, Callable[..., LossAndParts]] = {
 class JointTerm(Term):
     """The mean token of each view is projected, and what is predicted of one view is to be another's target.
 
-    Queue and centre are of one process. Raises VidgenError for views that the clips are too short for, one clip in a
-    batch, a queue that is no whole number of batches, and settings that the objective cannot have.
+    Views are of a process's own clips; embeddings, queue and centre are of the whole batch, the same in all processes.
+    Raises VidgenError for views that the clips are too short for, one clip in a batch, a queue that is no whole number
+    of batches, and settings that the objective cannot have.
     """
 
     def __init__(self, config: JointTermConfig, encoder: TokenEncoder, recipe: SSLRecipe) -> None:
@@ -132,16 +133,16 @@ class JointTerm(Term):
         """Return the loss of a batch. In training the queue takes the targets in, and the centre moves."""
         video = batch.video
         views = [draw_view(config, video, generator) for config in self.views]
-        embeddings = [self.projector(encoder(view).mean(1)) for view in views]
+        embeddings = [self.projector(whole_batch(self, encoder(view).mean(1))) for view in views]
         predictions = embeddings if self.predictor is None else [self.predictor(z) for z in embeddings]
         if self.prototypes is not None:
             predictions = [self.prototypes(p) for p in predictions]
         targets = embeddings if not self.config.teacher else [self.teach(view) for view in views]
         parted = [self.embed_negatives(encoder, draw_view(config, video, generator)) for config in self.negatives]
         parted += [] if self.queue is None else [self.queue]
-        joint = JointViews(
-            predictions, embeddings, targets, torch.cat(parted) if parted else None, self.center, generator, self.critic
-        )
+        negatives = torch.cat(parted) if parted else None
+        same = batch_generator(self, generator)
+        joint = JointViews(predictions, embeddings, targets, negatives, self.center, same, self.critic)
         loss, parts = self.agree(joint)
         if self.training:
             self.remember(targets)
@@ -169,12 +170,12 @@ class JointTerm(Term):
         """Return the teacher's embedding of a view, or its logits; in training it normalizes by its own batch, as the
         student does (BYOL)."""
         teacher = self.frozen["teacher"].train(self.training)
-        z = teacher["projector"](teacher["encoder"](view).mean(1))
+        z = teacher["projector"](whole_batch(self, teacher["encoder"](view).mean(1)))
         return teacher["prototypes"](z) if self.prototypes is not None else z
 
     def embed_negatives(self, encoder: TokenEncoder, view: Float[Tensor, "b 3 T H W"]) -> Rows:
         """Return embeddings of views that clips are told from."""
-        return self.teach(view) if self.config.teacher else self.projector(encoder(view).mean(1))
+        return self.teach(view) if self.config.teacher else self.projector(whole_batch(self, encoder(view).mean(1)))
 
     @torch.no_grad()
     def remember(self, targets: Sequence[Rows]) -> None:

@@ -18,7 +18,17 @@ from vidgen.train.objectives.parts import LossAndParts
 from vidgen.train.objectives.predictive import masked_regression
 from vidgen.train.objectives.siamese import check_rows, covariance_term, sigreg, variance_term
 from vidgen.train.tasks.ssl.targets import FeatureTarget, Target, fixed_target
-from vidgen.train.tasks.ssl.term import ClipBatch, Term, blank_clip, hide_tokens, make_predictor, make_views, mask_of
+from vidgen.train.tasks.ssl.term import (
+    ClipBatch,
+    Term,
+    batch_generator,
+    blank_clip,
+    hide_tokens,
+    make_predictor,
+    make_views,
+    mask_of,
+    whole_batch,
+)
 from vidgen.train.views.clips import draw_view
 
 
@@ -74,7 +84,7 @@ class MaskedTerm(Term):
         loss, parts = masked_regression(predictions, goals, hidden.expand(places.shape), **settings)
         if not config.regularizer:
             return loss, parts
-        kept_apart = self.regularize(targets.mean(1), generator)
+        kept_apart = self.regularize(whole_batch(self, targets.mean(1)), batch_generator(self, generator))
         return loss + config.regularizer_weight * kept_apart, parts | {config.regularizer: kept_apart.detach()}
 
     def regularize(self, z: Float[Tensor, "b d"], generator: torch.Generator) -> Float[Tensor, ""]:

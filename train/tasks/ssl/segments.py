@@ -7,7 +7,7 @@ from itertools import combinations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.errors import VidgenError
@@ -17,7 +17,7 @@ from vidgen.train.config.correspondence import SegmentsTermConfig
 from vidgen.train.config.self_supervised import SSLRecipe
 from vidgen.train.objectives.contrastive import check_batch
 from vidgen.train.objectives.parts import LossAndParts
-from vidgen.train.tasks.ssl.term import ClipBatch, Term, embed_each
+from vidgen.train.tasks.ssl.term import ClipBatch, Term, embed_each, whole_batch
 from vidgen.train.views.segment_pretexts import SEGMENT_PRETEXTS, SegmentPretext, draw_segments
 
 EMBEDDING = 64
@@ -90,7 +90,7 @@ class ContrastHead(nn.Module):
 
     def forward(self, z: Float[Tensor, "b two d"]) -> Float[Tensor, "b n"]:
         """Return the logits of all second segments, and then of all first ones."""
-        first, second = self.project(z).unbind(1)
+        first, second = whole_batch(self, self.project(z)).unbind(1)
         rows = F.normalize(torch.cat([second, first]).float(), dim=-1)
         return F.normalize(self.predict(first).float(), dim=-1) @ rows.T / TEMPERATURE
 
@@ -129,9 +129,5 @@ class SegmentsTerm(Term):
         """Return the loss of a batch. Parts: "accuracy"."""
         segments, labels = draw_segments(self.name, batch.video, generator)
         logits = self.head(embed_each(encoder, segments)).float()
-        answers = self.answers(labels)
+        answers = torch.arange(len(logits), device=logits.device) if self.pretext.answers == 1 else labels
         return F.cross_entropy(logits, answers), {"accuracy": (logits.argmax(1) == answers).float().mean()}
-
-    def answers(self, labels: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
-        """Return the answers: what was done, or whose section it is."""
-        return torch.arange(len(labels), device=labels.device) if self.pretext.answers == 1 else labels

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from vidgen.checkpoints.pretrained import config_from_dict
@@ -21,6 +21,7 @@ from vidgen.models.encoders.video_vit import VideoViT
 from vidgen.models.heads.token_predictor import PredictorConfig, TokenPredictor, TokenPredictorConfig
 from vidgen.train.config.self_supervised import SSLRecipe, TeacherConfig
 from vidgen.train.objectives.parts import LossAndParts
+from vidgen.train.runtime.distributed import first_generator, gather_rows
 from vidgen.train.tasks.task import Follow, Role
 from vidgen.train.views.clips import ViewConfig
 from vidgen.train.views.masks import Mask, MaskConfig, MaskDraw, draw_mask
@@ -111,6 +112,21 @@ def cut_segments(video: Float[Tensor, "b c T H W"], frames: int) -> Float[Tensor
 def embed_each(encoder: TokenEncoder, segments: Float[Tensor, "*b c t h w"]) -> Float[Tensor, "*b d"]:
     """Return the mean token of each segment, which the encoder sees alone."""
     return encoder(segments.flatten(0, -5)).mean(1).unflatten(0, segments.shape[:-4])
+
+
+def whole_batch(module: nn.Module, rows: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "n ..."]:
+    """Return the rows of a batch's clips from those of this process's part of them, in training; validation is of one
+    process.
+
+    What an encoder says of clips is gathered so before whatever sees several of them: negatives, moments, balanced
+    clusters, and batch norm of projectors. From there on every process does the same.
+    """
+    return gather_rows(rows) if module.training else rows
+
+
+def batch_generator(module: nn.Module, generator: torch.Generator) -> torch.Generator:
+    """Return the generator of draws that are of a whole batch, in all processes the same."""
+    return first_generator(generator) if module.training else generator
 
 
 class ClipBatch(NamedTuple):
