@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from vidgen.bounds import Choice, Range, check_fields
 from vidgen.errors import VidgenError
 from vidgen.models.attention_patterns import Grid
+from vidgen.models.encoders.memory_consolidation import cluster_means
 from vidgen.models.encoders.token_selection import token_change
 from vidgen.tokenizers.keyframes.block_matching import match_blocks
 
@@ -129,6 +131,41 @@ def asymmetric_scores(draw: MaskDraw) -> Scores:
     return scores
 
 
+def unit_spread(x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+    """Return rows less their mean, over their root mean squared distance from it; rows that are all the same are 0."""
+    x = x - x.mean(1, keepdim=True)
+    return x / x.square().sum(2, keepdim=True).mean(1, keepdim=True).sqrt().clamp(min=1e-6)
+
+
+def find_regions(draw: MaskDraw, regions: int, place: float) -> Int[Tensor, "b n"]:
+    """Return the region of every token of clips: the cluster of its mean colour and its place, `place` times as heavy,
+    among those of all frames, each in units of its spread. Time is none of them: a region goes where its colour goes.
+    """
+    _, h, w = draw.grid
+    colours = F.avg_pool3d(check_video(draw), draw.patch).flatten(2).transpose(1, 2).cpu()
+    steps = torch.arange(h * w, dtype=torch.float32).repeat(1, draw.grid[0])
+    places = torch.stack([steps.div(w).floor(), steps % w], dim=2)
+    points = torch.cat([unit_spread(colours), place * unit_spread(places).expand(len(colours), -1, -1)], dim=2)
+    return torch.cdist(points, cluster_means(points, regions).x).argmin(dim=2)
+
+
+def region_scores(draw: MaskDraw, *, regions: int = 8, place: float = 0.5) -> Scores:
+    """Hide regions whole, one after the other in an order that is drawn, and of the last one as many tokens as the
+    ratio needs (Cai et al. 2023, MARLIN, section 3, whose regions are parts of a face).
+
+    They are clusters by colour and place of all frames at once: what moves is hidden in all of them, where a tube
+    through its first place would show it later. Raises VidgenError for fewer regions than two, or more than tokens.
+    """
+    t, h, w = draw.grid
+    if not (2 <= regions <= t * h * w and 0.0 <= place < float("inf")):
+        raise VidgenError(
+            f"mask region: regions={regions} and place={place}; give from 2 to {t * h * w} regions, the clip's tokens, "
+            "and a place of 0 or more"
+        )
+    order = draw.rand(regions).argsort(dim=1).float()
+    return order.gather(1, find_regions(draw, regions, place)).reshape(-1, t, h, w)
+
+
 MASKS: dict[str, Callable[..., Scores]] = {
     "random": random_scores,
     "tube": tube_scores,
@@ -139,6 +176,7 @@ MASKS: dict[str, Callable[..., Scores]] = {
     "flow": flow_scores,
     "redundancy": redundancy_scores,
     "asymmetric": asymmetric_scores,
+    "region": region_scores,
 }
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vidgen.errors import VidgenError
-from vidgen.train.views.masks import MASKS, MaskConfig, MaskDraw, draw_mask
+from vidgen.train.views.masks import MASKS, MaskConfig, MaskDraw, draw_mask, find_regions
 
 GRID, PATCH = (4, 6, 6), (2, 4, 4)
 
@@ -93,6 +93,44 @@ def test_an_asymmetric_mask_shows_the_first_frame():
     assert not gone[:, 0].any() and gone[:, 1:].float().mean() > 0.9
 
 
+def two_colours(columns: int, clips: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clips of a flat ground and a flat bar, so many patches wide, that goes a patch to the right every latent frame;
+    and which tokens (t, h, w) the bar has."""
+    bar = torch.stack([torch.arange(6).sub(t) % 6 < columns for t in range(4)])[:, None].expand(GRID)
+    pixels = bar.repeat_interleave(2, 0).repeat_interleave(4, 1).repeat_interleave(4, 2)
+    colours = torch.tensor([[-0.6, 0.2, 0.1], [0.5, -0.1, 0.3]])
+    return colours[pixels.long()].permute(3, 0, 1, 2).expand(clips, -1, -1, -1, -1), bar
+
+
+def test_a_region_mask_hides_one_of_two_colours_wherever_it_goes():
+    video, bar = two_colours(3)
+    gone = hidden_of("region", 0.5, request(video=video), regions=2, place=0.0)
+    hides_bar = (gone == bar).flatten(1).all(1)
+    assert (hides_bar | (gone == ~bar).flatten(1).all(1)).all()
+    assert 8 < hides_bar.sum() < 32  # which one is drawn: 20 of 40 are expected, and these are 3.8 deviations off
+
+
+def test_a_region_mask_hides_at_most_one_region_in_part():
+    video, bar = two_colours(2)
+    third = hidden_of("region", 1 / 3, request(video=video), regions=2, place=0.0)
+    assert {(int(clip[bar].sum()), int(clip[~bar].sum())) for clip in third} == {(48, 0), (0, 48)}
+    for ratio in (0.3, 0.7, 0.9):
+        draw = request()
+        regions = torch.nn.functional.one_hot(find_regions(draw, 8, 0.5), 8)
+        gone = hidden_of("region", ratio, draw).flatten(1)
+        hidden, sizes = (gone[..., None] * regions).sum(1), regions.sum(1)
+        assert (((hidden > 0) & (hidden < sizes)).sum(1) <= 1).all() and (sizes > 0).all()
+        assert (hidden.sum(1) == round(ratio * 144)).all()
+
+
+def test_regions_are_places_where_colours_weigh_little():
+    video, bar = two_colours(3, clips=1)
+    regions = find_regions(request(video=video), 4, 100.0).reshape(GRID)
+    assert (regions == regions[0]).all()  # whatever moves
+    quarters = regions[0].reshape(2, 3, 2, 3).transpose(1, 2).reshape(4, 9)
+    assert (quarters == quarters[:, :1]).all() and len(set(quarters[:, 0].tolist())) == 4
+
+
 def test_dual_masking_asks_for_some_of_what_is_hidden():
     mask = draw_mask(MaskConfig(ratio=0.75, asked=0.5), request())
     assert mask.asked.shape == (3, 54) and mask.keep.shape == (3, 36)
@@ -112,3 +150,11 @@ def test_what_a_mask_does_not_know_is_refused():
         draw_mask(MaskConfig(kind="motion"), MaskDraw(1, GRID, torch.Generator()))
     with pytest.raises(VidgenError, match="kind"):
         MaskConfig(kind="stars")
+
+
+@pytest.mark.parametrize("settings", [{"regions": 1}, {"regions": 145}, {"place": -1.0}, {"place": float("nan")}])
+def test_regions_that_cannot_be_are_refused(settings):
+    with pytest.raises(VidgenError, match="mask region: regions=.* and place=.*; give from 2 to 144 regions"):
+        draw_mask(MaskConfig(kind="region", settings=settings), request())
+    with pytest.raises(VidgenError, match="mask region: settings .* are not its own"):
+        draw_mask(MaskConfig(kind="region", settings={"regions": "many"}), request())
