@@ -1,4 +1,5 @@
-"""What terms of task ssl are told that find what belongs together: over time, in another stream, among segments."""
+"""What terms of task ssl are told that find what belongs together: over time, in another stream, among segments, at
+several layers."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from typing import Annotated, Any
 
 from vidgen.bounds import Choice, Count, NoOrCount, Positive, Range, check_fields
 from vidgen.errors import VidgenError
+from vidgen.train.config.self_supervised import JointTermConfig
 from vidgen.train.views.segment_pretexts import SEGMENT_PRETEXTS
 
 
@@ -66,6 +68,21 @@ class CoTrainingTermConfig:
             raise VidgenError(f"{len(self.views)} views: co-training compares two; give views, two of them")
         if self.positives > self.queue:
             raise VidgenError(f"positives={self.positives} are more than the queue={self.queue} has")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HierarchicalTermConfig(JointTermConfig):
+    """Embeddings of views agree at each of some `layers` of the encoder, as "blocks.2", by a joint term's other keys,
+    but for a teacher."""
+
+    layers: tuple[str, ...] = ("blocks.3", "blocks.5")  # the middle and the end of the default shape
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.layers or len(set(self.layers)) < len(self.layers):
+            raise VidgenError(f"layers={list(self.layers)}: give one or more, as [blocks.2, blocks.5], each once")
+        if self.teacher:
+            raise VidgenError("layers have no teacher: leave it out, with another agreement than dino")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from itertools import combinations, permutations
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,8 @@ from vidgen.train.tasks.ssl.term import ClipBatch, Term, batch_generator, make_q
 from vidgen.train.views.clips import draw_view
 
 Rows = Float[Tensor, "b d"]
+Clips = Float[Tensor, "b 3 T H W"]
+View = TypeVar("View")  # what is read of the encoder by: clips, or what it says of them
 
 
 class JointViews(NamedTuple):
@@ -102,9 +104,15 @@ class JointTerm(Term):
     Views are of a process's own clips; embeddings, queue and centre are of the whole batch, the same in all processes.
     Raises VidgenError for views that the clips are too short for, one clip in a batch, a queue that is no whole number
     of batches, and settings that the objective cannot have.
+
+    Args:
+        config: Of the term.
+        encoder: Of the task.
+        recipe: Of the task.
+        features: Channels of what is projected, 0 for the encoder's.
     """
 
-    def __init__(self, config: JointTermConfig, encoder: TokenEncoder, recipe: SSLRecipe) -> None:
+    def __init__(self, config: JointTermConfig, encoder: TokenEncoder, recipe: SSLRecipe, *, features: int = 0) -> None:
         super().__init__(config.weight)
         self.config, device = config, recipe.device
         check_batch(recipe.batch_size)
@@ -113,7 +121,7 @@ class JointTerm(Term):
         if config.agreement not in OBJECTIVES:
             raise VidgenError(f"agreement {config.agreement!r} is unknown; choose one of {', '.join(OBJECTIVES)}")
         shape = config_from_dict(ProjectorConfig, config.projector, "projector")
-        self.projector = Projector(encoder.config.width, **asdict(shape))
+        self.projector = Projector(features or encoder.config.width, **asdict(shape))
         width = shape.channels
         second = config_from_dict(ProjectorConfig, config.predictor | {"channels": width}, "predictor")
         self.predictor = Projector(width, **asdict(second)) if config.predictor else None
@@ -131,14 +139,26 @@ class JointTerm(Term):
 
     def loss(self, encoder: TokenEncoder, batch: ClipBatch, generator: torch.Generator) -> LossAndParts:
         """Return the loss of a batch. In training the queue takes the targets in, and the centre moves."""
-        video = batch.video
-        views = [draw_view(config, video, generator) for config in self.views]
-        embeddings = [self.projector(whole_batch(self, encoder(view).mean(1))) for view in views]
+        views, others = self.draw_views(batch.video, generator)
+        return self.compare(lambda view: encoder(view).mean(1), views, others, generator)
+
+    def draw_views(self, video: Clips, generator: torch.Generator) -> tuple[list[Clips], list[Clips]]:
+        """Draw the views that agree, and those that clips are told from."""
+        agreeing = [draw_view(config, video, generator) for config in self.views]
+        return agreeing, [draw_view(config, video, generator) for config in self.negatives]
+
+    def compare(
+        self, read: Callable[[View], Rows], views: Sequence[View], others: Sequence[View], generator: torch.Generator
+    ) -> LossAndParts:
+        """Return the loss of views, and of others that clips are told from, by what the encoder says of each: `read`,
+        of this process's clips."""
+        embeddings = [self.projector(whole_batch(self, read(view))) for view in views]
         predictions = embeddings if self.predictor is None else [self.predictor(z) for z in embeddings]
         if self.prototypes is not None:
             predictions = [self.prototypes(p) for p in predictions]
         targets = embeddings if not self.config.teacher else [self.teach(view) for view in views]
-        parted = [self.embed_negatives(encoder, draw_view(config, video, generator)) for config in self.negatives]
+        embed = self.teach if self.config.teacher else lambda view: self.projector(whole_batch(self, read(view)))
+        parted = [embed(view) for view in others]
         parted += [] if self.queue is None else [self.queue]
         negatives = torch.cat(parted) if parted else None
         same = batch_generator(self, generator)
@@ -166,16 +186,12 @@ class JointTerm(Term):
             raise VidgenError(f"settings {self.config.settings} are not ones of {self.config.agreement}")
 
     @torch.no_grad()
-    def teach(self, view: Float[Tensor, "b 3 T H W"]) -> Rows:
+    def teach(self, view: Clips) -> Rows:
         """Return the teacher's embedding of a view, or its logits; in training it normalizes by its own batch, as the
         student does (BYOL)."""
         teacher = self.frozen["teacher"].train(self.training)
         z = teacher["projector"](whole_batch(self, teacher["encoder"](view).mean(1)))
         return teacher["prototypes"](z) if self.prototypes is not None else z
-
-    def embed_negatives(self, encoder: TokenEncoder, view: Float[Tensor, "b 3 T H W"]) -> Rows:
-        """Return embeddings of views that clips are told from."""
-        return self.teach(view) if self.config.teacher else self.projector(whole_batch(self, encoder(view).mean(1)))
 
     @torch.no_grad()
     def remember(self, targets: Sequence[Rows]) -> None:

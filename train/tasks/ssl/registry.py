@@ -10,6 +10,7 @@ from vidgen.interfaces import TokenEncoder
 from vidgen.train.config.correspondence import (
     CoTrainingTermConfig,
     CycleTermConfig,
+    HierarchicalTermConfig,
     SegmentsTermConfig,
     WalkTermConfig,
 )
@@ -31,6 +32,7 @@ from vidgen.train.tasks.ssl.clustered import ClusterTerm, IndexTerm, SinkhornTer
 from vidgen.train.tasks.ssl.co_training import CoTrainingTerm
 from vidgen.train.tasks.ssl.cycles import CycleTerm, WalkTerm
 from vidgen.train.tasks.ssl.future import FutureTerm, StochasticTerm
+from vidgen.train.tasks.ssl.hierarchical import HierarchicalTerm
 from vidgen.train.tasks.ssl.joint import JointTerm
 from vidgen.train.tasks.ssl.masked import MaskedTerm
 from vidgen.train.tasks.ssl.pretext import PretextTerm
@@ -56,6 +58,7 @@ class TermEntry:
 TERMS: dict[str, TermEntry] = {
     "masked": TermEntry(MaskedTermConfig, MaskedTerm),
     "joint": TermEntry(JointTermConfig, JointTerm),
+    "hierarchical": TermEntry(HierarchicalTermConfig, HierarchicalTerm),
     "clusters": TermEntry(ClusterTermConfig, ClusterTerm),
     "indices": TermEntry(IndexTermConfig, IndexTerm),
     "sinkhorn": TermEntry(SinkhornTermConfig, SinkhornTerm, CONTINUOUS),

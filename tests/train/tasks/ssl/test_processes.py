@@ -37,6 +37,7 @@ TERMS = {
     "wasserstein": f"{JOINT}, agreement: wasserstein",
     "swav": f"{JOINT}, agreement: swav, prototypes: 5",
     "dino": f"{JOINT}, agreement: dino, prototypes: 6, {TEACHER}",
+    "hierarchical": f"{JOINT.replace('joint', 'hierarchical')}, agreement: info_nce, layers: [blocks.0], queue: 12",
     "co_training": "kind: co_training, queue: 12, positives: 2, mine_after: 2, projector: {hidden: 16, channels: 8}",
     "cycle": "kind: cycle, projector: {hidden: 16, channels: 8}",
     "walk": "kind: walk, node: 1, projector: {layers: 2, hidden: 16, channels: 8}",
@@ -83,7 +84,7 @@ def without_chance() -> Iterator[None]:
 
 
 def recipe_of(term: str, out: Path):
-    views = "" if "joint" not in term else ", views: [{}, {order: reversed}]"
+    views = "" if "agreement" not in term else ", views: [{}, {order: reversed}]"
     return load_recipe("ssl", [*RUN, f"out={out}", f"terms={{it: {{{term}{views}}}}}"])
 
 

@@ -25,8 +25,11 @@ SHAPES = {
     "resnet": "{width: 32, depth: 3}",
 }
 TINY = [*RUN, f"encoder={SHAPES['vit']}"]
-# What squares of two patches need, and cells.
-MORE = {"ssl/walk": ["data.size=[32,32]"], "ssl/mae_latents": ["encoder.patch=[1,1,1]"]}
+MORE = {
+    "ssl/walk": ["data.size=[32,32]"],  # what squares of two patches need
+    "ssl/mae_latents": ["encoder.patch=[1,1,1]"],
+    "ssl/vthcl": ["terms.levels.layers=[blocks.0]"],
+}
 SYSTEMS = [name for name in map(recipe_name, shipped_recipes()) if name.startswith("ssl/")]
 ADAPTED = [name for name in SYSTEMS if name.startswith("ssl/adapt_")]  # of an encoder that is there before
 
