@@ -106,12 +106,12 @@ def test_clips_of_any_length_are_read_and_features_have_the_time_of_their_last_f
     assert output.times["encoder.blocks.1"].tolist() == [times] * 3
 
 
-def test_later_frames_change_all_features_for_the_encoder_is_not_causal(video):
+def test_later_frames_change_every_place_of_the_first_cell_for_the_encoder_is_not_causal(video):
     model = make()
     changed = video.clone()
     changed[:, :, 8:] *= -1
     first = [dict(model.iter_features(x))["blocks.1"][:, :, 0] for x in (video, changed)]
-    assert not torch.equal(*first) and not any(info.causal for info in model.feature_info)
+    assert bool((first[0] != first[1]).any(1).all()) and not any(info.causal for info in model.feature_info)
 
 
 def test_a_target_at_other_tokens_knows_that_the_first_cell_is_one_frame(video):
@@ -142,7 +142,7 @@ def test_a_reducer_goes_around_the_encoder(video):
 
 
 def test_what_does_not_fit_is_said_in_one_line(video, saved, tmp_path):
-    with pytest.raises(VidgenError, match=r"clips of \(9, 24, 48\).*patches \(4, 16, 16\); crop them"):
+    with pytest.raises(VidgenError, match=r"clips of \(9, 24, 48\).*height is no multiple of .* patches of 16; crop them"):
         make()(video[:, :, :, :24])
     with pytest.raises(VidgenError, match=r"the others are 4; give patches of one, as \(1, 2, 2\)"):
         make(patch=(3, 2, 2))

@@ -78,11 +78,11 @@ class HierarchicalTermConfig(JointTermConfig):
     layers: tuple[str, ...] = ("blocks.3", "blocks.5")  # the middle and the end of the default shape
 
     def __post_init__(self) -> None:
+        if self.teacher or self.agreement == "dino":
+            raise VidgenError("layers have no teacher, which dino needs: leave it out, with another agreement")
         super().__post_init__()
         if not self.layers or len(set(self.layers)) < len(self.layers):
             raise VidgenError(f"layers={list(self.layers)}: give one or more, as [blocks.2, blocks.5], each once")
-        if self.teacher:
-            raise VidgenError("layers have no teacher: leave it out, with another agreement than dino")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,10 +37,10 @@ class SSLRecipe(LoopConfig):
     vidgen.models.adaptation.adapted_encoder.ADAPTATIONS, other keys are fields of that kind's config, and `whole` true
     saves the encoder too.
 
-    Validation says how features of held-out clips do without labels (spread, rank), and with them where the synthetic
-    world has them: nearest neighbours among `probe_clips` of training. The encoder whose neighbours are best is kept in
-    the run's folder `best`. A run whose features spread less than `collapse` times as much as at the first validation
-    has collapsed, and ends.
+    Validation says how features of held-out clips do without labels (spread, rank, alignment with a second view), and
+    with them where the synthetic world has them: nearest neighbours among `probe_clips` of training, and a linear map.
+    The encoder whose neighbours are best is kept in the run's folder `best`. A run whose features spread less than
+    `collapse` times as much as at the first validation has collapsed, and ends.
     """
 
     reads: Annotated[str, Choice(READS)] = "pixels"

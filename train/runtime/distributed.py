@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Shaped
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.utils.data import Dataset
 
 from vidgen.errors import VidgenError
@@ -136,11 +137,25 @@ def gather_rows(rows: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "n ..."]:
     """
     if world_size() == 1:
         return rows
-    # The one that torch names in place of torch.distributed.nn's, which are deprecated; a late import, since they
-    # were named otherwise before.
-    from torch.distributed._functional_collectives import all_gather_single, wait_tensor
+    return GatherRows.apply(rows)
 
-    return wait_tensor(all_gather_single(rows, 0, dist.group.WORLD))
+
+class GatherRows(torch.autograd.Function):
+    """`gather_rows`; the public collectives have no gradient, and those of torch.distributed.nn are deprecated."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, rows: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "n ..."]:
+        """Return all processes' rows."""
+        parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Shaped[Tensor, "n ..."]) -> Shaped[Tensor, "b ..."]:
+        """Return the sum of what all processes send to this one's rows."""
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total.chunk(world_size())[rank()]
 
 
 def first_generator(generator: torch.Generator) -> torch.Generator:

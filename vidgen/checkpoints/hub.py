@@ -30,8 +30,8 @@ def find_model(name: str | os.PathLike, part: str | None = None) -> Path:
     pipeline is. Raises VidgenError if there is no such model.
     """
     name = os.fspath(name)
-    if any((SHIPPED / name / index).is_file() for index in ("model_index.json", "config.json")):
-        return SHIPPED / name
+    if "/" not in name and any((SHIPPED / name / index).is_file() for index in ("model_index.json", "config.json")):
+        return SHIPPED / name  # a folder of that name here is ./name
     if Path(name).is_dir() or (Path(name).is_file() and name.endswith(".safetensors")):
         return Path(name)
     if Path(name).exists():

@@ -118,16 +118,20 @@ class LatentEncoder(TrainedClips, FeatureMixin, PlacedModule):
         cell = cell_size(self.tokenizer)
         places = (-(-n // c) for n, c in zip(video.shape[3:], cell[1:], strict=True))
         sizes = (self.tokenizer.latent_frames(video.shape[2]), *places)
-        if any(n % p for n, p in zip(sizes, self.patch, strict=True)):
-            multiples = tuple(c * p for c, p in zip(cell, self.patch, strict=True))
+        names, cells = ("frames", "height", "width"), zip(sizes, self.patch, cell, strict=True)
+        wrong = [(name, c * p) for name, (n, p, c) in zip(names, cells, strict=True) if n % p]
+        if wrong:
+            axis, multiple = wrong[0]
             raise VidgenError(
-                f"clips of {tuple(video.shape[2:])} (frames, height, width) are no multiple of the encoder's patches "
-                f"{multiples}; crop them"
+                f"clips of {tuple(video.shape[2:])} (frames, height, width): {axis} is no multiple of the encoder's "
+                f"patches of {multiple}; crop them"
             )
         return read_cells(self.tokenizer, video, self.config.reads)
 
     def forward(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b n d"]:
-        """Return the tokens of clips."""
+        """Return the tokens of clips. Raises VidgenError for an encoder of fewer tokens, which has features alone."""
+        if isinstance(self.encoder, ReducedEncoder):
+            raise VidgenError("an encoder of fewer tokens has features alone: iter_features gives its maps")
         return self.encoder(self.cells_of(video))
 
     def around(self, encoder: ReducedEncoder) -> LatentEncoder:

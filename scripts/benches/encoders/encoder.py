@@ -27,6 +27,7 @@ from vidgen.scripts.benches.timing import alternate, processor_clock
 LEARNER = "learner"
 CASES = (*REDUCERS, LEARNER)
 PEERS = ()
+OF_CHANGE = ("tokens", "frames", "tubes")  # which indices, being names, do not tell
 LEARNED = (16, 8, 4)  # tokens a frame of tubes
 CLIPS, QUICK_CLIPS = 8, 2
 LONGER = 4  # how many times a clip is as long that is read by segments
@@ -39,7 +40,8 @@ def measure(settings: BenchSettings, machine: Machine) -> Iterator[Row]:
     that the tokenizer's time is not in the rows."""
     model = open_encoder(settings)
     encoder = model.encoder if isinstance(model, LatentEncoder) else model
-    for name in CASES if settings.only is None else settings.only:
+    names = [x for x in CASES if not (encoder.config.codebook_size and x in OF_CHANGE)]
+    for name in names if settings.only is None else settings.only:
         video = draw_clips(model, settings, LONGER if name.startswith("memory") else 1)
         if isinstance(model, LatentEncoder):
             video = model.cells_of(video)

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from vidgen.errors import VidgenError
 from vidgen.interfaces import TokenEncoder
-from vidgen.models.encoders.video_vit import take_rows
+from vidgen.models.encoders.video_vit import take_rows, to_patches
 from vidgen.models.heads.mlp import Projector, Prototypes
 from vidgen.models.heads.token_predictor import TokenPredictor
+from vidgen.representations.latent_encoder import INDICES
 from vidgen.train.config.self_supervised import ClusterTermConfig, IndexTermConfig, SinkhornTermConfig, SSLRecipe
 from vidgen.train.data.sources import Mixture, collate
 from vidgen.train.objectives.clusters import perplexity, swav
@@ -97,12 +98,12 @@ class ClusterTerm(Term):
         return torch.from_numpy(fit.cluster_centers_).float()
 
     @torch.no_grad()
-    def rows_of(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b n d"]:
+    def rows_of(self, video: Float[Tensor, "b c T H W"]) -> Float[Tensor, "b n d"]:
         """Return the targets of tokens, or one of each clip."""
         rows = self.target(video).float()
         return rows if self.config.level == "token" else rows.mean(1, keepdim=True)
 
-    def clusters_of(self, video: Float[Tensor, "b 3 T H W"]) -> Int[Tensor, "b n"]:
+    def clusters_of(self, video: Float[Tensor, "b c T H W"]) -> Int[Tensor, "b n"]:
         """Return the nearest centre of each target."""
         return torch.cdist(self.rows_of(video), self.centers[None]).argmin(dim=-1)
 
@@ -137,6 +138,7 @@ class IndexTerm(Term):
     def __init__(self, config: IndexTermConfig, encoder: TokenEncoder, recipe: SSLRecipe) -> None:
         super().__init__(config.weight)
         self.mask = mask_of(config.mask, encoder, recipe)
+        self.reads = recipe.reads == INDICES  # and so the encoder sees what is told
         self.target = IndexTarget(config, encoder.config, recipe)
         self.head = make_predictor(encoder, self.target.cells * self.target.reader.codes, config.predictor)
 
@@ -145,7 +147,8 @@ class IndexTerm(Term):
         grid = encoder.grid_of(batch.video)
         keep, asked = hide_tokens(self.mask, encoder, batch.video, generator)
         logits = self.head(encoder(batch.video, keep), keep, asked, grid)
-        return tell_clusters(logits.unflatten(-1, (self.target.cells, -1)), take_rows(self.target(batch.pixels), asked))
+        indices = to_patches(batch.video, encoder.config.patch) if self.reads else self.target(batch.pixels)
+        return tell_clusters(logits.unflatten(-1, (self.target.cells, -1)), take_rows(indices, asked))
 
     def state_dict_of_term(self) -> dict[str, Tensor]:
         """Return the tokenizer's hash."""

@@ -47,7 +47,7 @@ class CoTrainingTerm(Term):
             )
         self.config, self.steps = config, 0
         self.views = make_views(config.views, encoder, recipe)
-        if min(view.length(recipe.data.num_frames) for view in self.views) < 2:
+        if min(view.length(encoder.config.clip[0]) for view in self.views) < 2:
             raise VidgenError("a view of one frame has no differences; give views of 2 frames or more")
         shape = config_from_dict(ProjectorConfig, config.projector, "projector")
         self.projectors = nn.ModuleDict({name: Projector(encoder.config.width, **asdict(shape)) for name in STREAMS})
@@ -86,7 +86,7 @@ class CoTrainingTerm(Term):
         return mine_positives(keys, queue, self.config.positives if self.steps >= self.config.mine_after else 0)
 
     @torch.no_grad()
-    def teach(self, stream: str, view: Float[Tensor, "b 3 T H W"]) -> Rows:
+    def teach(self, stream: str, view: Float[Tensor, "b c T H W"]) -> Rows:
         """Return the keys of a stream, by its teacher."""
         teacher = self.frozen[stream].train(self.training)
         rows = whole_batch(self, embed_each(teacher["encoder"], view))

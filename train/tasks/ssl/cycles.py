@@ -26,6 +26,7 @@ from vidgen.train.tasks.ssl.term import (
     embed_each,
     make_views,
     segment_frames,
+    unit_of,
     whole_batch,
 )
 from vidgen.train.views.clips import draw_view
@@ -44,7 +45,7 @@ class CycleTerm(Term):
         self.config, self.frames = config, segment_frames(config.frames, encoder)
         (self.view,) = make_views([config.view], encoder, recipe)
         if (count := self.view.length(encoder.config.clip[0])) < 2 * self.frames:
-            raise VidgenError(f"a view of {count} frames has less than two segments of {self.frames}")
+            raise VidgenError(f"a view of {count} {unit_of(recipe)} has less than two segments of {self.frames}")
         shape = asdict(config_from_dict(ProjectorConfig, config.projector, "projector"))
         self.projectors = nn.ModuleList([Projector(encoder.config.width, **shape) for _ in range(2)])
 
@@ -76,10 +77,10 @@ class WalkTerm(Term):
         self.side = (config.node * h, config.node * w)
         frames, *size = encoder.config.clip
         if frames < 2 * self.frames:
-            raise VidgenError(f"a clip of {frames} frames has no later segment of {self.frames}")
+            raise VidgenError(f"a clip of {frames} {unit_of(recipe)} has no later segment of {self.frames}")
         if min(self.side) < 2 or any(2 * n < 3 * side for n, side in zip(size, self.side, strict=True)):
             raise VidgenError(
-                f"nodes of {self.side} pixels are not to be found twice in frames of {tuple(size)}; lower node, or the "
+                f"nodes of {self.side} are not to be found twice in frames of {tuple(size)}; lower node, or the "
                 "encoder's patch"
             )
         shape = config_from_dict(ProjectorConfig, {"layers": 1} | config.projector, "projector")

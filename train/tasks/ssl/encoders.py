@@ -56,7 +56,7 @@ class CellReader:
 
     @torch.no_grad()
     def __call__(self, video: Float[Tensor, "b 3 T H W"]) -> Cells:
-        """Return the cells of clips, in the tokenizer's own precision whatever autocast says."""
+        """Return the cells of clips, in the precision that the tokenizer is opened in, whatever autocast says."""
         with torch.autocast(video.device.type, enabled=False):
             return read_cells(self.tokenizer, video, self.reads)
 
@@ -87,7 +87,8 @@ def open_reader(name: str, reads: str, recipe: SSLRecipe) -> CellReader:
         if several is not None or codes > MOST_CODES:
             codebook = f"{several} codes a cell" if several else f"{codes} codes"
             raise VidgenError(f"tokenizer={name} has {codebook}; name one of a code a cell, of {MOST_CODES} at most")
-    place = str(Path(name).resolve()) if Path(name).exists() else name
+    folder = find_model(name, part="vae")
+    place = str(folder.resolve()) if folder == Path(name) else name  # a shipped one and one of the hub keep their names
     return CellReader(tokenizer.eval().requires_grad_(False), reads, place, tokenizer_hash(tokenizer), codes)
 
 
@@ -141,7 +142,7 @@ def open_encoder(name: str, wanted: type[ClipEncoder] | None, reader: CellReader
     if class_name not in classes:
         raise VidgenError(f"init_from={name} is a {class_name}; name a folder of a {' or '.join(classes)}")
     component = wanted or classes[class_name]
-    return component.from_pretrained(name, dtype=torch.float32)
+    return component.from_pretrained(folder, dtype=torch.float32)
 
 
 def open_over_cells(folder: Path, class_name: str | None, reader: CellReader) -> VideoViT:

@@ -25,6 +25,7 @@ from vidgen.train.tasks.ssl.term import (
     embed_each,
     make_predictor,
     segment_frames,
+    unit_of,
     whole_batch,
 )
 
@@ -122,7 +123,7 @@ class FutureTerm(Term):
         least = 2 * config.ahead + 1 if config.predictor == "bidirectional" else config.ahead + 1
         if count < least:
             raise VidgenError(
-                f"a clip of {frames} frames has {count} segments of {self.frames}; {least} or more are "
+                f"a clip of {frames} {unit_of(recipe)} has {count} segments of {self.frames}; {least} or more are "
                 f"needed to see {config.ahead} ahead"
             )
         if config.predictor not in FUTURES:
@@ -151,7 +152,7 @@ class StochasticTerm(Term):
         encoder.check_dense()
         self.config, self.frames = config, encoder.config.patch[0]
         if (frames := encoder.config.clip[0]) < 2 * self.frames:
-            raise VidgenError(f"a clip of {frames} frames has no later segment of {self.frames}")
+            raise VidgenError(f"a clip of {frames} {unit_of(recipe)} has no later segment of {self.frames}")
         width = encoder.config.width
         self.posterior, self.prior = (Projector(n * width, width, 2 * EMBEDDING, norm="none") for n in (2, 1))
         self.state_in = nn.Linear(EMBEDDING, width)

@@ -49,7 +49,7 @@ class HierarchicalTerm(Term):
         losses = [level.compare(itemgetter(i), views, others, generator) for i, level in enumerate(self.levels)]
         return mean_over(losses)
 
-    def read(self, encoder: ClipEncoder, view: Float[Tensor, "b 3 T H W"]) -> list[Rows]:
+    def read(self, encoder: ClipEncoder, view: Float[Tensor, "b c T H W"]) -> list[Rows]:
         """Return the mean of each layer's normed map; what comes after the last one is not computed."""
         maps = dict(up_to_last(encoder.iter_features(view), self.layers))
         rows = [rearrange(maps[name], "b c t h w -> b (t h w) c") for name in self.layers]
@@ -57,8 +57,8 @@ class HierarchicalTerm(Term):
 
     def state_dict_of_term(self) -> dict[str, Tensor]:
         """Return what each level keeps, by "layer:name"."""
-        kept = zip(self.layers, self.levels, strict=True)
-        return {f"{name}:{key}": x for name, level in kept for key, x in level.state_dict_of_term().items()}
+        levels = zip(self.layers, self.levels, strict=True)
+        return {f"{name}:{key}": x for name, level in levels for key, x in level.state_dict_of_term().items()}
 
     def load_state_dict_of_term(self, state: dict[str, Tensor]) -> None:
         """Restore `state_dict_of_term`."""

@@ -27,7 +27,7 @@ from vidgen.train.tasks.ssl.term import ClipBatch, Term, batch_generator, make_q
 from vidgen.train.views.clips import draw_view
 
 Rows = Float[Tensor, "b d"]
-Clips = Float[Tensor, "b 3 T H W"]
+Clips = Float[Tensor, "b c T H W"]
 View = TypeVar("View")  # what is read of the encoder by: clips, or what it says of them
 
 
@@ -103,13 +103,8 @@ class JointTerm(Term):
 
     Views are of a process's own clips; embeddings, queue and centre are of the whole batch, the same in all processes.
     Raises VidgenError for views that the clips are too short for, one clip in a batch, a queue that is no whole number
-    of batches, and settings that the objective cannot have.
-
-    Args:
-        config: Of the term.
-        encoder: Of the task.
-        recipe: Of the task.
-        features: Channels of what is projected, 0 for the encoder's.
+    of batches, and settings that the objective cannot have. `features` are the channels of what is projected, 0 for the
+    encoder's.
     """
 
     def __init__(self, config: JointTermConfig, encoder: TokenEncoder, recipe: SSLRecipe, *, features: int = 0) -> None:
@@ -144,8 +139,8 @@ class JointTerm(Term):
 
     def draw_views(self, video: Clips, generator: torch.Generator) -> tuple[list[Clips], list[Clips]]:
         """Draw the views that agree, and those that clips are told from."""
-        agreeing = [draw_view(config, video, generator) for config in self.views]
-        return agreeing, [draw_view(config, video, generator) for config in self.negatives]
+        views = [draw_view(config, video, generator) for config in self.views]
+        return views, [draw_view(config, video, generator) for config in self.negatives]
 
     def compare(
         self, read: Callable[[View], Rows], views: Sequence[View], others: Sequence[View], generator: torch.Generator
@@ -158,9 +153,8 @@ class JointTerm(Term):
             predictions = [self.prototypes(p) for p in predictions]
         targets = embeddings if not self.config.teacher else [self.teach(view) for view in views]
         embed = self.teach if self.config.teacher else lambda view: self.projector(whole_batch(self, read(view)))
-        parted = [embed(view) for view in others]
-        parted += [] if self.queue is None else [self.queue]
-        negatives = torch.cat(parted) if parted else None
+        rows = [embed(view) for view in others] + ([] if self.queue is None else [self.queue])
+        negatives = torch.cat(rows) if rows else None
         same = batch_generator(self, generator)
         joint = JointViews(predictions, embeddings, targets, negatives, self.center, same, self.critic)
         loss, parts = self.agree(joint)

@@ -15,7 +15,7 @@ from torch import Tensor
 from vidgen.train.tasks.task import Metrics
 from vidgen.train.views.clips import ViewConfig
 
-NEIGHBOURS = 5
+NEIGHBORS = 5
 PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4)
 SECOND_VIEW = ViewConfig(crop=0.6)  # what features of a clip are to outlast: most of the frame, in other colours
 
@@ -87,9 +87,9 @@ def describe_features(z: Float[Tensor, "n d"], second: Float[Tensor, "n d"]) -> 
 
 
 def probe_features(
-    name: str, known: Float[Tensor, "n d"], truth: Sequence[str], z: Float[Tensor, "m d"], labels: Sequence[str]
+    name: str, train: Float[Tensor, "n d"], truth: Sequence[str], z: Float[Tensor, "m d"], labels: Sequence[str]
 ) -> Metrics:
-    """Return the accuracy of the nearest of `known` features, by cosine, and of a ridge classifier of them, whose
+    """Return the accuracy of the nearest of `train` features, by cosine, and of a ridge classifier of them, whose
     penalty is chosen by leaving one out: "knn_<name>" and "linear_<name>"."""
     from sklearn.linear_model import RidgeClassifierCV
     from sklearn.neighbors import KNeighborsClassifier
@@ -97,8 +97,8 @@ def probe_features(
     from sklearn.preprocessing import StandardScaler
 
     probes = {
-        "knn": KNeighborsClassifier(min(NEIGHBOURS, len(known)), metric="cosine"),
+        "knn": KNeighborsClassifier(min(NEIGHBORS, len(train)), metric="cosine"),
         "linear": make_pipeline(StandardScaler(), RidgeClassifierCV(PENALTIES)),
     }
-    fits = {kind: probe.fit(known.double().numpy(), list(truth)) for kind, probe in probes.items()}
+    fits = {kind: probe.fit(train.double().numpy(), list(truth)) for kind, probe in probes.items()}
     return {f"{kind}_{name}": float(fit.score(z.double().numpy(), list(labels))) for kind, fit in fits.items()}

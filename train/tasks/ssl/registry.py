@@ -59,7 +59,7 @@ TERMS: dict[str, TermEntry] = {
     "masked": TermEntry(MaskedTermConfig, MaskedTerm),
     "joint": TermEntry(JointTermConfig, JointTerm),
     "hierarchical": TermEntry(HierarchicalTermConfig, HierarchicalTerm),
-    "clusters": TermEntry(ClusterTermConfig, ClusterTerm),
+    "clusters": TermEntry(ClusterTermConfig, ClusterTerm, CONTINUOUS),
     "indices": TermEntry(IndexTermConfig, IndexTerm),
     "sinkhorn": TermEntry(SinkhornTermConfig, SinkhornTerm, CONTINUOUS),
     "future": TermEntry(FutureTermConfig, FutureTerm),

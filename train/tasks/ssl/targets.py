@@ -24,24 +24,33 @@ from vidgen.pipelines.video import VideoPipeline
 from vidgen.representations.denoiser_encoder import DenoiserEncoder
 from vidgen.representations.feature_keys import parse_key
 from vidgen.representations.latent_encoder import LatentEncoder, cell_size
-from vidgen.train.config.self_supervised import FIXED_TARGETS, IndexTermConfig, SSLRecipe, TargetConfig
+from vidgen.train.config.self_supervised import (
+    FIXED_TARGETS,
+    IndexTermConfig,
+    MaskedTermConfig,
+    SSLRecipe,
+    TargetConfig,
+)
 from vidgen.train.tasks.ssl.encoders import open_reader
 from vidgen.train.tasks.ssl.resampling import cell_edges, has_first_frame, resample_map
 
-Target = Callable[[Float[Tensor, "b 3 T H W"]], Float[Tensor, "b n d"]]
+Target = Callable[[Float[Tensor, "b c T H W"]], Float[Tensor, "b n d"]]
 HOG_BINS = 9
 DENOISER_LEVEL = 0.1
 SPREAD = 1e-6  # that is added to a patch's variance
 
 
-def pixel_target(video: Float[Tensor, "b 3 T H W"], patch: Grid) -> Float[Tensor, "b n d"]:
+def pixel_target(video: Float[Tensor, "b c T H W"], patch: Grid) -> Float[Tensor, "b n d"]:
     """Return the pixels of every patch."""
     return to_patches(video.float(), patch)
 
 
-def normalized_target(video: Float[Tensor, "b 3 T H W"], patch: Grid) -> Float[Tensor, "b n d"]:
-    """Return the pixels of every patch less their mean, over their spread (He et al. 2022, MAE, section 4.1)."""
+def normalized_target(video: Float[Tensor, "b c T H W"], patch: Grid) -> Float[Tensor, "b n d"]:
+    """Return the pixels of every patch less their mean, over their spread (He et al. 2022, MAE, section 4.1). Raises
+    VidgenError for patches of one value, which have no spread."""
     x = to_patches(video.float(), patch)
+    if x.shape[-1] < 2:
+        raise VidgenError(f"patches of {patch} have one value, and no spread to be normalized by; give larger ones")
     variance, mean = torch.var_mean(x, dim=-1, keepdim=True)
     return (x - mean) / (variance + SPREAD).sqrt()
 
@@ -80,7 +89,8 @@ class FeatureTarget:
             raise VidgenError(f"layer {layer!r} is not one of the source's: {', '.join(layers)}")
         self.info, self.patch = layers[layer or list(layers)[-1]], patch
         modules = {info.module for info in layers.values()}
-        self.first_alone = isinstance(model, LatentEncoder) or has_first_frame(self.info, modules)
+        over_cells = isinstance(model, LatentEncoder) and cell_size(model.tokenizer)[0] > 1
+        self.first_alone = over_cells or has_first_frame(self.info, modules)
 
     @torch.no_grad()
     def __call__(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b n d"]:
@@ -154,10 +164,11 @@ def fixed_target(config: TargetConfig, shape: ClipEncoderConfig, recipe: SSLReci
     """Return what makes targets that do not change in training: of pixels, latents, or a frozen encoder. Raises
     VidgenError for targets that cannot be had of what the encoder reads."""
     if config.target not in OWN_TARGETS[recipe.reads]:
-        others = ", ".join((*OWN_TARGETS[recipe.reads], "teacher"))
+        learned = ("teacher", "self") if isinstance(config, MaskedTermConfig) else ()
+        others = ", ".join((*OWN_TARGETS[recipe.reads], *learned))
         raise VidgenError(
-            f"target {config.target} is of pixels, and the encoder reads {recipe.reads}; choose one of {others}, or a "
-            "term of kind indices"
+            f"target {config.target} is made of pixels, and the encoder reads {recipe.reads}; choose one of {others}, "
+            "where pixels are what it reads, or a term of kind indices"
         )
     device = recipe.device
     if config.target in PIXEL_TARGETS:

@@ -141,11 +141,11 @@ class SSLTask(Task):
         """Return how often labels of a clip's first object are told, by features of `probe_clips` clips of training."""
         samples = [self.dataset[(0, slot)] for slot in range(self.recipe.probe_clips)]
         parts = [samples[i : i + self.recipe.batch_size] for i in range(0, len(samples), self.recipe.batch_size)]
-        known = torch.cat([self.features(collate(part)["video"].to(self.recipe.device)) for part in parts])
+        train = torch.cat([self.features(collate(part)["video"].to(self.recipe.device)) for part in parts])
         metrics: Metrics = {}
         for name in PROBED:
             truth, own = ([getattr(x.objects[0], name) for x in rows] for rows in ([s.labels for s in samples], labels))
-            metrics |= probe_features(name, known, truth, held_out, own)
+            metrics |= probe_features(name, train, truth, held_out, own)
         return metrics
 
     def state_dict(self) -> dict[str, Any]:

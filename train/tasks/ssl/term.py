@@ -27,7 +27,7 @@ from vidgen.train.views.clips import ViewConfig
 from vidgen.train.views.masks import Mask, MaskConfig, MaskDraw, draw_mask
 
 # Masks that look at what the encoder reads, and make no sense of it.
-BLIND_MASKS = {"pixels": (), "latents": ("flow",), "indices": ("motion", "redundancy", "flow")}
+BLIND_MASKS = {"pixels": (), "latents": ("flow",), "indices": ("motion", "redundancy", "flow", "region")}
 
 
 def blank_clip(encoder: TokenEncoder, frames: int = 0) -> Tensor:
@@ -38,6 +38,11 @@ def blank_clip(encoder: TokenEncoder, frames: int = 0) -> Tensor:
         return torch.zeros(1, 3, *size)
     shape = encoder.config
     return torch.zeros(1, 1, *size).long() if shape.codebook_size else torch.zeros(1, shape.in_channels, *size)
+
+
+def unit_of(recipe: SSLRecipe) -> str:
+    """Return what lengths of clips count, as messages name it."""
+    return "frames" if recipe.reads == "pixels" else "latent frames"
 
 
 def mask_of(values: dict[str, Any], encoder: TokenEncoder, recipe: SSLRecipe, frames: int = 0) -> MaskConfig:
@@ -84,7 +89,7 @@ def make_views(rows: Sequence[dict[str, Any]], encoder: TokenEncoder, recipe: SS
         count, patch = view.length(encoder.config.clip[0]), encoder.config.patch[0]
         if count // view.crops % patch:
             each = f", in each of {view.crops} crops," if view.crops > 1 else ""
-            raise VidgenError(f"a view of {count} frames{each} is no multiple of patches of {patch}")
+            raise VidgenError(f"a view of {count} {unit_of(recipe)}{each} is no multiple of patches of {patch}")
     return views
 
 

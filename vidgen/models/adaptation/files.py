@@ -56,11 +56,12 @@ def open_base(name: str, *, device: str = "cpu", dtype: torch.dtype | None = Non
     The hash is of the weights as they are stored, whatever `dtype` is. Raises VidgenError where there is none.
     """
     encoder: ImageTower
-    if is_packaged(name) or is_external(read_config(find_model(name))):
+    folder = None if is_packaged(name) else find_model(name)
+    if folder is None or is_external(read_config(folder)):
         encoder = load_encoder(name)
     else:
-        encoder = VideoViT.from_pretrained(name)
-    place = str(Path(name).resolve()) if Path(name).exists() else name
+        encoder = VideoViT.from_pretrained(folder)
+    place = str(folder.resolve()) if folder == Path(name) else name
     base = Base(place, model_hash(encoder))
     return encoder.to(device, dtype), base
 

@@ -79,8 +79,10 @@ def without_chance() -> Iterator[None]:
             patch.setattr(module, "hide_tokens", hide)
         patch.setattr(segments, "draw_segments", cut_halves)
         torch.set_default_dtype(torch.float64)
-        yield
-        torch.set_default_dtype(before)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
 
 
 def recipe_of(term: str, out: Path):
