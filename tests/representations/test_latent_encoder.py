@@ -142,7 +142,7 @@ def test_a_reducer_goes_around_the_encoder(video):
 
 
 def test_what_does_not_fit_is_said_in_one_line(video, saved, tmp_path):
-    with pytest.raises(VidgenError, match=r"clips of \(9, 24, 48\).*height is no multiple of .* patches of 16; crop them"):
+    with pytest.raises(VidgenError, match=r"clips of \(9, 24, 48\).*height is no multiple of .* 16; crop them"):
         make()(video[:, :, :, :24])
     with pytest.raises(VidgenError, match=r"the others are 4; give patches of one, as \(1, 2, 2\)"):
         make(patch=(3, 2, 2))

@@ -154,9 +154,9 @@ def test_terms_that_make_sense_of_cells_train(make, term, reads):
 @pytest.mark.parametrize(
     ("reads", "term", "more", "words"),
     [
-        ("latents", f"kind: masked, target: hog, {MASK}", [], "target hog is made of pixels, and the encoder reads latents"),
+        ("latents", f"kind: masked, target: hog, {MASK}", [], "target hog is made of pixels, and the encoder"),
         ("latents", f"kind: masked, target: latents, {MASK}", [], "target latents is made of pixels"),
-        ("latents", f"kind: masked, target: features, source: default, {MASK}", [], "target features is made of pixels"),
+        ("latents", f"kind: masked, target: features, source: default, {MASK}", [], "features is made of pixels"),
         ("indices", f"kind: masked, {MASK}", [], "choose one of teacher, self"),
         ("indices", "kind: clusters, level: clip", [], "kind clusters is for pixels and latents"),
         ("indices", f"kind: sinkhorn, {MASK}", [], "kind sinkhorn is for pixels and latents, and the encoder reads"),
