@@ -23,6 +23,12 @@ def is_offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
+def durable_name(name: str | os.PathLike, folder: Path) -> str:
+    """Return what a saved model calls another by, whose folder `find_model` says: the whole path of a folder
+    here, and the name itself of a shipped one or of one of the hub."""
+    return str(folder.resolve()) if folder == Path(name) else os.fspath(name)
+
+
 def find_model(name: str | os.PathLike, part: str | None = None) -> Path:
     """Return the local folder of a model: of a shipped name, a folder, a safetensors file, or a hub id "owner/name".
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidgen.checkpoints.hub import find_model
+from vidgen.checkpoints.hub import durable_name, find_model
 from vidgen.checkpoints.pretrained import config_from_dict, read_config
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Tokenizer
@@ -87,8 +87,7 @@ def open_reader(name: str, reads: str, recipe: SSLRecipe) -> CellReader:
         if several is not None or codes > MOST_CODES:
             codebook = f"{several} codes a cell" if several else f"{codes} codes"
             raise VidgenError(f"tokenizer={name} has {codebook}; name one of a code a cell, of {MOST_CODES} at most")
-    folder = find_model(name, part="vae")
-    place = str(folder.resolve()) if folder == Path(name) else name  # a shipped one and one of the hub keep their names
+    place = durable_name(name, find_model(name, part="vae"))
     return CellReader(tokenizer.eval().requires_grad_(False), reads, place, tokenizer_hash(tokenizer), codes)
 
 

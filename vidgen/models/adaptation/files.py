@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vidgen.bounds import Choice, Range, check_fields
 from vidgen.checkpoints.checkpoint import WEIGHTS_NAME, find_checkpoint, save_shards
 from vidgen.checkpoints.hashing import model_hash
-from vidgen.checkpoints.hub import find_model
+from vidgen.checkpoints.hub import durable_name, find_model
 from vidgen.checkpoints.pretrained import CONFIG_NAME, config_from_dict, put, read_config
 from vidgen.errors import VidgenError
 from vidgen.files.atomic import atomic_write
@@ -61,8 +61,7 @@ def open_base(name: str, *, device: str = "cpu", dtype: torch.dtype | None = Non
         encoder = load_encoder(name)
     else:
         encoder = VideoViT.from_pretrained(folder)
-    place = str(folder.resolve()) if folder == Path(name) else name
-    base = Base(place, model_hash(encoder))
+    base = Base(name if folder is None else durable_name(name, folder), model_hash(encoder))
     return encoder.to(device, dtype), base
 
 

@@ -78,10 +78,10 @@ def test_spread_correlation_and_uniformity():
     circle = torch.eye(2)[[0, 1]]
     assert uniformity(circle) == pytest.approx(-4.0)  # |x - y|^2 = 2
     assert alignment(circle, circle) == 0.0 and alignment(circle, -circle) == pytest.approx(4.0)
-    told = describe_features(z, z)
-    assert told["rankme_share"] > 0.9 and told["alignment"] == 0.0 and told["lidar"] > 7.9
-    gone = describe_features(torch.ones(40, 8), torch.ones(40, 8))  # a collapse is told, and no error
-    assert gone["rankme"] == pytest.approx(1.0) and gone["lidar"] == pytest.approx(1.0)
+    metrics = describe_features(z, z)
+    assert metrics["rankme_share"] > 0.9 and metrics["alignment"] == 0.0 and metrics["lidar"] > 7.9
+    collapsed = describe_features(torch.ones(40, 8), torch.ones(40, 8))  # a collapse is told, and no error
+    assert collapsed["rankme"] == pytest.approx(1.0) and collapsed["lidar"] == pytest.approx(1.0)
 
 
 def test_probes_while_training_tell_what_features_hold():
