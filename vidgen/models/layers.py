@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -124,7 +123,8 @@ class Attention(nn.Module):
 
     def heads(self, y: Float[Tensor, "b n w"]) -> Heads:
         """Return channels split into heads."""
-        return rearrange(y, "b n (k d) -> b k n d", d=self.head_dim)
+        # Views of PyTorch's own: a pattern that einops reads took a tenth of a token's time, where these are one row.
+        return y.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
     def normed(self, y: Float[Tensor, "b n w"], norm: nn.Module, rotary: Rotary | None = None) -> Heads:
         """Return normalized heads, rotated by `rotary` where there is one."""
@@ -135,7 +135,7 @@ class Attention(nn.Module):
 
     def join(self, attended: Heads) -> Float[Tensor, "b n d"]:
         """Return the layer's output from that of its heads."""
-        return self.out(rearrange(attended, "b k n d -> b n (k d)"))
+        return self.out(attended.transpose(1, 2).flatten(2))
 
 
 @contextmanager

@@ -7,9 +7,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vidgen.models.attention import Heads
-from vidgen.models.causal_attention import rotate
 from vidgen.models.priors.token_prior import TokenPrior
 from vidgen.models.priors.token_values import Tokens
+from vidgen.models.rope import Rotary, apply_rotary_emb
 from vidgen.models.text.encoders import TextEncoding
 
 FIRST_FRAMES = 4  # that a cache has memory for at first, where there is no window
@@ -120,15 +120,14 @@ class CachedPrior:
         span = self.layers[0].count + read.shape[1]
         frames = config.window or 1 << (-(-span // self.frame_tokens) - 1).bit_length()  # few tables for long clips
         rotary = prior.rotary_of((frames, *self.conditions["grid"][1:]), x)
-
-        here = slice(span - read.shape[1], span)
+        here, seen = (Rotary(*(table[start:span] for table in rotary)) for start in (span - read.shape[1], 0))
 
         def attend(layer: int, q: Heads, k: Heads, v: Heads) -> Heads:
-            q = rotate(q[:, :, None], rotary, here)
-            if not config.window:  # positions stay, so keys are kept as they are rotated
-                return prior.attend(q, *self.layers[layer].append(rotate(k[:, :, None], rotary, here), v))
-            keys, values = self.layers[layer].append(k, v)
-            return prior.attend(q, rotate(keys[:, :, None], rotary, slice(span)), values)
+            if config.window:  # positions move, so keys are kept as they are and rotated for each slot
+                keys, values = self.layers[layer].append(k, v)
+                return prior.attend(apply_rotary_emb(q, here), apply_rotary_emb(keys, seen), values)
+            q, k = apply_rotary_emb(torch.cat([q, k], dim=1), here).chunk(2, dim=1)
+            return prior.attend(q, *self.layers[layer].append(k, v))
 
         for i, block in enumerate(prior.blocks):
             x = block(x, lambda q, k, v, i=i: attend(i, q, k, v), self.text[i])
