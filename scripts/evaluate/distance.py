@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vidgen.errors import VidgenError
-from vidgen.scripts.cli.option_sets import HardwareOptions, SamplerOptions, with_option_sets
+from vidgen.scripts.cli.option_sets import HardwareOptions, SamplerOptions, TokenOptions, with_option_sets
 from vidgen.scripts.cli.options import (
     BatchOption,
     JsonOption,
@@ -26,6 +26,7 @@ from vidgen.scripts.cli.printing import (
     print_table,
     progress,
 )
+from vidgen.scripts.sampling.pipelines import sampler_settings
 
 if TYPE_CHECKING:
     from vidgen.pipelines.evaluation.feature_distance import Features
@@ -50,6 +51,7 @@ def distance(
     layers: LayersOption = "all",
     noise_levels: NoiseLevelsOption = "0.1",
     sampling: SamplerOptions,
+    tokens: TokenOptions,
     seed: SeedOption = 0,
     batch_size: BatchOption = 8,
     hardware: HardwareOptions,
@@ -71,19 +73,23 @@ def distance(
 
     from vidgen.pipelines.evaluation.adherence import held_out_world
     from vidgen.pipelines.evaluation.feature_distance import score_distance
-    from vidgen.pipelines.loading import load_pipeline
+    from vidgen.pipelines.loading import load_generator
+    from vidgen.pipelines.video import VideoPipeline
     from vidgen.representations.extractor import FeatureExtractor
     from vidgen.scripts.extract import choose_layers, open_model
 
     encoder = open_model(features, hardware.device, hardware.dtype)
     levels = parse_numbers(noise_levels, "--noise-levels")
     extractor = FeatureExtractor(encoder, layers=choose_layers(encoder, layers), noise_levels=levels, seed=seed)
-    pipe = load_pipeline(model, **hardware.settings()).maker(**sampling.settings())
+    pipe = load_generator(model, **hardware.settings())
+    made_by = sampler_settings(pipe, model, sampling, tokens)
+    used = {name: value for name, value in made_by.items() if value not in (None, "")}
+    if isinstance(pipe, VideoPipeline):
+        pipe = pipe.maker(**made_by)
+        used = sampling.used(pipe.scheduler)
     with progress(model, 3 * n) as advance:
         world = held_out_world(pipe.scheduler)
-        settings = {"seed": seed, "batch_size": batch_size, **sampling.settings()}
-        rows = score_distance(pipe, extractor, world, n, progress=advance, **settings)
-    used = sampling.used(pipe.scheduler)
+        rows = score_distance(pipe, extractor, world, n, seed=seed, batch_size=batch_size, progress=advance, **made_by)
     show({"model": model, "features": features, "n": n, "seed": seed, **used, "rows": rows}, json)
 
 

@@ -105,3 +105,12 @@ def test_adherence_of_a_prior_is_measured(vidgen, prior: Path) -> None:
     assert report["temperature"] == 0.5 and report["n"] == 2 and "guidance" not in report
     ran = vidgen("evaluate", "generation", "--model", prior, "--n", 2, "--guidance", "apg")
     assert "--guidance says nothing to a prior" in ran.error
+
+
+def test_distance_of_a_prior_is_measured(vidgen, prior: Path) -> None:
+    words = ("evaluate", "distance", "--model", prior, "--features", prior / "vae", "--n", 3)
+    ran = vidgen(*words, "--temperature", 0.5, "--json")
+    assert ran.status == 0, ran.err
+    report = json.loads(ran.out)
+    assert report["temperature"] == 0.5 and report["rows"][0]["n_generated"] == 3
+    assert "--sampler says nothing to a prior" in vidgen(*words, "--sampler", "heun").error

@@ -15,15 +15,18 @@ from vidgen.data.shapes import ShapeWorld
 from vidgen.diffusion.noise import sample_generator
 from vidgen.metrics.kid import kernel_distance
 from vidgen.pipelines.evaluation.adherence import Progress
+from vidgen.pipelines.gan.pipeline import GANPipeline
+from vidgen.pipelines.priors.pipeline import PriorPipeline
 from vidgen.pipelines.video import VideoPipeline
 from vidgen.representations.extractor import FeatureExtractor
 
+Maker = VideoPipeline | PriorPipeline | GANPipeline
 Features = dict[str, Float[np.ndarray, "n d"]]
 Batch = tuple[list[str], list[UInt8[np.ndarray, "T h w 3"]]]  # ids and clips
 
 
 def generated_batches(
-    pipe: VideoPipeline, world: ShapeWorld, n: int, *, seed: int, batch_size: int, **settings: Any
+    pipe: Maker, world: ShapeWorld, n: int, *, seed: int, batch_size: int, **settings: Any
 ) -> Iterator[Batch]:
     """Yield clips of the world's first n prompts; the noise of clip i is that of `score_generation`."""
     for first in range(0, n, batch_size):
@@ -66,7 +69,7 @@ def compare_features(real: Features, generated: Features, *, seed: int = 0) -> l
 
 
 def score_distance(
-    pipe: VideoPipeline,
+    pipe: Maker,
     extractor: FeatureExtractor,
     world: ShapeWorld,
     n: int,
