@@ -32,10 +32,11 @@ class KeptSlots:
             for new, old in zip(grown, self.memory or (), strict=False):
                 new[:, :, : self.count] = old[:, :, : self.count]
             self.memory = grown
-        for memory, new in zip(self.memory, (k, v), strict=True):
-            memory[:, :, self.count : stop] = new
+        keys, values = self.memory
+        keys.narrow(2, self.count, k.shape[2]).copy_(k)
+        values.narrow(2, self.count, v.shape[2]).copy_(v)
         self.count = stop
-        return tuple(memory[:, :, :stop] for memory in self.memory)
+        return keys.narrow(2, 0, stop), values.narrow(2, 0, stop)
 
     def drop(self, start: int, stop: int) -> None:
         """Forget slots `start` to `stop`; later ones move up."""
