@@ -104,7 +104,8 @@ class GuidedSequenceModel:
     def _acts(self, i: int) -> bool:
         """Whether token i is guided."""
         low, high = self.interval
-        return self.scale != 1.0 and i < self.num_tokens and low <= i / self.num_tokens <= high
+        i = min(i, self.num_tokens - 1)  # what would come after the last token is as that one
+        return self.scale != 1.0 and low <= i / self.num_tokens <= high
 
 
 def guide_masked(cond: MaskedLogits, uncond: MaskedLogits, scale: float, interval: Interval = ALWAYS) -> MaskedLogits:

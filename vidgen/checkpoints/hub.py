@@ -15,6 +15,7 @@ PIPELINE_PARTS = (
     *("vae", "transformer", "transformer_2", "text_encoder", "text_encoder_2", "image_encoder", "image_prompt"),
     "student",
     "tokenizer",
+    "prior",
 )
 
 

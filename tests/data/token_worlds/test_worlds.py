@@ -21,12 +21,13 @@ from vidgen.errors import VidgenError
     ],
 )
 def test_the_probabilities_of_all_clips_add_up_to_one(world):
-    clips = {}
-    for split in ("train", "held_out"):
+    """Those of training clips by the law of training, those of held-out ones to their share of the law of all."""
+    for split, total in (("train", 1.0), ("held_out", len(world.members("held_out")) / len(world.sprites))):
+        clips = {}
         for number in range(9000):
             clip = world.draw(number, split)
             clips[clip.tokens.tobytes()] = math.exp(-clip.nats)
-    assert sum(clips.values()) == pytest.approx(1.0, abs=2e-3)
+        assert sum(clips.values()) == pytest.approx(total, abs=2e-3)
 
 
 @pytest.mark.parametrize("name", sorted(TOKEN_WORLDS))
@@ -49,7 +50,8 @@ def test_splits_have_no_sprite_in_common():
 
 def test_the_torus_has_the_bits_of_its_choices():
     world = TorusWorld()
-    assert world.draw(0, "train").nats == pytest.approx(math.log(len(world.sprites) * 64 * 4))
+    assert world.draw(0, "held_out").nats == pytest.approx(math.log(len(world.sprites) * 64 * 4))
+    assert world.draw(0, "train").nats == pytest.approx(math.log(0.75 * len(world.sprites) * 64 * 4))
     assert len(world.sprites) == 2**9 - 2 * 2**6 + 2**4  # without those whose first row or first column is empty
 
 
@@ -85,3 +87,16 @@ def test_pictures_are_read_from_a_file_of_mnists_format(tmp_path):
 def test_sprites_that_are_too_large_are_refused():
     with pytest.raises(VidgenError, match="give 2 or 3 cells"):
         TorusWorld(sprite=3, side=6)
+
+
+@pytest.mark.parametrize("settings", [{"side": 10}, {"context": 1}, {"frames": 3, "context": 3}])
+def test_pictures_without_room_or_without_a_past_are_one_line(settings):
+    with pytest.raises(VidgenError, match="give a side of 11 or more, for steps of two cells, and a context of 2"):
+        PictureWorld(**settings)
+
+
+def test_pictures_in_the_least_room_stay_inside_and_keep_their_speed():
+    world = PictureWorld(side=11, frames=8, context=2)
+    for number in range(40):
+        clip = world.draw(number, "train").tokens
+        assert len({frame.sum() for frame in clip}) == 1  # nothing of the picture leaves

@@ -19,7 +19,8 @@ SIZE = (2, 3)
 def make_prior(sizes=(18,), sharpness: float = 1.0, seed: int = 0, **shape) -> TokenPrior:
     torch.manual_seed(seed)
     prior = TokenPrior(TokenPriorConfig(codebook_sizes=sizes, **{"width": 16, "depth": 2, "head_dim": 8, **shape}))
-    prior.head.weight.data.mul_(sharpness)
+    if sizes:
+        prior.head.weight.data.mul_(sharpness)
     return prior.eval()
 
 
@@ -126,6 +127,7 @@ def test_the_threads_of_the_process_are_left_as_they_were():
         ({"order": "random"}, "a prior of order random"),
         ({"attention": "axial"}, "of order causal with axial attention"),
         ({"classes": 3}, "told classes or actions"),
+        ({"sizes": (), "channels": 3}, "a prior over latents has no law of indices"),
     ],
 )
 def test_priors_that_code_nothing_are_one_line(shape, message):

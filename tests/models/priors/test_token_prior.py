@@ -3,14 +3,19 @@
 import pytest
 import torch
 
+from vidgen.diffusion.noise import sample_generator
 from vidgen.errors import VidgenError
 from vidgen.interfaces import MASK
 from vidgen.models.priors.cache import CachedPrior
 from vidgen.models.priors.config import TokenPriorConfig
 from vidgen.models.priors.frame_cache import CachedFrames
-from vidgen.models.priors.token_grid import flatten_indices, unflatten_tokens, visible
+from vidgen.models.priors.likelihood import likelihood
+from vidgen.models.priors.token_grid import flatten_indices, split_digits, unflatten_tokens, visible
 from vidgen.models.priors.token_prior import TokenPrior
 from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder
+from vidgen.samplers.autoregressive.categorical import TokenSampling
+from vidgen.samplers.autoregressive.decode import sample_autoregressive
+from vidgen.samplers.autoregressive.uncached import UncachedModel
 
 GRID = (5, 2, 3)
 CELLS = 30
@@ -105,6 +110,42 @@ def test_cached_tokens_with_text_class_and_actions_batch_and_precision():
         alone = CachedPrior(prior, GRID[1:], 1, text(["a red circle"]), class_id=torch.tensor([1]), actions=actions[:1])
         one = torch.cat([alone.start()[:, None], alone.extend(tokens[:1, :-1])], dim=1)
         assert (one - whole[:1]).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("shape", [{}, {"window": 3, "sinks": 1}])
+def test_tokens_that_are_drawn_from_the_cache_are_those_of_whole_passes(shape):
+    text = ByteTextEncoder(ByteTextConfig(width=16, depth=1, head_dim=16)).double().eval()
+    prior = make_prior(text_width=16, **shape)
+
+    def whole(tokens: torch.Tensor) -> torch.Tensor:
+        return prior(torch.cat([tokens, tokens.new_zeros(2, CELLS - tokens.shape[1])], dim=1), GRID, words)
+
+    def logits(tokens: torch.Tensor) -> torch.Tensor:
+        return whole(tokens)[:, : tokens.shape[1] + 1]
+
+    with torch.no_grad():
+        words = text(["a red circle", "a small blue star moves left"])
+        drawn = [
+            sample_autoregressive(model, CELLS, TokenSampling(), [sample_generator(0, k) for k in range(2)])
+            for model in (CachedPrior(prior, GRID[1:], 2, words), UncachedModel(logits, 2))
+        ]
+    assert torch.equal(*drawn) and len(drawn[0].unique()) > 3
+
+
+@pytest.mark.parametrize(
+    ("token", "place", "line"),
+    [(5, 0, "token 5 at place 0 is none of its codebook, whose ids are 0 to 4"), (3, 1, "0 to 2"), (-2, 4, "token -2")],
+)
+def test_ids_that_a_codebook_lacks_are_one_line(token, place, line):
+    prior = make_prior(codebook_sizes=(5, 3))
+    tokens = draw_tokens(prior)
+    tokens[1, place] = token
+    with pytest.raises(VidgenError, match=line):
+        prior(tokens, GRID)
+    with pytest.raises(VidgenError, match="token -1 at place 0"):
+        likelihood(prior, torch.full_like(tokens, MASK), GRID)
+    with pytest.raises(VidgenError, match="are not all below 15"):
+        split_digits(torch.tensor([[[[15]]]]), (5, 3))
 
 
 def test_what_is_rewound_is_as_if_it_had_not_been():

@@ -134,6 +134,9 @@ def test_guided_models_say_both_conditions():
     first, after = next_token(tokens)[:, 0], next_token(tokens)[:, 1]
     assert torch.equal(guided.start(), torch.cat([first + 1.0, first], dim=-1))
     assert torch.equal(guided.extend(tokens)[:, -1], torch.cat([after + 1.0, after], dim=-1))
+    whole = UncachedModel(next_token, 2, channels=1), UncachedModel(next_token, 2, channels=1)
+    ended = GuidedSequenceModel(*whole, 2.0, 2, combine=pair_conditions)  # both are read, and none is to come
+    assert ended.extend(torch.ones(2, 2, 1)).shape[:2] == (2, 2)
     masked = pair_masked(lambda x: conditional(x) + 1.0, conditional)(unknown(2))
     assert torch.equal(masked, torch.cat([conditional(unknown(2)) + 1.0, conditional(unknown(2))], dim=-1))
 

@@ -165,3 +165,10 @@ def test_more_errors_of_one_line() -> None:
     broken = UncachedModel(lambda tokens: torch.full((1, tokens.shape[1] + 1, 3), torch.nan), 1)
     with pytest.raises(VidgenError, match="the model gave logits of NaN"):
         decode(sample_autoregressive, broken)
+
+
+def test_twelve_tokens_by_enumeration() -> None:
+    law = potts_law((3, 2, 2), vocabulary=2)  # 4,096 sequences, of which no draws are needed
+    assert torch.allclose(autoregressive_law(law, PLAIN), law.probabilities, atol=1e-14)
+    sharp = autoregressive_law(law, TokenSampling(temperature=0.5))
+    assert sharp.sum().item() == pytest.approx(1.0) and sharp.max() > 1.5 * law.probabilities.max()

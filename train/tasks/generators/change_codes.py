@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.checkpoints.pretrained import config_from_dict
+from vidgen.errors import VidgenError
 from vidgen.pipelines.loading import load_tokenizer
 from vidgen.tokenizers.change_codes import ChangeCodes, ChangeCodesConfig
 from vidgen.tokenizers.encoded import latent_size
@@ -32,6 +33,11 @@ class ChangeCodesTask(Task):
         dtype = torch.bfloat16 if recipe.autocast == "bfloat16" else torch.float32
         self.tokenizer = load_tokenizer(recipe.tokenizer, dtype=dtype, device=recipe.device)
         config = self.tokenizer.config
+        if self.tokenizer.latent_frames(shortest := min(recipe.data.lengths())) < 2:
+            raise VidgenError(
+                f"clips of {shortest} frames are one latent frame, of which nothing changes: give data.num_frames, and "
+                f"that of each source, more than {config.temporal_compression_ratio} or leave the source out"
+            )
         size = latent_size(*recipe.data.size, config.spatial_compression_ratio)
         values = {**recipe.model, "latent_channels": config.latent_channels, "size": tuple(size)}
         torch.manual_seed(recipe.seed)

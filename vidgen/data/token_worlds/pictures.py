@@ -14,6 +14,7 @@ from vidgen.data.token_worlds.world import SPLITS, TokenClip, clip_generator
 from vidgen.errors import VidgenError
 
 LEVELS = 17  # gray levels of scikit-learn's digits, 0 to 16
+SMALLEST_SIDE = 11  # with less room a step of two cells leaves the frame either way
 HELD_OUT = 5  # every so many pictures are kept for validation
 IDX_IMAGES = 0x00000803  # how a file of images begins, in MNIST's format
 LARGEST_FILE = 2**28
@@ -43,6 +44,13 @@ class PictureWorld:
     context: int = 3
     pictures: str = ""
     codebook_size: int = field(default=LEVELS, init=False)
+
+    def __post_init__(self) -> None:
+        if self.side < SMALLEST_SIDE or not 2 <= self.context < self.frames:
+            raise VidgenError(
+                f"a picture of 8 cells in frames of {self.side}, {self.context} of {self.frames} known: give a side of "
+                f"{SMALLEST_SIDE} or more, for steps of two cells, and a context of 2 frames or more, but not of all"
+            )
 
     @property
     def grid(self) -> tuple[int, int, int]:

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float, Int
 
-from vidgen.data.token_worlds.world import TokenClip, clip_generator, log_count, token_nats
+from vidgen.data.token_worlds.world import SPLITS, TokenClip, clip_generator, log_count, token_nats
 from vidgen.errors import VidgenError
 
 WAYS = ((0, 1), (1, 0), (0, -1), (-1, 0))
@@ -20,8 +20,9 @@ class SpriteWorld:
     """Frames of `side` x `side` cells, 1 where the sprite is, else 0; a sprite is `sprite` x `sprite` random cells.
 
     A sprite's first row and first column are not empty, and it fills less than half of the side, so no two choices make
-    the same clip. Every fourth sprite is held out: its nats are those of the law of all sprites, which a prior knows if
-    it has learned what moves rather than which sprites there are.
+    the same clip. Every fourth sprite is held out. The nats of a training clip are those of the law that training draws
+    from, which no prior comes below; those of a held-out one are of the law of all sprites, which a prior knows if it
+    has learned what moves rather than which sprites there are.
     """
 
     frames: int = 4
@@ -51,10 +52,18 @@ class SpriteWorld:
         sprites = bits.reshape(-1, k, k)
         return sprites[sprites[:, 0].any(1) & sprites[:, :, 0].any(1)]
 
+    def members(self, split: str) -> Int[np.ndarray, " m"]:
+        """Return which sprites are of a split."""
+        held_out = np.arange(len(self.sprites)) % HELD_OUT == 0
+        return np.flatnonzero(held_out == (split == SPLITS[1]))
+
     def draw_sprite(self, rng: np.random.Generator, split: str) -> Int[np.ndarray, "k k"]:
         """Draw a sprite of the split."""
-        held_out = np.arange(len(self.sprites)) % HELD_OUT == 0
-        return self.sprites[rng.choice(np.flatnonzero(held_out == (split == "held_out")))]
+        return self.sprites[rng.choice(self.members(split))]
+
+    def count_sprites(self, split: str) -> int:
+        """Return among how many sprites the law chooses that a clip of the split is held against."""
+        return len(self.members(split) if split == SPLITS[0] else self.sprites)
 
     def nats(self, log_probs: Float[np.ndarray, "t h w v"], tokens: Int[np.ndarray, "t h w"]) -> float:
         """Return the nats of a clip under a prior's law."""
@@ -82,7 +91,8 @@ class TorusWorld(SpriteWorld):
         sprite, start, way = self.draw_sprite(rng, split), rng.integers(self.side, size=2), WAYS[rng.integers(4)]
         corners = start + np.arange(self.frames)[:, None] * np.array(way)
         return TokenClip(
-            tokens=self.place(sprite, corners), nats=log_count(len(self.sprites), self.side, self.side, len(WAYS))
+            tokens=self.place(sprite, corners),
+            nats=log_count(self.count_sprites(split), self.side, self.side, len(WAYS)),
         )
 
 
@@ -109,5 +119,5 @@ class CoinWorld(SpriteWorld):
             else:
                 corner[1] += step
             corners.append(tuple(corner))
-        nats = log_count(len(self.sprites), self.side, places, 2, *([2] * turns))
+        nats = log_count(self.count_sprites(split), self.side, places, 2, *([2] * turns))
         return TokenClip(tokens=self.place(sprite, np.array(corners)), nats=nats)

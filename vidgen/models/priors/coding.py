@@ -40,6 +40,8 @@ def check_coding(prior: TokenPrior, name: str) -> None:
     """Raise VidgenError for a prior that codes nothing, and where the library is missing; `name` is what it is called
     there."""
     config = prior.config
+    if config.channels:
+        raise VidgenError(f"{name}: a prior over latents has no law of indices; name one over a discrete tokenizer's")
     if config.order != "causal" or config.attention != "full":
         raise VidgenError(
             f"{name}: a prior of order {config.order} with {config.attention} attention codes no tokens one after the "

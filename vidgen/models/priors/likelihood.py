@@ -14,7 +14,7 @@ from torch import Tensor
 from vidgen.errors import VidgenError
 from vidgen.models.attention_patterns import Grid
 from vidgen.models.priors.token_prior import TokenPrior
-from vidgen.models.priors.token_values import Tokens, hide_tokens, is_unknown
+from vidgen.models.priors.token_values import Tokens, check_ids, hide_tokens, is_unknown
 
 # What is lost at each token (b, n), of a prior's outputs (b, n, v) and the tokens.
 Measure = Callable[[Tensor, Tensor], Tensor]
@@ -93,9 +93,11 @@ def likelihood(
     """Return how probable the prior finds clips.
 
     Exact of order "causal"; of "random" the mean over `draws` orders, each of which is an exact law; else a bound, the
-    mean over `draws` draws of `masked_nats`. Raises VidgenError for a prior over continuous tokens.
+    mean over `draws` draws of `masked_nats`. Raises VidgenError for a prior over continuous tokens, and for tokens that
+    are not known or not of its codebooks.
     """
     check_likelihood(prior)
+    check_ids(tokens, prior.config.codebook_sizes, masks=False)
     if prior.config.order == "causal":
         nats = token_nats(prior(tokens, grid, **conditions), tokens)
         return Likelihood(nats=nats.sum(1), exact=True, standard_error=torch.zeros(len(nats)), by_token=nats)

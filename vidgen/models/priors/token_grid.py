@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from math import prod
 
 import torch
 from einops import rearrange
@@ -72,9 +73,23 @@ def visible(grid: Grid, codes: int, attention: str, causal: bool, stride: int, o
     return None if seen.all() else seen
 
 
+@lru_cache(maxsize=16)
+def causal_mask(queries: int, keys: int, device: torch.device) -> Bool[Tensor, "queries keys"]:
+    """Return which keys each query sees where the last query stands at the last key: those up to its own. It is made
+    once for all layers and steps."""
+    with torch.inference_mode(False):  # what is made in that mode could not be read where gradients are wanted
+        return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+
+
 def split_digits(indices: Int[Tensor, "b t h w"], sizes: tuple[int, ...]) -> Int[Tensor, "b t h w q"]:
     """Return indices below prod(sizes) as digits of these sizes, the least significant first: a large codebook as
-    several small ones."""
+    several small ones. Raises VidgenError for indices that are none of theirs."""
+    total = prod(sizes)
+    if bool(((indices < 0) | (indices >= total)).any()):
+        raise VidgenError(
+            f"indices from {indices.min().item()} to {indices.max().item()} are not all below {total}, the product of "
+            f"the digits {sizes}; are they of another tokenizer?"
+        )
     digits = []
     for size in sizes:
         digits.append(indices % size)

@@ -18,13 +18,14 @@ from vidgen.models.causal_attention import FrameGroup, FrameLayout, causal_layou
 from vidgen.models.dit.blocks import text_heads
 from vidgen.models.priors.config import TokenPriorConfig
 from vidgen.models.priors.diffusion_head import DiffusionHead
-from vidgen.models.priors.token_grid import visible
+from vidgen.models.priors.token_grid import causal_mask, visible
 from vidgen.models.priors.token_values import (
     CodeEmbedding,
     CodeHead,
     Tokens,
     VectorEmbedding,
     blank_tokens,
+    check_ids,
     is_unknown,
     take_tokens,
 )
@@ -92,7 +93,8 @@ class TokenPrior(Pretrained):
     ) -> Float[Tensor, "b n v"]:
         """Return the logits of each token; -inf for values that its codebook does not have.
 
-        Raises ValueError for a condition that the model does not take or that it lacks.
+        Raises ValueError for a condition that the model does not take or that it lacks, VidgenError for ids that a
+        codebook does not have.
 
         Args:
             tokens: Of cells `grid` (t, h, w), see `flatten_indices`. Of order "causal" and "random" the logits of a
@@ -105,6 +107,8 @@ class TokenPrior(Pretrained):
             actions: One a frame.
         """
         n = tokens.shape[1]
+        if self.config.codebook_sizes:
+            check_ids(tokens, self.config.codebook_sizes)
         conditions = {"class_id": class_id, "actions": actions}
         *_, x = self.iter_hidden(tokens, grid, text, clean=clean, order=order, **conditions)
         logits = self.predict(x, torch.arange(n, device=tokens.device) if order is None else order)
@@ -168,7 +172,7 @@ class TokenPrior(Pretrained):
         """Return attention in which the last query stands at the last key, and none sees what comes after it."""
         mask = sparse
         if mask is None and causal and q.shape[2] > 1:
-            mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool).tril(k.shape[2] - q.shape[2])
+            mask = causal_mask(q.shape[2], k.shape[2], q.device)
         run = find_attention(self.blocks[0].attention.backend)
         return run(q, k, v, None if mask is None else mask[None].to(q.device))
 

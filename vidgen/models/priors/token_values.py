@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from vidgen.errors import VidgenError
 from vidgen.interfaces import MASK
 
 Tokens = Int[Tensor, "b n"] | Float[Tensor, "b n c"]
@@ -39,6 +40,18 @@ def take_tokens(tokens: Tokens, places: Int[Tensor, "b k"]) -> Tokens:
     if tokens.ndim == 2:
         return tokens.gather(1, places)
     return tokens.gather(1, places[..., None].expand(*places.shape, tokens.shape[2]))
+
+
+def check_ids(tokens: Int[Tensor, "b n"], sizes: tuple[int, ...], *, masks: bool = True) -> None:
+    """Raise VidgenError for ids that the codebook of their place does not have; `MASK` is one where `masks` may be."""
+    limits = torch.tensor(sizes, device=tokens.device)[torch.arange(tokens.shape[1], device=tokens.device) % len(sizes)]
+    wrong = ((tokens < 0) & ((tokens != MASK) | (not masks))) | (tokens >= limits)
+    if bool(wrong.any()):
+        row, place = wrong.nonzero()[0].tolist()
+        raise VidgenError(
+            f"token {tokens[row, place].item()} at place {place} is none of its codebook, whose ids are 0 to "
+            f"{limits[place].item() - 1}; are the indices of another tokenizer?"
+        )
 
 
 class CodeEmbedding(nn.Embedding):
