@@ -33,8 +33,9 @@ def score_likelihood(
 
     `exact`: bits of the law itself, else an upper bound of their mean. `bits_per_token` and `ci`, its 95% interval over
     clips; `bits_per_pixel`, of all frames; `stored_bits_per_token`, the logarithm of the codebook's size;
-    `histogram_bits_per_token`, with the frequencies of these clips' own codes alone; `perplexity_by_frame`, None of a
-    bound. Raises VidgenError for a prior over continuous tokens, which has no likelihood, and one that is told actions.
+    `histogram_bits_per_token`, with the frequencies of these clips' own codes alone; `draws_error`, the standard error
+    of the mean bits by the orders or masks that were drawn, 0 where there is one order; `perplexity_by_frame` and, of
+    the tokens of a frame, `perplexity_by_position`, None where there is none. Raises VidgenError for a prior over continuous tokens, which has no likelihood, and one that is told actions.
 
     Args:
         pipe: The prior and its tokenizer.
@@ -46,7 +47,7 @@ def score_likelihood(
     """
     check_likelihood(pipe.prior)
     refuse_actions(pipe.prior, "likelihood")
-    bits, tokens, nats = [], [], []
+    bits, tokens, nats, errors = [], [], [], []
     exact = True
     for first in range(0, len(clips), batch_size):
         part = clips[first : first + batch_size]
@@ -58,12 +59,14 @@ def score_likelihood(
         exact = result.exact
         bits += (result.nats / math.log(2) / rows.shape[1]).tolist()
         nats += [] if result.by_token is None else [result.by_token]
+        errors.append(result.standard_error.cpu())
         tokens.append(rows.cpu())
         advance(len(bits))
     every = torch.cat(tokens)
     mean = mean_interval(bits, bounds=(0.0, math.inf))
     pixels = math.prod(clips[0][0].shape[:3])
-    frames = torch.cat(nats).reshape(len(clips), grid[0], -1).mean(dim=(0, 2)).exp().tolist() if nats else None
+    by_place = torch.cat(nats).reshape(len(clips), grid[0], -1) if nats else None
+    error = torch.cat(errors).square().sum().sqrt().item() / len(clips)
     return {
         "exact": exact,
         "n": len(clips),
@@ -73,7 +76,9 @@ def score_likelihood(
         "stored_bits_per_token": mean_over_codes(pipe.prior.config.codebook_sizes, math.log2),
         "histogram_bits_per_token": histogram_bits(every, pipe.prior.config.codebook_sizes),
         "tokens": every.shape[1],
-        "perplexity_by_frame": frames,
+        "draws_error": error / math.log(2) / every.shape[1],
+        "perplexity_by_frame": None if by_place is None else by_place.mean(dim=(0, 2)).exp().tolist(),
+        "perplexity_by_position": None if by_place is None else by_place.mean(dim=(0, 1)).exp().tolist(),
     }
 
 
