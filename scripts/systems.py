@@ -28,7 +28,7 @@ def systems(
     *,
     json: JsonOption = False,
 ) -> None:
-    """List published systems of learning without labels: what works, by which recipe, and what is missing.
+    """List published systems by what they can: what works, by which recipe, and what is missing.
 
     Example: vidgen systems M16
     """

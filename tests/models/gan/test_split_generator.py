@@ -65,3 +65,9 @@ def test_a_text_is_there_where_the_generator_reads_one():
         make_generator(text_width=4)(draw_noise())
     with pytest.raises(ValueError, match="takes no text"):
         make_generator()(draw_noise(), torch.zeros(3, 4))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("channels", [4, 12, 13, 26])
+def test_any_number_of_channels_goes(channels):
+    assert make_generator(channels=channels)(draw_noise()).video.shape == (3, 3, 8, 16, 24)

@@ -31,4 +31,4 @@ def test_a_row_is_printed(vidgen):
     assert list(json.loads(ran.out)["rows"]) == ["M18"]
     assert "ssl/warp" in vidgen("systems", "M18").out
     refused = vidgen("systems", "M99")
-    assert refused.status != 0 and "row 'M99' is not listed; choose one of M15" in refused.err
+    assert refused.status != 0 and "row 'M99' is not listed; choose one of M5, M6" in refused.err

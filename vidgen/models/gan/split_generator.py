@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import gcd
 
 import torch
 from jaxtyping import Float
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from vidgen.checkpoints.pretrained import Pretrained
 from vidgen.models.gan.config import SplitGeneratorConfig
 
-GROUP = 8  # channels that a GroupNorm takes together
+GROUP = 8  # channels that a GroupNorm takes together, or fewer where that does not go into all
 COLOURS = 3
 
 
@@ -36,7 +37,7 @@ def doubling_layers(convolution: type[nn.Module], channels: list[int]) -> nn.Seq
     """
     layers: list[nn.Module] = []
     for before, after in zip(channels[:-1], channels[1:], strict=True):
-        layers += [convolution(before, after, 4, stride=2, padding=1), nn.GroupNorm(max(1, after // GROUP), after)]
+        layers += [convolution(before, after, 4, stride=2, padding=1), nn.GroupNorm(after // gcd(GROUP, after), after)]
         layers.append(nn.ReLU())
     return nn.Sequential(*layers)
 
