@@ -34,7 +34,7 @@ def likelihood(
     """Measure the bits that a prior needs for held-out clips of the synthetic world, token by token.
 
     They are exact for a prior that goes token by token, and an upper bound for one that fills in masked tokens; beside
-    them what tokens take without a prior. Example: vidgen evaluate likelihood runs/prior_default/final
+    them what tokens take without a prior. Example: vidgen evaluate likelihood prior
     """
     from vidgen.pipelines.evaluation.adherence import held_out_world
     from vidgen.pipelines.evaluation.token_likelihood import score_likelihood
@@ -63,4 +63,6 @@ def show(report: dict[str, Any]) -> None:
     print_table(f"bits a token, {report['n']} clips of {report['tokens']} tokens", ("tokens", ">bits", ">95%"), rows)
     if report["perplexity_by_frame"]:
         print("perplexity by latent frame: " + ", ".join(f"{value:.2f}" for value in report["perplexity_by_frame"]))
+    if report["draws_error"]:
+        print(f"{report['draws_error']:.4f} bits a token: standard error of the mean by its draws")
     print(f"{report['bits_per_pixel']:.4f} bits a pixel{describe_memory()}")

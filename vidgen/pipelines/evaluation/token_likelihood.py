@@ -35,7 +35,8 @@ def score_likelihood(
     clips; `bits_per_pixel`, of all frames; `stored_bits_per_token`, the logarithm of the codebook's size;
     `histogram_bits_per_token`, with the frequencies of these clips' own codes alone; `draws_error`, the standard error
     of the mean bits by the orders or masks that were drawn, 0 where there is one order; `perplexity_by_frame` and, of
-    the tokens of a frame, `perplexity_by_position`, None where there is none. Raises VidgenError for a prior over continuous tokens, which has no likelihood, and one that is told actions.
+    the tokens of a frame, `perplexity_by_position`, None where there is none. Raises VidgenError for a prior over
+    continuous tokens, which has no likelihood, and one that is told actions.
 
     Args:
         pipe: The prior and its tokenizer.
