@@ -25,6 +25,7 @@ from vidgen.samplers.masked.revealing import check_sequences, largest, reveal
 from vidgen.samplers.masked.schedules import SCHEDULES, reveal_counts
 
 ORDERS = ("confidence", "random", "halton")
+NUM_STEPS = 12
 SMALLEST = 2.0**-54  # half of the step between uniform numbers: Gumbel noise stays finite
 
 
@@ -32,15 +33,16 @@ SMALLEST = 2.0**-54  # half of the step between uniform numbers: Gumbel noise st
 class MaskGITConfig:
     """How MaskGIT goes about it.
 
-    `order` says which tokens a step keeps: those that the model was most confident in ("confidence"), those whose turn
-    it is in a random order, or in Halton's (Besnier et al. 2025), which needs the grid. `choice_temperature` is that of
-    the Gumbel noise on confidence at the first step, from where it falls to 0 at the last (4.5 is that of the published
-    models). `revised_share` of the tokens that earlier steps have kept are masked again after each step but the last,
-    those of least confidence when they were drawn, and are drawn anew (as in ReMDM by confidence, Wang et al. 2025,
-    arXiv 2503.00307); 0 keeps what is kept. Raises VidgenError for what is out of bounds.
+    `num_steps` of None are 12, or as many as a pipeline that takes these settings makes of it. `order` says which
+    tokens a step keeps: those that the model was most confident in ("confidence"), those whose turn it is in a random
+    order, or in Halton's (Besnier et al. 2025), which needs the grid. `choice_temperature` is that of the Gumbel noise
+    on confidence at the first step, from where it falls to 0 at the last (4.5 is that of the published models).
+    `revised_share` of the tokens that earlier steps have kept are masked again after each step but the last, those of
+    least confidence when they were drawn, and are drawn anew (as in ReMDM by confidence, Wang et al. 2025, arXiv
+    2503.00307); 0 keeps what is kept. Raises VidgenError for what is out of bounds.
     """
 
-    num_steps: InferenceSteps = 12
+    num_steps: InferenceSteps | None = None
     schedule: Annotated[str, Choice(SCHEDULES)] = "cosine"
     order: Annotated[str, Choice(ORDERS)] = "confidence"
     choice_temperature: Annotated[float, Range(0.0, 1000.0)] = 4.5
@@ -124,7 +126,8 @@ def check_confidence(tokens: Tokens, config: MaskGITConfig) -> None:
 def step_counts(masked: Bool[Tensor, "b n"], config: MaskGITConfig) -> tuple[Int[Tensor, "b steps"], Int[Tensor, " b"]]:
     """Return how many tokens each step keeps for good in each sequence, 0 after its last, and its number of steps."""
     totals = masked.sum(1).tolist()
-    by_total = {total: reveal_counts(total, config.num_steps, config.schedule) for total in set(totals)}
+    num_steps = NUM_STEPS if config.num_steps is None else config.num_steps
+    by_total = {total: reveal_counts(total, num_steps, config.schedule) for total in set(totals)}
     steps = torch.tensor([len(by_total[total]) for total in totals], device=masked.device)
     counts = torch.zeros(len(totals), max(map(len, by_total.values()), default=0), dtype=torch.int64)
     for row, total in enumerate(totals):

@@ -64,7 +64,7 @@ def test_a_pipeline_is_saved_and_loaded(tmp_path):
     ("settings", "message"),
     [
         ({"temperature": -1.0}, "temperature"),
-        ({"top_p": 0.9}, "top_k and top_p are for codes"),
+        ({"top_p": 0.9}, "top_p is for codes"),
         ({"num_diffusion_steps": 0}, "num_diffusion_steps"),
         ({"video": np.zeros((9, 16, 16, 3), np.uint8)}, "does not begin a clip"),
     ],

@@ -1,10 +1,13 @@
-"""What a prior is told beside a prompt: the actions of a clip, a row for each latent frame."""
+"""What a prior is told beside a prompt: the class of a clip, and its actions, a row for each latent frame."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from numbers import Integral
+
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from vidgen.errors import VidgenError
@@ -45,6 +48,27 @@ def read_actions(
     if not bool(values.isfinite().all()):
         raise VidgenError("actions are not finite; give numbers")
     return {"actions": rows_of_latents(values, temporal_ratio).to(device_of(prior))}
+
+
+def read_classes(prior: TokenPrior, class_id: int | Sequence[int] | None, prompts: int) -> dict[str, Int[Tensor, " b"]]:
+    """Return the condition `class_id` of a prior, a class for each prompt; nothing without classes.
+
+    A single number is the class of all; the number of classes itself stands for none. Raises VidgenError for a class to
+    a prior that is told none, for none to one that is, and for others than it knows.
+    """
+    classes = prior.config.classes
+    if class_id is None:
+        if classes:
+            raise VidgenError(
+                f"this prior is told a class: in Python give class_id=, 0 to {classes - 1}, or {classes} for none"
+            )
+        return {}
+    if not classes:
+        raise VidgenError("this prior is told no class; leave class_id out")
+    ids = [class_id] * prompts if isinstance(class_id, Integral) else list(class_id)
+    if len(ids) != prompts or not all(isinstance(number, Integral) and 0 <= number <= classes for number in ids):
+        raise VidgenError(f"class_id={class_id} is not {prompts} of 0 to {classes}; give one, or one a prompt")
+    return {"class_id": torch.tensor([int(number) for number in ids], device=device_of(prior))}
 
 
 def refuse_actions(prior: TokenPrior, purpose: str) -> None:

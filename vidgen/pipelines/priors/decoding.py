@@ -22,7 +22,14 @@ from vidgen.models.priors.token_values import Tokens, blank_tokens
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.samplers.autoregressive.continuous import pair_conditions, pair_masked
 from vidgen.samplers.autoregressive.groups import far_apart_groups, row_groups
-from vidgen.samplers.autoregressive.guidance import GuidedSequenceModel, guide_masked, guided_logits
+from vidgen.samplers.autoregressive.guidance import (
+    ALWAYS,
+    GuidedSequenceModel,
+    Interval,
+    check_guidance,
+    guide_masked,
+    guided_logits,
+)
 from vidgen.samplers.autoregressive.uncached import UncachedModel
 from vidgen.samplers.masked.maskgit import MaskGITConfig
 from vidgen.samplers.token_decoders import TOKEN_DECODERS
@@ -42,6 +49,8 @@ class TokenRequest:
         sampling: How tokens are drawn.
         generators: One a clip.
         steps: Of a prior that predicts masked tokens.
+        interval: The share of tokens that are done, from and to which guidance acts; None is always.
+        masking: How the decoder maskgit goes about it, its steps aside; None is as usual.
         decoder: One of `DECODERS` of the prior's order; empty is the first of them.
         prefix: The tokens that the clips begin with.
         callback: Called as (step, tokens so far), after each of the `count_steps`.
@@ -58,6 +67,8 @@ class TokenRequest:
     steps: int
     decoder: str
     prefix: Tokens
+    interval: Interval | None = None
+    masking: MaskGITConfig | None = None
     callback: Callback | None = None
     conditions: Mapping[str, Tensor] = field(default_factory=dict)
 
@@ -74,8 +85,13 @@ class TokenRequest:
 
 
 def decode_tokens(prior: TokenPrior, request: TokenRequest) -> Tokens:
-    """Return the tokens of clips, those of the prefix first. VidgenError for a clip that is too long for the prior."""
+    """Return the tokens of clips, those of the prefix first.
+
+    Raises VidgenError for a clip that is too long for the prior, and for settings that its decoder has no use for.
+    """
     config = prior.config
+    request = replace(request, decoder=find_decoder(config, request.decoder))
+    check_settings(config, request)
     if request.grid[0] > request.usual_frames and not config.window:
         if config.order not in ("causal", "frames") or config.attention != "full":
             raise VidgenError(
@@ -83,8 +99,27 @@ def decode_tokens(prior: TokenPrior, request: TokenRequest) -> Tokens:
                 f"order {config.order} with {config.attention} attention it knows no window; ask for a shorter clip"
             )
         prior = prior.with_window(request.usual_frames)
-    request = replace(request, decoder=find_decoder(config, request.decoder))
     return LOOPS[config.order](prior, request)
+
+
+def check_settings(config: TokenPriorConfig, request: TokenRequest) -> None:
+    """Raise VidgenError for an interval of guidance, or settings of masks, that say nothing to the decoder."""
+    if request.interval is not None:
+        if config.channels:
+            raise VidgenError("guidance_interval is for codes, and this prior's tokens are continuous; leave it out")
+        check_guidance(request.scale, request.interval)
+    if request.masking is None:
+        return
+    if request.decoder != "maskgit":
+        raise VidgenError(
+            f"masking is for the decoder maskgit, and this prior of order {config.order} draws by {request.decoder}; "
+            "leave it out"
+        )
+    if request.masking.num_steps is not None:
+        raise VidgenError(
+            f"masking has num_steps={request.masking.num_steps}, and steps of a call are num_inference_steps; say them "
+            "there"
+        )
 
 
 def list_decoders(config: TokenPriorConfig) -> list[str]:
@@ -129,7 +164,8 @@ def decode_causal(prior: TokenPrior, request: TokenRequest) -> Tokens:
     sequence = model(request.text)
     if request.is_guided:
         combine = pair_conditions if prior.config.channels else guided_logits
-        sequence = GuidedSequenceModel(sequence, model(request.negative), request.scale, count, combine=combine)
+        settings = {"interval": request.interval or ALWAYS, "combine": combine}
+        sequence = GuidedSequenceModel(sequence, model(request.negative), request.scale, count, **settings)
     if request.decoder == "speculative_jacobi" and prior.config.window and t > prior.config.window:
         raise VidgenError(
             "speculative_jacobi goes back in the clip, which a window that rolls on does not hold; choose "
@@ -186,12 +222,14 @@ def fill_in(
     is_continuous = tokens.is_floating_point()
     logits = cond
     if request.is_guided:
-        logits = pair_masked(cond, uncond) if is_continuous else guide_masked(cond, uncond, request.scale)
+        guide = partial(guide_masked, scale=request.scale, interval=request.interval or ALWAYS)
+        logits = pair_masked(cond, uncond) if is_continuous else guide(cond, uncond)
     settings: dict[str, Any] = {"callback": request.report(first)}
     name, codes = request.decoder, tokens.shape[1] // (grid[0] * grid[1] * grid[2])
     if name == "maskgit":
-        order = "random" if is_continuous else "confidence"
-        settings["config"] = MaskGITConfig(num_steps=request.steps, order=order)
+        masking = request.masking or MaskGITConfig(order="random" if is_continuous else "confidence")
+        settings["config"] = replace(masking, num_steps=request.steps)
+        settings["grid"] = (grid[0], grid[1], grid[2] * codes)  # codes of a cell stand side by side
     if name in GROUPS:  # the codes of a cell are drawn one after the other
         settings["groups"] = (GROUPS[name](grid)[:, None] * codes + torch.arange(codes)).flatten()
         name = "groups"

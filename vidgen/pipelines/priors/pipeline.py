@@ -16,7 +16,6 @@ from torch import Tensor
 
 from vidgen.data.frames import to_tensor
 from vidgen.errors import VidgenError
-from vidgen.interfaces import TokenDraws
 from vidgen.models.attention_patterns import Grid
 from vidgen.models.placement import device_of, dtype_of
 from vidgen.models.priors.token_grid import (
@@ -33,11 +32,12 @@ from vidgen.models.text.encoders import ByteTextEncoder
 from vidgen.pipelines.call_arguments import check_numbers, read_generators
 from vidgen.pipelines.components import open_components, write_components
 from vidgen.pipelines.output import PipelineOutput, check_output_type, convert_frames, decode_clips
-from vidgen.pipelines.priors.conditions import read_actions
+from vidgen.pipelines.priors.conditions import read_actions, read_classes
 from vidgen.pipelines.priors.decoding import Callback, TokenRequest, count_steps, decode_tokens
 from vidgen.pipelines.priors.schedule import SCHEDULE_FILE, PriorSchedule, read_prior_schedule
-from vidgen.samplers.autoregressive.categorical import TokenSampling
-from vidgen.samplers.autoregressive.continuous import HeadSampling
+from vidgen.pipelines.priors.token_draws import read_draws
+from vidgen.samplers.autoregressive.guidance import Interval
+from vidgen.samplers.masked.maskgit import MaskGITConfig
 from vidgen.tokenizers.encoded import latent_size
 from vidgen.tokenizers.files.token_files import tokenizer_hash
 from vidgen.tokenizers.model import VideoTokenizer
@@ -98,14 +98,19 @@ class PriorPipeline:
         width: int | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        guidance_interval: Interval | None = None,
         decoder: str = "",
+        masking: MaskGITConfig | None = None,
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float | None = None,
         image: UInt8[np.ndarray, "H W 3"] | None = None,
         num_diffusion_steps: int | None = None,
         video: UInt8[np.ndarray, "k H W 3"] | None = None,
         actions: Float[np.ndarray, "b T a"] | None = None,
+        class_id: int | Sequence[int] | None = None,
         num_videos_per_prompt: int = 1,
         seed: int = 0,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -124,11 +129,17 @@ class PriorPipeline:
             num_frames, height, width: Of the clips, in pixels.
             num_inference_steps: Of a prior that predicts masked tokens; a causal one takes one a token.
             guidance_scale: Of the logits, or of the velocity of continuous tokens; 1 for none.
+            guidance_interval: Guidance of codes acts where the share of tokens that are done, 0 to 1, lies in it (not
+                noise levels, as of denoisers): of a clip's tokens, of order "frames" of each latent frame's.
             decoder: One of `decoding.DECODERS` of the prior's order; empty is the usual one.
-            temperature, top_k, top_p: How tokens are drawn; continuous ones by their temperature alone.
+            masking: Schedule, order, choice temperature and revision of the decoder maskgit; its steps are
+                `num_inference_steps`.
+            temperature, top_k, top_p, min_p, repetition_penalty: How tokens are drawn, see `TokenSampling`; continuous
+                ones by their temperature alone. Repeated are ids of any codebook, of order "frames" within a frame.
             num_diffusion_steps: Of the solver that draws a continuous token.
             image, video: The first frame of every clip, or frames that it goes on from, at its size.
             actions: Of the clips of each prompt, what leads into each frame; for a prior that was trained with them.
+            class_id: Of all prompts, or of each; for a prior with classes, whose number stands for none.
             num_videos_per_prompt: Clips of each prompt.
             seed: Of the draws, one stream a clip; `generator`, one a clip or one for all, takes its place.
             output_type: As of `PipelineOutput`, or "latent".
@@ -148,54 +159,30 @@ class PriorPipeline:
         size = (num_frames or s.num_frames, height or s.height, width or s.width)
         prefix = self.read_prefix(video if image is None else image[None], size)
         scale = s.guidance_scale if guidance_scale is None else guidance_scale
+        scale = scale if self.text_encoder is not None else 1.0  # there is nothing to lead away from
+        filters = {"top_k": top_k, "top_p": top_p, "min_p": min_p, "repetition_penalty": repetition_penalty}
+        filters |= {"temperature": temperature, "num_diffusion_steps": num_diffusion_steps}
         asked = len(prompts) // num_videos_per_prompt
         told = read_actions(self.prior, actions, asked, size[0], self.vae.config.temporal_compression_ratio)
+        told |= read_classes(self.prior, class_id, asked)
         request = TokenRequest(
             grid=self.grid_of(size),
             usual_frames=self.vae.latent_frames(s.num_frames),
             text=None if self.text_encoder is None else self.text_encoder(prompts),
             negative=None if self.text_encoder is None else self.text_encoder([negative_prompt] * len(prompts)),
             scale=scale,
-            sampling=self.sampling(temperature, top_k, top_p, num_diffusion_steps, scale),
+            interval=guidance_interval,
+            sampling=read_draws(self.prior, s, scale, **filters),
             generators=generators,
             steps=num_inference_steps or s.num_inference_steps,
             decoder=decoder,
+            masking=masking,
             prefix=prefix.repeat_interleave(len(prompts), dim=0),
             callback=callback_on_step_end,
             conditions={name: x.repeat_interleave(num_videos_per_prompt, dim=0) for name, x in told.items()},
         )
         tokens = decode_tokens(self.prior, request)
         return self.finish(tokens, request.grid, size, output_type)
-
-    def sampling(
-        self,
-        temperature: float | None,
-        top_k: int | None,
-        top_p: float | None,
-        num_diffusion_steps: int | None,
-        scale: float,
-    ) -> TokenDraws:
-        """Return how tokens are drawn. Raises VidgenError for settings that this prior's tokens do not have."""
-        s = self.scheduler
-        temperature = s.temperature if temperature is None else temperature
-        if not self.is_continuous:
-            if num_diffusion_steps is not None:
-                raise VidgenError(
-                    "num_diffusion_steps is for continuous tokens, and this prior's are codes; leave it out"
-                )
-            filters = {"top_k": top_k or s.top_k, "top_p": s.top_p if top_p is None else top_p}
-            return TokenSampling(temperature=temperature, **filters)
-        if top_k is not None or top_p is not None:
-            raise VidgenError("top_k and top_p are for codes, and this prior's tokens are continuous; use temperature")
-        return HeadSampling(
-            head=self.prior.head,
-            channels=self.prior.config.channels,
-            time=s.time_distribution,
-            num_diffusion_steps=s.num_diffusion_steps if num_diffusion_steps is None else num_diffusion_steps,
-            sampler=s.sampler,
-            scale=1.0 if self.text_encoder is None else scale,
-            temperature=temperature,
-        )
 
     def grid_of(self, size: tuple[int, int, int]) -> Grid:
         """Return the cells (t, h, w) of clips of `size` (frames, height, width)."""
