@@ -28,7 +28,7 @@ from vidgen.models.priors.token_grid import (
 )
 from vidgen.models.priors.token_prior import TokenPrior
 from vidgen.models.priors.token_values import Tokens
-from vidgen.models.text.encoders import ByteTextEncoder
+from vidgen.models.text.encoders import ByteTextEncoder, TextEncoding
 from vidgen.pipelines.call_arguments import check_numbers, read_generators
 from vidgen.pipelines.components import open_components, write_components
 from vidgen.pipelines.output import PipelineOutput, check_output_type, convert_frames, decode_clips
@@ -152,8 +152,7 @@ class PriorPipeline:
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         generators = read_generators(generator, seed, len(prompts), num_videos_per_prompt)
         prompts = [text for text in prompts for _ in range(num_videos_per_prompt)]
-        if self.text_encoder is None and any(prompts):
-            raise VidgenError("this prior reads no text; leave the prompt empty")
+        text, negative = self.read_texts(prompts, negative_prompt)
         if image is not None and video is not None:
             raise VidgenError("an image and a video both say how the clip begins; give one of them")
         size = (num_frames or s.num_frames, height or s.height, width or s.width)
@@ -162,14 +161,12 @@ class PriorPipeline:
         scale = scale if self.text_encoder is not None else 1.0  # there is nothing to lead away from
         filters = {"top_k": top_k, "top_p": top_p, "min_p": min_p, "repetition_penalty": repetition_penalty}
         filters |= {"temperature": temperature, "num_diffusion_steps": num_diffusion_steps}
-        asked = len(prompts) // num_videos_per_prompt
-        told = read_actions(self.prior, actions, asked, size[0], self.vae.config.temporal_compression_ratio)
-        told |= read_classes(self.prior, class_id, asked)
+        told = self.read_conditions(actions, class_id, len(prompts) // num_videos_per_prompt, size[0])
         request = TokenRequest(
             grid=self.grid_of(size),
             usual_frames=self.vae.latent_frames(s.num_frames),
-            text=None if self.text_encoder is None else self.text_encoder(prompts),
-            negative=None if self.text_encoder is None else self.text_encoder([negative_prompt] * len(prompts)),
+            text=text,
+            negative=negative,
             scale=scale,
             interval=guidance_interval,
             sampling=read_draws(self.prior, s, scale, **filters),
@@ -181,8 +178,29 @@ class PriorPipeline:
             callback=callback_on_step_end,
             conditions={name: x.repeat_interleave(num_videos_per_prompt, dim=0) for name, x in told.items()},
         )
-        tokens = decode_tokens(self.prior, request)
-        return self.finish(tokens, request.grid, size, output_type)
+        return self.finish(decode_tokens(self.prior, request), request.grid, size, output_type)
+
+    def read_texts(
+        self, prompts: Sequence[str], negative_prompt: str
+    ) -> tuple[TextEncoding, TextEncoding] | tuple[None, None]:
+        """Return what the prior reads of prompts, and of what guidance leads away from. VidgenError for prompts to one
+        that reads none."""
+        if self.text_encoder is not None:
+            return self.text_encoder(prompts), self.text_encoder([negative_prompt] * len(prompts))
+        if any(prompts):
+            raise VidgenError("this prior reads no text; leave the prompt empty")
+        return None, None
+
+    def read_conditions(
+        self,
+        actions: Float[np.ndarray, "b T a"] | None,
+        class_id: int | Sequence[int] | None,
+        prompts: int,
+        num_frames: int,
+    ) -> dict[str, Tensor]:
+        """Return what the prior is told of each prompt beside its text. Raises as `read_actions` and `read_classes`."""
+        told = read_actions(self.prior, actions, prompts, num_frames, self.vae.config.temporal_compression_ratio)
+        return told | read_classes(self.prior, class_id, prompts)
 
     def grid_of(self, size: tuple[int, int, int]) -> Grid:
         """Return the cells (t, h, w) of clips of `size` (frames, height, width)."""
