@@ -19,6 +19,7 @@ from vidgen.scripts.cli.guidance import GuidanceOptions
 from vidgen.scripts.cli.lora import LoraOption, describe_loras, find_loras
 from vidgen.scripts.cli.option_sets import (
     HardwareOptions,
+    MaskingOptions,
     SamplerOptions,
     StepCacheOptions,
     TokenOptions,
@@ -71,6 +72,7 @@ def sample(
     guidance: GuidanceOptions,
     step_cache: StepCacheOptions,
     tokens: TokenOptions,
+    masking: MaskingOptions,
     negative_prompt: Annotated[str, typer.Option(help="What guidance leads away from, in words.")] = "",
     seed: SeedOption = 0,
     num_videos_per_prompt: Annotated[
@@ -140,7 +142,7 @@ def sample(
     def recipe() -> dict[str, Any]:
         """Return all that clips depend on; how many are computed at once, and where, may differ."""
         files = map(stamp, (*conditioning.files(), story))
-        options = map(asdict, (sampling, guidance, step_cache, tokens, windows))
+        options = map(asdict, (sampling, guidance, step_cache, tokens, masking, windows))
         controls = [asdict(replace(control, warp_noise=None)), stamp(control.warp_noise)] if control.names else []
         return {
             "model": stamp(find_model(model)),
@@ -170,7 +172,7 @@ def sample(
     if not isinstance(pipe, VideoPipeline):
         others = {"story": story, "window": window, "context_noise": windows.context_noise or None}
         others["attention"] = None if attention == "auto" else attention
-        call_settings(pipe, model, replace(conditioning, fit="crop"), guidance, step_cache, control, **others)
+        call_settings(pipe, model, replace(conditioning, fit="crop"), step_cache, control, **others)
     scheduler = pipe.scheduler
     rate = fps or scheduler.fps
     check_prompts(pipe.text_encoder, [] if story else prompts, negative_prompt)
@@ -181,7 +183,7 @@ def sample(
     size = (length, height or scheduler.height, width or scheduler.width)
     check_frames(outputs[0], length)
     conditions = conditioning.read(pipe, size, rate, config)
-    made_by = sampler_settings(pipe, model, sampling, tokens, negative_prompt)
+    made_by = sampler_settings(pipe, model, sampling, guidance, tokens, masking, negative_prompt)
     maker = pipe
     if isinstance(pipe, VideoPipeline):
         made_by |= {"guidance": guide, "step_cache": caching}

@@ -28,7 +28,11 @@ class GuidanceOptions:
     ] = "cfg"
     guidance_interval: Annotated[
         str | None,
-        typer.Option(metavar="LOW,HIGH", help="Guide only at noise levels from LOW to HIGH. Default: at all of them."),
+        typer.Option(
+            metavar="LOW,HIGH",
+            help="Guide only at noise levels from LOW to HIGH, of a prior while the share of tokens that are done lies "
+            "there, 0 to 1. Default: always.",
+        ),
     ] = None
     guidance_rescale: Annotated[
         float | None,
@@ -58,16 +62,19 @@ class GuidanceOptions:
         from vidgen.samplers.guidance import Guidance
         from vidgen.samplers.guidance.rules import ALWAYS
 
-        interval = ALWAYS
-        if self.guidance_interval is not None:
-            interval = tuple(parse_numbers(self.guidance_interval, "--guidance-interval"))
         return Guidance(
             name=self.guidance,
-            interval=interval,
+            interval=self.interval() or ALWAYS,
             rescale=self.guidance_rescale,
             passes=self.guidance_passes,
             options=dict(read_setting(text, device, dtype) for text in self.guidance_option or []),
         )
+
+    def interval(self) -> tuple[float, ...] | None:
+        """Return the interval at which guidance acts; None is always. Raises VidgenError for what are no numbers."""
+        if self.guidance_interval is None:
+            return None
+        return tuple(parse_numbers(self.guidance_interval, "--guidance-interval"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options as plain data, for a report."""

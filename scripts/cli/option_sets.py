@@ -6,11 +6,12 @@ import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from functools import cache, wraps
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
 from vidgen.bounds import GUIDANCE_SCALE, INFERENCE_STEPS
+from vidgen.errors import VidgenError
 from vidgen.scripts.cli.options import (
     DeviceOption,
     DtypeOption,
@@ -25,6 +26,8 @@ from vidgen.scripts.cli.options import (
 
 if TYPE_CHECKING:
     from vidgen.interfaces import NoiseSchedule
+    from vidgen.models.priors.config import TokenPriorConfig
+    from vidgen.samplers.masked.maskgit import MaskGITConfig
     from vidgen.samplers.step_cache import StepCacheConfig
 
 
@@ -137,10 +140,62 @@ class TokenOptions:
         float | None,
         typer.Option(min=0.0, max=1.0, help="Draw among the most probable tokens that have this probability, above 0."),
     ] = None
+    min_p: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, max=1.0, help="Draw among tokens at least so many times as probable as the most probable one."
+        ),
+    ] = None
+    repetition_penalty: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, max=1000.0, help="Above 1: tokens that are there already are less probable; 1 is none. Above 0."
+        ),
+    ] = None
 
     def settings(self) -> dict[str, Any]:
         """Return the arguments of the pipeline's call."""
         return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskingOptions:
+    """How a prior that fills in masks goes about it by its decoder maskgit; what is None is as usual."""
+
+    mask_schedule: Annotated[
+        Literal["cosine", "linear", "arccos"] | None,
+        typer.Option(help="Of the decoder maskgit: how many tokens are masked after each step. Default: cosine."),
+    ] = None
+    mask_order: Annotated[
+        Literal["confidence", "random", "halton"] | None,
+        typer.Option(
+            help="Of the decoder maskgit: which tokens a step keeps. Default: confidence; random of continuous tokens."
+        ),
+    ] = None
+    choice_temperature: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1000.0, help="Of the noise on confidence, which falls to 0. Default: 4.5."),
+    ] = None
+
+    def read(self, prior: TokenPriorConfig, decoder: str, model: str) -> MaskGITConfig | None:
+        """Return the settings of masks for the call of such a prior's pipeline; None where none was asked for.
+
+        Raises VidgenError where they say nothing to the decoder, or to the order.
+        """
+        from vidgen.pipelines.priors.decoding import find_decoder
+        from vidgen.samplers.masked.maskgit import MaskGITConfig
+
+        said = {name: value for name, value in asdict(self).items() if value is not None}
+        if not said:
+            return None
+        if (used := find_decoder(prior, decoder)) != "maskgit":
+            option = next(iter(said)).replace("_", "-")
+            raise VidgenError(f"--{option} says nothing to {used}, the decoder of {model} here; leave it out")
+        order = self.mask_order or ("random" if prior.channels else "confidence")
+        if order != "confidence" and self.choice_temperature is not None:
+            raise VidgenError(f"--choice-temperature says nothing to a {order} order of masks; leave it out")
+        names = {"mask_schedule": "schedule", "choice_temperature": "choice_temperature"}
+        return MaskGITConfig(order=order, **{names[name]: said[name] for name in names if name in said})
 
 
 @dataclass(frozen=True, kw_only=True)

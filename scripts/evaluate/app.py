@@ -16,6 +16,7 @@ from vidgen.scripts.cli.dispatch import run_verb
 from vidgen.scripts.cli.guidance import GuidanceOptions
 from vidgen.scripts.cli.option_sets import (
     HardwareOptions,
+    MaskingOptions,
     SamplerOptions,
     StepCacheOptions,
     TokenOptions,
@@ -51,7 +52,7 @@ from vidgen.scripts.evaluate.sampler_law import sampler_law
 from vidgen.scripts.evaluate.side_stream import side_stream
 from vidgen.scripts.evaluate.steps import steps
 from vidgen.scripts.evaluate.surprise import surprise
-from vidgen.scripts.sampling.pipelines import call_settings, sampler_settings
+from vidgen.scripts.sampling.pipelines import call_settings, describe_settings, sampler_settings
 
 if TYPE_CHECKING:
     from vidgen.pipelines.evaluation.adherence import LabeledPrompt
@@ -77,6 +78,7 @@ def generation(
     guidance: GuidanceOptions,
     step_cache: StepCacheOptions,
     tokens: TokenOptions,
+    masking: MaskingOptions,
     seed: SeedOption = 0,
     batch_size: BatchOption = 8,
     hardware: HardwareOptions,
@@ -93,13 +95,13 @@ def generation(
     placement = hardware.settings()
     caching = step_cache.read()
     pipe = load_generator(model, **placement)
-    made_by = sampler_settings(pipe, model, sampling, tokens)
+    made_by = sampler_settings(pipe, model, sampling, guidance, tokens, masking)
     has_denoiser = isinstance(pipe, VideoPipeline)
     if has_denoiser:
         made_by |= {"guidance": guidance.read(**placement), "step_cache": caching}
         pipe = pipe.maker(**made_by)
     else:
-        call_settings(pipe, model, guidance, step_cache)
+        call_settings(pipe, model, step_cache)
     scenes = read_labels(prompts)[:n] if prompts else held_out_prompts(held_out_world(pipe.scheduler, max_objects), n)
     with progress(model, len(scenes)) as advance:
         report = score_generation(
@@ -110,7 +112,7 @@ def generation(
             progress=advance,
             **made_by,
         )
-    used = {name: value for name, value in made_by.items() if value not in (None, "")}
+    used = describe_settings(made_by)
     if has_denoiser:
         used = sampling.used(pipe.scheduler) | {"guidance": guidance.to_dict(), **describe_passes(caching)}
     show("generation", {"model": model, "seed": seed, **used, **report}, json)

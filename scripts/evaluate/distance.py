@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vidgen.errors import VidgenError
-from vidgen.scripts.cli.option_sets import HardwareOptions, SamplerOptions, TokenOptions, with_option_sets
+from vidgen.scripts.cli.guidance import GuidanceOptions
+from vidgen.scripts.cli.option_sets import (
+    HardwareOptions,
+    MaskingOptions,
+    SamplerOptions,
+    TokenOptions,
+    with_option_sets,
+)
 from vidgen.scripts.cli.options import (
     BatchOption,
     JsonOption,
@@ -26,7 +33,7 @@ from vidgen.scripts.cli.printing import (
     print_table,
     progress,
 )
-from vidgen.scripts.sampling.pipelines import sampler_settings
+from vidgen.scripts.sampling.pipelines import describe_settings, sampler_settings
 
 if TYPE_CHECKING:
     from vidgen.pipelines.evaluation.feature_distance import Features
@@ -51,7 +58,9 @@ def distance(
     layers: LayersOption = "all",
     noise_levels: NoiseLevelsOption = "0.1",
     sampling: SamplerOptions,
+    guidance: GuidanceOptions,
     tokens: TokenOptions,
+    masking: MaskingOptions,
     seed: SeedOption = 0,
     batch_size: BatchOption = 8,
     hardware: HardwareOptions,
@@ -81,12 +90,14 @@ def distance(
     encoder = open_model(features, hardware.device, hardware.dtype)
     levels = parse_numbers(noise_levels, "--noise-levels")
     extractor = FeatureExtractor(encoder, layers=choose_layers(encoder, layers), noise_levels=levels, seed=seed)
-    pipe = load_generator(model, **hardware.settings())
-    made_by = sampler_settings(pipe, model, sampling, tokens)
-    used = {name: value for name, value in made_by.items() if value not in (None, "")}
+    placement = hardware.settings()
+    pipe = load_generator(model, **placement)
+    made_by = sampler_settings(pipe, model, sampling, guidance, tokens, masking)
+    used = describe_settings(made_by)
     if isinstance(pipe, VideoPipeline):
+        made_by["guidance"] = guidance.read(**placement)
         pipe = pipe.maker(**made_by)
-        used = sampling.used(pipe.scheduler)
+        used = sampling.used(pipe.scheduler) | {"guidance": guidance.to_dict()}
     with progress(model, 3 * n) as advance:
         world = held_out_world(pipe.scheduler)
         rows = score_distance(pipe, extractor, world, n, seed=seed, batch_size=batch_size, progress=advance, **made_by)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict, fields, is_dataclass
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from vidgen.pipelines.gan.pipeline import GANPipeline
     from vidgen.pipelines.priors.pipeline import PriorPipeline
     from vidgen.pipelines.video import VideoPipeline
+    from vidgen.scripts.cli.guidance import GuidanceOptions
     from vidgen.scripts.cli.lora import LoraChoice
-    from vidgen.scripts.cli.option_sets import SamplerOptions, TokenOptions
+    from vidgen.scripts.cli.option_sets import MaskingOptions, SamplerOptions, TokenOptions
 
 
 KINDS = {"PriorPipeline": "a prior", "GANPipeline": "a generator in one pass"}
@@ -75,14 +76,29 @@ def sampler_settings(
     pipe: VideoPipeline | PriorPipeline | GANPipeline,
     model: str,
     sampling: SamplerOptions,
+    guidance: GuidanceOptions,
     tokens: TokenOptions,
+    masking: MaskingOptions,
     negative_prompt: str = "",
 ) -> dict[str, Any]:
-    """Return the arguments of the pipeline's call that say how clips are drawn. Raises as `call_settings` does."""
+    """Return the arguments of the pipeline's call that say how clips are drawn, but for the `Guidance` of a denoiser,
+    which may load a model. Raises as `call_settings` does."""
+    from vidgen.pipelines.priors.pipeline import PriorPipeline
     from vidgen.pipelines.video import VideoPipeline
 
     if isinstance(pipe, VideoPipeline):  # published ones hide what they take
-        call_settings(pipe, model, tokens)
+        call_settings(pipe, model, tokens, masking)
         return {"negative_prompt": negative_prompt, **sampling.settings()}
-    made_by = call_settings(pipe, model, sampling, tokens, negative_prompt=negative_prompt or None)
+    made_by = call_settings(pipe, model, sampling, guidance, tokens, negative_prompt=negative_prompt or None)
+    if isinstance(pipe, PriorPipeline):
+        made_by["guidance_interval"] = guidance.interval()
+        made_by["masking"] = masking.read(pipe.prior.config, tokens.decoder, model)
+    else:
+        call_settings(pipe, model, masking)
     return made_by | ({"negative_prompt": negative_prompt} if "negative_prompt" in made_by else {})
+
+
+def describe_settings(made_by: dict[str, Any]) -> dict[str, Any]:
+    """Return those arguments of a call that say something, as plain data for a report."""
+    said = {name: value for name, value in made_by.items() if value not in (None, "")}
+    return {name: asdict(value) if is_dataclass(value) else value for name, value in said.items()}

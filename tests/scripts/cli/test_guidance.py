@@ -53,6 +53,20 @@ def test_evaluation_says_how_it_was_guided(vidgen, model: Path) -> None:
     assert report["guidance"]["name"] == "pag" and report["guidance"]["options"] == ["blocks=0,1"]
 
 
+def test_distance_is_of_guided_clips(vidgen, model: Path, tmp_path: Path) -> None:
+    pipe, loud = load_pipeline(str(model)), tmp_path / "loud"
+    for parameter in pipe.transformer.parameters():  # a new network's attention is not heard
+        torch.nn.init.normal_(parameter, std=0.2)
+    pipe.save_pretrained(loud)
+    words = ("evaluate", "distance", "--model", loud, "--features", model, "--n", 3, "--guidance-scale", 3, "--json")
+    plain = json.loads(vidgen(*words).out)
+    ran = vidgen(*words, "--guidance", "pag", "--guidance-option", "blocks=0,1")
+    assert ran.status == 0, ran.err
+    report = json.loads(ran.out)
+    assert plain["guidance"]["name"] == "cfg" and report["guidance"]["options"] == ["blocks=0,1"]
+    assert report["rows"][0]["distance"] != plain["rows"][0]["distance"]
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
