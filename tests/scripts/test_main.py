@@ -170,7 +170,7 @@ def test_offline_stands_anywhere(vidgen, monkeypatch, clip) -> None:
         raise OSError("not in the cache")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
-    line = "error: model 'nobody/nothing' is not shipped (default, encoder), not a folder, and not to be had"
+    line = "error: model 'nobody/nothing' is not shipped (default, encoder, prior), not a folder, and not to be had"
     words = ("tokenizer", "reconstruct", clip, "--model", "nobody/nothing")
     for command, offline in ((words, False), ((*words, "--offline"), True), (("--offline", *words), True)):
         monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # and what it was comes back after the test
