@@ -39,6 +39,12 @@ def test_a_prompt_gives_a_clip_of_its_colour(pipe):
     assert ((blue[:, 2] - blue[:, :2].max(1)) > 80).mean() > 0.005
 
 
+def test_speculation_makes_a_clip_too(pipe):
+    passes = []
+    out = pipe("a red circle", seed=0, decoder="speculative_jacobi", callback_on_step_end=lambda i, x: passes.append(i))
+    assert out.frames[0].shape == (17, 64, 64, 3) and passes[-1] == 639 > len(passes)
+
+
 def test_it_needs_fewer_bits_than_what_tokens_take_without_a_prior(pipe):
     world = held_out_world(pipe.scheduler)
     clips = [(clip.video, clip.caption) for clip in (world[index] for index in range(4))]

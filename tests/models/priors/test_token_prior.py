@@ -15,7 +15,9 @@ from vidgen.models.priors.token_prior import TokenPrior
 from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder
 from vidgen.samplers.autoregressive.categorical import TokenSampling
 from vidgen.samplers.autoregressive.decode import sample_autoregressive
+from vidgen.samplers.autoregressive.speculative_jacobi import sample_speculative_jacobi
 from vidgen.samplers.autoregressive.uncached import UncachedModel
+from vidgen.samplers.evaluation.token_decoding import chi_square_p_value
 
 GRID = (5, 2, 3)
 CELLS = 30
@@ -130,6 +132,22 @@ def test_tokens_that_are_drawn_from_the_cache_are_those_of_whole_passes(shape):
             for model in (CachedPrior(prior, GRID[1:], 2, words), UncachedModel(logits, 2))
         ]
     assert torch.equal(*drawn) and len(drawn[0].unique()) > 3
+
+
+def test_speculation_keeps_the_law_where_codebooks_are_unequal():
+    """Drafts are drawn by the law of a place before, whose codebook may be larger: those that are none are not kept."""
+    prior = make_prior(codebook_sizes=(4, 2), width=16, head_dim=8, depth=1)
+    torch.nn.init.normal_(prior.head.weight, std=0.5)
+    states = torch.cartesian_prod(*(torch.arange(size) for size in (4, 2, 4, 2)))
+    grid, draws = (1, 1, 2), 6000
+    law = (-likelihood(prior, states, grid).nats).exp()
+    assert law.sum().item() == pytest.approx(1.0)
+    model, generator = CachedPrior(prior, grid[1:], draws), torch.Generator().manual_seed(3)
+    drawn = sample_speculative_jacobi(model, 4, TokenSampling(), generator, window=2).tokens
+    numbers = ((drawn[:, 0] * 2 + drawn[:, 1]) * 4 + drawn[:, 2]) * 2 + drawn[:, 3]
+    assert chi_square_p_value(numbers.bincount(minlength=64), law) > 1e-3
+    even = torch.full_like(law, 1 / 64)
+    assert chi_square_p_value(numbers.bincount(minlength=64), even) < 1e-6  # and the test does see a difference
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vidgen.models.attention import Heads
 from vidgen.models.priors.token_prior import TokenPrior
-from vidgen.models.priors.token_values import Tokens
+from vidgen.models.priors.token_values import Tokens, keep_to_books
 from vidgen.models.rope import Rotary, apply_rotary_emb
 from vidgen.models.text.encoders import TextEncoding
 
@@ -94,6 +94,7 @@ class CachedPrior:
     def extend(self, tokens: Tokens) -> Float[Tensor, "b k v"]:
         """Append tokens; return the logits of the token after each of them."""
         self.start()
+        tokens = keep_to_books(tokens, self.length, self.prior.config.codebook_sizes)
         parts = []
         while tokens.shape[1]:  # frame by frame, since each has a window of its own
             room = self.frame_tokens - self.slots % self.frame_tokens

@@ -54,6 +54,18 @@ def check_ids(tokens: Int[Tensor, "b n"], sizes: tuple[int, ...], *, masks: bool
         )
 
 
+def keep_to_books(tokens: Tokens, first: int, sizes: tuple[int, ...]) -> Tokens:
+    """Return tokens from place `first` on, of which ids that the codebook of their place lacks are its last one.
+
+    Drafts of speculative decoding may be such ids, drawn by the law of another place. They have no probability at their
+    own, so that none is kept, whatever is read in its stead.
+    """
+    if len(sizes) < 2:
+        return tokens
+    places = torch.arange(first, first + tokens.shape[1], device=tokens.device)
+    return tokens.minimum(torch.tensor(sizes, device=tokens.device)[places % len(sizes)] - 1)
+
+
 class CodeEmbedding(nn.Embedding):
     """Embeds ids; the codes of a cell have codebooks of their own."""
 

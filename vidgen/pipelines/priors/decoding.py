@@ -18,7 +18,7 @@ from vidgen.models.priors.cache import CachedPrior
 from vidgen.models.priors.config import TokenPriorConfig
 from vidgen.models.priors.frame_cache import CachedFrames
 from vidgen.models.priors.token_prior import TokenPrior
-from vidgen.models.priors.token_values import Tokens, blank_tokens
+from vidgen.models.priors.token_values import Tokens, blank_tokens, keep_to_books
 from vidgen.models.text.encoders import TextEncoding
 from vidgen.samplers.autoregressive.continuous import pair_conditions, pair_masked
 from vidgen.samplers.autoregressive.groups import far_apart_groups, row_groups
@@ -181,6 +181,7 @@ def next_logits(
     """Return the logits of the first token and of the one after each of the first n tokens of a clip."""
     t, h, w = grid
     count = t * h * w * prior.config.codes
+    tokens = keep_to_books(tokens, 0, prior.config.codebook_sizes)
     filled = torch.cat([tokens, tokens.new_zeros(len(tokens), count - tokens.shape[1], *tokens.shape[2:])], dim=1)
     return prior(filled, grid, text, **conditions)[:, : tokens.shape[1] + 1]
 
