@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from vidgen.data.token_worlds.world import SPLITS, TokenClip, clip_generator
+from vidgen.data.token_worlds.world import TokenClip, clip_generator, split_members
 from vidgen.errors import VidgenError
 
 LEVELS = 17  # gray levels of scikit-learn's digits, 0 to 16
@@ -69,8 +69,7 @@ class PictureWorld:
     def draw(self, number: int, split: str) -> TokenClip:
         """Return clip `number` of a split; its nats are the floor."""
         rng = clip_generator(self.seed, split, number)
-        held_out = np.arange(len(self.images)) % HELD_OUT == 0
-        picture = self.images[rng.choice(np.flatnonzero(held_out == (split == SPLITS[1])))]
+        picture = self.images[rng.choice(split_members(len(self.images), HELD_OUT, split))]
         corners = bounce(rng, self.side - picture.shape[0], self.frames)
         clip = np.zeros(self.grid, np.int64)
         for frame, (top, left) in zip(clip, corners, strict=True):

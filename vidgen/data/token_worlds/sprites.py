@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float, Int
 
-from vidgen.data.token_worlds.world import SPLITS, TokenClip, clip_generator, log_count, token_nats
+from vidgen.data.token_worlds.world import SPLITS, TokenClip, clip_generator, log_count, split_members, token_nats
 from vidgen.errors import VidgenError
 
 WAYS = ((0, 1), (1, 0), (0, -1), (-1, 0))
@@ -54,8 +54,7 @@ class SpriteWorld:
 
     def members(self, split: str) -> Int[np.ndarray, " m"]:
         """Return which sprites are of a split."""
-        held_out = np.arange(len(self.sprites)) % HELD_OUT == 0
-        return np.flatnonzero(held_out == (split == SPLITS[1]))
+        return split_members(len(self.sprites), HELD_OUT, split)
 
     def draw_sprite(self, rng: np.random.Generator, split: str) -> Int[np.ndarray, "k k"]:
         """Draw a sprite of the split."""

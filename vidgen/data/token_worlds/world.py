@@ -47,6 +47,11 @@ def clip_generator(seed: int, split: str, number: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
 
 
+def split_members(count: int, every: int, split: str) -> Int[np.ndarray, " m"]:
+    """Return which of `count` sprites or pictures are of a split: every so many are held out, the others trained on."""
+    return np.flatnonzero((np.arange(count) % every == 0) == (split == SPLITS[1]))
+
+
 def log_count(*choices: int) -> float:
     """Return the nats of independent choices among so many equals."""
     return sum(math.log(count) for count in choices)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,9 +36,27 @@ class Likelihood:
 
     def perplexity_by_frame(self, frames: int) -> Float[Tensor, " t"]:
         """Return exp of the mean nats of a token, frame by frame. Raises ValueError without `by_token`."""
+        return self._by_place(frames).mean(dim=(0, 2)).exp()
+
+    def perplexity_by_position(self, frames: int) -> Float[Tensor, " n"]:
+        """Return the same of each token of a frame, over frames and clips."""
+        return self._by_place(frames).mean(dim=(0, 1)).exp()
+
+    def _by_place(self, frames: int) -> Float[Tensor, "b t n"]:
         if self.by_token is None:
             raise ValueError("a bound over random masks has no perplexity by frame")
-        return self.by_token.reshape(len(self.by_token), frames, -1).mean(dim=(0, 2)).exp()
+        return self.by_token.reshape(len(self.by_token), frames, -1)
+
+
+def join_likelihoods(parts: Sequence[Likelihood]) -> Likelihood:
+    """Return the likelihood of all clips of parts that one prior has measured."""
+    places = [part.by_token for part in parts if part.by_token is not None]
+    return Likelihood(
+        nats=torch.cat([part.nats for part in parts]),
+        exact=all(part.exact for part in parts),
+        standard_error=torch.cat([part.standard_error for part in parts]),
+        by_token=torch.cat(places) if places else None,
+    )
 
 
 def token_nats(logits: Float[Tensor, "b n v"], tokens: Int[Tensor, "b n"]) -> Float[Tensor, "b n"]:

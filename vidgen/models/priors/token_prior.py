@@ -162,10 +162,12 @@ class TokenPrior(Pretrained):
             layout = causal_layout(t, (1, 1), config.window, config.sinks)
         else:
             layout = FrameLayout(groups=(FrameGroup(0, t, tuple(range(t))),))
-        sparse = visible(grid, config.codes, config.attention, causal, config.stride, layer % 2 == 1)
+        sparse = None
+        if config.attention != "full":
+            sparse = visible(grid, config.codes, config.attention, causal, config.stride, layer % 2 == 1)
         rotary = self.rotary_of((layout.span, *grid[1:]), like)
         frames = 2 * t if config.order == "frames" else t
-        attend = partial(self.attend, sparse=sparse if config.attention != "full" else None, causal=causal)
+        attend = partial(self.attend, sparse=sparse, causal=causal)
         return partial(over_groups, attend, layout=layout, layer=layer, frames=frames, rotary=rotary)
 
     def attend(self, q: Heads, k: Heads, v: Heads, *, sparse: Tensor | None = None, causal: bool = True) -> Heads:

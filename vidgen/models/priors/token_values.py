@@ -42,9 +42,14 @@ def take_tokens(tokens: Tokens, places: Int[Tensor, "b k"]) -> Tokens:
     return tokens.gather(1, places[..., None].expand(*places.shape, tokens.shape[2]))
 
 
+def book_sizes(places: Int[Tensor, "*k"], sizes: tuple[int, ...]) -> Int[Tensor, "*k"]:
+    """Return how many ids the codebook of each place has; the codes of a cell come one after the other."""
+    return torch.tensor(sizes, device=places.device)[places % len(sizes)]
+
+
 def check_ids(tokens: Int[Tensor, "b n"], sizes: tuple[int, ...], *, masks: bool = True) -> None:
     """Raise VidgenError for ids that the codebook of their place does not have; `MASK` is one where `masks` may be."""
-    limits = torch.tensor(sizes, device=tokens.device)[torch.arange(tokens.shape[1], device=tokens.device) % len(sizes)]
+    limits = book_sizes(torch.arange(tokens.shape[1], device=tokens.device), sizes)
     wrong = ((tokens < 0) & ((tokens != MASK) | (not masks))) | (tokens >= limits)
     if bool(wrong.any()):
         row, place = wrong.nonzero()[0].tolist()
@@ -63,7 +68,7 @@ def keep_to_books(tokens: Tokens, first: int, sizes: tuple[int, ...]) -> Tokens:
     if len(sizes) < 2:
         return tokens
     places = torch.arange(first, first + tokens.shape[1], device=tokens.device)
-    return tokens.minimum(torch.tensor(sizes, device=tokens.device)[places % len(sizes)] - 1)
+    return tokens.minimum(book_sizes(places, sizes) - 1)
 
 
 class CodeEmbedding(nn.Embedding):
@@ -103,7 +108,7 @@ class CodeHead(nn.Linear):
         values = torch.arange(max(self.sizes), device=x.device)
         code = places % len(self.sizes)
         columns = self.starts[code][..., None] + values
-        exists = values < torch.tensor(self.sizes, device=x.device)[code][..., None]
+        exists = values < book_sizes(places, self.sizes)[..., None]
         columns = torch.where(exists, columns, torch.zeros_like(columns)).expand(*logits.shape[:-1], -1)
         return logits.gather(-1, columns).masked_fill(~exists, float("-inf"))
 

@@ -13,7 +13,7 @@ from numpy import ndarray
 from vidgen.data.frames import to_tensor
 from vidgen.metrics.intervals import mean_interval
 from vidgen.models.placement import device_of, dtype_of
-from vidgen.models.priors.likelihood import check_likelihood, likelihood
+from vidgen.models.priors.likelihood import check_likelihood, join_likelihoods, likelihood
 from vidgen.pipelines.priors.conditions import refuse_actions
 from vidgen.pipelines.priors.pipeline import PriorPipeline
 from vidgen.tokenizers.bottlenecks.index_statistics import index_statistics
@@ -48,8 +48,7 @@ def score_likelihood(
     """
     check_likelihood(pipe.prior)
     refuse_actions(pipe.prior, "likelihood")
-    bits, tokens, nats, errors = [], [], [], []
-    exact = True
+    bits, tokens, results = [], [], []
     for first in range(0, len(clips), batch_size):
         part = clips[first : first + batch_size]
         video = torch.stack([to_tensor(frames) for frames, _ in part]).to(device_of(pipe.vae), dtype_of(pipe.vae))
@@ -57,19 +56,18 @@ def score_likelihood(
         rows, grid = pipe.tokens_of(indices).to(device_of(pipe.prior)), tuple(indices.shape[1:4])
         text = {} if pipe.text_encoder is None else {"text": pipe.text_encoder([caption for _, caption in part])}
         result = likelihood(pipe.prior, rows, grid, draws=draws, seed=seed + first, **text)
-        exact = result.exact
         bits += (result.nats / math.log(2) / rows.shape[1]).tolist()
-        nats += [] if result.by_token is None else [result.by_token]
-        errors.append(result.standard_error.cpu())
+        results.append(result)
         tokens.append(rows.cpu())
         advance(len(bits))
     every = torch.cat(tokens)
     mean = mean_interval(bits, bounds=(0.0, math.inf))
     pixels = math.prod(clips[0][0].shape[:3])
-    by_place = torch.cat(nats).reshape(len(clips), grid[0], -1) if nats else None
-    error = torch.cat(errors).square().sum().sqrt().item() / len(clips)
+    whole = join_likelihoods(results)
+    error = whole.standard_error.square().sum().sqrt().item() / len(clips)
+    has_places = whole.by_token is not None
     return {
-        "exact": exact,
+        "exact": whole.exact,
         "n": len(clips),
         "bits_per_token": mean.mean,
         "ci": mean.interval,
@@ -78,8 +76,8 @@ def score_likelihood(
         "histogram_bits_per_token": histogram_bits(every, pipe.prior.config.codebook_sizes),
         "tokens": every.shape[1],
         "draws_error": error / math.log(2) / every.shape[1],
-        "perplexity_by_frame": None if by_place is None else by_place.mean(dim=(0, 2)).exp().tolist(),
-        "perplexity_by_position": None if by_place is None else by_place.mean(dim=(0, 1)).exp().tolist(),
+        "perplexity_by_frame": whole.perplexity_by_frame(grid[0]).tolist() if has_places else None,
+        "perplexity_by_position": whole.perplexity_by_position(grid[0]).tolist() if has_places else None,
     }
 
 
