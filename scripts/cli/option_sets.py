@@ -126,7 +126,7 @@ class TokenOptions:
         str,
         typer.Option(
             help="Of a prior: autoregressive or speculative_jacobi; where it fills in masks maskgit, any_order, "
-            "first_hitting, rows or far_apart. Default: the first of them."
+            "first_hitting, rows or far_apart; of order random any. Default: the first of them."
         ),
     ] = ""
     temperature: Annotated[

@@ -79,7 +79,9 @@ def test_masked_tokens_see_all_others():
         )
 
 
-@pytest.mark.parametrize("shape", [{}, {"window": 2}, {"window": 3, "sinks": 1}, {"codebook_sizes": (5, 3)}])
+@pytest.mark.parametrize(
+    "shape", [{}, {"window": 2}, {"window": 3, "sinks": 1}, {"codebook_sizes": (5, 3)}, {"order": "random"}]
+)
 @pytest.mark.parametrize("steps", [(1,) * 200, (4, 1, 1, 9, 50, 50)])
 def test_cached_tokens_are_those_of_the_whole_pass(shape, steps):
     prior = make_prior(**shape)

@@ -1,4 +1,4 @@
-"""A causal prior token by token: the keys and values of slots that are done, of which a window of frames is kept."""
+"""A prior token by token in the usual order: keys and values of slots that are done, of which a window is kept."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class KeptSlots:
 
 
 class CachedPrior:
-    """A `SequenceModel` of a causal prior: what it says after some tokens is what `TokenPrior.forward` says there.
+    """A `SequenceModel` of a prior: what it says after some tokens is what `TokenPrior.forward` says there.
 
     A slot is computed once, and its keys are kept as long as its frame is seen (`window`, `sinks`): memory does not
     grow with the clip. Positions count from the first frame that is seen.
 
     Args:
-        prior: Of order "causal", with full attention.
+        prior: Of order "causal" with full attention, or of order "random", of which this is one of its orders.
         size: Cells (h, w) of a frame.
         batch: Sequences.
         text: What is read of a text, for each of them.
@@ -71,7 +71,7 @@ class CachedPrior:
         actions: Float[Tensor, "b t a"] | None = None,
     ) -> None:
         config = prior.config
-        if config.order != "causal" or config.attention != "full":
+        if config.order not in ("causal", "random") or config.attention != "full":
             raise ValueError(f"a prior of order {config.order} with {config.attention} attention keeps no tokens")
         prior.check_conditions(text, class_id, actions)
         self.prior, self.batch = prior, batch

@@ -162,26 +162,29 @@ class TokenPrior(Pretrained):
             layout = causal_layout(t, (1, 1), config.window, config.sinks)
         else:
             layout = FrameLayout(groups=(FrameGroup(0, t, tuple(range(t))),))
-        sparse = None
+        mask = None
         if config.attention != "full":
-            sparse = visible(grid, config.codes, config.attention, causal, config.stride, layer % 2 == 1)
+            mask = visible(grid, config.codes, config.attention, causal, config.stride, layer % 2 == 1)
+            mask = None if mask is None else mask[None]
         rotary = self.rotary_of((layout.span, *grid[1:]), like)
         frames = 2 * t if config.order == "frames" else t
-        attend = partial(self.attend, sparse=sparse, causal=causal)
+        attend = partial(self.attend, mask=mask, causal=causal)
         return partial(over_groups, attend, layout=layout, layer=layer, frames=frames, rotary=rotary)
 
-    def attend(self, q: Heads, k: Heads, v: Heads, *, sparse: Tensor | None = None, causal: bool = True) -> Heads:
-        """Return attention in which the last query stands at the last key, and none sees what comes after it."""
-        mask = sparse
+    def attend(self, q: Heads, k: Heads, v: Heads, *, mask: Tensor | None = None, causal: bool = True) -> Heads:
+        """Return attention to the keys of a mask; without one the last query stands at the last key, and if `causal`
+        none sees what comes after it."""
         if mask is None and causal and q.shape[2] > 1:
-            mask = causal_mask(q.shape[2], k.shape[2], q.device)
+            mask = causal_mask(q.shape[2], k.shape[2], q.device)[None]
         run = find_attention(self.blocks[0].attention.backend)
-        return run(q, k, v, None if mask is None else mask[None].to(q.device))
+        return run(q, k, v, None if mask is None else mask.to(q.device))
 
-    def over_order(self, q: Heads, k: Heads, v: Heads, *, rotary: Rotary, order: Int[Tensor, "b n"]) -> Heads:
-        """Return attention of slots to those that come before them in `order`, at whose places they stand."""
+    def over_order(
+        self, q: Heads, k: Heads, v: Heads, *, rotary: Rotary, order: Int[Tensor, "b n"], mask: Tensor | None = None
+    ) -> Heads:
+        """Return attention of slots, which stand at the places of `order`, to those before them, or of a mask."""
         rows = Rotary(rotary.cos[order][:, None], rotary.sin[order][:, None])
-        return self.attend(apply_rotary_emb(q, rows), apply_rotary_emb(k, rows), v)
+        return self.attend(apply_rotary_emb(q, rows), apply_rotary_emb(k, rows), v, mask=mask)
 
     def rotary_of(self, grid: Grid, like: Tensor) -> Rotary:
         """Return the rotary table of the tokens of a grid, one row a token."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from vidgen.errors import VidgenError
 from vidgen.interfaces import MaskedLogits, SequenceModel, TokenDraws
 from vidgen.models.attention_patterns import Grid
+from vidgen.models.priors.any_order import AnyOrderLogits
 from vidgen.models.priors.cache import CachedPrior
 from vidgen.models.priors.config import TokenPriorConfig
 from vidgen.models.priors.frame_cache import CachedFrames
@@ -150,13 +151,13 @@ def count_steps(prior: TokenPrior, grid: Grid, steps: int, decoder: str = "") ->
 
 
 def decode_causal(prior: TokenPrior, request: TokenRequest) -> Tokens:
-    """Draw token after token; of order "random" in the order of a causal prior, without a cache."""
+    """Draw token after token, of order "random" too; only sparse attention keeps no cache."""
     t, h, w = request.grid
     count = t * h * w * prior.config.codes
 
     def model(text: TextEncoding | None) -> SequenceModel:
         batch = len(request.prefix)
-        if prior.config.order == "causal" and prior.config.attention == "full":
+        if prior.config.attention == "full":
             return CachedPrior(prior, (h, w), batch, text, **request.conditions)
         logits = partial(next_logits, prior, request.grid, text, request.conditions)
         return UncachedModel(logits, batch, request.prefix.device, prior.config.channels)
@@ -192,9 +193,19 @@ def decode_masked(prior: TokenPrior, request: TokenRequest) -> Tokens:
     known = request.prefix
     tokens = blank_tokens(known, t * h * w * prior.config.codes)
     tokens[:, : known.shape[1]] = known
-    known_of = {"grid": request.grid, **request.conditions}
-    models = [partial(prior, text=text, **known_of) for text in (request.text, request.negative)]
-    return fill_in(models[0], models[1], tokens, request, request.grid)
+
+    def model(text: TextEncoding | None) -> MaskedLogits:
+        if prior.config.order == "random":
+            return AnyOrderLogits(prior, request.grid, text, **request.conditions)
+        return partial(prior, grid=request.grid, text=text, **request.conditions)
+
+    cond = model(request.text)
+    return fill_in(cond, model(request.negative) if request.is_guided else cond, tokens, request, request.grid)
+
+
+def decode_any_order(prior: TokenPrior, request: TokenRequest) -> Tokens:
+    """Draw token after token, or as of a masked prior."""
+    return (decode_causal if request.decoder in CAUSAL else decode_masked)(prior, request)
 
 
 def decode_frames(prior: TokenPrior, request: TokenRequest) -> Tokens:
@@ -240,10 +251,10 @@ def fill_in(
 CAUSAL = ("autoregressive", "speculative_jacobi")
 GROUPS: dict[str, Callable[[Grid], Int[Tensor, " n"]]] = {"rows": row_groups, "far_apart": far_apart_groups}
 MASKED = ("maskgit", "any_order", "first_hitting", *GROUPS)
-DECODERS = {"causal": CAUSAL, "random": CAUSAL, "masked": MASKED, "frames": MASKED}
+DECODERS = {"causal": CAUSAL, "random": (*CAUSAL, *MASKED), "masked": MASKED, "frames": MASKED}
 LOOPS: dict[str, Callable[[TokenPrior, TokenRequest], Tokens]] = {
     "causal": decode_causal,
-    "random": decode_causal,
+    "random": decode_any_order,
     "masked": decode_masked,
     "frames": decode_frames,
 }
