@@ -25,9 +25,10 @@ class PriorRecipe(LoopConfig):
     Codebooks are the tokenizer's; `digits` cut the indices of a large one into several of these sizes, whose product it
     is. Indices of `cached_clips` clips (0: 16 crops of each file) are made once and kept in `cache`.
 
-    `text_model` is the shape of a byte-level text encoder; where it is empty there is no text. `drop_text` of the clips
-    have no caption, for guidance. With `actions` those of sources of kind walks condition the prior, frame by frame: a
-    world model. Validation is by `validation_draws` draws of masks or orders, where there are any.
+    `text_model` is the shape of a byte-level text encoder; where it is empty there is no text, or, with `model.words`
+    places, captions are tokens before those of the clip, and are learned as these are (VideoBERT, VIOLET). `drop_text`
+    of the clips have no caption, for guidance. With `actions` those of sources of kind walks condition the prior, frame
+    by frame: a world model. Validation is by `validation_draws` draws of masks or orders, where there are any.
     """
 
     tokenizer: str = "default"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.checkpoints.pretrained import config_from_dict
@@ -27,6 +27,7 @@ from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder
 from vidgen.pipelines.loading import load_tokenizer
 from vidgen.pipelines.priors.pipeline import PriorPipeline
 from vidgen.pipelines.priors.schedule import PriorSchedule
+from vidgen.pipelines.priors.words import join_words
 from vidgen.tokenizers.bottlenecks.output import Quantizer
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.train.config.prior import PriorRecipe
@@ -90,19 +91,18 @@ class PriorTask(Task):
         settings = {"time": self.time, "generator": generator, "draws": self.recipe.head_draws}
         return partial(flow_losses, self.prior.head, **settings)
 
-    def text_of(self, captions: list[str], dropped: Bool[Tensor, " b"] | None = None) -> dict[str, Any]:
-        """Return what the prior is told: captions but for those that are `dropped`, or nothing without text."""
-        if self.text_encoder is None:
-            return {}
-        if dropped is not None:
-            captions = ["" if drop else caption for drop, caption in zip(dropped, captions, strict=True)]
-        return {"text": self.text_encoder(captions)}
+    def add_captions(self, tokens: Tokens, grid: Grid, captions: list[str]) -> tuple[Tokens, Grid, dict[str, Any]]:
+        """Return tokens with captions among them, where the prior has words, their cells, and the text that it reads
+        beside them, if any."""
+        text = {} if self.text_encoder is None else {"text": self.text_encoder(captions)}
+        return *join_words(self.prior.config, captions, tokens, grid), text
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, Metrics]:
         """Return the mean nats, or the mean flow-matching loss, of a token."""
         tokens, grid = self.tokens_of(batch[self.recipe.tokens])
         dropped = torch.rand(len(tokens), generator=generator) < self.recipe.drop_text
-        known = self.text_of(batch["captions"], dropped)
+        captions = ["" if drop else caption for drop, caption in zip(dropped, batch["captions"], strict=True)]
+        tokens, grid, known = self.add_captions(tokens, grid, captions)
         if self.recipe.actions:
             known["actions"] = batch["actions"]
         nats = draw_nats(self.prior, tokens, grid, generator, self.measure(generator), **known)
@@ -138,9 +138,9 @@ class PriorTask(Task):
         for first in range(0, count, self.recipe.batch_size):
             rows = range(first, min(first + self.recipe.batch_size, count))
             cells = self.held_out.latents[rows.start : rows.stop].to(kind)
-            known = self.text_of([self.held_out.caption(i, rng_of(self.recipe.seed, i)) for i in rows])
-            known |= self.told([self.held_out.actions(i) for i in rows])
-            yield *self.tokens_of(cells), known
+            captions = [self.held_out.caption(i, rng_of(self.recipe.seed, i)) for i in rows]
+            tokens, grid, known = self.add_captions(*self.tokens_of(cells), captions)
+            yield tokens, grid, known | self.told([self.held_out.actions(i) for i in rows])
 
     def export(self, folder: Path) -> None:
         """Write the whole pipeline: the tokenizer, the prior and its text encoder."""

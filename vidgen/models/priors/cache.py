@@ -94,7 +94,7 @@ class CachedPrior:
     def extend(self, tokens: Tokens) -> Float[Tensor, "b k v"]:
         """Append tokens; return the logits of the token after each of them."""
         self.start()
-        tokens = keep_to_books(tokens, self.length, self.prior.config.codebook_sizes)
+        tokens = keep_to_books(tokens, self.length, self.prior.config.books)
         parts = []
         while tokens.shape[1]:  # frame by frame, since each has a window of its own
             room = self.frame_tokens - self.slots % self.frame_tokens

@@ -47,8 +47,11 @@ def check_coding(prior: TokenPrior, name: str) -> None:
             f"{name}: a prior of order {config.order} with {config.attention} attention codes no tokens one after the "
             "other; name one of order causal with full attention"
         )
-    if config.classes or config.actions:
-        raise VidgenError(f"{name}: a prior that is told classes or actions codes no clip; name one without them")
+    if config.classes or config.actions or config.words:
+        raise VidgenError(
+            f"{name}: a prior that is told classes or actions, or has words among its tokens, codes no clip; name one "
+            "without them"
+        )
     if prior.embed.weight.dtype not in DTYPES:
         raise VidgenError(f"{name}: a prior codes in float32 or float64, not in {prior.embed.weight.dtype}")
     load_constriction()

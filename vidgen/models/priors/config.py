@@ -9,6 +9,7 @@ from vidgen.bounds import Choice, Depth, Expansion, Length, NoOrCount, NoOrWidth
 from vidgen.checkpoints.config_fields import ConfigMapping
 from vidgen.errors import VidgenError
 from vidgen.models.dit.config import BlockConfig, check_heads
+from vidgen.models.priors.token_values import Books
 
 ORDERS = ("causal", "random", "masked", "frames")
 ATTENTION = ("full", "axial", "strided")
@@ -31,6 +32,8 @@ class TokenPriorConfig(ConfigMapping):
         section 4.3).
     window: frames that are seen at once, the token's own included; 0 is all. Positions count from the first one seen,
         so a clip may be longer than any of training. `sinks`: of these the first of the clip, which stay.
+    words: places for the bytes of a caption that come before the clip as its first frames, and are tokens as its own
+        are: known, drawn, masked or predicted; 0 for none.
     text_width, classes, actions: 0 for none, else the width of text tokens, the number of classes, and the channels of
         an action a frame.
     tokenizer_hash: of the tokenizer whose indices the tokens are, see `tokenizer_hash` of token files; "" in folders of
@@ -46,6 +49,7 @@ class TokenPriorConfig(ConfigMapping):
     stride: Width = 8
     window: NoOrCount = 0
     sinks: NoOrCount = 0
+    words: NoOrCount = 0
     width: Width = 256
     depth: Depth = 8
     head_dim: Width = 64
@@ -69,6 +73,30 @@ class TokenPriorConfig(ConfigMapping):
             raise VidgenError(f"attention {self.attention} is for order causal or masked, not {self.order}")
         if self.window and self.order not in ("causal", "frames"):
             raise VidgenError(f"a window of frames is for order causal or frames, not {self.order}")
+        if self.words:
+            self.check_words()
+
+    def check_words(self) -> None:
+        """Raise VidgenError for what does not go with words among the tokens."""
+        parts = {
+            "channels": self.channels,
+            "window": self.window,
+            "actions": self.actions,
+            "text_width": self.text_width,
+        }
+        others = [name for name, value in parts.items() if value] + ["order frames"] * (self.order == "frames")
+        if others:
+            raise VidgenError(
+                f"words={self.words} do not go with {others[0]}: they are tokens of whole clips of codes, and stand "
+                "for the text; leave one of the two out"
+            )
+        if self.words % self.codes:
+            raise VidgenError(f"words={self.words} fill no whole cells, of {self.codes} tokens each; give a multiple")
+
+    @property
+    def books(self) -> Books:
+        """Which codebook each place has."""
+        return Books(self.codebook_sizes, self.words)
 
     @property
     def codes(self) -> int:
@@ -78,7 +106,7 @@ class TokenPriorConfig(ConfigMapping):
     @property
     def vocabulary(self) -> int:
         """Values of a token: those of the largest codebook. Of a smaller one the others have no probability."""
-        return max(self.codebook_sizes, default=0)
+        return max(self.books.sizes, default=0)
 
     @property
     def block(self) -> BlockConfig:

@@ -115,7 +115,7 @@ def likelihood(
     are not known or not of its codebooks.
     """
     check_likelihood(prior)
-    check_ids(tokens, prior.config.codebook_sizes, masks=False)
+    check_ids(tokens, prior.config.books, masks=False)
     if prior.config.order == "causal":
         nats = token_nats(prior(tokens, grid, **conditions), tokens)
         return Likelihood(nats=nats.sum(1), exact=True, standard_error=torch.zeros(len(nats)), by_token=nats)

@@ -55,9 +55,9 @@ class TokenPrior(Pretrained):
         if config.channels:
             self.embed: VectorEmbedding | CodeEmbedding = VectorEmbedding(config.channels, width)
         else:
-            self.embed = CodeEmbedding(config.codebook_sizes, width)
+            self.embed = CodeEmbedding(config.books, width)
         self.blank = nn.Parameter(torch.zeros(width))  # before the first token, or in place of one that is masked
-        self.code = nn.Embedding(config.codes, width)
+        self.code = nn.Embedding(config.codes + config.words, width)  # and the place of a word
         self.position_in = nn.Linear(config.head_dim, width)
         if config.order == "random":
             self.source_in = nn.Linear(config.head_dim, width)
@@ -72,7 +72,7 @@ class TokenPrior(Pretrained):
                 config.channels, config.head_width, config.head_depth, width
             )
         else:
-            self.head = CodeHead(width, config.codebook_sizes)
+            self.head = CodeHead(width, config.books)
         if config.codebook_sizes:
             nn.init.normal_(self.embed.weight, std=0.5)
         nn.init.normal_(self.blank, std=0.5)
@@ -99,7 +99,7 @@ class TokenPrior(Pretrained):
         Args:
             tokens: Of cells `grid` (t, h, w), see `flatten_indices`. Of order "causal" and "random" the logits of a
                 token depend on those before it alone; else those that are unknown are `MASK`.
-            grid: Cells (t, h, w).
+            grid: Cells (t, h, w); of a prior with words the frames of their places come first.
             text: What is read of a text, or as `read_text` makes it for many passes.
             clean: The same clip without masks, which frames of order "frames" see of the frames before.
             order: Of order "random": which token comes when.
@@ -108,7 +108,7 @@ class TokenPrior(Pretrained):
         """
         n = tokens.shape[1]
         if self.config.codebook_sizes:
-            check_ids(tokens, self.config.codebook_sizes)
+            check_ids(tokens, self.config.books)
         conditions = {"class_id": class_id, "actions": actions}
         *_, x = self.iter_hidden(tokens, grid, text, clean=clean, order=order, **conditions)
         logits = self.predict(x, torch.arange(n, device=tokens.device) if order is None else order)
@@ -225,9 +225,13 @@ class TokenPrior(Pretrained):
     def stand(
         self, places: Int[Tensor, "b k"], grid: Grid, like: Tensor, class_id: Tensor | None, actions: Tensor | None
     ) -> Float[Tensor, "b k d"]:
-        """Return what tells a slot its place in a frame, its code, and the conditions of its clip and frame."""
+        """Return what tells a slot its place in a frame, its code (of words the place), and the conditions of its clip
+        and frame."""
         codes = self.config.codes
-        x = self.position_in(self.place_of(places, grid, like)) + self.code(places % codes)
+        code = places % codes
+        if self.config.words:
+            code = torch.where(places < self.config.words, codes + places, code)
+        x = self.position_in(self.place_of(places, grid, like)) + self.code(code)
         if class_id is not None:
             x = x + self.class_in(class_id)[:, None]
         if actions is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -10,6 +12,31 @@ from vidgen.errors import VidgenError
 from vidgen.interfaces import MASK
 
 Tokens = Int[Tensor, "b n"] | Float[Tensor, "b n c"]
+WORDS_END = 256  # after the bytes of a caption, up to the end of their places
+WORD_IDS = 257
+
+
+@dataclass(frozen=True)
+class Books:
+    """Which codebook a place has: the codes of a cell, of `codes` ids, come one after the other, behind `words` places
+    for the bytes of a caption."""
+
+    codes: tuple[int, ...]
+    words: int = 0
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Ids of each codebook, that of words last."""
+        return (*self.codes, WORD_IDS) if self.words else self.codes
+
+    def at(self, places: Int[Tensor, "*k"]) -> Int[Tensor, "*k"]:
+        """Return the number of the codebook of each place."""
+        code = places % max(len(self.codes), 1)  # of vectors there is one
+        return torch.where(places < self.words, len(self.codes), code) if self.words else code
+
+    def sizes_at(self, places: Int[Tensor, "*k"]) -> Int[Tensor, "*k"]:
+        """Return how many ids the codebook of each place has."""
+        return torch.tensor(self.sizes, device=places.device)[self.at(places)]
 
 
 def is_unknown(tokens: Tokens) -> Bool[Tensor, "b n"]:
@@ -42,14 +69,9 @@ def take_tokens(tokens: Tokens, places: Int[Tensor, "b k"]) -> Tokens:
     return tokens.gather(1, places[..., None].expand(*places.shape, tokens.shape[2]))
 
 
-def book_sizes(places: Int[Tensor, "*k"], sizes: tuple[int, ...]) -> Int[Tensor, "*k"]:
-    """Return how many ids the codebook of each place has; the codes of a cell come one after the other."""
-    return torch.tensor(sizes, device=places.device)[places % len(sizes)]
-
-
-def check_ids(tokens: Int[Tensor, "b n"], sizes: tuple[int, ...], *, masks: bool = True) -> None:
+def check_ids(tokens: Int[Tensor, "b n"], books: Books, *, masks: bool = True) -> None:
     """Raise VidgenError for ids that the codebook of their place does not have; `MASK` is one where `masks` may be."""
-    limits = book_sizes(torch.arange(tokens.shape[1], device=tokens.device), sizes)
+    limits = books.sizes_at(torch.arange(tokens.shape[1], device=tokens.device))
     wrong = ((tokens < 0) & ((tokens != MASK) | (not masks))) | (tokens >= limits)
     if bool(wrong.any()):
         row, place = wrong.nonzero()[0].tolist()
@@ -59,28 +81,29 @@ def check_ids(tokens: Int[Tensor, "b n"], sizes: tuple[int, ...], *, masks: bool
         )
 
 
-def keep_to_books(tokens: Tokens, first: int, sizes: tuple[int, ...]) -> Tokens:
+def keep_to_books(tokens: Tokens, first: int, books: Books) -> Tokens:
     """Return tokens from place `first` on, of which ids that the codebook of their place lacks are its last one.
 
     Drafts of speculative decoding may be such ids, drawn by the law of another place. They have no probability at their
     own, so that none is kept, whatever is read in its stead.
     """
-    if len(sizes) < 2:
+    if len(books.sizes) < 2:
         return tokens
     places = torch.arange(first, first + tokens.shape[1], device=tokens.device)
-    return tokens.minimum(book_sizes(places, sizes) - 1)
+    return tokens.minimum(books.sizes_at(places) - 1)
 
 
 class CodeEmbedding(nn.Embedding):
-    """Embeds ids; the codes of a cell have codebooks of their own."""
+    """Embeds ids; each codebook has embeddings of its own."""
 
-    def __init__(self, sizes: tuple[int, ...], width: int) -> None:
-        super().__init__(sum(sizes), width)
-        self.register_buffer("starts", code_starts(sizes), persistent=False)
+    def __init__(self, books: Books, width: int) -> None:
+        super().__init__(sum(books.sizes), width)
+        self.books = books
+        self.register_buffer("starts", code_starts(books.sizes), persistent=False)
 
     def forward(self, tokens: Int[Tensor, "b k"], places: Int[Tensor, "b k"]) -> Float[Tensor, "b k d"]:
         """Return the embeddings of tokens at these places; those of unknown ones are nobody's business."""
-        return super().forward(tokens.clamp(min=0) + self.starts[places % len(self.starts)])
+        return super().forward(tokens.clamp(min=0) + self.starts[self.books.at(places)])
 
 
 class VectorEmbedding(nn.Linear):
@@ -94,21 +117,20 @@ class VectorEmbedding(nn.Linear):
 class CodeHead(nn.Linear):
     """Gives the logits of ids."""
 
-    def __init__(self, width: int, sizes: tuple[int, ...]) -> None:
-        super().__init__(width, sum(sizes))
-        self.sizes = sizes
-        self.register_buffer("starts", code_starts(sizes), persistent=False)
+    def __init__(self, width: int, books: Books) -> None:
+        super().__init__(width, sum(books.sizes))
+        self.books = books
+        self.register_buffer("starts", code_starts(books.sizes), persistent=False)
 
     def predict(self, x: Float[Tensor, "b k d"], places: Int[Tensor, "*b k"]) -> Float[Tensor, "b k v"]:
         """Return the logits of tokens at these places, in float32 at least; -inf for ids that a codebook lacks."""
         logits = self(x)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        if len(self.sizes) == 1:
+        if len(self.books.sizes) == 1:
             return logits
-        values = torch.arange(max(self.sizes), device=x.device)
-        code = places % len(self.sizes)
-        columns = self.starts[code][..., None] + values
-        exists = values < book_sizes(places, self.sizes)[..., None]
+        values = torch.arange(max(self.books.sizes), device=x.device)
+        columns = self.starts[self.books.at(places)][..., None] + values
+        exists = values < self.books.sizes_at(places)[..., None]
         columns = torch.where(exists, columns, torch.zeros_like(columns)).expand(*logits.shape[:-1], -1)
         return logits.gather(-1, columns).masked_fill(~exists, float("-inf"))
 

@@ -16,6 +16,7 @@ from vidgen.models.placement import device_of, dtype_of
 from vidgen.models.priors.likelihood import check_likelihood, join_likelihoods, likelihood
 from vidgen.pipelines.priors.conditions import refuse_actions
 from vidgen.pipelines.priors.pipeline import PriorPipeline
+from vidgen.pipelines.priors.words import join_words
 from vidgen.tokenizers.bottlenecks.index_statistics import index_statistics
 
 
@@ -35,7 +36,8 @@ def score_likelihood(
     clips; `bits_per_pixel`, of all frames; `stored_bits_per_token`, the logarithm of the codebook's size;
     `histogram_bits_per_token`, with the frequencies of these clips' own codes alone; `draws_error`, the standard error
     of the mean bits by the orders or masks that were drawn, 0 where there is one order; `perplexity_by_frame` and, of
-    the tokens of a frame, `perplexity_by_position`, None where there is none. Raises VidgenError for a prior over
+    the tokens of a frame, `perplexity_by_position`, None where there is none. Words of a prior that has them are tokens
+    too, in frames of their own. Raises VidgenError for a prior over
     continuous tokens, which has no likelihood, and one that is told actions.
 
     Args:
@@ -55,14 +57,15 @@ def score_likelihood(
         indices = pipe.vae.encode(video).indices
         rows, grid = pipe.tokens_of(indices).to(device_of(pipe.prior)), tuple(indices.shape[1:4])
         text = {} if pipe.text_encoder is None else {"text": pipe.text_encoder([caption for _, caption in part])}
-        result = likelihood(pipe.prior, rows, grid, draws=draws, seed=seed + first, **text)
-        bits += (result.nats / math.log(2) / rows.shape[1]).tolist()
+        joined, cells = join_words(pipe.prior.config, [caption for _, caption in part], rows, grid)
+        result = likelihood(pipe.prior, joined, cells, draws=draws, seed=seed + first, **text)
+        bits += (result.nats / math.log(2) / joined.shape[1]).tolist()
         results.append(result)
         tokens.append(rows.cpu())
         advance(len(bits))
     every = torch.cat(tokens)
     mean = mean_interval(bits, bounds=(0.0, math.inf))
-    pixels = math.prod(clips[0][0].shape[:3])
+    pixels, count = math.prod(clips[0][0].shape[:3]), joined.shape[1]
     whole = join_likelihoods(results)
     error = whole.standard_error.square().sum().sqrt().item() / len(clips)
     has_places = whole.by_token is not None
@@ -71,13 +74,13 @@ def score_likelihood(
         "n": len(clips),
         "bits_per_token": mean.mean,
         "ci": mean.interval,
-        "bits_per_pixel": mean.mean * every.shape[1] / pixels,
+        "bits_per_pixel": mean.mean * count / pixels,
         "stored_bits_per_token": mean_over_codes(pipe.prior.config.codebook_sizes, math.log2),
         "histogram_bits_per_token": histogram_bits(every, pipe.prior.config.codebook_sizes),
-        "tokens": every.shape[1],
-        "draws_error": error / math.log(2) / every.shape[1],
-        "perplexity_by_frame": whole.perplexity_by_frame(grid[0]).tolist() if has_places else None,
-        "perplexity_by_position": whole.perplexity_by_position(grid[0]).tolist() if has_places else None,
+        "tokens": count,
+        "draws_error": error / math.log(2) / count,
+        "perplexity_by_frame": whole.perplexity_by_frame(cells[0]).tolist() if has_places else None,
+        "perplexity_by_position": whole.perplexity_by_position(cells[0]).tolist() if has_places else None,
     }
 
 

@@ -1,4 +1,4 @@
-"""What a prior is told beside a prompt: the class of a clip, and its actions, a row for each latent frame."""
+"""What a prior is told: a prompt, the class of a clip, and its actions, a row for each latent frame."""
 
 from __future__ import annotations
 
@@ -14,6 +14,19 @@ from vidgen.errors import VidgenError
 from vidgen.models.dit.side_stream import rows_of_latents
 from vidgen.models.placement import device_of
 from vidgen.models.priors.token_prior import TokenPrior
+from vidgen.models.text.encoders import ByteTextEncoder, TextEncoding
+
+
+def read_texts(
+    prior: TokenPrior, text_encoder: ByteTextEncoder | None, prompts: Sequence[str], negative_prompt: str
+) -> tuple[TextEncoding, TextEncoding] | tuple[None, None]:
+    """Return what a prior reads of prompts beside its tokens, and of what guidance leads away from. Raises VidgenError
+    for texts that it does not read."""
+    if text_encoder is not None:
+        return text_encoder(prompts), text_encoder([negative_prompt] * len(prompts))
+    if any(prompts) and not prior.config.words:
+        raise VidgenError("this prior reads no text; leave the prompt empty")
+    return None, None
 
 
 def read_actions(

@@ -94,10 +94,12 @@ def decode_tokens(prior: TokenPrior, request: TokenRequest) -> Tokens:
     request = replace(request, decoder=find_decoder(config, request.decoder))
     check_settings(config, request)
     if request.grid[0] > request.usual_frames and not config.window:
-        if config.order not in ("causal", "frames") or config.attention != "full":
+        if config.order not in ("causal", "frames") or config.attention != "full" or config.words:
+            words = " and words among its tokens" if config.words else ""
             raise VidgenError(
                 f"a clip of {request.grid[0]} latent frames is longer than this prior's {request.usual_frames}, and of "
-                f"order {config.order} with {config.attention} attention it knows no window; ask for a shorter clip"
+                f"order {config.order} with {config.attention} attention{words} it knows no window; ask for a shorter "
+                "clip"
             )
         prior = prior.with_window(request.usual_frames)
     return LOOPS[config.order](prior, request)
@@ -147,7 +149,7 @@ def count_steps(prior: TokenPrior, grid: Grid, steps: int, decoder: str = "") ->
         return parts * min(steps, t * h * w * codes // parts)
     if name in GROUPS:
         return parts * codes * int(GROUPS[name]((t // parts, h, w)).max() + 1)
-    return t * h * w * codes
+    return t * h * w * codes + (prior.config.words if name in CAUSAL else 0)
 
 
 def decode_causal(prior: TokenPrior, request: TokenRequest) -> Tokens:
@@ -182,7 +184,7 @@ def next_logits(
     """Return the logits of the first token and of the one after each of the first n tokens of a clip."""
     t, h, w = grid
     count = t * h * w * prior.config.codes
-    tokens = keep_to_books(tokens, 0, prior.config.codebook_sizes)
+    tokens = keep_to_books(tokens, 0, prior.config.books)
     filled = torch.cat([tokens, tokens.new_zeros(len(tokens), count - tokens.shape[1], *tokens.shape[2:])], dim=1)
     return prior(filled, grid, text, **conditions)[:, : tokens.shape[1] + 1]
 

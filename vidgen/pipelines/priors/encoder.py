@@ -14,6 +14,7 @@ from vidgen.models.feature_layers import FeatureInfo, FeatureMixin
 from vidgen.models.placement import PlacedModule, device_of, dtype_of
 from vidgen.pipelines.priors.conditions import refuse_actions
 from vidgen.pipelines.priors.pipeline import PriorPipeline
+from vidgen.pipelines.priors.words import join_words
 
 
 class PriorEncoder(FeatureMixin, PlacedModule):
@@ -62,10 +63,12 @@ class PriorEncoder(FeatureMixin, PlacedModule):
         source = encoded.latents if self.pipe.is_continuous else encoded.indices
         tokens = self.pipe.tokens_of(source.to(device_of(self.prior)))
         grid = self.pipe.grid_of((encoded.num_frames, *video.shape[3:]))
+        tokens, whole = join_words(self.prior.config, [""] * len(video), tokens, grid)
         text = None
         if self.pipe.text_encoder is not None:
             with torch.no_grad():
                 text = self.pipe.text_encoder([""] * len(video))
         t, h, w = grid
-        for i, x in enumerate(self.prior.iter_hidden(tokens, grid, text)):
+        for i, x in enumerate(self.prior.iter_hidden(tokens, whole, text)):
+            x = x[:, self.prior.config.words :]
             yield f"blocks.{i}", reduce(x, "b (t h w q) d -> b d t h w", "mean", t=t, h=h, w=w)

@@ -28,14 +28,15 @@ from vidgen.models.priors.token_grid import (
 )
 from vidgen.models.priors.token_prior import TokenPrior
 from vidgen.models.priors.token_values import Tokens
-from vidgen.models.text.encoders import ByteTextEncoder, TextEncoding
+from vidgen.models.text.encoders import ByteTextEncoder
 from vidgen.pipelines.call_arguments import check_numbers, read_generators
 from vidgen.pipelines.components import open_components, write_components
 from vidgen.pipelines.output import PipelineOutput, check_output_type, convert_frames, decode_clips
-from vidgen.pipelines.priors.conditions import read_actions, read_classes
+from vidgen.pipelines.priors.conditions import read_actions, read_classes, read_texts
 from vidgen.pipelines.priors.decoding import Callback, TokenRequest, count_steps, decode_tokens
 from vidgen.pipelines.priors.schedule import SCHEDULE_FILE, PriorSchedule, read_prior_schedule
 from vidgen.pipelines.priors.token_draws import read_draws
+from vidgen.pipelines.priors.words import join_words
 from vidgen.samplers.autoregressive.guidance import Interval
 from vidgen.samplers.masked.maskgit import MaskGITConfig
 from vidgen.tokenizers.encoded import latent_size
@@ -152,19 +153,21 @@ class PriorPipeline:
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         generators = read_generators(generator, seed, len(prompts), num_videos_per_prompt)
         prompts = [text for text in prompts for _ in range(num_videos_per_prompt)]
-        text, negative = self.read_texts(prompts, negative_prompt)
+        text, negative = read_texts(self.prior, self.text_encoder, prompts, negative_prompt)
         if image is not None and video is not None:
             raise VidgenError("an image and a video both say how the clip begins; give one of them")
         size = (num_frames or s.num_frames, height or s.height, width or s.width)
-        prefix = self.read_prefix(video if image is None else image[None], size)
+        grid = self.grid_of(size)
+        prefix = self.read_prefix(video if image is None else image[None], size).repeat_interleave(len(prompts), dim=0)
+        prefix, whole = join_words(self.prior.config, prompts, prefix, grid)
         scale = s.guidance_scale if guidance_scale is None else guidance_scale
         scale = scale if self.text_encoder is not None else 1.0  # there is nothing to lead away from
         filters = {"top_k": top_k, "top_p": top_p, "min_p": min_p, "repetition_penalty": repetition_penalty}
         filters |= {"temperature": temperature, "num_diffusion_steps": num_diffusion_steps}
         told = self.read_conditions(actions, class_id, len(prompts) // num_videos_per_prompt, size[0])
         request = TokenRequest(
-            grid=self.grid_of(size),
-            usual_frames=self.vae.latent_frames(s.num_frames),
+            grid=whole,
+            usual_frames=self.vae.latent_frames(s.num_frames) + whole[0] - grid[0],
             text=text,
             negative=negative,
             scale=scale,
@@ -174,22 +177,12 @@ class PriorPipeline:
             steps=num_inference_steps or s.num_inference_steps,
             decoder=decoder,
             masking=masking,
-            prefix=prefix.repeat_interleave(len(prompts), dim=0),
+            prefix=prefix,
             callback=callback_on_step_end,
             conditions={name: x.repeat_interleave(num_videos_per_prompt, dim=0) for name, x in told.items()},
         )
-        return self.finish(decode_tokens(self.prior, request), request.grid, size, output_type)
-
-    def read_texts(
-        self, prompts: Sequence[str], negative_prompt: str
-    ) -> tuple[TextEncoding, TextEncoding] | tuple[None, None]:
-        """Return what the prior reads of prompts, and of what guidance leads away from. VidgenError for prompts to one
-        that reads none."""
-        if self.text_encoder is not None:
-            return self.text_encoder(prompts), self.text_encoder([negative_prompt] * len(prompts))
-        if any(prompts):
-            raise VidgenError("this prior reads no text; leave the prompt empty")
-        return None, None
+        tokens = decode_tokens(self.prior, request)[:, self.prior.config.words :]
+        return self.finish(tokens, grid, size, output_type)
 
     def read_conditions(
         self,
