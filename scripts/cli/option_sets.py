@@ -176,6 +176,15 @@ class MaskingOptions:
         float | None,
         typer.Option(min=0.0, max=1000.0, help="Of the noise on confidence, which falls to 0. Default: 4.5."),
     ] = None
+    revised_share: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Of the decoder maskgit: which share of the tokens kept so far, below 1, is drawn anew after each "
+            "step. Default: 0.",
+        ),
+    ] = None
 
     def read(self, prior: TokenPriorConfig, decoder: str, model: str) -> MaskGITConfig | None:
         """Return the settings of masks for the call of such a prior's pipeline; None where none was asked for.
@@ -194,8 +203,8 @@ class MaskingOptions:
         order = self.mask_order or ("random" if prior.channels else "confidence")
         if order != "confidence" and self.choice_temperature is not None:
             raise VidgenError(f"--choice-temperature says nothing to a {order} order of masks; leave it out")
-        names = {"mask_schedule": "schedule", "choice_temperature": "choice_temperature"}
-        return MaskGITConfig(order=order, **{names[name]: said[name] for name in names if name in said})
+        settings = {name.removeprefix("mask_"): value for name, value in said.items()} | {"order": order}
+        return MaskGITConfig(**settings)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -119,7 +119,7 @@ def test_a_denoiser_has_no_use_for_settings_of_tokens(vidgen, model: Path, tmp_p
 
 
 FILTERS = ("--min-p", 0.2, "--repetition-penalty", 1.5, "--guidance-scale", 9, "--guidance-interval", "0.5,0.75")
-MASKS = ("--mask-schedule", "linear", "--choice-temperature", 1.5)
+MASKS = ("--mask-schedule", "linear", "--choice-temperature", 1.5, "--revised-share", 0.25)
 
 
 def test_settings_of_tokens_reach_the_pipeline(vidgen, prior: Path, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_settings_of_tokens_reach_the_pipeline(vidgen, prior: Path, tmp_path: Pa
     settings = {"min_p": 0.2, "repetition_penalty": 1.5, "guidance_scale": 9.0, "guidance_interval": (0.5, 0.75)}
     fills_in = pipe.prior.config.order == "frames"
     if fills_in:
-        settings["masking"] = MaskGITConfig(schedule="linear", choice_temperature=1.5)
+        settings["masking"] = MaskGITConfig(schedule="linear", choice_temperature=1.5, revised_share=0.25)
     words = FILTERS + (MASKS if fills_in else ())
     ran = vidgen("sample", PROMPT, "-o", out, "--model", prior, "--seed", 5, *words)
     assert ran.status == 0, ran.err

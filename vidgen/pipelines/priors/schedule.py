@@ -35,6 +35,7 @@ class PriorSchedule:
     temperature: Annotated[float, Range(0.0, 1000.0)] = 1.0
     top_k: Count | None = None
     top_p: Annotated[float, Range(0.0, 1.0, above=True)] | None = None
+    min_p: Annotated[float, Range(0.0, 1.0)] | None = None
     sampler: Annotated[str, Choice(HEAD_SAMPLERS)] = "euler"
     num_diffusion_steps: InferenceSteps = 25
     time_distribution: TimeDistribution = field(default_factory=TimeDistribution)

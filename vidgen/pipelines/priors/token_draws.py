@@ -40,7 +40,7 @@ def read_draws(
     if prior.config.channels == 0:
         if num_diffusion_steps is not None:
             raise VidgenError("num_diffusion_steps is for continuous tokens, and this prior's are codes; leave it out")
-        defaults = {"top_k": schedule.top_k, "top_p": schedule.top_p}
+        defaults = {"top_k": schedule.top_k, "top_p": schedule.top_p, "min_p": schedule.min_p}
         return TokenSampling(temperature=temperature, **(defaults | said))
     if said:
         verb = "is" if len(said) == 1 else "are"
