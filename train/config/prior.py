@@ -29,6 +29,7 @@ class PriorRecipe(LoopConfig):
     places, captions are tokens before those of the clip, and are learned as these are (VideoBERT, VIOLET). `drop_text`
     of the clips have no caption, for guidance. With `actions` those of sources of kind walks condition the prior, frame
     by frame: a world model. Validation is by `validation_draws` draws of masks or orders, where there are any.
+    `gradient_checkpointing` computes each block again in the backward pass (Child et al. 2019, section 5.4).
     """
 
     tokenizer: str = "default"
@@ -42,6 +43,7 @@ class PriorRecipe(LoopConfig):
     text_model: dict[str, Any] = field(default_factory=dict)
     drop_text: Share = 0.1
     actions: bool = False
+    gradient_checkpointing: bool = False
     validation_draws: Count = 4
 
     def check(self, path: Path) -> None:

@@ -85,7 +85,7 @@ def test_pictures_are_read_from_a_file_of_mnists_format(tmp_path):
 
 
 def test_sprites_that_are_too_large_are_refused():
-    with pytest.raises(VidgenError, match="give 2 or 3 cells"):
+    with pytest.raises(VidgenError, match="give 2 to 4 cells"):
         TorusWorld(sprite=3, side=6)
 
 

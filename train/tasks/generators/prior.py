@@ -47,6 +47,8 @@ class PriorTask(Task):
         dtype = torch.bfloat16 if recipe.autocast == "bfloat16" else torch.float32
         self.tokenizer = load_tokenizer(recipe.tokenizer, dtype=dtype, device=recipe.device)
         self.prior, self.text_encoder = build_prior(recipe, prior_shape(recipe, self.tokenizer))
+        if recipe.gradient_checkpointing:
+            self.prior.enable_gradient_checkpointing()
         self.time = config_from_dict(TimeDistribution, recipe.time, "recipe key `time`")
         if self.time.path != "flow":
             raise VidgenError(f"recipe key `time`: path {self.time.path} is not for the head of a prior; it is flow")

@@ -33,10 +33,10 @@ class SpriteWorld:
     codebook_size: int = field(default=2, init=False)
 
     def __post_init__(self) -> None:
-        if not 2 <= self.sprite <= 3 or 2 * self.sprite > self.side - 1 or self.frames < 2:
+        if not 2 <= self.sprite <= 4 or 2 * self.sprite > self.side - 1 or self.frames < 2:
             raise VidgenError(
                 f"a sprite of {self.sprite} cells a side in frames of {self.side}, of which a clip has {self.frames}: "
-                "give 2 or 3 cells, more than twice as many a side of the frame, and 2 frames or more"
+                "give 2 to 4 cells, more than twice as many a side of the frame, and 2 frames or more"
             )
 
     @property

@@ -16,6 +16,7 @@ from vidgen.models.attention import Heads, find_attention
 from vidgen.models.attention_patterns import Grid
 from vidgen.models.causal_attention import FrameGroup, FrameLayout, causal_layout, over_groups, teacher_forcing_layout
 from vidgen.models.dit.blocks import text_heads
+from vidgen.models.gradient_checkpointing import GradientCheckpointing
 from vidgen.models.priors.config import TokenPriorConfig
 from vidgen.models.priors.diffusion_head import DiffusionHead
 from vidgen.models.priors.token_grid import causal_mask, visible
@@ -37,7 +38,7 @@ from vidgen.models.transformer_block import TransformerBlock
 Texts = tuple[TextHeads | None, ...]
 
 
-class TokenPrior(Pretrained):
+class TokenPrior(GradientCheckpointing, Pretrained):
     """A transformer over tokens with 3-D rotary positions. `forward` gives the logits of every token of a clip.
 
     Tokens that are vectors have z in place of logits, from which `head` makes their law; unknown ones are NaN.
@@ -141,7 +142,8 @@ class TokenPrior(Pretrained):
             x = torch.cat([self.embed_masked(tokens if clean is None else clean, **shown), x], dim=1)
         words = self.read_text(text)
         for i, block in enumerate(self.blocks):
-            x = block(x, self.attention(i, grid, x, places), words[i])
+            with self.checkpointing([block]):
+                x = block(x, self.attention(i, grid, x, places), words[i])
             yield x[:, -n:]
 
     def with_window(self, frames: int) -> TokenPrior:
