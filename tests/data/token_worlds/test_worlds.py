@@ -2,11 +2,13 @@
 
 import gzip
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from vidgen.data.token_worlds.pictures import LEVELS, PictureWorld, intensity_nats
+from vidgen.data.token_worlds.procedures import ProcedureWorld
 from vidgen.data.token_worlds.registry import TOKEN_WORLDS
 from vidgen.data.token_worlds.sprites import CoinWorld, TorusWorld
 from vidgen.errors import VidgenError
@@ -28,6 +30,20 @@ def test_the_probabilities_of_all_clips_add_up_to_one(world):
             clip = world.draw(number, split)
             clips[clip.tokens.tobytes()] = math.exp(-clip.nats)
         assert sum(clips.values()) == pytest.approx(total, abs=2e-3)
+
+
+def test_procedures_follow_their_graph_and_are_all_there():
+    world = ProcedureWorld(steps=4, labels=5, branches=2)
+    every = {tuple(world.procedure(number)) for number in range(world.count)}
+    assert len(every) == world.count == 40
+    assert all(after in world.followers[before] for steps in every for before, after in pairwise(steps))
+    assert all(label not in world.followers[label] for label in range(5))
+    splits = {name: {tuple(world.draw(i, name).tokens.flat) for i in range(400)} for name in ("train", "held_out")}
+    assert splits["train"] | splits["held_out"] == every and not splits["train"] & splits["held_out"]
+    assert world.draw(0, "train").nats == pytest.approx(math.log(30))
+    assert world.draw(0, "held_out").nats == pytest.approx(math.log(40))
+    with pytest.raises(VidgenError, match="give 2 steps or more, fewer branches than labels"):
+        ProcedureWorld(branches=8)
 
 
 @pytest.mark.parametrize("name", sorted(TOKEN_WORLDS))

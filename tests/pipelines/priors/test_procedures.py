@@ -11,6 +11,9 @@ from vidgen.models.priors.likelihood import masked_nats
 from vidgen.models.priors.token_prior import TokenPrior
 from vidgen.pipelines.priors.procedures import complete_procedure, procedure_logits
 from vidgen.samplers.autoregressive.categorical import TokenSampling
+from vidgen.train.config.files import load_recipe
+from vidgen.train.runtime.loop import Trainer
+from vidgen.train.tasks.generators.known_entropy import KnownEntropyTask
 
 TASKS, STARTS, STEPS = 3, 3, 5
 LABELS = STARTS + 3 * TASKS + STARTS
@@ -96,8 +99,33 @@ def test_labels_of_other_tasks_are_never_drawn(prior):
 def test_what_is_no_procedure_says_so():
     causal = TokenPrior(TokenPriorConfig(codebook_sizes=(4,), width=16, depth=1, head_dim=16))
     steps = torch.full((1, 3), MASK)
-    with pytest.raises(VidgenError, match="order masked with one codebook, not of order causal"):
+    with pytest.raises(VidgenError, match="order masked or random with one codebook, not of order causal"):
         complete_procedure(causal, steps, torch.Generator())
     masked = TokenPrior(TokenPriorConfig(codebook_sizes=(4,), order="masked", width=16, depth=1, head_dim=16))
     with pytest.raises(VidgenError, match="task 0 allows no label"):
         complete_procedure(masked, steps, torch.Generator(), allowed=torch.zeros(1, 4, dtype=torch.bool))
+
+
+@pytest.mark.slow
+def test_plans_of_a_prior_in_any_order_are_those_of_the_graph(tmp_path):
+    """Between a start and a goal it draws the ways of training from one to the other, each of them, far oftener than the
+    5% of pairs of labels that they are."""
+    settings = "world_settings={steps: 4, labels: 6, branches: 2}"
+    shape = "model={order: random, width: 48, depth: 2, head_dim: 24}"
+    rounds = [f"{key}=150" for key in ("steps", "validate_every", "checkpoint_every", "log_every")]
+    more = [
+        "optimizer={kind: adamw, lr: 0.01, warmup: 10, ema_decay: 0}",
+        "data.validation_clips=64",
+        "autocast=float32",
+    ]
+    recipe = load_recipe("known_entropy", ["world=procedures", settings, shape, *rounds, *more, f"out={tmp_path}"])
+    task = KnownEntropyTask(recipe)
+    prior, world = TokenPrior.from_pretrained(Trainer(task, recipe).fit()), task.world
+    trained = {tuple(world.draw(number, "train").tokens.flat) for number in range(400)}
+    ends = [(p[0], p[-1]) for p in trained]
+    start, goal = min(pair for pair in ends if ends.count(pair) > 1)
+    ways = [p for p in trained if (p[0], p[-1]) == (start, goal)]
+    known = torch.tensor([[start, MASK, MASK, goal]]).expand(200, -1)
+    plans = complete_procedure(prior, known, [sample_generator(0, k) for k in range(200)])
+    counts = [sum(tuple(plan) == way for plan in plans.tolist()) for way in ways]
+    assert sum(counts) > 60 and min(counts) > 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vidgen.data.token_worlds.pictures import PictureWorld
+from vidgen.data.token_worlds.procedures import ProcedureWorld
 from vidgen.data.token_worlds.sprites import CoinWorld, TorusWorld
 from vidgen.data.token_worlds.world import TokenWorld
 
@@ -12,4 +13,5 @@ TOKEN_WORLDS: dict[str, Callable[..., TokenWorld]] = {
     "torus": TorusWorld,
     "coin": CoinWorld,
     "pictures": PictureWorld,
+    "procedures": ProcedureWorld,
 }

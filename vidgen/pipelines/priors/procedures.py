@@ -1,4 +1,4 @@
-"""Procedures: sequences of step labels of which some are known, filled in by a prior of order "masked".
+"""Procedures: sequences of step labels of which some are known, filled in by a prior of order "masked" or "random".
 
 The steps between a start and a goal (planning), or those after the ones so far (anticipation), are what a masked
 diffusion over labels gives. Where the task of a procedure is known, its class conditions the prior, and labels of other
@@ -7,6 +7,8 @@ tasks are left out (Fang et al. 2023, Masked-PDPP, section 3.2: diffusion restri
 
 from __future__ import annotations
 
+from functools import cache, partial
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -14,6 +16,7 @@ from torch import Tensor
 from vidgen.diffusion.noise import Generators
 from vidgen.errors import VidgenError
 from vidgen.interfaces import MaskedLogits
+from vidgen.models.priors.any_order import AnyOrderLogits
 from vidgen.models.priors.token_prior import TokenPrior
 from vidgen.samplers.autoregressive.categorical import PLAIN, TokenSampling
 from vidgen.samplers.masked.any_order import sample_any_order
@@ -24,18 +27,26 @@ def procedure_logits(
 ) -> MaskedLogits:
     """Return a prior's logits of the steps of procedures, those of labels that are not `allowed` being -inf.
 
-    Raises VidgenError for a prior of another order, and for tasks that allow nothing.
+    They are of one call after the other of the same procedures. Raises VidgenError for a prior of another order, and
+    for tasks that allow nothing.
     """
-    if prior.config.order != "masked" or prior.config.codes != 1:
+    if prior.config.order not in ("masked", "random") or prior.config.codes != 1:
         raise VidgenError(
-            f"procedures are filled in by a prior of order masked with one codebook, not of order {prior.config.order} "
-            f"with {prior.config.codes}"
+            f"procedures are filled in by a prior of order masked or random with one codebook, not of order "
+            f"{prior.config.order} with {prior.config.codes}"
         )
     if allowed is not None and not bool(allowed.any(1).all()):
         raise VidgenError(f"task {int((~allowed.any(1)).nonzero()[0])} allows no label; allow one or more")
 
+    @cache
+    def model(length: int) -> MaskedLogits:
+        grid = (1, 1, length)
+        if prior.config.order == "random":
+            return AnyOrderLogits(prior, grid, class_id=class_id)
+        return partial(prior, grid=grid, class_id=class_id)
+
     def logits(steps: Int[Tensor, "b n"]) -> Float[Tensor, "b n v"]:
-        scores = prior(steps, (1, 1, steps.shape[1]), class_id=class_id)
+        scores = model(steps.shape[1])(steps)
         return scores if allowed is None else scores.masked_fill(~allowed[:, None], float("-inf"))
 
     return logits
@@ -56,7 +67,7 @@ def complete_procedure(
     Raises VidgenError as `procedure_logits` and `sample_any_order`.
 
     Args:
-        prior: Over labels, of order "masked".
+        prior: Over labels, of order "masked" or "random".
         steps: Labels, `MASK` where they are unknown: all but the first and the last for a plan, those after some moment
             for anticipation.
         generators: One a procedure, or one for all.
