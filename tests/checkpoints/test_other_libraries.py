@@ -12,7 +12,7 @@ import pytest
 import vidgen
 from vidgen.checkpoints.other_libraries import from_folder
 from vidgen.errors import VidgenError
-from vidgen.models.text.encoders import TransformersTextEncoder
+from vidgen.models.text.transformers_encoder import TransformersTextEncoder
 
 ROOT = Path(__file__).parents[2]
 # Classes of ours whose from_pretrained reads through vidgen/checkpoints.

@@ -20,7 +20,8 @@ from vidgen.models.dit.config import VideoDiTConfig
 from vidgen.models.dit.presets import find_preset
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.ip_adapter import IPAdapterConfig, IPAdapterEncoder
-from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder, TextEncoding, TransformersTextEncoder
+from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder, TextEncoding
+from vidgen.models.text.transformers_encoder import TransformersTextEncoder
 from vidgen.pipelines.loading import load_pipeline
 from vidgen.train.config import DiffusionRecipe
 from vidgen.train.config.distillation import DistillationRecipe
