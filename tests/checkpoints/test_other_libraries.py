@@ -20,7 +20,7 @@ OURS = {
     *("VideoTokenizer", "DiffusionTokenizer", "KeyframeTokenizer", "TransformersTextEncoder", "component", "cls"),
     *("LearnedTokens", "PriorPipeline", "TokenPrior", "ByteTextEncoder", "super()", "GANPipeline", "SplitGenerator"),
     "GENERATORS[class_name]",
-    *("VideoViT", "TokenPredictor", "FeaturePredictor"),
+    *("VideoViT", "TokenPredictor", "FeaturePredictor", "StaticTextEncoder"),
 }
 FOLDERS = ("vidgen", "tokenizers", "samplers", "train", "scripts")
 ONLY_HOME = "vidgen/checkpoints/other_libraries.py"

@@ -100,14 +100,25 @@ class ByteTextEncoder(Pretrained):
         ids = torch.tensor([row + [PAD] * (length - len(row)) for row in rows], device=self.embed.weight.device)
         return ids, ids != PAD
 
+    @property
+    def depth(self) -> int:
+        """The number of blocks."""
+        return len(self.blocks)
+
     def forward(self, prompts: Sequence[str]) -> TextEncoding:
         """Return the text tokens of prompts. Raises VidgenError as `to_ids`."""
+        return self.encode_layers(prompts)[-1]
+
+    def encode_layers(self, prompts: Sequence[str]) -> list[TextEncoding]:
+        """Return the text tokens after the embeddings and after every block; the last are those of `forward`, after the
+        last norm. Raises VidgenError as `to_ids`."""
         ids, mask = self.to_ids(prompts)
         x = (
             self.embed(ids) * mask[..., None]
         )  # b l d; padding is zeros: a prompt does not depend on the batch's longest
         near = self.near(rearrange(x, "b l d -> b d l"))
-        x = x + rearrange(near, "b d l -> b l d") + self.place.weight[: ids.shape[1]]
+        states = [x + rearrange(near, "b d l -> b l d") + self.place.weight[: ids.shape[1]]]
         for block in self.blocks:
-            x = block(x, mask)
-        return TextEncoding(tokens=self.norm(x), mask=mask)
+            states.append(block(states[-1], mask))
+        states[-1] = self.norm(states[-1])
+        return [TextEncoding(tokens=x, mask=mask) for x in states]

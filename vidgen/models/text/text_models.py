@@ -47,6 +47,11 @@ class TextModel:
     causal: bool = False
     filled: bool = False
 
+    @property
+    def pooled_last(self) -> bool:
+        """Whether the last token is the one that stands for the text."""
+        return self.causal or self.filled or self.network == "CLIPTextModel"
+
 
 def bert_like(name: str, prefix: str, **settings: bool) -> TextModel:
     """Return a bidirectional model, whose whole models have their body under `prefix`."""

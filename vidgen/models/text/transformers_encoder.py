@@ -16,7 +16,7 @@ from vidgen.checkpoints.finite import check_output
 from vidgen.errors import VidgenError, explained
 from vidgen.models.placement import device_of
 from vidgen.models.text.encoders import TextEncoding
-from vidgen.models.text.prompt_rule import PromptRule, clean_prompt
+from vidgen.models.text.prompt_rule import PromptRule
 from vidgen.models.text.text_models import draft_text_model, longest_prompt, prompt_rule
 from vidgen.models.text.tokenizers import read_text_tokenizer
 
@@ -54,6 +54,27 @@ class TransformersTextEncoder(nn.Module):
     def depth(self) -> int:
         """The number of blocks."""
         return self.model.config.num_hidden_layers
+
+    def truncate(self, depth: int) -> TransformersTextEncoder:
+        """Return an encoder of the first `depth` blocks, with the same weights: what 2DMSE (Li et al. 2024, "2D
+        Matryoshka Sentence Embeddings") trains every block for. A last norm, where there is one, stays.
+
+        Raises VidgenError for a depth that it does not have, and for a model whose blocks share their weights.
+        """
+        if not 1 <= depth <= self.depth:
+            raise VidgenError(
+                f"depth {depth} of a text encoder of {self.depth} blocks; give one from 1 to {self.depth}"
+            )
+        shared = {id(x): x for x in (*self.model.parameters(), *self.model.buffers())}
+        model = copy.deepcopy(self.model, shared)
+        blocks = find_blocks(model)
+        del blocks[depth:]
+        for name, value in vars(model.config).items():
+            if isinstance(value, list) and len(value) == self.depth:  # such as the kind of attention of every block
+                setattr(model.config, name, value[:depth])
+        model.config.num_hidden_layers = depth
+        length = None if self.rule is not None else self.max_length
+        return TransformersTextEncoder(model, self.tokenizer, length, rule=self.rule)
 
     def save_pretrained(self, folder: str | os.PathLike, *, dtype: torch.dtype | None = None) -> None:
         """Write weights (in `dtype` if given) and tokenizer to `folder`, in transformers' own layout."""
@@ -93,7 +114,8 @@ class TransformersTextEncoder(nn.Module):
         """
         form = {"padding": True}
         if self.rule is not None:
-            form = {"padding": "max_length", "max_length": self.rule.length, "truncation": True}
+            padding = "max_length" if self.rule.filled else "longest"
+            form = {"padding": padding, "max_length": self.rule.length, "truncation": True}
         with explained("the text encoder's tokenizer"):
             batch = self.tokenizer(list(prompts), return_tensors="pt", return_attention_mask=True, **form)
         ids, mask = batch["input_ids"], batch["attention_mask"]
@@ -120,8 +142,8 @@ class TransformersTextEncoder(nn.Module):
     def run(self, prompts: Sequence[str], *, layers: bool) -> tuple[BaseModelOutput, Tensor, list[int]]:
         """Return the model's output on the prompts that differ, their mask, and which of them each prompt is."""
         rule = self.rule
-        if rule is not None and rule.cleaned:
-            prompts = [clean_prompt(prompt) for prompt in prompts]
+        if rule is not None:
+            prompts = [rule.apply(prompt) for prompt in prompts]
         texts = list(dict.fromkeys(prompts))
         self._warn_of_long(texts)
         ids, mask = (x.to(device_of(self.model)) for x in self.to_ids(texts))
@@ -152,7 +174,7 @@ class TransformersTextEncoder(nn.Module):
         """Return what a prompt that is too long will lose, "" for any other. Encoding it then does not warn of it."""
         if self.rule is None:
             return ""
-        text = clean_prompt(prompt) if self.rule.cleaned else prompt
+        text = self.rule.apply(prompt)
         with explained("the text encoder's tokenizer"):
             ids = self.tokenizer(text, verbose=False)["input_ids"]
         if len(ids) <= self.rule.length:
@@ -161,3 +183,15 @@ class TransformersTextEncoder(nn.Module):
         lost = self.tokenizer.decode(ids[self.rule.length - 1 : -1])
         sizes = f"a prompt of {len(ids)} tokens is cut to the {self.rule.length} that the model takes"
         return f"{sizes}; left out: {lost[:80]}"
+
+
+def find_blocks(model: nn.Module) -> nn.ModuleList:
+    """Return the blocks of a text model of transformers: its outermost list of as many as its config says.
+
+    Raises VidgenError where there is none, as of ALBERT, whose blocks are one.
+    """
+    depth = model.config.num_hidden_layers
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth:
+            return module
+    raise VidgenError(f"{type(model).__name__} has no list of {depth} blocks of their own, so none can be left out")
