@@ -58,6 +58,14 @@ def test_vectors_do_not_depend_on_batch_or_order():
     assert whole.embed([]).shape == (0, 16)
 
 
+def test_fewer_dimensions_stay_with_another_pooling():
+    encoder = ByteTextEncoder(ByteTextConfig(width=16, depth=1, head_dim=8)).eval()
+    both = Pooling(modes=("mean", "max"))
+    assert SentenceEncoder(encoder).with_changes(pooling=both).embed(["up"]).shape == (1, 32)
+    assert SentenceEncoder(encoder, dim=5).with_changes(pooling=both).embed(["up"]).shape == (1, 5)
+    assert SentenceEncoder(encoder, dim=5).with_changes(dim=7).embed(["up"]).shape == (1, 7)
+
+
 def test_fewer_dimensions_are_the_first_of_unit_length():
     x = torch.tensor([[3.0, 4.0, 12.0]])
     assert cut_dimensions(x, 2).tolist() == [[3.0, 4.0]]

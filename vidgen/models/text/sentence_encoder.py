@@ -66,6 +66,7 @@ class SentenceEncoder(nn.Module):
         if not self.pooling.takes_last_alone and not isinstance(encoder, LayeredTextEncoder):
             raise VidgenError(f"{type(encoder).__name__} has one layer, and layers {self.pooling.layers} are asked for")
         self.dim = full if dim is None else dim
+        self.is_cut = self.dim < full
 
     @property
     def tokenizer(self) -> object:
@@ -111,7 +112,7 @@ class SentenceEncoder(nn.Module):
             self.pooling if pooling is None else pooling,
             dense=list(self.dense),
             normalize=self.normalize,
-            dim=dim if dim is not None or pooling is not None else self.dim,
+            dim=self.dim if dim is None and self.is_cut else dim,
             prompt=self.prompt,
         )
         return changed.train(self.training)
