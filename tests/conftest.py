@@ -9,6 +9,7 @@ import runpy  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from fractions import Fraction  # noqa: E402
 from pathlib import Path  # noqa: E402
+from types import SimpleNamespace  # noqa: E402
 from typing import Any  # noqa: E402
 
 import av  # noqa: E402
@@ -124,6 +125,12 @@ def in_two() -> Callable[..., list]:
 def tiny_priors() -> dict[str, Any]:
     """Makers of tiny pipelines of priors: `make_random`, `make_trained`, and `make_frames` of a clip."""
     return load_fixtures("tiny_priors")
+
+
+@pytest.fixture(scope="session")
+def tiny_text() -> SimpleNamespace:
+    """Tiny text models of transformers, by the names of fixtures/tiny_text.py."""
+    return SimpleNamespace(**load_fixtures("tiny_text"))
 
 
 @pytest.fixture(scope="session")

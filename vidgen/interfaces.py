@@ -119,6 +119,16 @@ class TextEncoder(Protocol):
     def __call__(self, prompts: Sequence[str]) -> TextEncoding: ...
 
 
+@runtime_checkable
+class LayeredTextEncoder(TextEncoder, Protocol):
+    """A text encoder of `depth` blocks, whose layers are read: after the embeddings, and after every block."""
+
+    @property
+    def depth(self) -> int: ...
+
+    def encode_layers(self, prompts: Sequence[str]) -> list[TextEncoding]: ...
+
+
 class Denoiser(Protocol):
     """The estimate of x0 given x_t at noise level t, (b,) or one per frame (b, t), with all conditions closed over."""
 

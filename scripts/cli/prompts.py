@@ -54,11 +54,11 @@ def check_prompts(encoder: TextEncoder, prompts: Sequence[Prompt], negative_prom
 
     Those of published pipelines cut a long prompt off: a line on stderr says so of each.
     """
-    from vidgen.models.text.encoders import ByteTextEncoder, TransformersTextEncoder
-    from vidgen.pipelines.text_encoder import PublishedTextEncoder
+    from vidgen.models.text.encoders import ByteTextEncoder
+    from vidgen.models.text.transformers_encoder import TransformersTextEncoder
 
     for prompt in (*prompts, Prompt(text=negative_prompt, place="--negative-prompt: ")):
-        if isinstance(encoder, PublishedTextEncoder) and (cut := encoder.describe_cut(prompt.text)):
+        if isinstance(encoder, TransformersTextEncoder) and (cut := encoder.describe_cut(prompt.text)):
             note(f"warning: {prompt.place}{cut}")
         if not isinstance(encoder, ByteTextEncoder | TransformersTextEncoder):
             continue

@@ -12,7 +12,7 @@ import pytest
 import vidgen
 from vidgen.checkpoints.other_libraries import from_folder
 from vidgen.errors import VidgenError
-from vidgen.models.text.encoders import TransformersTextEncoder
+from vidgen.models.text.transformers_encoder import TransformersTextEncoder
 
 ROOT = Path(__file__).parents[2]
 # Classes of ours whose from_pretrained reads through vidgen/checkpoints.
@@ -20,7 +20,7 @@ OURS = {
     *("VideoTokenizer", "DiffusionTokenizer", "KeyframeTokenizer", "TransformersTextEncoder", "component", "cls"),
     *("LearnedTokens", "PriorPipeline", "TokenPrior", "ByteTextEncoder", "super()", "GANPipeline", "SplitGenerator"),
     "GENERATORS[class_name]",
-    *("VideoViT", "TokenPredictor", "FeaturePredictor"),
+    *("VideoViT", "TokenPredictor", "FeaturePredictor", "StaticTextEncoder"),
 }
 FOLDERS = ("vidgen", "tokenizers", "samplers", "train", "scripts")
 ONLY_HOME = "vidgen/checkpoints/other_libraries.py"

@@ -20,7 +20,9 @@ from vidgen.models.dit.config import VideoDiTConfig
 from vidgen.models.dit.presets import find_preset
 from vidgen.models.dit.video_dit import VideoDiT
 from vidgen.models.ip_adapter import IPAdapterConfig, IPAdapterEncoder
-from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder, TextEncoding, TransformersTextEncoder
+from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder, TextEncoding
+from vidgen.models.text.packages import find_text_model
+from vidgen.models.text.transformers_encoder import TransformersTextEncoder
 from vidgen.pipelines.loading import load_pipeline
 from vidgen.train.config import DiffusionRecipe
 from vidgen.train.config.distillation import DistillationRecipe
@@ -70,7 +72,7 @@ def build_networks(recipe: DiffusionRecipe, latent_channels: int) -> Networks:
     pretrained = text.pop("pretrained", None)
     torch.manual_seed(recipe.seed)
     if pretrained:
-        encoder: nn.Module = TransformersTextEncoder.from_pretrained(pretrained, device=recipe.device)
+        encoder: nn.Module = TransformersTextEncoder.from_pretrained(find_text_model(pretrained), device=recipe.device)
     else:
         encoder = ByteTextEncoder(config_from_dict(ByteTextConfig, text, "recipe key `text_model`"))
     sizes = {"latent_channels": latent_channels, "text_width": encoder.width}

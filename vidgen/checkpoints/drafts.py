@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,6 +21,7 @@ from vidgen.errors import VidgenError, explained
 from vidgen.files.bounded_files import read_class
 
 TRANSFORMERS_NAME = "model.safetensors"  # of weights in transformers' layout
+FORMER_NAMES = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}  # of the first BERTs
 
 
 def draft_unchanged(
@@ -36,16 +38,37 @@ def draft_unchanged(
         for name in absent if len(absent) < len(names) else absent[1:]:
             del shapes[name]
     keys = (
-        Key(ours=name, name=prefix + name, shape=shape, wide=not wide.isdisjoint(name.split(".")))
+        Key(
+            ours=name,
+            name=stored_name(prefix + name, checkpoint),
+            shape=shape,
+            wide=not wide.isdisjoint(name.split(".")),
+        )
         for name, shape in shapes.items()
     )
     return draft_network(network, checkpoint, keys)
 
 
-def without(checkpoint: Checkpoint, kind: type, patterns: tuple[str, ...] = ()) -> Checkpoint:
-    """Return the checkpoint without tensors whose names match a pattern, or one that the class itself ignores."""
+def stored_name(name: str, checkpoint: Checkpoint) -> str:
+    """Return the name that a checkpoint has a tensor by: its own, or the former one of FORMER_NAMES."""
+    if name not in checkpoint.homes:
+        for ending, former in FORMER_NAMES.items():
+            if name.endswith(ending) and (other := name.removesuffix(ending) + former) in checkpoint.homes:
+                return other
+    return name
+
+
+def without(
+    checkpoint: Checkpoint, kind: type, patterns: tuple[str, ...] = (), own: Collection[str] = ()
+) -> Checkpoint:
+    """Return the checkpoint without tensors whose names match a pattern, or one that the class itself ignores, and are
+    none of its `own`."""
     ignored = [*patterns, *(getattr(kind, "_keys_to_ignore_on_load_unexpected", None) or ())]
-    homes = {name: home for name, home in checkpoint.homes.items() if not any(re.search(p, name) for p in ignored)}
+    homes = {
+        name: home
+        for name, home in checkpoint.homes.items()
+        if name in own or not any(re.search(pattern, name) for pattern in ignored)
+    }
     return replace(checkpoint, homes=homes)
 
 
@@ -78,14 +101,48 @@ def draft_transformers(
     `left_out` are ignored. Raises VidgenError for another type, a missing shard, and tensors that do not fit.
     """
     kind, settings = read_network_config(folder, kinds)
-    checkpoint = without(find_checkpoint(folder, TRANSFORMERS_NAME), kind, left_out)
-    stored = len(checkpoint.homes)
-    with explained(f"{folder / CONFIG_NAME} makes no {kind.__name__}"), init_empty_weights(stored):
+    return draft_kind(kind, settings, folder, dtype, prefix=prefix, left_out=left_out)
+
+
+def draft_kind(
+    kind: type,
+    settings: Mapping[str, Any],
+    folder: Path,
+    dtype: torch.dtype | None,
+    *,
+    prefix: str = "",
+    left_out: tuple[str, ...] = (),
+    headless: bool = False,
+    options: Mapping[str, bool] | None = None,
+) -> NetworkDraft:
+    """Return the network of transformers' class `kind` with the settings of a folder's config.
+
+    Raises VidgenError as `draft_transformers`.
+
+    Args:
+        kind: the class.
+        settings: what the folder's config.json says.
+        folder: where the weights are.
+        dtype: for use in it.
+        prefix: what names in the checkpoint may begin with where the class's do not.
+        left_out: patterns of names that are ignored.
+        headless: where names begin with the prefix, those that do not are of heads, and are ignored too.
+        options: of the class's constructor, beside its config.
+    """
+    checkpoint = find_checkpoint(folder, TRANSFORMERS_NAME)
+    with explained(f"{folder / CONFIG_NAME} makes no {kind.__name__}"), init_empty_weights(len(checkpoint.homes)):
         part = settings.get(kind.config_class.base_config_key)  # of a model of several networks
         settings = {name: value for name, value in (part or settings).items() if name not in DROPPED}
-        network = kind(kind.config_class(**settings))
-    has_prefix = any(name.startswith(prefix) for name in network.state_dict())
-    if has_prefix or not all(name.startswith(prefix) for name in checkpoint.homes):
+        network = kind(kind.config_class(**settings), **(options or {}))
+    names = network.state_dict()
+    own = {*names, *(prefix + name for name in names)}
+    checkpoint = without(checkpoint, kind, left_out, own)
+    inside = {name: home for name, home in checkpoint.homes.items() if name.startswith(prefix)}
+    if any(name.startswith(prefix) for name in names) or not inside:
+        prefix = ""
+    elif headless:
+        checkpoint = replace(checkpoint, homes=inside)
+    elif len(inside) < len(checkpoint.homes):
         prefix = ""
     # Of these the sums overflow float16.
     wide = frozenset(kind._keep_in_fp32_modules or ()) if dtype is torch.float16 else frozenset()

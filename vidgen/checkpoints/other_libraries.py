@@ -26,6 +26,7 @@ CONFIG_NAME = "config.json"
 VOCABULARY_BYTES = 2**28
 # What a folder has beside weights, which are checked where they are read: settings, and vocabularies and their like.
 SETTINGS = ("config.json", "_config.json", "index.json", "_map.json", "added_tokens.json")
+NOTES = ("data_config.json",)  # sentence-transformers' list of what a model was trained on, which nobody reads
 VOCABULARIES = (".json", ".model", ".txt", ".jinja", ".tiktoken", ".vocab")
 # Types of JSON by those of defaults.
 TYPES = {bool: bool, int: int | float, float: int | float, str: str, tuple: list | tuple, list: list | tuple}
@@ -42,7 +43,7 @@ def check_folder(folder: Path) -> None:
     if not folder.is_dir():
         return
     for path in sorted(folder.iterdir()):
-        if path.is_dir() or not path.name.endswith(VOCABULARIES):
+        if path.is_dir() or path.name in NOTES or not path.name.endswith(VOCABULARIES):
             continue
         size = check_regular(path)
         check_length(path, size, CONFIG_BYTES if path.name.endswith(SETTINGS) else VOCABULARY_BYTES)

@@ -15,10 +15,10 @@ from vidgen.checkpoints.drafts import draft_diffusers
 from vidgen.checkpoints.other_libraries import plain_settings
 from vidgen.errors import VidgenError
 from vidgen.models.text.encoders import TextEncoding
+from vidgen.models.text.prompt_rule import PromptRule
 from vidgen.pipelines.pipeline_kind import PipelineKind
 from vidgen.pipelines.published_denoiser import Clock, DenoiserConfig, PublishedDenoiser
 from vidgen.pipelines.published_schedule import TABLE, CallDefaults
-from vidgen.pipelines.text_encoder import PromptRule
 from vidgen.pipelines.whole_clip import WholeClipConfig, WholeClipTokenizer
 
 AUTOENCODER = "AutoencoderKLCogVideoX"

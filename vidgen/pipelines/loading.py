@@ -20,7 +20,8 @@ from vidgen.models.encoders.loading import ENCODERS, is_external, is_packaged, l
 from vidgen.models.encoders.video_vit import VideoViT
 from vidgen.models.ip_adapter import IPAdapterEncoder
 from vidgen.models.placement import loading_dtype
-from vidgen.models.text.encoders import ByteTextEncoder, TransformersTextEncoder
+from vidgen.models.text.encoders import ByteTextEncoder
+from vidgen.models.text.transformers_encoder import TransformersTextEncoder
 from vidgen.pipelines.components import INDEX_NAME
 from vidgen.pipelines.diffusers_folder import open_published, read_entry
 from vidgen.pipelines.families import PIPELINES

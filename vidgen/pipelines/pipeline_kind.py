@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
+from vidgen.models.text.prompt_rule import PromptRule
 from vidgen.pipelines.published_denoiser import PublishedDenoiser
 from vidgen.pipelines.published_schedule import CallDefaults, SchedulerKind
-from vidgen.pipelines.text_encoder import PromptRule
 
 Settings = dict[str, Any]
 

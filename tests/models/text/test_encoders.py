@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from vidgen.errors import VidgenError
-from vidgen.models.text.encoders import BYTES, START, STOP, ByteTextConfig, ByteTextEncoder, TransformersTextEncoder
+from vidgen.models.text.encoders import BYTES, START, STOP, ByteTextConfig, ByteTextEncoder
+from vidgen.models.text.transformers_encoder import TransformersTextEncoder
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,10 @@ from vidgen.checkpoints.hashing import json_hash, model_hash
 from vidgen.errors import VidgenError
 from vidgen.files.atomic import atomic_write
 from vidgen.files.interrupts import signals_held
-from vidgen.interfaces import TextEncoder
+from vidgen.interfaces import LayeredTextEncoder, TextEncoder
 from vidgen.models.placement import device_of
 from vidgen.models.text.encoders import TextEncoding
+from vidgen.models.text.prompt_rule import describe_fields
 
 VARIABLE = "VIDGEN_CACHE"
 LARGE = 100_000_000  # parameters from which on an encoder is cached: smaller ones are faster than a file
@@ -56,7 +57,9 @@ def encoder_hash(encoder: TextEncoder) -> str:
         settings = {
             name: value for name, value in vars(encoder).items() if isinstance(value, PLAIN) and name != "training"
         }
-        settings |= {k: dataclasses.asdict(v) for k, v in vars(encoder).items() if dataclasses.is_dataclass(v)}
+        settings |= {k: describe_fields(v) for k, v in vars(encoder).items() if dataclasses.is_dataclass(v)}
+        children = encoder.named_children()
+        settings |= {name: encoder_hash(child) for name, child in children if isinstance(child, LayeredTextEncoder)}
         tokenizer = describe_tokenizer(getattr(encoder, "tokenizer", None))
         _hashes[encoder] = (state, json_hash([model_hash(encoder), settings, tokenizer]))
     return _hashes[encoder][1]

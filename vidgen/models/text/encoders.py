@@ -1,12 +1,9 @@
-"""Text encoders behind one interface: a byte-level transformer that is trained along, and transformers' own models."""
+"""What text encoders give, and a byte-level transformer that is trained along."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from einops import rearrange
@@ -15,28 +12,12 @@ from torch import Tensor, nn
 
 from vidgen.bounds import Count, Depth, Width, check_fields
 from vidgen.checkpoints.config_fields import ConfigMapping
-from vidgen.checkpoints.drafts import draft_transformers
-from vidgen.checkpoints.finite import check_output
 from vidgen.checkpoints.pretrained import Pretrained
 from vidgen.errors import VidgenError
 from vidgen.models.layers import Attention, FeedForward
-from vidgen.models.placement import device_of
-from vidgen.models.text.tokenizers import read_text_tokenizer
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 PAD, START, STOP, BYTES = 0, 1, 2, 3  # ids; byte b has id b + BYTES
 NEIGHBORS = 7  # bytes that the first layer sees at once, the length of a word
-# Tensors of transformers' files that hold more than a text encoder: T5's decoder, the rest of CLIP.
-OTHER_NETWORKS = (
-    r"^decoder\.",
-    r"^lm_head\.",
-    r"^vision_model\.",
-    r"_projection\.",
-    r"^logit_scale$",
-    r"position_ids$",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,81 +105,25 @@ class ByteTextEncoder(Pretrained):
         ids = torch.tensor([row + [PAD] * (length - len(row)) for row in rows], device=self.embed.weight.device)
         return ids, ids != PAD
 
+    @property
+    def depth(self) -> int:
+        """The number of blocks."""
+        return len(self.blocks)
+
     def forward(self, prompts: Sequence[str]) -> TextEncoding:
         """Return the text tokens of prompts. Raises VidgenError as `to_ids`."""
+        return self.encode_layers(prompts)[-1]
+
+    def encode_layers(self, prompts: Sequence[str]) -> list[TextEncoding]:
+        """Return the text tokens after the embeddings and after every block; the last are those of `forward`, after the
+        last norm. Raises VidgenError as `to_ids`."""
         ids, mask = self.to_ids(prompts)
         x = (
             self.embed(ids) * mask[..., None]
         )  # b l d; padding is zeros: a prompt does not depend on the batch's longest
         near = self.near(rearrange(x, "b l d -> b d l"))
-        x = x + rearrange(near, "b d l -> b l d") + self.place.weight[: ids.shape[1]]
+        states = [x + rearrange(near, "b d l -> b l d") + self.place.weight[: ids.shape[1]]]
         for block in self.blocks:
-            x = block(x, mask)
-        return TextEncoding(tokens=self.norm(x), mask=mask)
-
-
-class TransformersTextEncoder(nn.Module):
-    """T5, UMT5 or CLIP from a transformers folder; weights and tokenizer side by side, or in two folders."""
-
-    def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
-        super().__init__()
-        self.model = model.eval().requires_grad_(False)
-        self.tokenizer = tokenizer
-        self.max_length = max_length
-        self.width = model.config.hidden_size
-
-    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
-        """Write weights (in `dtype` if given) and tokenizer to `folder`, in transformers' own layout."""
-        copy.deepcopy(self.model).to(dtype=dtype).save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        folder: str | Path,
-        *,
-        tokenizer: str | Path | None = None,
-        dtype: torch.dtype | None = None,
-        device: str = "cpu",
-    ) -> TransformersTextEncoder:
-        """Return the encoder in `folder`, with its tokenizer from there or from `tokenizer`. Nothing is fetched.
-
-        Raises VidgenError where there is none, or one of another kind.
-        """
-        from transformers import CLIPTextModel, T5EncoderModel, UMT5EncoderModel
-
-        kinds = {
-            "t5": T5EncoderModel,
-            "umt5": UMT5EncoderModel,
-            "clip_text_model": CLIPTextModel,
-            "clip": CLIPTextModel,
-        }
-        dtype = dtype or torch.float32
-        draft = draft_transformers(Path(folder), kinds, dtype, prefix="text_model.", left_out=OTHER_NETWORKS)
-        draft.checkpoint.check_memory(dtype, device)
-        positions = getattr(draft.network.config, "max_position_embeddings", None)
-        words = read_text_tokenizer(tokenizer or folder)
-        return cls(draft.fill(dtype=dtype, device=device), words, positions or 512)
-
-    def to_ids(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return ids (b, l), padded to the longest prompt, and the mask.
-
-        Raises VidgenError for a prompt of over `max_length` tokens.
-        """
-        batch = self.tokenizer(list(prompts), padding=True, return_tensors="pt")
-        ids, mask = batch["input_ids"], batch["attention_mask"]
-        if ids.shape[1] > self.max_length:
-            raise VidgenError(f"prompt of {ids.shape[1]} tokens is too long, {self.max_length} at most")
-        return ids, mask
-
-    def forward(self, prompts: Sequence[str]) -> TextEncoding:
-        """Return the text tokens of prompts. Raises VidgenError as `to_ids`."""
-        ids, mask = self.to_ids(prompts)
-        device = device_of(self.model)
-
-        def run() -> Tensor:
-            return self.model(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
-
-        what = f"the text encoder {type(self.model).__name__}"
-        out = check_output(run(), self.model, run, what=lambda: what, given=ids)
-        return TextEncoding(tokens=out, mask=mask.to(device).bool())
+            states.append(block(states[-1], mask))
+        states[-1] = self.norm(states[-1])
+        return [TextEncoding(tokens=x, mask=mask) for x in states]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from vidgen.models.text.prompt_rule import PromptRule
 from vidgen.pipelines.pipeline_kind import PipelineKind
 from vidgen.pipelines.published_schedule import FLOW, CallDefaults
-from vidgen.pipelines.text_encoder import PromptRule
 from vidgen.pipelines.wan.adapter import TwoWanDenoisers, WanDenoiser
 from vidgen.pipelines.wan.autoencoder import CLASS_NAME, read_wan
 
