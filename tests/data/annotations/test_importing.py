@@ -29,7 +29,7 @@ def rows_of(manifest: Path) -> list[dict]:
 def test_videos_are_found_by_any_name(tmp_path: Path) -> None:
     names = ("a/v_x.WEBM", "b/3011_M_01.11.23.496-01.11.25.853.avi", "v.1.mp4", "c/A/clip.avi", ".hidden.mp4", "n.txt")
     folder = VideoFolder(touch(tmp_path, *names))
-    found = {
+    names_and_paths = {
         "v_x": "a/v_x.WEBM",
         "v_x.mp4": "a/v_x.WEBM",
         "3011_M_01.11.23.496-01.11.25.853": "b/3011_M_01.11.23.496-01.11.25.853.avi",
@@ -37,7 +37,9 @@ def test_videos_are_found_by_any_name(tmp_path: Path) -> None:
         "A/clip.avi": "c/A/clip.avi",
         "c/A/clip": "c/A/clip.avi",
     }
-    assert {name: folder.find(name) for name in found} == {name: tmp_path / path for name, path in found.items()}
+    assert {name: folder.find(name) for name in names_and_paths} == {
+        name: tmp_path / path for name, path in names_and_paths.items()
+    }
     assert not [name for name in ("v", "n", ".hidden", "3011_M_01.11.23") if folder.find(name)]
     with pytest.raises(VidgenError, match="no videos in it"):
         VideoFolder(touch(tmp_path / "none", "x.txt"))

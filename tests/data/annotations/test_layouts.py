@@ -30,7 +30,7 @@ class Case(NamedTuple):
 
 
 FILES = [runpy.run_path(str(FIXTURES / f"annotations_of_{kind}.py")) for kind in ("spans", "actions")]
-CASES = {layout: Case(**case) for found in FILES for layout, case in found["CASES"].items()}
+CASES = {layout: Case(**case) for names in FILES for layout, case in names["CASES"].items()}
 lines = FILES[0]["lines"]
 
 
@@ -120,35 +120,35 @@ def test_a_file_of_nothing_known_says_what_belongs_there(tmp_path: Path) -> None
 
 
 def test_more_forms_of_one_layout(tmp_path: Path) -> None:
-    def annotations(layout: str, name: str, text: str) -> list[tuple]:
+    def read_text(layout: str, name: str, text: str) -> list[tuple]:
         file = tmp_path / name
         file.write_text(text, encoding="utf-8")
-        found, report = read(layout, file)
+        annotations, report = read(layout, file)
         assert not report.skipped
-        return [facts(a) for a in found]
+        return [facts(a) for a in annotations]
 
     rows = "key,vid_key,video_id,sentence\nret0,msr9770,video9770,a person connects\n"
-    assert annotations("msrvtt", "MSRVTT_JSFUSION_test.csv", rows)[0][:3] == ("video9770", None, ("a person connects",))
+    assert read_text("msrvtt", "MSRVTT_JSFUSION_test.csv", rows)[0][:3] == ("video9770", None, ("a person connects",))
     rows = (
         "VideoID,Start,End,WorkerID,Source,AnnotationTime,Language,Description\n"
         "ab,5,15,1,clean,16,English,x\nab,5,15,1,clean,16,English,y\nab,5,15,2,clean,16,German,z\n"
     )
-    assert [a[2] for a in annotations("msvd", "video_corpus.csv", rows)] == [("x", "y"), ("z",)]
-    assert annotations("howto100m", "vid-1.csv", "start,end,text\n0.5,2,hello\n")[0][:6] == (
+    assert [a[2] for a in read_text("msvd", "video_corpus.csv", rows)] == [("x", "y"), ("z",)]
+    assert read_text("howto100m", "vid-1.csv", "start,end,text\n0.5,2,hello\n")[0][:6] == (
         "vid-1", None, ("hello",), (), 0.5, 2,
     )  # fmt: skip
     rows = "video_id,category_1,category_2,rank,task_id\nnVb,Cars,Motorcycles,27,52907\n"
-    assert annotations("howto100m", "HowTo100M_v1.csv", rows)[0][3] == ("Cars", "Motorcycles")
+    assert read_text("howto100m", "HowTo100M_v1.csv", rows)[0][3] == ("Cars", "Motorcycles")
     text = json.dumps({"a": {"start": [1], "end": [2], "text": [["one", "two"]]}})
-    assert annotations("howto100m", "howtocaption.json", text)[0][2] == ("one", "two")
-    assert annotations("something_something", "test.json", '[{"id": 1420}]')[0] == (
+    assert read_text("howto100m", "howtocaption.json", text)[0][2] == ("one", "two")
+    assert read_text("something_something", "test.json", '[{"id": 1420}]')[0] == (
         "1420", None, (), (), None, None, "test",
     )  # fmt: skip
-    assert annotations("ucf101", "testlist01.txt", "A/v_A_g01_c01.avi\r\n")[0][6] == "test"
-    assert annotations("ava", "v.csv", "a,0902,0,0,1,1,80\n")[0][3] == ("80",)
+    assert read_text("ucf101", "testlist01.txt", "A/v_A_g01_c01.avi\r\n")[0][6] == "test"
+    assert read_text("ava", "v.csv", "a,0902,0,0,1,1,80\n")[0][3] == ("80",)
     (tmp_path / "split.csv").write_text("imdbid,split\ntt1,val\n")
     rows = "videoid,imdbid,description\nx,tt1,d\ny,tt2,e\n"
-    assert [a[6] for a in annotations("condensed_movies", "descriptions.csv", rows)] == ["validation", None]
+    assert [a[6] for a in read_text("condensed_movies", "descriptions.csv", rows)] == ["validation", None]
 
 
 def test_details_that_readers_keep(tmp_path: Path) -> None:

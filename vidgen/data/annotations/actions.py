@@ -99,8 +99,8 @@ def read_ucf101(file: Path, report: ReadReport) -> Iterator[Annotation]:
 def read_hmdb51(file: Path, report: ReadReport) -> Iterator[Annotation]:
     """Read HMDB51's splits: files CLASS_test_splitN.txt with lines `CLIP.avi N`, 1 for training, 2 for the test, 0 for
     neither (split "unused")."""
-    named = HMDB_FILE.fullmatch(file.stem)
-    if named is None:
+    name_parts = HMDB_FILE.fullmatch(file.stem)
+    if name_parts is None:
         raise WrongLayout("its name, which tells the class, is not CLASS_test_splitN.txt")
     for where, line in iter_lines(file):
         with report.entry(where):
@@ -108,10 +108,10 @@ def read_hmdb51(file: Path, report: ReadReport) -> Iterator[Annotation]:
             if match is None:
                 raise VidgenError("not CLIP.avi and 0, 1 or 2")
             yield Annotation(
-                video=f"{named['label']}/{match['name']}.avi",
-                labels=(named["label"],),
+                video=f"{name_parts['label']}/{match['name']}.avi",
+                labels=(name_parts["label"],),
                 split=HMDB_PARTS[match["part"]],
-                extra={"fold": named["fold"]},
+                extra={"fold": name_parts["fold"]},
             )
 
 

@@ -88,7 +88,7 @@ def import_annotations(
             `video`, `captions`, `labels` and `boxes` where there are several, and what else the layout knows.
         videos: The folder with the videos, at any depth; annotations of others are counted and left out. None: paths
             are names, beside the manifest, and nothing is looked for.
-        split: Only what is of this split, and what is of none, which is taken to be of it. None: all of them.
+        split: Only what is of this split, and what is of none, which counts as of it. None: all of them.
         every_caption: Whether each caption has a row of its own; else the first one stands for them.
 
     Raises VidgenError for an unknown layout, a file of another one, and where no row comes of it; WriteError.
@@ -96,29 +96,29 @@ def import_annotations(
     find_layout(layout)
     report = ImportReport()
     folder = None if videos is None else VideoFolder(videos)
-    wanted = name_split(split)
-    seen: set[str] = set()
-    absent: set[str] = set()
+    split_name = name_split(split)
+    paths: set[str] = set()
+    missing: set[str] = set()
     with atomic_write(output) as target, target.open("w", encoding="utf-8") as manifest:
         for annotation in _read_files(layout, files, report):
-            if wanted is not None and annotation.split not in (None, wanted):
+            if split_name is not None and annotation.split not in (None, split_name):
                 report.other_splits += 1
                 continue
-            located = _locate(annotation, folder, output.parent)
-            if located is None:
+            place = _locate(annotation, folder, output.parent)
+            if place is None:
                 report.missing_rows += 1
-                absent.add(annotation.clip or annotation.video)
+                missing.add(annotation.clip or annotation.video)
                 continue
-            path, is_cut = located
-            seen.add(path)
-            for row in _rows(replace(annotation, split=annotation.split or wanted), path, is_cut, every_caption):
+            path, is_cut = place
+            paths.add(path)
+            for row in _rows(replace(annotation, split=annotation.split or split_name), path, is_cut, every_caption):
                 manifest.write(json_line(row))
                 report.rows += 1
-        report.videos = len(seen)
-        report.missing_videos = len(absent)
-        report.missing = sorted(absent)[:NAMED_SKIPS]
+        report.videos = len(paths)
+        report.missing_videos = len(missing)
+        report.missing = sorted(missing)[:NAMED_SKIPS]
         if not report.rows:
-            raise VidgenError(_explain_none(report, files, videos, wanted))
+            raise VidgenError(_explain_none(report, files, videos, split_name))
     return report
 
 
@@ -130,8 +130,8 @@ def _read_files(layout: str, files: Sequence[Path], report: ImportReport) -> Ite
         report.annotations += own.read
         report.skipped += own.skipped
         report.bad_spans += own.bad_spans
-        named = [{"file": str(file), "where": where, "reason": reason} for where, reason in own.skips]
-        report.skips += named[: NAMED_SKIPS - len(report.skips)]
+        places = [{"file": str(file), "where": where, "reason": reason} for where, reason in own.skips]
+        report.skips += places[: NAMED_SKIPS - len(report.skips)]
 
 
 def _locate(annotation: Annotation, folder: VideoFolder | None, home: Path) -> tuple[str, bool] | None:
@@ -166,8 +166,8 @@ def _rows(annotation: Annotation, path: str, is_cut: bool, every_caption: bool) 
         "boxes": [asdict(box) for box in annotation.boxes] or None,
     }
     row |= {name: value for name, value in known.items() if value is not None}
-    taken = {*PARTS, *known}  # what a manifest gives a meaning of its own
-    row |= {f"video_{name}" if name.lower() in taken else name: value for name, value in annotation.extra.items()}
+    keywords = {*PARTS, *known}  # what a manifest gives a meaning of its own
+    row |= {f"video_{name}" if name.lower() in keywords else name: value for name, value in annotation.extra.items()}
     captions = annotation.captions if every_caption else annotation.captions[:1]
     for caption in captions or (None,):
         yield row if caption is None else {"path": path, "caption": caption} | row
