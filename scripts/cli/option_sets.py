@@ -182,7 +182,7 @@ class MaskingOptions:
             min=0.0,
             max=1.0,
             help="Of the decoder maskgit: which share of the tokens kept so far, below 1, is drawn anew after each "
-            "step. Default: 0.",
+            "step but the last. Default: 0.",
         ),
     ] = None
 
@@ -203,6 +203,9 @@ class MaskingOptions:
         order = self.mask_order or ("random" if prior.channels else "confidence")
         if order != "confidence" and self.choice_temperature is not None:
             raise VidgenError(f"--choice-temperature says nothing to a {order} order of masks; leave it out")
+        if self.revised_share is not None and (prior.channels or self.revised_share == 1.0):
+            what = "continuous tokens" if prior.channels else "a prior as 1: give less"
+            raise VidgenError(f"--revised-share says nothing to {what}; tokens are revised by their confidence")
         settings = {name.removeprefix("mask_"): value for name, value in said.items()} | {"order": order}
         return MaskGITConfig(**settings)
 

@@ -95,11 +95,13 @@ def check_passes(pipe: VideoPipeline, size: tuple[int, int, int], batch: int, fr
 
 
 def check_cache(pipe: PriorPipeline, size: tuple[int, int, int], batch: int, free: int) -> None:
-    """Raise VidgenError where the keys and values of a window of clips take more than `free` bytes."""
+    """Raise VidgenError where the keys and values of a window of clips, or their masks, take more than `free` bytes."""
     config, (frames, rows, columns) = pipe.prior.config, pipe.grid_of(size)
     usual = config.window or pipe.vae.latent_frames(pipe.scheduler.num_frames)
-    tokens = min(frames, usual) * rows * columns * config.codes
+    tokens = min(frames, usual) * rows * columns * config.codes + config.words
     needed = 4 * GUIDED * 2 * config.depth * config.width * tokens * batch
+    if config.order == "random":  # by the decoders of masked priors each clip has a mask of its own, and its bias
+        needed += 5 * tokens**2 * batch
     if needed > free:
         raise VidgenError(
             f"what a prior keeps of {pluralize(batch, 'clip')} of {'x'.join(map(str, size))} takes "

@@ -16,7 +16,8 @@ from vidgen.train.config.run import LoopConfig
 class KnownEntropyRecipe(LoopConfig):
     """Task `known_entropy`: a `TokenPrior` over clips whose law is known, `world` of
     vidgen.data.token_worlds.registry with its fields in `world_settings`. Validation says how many nats a frame the
-    prior takes, of sprites that it has seen and of those that are held out, beside the floor.
+    prior takes, of sprites, pictures or procedures that it has seen and of those that are held
+    out, beside the floor.
 
     `model` overrides fields of `TokenPriorConfig`; its `order` is "causal" or "random", of which the nats are exact.
     """
@@ -30,5 +31,5 @@ class KnownEntropyRecipe(LoopConfig):
         super().check(path)
         if self.model.get("order", "causal") not in ("causal", "random"):
             raise VidgenError(f"{path}: model.order={self.model['order']}: its nats are a bound; give causal or random")
-        if own := {"codebook_sizes", "text_width", "classes", "actions"} & self.model.keys():
+        if own := {"codebook_sizes", "text_width", "classes", "actions", "words"} & self.model.keys():
             raise VidgenError(f"{path}: model.{min(own)} is not for this task: the world says it; leave it out")

@@ -26,10 +26,11 @@ class PriorRecipe(LoopConfig):
     is. Indices of `cached_clips` clips (0: 16 crops of each file) are made once and kept in `cache`.
 
     `text_model` is the shape of a byte-level text encoder; where it is empty there is no text, or, with `model.words`
-    places, captions are tokens before those of the clip, and are learned as these are (VideoBERT, VIOLET). `drop_text`
-    of the clips have no caption, for guidance. With `actions` those of sources of kind walks condition the prior, frame
-    by frame: a world model. Validation is by `validation_draws` draws of masks or orders, where there are any.
-    `gradient_checkpointing` computes each block again in the backward pass (Child et al. 2019, section 5.4).
+    places, captions (cut where they are longer) are tokens before those of the clip, and are learned as these are
+    (VideoBERT, VIOLET). `drop_text` of the clips have no caption, for guidance. With `actions` those of sources of kind
+    walks condition the prior, frame by frame: a world model. Validation is by `validation_draws` draws of masks or
+    orders, where there are any. `gradient_checkpointing` computes each block again in the backward pass (Child et al.
+    2019, section 5.4).
     """
 
     tokenizer: str = "default"
@@ -55,6 +56,14 @@ class PriorRecipe(LoopConfig):
                 f"{path}: model.{min(own)} is not for recipes: codebooks and channels are the tokenizer's, and clips "
                 "have captions"
             )
+        if self.model.get("words"):
+            if self.text_model:
+                raise VidgenError(f"{path}: with model.words captions are tokens, and no text_model reads them")
+            if self.drop_text:
+                raise VidgenError(
+                    f"{path}: drop_text={self.drop_text:g} with model.words: captions are tokens, and no caption would "
+                    "be learned as one; give 0"
+                )
         if self.actions and not self.data.is_only("walks"):
             raise VidgenError(f"{path}: actions are those of walks: give sources of kind=walks alone, or actions=false")
         if self.tokens == "latents" and self.digits:

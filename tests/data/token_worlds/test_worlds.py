@@ -42,6 +42,10 @@ def test_procedures_follow_their_graph_and_are_all_there():
     assert splits["train"] | splits["held_out"] == every and not splits["train"] & splits["held_out"]
     assert world.draw(0, "train").nats == pytest.approx(math.log(30))
     assert world.draw(0, "held_out").nats == pytest.approx(math.log(40))
+    for split in ("train", "held_out"):  # what is held out are ways through the graph, no part of it
+        steps = np.stack([ProcedureWorld().draw(number, split).tokens.ravel() for number in range(1000)])
+        edges = {pair for row in steps.tolist() for pair in pairwise(row)}
+        assert set(steps[:, 0]) == set(range(8)) and len(edges) == 16
     with pytest.raises(VidgenError, match="give 2 steps or more, fewer branches than labels"):
         ProcedureWorld(branches=8)
 

@@ -5,13 +5,14 @@ import torch
 from torch import Tensor
 
 from vidgen.diffusion.noise import sample_generator
-from vidgen.models.priors.any_order import AnyOrderLogits
+from vidgen.models.priors.any_order import AnyOrderLogits, Turns
 from vidgen.models.priors.config import TokenPriorConfig
 from vidgen.models.priors.token_prior import TokenPrior
 from vidgen.models.priors.token_values import blank_tokens, hide_tokens
 from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder
 from vidgen.samplers.autoregressive.categorical import TokenSampling
 from vidgen.samplers.autoregressive.groups import row_groups, sample_groups
+from vidgen.samplers.autoregressive.guidance import guide_masked
 from vidgen.samplers.masked.any_order import sample_any_order
 from vidgen.samplers.masked.maskgit import MaskGITConfig, sample_maskgit
 
@@ -115,6 +116,37 @@ def test_what_is_revised_comes_last_again():
     model(tokens)
     later = hide_tokens(tokens, ~early)
     assert torch.equal(model(later)[:, :3], fresh(later)[:, :3])
+
+
+@torch.no_grad()
+def test_clips_of_a_batch_may_differ_in_how_much_is_known():
+    prior = make_prior()
+    tokens, order = draw_tokens(prior), draw_order(CELLS)
+    model, alone = AnyOrderLogits(prior, GRID), [AnyOrderLogits(prior, GRID) for _ in range(2)]
+    for counts in ((0, 3), (1, 4), (5, 4), (6, 11)):
+        ranks = order.argsort(1)
+        hidden = hide_tokens(tokens, ranks >= torch.tensor(counts)[:, None])
+        both = model(hidden)
+        for row in range(2):
+            assert torch.allclose(both[row], alone[row](hidden[row : row + 1])[0], atol=1e-12)
+
+
+@torch.no_grad()
+def test_guidance_from_the_middle_on_is_between_laws_of_one_order():
+    prior = make_prior(classes=2)
+    blank = blank_tokens(torch.zeros(2, 0, dtype=torch.int64), CELLS)
+    orders = []
+
+    def decode(interval: tuple[float, float]) -> None:
+        turns = Turns()
+        models = [AnyOrderLogits(prior, GRID, turns=turns, class_id=torch.full((2,), k)) for k in range(2)]
+        logits = guide_masked(*models, 3.0, interval)
+        sample_any_order(logits, blank, PLAIN, generators(), order=torch.arange(CELLS).flip(0))
+        orders.append(turns.take(torch.zeros(2, CELLS, dtype=torch.bool)))
+
+    decode((0.5, 1.0))
+    decode((0.0, 1.0))
+    assert torch.equal(*orders) and torch.equal(orders[0][0], torch.arange(CELLS).flip(0))
 
 
 def test_a_prior_of_one_order_has_no_such_laws():

@@ -99,7 +99,7 @@ def test_labels_of_other_tasks_are_never_drawn(prior):
 def test_what_is_no_procedure_says_so():
     causal = TokenPrior(TokenPriorConfig(codebook_sizes=(4,), width=16, depth=1, head_dim=16))
     steps = torch.full((1, 3), MASK)
-    with pytest.raises(VidgenError, match="order masked or random with one codebook, not of order causal"):
+    with pytest.raises(VidgenError, match="order masked or random with one codebook and no words, not of order causal"):
         complete_procedure(causal, steps, torch.Generator())
     masked = TokenPrior(TokenPriorConfig(codebook_sizes=(4,), order="masked", width=16, depth=1, head_dim=16))
     with pytest.raises(VidgenError, match="task 0 allows no label"):
@@ -108,8 +108,8 @@ def test_what_is_no_procedure_says_so():
 
 @pytest.mark.slow
 def test_plans_of_a_prior_in_any_order_are_those_of_the_graph(tmp_path):
-    """Between a start and a goal it draws the ways of training from one to the other, each of them, far oftener than the
-    5% of pairs of labels that they are."""
+    """Between a start and a goal it draws the ways of training from one to the other, each of them, far more often
+    than the 5% of pairs of labels that they are."""
     settings = "world_settings={steps: 4, labels: 6, branches: 2}"
     shape = "model={order: random, width: 48, depth: 2, head_dim: 24}"
     rounds = [f"{key}=150" for key in ("steps", "validate_every", "checkpoint_every", "log_every")]

@@ -85,6 +85,8 @@ def test_filters_draw_what_the_sampler_draws(settings):
 def test_only_the_most_probable_is_left_of_the_largest_min_p():
     pipe = make_pipeline()
     assert torch.equal(call(pipe, min_p=1.0), call(pipe, temperature=0.0))
+    own = PriorPipeline(pipe.vae, pipe.prior, None, replace(CLIP, min_p=1.0))
+    assert torch.equal(call(own), call(pipe, min_p=1.0)) and torch.equal(call(own, min_p=0.0), call(pipe))
 
 
 @pytest.mark.parametrize("sizes", [(18,), (9, 2)])

@@ -27,7 +27,7 @@ from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder
 from vidgen.pipelines.loading import load_tokenizer
 from vidgen.pipelines.priors.pipeline import PriorPipeline
 from vidgen.pipelines.priors.schedule import PriorSchedule
-from vidgen.pipelines.priors.words import join_words
+from vidgen.pipelines.priors.words import join_words, words_grid
 from vidgen.tokenizers.bottlenecks.output import Quantizer
 from vidgen.tokenizers.model import VideoTokenizer
 from vidgen.train.config.prior import PriorRecipe
@@ -60,6 +60,7 @@ class PriorTask(Task):
         if self.text_encoder is not None:
             trained["text_encoder"] = self.text_encoder
         self.model = nn.ModuleDict(trained).requires_grad_(True)
+        words_grid(self.prior.config, self.pipe.grid_of((data.num_frames, *data.size)))
         check_clips(recipe, min(ENCODE_BATCH, recipe.cached_clips or ENCODE_BATCH))
         clips, settings = (self.tokenizer, recipe.data), {"cache": recipe.cache, "indices": recipe.tokens == "indices"}
         self.dataset = open_latents(*clips, seed=recipe.seed, count=recipe.cached_clips, **settings)
@@ -97,7 +98,7 @@ class PriorTask(Task):
         """Return tokens with captions among them, where the prior has words, their cells, and the text that it reads
         beside them, if any."""
         text = {} if self.text_encoder is None else {"text": self.text_encoder(captions)}
-        return *join_words(self.prior.config, captions, tokens, grid), text
+        return *join_words(self.prior.config, captions, tokens, grid, cut=True), text
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, Metrics]:
         """Return the mean nats, or the mean flow-matching loss, of a token."""
@@ -111,15 +112,15 @@ class PriorTask(Task):
         return nats.mean() / tokens.shape[1], {}
 
     def validate(self) -> Metrics:
-        """Return the mean nats and bits of a token of held-out clips: exact, or a bound, which is called so. Of
-        continuous tokens, which have none, the loss at draws that are always the same."""
+        """Return the mean nats and bits of a token of held-out clips, given their captions: exact, or a bound, which is
+        called so. Of continuous tokens, which have none, the loss at draws that are always the same."""
         if self.recipe.tokens == "latents":
             return {"loss": self.validate_latents()}
-        nats, exact = [], True
+        nats, exact, words = [], True, self.prior.config.words
         for tokens, grid, known in self.held_out_batches():
-            draws = {"draws": self.recipe.validation_draws, "seed": self.recipe.seed}
+            draws = {"draws": self.recipe.validation_draws, "seed": self.recipe.seed, "given": words}
             result = likelihood(self.prior, tokens, grid, **draws, **known)
-            nats.append(result.nats / tokens.shape[1])
+            nats.append(result.nats / (tokens.shape[1] - words))
             exact = result.exact
         mean = torch.cat(nats).mean().item()
         return {"loss": mean, "bits_per_token" if exact else "bits_per_token_bound": mean / math.log(2)}

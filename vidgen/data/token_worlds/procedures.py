@@ -59,6 +59,12 @@ class ProcedureWorld:
         offsets = [1 + rng.permutation(self.labels - 1)[: self.branches] for _ in range(self.labels)]
         return (np.arange(self.labels)[:, None] + np.array(offsets)) % self.labels
 
+    @cached_property
+    def members(self) -> dict[str, Int[np.ndarray, " m"]]:
+        """Which procedures are of each split, drawn among all; labels and edges of a large world are in both."""
+        order = np.random.Generator(np.random.PCG64([self.seed, 1])).permutation(self.count)
+        return {split: order[split_members(self.count, HELD_OUT, split)] for split in SPLITS}
+
     def procedure(self, number: int) -> Int[np.ndarray, " n"]:
         """Return procedure `number` of all: its digits are the first label and the edges from there."""
         number, label = divmod(number, self.labels)
@@ -70,7 +76,7 @@ class ProcedureWorld:
 
     def draw(self, number: int, split: str) -> TokenClip:
         """Return clip `number` of a split: a procedure of it."""
-        members = split_members(self.count, HELD_OUT, split)
+        members = self.members[split]
         chosen = int(clip_generator(self.seed, split, number).choice(members))
         tokens = self.procedure(chosen).reshape(self.grid)
         return TokenClip(tokens=tokens, nats=log_count(len(members) if split == SPLITS[0] else self.count))

@@ -81,19 +81,22 @@ def masked_nats(
     grid: Grid,
     generator: torch.Generator,
     measure: Measure = token_nats,
+    *,
+    given: int = 0,
     **conditions: Any,
 ) -> Float[Tensor, " b"]:
     """Draw an unbiased estimate of the mean over orders of -log p(tokens in that order), an upper bound of -log of the
     mean law (Uria et al. 2014; Ou et al. 2024, eq. 3.9).
 
     Of k masked tokens, k uniform from 1 to n, it is n / k times their nats: the bound of masked diffusion. Of order
-    "frames" each frame is masked on its own. Another `measure` takes the nats' place.
+    "frames" each frame is masked on its own. Another `measure` takes the nats' place. The first `given` tokens are
+    known.
     """
     b, n = tokens.shape[:2]
     if prior.config.order == "masked":
-        counts = torch.randint(1, n + 1, (b,), generator=generator)
-        shown = draw_masks(tokens, counts, generator)
-        weight = (n / counts)[:, None].to(tokens.device)
+        counts = torch.randint(1, n - given + 1, (b,), generator=generator)
+        shown = torch.cat([tokens[:, :given], draw_masks(tokens[:, given:], counts, generator)], dim=1)
+        weight = ((n - given) / counts)[:, None].to(tokens.device)
         logits = prior(shown, grid, **conditions)
     else:
         frames = tokens.reshape(b * grid[0], n // grid[0], *tokens.shape[2:])
@@ -106,9 +109,16 @@ def masked_nats(
 
 @torch.inference_mode()
 def likelihood(
-    prior: TokenPrior, tokens: Int[Tensor, "b n"], grid: Grid, *, draws: int = 16, seed: int = 0, **conditions: Any
+    prior: TokenPrior,
+    tokens: Int[Tensor, "b n"],
+    grid: Grid,
+    *,
+    draws: int = 16,
+    seed: int = 0,
+    given: int = 0,
+    **conditions: Any,
 ) -> Likelihood:
-    """Return how probable the prior finds clips.
+    """Return how probable the prior finds clips, after the first `given` tokens: those of words.
 
     Exact of order "causal"; of "random" the mean over `draws` orders, each of which is an exact law; else a bound, the
     mean over `draws` draws of `masked_nats`. Raises VidgenError for a prior over continuous tokens, and for tokens that
@@ -117,10 +127,10 @@ def likelihood(
     check_likelihood(prior)
     check_ids(tokens, prior.config.books, masks=False)
     if prior.config.order == "causal":
-        nats = token_nats(prior(tokens, grid, **conditions), tokens)
+        nats = token_nats(prior(tokens, grid, **conditions), tokens)[:, given:]
         return Likelihood(nats=nats.sum(1), exact=True, standard_error=torch.zeros(len(nats)), by_token=nats)
     generator = torch.Generator().manual_seed(seed)
-    values = torch.stack([draw_nats(prior, tokens, grid, generator, **conditions) for _ in range(draws)])
+    values = torch.stack([draw_nats(prior, tokens, grid, generator, given=given, **conditions) for _ in range(draws)])
     error = values.std(dim=0) / math.sqrt(draws) if draws > 1 else torch.full_like(values[0], math.inf)
     return Likelihood(nats=values.mean(0), exact=prior.config.order == "random", standard_error=error)
 
@@ -131,16 +141,20 @@ def draw_nats(
     grid: Grid,
     generator: torch.Generator,
     measure: Measure = token_nats,
+    *,
+    given: int = 0,
     **conditions: Any,
 ) -> Float[Tensor, " b"]:
     """Return the nats of clips: exact, in an order that is drawn, or under masks that are drawn, as the prior's order
-    has it. Another `measure` takes their place: of continuous tokens `flow_losses`."""
+    has it. Another `measure` takes their place: of continuous tokens `flow_losses`. The first `given` tokens are known,
+    and come first in every order."""
     if prior.config.order == "causal":
-        return measure(prior(tokens, grid, **conditions), tokens).sum(1)
+        return measure(prior(tokens, grid, **conditions), tokens)[:, given:].sum(1)
     if prior.config.order == "random":
-        order = draw_orders(*tokens.shape[:2], generator).to(tokens.device)
-        return measure(prior(tokens, grid, order=order, **conditions), tokens).sum(1)
-    return masked_nats(prior, tokens, grid, generator, measure, **conditions)
+        first = torch.arange(given).expand(len(tokens), -1)
+        order = torch.cat([first, given + draw_orders(len(tokens), tokens.shape[1] - given, generator)], dim=1)
+        return measure(prior(tokens, grid, order=order.to(tokens.device), **conditions), tokens)[:, given:].sum(1)
+    return masked_nats(prior, tokens, grid, generator, measure, given=given, **conditions)
 
 
 def check_likelihood(prior: TokenPrior) -> None:

@@ -140,10 +140,10 @@ class TokenPrior(GradientCheckpointing, Pretrained):
             x = self.embed_masked(tokens, **shown)
         if self.config.order == "frames":
             x = torch.cat([self.embed_masked(tokens if clean is None else clean, **shown), x], dim=1)
-        words = self.read_text(text)
+        heads = self.read_text(text)
         for i, block in enumerate(self.blocks):
             with self.checkpointing([block]):
-                x = block(x, self.attention(i, grid, x, places), words[i])
+                x = block(x, self.attention(i, grid, x, places), heads[i])
             yield x[:, -n:]
 
     def with_window(self, frames: int) -> TokenPrior:

@@ -66,6 +66,12 @@ class ByteTextConfig(ConfigMapping):
         check_fields(self)
 
 
+def plain_bytes(text: str, *, lowercase: bool = True) -> bytes:
+    """Return the bytes of a text whose blanks are single."""
+    text = " ".join(text.split())
+    return (text.lower() if lowercase else text).encode("utf-8")
+
+
 class TextBlock(nn.Module):
     """Pre-norm transformer block over tokens."""
 
@@ -109,8 +115,7 @@ class ByteTextEncoder(Pretrained):
         """
         rows = []
         for prompt in prompts:
-            text = " ".join(prompt.split())
-            data = (text.lower() if self.config.lowercase else text).encode("utf-8")
+            data = plain_bytes(prompt, lowercase=self.config.lowercase)
             if len(data) > self.config.max_bytes:
                 limit = self.config.max_bytes
                 raise VidgenError(f"prompt of {len(data)} bytes is too long, {limit} at most: {prompt[:40]!r}...")

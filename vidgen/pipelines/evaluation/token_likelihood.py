@@ -36,8 +36,8 @@ def score_likelihood(
     clips; `bits_per_pixel`, of all frames; `stored_bits_per_token`, the logarithm of the codebook's size;
     `histogram_bits_per_token`, with the frequencies of these clips' own codes alone; `draws_error`, the standard error
     of the mean bits by the orders or masks that were drawn, 0 where there is one order; `perplexity_by_frame` and, of
-    the tokens of a frame, `perplexity_by_position`, None where there is none. Words of a prior that has them are tokens
-    too, in frames of their own. Raises VidgenError for a prior over
+    the tokens of a frame, `perplexity_by_position`, None where there is none. All are of the clip, given its caption,
+    among the tokens or beside them. Raises VidgenError for a prior over
     continuous tokens, which has no likelihood, and one that is told actions.
 
     Args:
@@ -50,7 +50,7 @@ def score_likelihood(
     """
     check_likelihood(pipe.prior)
     refuse_actions(pipe.prior, "likelihood")
-    bits, tokens, results = [], [], []
+    bits, tokens, results, words = [], [], [], pipe.prior.config.words
     for first in range(0, len(clips), batch_size):
         part = clips[first : first + batch_size]
         video = torch.stack([to_tensor(frames) for frames, _ in part]).to(device_of(pipe.vae), dtype_of(pipe.vae))
@@ -58,14 +58,14 @@ def score_likelihood(
         rows, grid = pipe.tokens_of(indices).to(device_of(pipe.prior)), tuple(indices.shape[1:4])
         text = {} if pipe.text_encoder is None else {"text": pipe.text_encoder([caption for _, caption in part])}
         joined, cells = join_words(pipe.prior.config, [caption for _, caption in part], rows, grid)
-        result = likelihood(pipe.prior, joined, cells, draws=draws, seed=seed + first, **text)
-        bits += (result.nats / math.log(2) / joined.shape[1]).tolist()
+        result = likelihood(pipe.prior, joined, cells, draws=draws, seed=seed + first, given=words, **text)
+        bits += (result.nats / math.log(2) / rows.shape[1]).tolist()
         results.append(result)
         tokens.append(rows.cpu())
         advance(len(bits))
     every = torch.cat(tokens)
     mean = mean_interval(bits, bounds=(0.0, math.inf))
-    pixels, count = math.prod(clips[0][0].shape[:3]), joined.shape[1]
+    pixels = math.prod(clips[0][0].shape[:3])
     whole = join_likelihoods(results)
     error = whole.standard_error.square().sum().sqrt().item() / len(clips)
     has_places = whole.by_token is not None
@@ -74,13 +74,13 @@ def score_likelihood(
         "n": len(clips),
         "bits_per_token": mean.mean,
         "ci": mean.interval,
-        "bits_per_pixel": mean.mean * count / pixels,
+        "bits_per_pixel": mean.mean * every.shape[1] / pixels,
         "stored_bits_per_token": mean_over_codes(pipe.prior.config.codebook_sizes, math.log2),
         "histogram_bits_per_token": histogram_bits(every, pipe.prior.config.codebook_sizes),
-        "tokens": count,
-        "draws_error": error / math.log(2) / count,
-        "perplexity_by_frame": whole.perplexity_by_frame(cells[0]).tolist() if has_places else None,
-        "perplexity_by_position": whole.perplexity_by_position(cells[0]).tolist() if has_places else None,
+        "tokens": every.shape[1],
+        "draws_error": error / math.log(2) / every.shape[1],
+        "perplexity_by_frame": whole.perplexity_by_frame(grid[0]).tolist() if has_places else None,
+        "perplexity_by_position": whole.perplexity_by_position(grid[0]).tolist() if has_places else None,
     }
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from vidgen.errors import VidgenError
 from vidgen.interfaces import MaskedLogits, SequenceModel, TokenDraws
 from vidgen.models.attention_patterns import Grid
-from vidgen.models.priors.any_order import AnyOrderLogits
+from vidgen.models.priors.any_order import AnyOrderLogits, Turns
 from vidgen.models.priors.cache import CachedPrior
 from vidgen.models.priors.config import TokenPriorConfig
 from vidgen.models.priors.frame_cache import CachedFrames
@@ -43,7 +43,7 @@ class TokenRequest:
     """What tokens are asked for.
 
     Args:
-        grid: Cells (t, h, w) of the clips.
+        grid: Cells (t, h, w) of the sequences: the clips, and the frames of words before them.
         usual_frames: Of the grid of clips as in training: longer ones are made in a window of as many.
         text: What the prior reads of the prompts, and `negative` of what guidance leads away from; None without text.
         scale: Of guidance.
@@ -53,7 +53,8 @@ class TokenRequest:
         interval: The share of tokens that are done, from and to which guidance acts; None is always.
         masking: How the decoder maskgit goes about it, its steps aside; None is as usual.
         decoder: One of `DECODERS` of the prior's order; empty is the first of them.
-        prefix: The tokens that the clips begin with.
+        prefix: The tokens that the sequences begin with, all words among them.
+        words: Tokens of the caption, of a prior that has some.
         callback: Called as (step, tokens so far), after each of the `count_steps`.
         conditions: What the prior is told beside the text, as `TokenPrior.forward` names it.
     """
@@ -71,6 +72,7 @@ class TokenRequest:
     interval: Interval | None = None
     masking: MaskGITConfig | None = None
     callback: Callback | None = None
+    words: int = 0
     conditions: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -93,11 +95,13 @@ def decode_tokens(prior: TokenPrior, request: TokenRequest) -> Tokens:
     config = prior.config
     request = replace(request, decoder=find_decoder(config, request.decoder))
     check_settings(config, request)
-    if request.grid[0] > request.usual_frames and not config.window:
+    t, h, w = request.grid
+    frames = t - request.words // (h * w * config.codes)
+    if frames > request.usual_frames and not config.window:
         if config.order not in ("causal", "frames") or config.attention != "full" or config.words:
             words = " and words among its tokens" if config.words else ""
             raise VidgenError(
-                f"a clip of {request.grid[0]} latent frames is longer than this prior's {request.usual_frames}, and of "
+                f"a clip of {frames} latent frames is longer than this prior's {request.usual_frames}, and of "
                 f"order {config.order} with {config.attention} attention{words} it knows no window; ask for a shorter "
                 "clip"
             )
@@ -196,9 +200,11 @@ def decode_masked(prior: TokenPrior, request: TokenRequest) -> Tokens:
     tokens = blank_tokens(known, t * h * w * prior.config.codes)
     tokens[:, : known.shape[1]] = known
 
+    turns = Turns()
+
     def model(text: TextEncoding | None) -> MaskedLogits:
         if prior.config.order == "random":
-            return AnyOrderLogits(prior, request.grid, text, **request.conditions)
+            return AnyOrderLogits(prior, request.grid, text, turns=turns, **request.conditions)
         return partial(prior, grid=request.grid, text=text, **request.conditions)
 
     cond = model(request.text)
@@ -244,8 +250,10 @@ def fill_in(
         masking = request.masking or MaskGITConfig(order="random" if is_continuous else "confidence")
         settings["config"] = replace(masking, num_steps=request.steps)
         settings["grid"] = (grid[0], grid[1], grid[2] * codes)  # codes of a cell stand side by side
-    if name in GROUPS:  # the codes of a cell are drawn one after the other
-        settings["groups"] = (GROUPS[name](grid)[:, None] * codes + torch.arange(codes)).flatten()
+    if name in GROUPS:  # the codes of a cell are drawn one after the other; words, which are known, are in no group
+        clip = (grid[0] - request.words // (grid[1] * grid[2] * codes), *grid[1:])
+        groups = (GROUPS[name](clip)[:, None] * codes + torch.arange(codes)).flatten()
+        settings["groups"] = torch.cat([groups.new_zeros(request.words), groups])
         name = "groups"
     return TOKEN_DECODERS[name](logits, tokens, request.sampling, request.generators, **settings)
 

@@ -10,8 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vidgen.checkpoints.config_fields import ConfigMapping
+from vidgen.errors import VidgenError
 from vidgen.models.feature_layers import FeatureInfo, FeatureMixin
 from vidgen.models.placement import PlacedModule, device_of, dtype_of
+from vidgen.models.priors.token_values import blank_tokens
 from vidgen.pipelines.priors.conditions import refuse_actions
 from vidgen.pipelines.priors.pipeline import PriorPipeline
 from vidgen.pipelines.priors.words import join_words
@@ -22,15 +24,18 @@ class PriorEncoder(FeatureMixin, PlacedModule):
     `Encoder` of clips. Its layers are "blocks.<i>".
 
     A cell's feature is the mean over its codes. Of orders "causal" and "random" a slot predicts its token and has read
-    those before it; of the others it has read the whole clip, or its frame and those before. Text is "".
+    those before it; of the others it has read the whole clip, or its frame and those before. Text is "",
+    and words among the tokens are unknown.
 
     `num_frames`, `height`, `width`, `fps`: of the clips it was trained at. Raises VidgenError for a prior that is told
-    actions.
+    actions, and for one of order "causal" with words, which come before the clip.
     """
 
     def __init__(self, pipe: PriorPipeline) -> None:
         super().__init__()
         refuse_actions(pipe.prior, "extraction")
+        if pipe.prior.config.words and pipe.prior.config.order == "causal":
+            raise VidgenError("extraction has clips without captions, which this prior reads first; name another one")
         self.pipe = pipe
         self.vae, self.prior = pipe.vae, pipe.prior
         if pipe.text_encoder is not None:
@@ -64,11 +69,16 @@ class PriorEncoder(FeatureMixin, PlacedModule):
         tokens = self.pipe.tokens_of(source.to(device_of(self.prior)))
         grid = self.pipe.grid_of((encoded.num_frames, *video.shape[3:]))
         tokens, whole = join_words(self.prior.config, [""] * len(video), tokens, grid)
+        count, order = self.prior.config.words, None
+        if self.prior.config.order == "masked":
+            tokens = torch.cat([blank_tokens(tokens, count), tokens[:, count:]], dim=1)
+        elif count:  # words come after all of the clip, which reads none of them
+            order = torch.arange(tokens.shape[1], device=tokens.device).roll(-count).expand(len(tokens), -1)
         text = None
         if self.pipe.text_encoder is not None:
             with torch.no_grad():
                 text = self.pipe.text_encoder([""] * len(video))
         t, h, w = grid
-        for i, x in enumerate(self.prior.iter_hidden(tokens, whole, text)):
-            x = x[:, self.prior.config.words :]
+        for i, x in enumerate(self.prior.iter_hidden(tokens, whole, text, order=order)):
+            x = x[:, :-count] if order is not None else x[:, count:]
             yield f"blocks.{i}", reduce(x, "b (t h w q) d -> b d t h w", "mean", t=t, h=h, w=w)

@@ -36,7 +36,7 @@ from vidgen.pipelines.priors.conditions import read_actions, read_classes, read_
 from vidgen.pipelines.priors.decoding import Callback, TokenRequest, count_steps, decode_tokens
 from vidgen.pipelines.priors.schedule import SCHEDULE_FILE, PriorSchedule, read_prior_schedule
 from vidgen.pipelines.priors.token_draws import read_draws
-from vidgen.pipelines.priors.words import join_words
+from vidgen.pipelines.priors.words import check_call, join_words
 from vidgen.samplers.autoregressive.guidance import Interval
 from vidgen.samplers.masked.maskgit import MaskGITConfig
 from vidgen.tokenizers.encoded import latent_size
@@ -150,6 +150,9 @@ class PriorPipeline:
         s = self.scheduler
         check_numbers(num_frames=num_frames, height=height, width=width, num_videos_per_prompt=num_videos_per_prompt)
         check_numbers(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
+        misfits = {"guidance_scale": guidance_scale, "guidance_interval": guidance_interval}
+        misfits |= {"negative_prompt": negative_prompt, "repetition_penalty": repetition_penalty}
+        check_call(self.prior.config, misfits)
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         generators = read_generators(generator, seed, len(prompts), num_videos_per_prompt)
         prompts = [text for text in prompts for _ in range(num_videos_per_prompt)]
@@ -157,6 +160,8 @@ class PriorPipeline:
         if image is not None and video is not None:
             raise VidgenError("an image and a video both say how the clip begins; give one of them")
         size = (num_frames or s.num_frames, height or s.height, width or s.width)
+        if self.prior.config.words and size[1:] != (s.height, s.width):
+            raise VidgenError(f"a prior with words makes clips of {s.height}x{s.width}, as in training, alone")
         grid = self.grid_of(size)
         prefix = self.read_prefix(video if image is None else image[None], size).repeat_interleave(len(prompts), dim=0)
         prefix, whole = join_words(self.prior.config, prompts, prefix, grid)
@@ -167,7 +172,8 @@ class PriorPipeline:
         told = self.read_conditions(actions, class_id, len(prompts) // num_videos_per_prompt, size[0])
         request = TokenRequest(
             grid=whole,
-            usual_frames=self.vae.latent_frames(s.num_frames) + whole[0] - grid[0],
+            usual_frames=self.vae.latent_frames(s.num_frames),
+            words=self.prior.config.words,
             text=text,
             negative=negative,
             scale=scale,

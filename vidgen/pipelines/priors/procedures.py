@@ -27,13 +27,13 @@ def procedure_logits(
 ) -> MaskedLogits:
     """Return a prior's logits of the steps of procedures, those of labels that are not `allowed` being -inf.
 
-    They are of one call after the other of the same procedures. Raises VidgenError for a prior of another order, and
-    for tasks that allow nothing.
+    One function serves one decoding: of order "random" it remembers in which order steps became known. Raises
+    VidgenError for a prior of another order, and for tasks that allow nothing.
     """
-    if prior.config.order not in ("masked", "random") or prior.config.codes != 1:
+    if prior.config.order not in ("masked", "random") or prior.config.codes != 1 or prior.config.words:
         raise VidgenError(
-            f"procedures are filled in by a prior of order masked or random with one codebook, not of order "
-            f"{prior.config.order} with {prior.config.codes}"
+            f"procedures are filled in by a prior of order masked or random with one codebook and no words, not of "
+            f"order {prior.config.order} with {len(prior.config.books.sizes)}"
         )
     if allowed is not None and not bool(allowed.any(1).all()):
         raise VidgenError(f"task {int((~allowed.any(1)).nonzero()[0])} allows no label; allow one or more")
