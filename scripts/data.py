@@ -1,4 +1,4 @@
-"""`vidgen data`: inspect a data set before using it, or synthesize one of moving shapes."""
+"""`vidgen data`: inspect a data set before using it, import annotations, or synthesize clips of moving shapes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MAX_LINES = 1000  # of a table, which takes a millisecond for each
 DRAWING_BYTES = 24  # of each pixel of a clip; 27 to 80 are measured
 Scene = Literal["reversal", "order", "occlusion", "collision", "rate"]
 
-app = typer.Typer(no_args_is_help=True, help="Data sets: inspect one, or synthesize one.")
+app = typer.Typer(no_args_is_help=True, help="Data sets: inspect one, import annotations of one, or synthesize one.")
 
 
 @app.command()
@@ -89,6 +89,70 @@ def print_inspection(source: Path, report: dict[str, Any]) -> None:
         print(f"the first {MAX_LINES} clips of each kind; --json has all")
     summary = f"{report['kept']} kept ({report['frames']} frames, {report['hours'] * 60:.2f} minutes)"
     print(f"{summary}, {report['total'] - report['kept']} dropped")
+
+
+@app.command("import")
+def import_layout(
+    layout: Annotated[
+        str, typer.Argument(metavar="LAYOUT", help="Whose annotations: msrvtt, didemo, ava, ... (below).")
+    ],
+    annotations: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files of annotations in that layout.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="JSONL", help="The manifest to write, lines of JSON.")
+    ],
+    videos: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The folder with the videos, at any depth, by any suffix. Default: do not look for them.",
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Take this split alone (train, validation, test), and annotations that are of none as of it."
+        ),
+    ] = None,
+    every_caption: Annotated[
+        bool,
+        typer.Option(
+            "--every-caption", help="A row for each caption. Default: one row, by the first; `captions` has all."
+        ),
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Write a manifest of a published data set's annotations: captions, labels, spans in seconds, and boxes.
+
+    Lines that cannot be read and reversed spans are counted and named, and reading goes on; so are videos that are not
+    in --videos. Spans become `start` and `end`, unless the folder has clips that are cut already.
+
+    Layouts: activitynet_captions, ava, charades, charades_sta, coin, condensed_movies, didemo, finevideo, hmdb51,
+    howto100m, internvid, kinetics, lsmdc, mad, msrvtt, msvd, msvd_indonesian, panda_70m, qvhighlights,
+    something_something, ucf101, vatex, vidchapters, videoufo, vidgen_1m, youcook2.
+    Example: vidgen data import didemo train_data.json -o didemo.jsonl --videos clips
+    """
+    from dataclasses import asdict
+
+    from vidgen.data.annotations.importing import import_annotations
+
+    check_output(output)
+    if output.suffix.lower() != ".jsonl":
+        raise VidgenError(f"{output}: manifests are written as lines of JSON; name a file .jsonl")
+    report = import_annotations(layout, annotations, output, videos=videos, split=split, every_caption=every_caption)
+    if json:
+        print_json({"path": str(output), "layout": layout, **asdict(report)})
+        return
+    for skip in report.skips:
+        print(f"passed over {skip['file']}, {skip['where']}: {skip['reason']}")
+    if report.missing:
+        more = ", ..." if report.missing_videos > len(report.missing) else ""
+        print(f"not in {videos}: {', '.join(report.missing)}{more}")
+    print(
+        f"{output}: {pluralize(report.rows, 'row')} of {pluralize(report.videos, 'video')}; "
+        f"{report.skipped} passed over ({report.bad_spans} for their spans), "
+        f"{pluralize(report.missing_videos, 'video')} missing ({pluralize(report.missing_rows, 'annotation')})"
+        + (f", {report.other_splits} of other splits" if split else "")
+    )
 
 
 @app.command()

@@ -23,7 +23,7 @@ METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 # Names of folders, or values of a column `split`, and the split that they mean.
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("val", "valid", "validate", "validation", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
 
