@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vidgen.diffusion.paths import ProbabilityPath
     from vidgen.models.feature_layers import FeatureInfo
     from vidgen.models.text.encoders import TextEncoding
+    from vidgen.models.text_video.embedding import Embedding
     from vidgen.tokenizers.model import Encoded, StreamState
 
 MASK = -1  # a token that is not known: never an id of a vocabulary, so that none can collide with it
@@ -127,6 +128,28 @@ class LayeredTextEncoder(TextEncoder, Protocol):
     def depth(self) -> int: ...
 
     def encode_layers(self, prompts: Sequence[str]) -> list[TextEncoding]: ...
+
+
+@runtime_checkable
+class TextVideoEncoder(ClipFormat, Protocol):
+    """Texts and clips in one space: a dual encoder of ours, or CLIP, SigLIP and X-CLIP of transformers.
+
+    `embed_videos` takes clips of its `ClipFormat` in [-1, 1], `embed_texts` any texts. `score(texts, videos)` is how
+    well each text goes with each clip: the cosine of their vectors, or what another interaction makes of their tokens.
+    `logit_scale` is what scores are multiplied by before a softmax over them, as in training.
+    """
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def logit_scale(self) -> Float[Tensor, ""]: ...
+
+    def embed_videos(self, video: Float[Tensor, "b 3 T H W"]) -> Embedding: ...
+
+    def embed_texts(self, texts: Sequence[str]) -> Embedding: ...
+
+    def score(self, texts: Embedding, videos: Embedding) -> Float[Tensor, "n m"]: ...
 
 
 class Denoiser(Protocol):
