@@ -76,6 +76,12 @@ def load_fixtures(name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def color_encoder() -> type:
+    """`ColorEncoder`: texts and clips in one space, of colours alone, without weights."""
+    return load_fixtures("color_encoder")["ColorEncoder"]
+
+
+@pytest.fixture(scope="session")
 def tiny_pipelines() -> dict[str, Any]:
     return load_fixtures("tiny_pipelines")
 

@@ -2,7 +2,6 @@
 
 import torch
 
-from fixtures.color_encoder import ColorEncoder
 from vidgen.data.frames import to_tensor
 from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig
 from vidgen.interfaces import TextVideoEncoder
@@ -30,8 +29,8 @@ def test_without_tokens():
     assert join_embeddings([embedding(2, 3, 0), bare]).tokens is None
 
 
-def test_the_encoder_of_colours():
-    encoder = ColorEncoder()
+def test_the_encoder_of_colours(color_encoder):
+    encoder = color_encoder()
     assert isinstance(encoder, TextVideoEncoder)
     world = ShapeWorld(ShapeWorldConfig(num_frames=4, height=32, width=32, backgrounds=("plain",)))
     clips = [world[i] for i in range(16)]
