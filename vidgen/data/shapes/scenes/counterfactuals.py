@@ -50,10 +50,10 @@ OPPOSITES = {
     "grow": "shrink",
     "shrink": "grow",
 }
-STRAIGHT = tuple(DIRECTIONS)
 RESIZING = ("grow", "shrink")
-# Without "bounce", which ends at a wall that another shape would not touch, and without what changes sizes.
-EXCHANGEABLE = ("still", *STRAIGHT, "circle", "rotate")
+# Without "bounce", which ends at a wall that another shape would not touch, and without what changes sizes, which
+# leaves little room beside it.
+EXCHANGEABLE = ("still", *DIRECTIONS, "circle", "rotate")
 Labels = tuple[ClipLabels, ClipLabels]
 
 
@@ -128,7 +128,7 @@ def draw_event_order(rng: np.random.Generator, config: ShapeWorldConfig, backgro
 
 def draw_direction(rng: np.random.Generator, config: ShapeWorldConfig, background: BackgroundLabels) -> Labels:
     """Draw two objects that move in opposite directions, and the clip run backward, in which they change roles."""
-    motion = str(rng.choice(STRAIGHT))
+    motion = str(rng.choice(list(DIRECTIONS)))
     return _run_both_ways(rng, config, background, (motion, OPPOSITES[motion]))
 
 
@@ -181,7 +181,7 @@ def _possible(motions: Sequence[str], config: ShapeWorldConfig) -> tuple[str, ..
 
 
 def _draw_motions(rng: np.random.Generator, config: ShapeWorldConfig, count: int) -> tuple[str, ...]:
-    return tuple(str(motion) for motion in rng.choice(_possible((*EXCHANGEABLE, *RESIZING), config), count))
+    return tuple(str(motion) for motion in rng.choice(_possible(EXCHANGEABLE, config), count))
 
 
 def _draw_things(
