@@ -25,6 +25,7 @@ CONFIG = ShapeWorldConfig(height=32, width=32, num_frames=12, split="held_out")
 class Oracle:
     """Knows the clips of a world by heart, and what is true of them; anything else scores zero."""
 
+    num_frames = CONFIG.num_frames
     device = torch.device("cpu")
     logit_scale = torch.tensor(1.0)
 

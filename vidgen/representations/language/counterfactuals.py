@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 
-from vidgen.data.frames import to_tensor
 from vidgen.data.shapes.labels import ShapeWorldConfig
 from vidgen.data.shapes.scenes.counterfactuals import COUNTERFACTUALS, Counterfactual, CounterfactualWorld
 from vidgen.interfaces import TextVideoEncoder
 from vidgen.metrics.intervals import Mean, mean_interval, wilson_interval
+from vidgen.models.text_video.embedding import Embedding
+from vidgen.representations.language.world_clips import Clip, embed_clips
 
 CHANCE = {"text": 1 / 4, "video": 1 / 4, "group": 1 / 6}
 DIGITS = 6  # scores that agree in so many are equal: those of equal rows may differ in the last bit
-Clip = UInt8[np.ndarray, "t h w 3"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,18 +115,15 @@ def score_pairs(
     captions = [caption for pair in pairs for caption in pair.captions]
     clips = [clip for pair in pairs for clip in pair.videos]
 
-    def embed(videos: Sequence[Clip]):
-        return encoder.embed_videos(torch.stack([to_tensor(video) for video in videos]).to(encoder.device))
-
-    def pick(texts, videos) -> Float[np.ndarray, "n 2 2"]:
+    def pick(texts: Embedding, videos: Embedding) -> Float[np.ndarray, "n 2 2"]:
         scores = encoder.score(texts, videos).float().cpu().numpy().reshape(len(pairs), 2, len(pairs), 2)
         own = np.arange(len(pairs))
         return scores[own, :, own]
 
-    texts, videos = encoder.embed_texts(captions), embed(clips)
+    texts, videos = encoder.embed_texts(captions), embed_clips(encoder, clips)
     scores = {"": pick(texts, videos)}
     for name, change in FRAME_TWINS.items():
-        scores[name] = pick(texts, embed([change(clip, rng) for clip in clips]))
+        scores[name] = pick(texts, embed_clips(encoder, [change(clip, rng) for clip in clips]))
     for name, change in WORD_TWINS.items():
         scores[name] = pick(encoder.embed_texts([change(caption, rng) for caption in captions]), videos)
     return scores
