@@ -54,8 +54,8 @@ class SpriteWorld:
 
     @cached_property
     def shuffled(self) -> Int[np.ndarray, " n"]:
-        """All sprites' numbers at random: their bits are the sprites' cells, so that every fourth one in their own order
-        would be told by two cells."""
+        """All sprites' numbers at random: their bits are the sprites' cells, and two of these would tell every fourth
+        number."""
         return np.random.default_rng(HELD_OUT).permutation(len(self.sprites))
 
     def members(self, split: str) -> Int[np.ndarray, " m"]:

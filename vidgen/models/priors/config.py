@@ -33,8 +33,8 @@ class TokenPriorConfig(ConfigMapping):
         section 4.3).
     window: frames that are seen at once, the token's own included; 0 is all. Positions count from the first one seen,
         so a clip may be longer than any of training. `sinks`: of these the first of the clip, which stay.
-    learned_positions: rows and columns of a frame of training, whose places are then learned vectors, row and column added
-        (Yan et al. 2021, VideoGPT); () for those of rotary features, which take frames of any size.
+    learned_positions: rows and columns of a frame of training, whose places are then learned vectors, row and column
+        added (Yan et al. 2021, VideoGPT); () for those of rotary features, which take frames of any size.
     words: places for the bytes of a caption that come before the clip as its first frames, and are tokens as its own
         are: known, drawn, masked or predicted; 0 for none.
     text_width, classes, actions: 0 for none, else the width of text tokens, the number of classes, and the channels of
