@@ -120,3 +120,11 @@ def test_pictures_in_the_least_room_stay_inside_and_keep_their_speed():
     for number in range(40):
         clip = world.draw(number, "train").tokens
         assert len({frame.sum() for frame in clip}) == 1  # nothing of the picture leaves
+
+
+def test_no_two_cells_tell_that_a_sprite_is_held_out():
+    world = TorusWorld(sprite=4, side=9)
+    cells = world.sprites.reshape(len(world.sprites), -1)
+    held_out = world.sprites[world.members("held_out")].reshape(-1, 16)
+    both, both_held_out = (x.T.astype(float) @ x / len(x) for x in (cells, held_out))
+    assert np.abs(both - both_held_out).max() < 0.02  # of 14,464 sprites four standard deviations

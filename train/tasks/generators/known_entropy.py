@@ -44,7 +44,8 @@ class KnownEntropyTask(Task):
             self.world = TOKEN_WORLDS[recipe.world](**recipe.world_settings)
         except TypeError as error:
             raise VidgenError(f"recipe key `world_settings`: {error}; see vidgen.data.token_worlds") from None
-        values = {**recipe.model, "codebook_sizes": (self.world.codebook_size,)}
+        own = {"codebook_sizes": (self.world.codebook_size,)}
+        values = {"learned_positions": self.world.grid[1:]} | recipe.model | own
         torch.manual_seed(recipe.seed)
         self.model = TokenPrior(config_from_dict(TokenPriorConfig, values, "recipe key `model`")).to(recipe.device)
         self.dataset = WorldClips(self.world, recipe.seed)

@@ -20,9 +20,9 @@ class SpriteWorld:
     """Frames of `side` x `side` cells, 1 where the sprite is, else 0; a sprite is `sprite` x `sprite` random cells.
 
     A sprite's first row and first column are not empty, and it fills less than half of the side, so no two choices make
-    the same clip. Every fourth sprite is held out. The nats of a training clip are those of the law that training draws
-    from, which no prior comes below; those of a held-out one are of the law of all sprites, which a prior knows if it
-    has learned what moves rather than which sprites there are.
+    the same clip. Of every four sprites one, at random, is held out. The nats of a training clip are those of the law
+    that training draws from, which no prior comes below; those of a held-out one are of the law of all sprites, which a
+    prior knows if it has learned what moves rather than which sprites there are.
     """
 
     frames: int = 4
@@ -52,9 +52,15 @@ class SpriteWorld:
         sprites = bits.reshape(-1, k, k)
         return sprites[sprites[:, 0].any(1) & sprites[:, :, 0].any(1)]
 
+    @cached_property
+    def shuffled(self) -> Int[np.ndarray, " n"]:
+        """All sprites' numbers at random: their bits are the sprites' cells, and two of these would tell every fourth
+        number."""
+        return np.random.default_rng(HELD_OUT).permutation(len(self.sprites))
+
     def members(self, split: str) -> Int[np.ndarray, " m"]:
         """Return which sprites are of a split."""
-        return split_members(len(self.sprites), HELD_OUT, split)
+        return self.shuffled[split_members(len(self.sprites), HELD_OUT, split)]
 
     def draw_sprite(self, rng: np.random.Generator, split: str) -> Int[np.ndarray, "k k"]:
         """Draw a sprite of the split."""

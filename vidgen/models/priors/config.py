@@ -13,6 +13,7 @@ from vidgen.models.priors.token_values import Books
 
 ORDERS = ("causal", "random", "masked", "frames")
 ATTENTION = ("full", "axial", "strided")
+FrameSide = Annotated[int, Range(1, 4096)]
 CodebookSize = Annotated[int, Range(2, 2**24)]
 
 
@@ -32,6 +33,8 @@ class TokenPriorConfig(ConfigMapping):
         section 4.3).
     window: frames that are seen at once, the token's own included; 0 is all. Positions count from the first one seen,
         so a clip may be longer than any of training. `sinks`: of these the first of the clip, which stay.
+    learned_positions: rows and columns of a frame of training, whose places are then learned vectors, row and column
+        added (Yan et al. 2021, VideoGPT); () for those of rotary features, which take frames of any size.
     words: places for the bytes of a caption that come before the clip as its first frames, and are tokens as its own
         are: known, drawn, masked or predicted; 0 for none.
     text_width, classes, actions: 0 for none, else the width of text tokens, the number of classes, and the channels of
@@ -49,6 +52,7 @@ class TokenPriorConfig(ConfigMapping):
     stride: Width = 8
     window: NoOrCount = 0
     sinks: NoOrCount = 0
+    learned_positions: Annotated[tuple[FrameSide, ...], Length(0, 2)] = ()
     words: NoOrCount = 0
     width: Width = 256
     depth: Depth = 8
@@ -67,6 +71,10 @@ class TokenPriorConfig(ConfigMapping):
                 f"{self.codebook_sizes} and {self.channels}"
             )
         check_heads(self.width, self.head_dim)
+        if len(self.learned_positions) == 1:
+            raise VidgenError(
+                f"learned_positions={self.learned_positions}: give rows and columns of a frame, or nothing"
+            )
         if self.sinks and self.sinks >= self.window:
             raise VidgenError(f"a window of {self.window} frames has no room for {self.sinks} sinks; give it more")
         if self.attention != "full" and self.order not in ("causal", "masked"):

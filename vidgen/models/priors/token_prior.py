@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -59,9 +60,10 @@ class TokenPrior(GradientCheckpointing, Pretrained):
             self.embed = CodeEmbedding(config.books, width)
         self.blank = nn.Parameter(torch.zeros(width))  # before the first token, or in place of one that is masked
         self.code = nn.Embedding(config.codes + config.words, width)  # and the place of a word
-        self.position_in = nn.Linear(config.head_dim, width)
+        positions = sum(config.learned_positions) or config.head_dim
+        self.position_in = nn.Linear(positions, width)
         if config.order == "random":
-            self.source_in = nn.Linear(config.head_dim, width)
+            self.source_in = nn.Linear(positions, width)
         if config.classes:
             self.class_in = nn.Embedding(config.classes + 1, width)  # the last one stands for none
         if config.actions:
@@ -242,9 +244,16 @@ class TokenPrior(GradientCheckpointing, Pretrained):
             x = x + rows.gather(1, frames[..., None].expand(*frames.shape, rows.shape[-1]))
         return x
 
-    def place_of(self, places: Int[Tensor, "b k"], grid: Grid, like: Tensor) -> Float[Tensor, "b k head"]:
-        """Return cosines and sines of places within a frame: rotary positions alone do not tell where its border is.
-        Of the frame's number they say nothing, since clips may be longer than those of training."""
+    def place_of(self, places: Int[Tensor, "b k"], grid: Grid, like: Tensor) -> Float[Tensor, "b k p"]:
+        """Return cosines and sines of places within a frame, or where positions are learned which row and column it is:
+        rotary positions alone do not tell where its border is. Of the frame's number they say nothing, since clips may
+        be longer than those of training. Raises ValueError for frames beyond the positions that are learned."""
+        if sizes := self.config.learned_positions:
+            if any(n > size for n, size in zip(grid[1:], sizes, strict=True)):
+                raise ValueError(f"frames of {grid[1:]} cells, and positions are learned for {sizes}")
+            cells = places // self.config.codes % (grid[1] * grid[2])
+            axes = (cells // grid[2], cells % grid[2])
+            return torch.cat([F.one_hot(x, n).to(like.dtype) for x, n in zip(axes, sizes, strict=True)], dim=-1)
         table = torch.cat(self.rotary_of((1, *grid[1:]), like), dim=-1)
         return table[places % len(table)]
 
