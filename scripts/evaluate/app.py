@@ -1,7 +1,7 @@
 """`vidgen evaluate`: how often clips show what their prompts ask for, by the synthetic world's checker.
 
-`conditions`, `control`, `distance`, `horizon`, `likelihood`, `rollout`, `sampler-law`, `side-stream`, `steps` and
-`surprise` have own files.
+`alignment`, `conditions`, `control`, `distance`, `horizon`, `likelihood`, `rollout`, `sampler-law`, `side-stream`,
+`steps` and `surprise` have own files.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from vidgen.scripts.cli.printing import (
     print_table,
     progress,
 )
+from vidgen.scripts.evaluate.alignment import alignment
 from vidgen.scripts.evaluate.conditions import conditions
 from vidgen.scripts.evaluate.control import control
 from vidgen.scripts.evaluate.distance import distance
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Measure models: adherence to prompts, conditions, solvers, decoders, distance, surprise.",
+    help="Measure models: adherence to prompts, conditions, solvers, decoders, distance, surprise, alignment.",
 )
 
 
@@ -178,6 +179,7 @@ def show(title: str, report: dict[str, Any], as_json: bool) -> None:
     print(f"{report['seconds_per_clip']:.2f} s a clip{skipped}{describe_memory()}")
 
 
+app.command()(alignment)
 app.command()(conditions)
 app.command()(control)
 app.command()(distance)

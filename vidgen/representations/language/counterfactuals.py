@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from vidgen.data.shapes.labels import ShapeWorldConfig
 from vidgen.data.shapes.scenes.counterfactuals import COUNTERFACTUALS, Counterfactual, CounterfactualWorld
 from vidgen.interfaces import TextVideoEncoder
-from vidgen.metrics.intervals import Mean, mean_interval, wilson_interval
+from vidgen.metrics.intervals import Mean, difference_interval, wilson_interval
 from vidgen.models.text_video.embedding import Embedding
 from vidgen.representations.language.world_clips import Clip, embed_clips
 
@@ -153,11 +153,11 @@ def score_counterfactuals(
     results = {name: judge_pairs(np.concatenate([batch[name] for batch in batches])) for name in batches[0]}
     model = results.pop("")
     nearest = max(results, key=lambda name: results[name].group.mean())
-    differences = model.group.astype(float) - results[nearest].group
+    share, other = float(model.group.mean()), float(results[nearest].group.mean())
     return CounterfactualScores(
         kind=kind,
         scores=model.shares(),
         twins={name: result.shares() for name, result in results.items()},
-        gain=mean_interval(differences, (-1.0, 1.0)),
+        gain=Mean(mean=share - other, interval=difference_interval(share, n, other, n), n=n),
         nearest=nearest,
     )
