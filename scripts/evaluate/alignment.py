@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vidgen.data.shapes.labels import ShapeWorldConfig
     from vidgen.interfaces import TextVideoEncoder
 
-PARTS = ("retrieval", "words", "counterfactuals")
+PARTS = ("retrieval", "words", "ideal-words", "counterfactuals")
 
 
 @with_option_sets
@@ -36,9 +36,7 @@ def alignment(
     ],
     n: CountOption = 1000,
     pairs: Annotated[int, typer.Option(min=1, max=10**6, help="How many counterfactual pairs of each kind.")] = 200,
-    only: Annotated[
-        str | None, typer.Option(help="Only these parts, of retrieval,words,counterfactuals. Default: all.")
-    ] = None,
+    only: Annotated[str | None, typer.Option(help=f"Only these parts, of {','.join(PARTS)}. Default: all.")] = None,
     kinds: Annotated[
         str, typer.Option(help="Kinds of counterfactual pairs, as order,direction; all: every one.")
     ] = "all",
@@ -60,6 +58,7 @@ def alignment(
     Every clip that a caption is true of counts as right. Example: vidgen evaluate alignment --model NAME --n 1000
     """
     from vidgen.data.shapes.synonyms import SYNONYMS, read_synonyms
+    from vidgen.representations.language.ideal_words import measure_prompts
     from vidgen.representations.language.world_clips import world_config
 
     parts = choose(only or ",".join(PARTS), PARTS, "--only")
@@ -70,6 +69,8 @@ def alignment(
     report: dict[str, Any] = {"model": model, "n": n, "max_objects": max_objects, "seed": seed}
     if "retrieval" in parts or "words" in parts:
         report |= measure_world(encoder, config, n, batch_size, parts, synonyms)
+    if "ideal-words" in parts:
+        report["ideal_words"] = asdict(measure_prompts(encoder, seed=seed))
     if "counterfactuals" in parts:
         report["pairs"] = pairs
         report["counterfactuals"] = measure_counterfactuals(encoder, config, kind_names, pairs, batch_size)
@@ -176,6 +177,8 @@ def show(report: dict[str, Any]) -> None:
         print(f"a caption is true of {report['true_clips_per_caption']:.2f} of these clips in the mean")
     if "words" in report:
         show_words(report["words"])
+    if "ideal_words" in report:
+        show_ideal_words(report["ideal_words"])
     if "counterfactuals" in report:
         show_counterfactuals(report["pairs"], report["counterfactuals"])
     if "real" in report:
@@ -205,6 +208,15 @@ def show_words(ways: dict[str, Any]) -> None:
         rows.append((way, *cells))
     rows.append(("chance", *(f"{1 / len(TRAINED[name]):.3f}" for name in ATTRIBUTES)))
     print_table("zero-shot accuracy by prompts", ("prompts in", *(f">{name}" for name in ATTRIBUTES)), rows)
+
+
+def show_ideal_words(measured: dict[str, Any]) -> None:
+    """Print how far vectors of prompts are sums of words."""
+    rows = [(f"variance explained by {name}", f"{share:.3f}") for name, share in measured["shares"].items()]
+    rows += [("variance explained by all", f"{measured['explained']:.3f}")]
+    rows += [("sums nearest to their own prompt", f"{measured['nearest']:.3f}")]
+    rows += [("the same, of prompts held out", f"{measured['unseen']:.3f}"), ("chance", f"{measured['chance']:.4f}")]
+    print_table("prompts as sums of ideal words", ("", ">share"), rows)
 
 
 def show_counterfactuals(pairs: int, kinds: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ def test_report_of_all_parts(run) -> None:
     recall = report["retrieval"]["text to video"]["recall"]
     assert recall["1"]["mean"] <= recall["5"]["mean"] <= recall["10"]["mean"] and recall["1"]["n"] == 24
     assert report["words"]["words of captions"]["colour"]["mean"] == 1.0
+    assert report["ideal_words"]["shares"]["colour"] > 0.99 and report["ideal_words"]["unseen"] == 0.0
     assert set(report["counterfactuals"]) >= {"order", "direction", "binding", "agent", "count"}
     order = report["counterfactuals"]["order"]
     assert order["scores"]["group"]["mean"] == 0.0 and order["gain"]["mean"] == 0.0
@@ -65,7 +66,10 @@ def test_own_words_and_real_clips(run, tmp_path: Path, waves) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("--only", "poetry"), "--only 'poetry' is unknown; choose some of retrieval, words, counterfactuals"),
+        (
+            ("--only", "poetry"),
+            "--only 'poetry' is unknown; choose some of retrieval, words, ideal-words, counterfactuals",
+        ),
         (("--kinds", "weather"), "--kinds 'weather' is unknown"),
         (("--n", 1, "--only", "words", "--prompts", "missing.json"), "missing.json"),
     ],
