@@ -1,7 +1,7 @@
 """`vidgen evaluate`: how often clips show what their prompts ask for, by the synthetic world's checker.
 
-`conditions`, `control`, `distance`, `horizon`, `likelihood`, `rollout`, `sampler-law`, `side-stream`, `steps` and
-`surprise` have own files.
+`alignment`, `conditions`, `control`, `distance`, `horizon`, `invariance`, `likelihood`, `rollout`, `sampler-law`,
+`side-stream`, `steps` and `surprise` have own files.
 """
 
 from __future__ import annotations
@@ -41,11 +41,13 @@ from vidgen.scripts.cli.printing import (
     print_table,
     progress,
 )
+from vidgen.scripts.evaluate.alignment import alignment
 from vidgen.scripts.evaluate.conditions import conditions
 from vidgen.scripts.evaluate.control import control
 from vidgen.scripts.evaluate.distance import distance
 from vidgen.scripts.evaluate.horizon import horizon
 from vidgen.scripts.evaluate.imitation import imitation
+from vidgen.scripts.evaluate.invariance import invariance
 from vidgen.scripts.evaluate.likelihood import likelihood
 from vidgen.scripts.evaluate.rollout import rollouts
 from vidgen.scripts.evaluate.sampler_law import sampler_law
@@ -59,7 +61,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Measure models: adherence to prompts, conditions, solvers, decoders, distance, surprise.",
+    help="Measure models: adherence to prompts, conditions, solvers, decoders, distance, surprise, alignment.",
 )
 
 
@@ -178,11 +180,13 @@ def show(title: str, report: dict[str, Any], as_json: bool) -> None:
     print(f"{report['seconds_per_clip']:.2f} s a clip{skipped}{describe_memory()}")
 
 
+app.command()(alignment)
 app.command()(conditions)
 app.command()(control)
 app.command()(distance)
 app.command()(horizon)
 app.command()(imitation)
+app.command()(invariance)
 app.command()(likelihood)
 app.command("rollout")(rollouts)
 app.command("sampler-law")(sampler_law)

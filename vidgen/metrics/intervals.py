@@ -46,3 +46,16 @@ def wilson_interval(share: float, n: int, z: float = NORMAL_975) -> tuple[float,
     low, high = (center - half) / (1 + z * z / n), (center + half) / (1 + z * z / n)
     # at the ends both terms are equal, and rounding must not leave a bound a hair inside [0, 1]
     return max(float(low), 0.0) if share > 0 else 0.0, min(float(high), 1.0) if share < 1 else 1.0
+
+
+def difference_interval(share: float, n: int, other: float, m: int) -> tuple[float, float]:
+    """Return the 95% interval of a difference of two proportions, a share of n draws less one of m (Newcombe 1998,
+    method 10).
+
+    For shares of the same draws it is as wide as if they were others: too wide rather than too short.
+    """
+    (low, high), (other_low, other_high) = wilson_interval(share, n), wilson_interval(other, m)
+    difference = share - other
+    below = ((share - low) ** 2 + (other_high - other) ** 2) ** 0.5
+    above = ((high - share) ** 2 + (other - other_low) ** 2) ** 0.5
+    return max(difference - below, -1.0), min(difference + above, 1.0)

@@ -1,0 +1,1 @@
+"""What features keep and what they leave out: invariance to changes of a clip."""
