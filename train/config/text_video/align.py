@@ -22,7 +22,8 @@ class AlignRecipe(LoopConfig):
 
     `objective` is one of vidgen.train.objectives.text_video.TEXT_VIDEO_OBJECTIVES. A clip and its own caption go
     together; another clip that the caption is true of, of the synthetic world by its labels and else by the same
-    words, is no negative. `changed_captions` of every clip, with one thing changed, are negatives beside the batch's.
+    words, is no negative. `changed_captions` of every clip, with one thing changed, are negatives beside the batch's;
+    `counterfactuals` is the share of a batch that are pairs of clips which differ in one thing.
     `seen` is the share of a clip's tokens that the tower sees at a step, drawn at random (Li et al. 2023, FLIP).
     `train_video` false leaves the tower of clips as it is (Zhai et al. 2022, LiT).
 

@@ -11,11 +11,15 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from vidgen.checkpoints.hub import durable_name, find_model
 from vidgen.checkpoints.pretrained import config_from_dict
-from vidgen.data.shapes import ClipLabels
+from vidgen.data.frames import to_tensor
+from vidgen.data.shapes import ClipLabels, ShapeWorldConfig
 from vidgen.data.shapes.changed_captions import change_caption
+from vidgen.data.shapes.render import render
+from vidgen.data.shapes.scenes.counterfactuals import COUNTERFACTUALS, CounterfactualWorld
 from vidgen.data.shapes.truth import truth_matrix
 from vidgen.models.encoders.video_vit import VideoViT, VideoViTConfig
 from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder
@@ -24,9 +28,11 @@ from vidgen.models.text_video.dual_encoder import DualEncoder, is_dual_encoder
 from vidgen.models.text_video.embedding import join_embeddings
 from vidgen.models.text_video.heads import JointHeads, JointHeadsConfig
 from vidgen.train.config.text_video.align import AlignRecipe
-from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, Mixture, Sample, collate
+from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, Mixture, Sample, collate, rng_of
 from vidgen.train.objectives.text_video import TEXT_VIDEO_OBJECTIVES, PairLabels
 from vidgen.train.tasks.task import Metrics, Task, export_dtype
+
+COUNTERFACTUAL_SEED_OFFSET = 0xC0DE  # another stream than the mixture's, whatever its seed
 
 
 def build_dual_encoder(recipe: AlignRecipe) -> DualEncoder:
@@ -73,6 +79,31 @@ def draw_seen(count: int, tokens: int, share: float, generator: torch.Generator)
     return order[:, : max(1, round(share * tokens))].sort(dim=1).values
 
 
+class WithCounterfactuals(Dataset):
+    """The items of a mixture, of which the first ones of each step are pairs of clips that differ in one thing, of all
+    kinds alike."""
+
+    def __init__(self, mixture: Mixture, recipe: AlignRecipe) -> None:
+        data = recipe.data
+        height, width = data.size
+        config = ShapeWorldConfig(height=height, width=width, num_frames=data.num_frames, fps=round(data.fps))
+        kinds = [name for name, kind in COUNTERFACTUALS.items() if kind.least_frames <= data.num_frames]
+        self.mixture, self.config, self.seed = mixture, config, recipe.seed
+        self.worlds = [CounterfactualWorld(name, config) for name in kinds]
+        self.count = round(recipe.counterfactuals * recipe.batch_size / 2) * 2
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        step, slot = key
+        if slot >= self.count:
+            return self.mixture[key]
+        pair, side = divmod(slot, 2)
+        rng = rng_of(self.seed + COUNTERFACTUAL_SEED_OFFSET, step, pair)
+        world = self.worlds[int(rng.integers(len(self.worlds)))]
+        captions, labels = world.sample_prompts(int(rng.integers(2**40)))
+        video = to_tensor(render(labels[side], self.config))
+        return Sample(video=video, caption=captions[side], labels=labels[side])
+
+
 class AlignTask(Task):
     """The loss is the objective's, of the scores of every caption with every clip of a batch."""
 
@@ -82,7 +113,8 @@ class AlignTask(Task):
         if not recipe.train_video:
             self.model.video.requires_grad_(False)
         self.objective = TEXT_VIDEO_OBJECTIVES[recipe.objective]
-        self.dataset = Mixture(recipe.data, recipe.seed)
+        mixture = Mixture(recipe.data, recipe.seed)
+        self.dataset = WithCounterfactuals(mixture, recipe) if recipe.counterfactuals else mixture
         self.held_out = Mixture(recipe.data, recipe.seed + VALIDATION_SEED_OFFSET, "validation")
 
     def gather(self, samples: list[Sample]) -> dict[str, Any]:

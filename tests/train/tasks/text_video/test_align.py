@@ -14,6 +14,7 @@ from vidgen.train.tasks.text_video.align import AlignTask, draw_seen, find_truth
 
 SMALL = [
     "init_from=''", "steps=4", "batch_size=6", "log_every=1", "validate_every=2", "checkpoint_every=2", "seen=1",
+    "counterfactuals=0",
     "data.validation_clips=8", "data.num_frames=4", "data.size=[16,16]", "encoder={width: 16, depth: 1, head_dim: 16}",
     "text={width: 16, depth: 1, head_dim: 16}", "heads={width: 16, head_dim: 8}", "autocast=float32",
 ]  # fmt: skip
@@ -90,6 +91,18 @@ def test_a_tower_that_stays(make_recipe, tmp_path):
     before = {name: x.clone() for name, x in task.model.video.state_dict().items()}
     after = VideoViT.from_pretrained(train(recipe)).state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_counterfactuals_come_in_pairs(make_recipe):
+    task = AlignTask(make_recipe("counterfactuals=0.6", "data.num_frames=16"))
+    for step in range(6):
+        pairs = [task.dataset[(step, slot)] for slot in range(4)]
+        for one, other in zip(pairs[::2], pairs[1::2], strict=True):
+            truths = find_truths([one.caption, other.caption], [one.labels, other.labels], [])
+            assert truths.tolist() == [[True, False], [False, True]]
+        assert torch.equal(task.dataset[(step, 4)].video, task.dataset.mixture[(step, 4)].video)
+    plain = AlignTask(make_recipe("data.num_frames=16", "counterfactuals=0"))
+    assert torch.equal(plain.dataset[(2, 5)].video, task.dataset[(2, 5)].video)
 
 
 def test_tokens_that_are_seen():
