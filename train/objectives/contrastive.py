@@ -83,17 +83,30 @@ def multi_positive_nce(
 
     Raises VidgenError for queries none of which has a positive.
     """
+    logits = F.normalize(queries.float(), dim=-1) @ F.normalize(keys.float(), dim=-1).T / temperature
+    loss = loss_of_positives(logits, positives, form=form)
+    return loss, {"positives": positives.sum(dim=1)[positives.any(dim=1)].float().mean()}
+
+
+def loss_of_positives(
+    logits: Float[Tensor, "b m"],
+    positives: Bool[Tensor, "b m"],
+    *,
+    compared: Bool[Tensor, "b m"] | None = None,
+    form: str = "outside",
+) -> Float[Tensor, ""]:
+    """Return the mean over rows of -log of the softmax at the positives, see `multi_positive_nce`. `compared` are the
+    pairs that the softmax is over, positives among them; None: all. Raises VidgenError for rows none of which has a
+    positive."""
     rows = positives.any(dim=1)
     if not bool(rows.any()):
         raise VidgenError("no query of the batch has a positive")
-    logits = F.normalize(queries.float(), dim=-1) @ F.normalize(keys.float(), dim=-1).T / temperature
-    logits, positives = logits[rows], positives[rows]
-    log_p = logits.log_softmax(dim=1)
+    if compared is not None:
+        logits = logits.masked_fill(~compared, float("-inf"))
+    log_p, positives = logits[rows].log_softmax(dim=1), positives[rows]
     if form == "inside":
-        loss = -log_p.masked_fill(~positives, float("-inf")).logsumexp(dim=1)
-    else:
-        loss = -torch.where(positives, log_p, 0.0).sum(dim=1) / positives.sum(dim=1)
-    return loss.mean(), {"positives": positives.sum(dim=1).float().mean()}
+        return -log_p.masked_fill(~positives, float("-inf")).logsumexp(dim=1).mean()
+    return -(torch.where(positives, log_p, 0.0).sum(dim=1) / positives.sum(dim=1)).mean()
 
 
 def mine_positives(keys: Float[Tensor, "b d"], queue: Float[Tensor, "m d"], count: int) -> Bool[Tensor, "b n"]:
@@ -110,9 +123,18 @@ def sigmoid_contrastive(
     """Return the pairwise sigmoid loss -1/b sum_ij log sigmoid(z_ij (exp(log_scale) a_i b_j + bias)), z_ij = 1 on the
     diagonal and -1 off it (Zhai et al. 2023, SigLIP)."""
     logits = log_scale.exp() * F.normalize(a.float(), dim=-1) @ F.normalize(b.float(), dim=-1).T + bias
-    signs = 2.0 * torch.eye(len(a), device=a.device) - 1.0
+    own = torch.eye(len(a), dtype=torch.bool, device=a.device)
     hits = (logits.argmax(dim=1) == torch.arange(len(a), device=a.device)).float().mean()
-    return -F.logsigmoid(signs * logits).sum() / len(a), {"accuracy": hits.detach()}
+    return loss_of_signs(logits, own), {"accuracy": hits.detach()}
+
+
+def loss_of_signs(
+    logits: Float[Tensor, "b m"], positives: Bool[Tensor, "b m"], compared: Bool[Tensor, "b m"] | None = None
+) -> Float[Tensor, ""]:
+    """Return -1/b sum_ij log sigmoid(z_ij logits_ij), z_ij = 1 of positives, -1 of others, over the `compared` pairs;
+    None: all."""
+    losses = -F.logsigmoid(torch.where(positives, logits, -logits))
+    return (losses if compared is None else torch.where(compared, losses, 0.0)).sum() / len(logits)
 
 
 def wasserstein_dependency(scores: Float[Tensor, "b b"]) -> LossAndParts:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vidgen.train.config import (
+    AlignRecipe,
     ChangeCodesRecipe,
     DiffusionRecipe,
     DiffusionTokenizerRecipe,
@@ -40,6 +41,7 @@ from vidgen.train.tasks.preference import PreferenceTask
 from vidgen.train.tasks.side_stream import SideStreamTask
 from vidgen.train.tasks.ssl.task import SSLTask
 from vidgen.train.tasks.task import Task
+from vidgen.train.tasks.text_video.align import AlignTask
 from vidgen.train.tasks.textual_inversion import TextualInversionTask
 from vidgen.train.tasks.tokenizer import TokenizerTask
 
@@ -66,6 +68,7 @@ TASKS: dict[str, TaskEntry] = {
     "change_codes": TaskEntry(ChangeCodesRecipe, ChangeCodesTask),
     "gan": TaskEntry(GANRecipe, GANTask),
     "ssl": TaskEntry(SSLRecipe, SSLTask),
+    "align": TaskEntry(AlignRecipe, AlignTask),
     "side_stream": TaskEntry(SideStreamRecipe, SideStreamTask),
     "diffusion_tokenizer": TaskEntry(DiffusionTokenizerRecipe, DiffusionTokenizerTask),
     "keyframes": TaskEntry(KeyframeRecipe, KeyframeTask),

@@ -11,8 +11,8 @@ from PIL import Image
 from vidgen.checkpoints.hashing import model_hash
 from vidgen.errors import VidgenError
 from vidgen.interfaces import Encoder
-from vidgen.models.encoders.external import to_frames
 from vidgen.models.encoders.loading import load_encoder
+from vidgen.models.encoders.processors import to_frames
 from vidgen.models.encoders.transformers_encoder import ARCHITECTURES
 from vidgen.representations.baselines import random_like
 

@@ -6,13 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import torch
-from einops import rearrange
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidgen.checkpoints.config_fields import ConfigMapping
-from vidgen.data.frames import to_uint8
 from vidgen.errors import VidgenError
 from vidgen.models.feature_layers import FeatureInfo, FeatureMixin
 from vidgen.models.placement import PlacedModule
@@ -84,9 +81,3 @@ class ExternalEncoder(FeatureMixin, PlacedModule):
     def iter_features(self, video: Float[Tensor, "b 3 T H W"]) -> Iterator[tuple[str, Float[Tensor, "b c t h w"]]]:
         """Yield (name, map) of every layer."""
         raise NotImplementedError
-
-
-def to_frames(video: Float[Tensor, "b 3 T H W"]) -> UInt8[Tensor, "b T 3 H W"]:
-    """Return the 8-bit frames that clips in [-1, 1] were made of. Raises ValueError for values outside, or NaN."""
-    clips = [torch.from_numpy(to_uint8(clip)) for clip in video]
-    return rearrange(torch.stack(clips), "b t h w c -> b t c h w")

@@ -5,7 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
 from vidgen.checkpoints.other_libraries import from_folder
+from vidgen.data.frames import to_uint8
 from vidgen.errors import VidgenError, explained
 
 if TYPE_CHECKING:
@@ -57,3 +63,25 @@ def input_size(processor: ImageProcessingMixin) -> tuple[int, int]:
         size = processor.size or processor.crop_size
         edge = size.get("shortest_edge")
         return (int(edge), int(edge)) if edge else (int(size["height"]), int(size["width"]))
+
+
+def to_frames(video: Float[Tensor, "b 3 T H W"]) -> UInt8[Tensor, "b T 3 H W"]:
+    """Return the 8-bit frames that clips in [-1, 1] were made of. Raises ValueError for values outside, or NaN."""
+    clips = [torch.from_numpy(to_uint8(clip)) for clip in video]
+    return rearrange(torch.stack(clips), "b t h w c -> b t c h w")
+
+
+def process_clips(
+    processor: ImageProcessingMixin, video: Float[Tensor, "b 3 T H W"], like: Tensor
+) -> Float[Tensor, "b T 3 h w"]:
+    """Return what a model's own processor makes of clips, on the device and in the precision of `like`."""
+    from transformers.video_processing_utils import BaseVideoProcessor
+
+    frames = to_frames(video).to(like.device)
+    if isinstance(processor, BaseVideoProcessor):
+        inputs = processor(videos=list(frames), return_tensors="pt", do_sample_frames=False)
+        (pixels,) = inputs.values()
+    else:
+        inputs = processor(images=list(frames.flatten(0, 1)), return_tensors="pt")
+        pixels = rearrange(inputs["pixel_values"], "(b t) c h w -> b t c h w", b=len(video))
+    return pixels.to(like)

@@ -22,7 +22,8 @@ from vidgen.checkpoints.other_libraries import check_numbers
 from vidgen.checkpoints.pretrained import CONFIG_NAME
 from vidgen.errors import VidgenError, explained
 from vidgen.files.bounded_files import read_json
-from vidgen.models.encoders.external import ExternalConfig, ExternalEncoder, to_frames
+from vidgen.models.encoders.external import ExternalConfig, ExternalEncoder
+from vidgen.models.encoders.processors import to_frames
 from vidgen.models.feature_layers import FeatureInfo
 
 

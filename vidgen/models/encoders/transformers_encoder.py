@@ -18,8 +18,8 @@ from vidgen.checkpoints.empty_weights import init_empty_weights
 from vidgen.checkpoints.other_libraries import DROPPED, from_folder, read_network_config
 from vidgen.checkpoints.pretrained import CONFIG_NAME
 from vidgen.errors import VidgenError, explained
-from vidgen.models.encoders.external import ExternalConfig, ExternalEncoder, to_frames
-from vidgen.models.encoders.processors import input_size, make_processor, read_processor
+from vidgen.models.encoders.external import ExternalConfig, ExternalEncoder
+from vidgen.models.encoders.processors import input_size, make_processor, process_clips, read_processor
 from vidgen.models.feature_layers import FeatureInfo
 
 # Of a config.json: what does not change the network.
@@ -123,7 +123,7 @@ class TransformersEncoder(ExternalEncoder):
     def iter_features(self, video: Float[Tensor, "b 3 T H W"]) -> Iterator[tuple[str, Float[Tensor, "b c t h w"]]]:
         """Yield (name, map) of every layer, lazily: stop iterating and the rest is not run."""
         self.check_frames(video.shape[2], self.reduction[0])
-        pixels = self.preprocess(video)
+        pixels = process_clips(self.processor, video, torch.empty(0, device=self.device, dtype=self.dtype))
         cells = (video.shape[2], *pixels.shape[-2:])
         grid = tuple(size // cell for size, cell in zip(cells, self.reduction, strict=True))
         how = self.architecture
@@ -142,19 +142,6 @@ class TransformersEncoder(ExternalEncoder):
             tokens = out[0] if isinstance(out, tuple) else out
             yield f"layers.{i}", self.to_map(tokens, grid)
         yield "last", self.to_map(tokens if self.norm is None else self.norm(tokens), grid)
-
-    def preprocess(self, video: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b T 3 h w"]:
-        """Return what the model's own processor makes of the clips."""
-        from transformers.video_processing_utils import BaseVideoProcessor
-
-        frames = to_frames(video).to(self.device)
-        if isinstance(self.processor, BaseVideoProcessor):
-            inputs = self.processor(videos=list(frames), return_tensors="pt", do_sample_frames=False)
-            (pixels,) = inputs.values()
-        else:
-            inputs = self.processor(images=list(frames.flatten(0, 1)), return_tensors="pt")
-            pixels = rearrange(inputs["pixel_values"], "(b t) c h w -> b t c h w", b=len(video))
-        return pixels.to(self.device, self.dtype)
 
     def to_map(self, tokens: Float[Tensor, "n l c"], grid: tuple[int, int, int]) -> Float[Tensor, "b c t h w"]:
         """Return the patches among the tokens of clips, or of single frames; others come first and are left out."""

@@ -1,0 +1,1 @@
+"""Recipes of tasks on texts and clips."""
