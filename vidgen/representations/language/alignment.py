@@ -16,9 +16,7 @@ from vidgen.metrics.intervals import Mean, wilson_interval
 from vidgen.models.text_video.embedding import Embedding
 from vidgen.representations.language.world_clips import embed_texts, score_blocks
 from vidgen.representations.search.ranking import rank_query
-
-KS = (1, 5, 10)
-DIGITS = 6  # scores that agree in so many are ties: those of equal rows may differ in the last bit
+from vidgen.representations.search.retrieval import DIGITS, KS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,9 +16,9 @@ from vidgen.interfaces import TextVideoEncoder
 from vidgen.metrics.intervals import Mean, difference_interval, wilson_interval
 from vidgen.models.text_video.embedding import Embedding
 from vidgen.representations.language.world_clips import Clip, embed_clips
+from vidgen.representations.search.retrieval import DIGITS
 
 CHANCE = {"text": 1 / 4, "video": 1 / 4, "group": 1 / 6}
-DIGITS = 6  # scores that agree in so many are equal: those of equal rows may differ in the last bit
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
