@@ -1,7 +1,7 @@
 """`vidgen evaluate`: how often clips show what their prompts ask for, by the synthetic world's checker.
 
-`alignment`, `conditions`, `control`, `distance`, `horizon`, `invariance`, `likelihood`, `rollout`, `sampler-law`,
-`side-stream`, `steps`, `surprise` and `text` have own files.
+`alignment`, `concepts`, `conditions`, `control`, `distance`, `horizon`, `invariance`, `likelihood`, `rollout`,
+`sampler-law`, `side-stream`, `steps`, `surprise` and `text` have own files.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from vidgen.scripts.cli.printing import (
     progress,
 )
 from vidgen.scripts.evaluate.alignment import alignment
+from vidgen.scripts.evaluate.concepts import concepts
 from vidgen.scripts.evaluate.conditions import conditions
 from vidgen.scripts.evaluate.control import control
 from vidgen.scripts.evaluate.distance import distance
@@ -182,6 +183,7 @@ def show(title: str, report: dict[str, Any], as_json: bool) -> None:
 
 
 app.command()(alignment)
+app.command()(concepts)
 app.command()(conditions)
 app.command()(control)
 app.command()(distance)

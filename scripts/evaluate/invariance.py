@@ -88,26 +88,17 @@ def read_clips(model: Pipeline | Encoder, source: Path | None, n: int, seed: int
     import torch
 
     from vidgen.data.datasets import VideoDataset
-    from vidgen.data.frames import to_tensor
     from vidgen.data.manifests import find_clips
-    from vidgen.data.shapes import ShapeWorld, ShapeWorldConfig
+    from vidgen.representations.analysis.held_out_clips import draw_clips
     from vidgen.representations.extract import default_window
 
+    if source is None:
+        return draw_clips(model, n, seed)[0]
     window = default_window(model, None, None, None)
-    if source is not None:
-        data = VideoDataset(find_clips(source)[:n], short="repeat", **{**window, "size": tuple(window["size"])})
-        if len(data) < 2:
-            raise VidgenError(f"{source}: {pluralize(len(data), 'clip')}; invariance is measured against other clips")
-        return torch.stack([data[i]["video"] for i in range(len(data))])
-    (height, width), fps = window["size"], round(window["fps"] or 8)
-    try:
-        config = ShapeWorldConfig(
-            height=height, width=width, num_frames=window["num_frames"], fps=fps, seed=seed, split="held_out"
-        )
-    except ValueError as error:
-        raise VidgenError(f"the shape world has no clips of this model's size ({error}); give --clips") from None
-    world = ShapeWorld(config)
-    return torch.stack([to_tensor(world[i].video) for i in range(n)])
+    data = VideoDataset(find_clips(source)[:n], short="repeat", **{**window, "size": tuple(window["size"])})
+    if len(data) < 2:
+        raise VidgenError(f"{source}: {pluralize(len(data), 'clip')}; invariance is measured against other clips")
+    return torch.stack([data[i]["video"] for i in range(len(data))])
 
 
 def show_invariance(title: str, rows: list[dict[str, Any]]) -> None:

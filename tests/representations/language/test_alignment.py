@@ -18,7 +18,7 @@ from vidgen.representations.language.alignment import (
     score_retrieval,
     score_synonyms,
 )
-from vidgen.representations.language.world_clips import embed_clips, embed_world, world_config
+from vidgen.representations.language.world_clips import embed_clips, embed_world, score_blocks, world_config
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ class Table:
         return Embedding(vectors=torch.tensor([self.logits[text] for text in texts]))
 
     def score(self, texts, videos):
-        return texts.vectors
+        return texts.vectors[:, : len(videos)]
 
 
 def test_other_words_are_marginalized_out():
@@ -135,6 +135,13 @@ def test_clips_are_as_the_model_takes_them(color_encoder):
     assert tokens.shape[1] == 4 and torch.equal(tokens[0], tokens[1].flip(0))
     with pytest.raises(VidgenError, match="no clips of the size"):
         world_config(color_encoder(side=8))
+
+
+def test_blocks_of_scores_are_the_whole(color_encoder):
+    encoder = color_encoder()
+    clips = embed_world(encoder, world_config(encoder), 7)
+    texts = encoder.embed_texts(clips.captions[:5])
+    torch.testing.assert_close(score_blocks(encoder, texts, clips.embedding, 3), encoder.score(texts, clips.embedding))
 
 
 def test_pairs_have_no_one_class(color_encoder):

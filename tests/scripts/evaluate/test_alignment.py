@@ -4,8 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from vidgen.data.writing import write_video
+from vidgen.models.encoders.video_vit import VideoViT, VideoViTConfig
+from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder
+from vidgen.models.text_video.dual_encoder import DualEncoder
+from vidgen.models.text_video.heads import JointHeads, JointHeadsConfig
 from vidgen.scripts.evaluate import alignment
 
 
@@ -76,6 +81,21 @@ def test_own_words_and_real_clips(run, tmp_path: Path, waves) -> None:
 )
 def test_bad_words_are_one_line(run, words, line) -> None:
     assert line in run(*words).error
+
+
+def test_a_dual_encoder_of_a_folder(vidgen, tmp_path: Path, model: Path) -> None:
+    torch.manual_seed(0)
+    encoder = DualEncoder(
+        video=VideoViT(VideoViTConfig(patch=(2, 8, 8), width=24, depth=1, head_dim=8, clip=(4, 16, 16))),
+        text=ByteTextEncoder(ByteTextConfig(width=16, depth=1, head_dim=8)),
+        heads=JointHeads(JointHeadsConfig(video_width=24, text_width=16, width=20, head_dim=8)),
+    )
+    encoder.save_pretrained(tmp_path / "dual")
+    words = ("evaluate", "alignment", "--n", 6, "--pairs", 2, "--kinds", "order", "--json", "--model")
+    report = json.loads(vidgen(*words, tmp_path / "dual").out)
+    assert report["counterfactuals"]["order"]["scores"]["text"]["n"] == 2
+    assert report["retrieval"]["text to video"]["recall"]["10"]["mean"] == 1.0  # of six clips
+    assert "is no encoder of texts and clips" in vidgen(*words, model).error
 
 
 def test_clips_without_captions_are_one_line(run, tmp_path: Path, waves) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
 
 from vidgen.data.shapes.labels import ClipLabels
@@ -15,7 +14,7 @@ from vidgen.data.shapes.synonyms import ATTRIBUTES, TRAINED, Synonyms, word_prom
 from vidgen.interfaces import TextVideoEncoder
 from vidgen.metrics.intervals import Mean, wilson_interval
 from vidgen.models.text_video.embedding import Embedding
-from vidgen.representations.language.world_clips import embed_texts
+from vidgen.representations.language.world_clips import embed_texts, score_blocks
 from vidgen.representations.search.ranking import rank_query
 
 KS = (1, 5, 10)
@@ -76,8 +75,7 @@ def score_both_ways(
     ks: Sequence[int] = KS,
 ) -> dict[str, RetrievalScores]:
     """Return retrieval of clips by texts and of texts by clips, text i made with clip i."""
-    with torch.no_grad():
-        scores = encoder.score(texts, videos).float().cpu().numpy()
+    scores = score_blocks(encoder, texts, videos).numpy()
     own = np.eye(len(scores), dtype=bool)
     return {
         "text to video": score_retrieval(scores, truth, own, seed=seed, ks=ks),
@@ -97,9 +95,8 @@ def classify_attributes(
     prompts = [
         word_prompt(*(words[a][name] for a, name in zip(ATTRIBUTES, row, strict=True))) for row in product(*names)
     ]
-    with torch.no_grad():
-        logits = encoder.logit_scale.float() * encoder.score(embed_texts(encoder, prompts), videos).float()
-    shares = logits.softmax(dim=0).reshape(*map(len, names), len(videos)).cpu()
+    logits = float(encoder.logit_scale) * score_blocks(encoder, embed_texts(encoder, prompts), videos)
+    shares = logits.softmax(dim=0).reshape(*map(len, names), len(videos))
     classes = {}
     for axis, attribute in enumerate(ATTRIBUTES):
         others = [other for other in range(len(ATTRIBUTES)) if other != axis]

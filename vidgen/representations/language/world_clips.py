@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from vidgen.data.frames import to_tensor
 from vidgen.data.shapes.labels import ClipLabels, ShapeWorldConfig
@@ -69,6 +70,20 @@ def embed_texts(encoder: TextVideoEncoder, texts: Sequence[str], batch_size: int
         return join_embeddings(
             [encoder.embed_texts(texts[first : first + batch_size]) for first in range(0, len(texts), batch_size)]
         )
+
+
+def score_blocks(
+    encoder: TextVideoEncoder, texts: Embedding, videos: Embedding, block: int = 128
+) -> Float[Tensor, "n m"]:
+    """Return the scores of all texts with all clips on the CPU, `block` by `block` of them at once: a model that
+    compares tokens with tokens takes memory for each pair."""
+    with torch.no_grad():
+        rows = []
+        for first in range(0, len(texts), block):
+            part = texts[first : first + block]
+            columns = [encoder.score(part, videos[i : i + block]).float().cpu() for i in range(0, len(videos), block)]
+            rows.append(torch.cat(columns, dim=1))
+    return torch.cat(rows)
 
 
 def embed_world(
