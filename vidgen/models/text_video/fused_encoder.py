@@ -30,6 +30,7 @@ class FusedEncoderConfig(ConfigMapping):
 
     stream: "single" is one transformer over words and frames (Wang et al. 2023, All-in-one); "dual" keeps one for each,
     which look the other up in every block (Lu et al. 2019, ViLBERT).
+    dual_encoder: name or folder of the model whose tokens it reads, as it was trained.
     """
 
     token_width: Width = 192
@@ -39,6 +40,7 @@ class FusedEncoderConfig(ConfigMapping):
     mlp_ratio: Expansion = 4
     max_frames: Count = 64
     stream: Annotated[str, Choice(STREAMS)] = "single"
+    dual_encoder: str = ""
 
     def __post_init__(self) -> None:
         check_fields(self)
