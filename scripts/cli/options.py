@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -158,6 +159,16 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
 def parse_names(text: str) -> list[str]:
     """Return "a, b" as ["a", "b"]."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def parse_choices(text: str, option: str, names: Collection[str]) -> list[str]:
+    """Return "a, b" as ["a", "b"]. Raises VidgenError for one that is none of `names`, and for nothing at all."""
+    chosen = parse_names(text)
+    unknown = next((name for name in chosen if name not in names), None)
+    if unknown is not None or not chosen:
+        what = f"{option} {unknown!r} is unknown" if chosen else f"{option} names nothing"
+        raise VidgenError(f"{what}; choose some of {', '.join(names)}")
+    return chosen
 
 
 def parse_numbers(text: str, option: str) -> list[float]:

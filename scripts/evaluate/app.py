@@ -1,7 +1,7 @@
 """`vidgen evaluate`: how often clips show what their prompts ask for, by the synthetic world's checker.
 
 `alignment`, `conditions`, `control`, `distance`, `horizon`, `invariance`, `likelihood`, `rollout`, `sampler-law`,
-`side-stream`, `steps` and `surprise` have own files.
+`side-stream`, `steps`, `surprise` and `text` have own files.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ from vidgen.scripts.evaluate.sampler_law import sampler_law
 from vidgen.scripts.evaluate.side_stream import side_stream
 from vidgen.scripts.evaluate.steps import steps
 from vidgen.scripts.evaluate.surprise import surprise
+from vidgen.scripts.evaluate.text import text
 from vidgen.scripts.sampling.pipelines import call_settings, describe_settings, sampler_settings
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Measure models: adherence to prompts, conditions, solvers, decoders, distance, surprise, alignment.",
+    help="Measure models: adherence to prompts, conditions, solvers, decoders, distance, surprise, alignment, texts.",
 )
 
 
@@ -193,6 +194,7 @@ app.command("sampler-law")(sampler_law)
 app.command("side-stream")(side_stream)
 app.command(cls=JsonToFile)(steps)
 app.command()(surprise)
+app.command()(text)
 
 if __name__ == "__main__":
     run_verb("evaluate", app)
