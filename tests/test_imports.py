@@ -33,6 +33,7 @@ LAZY = ("vidgen/__init__.py", "vidgen/data/__init__.py", "vidgen/renamed_modules
 IMPORT_NAMES = {
     "faiss-cpu": {"faiss"},
     "imageio[pyav]": {"imageio", "av"},
+    "open_clip_torch": {"open_clip"},
     "pillow": {"PIL"},
     "scikit-learn": {"sklearn"},
 }

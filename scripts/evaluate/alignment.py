@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vidgen.errors import VidgenError
 from vidgen.scripts.cli.option_sets import HardwareOptions, with_option_sets
-from vidgen.scripts.cli.options import BatchOption, CountOption, JsonOption, MaxObjectsOption, SeedOption, parse_names
+from vidgen.scripts.cli.options import BatchOption, CountOption, JsonOption, MaxObjectsOption, SeedOption, parse_choices
 from vidgen.scripts.cli.printing import (
     describe_memory,
     format_interval,
@@ -61,7 +60,7 @@ def alignment(
     from vidgen.representations.language.ideal_words import measure_prompts
     from vidgen.representations.language.world_clips import world_config
 
-    parts = choose(only or ",".join(PARTS), PARTS, "--only")
+    parts = parse_choices(only or ",".join(PARTS), "--only", PARTS)
     kind_names = choose_kinds(kinds)
     synonyms = read_synonyms(prompts) if prompts else SYNONYMS
     encoder = open_encoder(model, hardware.settings())
@@ -89,20 +88,12 @@ def open_encoder(model: str, settings: dict[str, Any]) -> TextVideoEncoder:
     return load_text_video_encoder(model, **settings)
 
 
-def choose(text: str, names: tuple[str, ...], option: str) -> list[str]:
-    """Return the names of a list. Raises VidgenError for one that there is not."""
-    chosen = parse_names(text)
-    if unknown := [name for name in chosen if name not in names]:
-        raise VidgenError(f"{option} {unknown[0]!r} is unknown; choose some of {', '.join(names)}")
-    return chosen
-
-
 def choose_kinds(kinds: str) -> list[str]:
     """Return kinds of counterfactual pairs by a list of their names, or "all"."""
     from vidgen.data.shapes.scenes.counterfactuals import COUNTERFACTUALS
 
     names = tuple(COUNTERFACTUALS)
-    return list(names) if kinds.strip() == "all" else choose(kinds, names, "--kinds")
+    return list(names) if kinds.strip() == "all" else parse_choices(kinds, "--kinds", names)
 
 
 def measure_world(

@@ -21,6 +21,7 @@ from vidgen.train.config.run import OptimizerConfig as OptimizerConfig
 from vidgen.train.config.self_supervised import SSLRecipe as SSLRecipe
 from vidgen.train.config.side_stream import SideStreamRecipe as SideStreamRecipe
 from vidgen.train.config.text_video.align import AlignRecipe as AlignRecipe
+from vidgen.train.config.text_video.fuse import FuseRecipe as FuseRecipe
 from vidgen.train.config.tokenizer import AdversarialConfig as AdversarialConfig
 from vidgen.train.config.tokenizer import DiffusionTokenizerRecipe as DiffusionTokenizerRecipe
 from vidgen.train.config.tokenizer import TokenizerLossConfig as TokenizerLossConfig

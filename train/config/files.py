@@ -34,8 +34,8 @@ def find_recipe(name: str) -> Path:
 
 
 def shipped_recipes() -> list[Path]:
-    """Return the recipes of this package, those of published systems without labels (ssl/NAME) last."""
-    return [*sorted(RECIPES.glob("*.yaml")), *sorted((RECIPES / "ssl").glob("*.yaml"))]
+    """Return the recipes of this package, those of published systems (align/NAME, ssl/NAME) last."""
+    return [path for folder in ("", "align", "ssl") for path in sorted((RECIPES / folder).glob("*.yaml"))]
 
 
 def recipe_name(path: Path) -> str:

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vidgen.errors import VidgenError
+from vidgen.train.objectives.clusters import sinkhorn
 from vidgen.train.objectives.contrastive import loss_of_positives, loss_of_signs
 from vidgen.train.objectives.parts import LossAndParts
 
@@ -185,6 +186,44 @@ def margin_losses(scores: Scores, pairs: PairLabels, margin: float) -> Float[Ten
     return torch.where(pairs.negatives[rows], losses, 0.0)
 
 
+@torch.no_grad()
+def realign(scores: Scores, pairs: PairLabels, *, epsilon: float = 0.05, iterations: int = 50) -> Scores:
+    """Return the optimal transport between texts and clips that have a positive: of those that give each text and each
+    clip equal mass, the plan of the highest scores, with entropy weighing `epsilon` (Lin et al. 2024, Norton;
+    Cuturi 2013). Rows sum to one; it is 0 at pairs that are neither positive nor negative."""
+    rows, columns = pairs.positives.any(dim=1), pairs.positives.any(dim=0)
+    part = scores.masked_fill(~pairs.compared, float("-inf"))[rows][:, columns]
+    plan = torch.zeros_like(scores)
+    plan[rows.nonzero(), columns.nonzero()[:, 0]] = sinkhorn(part, epsilon=epsilon, iterations=iterations)
+    return plan
+
+
+def realigned(
+    scores: Scores,
+    pairs: PairLabels,
+    scale: Scalar,
+    bias: Scalar | None = None,
+    *,
+    share: float = 0.3,
+    epsilon: float = 0.05,
+) -> LossAndParts:
+    """Return the softmax loss whose targets are, to a `share`, what `realign` says in place of the labels (Lin et al.
+    2024, Norton): captions that were written beside the wrong clip, and negatives that are none, pull less. Parts:
+    "kept", how much of the transport stays with positives."""
+    scores, parts = prepare(scores, pairs)
+    plan = realign(scores, pairs, epsilon=epsilon)
+
+    def one_way(s: Scores, labels: PairLabels, moved: Scores) -> Scalar:
+        rows = labels.positives.any(dim=1)
+        log_p = (scale * s).masked_fill(~labels.compared, float("-inf"))[rows].log_softmax(dim=1)
+        own = labels.positives[rows] / labels.positives[rows].sum(dim=1, keepdim=True)
+        targets = (1 - share) * own + share * moved[rows] / moved[rows].sum(dim=1, keepdim=True)
+        return -(targets * log_p.masked_fill(~labels.compared[rows], 0.0)).sum(dim=1).mean()
+
+    parts["kept"] = plan[pairs.positives].sum() / plan.sum()
+    return (one_way(scores, pairs, plan) + one_way(scores.T, pairs.T, plan.T)) / 2, parts
+
+
 TextVideoObjective = Callable[..., LossAndParts]
 
 TEXT_VIDEO_OBJECTIVES: dict[str, TextVideoObjective] = {
@@ -194,4 +233,5 @@ TEXT_VIDEO_OBJECTIVES: dict[str, TextVideoObjective] = {
     "mil_nce": mil_nce,
     "max_margin": max_margin,
     "triplet": triplet,
+    "realigned": realigned,
 }

@@ -13,6 +13,7 @@ from vidgen.train.config import (
     DiffusionTokenizerRecipe,
     DistillationRecipe,
     ForecastRecipe,
+    FuseRecipe,
     GANRecipe,
     IPAdapterRecipe,
     KeyframeRecipe,
@@ -42,6 +43,7 @@ from vidgen.train.tasks.side_stream import SideStreamTask
 from vidgen.train.tasks.ssl.task import SSLTask
 from vidgen.train.tasks.task import Task
 from vidgen.train.tasks.text_video.align import AlignTask
+from vidgen.train.tasks.text_video.fuse import FuseTask
 from vidgen.train.tasks.textual_inversion import TextualInversionTask
 from vidgen.train.tasks.tokenizer import TokenizerTask
 
@@ -69,6 +71,7 @@ TASKS: dict[str, TaskEntry] = {
     "gan": TaskEntry(GANRecipe, GANTask),
     "ssl": TaskEntry(SSLRecipe, SSLTask),
     "align": TaskEntry(AlignRecipe, AlignTask),
+    "fuse": TaskEntry(FuseRecipe, FuseTask),
     "side_stream": TaskEntry(SideStreamRecipe, SideStreamTask),
     "diffusion_tokenizer": TaskEntry(DiffusionTokenizerRecipe, DiffusionTokenizerTask),
     "keyframes": TaskEntry(KeyframeRecipe, KeyframeTask),

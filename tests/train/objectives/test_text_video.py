@@ -17,6 +17,8 @@ from vidgen.train.objectives.text_video import (
     max_margin,
     mil_nce,
     own_pairs,
+    realign,
+    realigned,
     sigmoid,
     softmax,
     triplet,
@@ -42,13 +44,16 @@ PAIRS = labels(["+-o-", "-++-", "o--+"])  # 3 texts, 4 clips
 
 @pytest.fixture(scope="module")
 def open_clip_loss():
-    """open_clip's module of losses by itself: the package's other parts need more packages."""
+    """open_clip's module of losses; by itself, where packages that its other parts need are missing."""
     package = importlib.util.find_spec("open_clip")
     if package is None:
         pytest.skip("open_clip is not installed")
-    spec = importlib.util.spec_from_file_location("open_clip_loss", Path(package.origin).parent / "loss.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        from open_clip import loss as module
+    except ImportError:
+        spec = importlib.util.spec_from_file_location("open_clip_loss", Path(package.origin).parent / "loss.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
     return module
 
 
@@ -140,6 +145,39 @@ def test_mil_nce_by_loops():
         others += sum(z[i][negatives[i]].sum() for i in range(3) if positives[i, j])
         losses.append(-np.log(bag / (bag + others)))
     assert mil_nce(s, PAIRS, SCALE)[0].item() == pytest.approx(np.mean(losses))
+
+
+def test_realignment_has_its_marginals_and_is_the_best_plan():
+    s = draw(6, 6).detach()
+    plan = realign(s, own_pairs(6), epsilon=0.1, iterations=500)
+    for axis in (0, 1):
+        assert torch.allclose(plan.sum(axis), torch.ones(6, dtype=torch.float64), atol=1e-8)
+    # The best plan is exp(s / epsilon) times a factor a row and one a column: what is left of its logarithm is a sum.
+    rest = plan.log() - s / 0.1
+    assert torch.allclose(rest - rest[:1] - rest[:, :1] + rest[0, 0], torch.zeros(6, 6, dtype=torch.float64), atol=1e-7)
+
+
+def test_captions_beside_the_wrong_clip_are_moved_back():
+    order = torch.tensor([1, 0, 2, 4, 5, 3])
+    s = 0.1 * draw(6, 6).detach() + 0.8 * torch.eye(6, dtype=torch.float64)[order]
+    assert torch.equal(realign(s, own_pairs(6)).argmax(dim=1), order)
+    assert torch.allclose(realign(s, own_pairs(6)), torch.eye(6, dtype=torch.float64)[order], atol=1e-2)
+    best = PairLabels(torch.eye(6)[order].bool(), ~torch.eye(6)[order].bool())
+    loss, parts = realigned(s, own_pairs(6), SCALE, share=1.0)
+    assert loss.item() == pytest.approx(softmax(s, best, SCALE)[0].item(), abs=0.1)
+    assert parts["kept"].item() == pytest.approx(1 / 6, abs=0.01)
+    changed = torch.cat([s, s[:2]])  # texts of no clip take no part
+    pairs = PairLabels(*(torch.cat([part, fill.expand(2, 6)]) for part, fill in
+                         zip(own_pairs(6), (torch.tensor(False), torch.tensor(True)), strict=True)))  # fmt: skip
+    assert (realign(changed, pairs)[6:] == 0).all()
+    assert torch.allclose(realign(changed, pairs)[:6], realign(s, own_pairs(6)))
+
+
+def test_without_a_share_realigned_is_softmax():
+    s = draw(3, 4)
+    loss, plain = realigned(s, PAIRS, SCALE, share=0.0)[0], softmax(s, PAIRS, SCALE)[0]
+    assert loss.item() == pytest.approx(plain.item())
+    assert torch.allclose(torch.autograd.grad(loss, s)[0], torch.autograd.grad(plain, s)[0])
 
 
 def test_margins_by_loops():
