@@ -22,6 +22,8 @@ from vidgen.models.ip_adapter import IPAdapterEncoder
 from vidgen.models.priors.config import TokenPriorConfig
 from vidgen.models.text.encoders import ByteTextEncoder
 from vidgen.models.text.learned_tokens import LearnedTokens
+from vidgen.models.text_video.fused_encoder import FusedEncoderConfig
+from vidgen.models.text_video.heads import JointHeadsConfig
 from vidgen.pipelines.published_denoiser import DenoiserConfig
 from vidgen.pipelines.wan.autoencoder import WanAutoencoderConfig
 from vidgen.pipelines.wan.transformer import WanTransformer
@@ -49,6 +51,8 @@ CONFIGS = [
     TokenPriorConfig(codebook_sizes=(8, 4)),
     ChangeCodesConfig(latent_channels=4, size=(8, 8)),
     TokenPredictorConfig(),
+    JointHeadsConfig(),
+    FusedEncoderConfig(),
     VideoResNetConfig(),
     VideoViTConfig(),
     NeRVConfig(height=16, width=16, strides=(2, 2)),

@@ -21,6 +21,7 @@ OURS = {
     *("LearnedTokens", "PriorPipeline", "TokenPrior", "ByteTextEncoder", "super()", "GANPipeline", "SplitGenerator"),
     "GENERATORS[class_name]",
     *("VideoViT", "TokenPredictor", "FeaturePredictor", "StaticTextEncoder"),
+    *("DualEncoder", "JointHeads", "FusedEncoder"),
 }
 FOLDERS = ("vidgen", "tokenizers", "samplers", "train", "scripts")
 ONLY_HOME = "vidgen/checkpoints/other_libraries.py"
