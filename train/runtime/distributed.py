@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 
 from vidgen.errors import VidgenError
 
+T = TypeVar("T")
 PATIENCE = timedelta(hours=2)  # how long the others wait while the first process validates, saves or fills a cache
 
 
@@ -156,6 +157,15 @@ class GatherRows(torch.autograd.Function):
         total = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total.chunk(world_size())[rank()]
+
+
+def gather_items(items: Sequence[T]) -> list[T]:
+    """Return the items of all processes in order of rank, such as captions; they are pickled on the way."""
+    if world_size() == 1:
+        return list(items)
+    parts: list[list[T]] = [[] for _ in range(world_size())]
+    dist.all_gather_object(parts, list(items))
+    return [item for part in parts for item in part]
 
 
 def first_generator(generator: torch.Generator) -> torch.Generator:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -25,11 +26,12 @@ from vidgen.models.encoders.video_vit import VideoViT, VideoViTConfig
 from vidgen.models.text.encoders import ByteTextConfig, ByteTextEncoder
 from vidgen.models.text.loading import load_text_encoder
 from vidgen.models.text_video.dual_encoder import DualEncoder, is_dual_encoder
-from vidgen.models.text_video.embedding import join_embeddings
+from vidgen.models.text_video.embedding import Embedding, join_embeddings
 from vidgen.models.text_video.heads import JointHeads, JointHeadsConfig
 from vidgen.train.config.text_video.align import AlignRecipe
 from vidgen.train.data.sources import VALIDATION_SEED_OFFSET, Mixture, Sample, collate, rng_of
 from vidgen.train.objectives.text_video import TEXT_VIDEO_OBJECTIVES, PairLabels
+from vidgen.train.runtime.distributed import gather_items, gather_rows, world_size
 from vidgen.train.tasks.task import Metrics, Task, export_dtype
 
 COUNTERFACTUAL_SEED_OFFSET = 0xC0DE  # another stream than the mixture's, whatever its seed
@@ -69,6 +71,19 @@ def find_truths(
     if all(label is not None for label in labels):
         return torch.from_numpy(truth_matrix(captions, labels))
     return torch.tensor([[caption == other for other in own] for caption in captions])
+
+
+def gather_embedding(embedding: Embedding) -> Embedding:
+    """Return the texts or clips of all processes, with their gradients; tokens are padded to the longest."""
+    if world_size() == 1:
+        return embedding
+    longest = max(gather_items([embedding.tokens.shape[1]]))
+    rest = longest - embedding.tokens.shape[1]
+    return Embedding(
+        vectors=gather_rows(embedding.vectors),
+        tokens=gather_rows(F.pad(embedding.tokens, (0, 0, 0, rest))),
+        mask=gather_rows(F.pad(embedding.mask, (0, rest)).to(torch.uint8)).bool(),
+    )
 
 
 def draw_seen(count: int, tokens: int, share: float, generator: torch.Generator) -> Int[Tensor, "b k"] | None:
@@ -131,6 +146,13 @@ class AlignTask(Task):
         keep = draw_seen(len(video), t * h * w, self.recipe.seen, generator)
         videos = self.model.embed_videos(video, None if keep is None else keep.to(video.device))
         texts = self.model.embed_texts(captions + changed)
+        if self.model.training:  # negatives are of the whole batch, whichever process has them; validation is of one
+            own, others = texts[: len(captions)], texts[len(captions) :]
+            texts = join_embeddings(
+                [gather_embedding(own), gather_embedding(others)] if changed else [gather_embedding(own)]
+            )
+            videos = gather_embedding(videos)
+            captions, changed, labels = gather_items(captions), gather_items(changed), gather_items(labels)
         scores = self.model.score(texts, videos)
         own = torch.eye(len(texts), len(videos), dtype=torch.bool, device=scores.device)
         truths = find_truths(captions + changed, labels, captions).to(scores.device)

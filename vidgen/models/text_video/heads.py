@@ -54,6 +54,11 @@ class JointHeadsConfig(ConfigMapping):
         return self.text_block_width if self.text_blocks else self.text_width
 
 
+def to_unit_length(x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+    """Return vectors of unit length, in float32 at least."""
+    return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
+
+
 class TowerHead(nn.Module):
     """Tokens of a tower as one vector, by the attention of a learned query (Zhai et al. 2022, the MAP head), and each
     as a token of the shared space; of unit length."""
@@ -70,11 +75,11 @@ class TowerHead(nn.Module):
     def forward(self, tokens: Float[Tensor, "b l d"], mask: Bool[Tensor, "b l"] | None = None) -> Float[Tensor, "b e"]:
         """Return the vector."""
         pooled = self.attention(self.query.expand(len(tokens), -1, -1), tokens, mask=mask)[:, 0]
-        return F.normalize(self.vector_out(pooled + self.mlp(self.norm(pooled))).float(), dim=-1)
+        return to_unit_length(self.vector_out(pooled + self.mlp(self.norm(pooled))))
 
     def project(self, tokens: Float[Tensor, "b l d"]) -> Float[Tensor, "b l e"]:
         """Return the tokens in the shared space."""
-        return F.normalize(self.token_out(tokens).float(), dim=-1)
+        return to_unit_length(self.token_out(tokens))
 
 
 def mean_of_frames(
