@@ -35,3 +35,8 @@ def test_copies_of_a_value_tell_no_more_than_one() -> None:
 def test_shares_without_spread_have_an_interval() -> None:
     assert clustered_interval([1.0] * 10, None, (0.0, 1.0)).interval == wilson_interval(1.0, 10)
     assert clustered_interval([0.0] * 10, [1] * 5 + [2] * 5, (0.0, 1.0)).interval == wilson_interval(0.0, 2)
+
+
+def test_groups_of_the_same_mean_tell_no_more_than_their_values() -> None:
+    values = [0.0, 1.0, 0.0, 1.0, 0.0, 1.0]
+    assert clustered_interval(values, [1, 1, 2, 2, 3, 3]).interval == pytest.approx(mean_interval(values).interval)

@@ -44,7 +44,8 @@ def clustered_interval(
     values: Sequence[float], groups: Sequence[object] | None = None, bounds: tuple[float, float] = (-inf, inf)
 ) -> Mean:
     """Return the mean of values and its 95% interval where those of a group, such as the queries on a film, may be
-    alike: by sums over groups (Liang & Zeger 1986) and Student's t; cut off at `bounds`.
+    alike: by sums over groups (Liang & Zeger 1986) and Student's t, and no shorter than that of independent draws; cut
+    off at `bounds`.
 
     Without groups, or with a single one, values are independent draws. Values that are all at the same end of [0, 1],
     which show no spread, have the score interval of a proportion. Raises ValueError for no values.
@@ -63,6 +64,8 @@ def clustered_interval(
     count = len(sums)
     error = (sum(value**2 for value in sums.values()) * count / (count - 1)) ** 0.5 / len(x)
     half = float(t.ppf(0.975, count - 1)) * error
+    # a few groups of the same mean by chance would show no spread at all
+    half = max(half, float(t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / len(x) ** 0.5))
     return Mean(mean=mean, interval=(max(bounds[0], mean - half), min(bounds[1], mean + half)), n=len(x))
 
 

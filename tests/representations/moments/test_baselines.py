@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 
 from vidgen.representations.moments.baselines import fit_prior, prior_spans, random_spans, relative_bounds
 from vidgen.representations.moments.curves import SimilarityCurve
-from vidgen.representations.moments.refinement import Refinement, refine_curve
+from vidgen.representations.moments.refinement import Refinement, loss_gradient, refine_curve
 from vidgen.representations.moments.spans import Span
 
 
@@ -63,3 +65,14 @@ def test_refinement_of_next_to_nothing_is_none() -> None:
     assert refine_curve(curve, np.ones((1, 4)), Refinement()) is curve
     flat = SimilarityCurve(values=np.zeros(8), bounds=np.stack([np.arange(8.0), np.arange(8.0) + 1], 1), duration=8.0)
     assert np.isfinite(refine_curve(flat, np.ones((8, 4)), Refinement(steps=3)).values).all()
+
+
+def test_gradients_are_those_of_autograd() -> None:
+    generator = torch.Generator().manual_seed(0)
+    windows = F.normalize(torch.randn(7, 5, generator=generator, dtype=torch.float64), dim=-1)
+    prototype = torch.randn(5, generator=generator, dtype=torch.float64, requires_grad=True)
+    labels, weights = torch.tensor([1.0, 1, 0, 0, 0, 0, 0]).double(), torch.rand(7, generator=generator).double()
+    logits = windows @ F.normalize(prototype, dim=0) / 0.1
+    F.binary_cross_entropy_with_logits(logits, labels, weight=weights, reduction="sum").backward()
+    ours = loss_gradient(prototype.detach().numpy(), windows.numpy(), labels.numpy(), weights.numpy(), 0.1)
+    assert ours == pytest.approx(prototype.grad.numpy())

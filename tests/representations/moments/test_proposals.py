@@ -16,6 +16,7 @@ from vidgen.representations.moments.proposals import (
     overlap_templates,
     shot_spans,
     sliding_spans,
+    snap_to_cuts,
     template_fit,
     watershed_spans,
 )
@@ -68,6 +69,12 @@ def test_shots_and_their_runs() -> None:
     bounds = shot_spans([3.0, 5.0, 50.0], 9.0, longest=2)
     assert bounds.tolist() == [[0, 3], [0, 5], [3, 5], [3, 9], [5, 9]]
     assert shot_spans([], 9.0).tolist() == [[0, 9]]
+
+
+def test_ends_snap_to_near_cuts() -> None:
+    bounds = np.array([[0.2, 3.2], [1.0, 4.0], [2.9, 3.1], [5.0, 8.9]])
+    snapped = snap_to_cuts(bounds, [3.0], 0.25, 9.0)
+    assert snapped.tolist() == [[0.0, 3.0], [1.0, 4.0], [5.0, 9.0]]  # the third has no length left
 
 
 def test_contrast_by_hand() -> None:

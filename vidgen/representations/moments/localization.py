@@ -18,6 +18,7 @@ from vidgen.representations.moments.proposals import (
     contrast,
     shot_spans,
     sliding_spans,
+    snap_to_cuts,
     watershed_spans,
 )
 from vidgen.representations.moments.refinement import Refinement, refine_curve
@@ -33,12 +34,14 @@ class LocalizationConfig:
     """How spans are found on a curve of similarity.
 
     proposals: where they may lie: stretches above the water, sliding windows, runs of shots between hard cuts. score:
-    how well one fits, of PROPOSAL_SCORES. iou: two spans that are left overlap at most so much. top_k: spans that are
-    left. refinement: how the text is adapted to the film first; None: not at all.
+    how well one fits, of PROPOSAL_SCORES. snap: ends move to a hard cut that is so many windows near. iou: two spans
+    that are left overlap at most so much. top_k: spans that are left. refinement: how the text is adapted to the film
+    first; None: not at all.
     """
 
     proposals: Annotated[tuple[Annotated[str, Choice(PROPOSALS)], ...], Length(1, 3)] = PROPOSALS
     score: Annotated[str, Choice(tuple(PROPOSAL_SCORES))] = "template"
+    snap: Annotated[float, Range(0.0, 100.0)] = 0.25
     iou: Share = 0.3
     top_k: Annotated[int, Range(1, 10_000)] = 10
     refinement: Refinement | None = None
@@ -70,6 +73,9 @@ def locate_on_curve(
     """
     config = config or LocalizationConfig()
     bounds = propose_spans(curve, cuts, config.proposals)
+    if config.snap:
+        window = float(np.median(curve.bounds[:, 1] - curve.bounds[:, 0]))
+        bounds = snap_to_cuts(bounds, cuts, config.snap * window, curve.duration)
     if len(bounds) > MOST_FITTED:
         best = np.argsort(-contrast(curve, bounds), kind="stable")[:MOST_FITTED]
         bounds = bounds[np.sort(best)]

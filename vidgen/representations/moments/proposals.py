@@ -63,6 +63,15 @@ def shot_spans(boundaries: Sequence[float], duration: float, longest: int = 4) -
     return _valid(np.array(spans, np.float64).reshape(-1, 2), duration)
 
 
+def snap_to_cuts(bounds: Bounds, cuts: Sequence[float], reach: float, duration: float) -> Bounds:
+    """Return spans whose ends are moved to the nearest cut, or end of the film, where one is `reach` seconds near."""
+    edges = np.unique(np.r_[0.0, [time for time in cuts if 0 < time < duration], duration])
+    right = np.clip(np.searchsorted(edges, bounds), 1, len(edges) - 1)
+    left, after = edges[right - 1], edges[right]
+    nearest = np.where(bounds - left <= after - bounds, left, after)
+    return _valid(np.where(np.abs(nearest - bounds) <= reach, nearest, bounds), duration)
+
+
 def _valid(bounds: Bounds, duration: float) -> Bounds:
     """Return the spans inside the film that have a length, each once."""
     bounds = np.unique(np.clip(bounds, 0, duration), axis=0)

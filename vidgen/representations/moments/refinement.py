@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 
 from vidgen.bounds import Positive, Range, Share, check_fields
@@ -45,23 +43,36 @@ def refine_curve(curve: SimilarityCurve, vectors: Float[np.ndarray, "n d"], sett
     background = order[len(order) - max(1, int(settings.background * count)) :]
     if count < 2 or len(np.intersect1d(positive, background)):
         return curve
-    windows = F.normalize(torch.as_tensor(np.asarray(vectors, np.float32)), dim=-1)
-    prototype = windows[positive.copy()].mean(0) - windows[background.copy()].mean(0)
-    prototype = prototype.clone().requires_grad_()
-    labels = torch.cat([torch.ones(len(positive)), torch.zeros(len(background))])
-    balance = torch.cat([torch.full((len(rows),), 1 / len(rows)) for rows in (positive, background)])
+    windows = np.asarray(vectors, np.float64)
+    windows = windows / np.maximum(np.linalg.norm(windows, axis=1, keepdims=True), 1e-12)
+    prototype = windows[positive].mean(0) - windows[background].mean(0)
+    labels = np.repeat([1.0, 0.0], [len(positive), len(background)])
+    weights = np.repeat([1 / len(positive), 1 / len(background)], [len(positive), len(background)])
     chosen = windows[np.r_[positive, background]]
-    optimizer = torch.optim.SGD([prototype], lr=settings.rate)
-    with torch.enable_grad():
-        for _ in range(settings.steps):
-            logits = chosen @ F.normalize(prototype, dim=0) / settings.temperature
-            loss = F.binary_cross_entropy_with_logits(logits, labels, weight=balance, reduction="sum")
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    learned = (windows @ F.normalize(prototype.detach(), dim=0)).numpy().astype(np.float64)
+    for _ in range(settings.steps):
+        prototype = prototype - settings.rate * loss_gradient(prototype, chosen, labels, weights, settings.temperature)
+    learned = windows @ _unit(prototype)
     own, other = _standardize(curve.values), _standardize(learned)
     return replace(curve, values=(1 - settings.weight) * own + settings.weight * other)
+
+
+def loss_gradient(
+    prototype: Float[np.ndarray, " d"],
+    windows: Float[np.ndarray, "n d"],
+    labels: Float[np.ndarray, " n"],
+    weights: Float[np.ndarray, " n"],
+    temperature: float,
+) -> Float[np.ndarray, " d"]:
+    """Return the gradient, by the prototype, of the weighted cross-entropy of labels 0 and 1 whose logits are cosines
+    of windows of unit length with it, divided by a temperature."""
+    unit = _unit(prototype)
+    shares = 1 / (1 + np.exp(-windows @ unit / temperature))
+    by_unit = (weights * (shares - labels)) @ windows / temperature
+    return (by_unit - unit * (unit @ by_unit)) / max(float(np.linalg.norm(prototype)), 1e-12)
+
+
+def _unit(vector: Float[np.ndarray, " d"]) -> Float[np.ndarray, " d"]:
+    return vector / max(float(np.linalg.norm(vector)), 1e-12)
 
 
 def _standardize(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
