@@ -34,3 +34,12 @@ def parse_moment(text: str | None, option: str) -> Moment | None:
         raise VidgenError(f"{option} {text!r} is not a time; give seconds, 7:00, or frames such as 120f")
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
     return Moment(text=text, seconds=3600 * hours + 60 * minutes + seconds)
+
+
+def format_time(seconds: float) -> str:
+    """Return seconds as minutes and seconds to a tenth, with hours where there are any: 7:03.5, 1:02:03.5."""
+    tenths = round(seconds * 10)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    clock = f"{minutes:02d}:{rest / 10:04.1f}" if hours else f"{minutes}:{rest / 10:04.1f}"
+    return f"{hours}:{clock}" if hours else clock

@@ -1,7 +1,7 @@
 """`vidgen evaluate`: how often clips show what their prompts ask for, by the synthetic world's checker.
 
-`alignment`, `concepts`, `conditions`, `control`, `distance`, `horizon`, `invariance`, `likelihood`, `rollout`,
-`sampler-law`, `side-stream`, `steps`, `surprise` and `text` have own files.
+`alignment`, `concepts`, `conditions`, `control`, `distance`, `horizon`, `invariance`, `likelihood`, `moments`,
+`rollout`, `sampler-law`, `side-stream`, `steps`, `surprise` and `text` have own files.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ from vidgen.scripts.evaluate.horizon import horizon
 from vidgen.scripts.evaluate.imitation import imitation
 from vidgen.scripts.evaluate.invariance import invariance
 from vidgen.scripts.evaluate.likelihood import likelihood
+from vidgen.scripts.evaluate.moments import moments
 from vidgen.scripts.evaluate.rollout import rollouts
 from vidgen.scripts.evaluate.sampler_law import sampler_law
 from vidgen.scripts.evaluate.side_stream import side_stream
@@ -191,6 +192,7 @@ app.command()(horizon)
 app.command()(imitation)
 app.command()(invariance)
 app.command()(likelihood)
+app.command()(moments)
 app.command("rollout")(rollouts)
 app.command("sampler-law")(sampler_law)
 app.command("side-stream")(side_stream)

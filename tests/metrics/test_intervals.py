@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 
-from vidgen.metrics.intervals import difference_interval, wilson_interval
+from vidgen.metrics.intervals import clustered_interval, difference_interval, mean_interval, wilson_interval
 
 
 def test_differences_of_proportions_as_published() -> None:
@@ -17,3 +18,25 @@ def test_differences_are_antisymmetric() -> None:
     assert difference_interval(0.0, 10, 0.0, 10) == pytest.approx(
         (-wilson_interval(0, 10)[1], wilson_interval(0, 10)[1])
     )
+
+
+def test_groups_of_one_are_independent_values() -> None:
+    values = [0.1, 0.4, 0.35, 0.8]
+    assert clustered_interval(values, "abcd") == mean_interval(values) == clustered_interval(values)
+
+
+def test_copies_of_a_value_tell_no_more_than_one() -> None:
+    values = [0.1, 0.4, 0.35, 0.8]
+    grouped = clustered_interval(np.repeat(values, 5), np.repeat(list("abcd"), 5).tolist())
+    assert grouped.interval == pytest.approx(mean_interval(values).interval)
+    assert grouped.mean == pytest.approx(np.mean(values)) and grouped.n == 20
+
+
+def test_shares_without_spread_have_an_interval() -> None:
+    assert clustered_interval([1.0] * 10, None, (0.0, 1.0)).interval == wilson_interval(1.0, 10)
+    assert clustered_interval([0.0] * 10, [1] * 5 + [2] * 5, (0.0, 1.0)).interval == wilson_interval(0.0, 2)
+
+
+def test_groups_of_the_same_mean_tell_no_more_than_their_values() -> None:
+    values = [0.0, 1.0, 0.0, 1.0, 0.0, 1.0]
+    assert clustered_interval(values, [1, 1, 2, 2, 3, 3]).interval == pytest.approx(mean_interval(values).interval)

@@ -40,6 +40,35 @@ def mean_interval(values: Sequence[float], bounds: tuple[float, float] = (-inf, 
     return Mean(mean=float(x.mean()), interval=(low, high), n=len(x))
 
 
+def clustered_interval(
+    values: Sequence[float], groups: Sequence[object] | None = None, bounds: tuple[float, float] = (-inf, inf)
+) -> Mean:
+    """Return the mean of values and its 95% interval where those of a group, such as the queries on a film, may be
+    alike: by sums over groups (Liang & Zeger 1986) and Student's t, and no shorter than that of independent draws; cut
+    off at `bounds`.
+
+    Without groups, or with a single one, values are independent draws. Values that are all at the same end of [0, 1],
+    which show no spread, have the score interval of a proportion. Raises ValueError for no values.
+    """
+    x = np.asarray(values, np.float64)
+    names = list(range(len(x))) if groups is None or len(set(groups)) < 2 else list(groups)
+    if len(x) > 1 and bounds == (0.0, 1.0) and (np.all(x == 0) or np.all(x == 1)):
+        return Mean(mean=float(x[0]), interval=wilson_interval(float(x[0]), len(set(names))), n=len(x))
+    if len(set(names)) == len(x):
+        return mean_interval(x, bounds)
+    from scipy.stats import t
+
+    mean, sums = float(x.mean()), {name: 0.0 for name in names}
+    for name, value in zip(names, x, strict=True):
+        sums[name] += float(value) - mean
+    count = len(sums)
+    error = (sum(value**2 for value in sums.values()) * count / (count - 1)) ** 0.5 / len(x)
+    half = float(t.ppf(0.975, count - 1)) * error
+    # a few groups of the same mean by chance would show no spread at all
+    half = max(half, float(t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / len(x) ** 0.5))
+    return Mean(mean=mean, interval=(max(bounds[0], mean - half), min(bounds[1], mean + half)), n=len(x))
+
+
 def wilson_interval(share: float, n: int, z: float = NORMAL_975) -> tuple[float, float]:
     """Return the 95% score interval of a proportion: a share of n independent draws (Wilson 1927)."""
     center, half = share + z * z / (2 * n), z * (share * (1 - share) / n + (z / (2 * n)) ** 2) ** 0.5

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -24,6 +24,7 @@ from vidgen.representations.bank import BankRow
 from vidgen.representations.bank_files import NO_LABELS
 from vidgen.representations.bank_sources import SourceLog
 
+T = TypeVar("T")
 Dropped = list[dict[str, str]]  # {"path", "reason"} of clips that cannot be used
 
 
@@ -124,7 +125,7 @@ def sliding_windows(
     return len(todo), read()
 
 
-def batches(windows: Iterable[ClipWindow], size: int) -> Iterator[list[ClipWindow]]:
+def batches(windows: Iterable[T], size: int) -> Iterator[list[T]]:
     """Yield lists of `size` windows, and at last what is left."""
     remaining = iter(windows)
     while batch := list(islice(remaining, size)):

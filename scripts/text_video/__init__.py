@@ -1,0 +1,1 @@
+"""Verbs that take texts and clips: classify, locate."""
