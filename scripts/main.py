@@ -27,6 +27,7 @@ from vidgen.scripts.cli.dispatch import Verb, VerbApp, run_app
 from vidgen.scripts.cli.dispatch import dispatch as dispatch_app
 from vidgen.scripts.cli.options import JsonToFile
 from vidgen.scripts.evaluate import app as evaluate
+from vidgen.scripts.text_video.classify import classify
 from vidgen.scripts.text_video.locate import locate
 from vidgen.scripts.tokenizer import app as tokenizer
 
@@ -39,6 +40,7 @@ PANELS: dict[str, dict[str, Verb]] = {
         "extract": extract.extract,
         "probe": probe.probe,
         "retrieve": retrieve.retrieve,
+        "classify": classify,
         "locate": locate,
         "data": data.app,
         "doctor": doctor.doctor,
