@@ -36,7 +36,7 @@ def test_shipped_recipes_are_valid(name):
 @pytest.mark.parametrize("path", [*shipped_recipes(), *shipped_comparisons()], ids=lambda path: path.stem)
 def test_shipped_recipes_name_no_folder_that_a_user_lacks(path):
     written = read_recipe(path)
-    names = {"default", "prior", EFFICIENTNET}  # shipped models, and one that is a package
+    names = {"default", "encoder", "prior", EFFICIENTNET}  # shipped models, and one that is a package
     assert {written.get(key, "default") for key in ("init_from", "tokenizer", "key")} <= names
     assert {source.get("path", "") for source in written.data.get("sources", ())} <= {""}
 
