@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vidgen.errors import VidgenError
 from vidgen.scripts.cli.dispatch import run_verb
+from vidgen.scripts.cli.option_sets import HardwareOptions, with_option_sets
 from vidgen.scripts.cli.options import (
-    BankArgument,
     BankLayersOption,
     DrawNeighborsOption,
     JsonOption,
@@ -27,13 +28,28 @@ from vidgen.scripts.cli.printing import (
     print_table,
 )
 from vidgen.scripts.cli.probe_protocols import SkipOption
+from vidgen.scripts.text_video.search import search_by_text
 
 if TYPE_CHECKING:
     from vidgen.representations.bank import FeatureBank
 
 
+@with_option_sets
 def retrieve(
-    bank: BankArgument,
+    *,
+    bank: Annotated[
+        Path,
+        typer.Argument(metavar="BANK|CLIPS", help="The folder that `vidgen extract` wrote; with --text, clips."),
+    ],
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", help="Search clips (a file, folder or manifest) by this text; again for more."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|DIR", help="Of --text: a dual encoder, a folder or a hub id."),
+    ] = None,
+    top_k: Annotated[int, typer.Option(min=1, max=10_000, help="Of --text: how many clips to name.")] = 5,
     task: Annotated[
         str, typer.Option(help="The column of labels: a clip that shares the query's label is a hit.")
     ] = "label",
@@ -46,13 +62,21 @@ def retrieve(
     query: Annotated[str | None, typer.Option(help="Only show the clips nearest to the one with this id.")] = None,
     sheet: DrawNeighborsOption = None,
     seed: SeedOption = 0,
+    hardware: HardwareOptions,
     json: JsonOption = False,
 ) -> None:
     """Search with clips of test among those of train, by cosine: recall at k, median rank, mean average precision.
 
     Without such splits every clip is a query to all others. Clips of a group (subject, source) do not find each other.
-    Example: vidgen retrieve bank --task motion; vidgen retrieve bank --layers tokenizer.latents --query 00003.mp4
+    With --text, name the clips that a text is nearest to, and when in them.
+    Example: vidgen retrieve bank --task motion; vidgen retrieve clips --text "a red circle grows" --model NAME
     """
+    if text:
+        settings = hardware.settings()
+        search_by_text(bank, text, model, top_k=top_k, sheet=sheet, json=json, settings=settings)
+        return
+    if model is not None:
+        raise VidgenError("--model is for --text: a bank has the features of its own model; leave it out")
     from vidgen.representations.bank import FeatureBank
     from vidgen.representations.search.retrieval import nearest_clips, retrieve_rows
 

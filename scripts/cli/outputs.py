@@ -17,7 +17,18 @@ from vidgen.files.names import LONGEST_NAME, short_name
 OUTPUTS = ("output", "out", "plot", "sheet", "report", "report_file", "picture", "write")
 INPUTS = ("clip", "tokens", "source", "clips", "labeled", "real", "generated", "prompts", "prompts_file", "story")
 INPUTS += ("image", "last_image", "video", "mask", "reference", "bank", "banks", "test_bank", "index", "query")
-INPUTS += ("model", "lora", "prior", "warp_noise", "annotations", "videos", "film", "data", "predictions", "descriptors")
+INPUTS += (
+    "model",
+    "lora",
+    "prior",
+    "warp_noise",
+    "annotations",
+    "videos",
+    "film",
+    "data",
+    "predictions",
+    "descriptors",
+)
 
 SUFFIXES = {"mp4": ".mp4", "gif": ".gif", "webp": ".webp", "png": "", "latent": ".safetensors"}
 _KINDS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mp4", ".mkv": "mp4", ".gif": "gif", ".webp": "webp", ".png": "png"}

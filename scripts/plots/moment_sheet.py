@@ -21,11 +21,13 @@ PIXELS = 160  # that a frame is high, at most
 
 @dataclass(frozen=True, kw_only=True)
 class MomentLine:
-    """What stands before a line of the sheet, and the span in seconds that it shows."""
+    """What stands before a line of the sheet, and the span in seconds that it shows of the film, or of another file at
+    `path`."""
 
     label: str
     start: float
     end: float
+    path: Path | None = None
 
 
 def read_moment(
@@ -42,7 +44,7 @@ def read_moment(
 
 def draw_moments(path: Path, lines: Sequence[MomentLine], title: str, picture: Path) -> None:
     """Write a .png, .svg or .pdf with a line of frames for each span of the film at `path`."""
-    moments = [read_moment(path, line.start, line.end) for line in lines]
+    moments = [read_moment(line.path or path, line.start, line.end) for line in lines]
     height, width, _ = moments[0][1][0].shape
     figure = new_figure(1.6 + SIDE * width / height * FRAMES, 0.4 + (SIDE + 0.2) * len(lines))
     figure.suptitle(title, fontsize=9)
