@@ -22,6 +22,7 @@ from vidgen.scripts.cli.options import (
 )
 from vidgen.scripts.cli.outputs import check_output
 from vidgen.scripts.cli.printing import pluralize, print_json, print_table, progress
+from vidgen.scripts.curation.curate import curate
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +35,7 @@ DRAWING_BYTES = 24  # of each pixel of a clip; 27 to 80 are measured
 Scene = Literal["reversal", "order", "occlusion", "collision", "rate"]
 
 app = typer.Typer(no_args_is_help=True, help="Data sets: inspect one, import annotations of one, or synthesize one.")
+app.command()(curate)
 
 
 @app.command()

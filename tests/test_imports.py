@@ -37,7 +37,7 @@ IMPORT_NAMES = {
     "pillow": {"PIL"},
     "scikit-learn": {"sklearn"},
 }
-EXTRAS = ("coding", "efficientnet", "export", "faiss", "gpu", "text", "timm")  # of setup.cfg, for users
+EXTRAS = ("coding", "efficientnet", "export", "faiss", "gpu", "scenedetect", "text", "timm")  # of setup.cfg, for users
 # Of the extra `test`: tools that are run rather than imported, and what only our own code imports, where it is there.
 RUN_ONLY = {"constriction", "faiss-cpu", "pytest-xdist", "ruff", "setuptools"}
 

@@ -1,0 +1,1 @@
+"""Verbs of `vidgen data` that choose among clips."""

@@ -1,0 +1,95 @@
+"""Quality of one clip, frame by frame in the memory of two: motion, sharpness, brightness, contrast, hashes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, UInt8
+from PIL import Image
+from scipy.fft import dctn
+from scipy.ndimage import laplace
+
+from vidgen.data.curation.scene_cuts import CutCounter
+from vidgen.data.manifests import ClipRecord
+from vidgen.data.reading import iter_frames
+
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
+HASHED_SIDE = 32  # pixels of the square that is hashed
+HASH_SIDE = 8  # lowest frequencies each way
+HASHED_FRAMES = 5  # of a clip, spread evenly
+LEAST_COEFFICIENT = 8.0  # gray levels; below it stands what coding leaves in a plain area
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipQuality:
+    """What was measured of a clip, in gray levels from 0 to 255, means over its sampled frames.
+
+    motion: mean absolute difference of neighboring frames, 0 for a single one. sharpness: variance of the Laplacian.
+    brightness: mean. contrast: standard deviation within a frame. seconds: its length. cuts: between scenes, None
+    where they were not counted. hashes: perceptual hashes of some frames.
+    """
+
+    motion: float
+    sharpness: float
+    brightness: float
+    contrast: float
+    seconds: float
+    cuts: int | None
+    hashes: Bool[np.ndarray, "k bits"]
+
+    def columns(self) -> dict[str, float | int]:
+        """Return what a manifest's row says of it."""
+        names = ("motion", "sharpness", "brightness", "contrast", "seconds")
+        values: dict[str, float | int] = {name: round(getattr(self, name), 4) for name in names}
+        return values if self.cuts is None else values | {"cuts": self.cuts}
+
+
+def measure_quality(record: ClipRecord, *, fps: float, count_cuts: bool = False) -> ClipQuality:
+    """Measure the part of a file that a record names, at `fps` frames a second. Raises VideoError, as for damage."""
+    cuts = CutCounter(fps) if count_cuts else None
+    sums = np.zeros(3)
+    motion = 0.0
+    count = steps = 0
+    hashes = []
+    before = None
+    frames = iter_frames(record.path, start=record.start, duration=record.duration, fps=fps, native_fps=record.fps)
+    for _, frame in frames:
+        luma = frame.astype(np.float32) @ LUMA
+        sums += measure_sharpness(luma), luma.mean(), luma.std()
+        if before is not None and before.shape == luma.shape:
+            motion += float(np.abs(luma - before).mean())
+            steps += 1
+        hashes.append(np.packbits(perceptual_hash(frame)))  # 8 bytes a frame
+        if cuts is not None:
+            cuts.add(frame)
+        before = luma
+        count += 1
+    sharpness, brightness, contrast = (sums / count).tolist()
+    picked = np.linspace(0, count - 1, HASHED_FRAMES).round().astype(int)
+    return ClipQuality(
+        motion=motion / max(steps, 1),
+        sharpness=sharpness,
+        brightness=brightness,
+        contrast=contrast,
+        seconds=count / fps,
+        cuts=None if cuts is None else cuts.count,
+        hashes=np.unpackbits(np.stack([hashes[number] for number in picked]), axis=1).astype(bool),
+    )
+
+
+def measure_sharpness(luma: Float32[np.ndarray, "h w"]) -> float:
+    """Return the variance of the Laplacian (Pech-Pacheco et al. 2000), lower for what is out of focus."""
+    return float(laplace(luma, mode="nearest").var())
+
+
+def perceptual_hash(frame: UInt8[np.ndarray, "h w 3"]) -> Bool[np.ndarray, " bits"]:
+    """Return 64 bits that coding and scaling hardly change (pHash, Zauner 2010): signs of low frequencies.
+
+    A bit is set where a coefficient of the cosine transform is above the median of all. Those that are next to nothing
+    count as nothing, so that the noise of coding decides no bit in a plain picture.
+    """
+    small = Image.fromarray(frame).convert("L").resize((HASHED_SIDE, HASHED_SIDE), Image.Resampling.BOX)
+    low = dctn(np.asarray(small, np.float32), norm="ortho")[:HASH_SIDE, :HASH_SIDE].ravel()
+    low[np.abs(low) < LEAST_COEFFICIENT] = 0
+    return low > np.median(low[1:])  # without the mean
