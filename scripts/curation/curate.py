@@ -44,8 +44,9 @@ def curate(
 ) -> None:
     """Measure the clips of a data set, and write a manifest of those that pass, with what was measured.
 
-    Columns, in gray levels of 0 to 255: motion (between frames), sharpness (variance of the Laplacian), brightness,
-    contrast; seconds, duplicate_of, and cuts where PySceneDetect is installed. Damaged clips are named and left out.
+    Columns, as quality_motion, in gray levels of 0 to 255: motion (between frames), sharpness (variance of the
+    Laplacian), brightness, contrast; seconds; cuts, where PySceneDetect is installed; and duplicate_of. Damaged clips
+    are named and left out.
     Example: vidgen data curate clips -o kept.jsonl --min-motion 0.5 --drop-duplicates
     """
     from dataclasses import asdict

@@ -44,8 +44,8 @@ def test_columns_are_added_and_damage_is_named(vidgen, clips: Path) -> None:
     assert [record.extra["duplicate_of"] for record in records] == [
         *("a_moving.mp4", "b_still.mp4", "a_moving.mp4", "d_short.mp4")
     ]
-    assert float(records[0].extra["motion"]) > 1 > float(records[1].extra["motion"])
-    assert [float(record.extra["seconds"]) for record in records] == [2, 2, 2, 0.5]
+    assert float(records[0].extra["quality_motion"]) > 1 > float(records[1].extra["quality_motion"])
+    assert [float(record.extra["quality_seconds"]) for record in records] == [2, 2, 2, 0.5]
 
 
 def test_filters_count_and_name(vidgen, clips: Path) -> None:
@@ -60,7 +60,7 @@ def test_filters_count_and_name(vidgen, clips: Path) -> None:
 
 def test_a_manifest_keeps_its_columns_and_windows(vidgen, clips: Path) -> None:
     rows = [
-        {"path": "clips/a_moving.mp4", "label": "x", "start": 0.5, "duration": 1.0, "topic": "noise", "n": 3},
+        {"path": "clips/a_moving.mp4", "label": "x", "start": 0.5, "duration": 1.0, "topic": "noise", "motion": "left"},
         {"path": "clips/b_still.mp4", "start": 0.5, "end": 1.5},
     ]
     Path("in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -68,7 +68,7 @@ def test_a_manifest_keeps_its_columns_and_windows(vidgen, clips: Path) -> None:
     before, after = find_clips(Path("in.jsonl")), find_clips(Path("m.jsonl"))
     for old, new in zip(before, after, strict=True):
         assert (old.path, old.label, old.start, old.duration) == (new.path, new.label, new.start, new.duration)
-        assert old.extra.items() <= new.extra.items() and float(new.extra["seconds"]) == 1
+        assert old.extra.items() <= new.extra.items() and float(new.extra["quality_seconds"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from vidgen.data.curation.scene_cuts import CutCounter
 from vidgen.data.manifests import ClipRecord
 from vidgen.data.reading import iter_frames
 
+PREFIX = "quality_"  # of columns: a data set may have a `motion` of its own, as the synthetic world does
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
 HASHED_SIDE = 32  # pixels of the square that is hashed
 HASH_SIDE = 8  # lowest frequencies each way
@@ -41,8 +42,8 @@ class ClipQuality:
     def columns(self) -> dict[str, float | int]:
         """Return what a manifest's row says of it."""
         names = ("motion", "sharpness", "brightness", "contrast", "seconds")
-        values: dict[str, float | int] = {name: round(getattr(self, name), 4) for name in names}
-        return values if self.cuts is None else values | {"cuts": self.cuts}
+        values: dict[str, float | int] = {PREFIX + name: round(getattr(self, name), 4) for name in names}
+        return values if self.cuts is None else values | {f"{PREFIX}cuts": self.cuts}
 
 
 def measure_quality(record: ClipRecord, *, fps: float, count_cuts: bool = False) -> ClipQuality:
