@@ -38,8 +38,9 @@ def curate(
     ] = False,
     fps: Annotated[float, typer.Option(min=0.01, max=1000.0, help="Frames a second to look at.")] = 8.0,
     max_distance: Annotated[
-        float, typer.Option(min=0.0, max=0.5, help="Share of the hashes' bits in which near-duplicates may differ.")
-    ] = 0.16,
+        float | None,
+        typer.Option(min=0.0, max=0.5, help="Share of the hashes' bits in which near-duplicates may differ: 0.04."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Measure the clips of a data set, and write a manifest of those that pass, with what was measured.
@@ -52,6 +53,7 @@ def curate(
     from dataclasses import asdict
 
     from vidgen.data.curation.curating import curate_clips
+    from vidgen.data.curation.duplicates import MAX_DISTANCE
     from vidgen.data.curation.filters import Filters
 
     check_output(output)
@@ -67,7 +69,8 @@ def curate(
         drop_duplicates=drop_duplicates,
     )
     with progress(source.name, None) as advance:
-        report = curate_clips(source, output, filters, fps=fps, max_distance=max_distance, progress=advance)
+        distance = MAX_DISTANCE if max_distance is None else max_distance
+        report = curate_clips(source, output, filters, fps=fps, max_distance=distance, progress=advance)
     if json:
         print_json({"path": str(output), "fps": fps, **asdict(report)})
         return

@@ -69,3 +69,11 @@ def test_noise_on_a_plain_picture_decides_no_bit():
     plain = np.full((64, 64, 3), 90, np.uint8)
     noisy = plain + np.random.default_rng(0).integers(0, 3, plain.shape, np.uint8)
     assert (perceptual_hash(plain) == perceptual_hash(noisy)).all()
+
+
+def test_clips_that_differ_in_colour_alone_are_no_duplicates():
+    frames = np.zeros((4, 64, 64, 3), np.uint8)
+    colors = np.array([(226, 30, 38), (38, 74, 232), (34, 172, 60), (255, 255, 255)])
+    frames[:, 24:40, 24:40] = colors[:, None, None]
+    hashes = [perceptual_hash(picture)[None] for picture in frames]
+    assert cluster_duplicates(hashes).tolist() == [0, 1, 2, 3]

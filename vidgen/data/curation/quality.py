@@ -18,7 +18,11 @@ PREFIX = "quality_"  # of columns: a data set may have a `motion` of its own, as
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
 HASHED_SIDE = 32  # pixels of the square that is hashed
 HASH_SIDE = 8  # lowest frequencies each way
+COLOR_SIDE = 4  # of those of colour differences
 HASHED_FRAMES = 5  # of a clip, spread evenly
+LEVELS = np.arange(16.0, 256.0, 16.0)  # of the mean brightness
+NO_COLOR = 128.0  # of a colour difference
+COLOR_LEVELS = np.array([20.0, 50.0, 100.0, 160.0])  # gray levels; colours are coded more coarsely
 LEAST_COEFFICIENT = 8.0  # gray levels; below it stands what coding leaves in a plain area
 
 
@@ -61,7 +65,7 @@ def measure_quality(record: ClipRecord, *, fps: float, count_cuts: bool = False)
         if before is not None and before.shape == luma.shape:
             motion += float(np.abs(luma - before).mean())
             steps += 1
-        hashes.append(np.packbits(perceptual_hash(frame)))  # 8 bytes a frame
+        hashes.append(np.packbits(perceptual_hash(frame)))  # 42 bytes a frame
         if cuts is not None:
             cuts.add(frame)
         before = luma
@@ -85,12 +89,19 @@ def measure_sharpness(luma: Float32[np.ndarray, "h w"]) -> float:
 
 
 def perceptual_hash(frame: UInt8[np.ndarray, "h w 3"]) -> Bool[np.ndarray, " bits"]:
-    """Return 64 bits that coding and scaling hardly change (pHash, Zauner 2010): signs of low frequencies.
+    """Return bits that coding and scaling hardly change (after pHash, Zauner 2010): signs of low frequencies.
 
-    A bit is set where a coefficient of the cosine transform is above the median of all. Those that are next to nothing
-    count as nothing, so that the noise of coding decides no bit in a plain picture.
+    Of brightness a bit is set where a coefficient of the cosine transform is above the median of all, and there is one
+    for each level that the mean is above; of both colour differences a bit for each level that a coefficient is beyond,
+    either way, so that clips which differ in colour alone are told apart. Coefficients that are next to nothing count
+    as nothing: the noise of coding decides no bit in a plain picture.
     """
-    small = Image.fromarray(frame).convert("L").resize((HASHED_SIDE, HASHED_SIDE), Image.Resampling.BOX)
-    low = dctn(np.asarray(small, np.float32), norm="ortho")[:HASH_SIDE, :HASH_SIDE].ravel()
+    small = Image.fromarray(frame).resize((HASHED_SIDE, HASHED_SIDE), Image.Resampling.BOX).convert("YCbCr")
+    luma, *colors = np.moveaxis(np.asarray(small, np.float32), -1, 0)
+    low = dctn(luma, norm="ortho")[:HASH_SIDE, :HASH_SIDE].ravel()
     low[np.abs(low) < LEAST_COEFFICIENT] = 0
-    return low > np.median(low[1:])  # without the mean
+    parts = [low > np.median(low[1:]), luma.mean() > LEVELS]  # the median without the mean
+    for plane in colors:
+        low = dctn(plane - NO_COLOR, norm="ortho")[:COLOR_SIDE, :COLOR_SIDE].ravel()
+        parts += [(sign * low[:, None] > COLOR_LEVELS).ravel() for sign in (1, -1)]
+    return np.concatenate(parts)
