@@ -62,7 +62,7 @@ def test_decoding_is_held_against_memory(vidgen, model: Path, clip: Path, tmp_pa
     tokens = tmp_path / "x.safetensors"
     assert vidgen("tokenizer", "encode", clip, "-o", tokens, "--model", model, "--size", 128).status == 0
     words = ("tokenizer", "decode", tokens, "-o", tmp_path / "x.mp4", "--model", model)
-    free(1e5)
+    free(3e5)  # room for the weights, also where they are float32
     line = vidgen(*words).error
     assert "decoding frames of 128x128 takes" in line and "free some, or encode the clip at a smaller --size" in line
     free(2e7)
