@@ -114,8 +114,8 @@ def shapes_of(batch: Any) -> tuple[tuple[int, ...], ...]:
 def peak_gflops(device: str, precision: str) -> float:
     """Return the peak GFLOP/s of large matrix products and convolutions here, measured once for a process.
 
-    Where `precision` is only emulated, kernels may compute in float32, whose peak counts then: emulated products of this
-    size would take minutes on some processors.
+    Where `precision` is only emulated, kernels may compute in float32, whose peak counts then: emulated products of
+    this size would take minutes on some processors.
     """
     side = 4096 if device.startswith("cuda") else 1024
     emulated = precision == "bfloat16" and not has_fast_bfloat16(device)
